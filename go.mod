@@ -1,0 +1,3 @@
+module wirelab.dev/wirelab
+
+go 1.26.8
