@@ -1,0 +1,90 @@
+# wirelab: `make up` brings a verified lab up, `make test` runs every test.
+# Both prepare the machine first and may be repeated at any time.
+
+PROFILE ?= kubeproxy
+NAME    ?= $(PROFILE)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+LDFLAGS   := -s -w -X wirelab.dev/wirelab/internal/version.Version=$(VERSION)
+GO_BUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
+GO_TOOL   := go tool -modfile=hack/tools/go.mod
+SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml' '*.tpl' '*.json' '*.txt' go.mod go.sum 2>/dev/null)
+PAYLOAD   := images/payload
+CARRIED   := wirelab-agent wirelab-cni nettool
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ a lab
+.PHONY: up down verify
+up: deps build ## bring PROFILE (kubeproxy) up as lab NAME (=PROFILE) and verify it
+	bin/lab image $(PROFILE) >/dev/null || $(MAKE) node-image
+	bin/lab up $(PROFILE) --name $(NAME)
+
+down: build ## remove lab NAME
+	bin/lab down $(NAME)
+
+verify: build ## run the checks against lab NAME
+	bin/lab verify $(NAME)
+
+##@ what it is made of
+.PHONY: deps build node-image generate
+deps: ## install what is missing on this machine, from the distribution's packages
+	hack/deps.sh
+
+build: bin/lab ## every binary, in bin/
+
+bin/lab: $(SOURCES) $(addprefix $(PAYLOAD)/,$(CARRIED)) $(PAYLOAD)/demo-tools.tar.gz
+	$(GO_BUILD) -o $@ ./cmd/lab
+
+bin/wirelab-agent: $(SOURCES)
+	$(GO_BUILD) -o $@ ./cmd/agent
+
+bin/wirelab-cni: $(SOURCES)
+	$(GO_BUILD) -o $@ ./cmd/cni
+
+bin/nettool: $(SOURCES)
+	$(GO_BUILD) -o $@ ./cmd/nettool
+
+$(addprefix $(PAYLOAD)/,$(CARRIED)): $(PAYLOAD)/%: bin/%
+	install -m 0755 $< $@
+
+$(PAYLOAD)/demo-tools.tar.gz: $(wildcard images/demo/*)
+	images/demo/build.sh $@
+
+node-image: deps ## the node image, from Debian's packages and Go modules alone
+	images/node/build.sh
+
+generate: ## rewrite what is generated: the Go and objects of the BPF programs
+	go generate ./bpf/...
+
+##@ proof
+.PHONY: test lint test-generate test-unit test-datapath test-e2e
+test: deps lint test-generate test-unit test-datapath test-e2e ## every test there is
+
+lint: ## formatting, vet, staticcheck, the import arrows, shell scripts
+	hack/lint.sh
+
+test-generate: ## generated code is what the sources say
+	hack/check-generated.sh
+
+test-unit: ## tests that need nothing
+	go test ./...
+
+test-datapath: build ## the real programs in network namespaces; needs root
+	WIRELAB_TEST_STRICT=1 go test -count=1 $(DATAPATH_TESTS)
+
+test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
+	bin/lab image >/dev/null || $(MAKE) node-image
+	WIRELAB_TEST_STRICT=1 go test -count=1 -tags e2e -timeout 45m -v ./e2e/...
+
+.PHONY: clean
+clean: ## remove what make built here; labs and caches stay
+	rm -rf bin $(addprefix $(PAYLOAD)/,$(CARRIED) demo-tools.tar.gz)

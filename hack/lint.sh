@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Formatting, vet, staticcheck, the import arrows and the shell scripts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tool() { go tool -modfile=hack/tools/go.mod "$@"; }
+
+unformatted=$(git ls-files -co --exclude-standard -- '*.go' | xargs gofmt -l)
+if [ -n "$unformatted" ]; then
+	printf 'not gofmt-ed:\n%s\n' "$unformatted" >&2
+	exit 1
+fi
+go mod tidy -diff
+go vet ./...
+go vet -tags e2e ./e2e/...
+tool staticcheck ./...
+tool staticcheck -tags e2e ./e2e/...
+tool depguard ./...
+git ls-files -co --exclude-standard -- '*.sh' .ci/run | xargs shellcheck
