@@ -1,0 +1,28 @@
+// Package api is what wirelab's parts say to each other: the state an agent
+// reports about its node, the events it streams, and the wire between the CNI
+// plugin and the agent. It has types and one small transport over unix
+// sockets; the HTTP client is in package client, so that the CNI plugin stays
+// small.
+package api
+
+// Where an agent is reached on its node. Both sockets have mode 0600 in a
+// directory of mode 0700.
+const (
+	RunDir      = "/run/wirelab"
+	AgentSocket = RunDir + "/agent.sock" // HTTP, see the paths below
+	CNISocket   = RunDir + "/cni.sock"   // one CNIRequest, one CNIReply a connection
+)
+
+// Paths on AgentSocket, all GET. StatusPath answers a Status, EndpointsPath a
+// []Endpoint sorted by address, MonitorPath an endless stream of Event, one
+// JSON object a line.
+const (
+	StatusPath    = "/v1/status"
+	EndpointsPath = "/v1/endpoints"
+	MonitorPath   = "/v1/monitor"
+)
+
+// HTTPError is the body of every answer on AgentSocket that is not 200.
+type HTTPError struct {
+	Message string `json:"message"`
+}

@@ -1,0 +1,221 @@
+package ipam
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func pool(t *testing.T, cidr string) *Pool {
+	t.Helper()
+	p, err := NewPool(netip.MustParsePrefix(cidr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func allocate(t *testing.T, p *Pool) netip.Addr {
+	t.Helper()
+	a, err := p.Allocate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestNewPoolRefuses(t *testing.T) {
+	for cidr, want := range map[string]string{
+		"10.0.0.1/24": "10.0.0.0/24 would be right",
+		"10.0.0.0/31": "/30 or larger",
+		"10.0.0.0/32": "/30 or larger",
+		"fd00::/64":   "not an IPv4 prefix",
+	} {
+		_, err := NewPool(netip.MustParsePrefix(cidr))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("NewPool(%s): %v, want an error with %q", cidr, err, want)
+		}
+	}
+	if _, err := NewPool(netip.Prefix{}); err == nil {
+		t.Error("NewPool took the zero prefix")
+	}
+}
+
+func TestPoolHandsOutEveryAddressButTheReserved(t *testing.T) {
+	for _, tc := range []struct {
+		cidr, router, first, last string
+		capacity                  int
+	}{
+		{"10.1.2.0/24", "10.1.2.1", "10.1.2.2", "10.1.2.254", 253},
+		{"10.1.2.64/30", "10.1.2.65", "10.1.2.66", "10.1.2.66", 1},
+		{"10.1.0.0/22", "10.1.0.1", "10.1.0.2", "10.1.3.254", 1021},
+		{"255.255.255.240/28", "255.255.255.241", "255.255.255.242", "255.255.255.254", 13},
+	} {
+		t.Run(tc.cidr, func(t *testing.T) {
+			p := pool(t, tc.cidr)
+			if got := p.Router().String(); got != tc.router {
+				t.Errorf("router %s, want %s", got, tc.router)
+			}
+			if p.Capacity() != tc.capacity {
+				t.Errorf("capacity %d, want %d", p.Capacity(), tc.capacity)
+			}
+			var got []netip.Addr
+			for range tc.capacity {
+				got = append(got, allocate(t, p))
+			}
+			for i, a := range got[1:] {
+				if a != got[i].Next() {
+					t.Fatalf("%s came after %s", a, got[i])
+				}
+			}
+			if got[0].String() != tc.first || got[len(got)-1].String() != tc.last {
+				t.Errorf("handed out %s to %s, want %s to %s", got[0], got[len(got)-1], tc.first, tc.last)
+			}
+		})
+	}
+}
+
+func TestPoolExhaustionNamesCIDRAndCounts(t *testing.T) {
+	p := pool(t, "10.9.0.0/29")
+	for range p.Capacity() {
+		allocate(t, p)
+	}
+	_, err := p.Allocate()
+	if !errors.Is(err, ErrExhausted) {
+		t.Fatalf("got %v, want ErrExhausted", err)
+	}
+	if want := "no free address in 10.9.0.0/29: 5 of 5 in use"; err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
+	p.Release(netip.MustParseAddr("10.9.0.4"))
+	if got := allocate(t, p).String(); got != "10.9.0.4" {
+		t.Errorf("got %s, want the one that was released", got)
+	}
+}
+
+func TestReleasedAddressRests(t *testing.T) {
+	p := pool(t, "10.9.0.0/27")
+	first := allocate(t, p)
+	if !p.Release(first) {
+		t.Fatal("Release did not know the address")
+	}
+	for i := range p.Capacity() - 1 {
+		a := allocate(t, p)
+		if a == first {
+			t.Fatalf("%s was handed out again after %d others", first, i)
+		}
+		p.Release(a)
+	}
+	if got := allocate(t, p); got != first {
+		t.Errorf("after a whole round came %s, want %s", got, first)
+	}
+}
+
+func TestReserveRebuildsThePool(t *testing.T) {
+	p := pool(t, "10.9.0.0/24")
+	for _, a := range []string{"10.9.0.7", "10.9.0.3"} {
+		if err := p.Reserve(netip.MustParseAddr(a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := allocate(t, p).String(); got != "10.9.0.8" {
+		t.Errorf("got %s, want the one behind the highest reserved", got)
+	}
+	for a, want := range map[string]error{
+		"10.9.0.7":   ErrInUse,
+		"10.9.0.0":   ErrNotInPool,
+		"10.9.0.1":   ErrNotInPool,
+		"10.9.0.255": ErrNotInPool,
+		"10.8.0.5":   ErrNotInPool,
+		"fd00::1":    ErrNotInPool,
+	} {
+		if err := p.Reserve(netip.MustParseAddr(a)); !errors.Is(err, want) {
+			t.Errorf("Reserve(%s): %v, want %v", a, err, want)
+		}
+	}
+	if p.Used() != 3 {
+		t.Errorf("%d in use, want 3", p.Used())
+	}
+}
+
+func TestReserveOfTheLastAddressWrapsAround(t *testing.T) {
+	p := pool(t, "10.9.0.0/29")
+	if err := p.Reserve(netip.MustParseAddr("10.9.0.6")); err != nil {
+		t.Fatal(err)
+	}
+	if got := allocate(t, p).String(); got != "10.9.0.2" {
+		t.Errorf("got %s, want 10.9.0.2", got)
+	}
+}
+
+// TestPoolAgainstAModel runs random calls and holds every answer against a
+// plain set.
+func TestPoolAgainstAModel(t *testing.T) {
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		p := pool(t, "10.9.0.0/28")
+		model := map[netip.Addr]bool{}
+		for range 500 {
+			addr := p.addr(uint32(rng.IntN(16)))
+			switch rng.IntN(3) {
+			case 0:
+				checkAllocate(t, p, model)
+			case 1:
+				if got := p.Release(addr); got != model[addr] {
+					t.Fatalf("seed %d: Release(%s) = %v, want %v", seed, addr, got, model[addr])
+				}
+				delete(model, addr)
+			case 2:
+				if p.Reserve(addr) == nil {
+					if model[addr] {
+						t.Fatalf("seed %d: %s was reserved twice", seed, addr)
+					}
+					model[addr] = true
+				}
+			}
+			if p.Used() != len(model) {
+				t.Fatalf("seed %d: %d in use, want %d", seed, p.Used(), len(model))
+			}
+		}
+	}
+}
+
+func checkAllocate(t *testing.T, p *Pool, model map[netip.Addr]bool) {
+	t.Helper()
+	a, err := p.Allocate()
+	switch {
+	case err != nil && len(model) < p.Capacity():
+		t.Fatalf("Allocate with %d of %d in use: %v", len(model), p.Capacity(), err)
+	case err == nil && model[a]:
+		t.Fatalf("%s was handed out twice", a)
+	case err == nil:
+		model[a] = true
+	}
+}
+
+func TestPoolConcurrently(t *testing.T) {
+	p := pool(t, "10.9.0.0/24")
+	var mu sync.Mutex
+	seen := map[netip.Addr]bool{}
+	var wg sync.WaitGroup
+	for range 11 {
+		wg.Go(func() {
+			for range 23 {
+				a, err := p.Allocate()
+				mu.Lock()
+				if err != nil || seen[a] {
+					t.Errorf("got %s (seen before: %v), %v", a, seen[a], err)
+				}
+				seen[a] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != p.Capacity() {
+		t.Errorf("%d addresses handed out, want all %d", len(seen), p.Capacity())
+	}
+}
