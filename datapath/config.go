@@ -1,0 +1,107 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Mode says how a node carries its pods' traffic.
+type Mode string
+
+// ModeKubeProxy delivers to local pods in BPF and leaves everything else, Services included, to the
+// node's own IP stack and to kube-proxy.
+const ModeKubeProxy Mode = "kubeproxy"
+
+// Aggregation says which packets the programs report to [Datapath.Events].
+type Aggregation string
+
+const (
+	// AggregationNone reports every packet that a program sees, dropped or not.
+	AggregationNone Aggregation = "none"
+	// AggregationMaximum reports dropped packets only.
+	AggregationMaximum Aggregation = "maximum"
+)
+
+// Config is what a node's data plane is told. It is not changed after [Open].
+type Config struct {
+	// Mode is required.
+	Mode Mode
+	// NodeName is the name this node has in the lists given to the reconcilers.
+	NodeName string
+	// NodeIP is the address other nodes reach this one by.
+	NodeIP netip.Addr
+	// PodCIDR holds the addresses of this node's pods. Its first address is the router's.
+	PodCIDR netip.Prefix
+	// NativeCIDR is where pods are reached by their own address, from anywhere; traffic to it is not
+	// masqueraded. It is required when Masquerade is set.
+	NativeCIDR netip.Prefix
+	// Masquerade gives traffic from pods to addresses outside NativeCIDR the node's address.
+	Masquerade bool
+	// DirectNodeRoutes makes [Routes] lay one route for each other node.
+	DirectNodeRoutes bool
+	// Devices are the NICs by name. Empty means the one that carries NodeIP.
+	Devices []string
+	// MTU of the pods' interfaces in bytes. 0 means the smallest MTU of Devices.
+	MTU int
+	// MonitorAggregation defaults to AggregationMaximum.
+	MonitorAggregation Aggregation
+	// HostRoot is where the node's root file system is mounted; iptables is run from there. Empty
+	// means that it is this process's own.
+	HostRoot string
+	// BPFFS is where bpffs is mounted. Empty means /sys/fs/bpf.
+	BPFFS string
+	// Proc is where the writable /proc/sys is. Empty means /proc/sys.
+	Proc string
+}
+
+// Router is the pods' gateway: the first address of PodCIDR.
+func (c Config) Router() netip.Addr { return c.PodCIDR.Masked().Addr().Next() }
+
+func (c Config) withDefaults() Config {
+	if c.MonitorAggregation == "" {
+		c.MonitorAggregation = AggregationMaximum
+	}
+	if c.BPFFS == "" {
+		c.BPFFS = "/sys/fs/bpf"
+	}
+	if c.Proc == "" {
+		c.Proc = "/proc/sys"
+	}
+	c.PodCIDR = c.PodCIDR.Masked()
+	if c.NativeCIDR.IsValid() {
+		c.NativeCIDR = c.NativeCIDR.Masked()
+	}
+	return c
+}
+
+// validate reports everything that is wrong with c at once.
+func (c Config) validate() error {
+	var errs []error
+	if c.Mode != ModeKubeProxy {
+		errs = append(errs, fmt.Errorf("mode %q is not known: use %q", c.Mode, ModeKubeProxy))
+	}
+	if c.NodeName == "" {
+		errs = append(errs, errors.New("node name is empty"))
+	}
+	if !c.NodeIP.Is4() {
+		errs = append(errs, fmt.Errorf("node address %s is not an IPv4 address", c.NodeIP))
+	}
+	if !c.PodCIDR.IsValid() || !c.PodCIDR.Addr().Is4() {
+		errs = append(errs, fmt.Errorf("pod CIDR %s is not an IPv4 prefix", c.PodCIDR))
+	} else if c.PodCIDR.Bits() > 30 {
+		errs = append(errs, fmt.Errorf("pod CIDR %s has no room for a router and a pod: use /30 or wider", c.PodCIDR))
+	}
+	if c.Masquerade && (!c.NativeCIDR.IsValid() || !c.NativeCIDR.Addr().Is4()) {
+		errs = append(errs, errors.New("masquerading needs the native-routing CIDR, an IPv4 prefix, to know what to leave alone"))
+	}
+	switch c.MonitorAggregation {
+	case "", AggregationNone, AggregationMaximum:
+	default:
+		errs = append(errs, fmt.Errorf("monitor aggregation %q is not known: use %q or %q", c.MonitorAggregation, AggregationNone, AggregationMaximum))
+	}
+	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
+		errs = append(errs, fmt.Errorf("MTU %d is not between 576 and 65535", c.MTU))
+	}
+	return errors.Join(errs...)
+}
