@@ -6,9 +6,9 @@ require (
 	github.com/containerd/errdefs v1.0.0
 	github.com/moby/moby/api v1.56.1
 	github.com/moby/moby/client v0.6.2
-	k8s.io/api v0.37.1
-	k8s.io/apimachinery v0.37.1
-	k8s.io/client-go v0.37.1
+	k8s.io/api v0.37.2
+	k8s.io/apimachinery v0.37.2
+	k8s.io/client-go v0.37.2
 )
 
 require (
@@ -109,3 +109,5 @@ require (
 )
 
 tool github.com/cilium/ebpf/cmd/bpf2go
+
+exclude helm.sh/helm/v4 v4.3.1

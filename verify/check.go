@@ -1,0 +1,99 @@
+// Package verify proves what a lab claims. A [Check] states one claim about
+// the network of a running lab, looks for itself, and hands over what it saw;
+// [Run] lays out what the checks need, runs them, and leaves nothing behind.
+//
+// The package asks the network, never wirelab's own agent: a datapath's word
+// about itself proves nothing.
+package verify
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Check is one claim and the way to see whether it holds.
+type Check struct {
+	// Name is "group/name", unique, as --only and --skip take it.
+	Name string
+	// Claim is one sentence, true when the check passes.
+	Claim string
+	// Modes are the profile modes it holds in; empty means in all.
+	Modes []string
+	// Run looks. What it saw goes into the evidence, for the claim by Saw,
+	// against it by Wrong. An error means that it was not able to look.
+	Run func(ctx context.Context, env *Env, ev *Evidence) error
+}
+
+// In tells whether c holds in mode.
+func (c Check) In(mode string) bool { return len(c.Modes) == 0 || slices.Contains(c.Modes, mode) }
+
+// Status is how a check ended.
+type Status string
+
+// A check that was not able to look is an Error, which counts as not passed.
+const (
+	Pass  Status = "pass"
+	Fail  Status = "fail"
+	Error Status = "error"
+)
+
+// Result is one check's outcome.
+type Result struct {
+	Name   string `json:"name"`
+	Claim  string `json:"claim"`
+	Status Status `json:"status"`
+	// Seen speaks for the claim, Wrong against it. Error is set with Status Error.
+	Seen  []string `json:"seen,omitempty"`
+	Wrong []string `json:"wrong,omitempty"`
+	Error string   `json:"error,omitempty"`
+	// Duration includes no waiting for a turn. In JSON it is in nanoseconds.
+	Duration time.Duration `json:"durationNs"`
+}
+
+// Selection picks checks by pattern. A pattern is a whole name, a group
+// ("services"), or either with *, ? and [] as in [path.Match].
+type Selection struct {
+	Only []string // empty: all
+	Skip []string
+}
+
+// Select returns those of checks that hold in mode and that s picks, in their
+// order. It returns an error for a pattern that is malformed or picks nothing:
+// a misspelt name must not pass by running less.
+func (s Selection) Select(checks []Check, mode string) ([]Check, error) {
+	checks = slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return !c.In(mode) })
+	for _, pattern := range slices.Concat(s.Only, s.Skip) {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, fmt.Errorf("select checks by %q: %w", pattern, err)
+		}
+		if !slices.ContainsFunc(checks, func(c Check) bool { return matches(pattern, c.Name) }) {
+			return nil, fmt.Errorf("select checks: %q picks no check of mode %s; --list shows their names", pattern, mode)
+		}
+	}
+	picked := slices.DeleteFunc(checks, func(c Check) bool {
+		only := len(s.Only) == 0 || matchesAny(s.Only, c.Name)
+		return !only || matchesAny(s.Skip, c.Name)
+	})
+	if len(picked) == 0 {
+		return nil, fmt.Errorf("select checks: what --only picks, --skip takes away; no check is left to run")
+	}
+	return picked, nil
+}
+
+func matchesAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, name) })
+}
+
+// matches expects a well-formed pattern.
+func matches(pattern, name string) bool {
+	if whole, _ := path.Match(pattern, name); whole {
+		return true
+	}
+	group, _, _ := strings.Cut(name, "/")
+	inGroup, _ := path.Match(pattern, group)
+	return inGroup
+}

@@ -1,0 +1,85 @@
+package verify
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+func writeJSON(w io.Writer, r *Report) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(struct {
+		Passed bool `json:"passed"`
+		*Report
+	}{r.Passed(), r}); err != nil {
+		return fmt.Errorf("write the report as JSON: %w", err)
+	}
+	return nil
+}
+
+type junitSuite struct {
+	XMLName   xml.Name    `xml:"testsuite"`
+	Name      string      `xml:"name,attr"`
+	Tests     int         `xml:"tests,attr"`
+	Failures  int         `xml:"failures,attr"`
+	Errors    int         `xml:"errors,attr"`
+	Time      string      `xml:"time,attr"` // in seconds
+	Timestamp string      `xml:"timestamp,attr"`
+	Cases     []junitCase `xml:"testcase"`
+}
+
+type junitCase struct {
+	Name      string        `xml:"name,attr"`
+	Class     string        `xml:"classname,attr"`
+	Time      string        `xml:"time,attr"`
+	Failure   *junitProblem `xml:"failure"`
+	Error     *junitProblem `xml:"error"`
+	SystemOut string        `xml:"system-out,omitempty"`
+}
+
+type junitProblem struct {
+	Message string `xml:"message,attr"`
+	Text    string `xml:",chardata"`
+}
+
+func writeJUnit(w io.Writer, r *Report) error {
+	suite := junitSuite{
+		Name: "wirelab." + r.Mode, Tests: len(r.Results), Failures: r.Count(Fail), Errors: r.Count(Error),
+		Time: junitSeconds(r.Duration), Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"),
+	}
+	for _, result := range r.Results {
+		suite.Cases = append(suite.Cases, junitCaseOf(result))
+	}
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return fmt.Errorf("write the report as JUnit: %w", err)
+	}
+	encoder := xml.NewEncoder(w)
+	encoder.Indent("", "  ")
+	if err := encoder.Encode(suite); err != nil {
+		return fmt.Errorf("write the report as JUnit: %w", err)
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
+}
+
+func junitCaseOf(result Result) junitCase {
+	group, name, _ := strings.Cut(result.Name, "/")
+	c := junitCase{Name: name, Class: group, Time: junitSeconds(result.Duration)}
+	problem := &junitProblem{Message: result.Claim, Text: strings.Join(result.Wrong, "\n")}
+	switch result.Status {
+	case Fail:
+		c.Failure = problem
+	case Error:
+		problem.Text = result.Error
+		c.Error = problem
+	}
+	c.SystemOut = strings.Join(result.Seen, "\n")
+	return c
+}
+
+func junitSeconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }

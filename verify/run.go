@@ -1,0 +1,106 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Checks returns every check there is, in the order of reports.
+func Checks() []Check { return nil }
+
+// Run sets up what the checks need in the lab, runs those that sel picks, and
+// removes what it made, also when ctx is canceled half-way. A check that fails
+// is in the report, not in the error: an error means that there is no report
+// to trust, because the setup failed, ctx ended, or something could not be removed.
+func Run(ctx context.Context, cfg Config, sel Selection) (*Report, error) {
+	return run(ctx, cfg.withDefaults(), sel, Checks(), connect)
+}
+
+// connector makes the Env checks look through, and the function that takes
+// everything it made away again; that one may be called after an error too.
+type connector func(ctx context.Context, cfg Config) (*Env, func(context.Context) error, error)
+
+const cleanupTimeout = 30 * time.Second
+
+func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect connector) (_ *Report, err error) {
+	checks, err := sel.Select(all, cfg.Mode)
+	if err != nil {
+		return nil, err
+	}
+	report := &Report{Lab: cfg.Lab, Mode: cfg.Mode, Started: time.Now()}
+	setupCtx, cancel := context.WithTimeout(ctx, cfg.SetupTimeout)
+	defer cancel()
+	env, remove, err := connect(setupCtx, cfg)
+	defer func() {
+		cleanCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, remove(cleanCtx))
+		report.Duration = time.Since(report.Started)
+	}()
+	if err != nil {
+		return nil, fmt.Errorf("prepare the checks: %w", err)
+	}
+	report.Setup = time.Since(report.Started)
+	report.Results = runChecks(ctx, cfg, env, checks)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("run the checks: %w", context.Cause(ctx))
+	}
+	return report, nil
+}
+
+// runChecks runs checks, at most cfg.Parallel at once, and returns their
+// results in the same order.
+func runChecks(ctx context.Context, cfg Config, env *Env, checks []Check) []Result {
+	results := make([]Result, len(checks))
+	ended := make(chan int)
+	var group errgroup.Group
+	group.SetLimit(cfg.Parallel)
+	go func() {
+		defer close(ended)
+		for i, check := range checks {
+			group.Go(func() error {
+				results[i] = runCheck(ctx, cfg.CheckTimeout, env, check)
+				ended <- i
+				return nil
+			})
+		}
+		_ = group.Wait() // no check returns an error to it
+	}()
+	done := 0
+	for i := range ended {
+		done++
+		cfg.Progress(Progress{Step: "check", Done: done, Total: len(checks), Result: &results[i]})
+	}
+	return results
+}
+
+// runCheck bounds one check by its deadline. A check that runs into it could
+// not look, which is an error, unless it has already seen the claim broken.
+func runCheck(ctx context.Context, timeout time.Duration, env *Env, check Check) Result {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no result within %s", timeout))
+	defer cancel()
+	start := time.Now()
+	evidence := &Evidence{}
+	err := guard(func() error { return check.Run(ctx, env, evidence) })
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	}
+	result := evidence.result(check, err)
+	result.Duration = time.Since(start)
+	return result
+}
+
+// guard turns a panic of one check into its error, so that the others still
+// run and the cleanup too.
+func guard(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the check panicked: %v", r)
+		}
+	}()
+	return f()
+}

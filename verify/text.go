@@ -1,0 +1,98 @@
+package verify
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// textWidth is the widest line of a text report, in characters.
+const textWidth = 100
+
+var marks = map[Status]string{Pass: "ok", Fail: "FAIL", Error: "ERROR"}
+
+func writeText(w io.Writer, r *Report, verbose bool) error {
+	out := bufio.NewWriter(w)
+	nameWidth := len("check")
+	for _, result := range r.Results {
+		nameWidth = max(nameWidth, len(result.Name))
+	}
+	claimColumn := len("ERROR  ") + nameWidth + len("  00.0s  ")
+	fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", "", nameWidth, "check", "time", "claim")
+	for _, result := range r.Results {
+		claim := wrap(result.Claim, textWidth-claimColumn)
+		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", marks[result.Status], nameWidth, result.Name, seconds(result.Duration), claim[0])
+		for _, line := range claim[1:] {
+			fmt.Fprintf(out, "%*s%s\n", claimColumn, "", line)
+		}
+		if verbose || result.Status != Pass {
+			writeEvidence(out, result)
+		}
+	}
+	fmt.Fprintf(out, "\n%s\n", summary(r))
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
+
+func writeEvidence(w io.Writer, result Result) {
+	var lines []string
+	for _, wrong := range result.Wrong {
+		lines = append(lines, "wrong: "+wrong)
+	}
+	if result.Error != "" {
+		lines = append(lines, "error: "+result.Error)
+	}
+	for _, seen := range result.Seen {
+		lines = append(lines, "seen:  "+seen)
+	}
+	const indent = 7
+	for _, line := range lines {
+		for part := range strings.SplitSeq(line, "\n") {
+			for i, piece := range wrap(part, textWidth-indent-2) {
+				fmt.Fprintf(w, "%*s%s\n", indent+2*min(i, 1), "", piece)
+			}
+		}
+	}
+}
+
+func summary(r *Report) string {
+	parts := []string{fmt.Sprintf("%d passed", r.Count(Pass))}
+	if n := r.Count(Fail); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d failed", n))
+	}
+	if n := r.Count(Error); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d could not look", n))
+	}
+	return fmt.Sprintf("lab %s, mode %s: %s of %d checks in %s (setup %s)", r.Lab, r.Mode,
+		strings.Join(parts, ", "), len(r.Results), seconds(r.Duration), seconds(r.Setup))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+
+// wrap breaks s at spaces into lines of at most width characters; a longer
+// word is broken where the line ends. It returns at least one line.
+func wrap(s string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(s) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width {
+			line += " " + word
+			continue
+		}
+		if line != "" {
+			lines = append(lines, line)
+		}
+		for utf8.RuneCountInString(word) > width {
+			runes := []rune(word)
+			lines = append(lines, string(runes[:width]))
+			word = string(runes[width:])
+		}
+		line = word
+	}
+	return append(lines, line)
+}
