@@ -1,0 +1,40 @@
+package cluster
+
+import (
+	"context"
+	"io"
+	"net/netip"
+
+	"wirelab.dev/wirelab/internal/docker"
+)
+
+// Node is a lab's node: a container that runs a kubelet. The zero Node is of no use.
+type Node struct {
+	Name    string     // of the container and of the Kubernetes node
+	Role    string     // "control-plane", "worker" or, with several control planes, "external-load-balancer"
+	Network string     // the Docker network it is on
+	IP      netip.Addr // its IPv4 address there; zero when it does not run
+	Running bool
+	engine  *docker.Engine
+}
+
+// Roles as kind labels them.
+const (
+	RoleControlPlane = "control-plane"
+	RoleWorker       = "worker"
+	RoleLoadBalancer = "external-load-balancer"
+)
+
+// Run runs cmd as root in the node's own namespaces (not a pod's) and returns its output. An exit status other
+// than 0 is in the result and no error.
+func (n Node) Run(ctx context.Context, cmd ...string) (docker.Result, error) {
+	return n.engine.Exec(ctx, n.Name, nil, cmd...)
+}
+
+// RunInput is Run with standard input.
+func (n Node) RunInput(ctx context.Context, stdin io.Reader, cmd ...string) (docker.Result, error) {
+	return n.engine.Exec(ctx, n.Name, stdin, cmd...)
+}
+
+// Engine is the Docker engine the node's container runs in.
+func (n Node) Engine() *docker.Engine { return n.engine }

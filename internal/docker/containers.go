@@ -1,0 +1,97 @@
+package docker
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+)
+
+// Found is a container as a list shows it.
+type Found struct {
+	ID, Name, Image string
+	Labels          map[string]string
+	Running         bool
+	Created         time.Time
+	Network         string     // the network it is on; empty before it started or when on none
+	IP              netip.Addr // its IPv4 address there; zero when it has none
+}
+
+// Containers lists containers, running or not, that carry every given label (name or name=value), sorted by
+// name.
+func (e *Engine) Containers(ctx context.Context, labels ...string) ([]Found, error) {
+	r, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", labels...)})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	out := make([]Found, 0, len(r.Items))
+	for _, c := range r.Items {
+		f := Found{ID: c.ID, Image: c.Image, Labels: c.Labels, Created: time.Unix(c.Created, 0), Running: c.State == container.StateRunning}
+		if len(c.Names) > 0 {
+			f.Name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		if c.NetworkSettings != nil {
+			for n, ep := range c.NetworkSettings.Networks {
+				f.Network, f.IP = n, ep.IPAddress
+			}
+		}
+		out = append(out, f)
+	}
+	slices.SortFunc(out, func(a, b Found) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Start starts a stopped container; one that runs is no error.
+func (e *Engine) Start(ctx context.Context, nameOrID string) error {
+	if _, err := e.api.ContainerStart(ctx, nameOrID, client.ContainerStartOptions{}); err != nil {
+		return fmt.Errorf("start container %s: %w", nameOrID, err)
+	}
+	return nil
+}
+
+// HasFile tells whether a path exists in a container, which need not be running.
+func (e *Engine) HasFile(ctx context.Context, nameOrID, file string) (bool, error) {
+	_, err := e.api.ContainerStatPath(ctx, nameOrID, client.ContainerStatPathOptions{Path: file})
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for %s in %s: %w", file, nameOrID, err)
+	}
+	return true, nil
+}
+
+// WriteFile puts a file of mode 0644 into a container, which need not be running. Its directory must exist.
+func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, content []byte) error {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: 0o644, Size: int64(len(content))})
+	if err == nil {
+		_, err = w.Write(content)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return fmt.Errorf("pack %s: %w", file, err)
+	}
+	_, err = e.api.CopyToContainer(ctx, nameOrID, client.CopyToContainerOptions{DestinationPath: path.Dir(file), Content: &b})
+	if err != nil {
+		return fmt.Errorf("write %s in %s: %w", file, nameOrID, err)
+	}
+	return nil
+}
+
+func joinCleanup(err, cleanup error) error {
+	if cleanup == nil {
+		return err
+	}
+	return errors.Join(err, fmt.Errorf("clean up: %w", cleanup))
+}

@@ -1,0 +1,100 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/client"
+)
+
+// Result is what a command that ran to its end left behind. A Code other than 0 is no error of ours.
+type Result struct {
+	Stdout, Stderr []byte
+	Code           int
+}
+
+// Err is nil for exit status 0, else an error with the command's last words.
+func (r Result) Err(cmd ...string) error {
+	if r.Code == 0 {
+		return nil
+	}
+	words := strings.TrimSpace(string(r.Stderr))
+	if words == "" {
+		words = strings.TrimSpace(string(r.Stdout))
+	}
+	return fmt.Errorf("run %q: exit status %d: %s", strings.Join(cmd, " "), r.Code, words)
+}
+
+// Exec runs cmd as root with all privileges in a running container and returns its output. stdin may be nil.
+// When ctx ends, Exec returns its error; the process in the container may live on.
+func (e *Engine) Exec(ctx context.Context, container string, stdin io.Reader, cmd ...string) (Result, error) {
+	var out, errs bytes.Buffer
+	code, err := e.stream(ctx, container, stdin, &out, &errs, cmd)
+	if err != nil {
+		return Result{}, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
+	}
+	return Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
+}
+
+// ExecStream is Exec that hands output on as it comes. It returns the exit status.
+func (e *Engine) ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error) {
+	code, err := e.stream(ctx, container, stdin, stdout, stderr, cmd)
+	if err != nil {
+		return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
+	}
+	return code, nil
+}
+
+func (e *Engine) stream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd []string) (int, error) {
+	made, err := e.api.ExecCreate(ctx, container, client.ExecCreateOptions{
+		Privileged: true, AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Cmd: cmd,
+	})
+	if err != nil {
+		return 0, err
+	}
+	att, err := e.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer att.Close()
+	// The hijacked connection knows no context: closing it is what ends a blocked read.
+	stop := context.AfterFunc(ctx, att.Close)
+	defer stop()
+
+	sent := make(chan error, 1)
+	go func() {
+		var err error
+		if stdin != nil {
+			_, err = io.Copy(att.Conn, stdin)
+		}
+		_ = att.CloseWrite()
+		sent <- err
+	}()
+	_, err = stdcopy.StdCopy(stdout, stderr, att.Reader)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read output: %w", err)
+	}
+	st, err := e.api.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
+	if err != nil {
+		return 0, err
+	}
+	// A command may end without having read all of its input; only its exit status counts then.
+	if st.ExitCode == 0 && stdin != nil {
+		select {
+		case err := <-sent:
+			if err != nil {
+				return 0, fmt.Errorf("write input: %w", err)
+			}
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	return st.ExitCode, nil
+}

@@ -1,0 +1,102 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+)
+
+// HasImage tells whether the engine holds an image of this name (tag, digest or both).
+func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
+	_, err := e.api.ImageInspect(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for image %s: %w", ref, err)
+	}
+	return true, nil
+}
+
+// LoadImage reads a docker image archive into the engine.
+func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) error {
+	r, err := e.api.ImageLoad(ctx, archive, client.ImageLoadWithQuiet(true))
+	if err != nil {
+		return fmt.Errorf("load image: %w", err)
+	}
+	defer r.Close()
+	// The engine reports a bad archive inside a stream that began with status 200.
+	dec := json.NewDecoder(r)
+	for {
+		var m struct {
+			Error string `json:"error"`
+		}
+		switch err := dec.Decode(&m); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("load image: %w", err)
+		case m.Error != "":
+			return fmt.Errorf("load image: %s", m.Error)
+		}
+	}
+}
+
+// EnsureImage loads the archive that open gives unless the engine holds ref already.
+func (e *Engine) EnsureImage(ctx context.Context, ref string, open func() (io.ReadCloser, error)) error {
+	have, err := e.HasImage(ctx, ref)
+	if err != nil || have {
+		return err
+	}
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	return errors.Join(e.LoadImage(ctx, r), r.Close())
+}
+
+// LabelImage makes the image tag: base with labels added and nothing else changed. Containers made from it
+// carry the labels, which is how a lab's nodes are known even when the program that made them was killed.
+// An older image of that tag is replaced.
+func (e *Engine) LabelImage(ctx context.Context, base, tag string, labels map[string]string) error {
+	made, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{Config: &container.Config{Image: base, Labels: labels}})
+	if err != nil {
+		return fmt.Errorf("label image %s: %w", base, err)
+	}
+	_, err = e.api.ContainerCommit(ctx, made.ID, client.ContainerCommitOptions{Reference: tag, NoPause: true})
+	if err != nil {
+		err = fmt.Errorf("label image %s as %s: %w", base, tag, err)
+	}
+	if rmErr := e.RemoveContainer(context.WithoutCancel(ctx), made.ID); rmErr != nil {
+		err = joinCleanup(err, rmErr)
+	}
+	return err
+}
+
+// RemoveImage removes a tag and what only it held. One that is gone is no error.
+func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
+	_, err := e.api.ImageRemove(ctx, ref, client.ImageRemoveOptions{PruneChildren: false})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove image %s: %w", ref, err)
+	}
+	return nil
+}
+
+// Images lists the tags of the images that carry a label (name or name=value).
+func (e *Engine) Images(ctx context.Context, label string) ([]string, error) {
+	r, err := e.api.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("label", label)})
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var out []string
+	for _, i := range r.Items {
+		out = append(out, i.RepoTags...)
+	}
+	return out, nil
+}

@@ -1,0 +1,103 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
+	utilexec "k8s.io/client-go/util/exec"
+)
+
+// PodRef names a container of a pod. An empty Container means the pod's first.
+type PodRef struct{ Namespace, Name, Container string }
+
+func (p PodRef) String() string { return p.Namespace + "/" + p.Name }
+
+// Result is what a command that ran to its end left behind. A Code other than 0 is no error of ours.
+type Result struct {
+	Stdout, Stderr []byte
+	Code           int
+}
+
+// Err is nil for exit status 0, else an error with the command's last words.
+func (r Result) Err(cmd ...string) error {
+	if r.Code == 0 {
+		return nil
+	}
+	words := strings.TrimSpace(string(r.Stderr))
+	if words == "" {
+		words = strings.TrimSpace(string(r.Stdout))
+	}
+	return fmt.Errorf("run %q: exit status %d: %s", strings.Join(cmd, " "), r.Code, words)
+}
+
+// Streams are the ends of an interactive command. Stdin may be nil. With TTY set the command gets a terminal
+// and Stderr is not used; Resize then gives its sizes and may be nil.
+type Streams struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	TTY            bool
+	Resize         remotecommand.TerminalSizeQueue
+}
+
+// Exec runs cmd in a running pod through the exec subresource and returns its output. An exit status other
+// than 0 is in the Result and no error. When ctx ends, Exec returns its error.
+func Exec(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, pod PodRef, cmd ...string) (Result, error) {
+	var out, errs bytes.Buffer
+	code, err := ExecStream(ctx, c, cfg, pod, Streams{Stdout: &out, Stderr: &errs}, cmd...)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
+}
+
+// Exec is [Exec] with the client's own configuration.
+func (c *Client) Exec(ctx context.Context, pod PodRef, cmd ...string) (Result, error) {
+	return Exec(ctx, c, c.Config, pod, cmd...)
+}
+
+// ExecStream is [Exec] with the caller's streams. It returns the exit status.
+func ExecStream(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, pod PodRef, s Streams, cmd ...string) (int, error) {
+	req := c.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{
+			Container: pod.Container, Command: cmd,
+			Stdin: s.Stdin != nil, Stdout: s.Stdout != nil, Stderr: s.Stderr != nil && !s.TTY, TTY: s.TTY,
+		}, scheme.ParameterCodec)
+	ws, err := remotecommand.NewWebSocketExecutor(cfg, "GET", req.URL().String())
+	if err != nil {
+		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+	}
+	spdy, err := remotecommand.NewSPDYExecutor(cfg, "POST", req.URL())
+	if err != nil {
+		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+	}
+	// API servers before 1.30 know only the older protocol.
+	ex, err := remotecommand.NewFallbackExecutor(ws, spdy, func(err error) bool {
+		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+	}
+	opts := remotecommand.StreamOptions{Stdin: s.Stdin, Stdout: s.Stdout, Tty: s.TTY, TerminalSizeQueue: s.Resize}
+	if !s.TTY {
+		opts.Stderr = s.Stderr
+	}
+	err = ex.StreamWithContext(ctx, opts)
+	var code utilexec.CodeExitError
+	if errors.As(err, &code) {
+		return code.Code, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+	}
+	return 0, nil
+}
