@@ -1,5 +1,12 @@
 package profiles
 
+import (
+	"fmt"
+	"strings"
+
+	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
+)
+
 // Target is the kind cluster to make from a profile.
 type Target struct {
 	// Name is the cluster's; empty: the profile's.
@@ -8,7 +15,88 @@ type Target struct {
 	Image string
 }
 
+// MirrorDir is where the nodes' containerd looks for mirrors when the profile has any:
+// one directory a registry, with a hosts.toml in it.
+const MirrorDir = "/etc/containerd/certs.d"
+
 // KindConfig is the kind.x-k8s.io/v1alpha4 configuration, in YAML, of the cluster that
-// the profile asks for. With registry mirrors its containerd reads
-// /etc/containerd/certs.d, whose files are the caller's work.
-func (p *Profile) KindConfig(t Target) ([]byte, error) { return nil, nil }
+// the profile asks for. With registry mirrors its containerd reads [MirrorDir], whose
+// files are the caller's work.
+func (p *Profile) KindConfig(t Target) ([]byte, error) {
+	if t.Name == "" {
+		t.Name = p.Metadata.Name
+	}
+	if t.Image == "" {
+		t.Image = p.Cluster.Image
+	}
+	config := v1alpha4.Cluster{
+		TypeMeta: v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"},
+		Name:     t.Name,
+		Nodes:    p.kindNodes(t.Image),
+		Networking: v1alpha4.Networking{
+			IPFamily:          v1alpha4.IPv4Family,
+			APIServerPort:     int32(p.Cluster.APIServerPort), //nolint:gosec // validated: 0 to 65535
+			PodSubnet:         p.Cluster.PodSubnet.String(),
+			ServiceSubnet:     p.Cluster.ServiceSubnet.String(),
+			DisableDefaultCNI: true,
+			KubeProxyMode:     v1alpha4.ProxyMode(p.Cluster.KubeProxyMode),
+		},
+		KubeadmConfigPatches: p.kubeadmPatches(),
+	}
+	if len(p.Cluster.RegistryMirrors) > 0 {
+		config.ContainerdConfigPatches = containerdPatches()
+	}
+	data, err := printYAML(config)
+	if err != nil {
+		return nil, fmt.Errorf("write the kind configuration of %s: %w", t.Name, err)
+	}
+	return data, nil
+}
+
+func (p *Profile) kindNodes(image string) []v1alpha4.Node {
+	nodes := make([]v1alpha4.Node, 0, p.Nodes())
+	for range p.Cluster.ControlPlanes {
+		nodes = append(nodes, v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: image})
+	}
+	for range p.Cluster.Workers {
+		nodes = append(nodes, v1alpha4.Node{Role: v1alpha4.WorkerRole, Image: image})
+	}
+	return nodes
+}
+
+// kubeadmPatches change what kind tells kubeadm. Since Kubernetes 1.35 the kubelet does
+// not start on a host with cgroup v1 unless it is told to; with cgroup v2 the setting
+// has no effect.
+func (p *Profile) kubeadmPatches() []string {
+	patches := []string{lines(
+		"kind: KubeletConfiguration",
+		"failCgroupV1: false",
+	)}
+	if p.Cluster.RemoveControlPlaneTaint {
+		patches = append(patches, lines(
+			"kind: InitConfiguration",
+			"nodeRegistration:",
+			"  taints: []",
+		))
+	}
+	return patches
+}
+
+// containerdPatches point containerd at MirrorDir. The section is named differently in
+// the two versions of its configuration; kind applies the one that fits the image.
+func containerdPatches() []string {
+	return []string{
+		lines(
+			"version = 3",
+			`[plugins."io.containerd.cri.v1.images".registry]`,
+			fmt.Sprintf("  config_path = %q", MirrorDir),
+		),
+		lines(
+			"version = 2",
+			`[plugins."io.containerd.grpc.v1.cri".registry]`,
+			fmt.Sprintf("  config_path = %q", MirrorDir),
+		),
+	}
+}
+
+func lines(all ...string) string { return strings.Join(all, "\n") + "\n" }

@@ -1,6 +1,15 @@
 package profiles
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/viper"
+
+	"github.com/go-viper/mapstructure/v2"
+)
 
 // ErrUnknown is wrapped when no shipped profile has the name asked for, or no file is
 // at the path asked for.
@@ -23,20 +32,91 @@ type Summary struct {
 }
 
 // List gives the shipped profiles, sorted by name.
-func List() ([]Summary, error) { return nil, nil }
+func List() ([]Summary, error) {
+	var all []Summary
+	for _, name := range shippedNames() {
+		p, err := Load(name, Options{})
+		if err != nil {
+			return nil, fmt.Errorf("load shipped profile %s: %w", name, err)
+		}
+		all = append(all, Summary{Name: p.Metadata.Name, Description: p.Metadata.Description, Mode: p.Mode()})
+	}
+	return all, nil
+}
 
 // Load reads the shipped profile of that name, or the file when ref has a slash or ends
 // in .yaml or .yml, merges defaults, what it extends, the environment and opts.Set, and
 // validates the result. The error joins one [*Problem] for each thing wrong; [Problems]
 // takes it apart. It wraps [ErrUnknown] when there is no such profile.
-func Load(ref string, opts Options) (*Profile, error) { return nil, nil }
+func Load(ref string, opts Options) (*Profile, error) {
+	return load(opts, func(c *chain) { c.follow(ref, "", origin{}) })
+}
 
 // Parse is [Load] for a profile at hand: source names it in errors, data is its YAML.
 // An "extends" in it may name shipped profiles only.
-func Parse(source string, data []byte, opts Options) (*Profile, error) { return nil, nil }
+func Parse(source string, data []byte, opts Options) (*Profile, error) {
+	return load(opts, func(c *chain) { c.add(file{source: source, data: data}) })
+}
 
-// CheckName says what is wrong with name as the name of a lab, or nil.
-func CheckName(name string) error { return nil }
+func load(opts Options, gather func(*chain)) (*Profile, error) {
+	root := newSchema()
+	c := &chain{root: root}
+	gather(c)
+	if len(c.layers) == 0 {
+		return nil, c.found.join() // nothing was read, so there is nothing else to say
+	}
+	layers := append(c.layers, envLayer(root, opts.Env, &c.found), setLayer(root, opts.Set, &c.found))
+	p, err := settle(root, layers)
+	if err != nil {
+		return nil, err
+	}
+	origins := map[string]origin{}
+	for _, l := range layers {
+		maps.Copy(origins, l.origins)
+	}
+	validate(p, origins, &c.found)
+	if len(c.found) > 0 {
+		return nil, c.found.join()
+	}
+	return p, nil
+}
 
-// YAML prints the whole profile so that [Parse] reads it back to the same.
-func (p *Profile) YAML() ([]byte, error) { return nil, nil }
+// settle merges defaults and layers, the last of which counts most, into a profile.
+// viper compares keys without case; that is safe here, as every key in a layer was
+// found in the schema, in which no two keys differ by case alone.
+func settle(root *node, layers []layer) (*Profile, error) {
+	v := viper.New()
+	for _, n := range root.settings() {
+		value, bad := n.typed(n.def)
+		if bad != nil && !n.required {
+			return nil, fmt.Errorf("read the default of %s: %s", n.key, bad.message)
+		}
+		v.SetDefault(n.key, value)
+	}
+	for _, l := range layers {
+		if err := v.MergeConfigMap(l.values); err != nil {
+			return nil, fmt.Errorf("merge settings: %w", err)
+		}
+	}
+	p := &Profile{}
+	strict := func(c *mapstructure.DecoderConfig) {
+		c.TagName = "json"
+		c.ErrorUnused = true
+		c.WeaklyTypedInput = false
+		c.DecodeHook = nil
+	}
+	if err := v.Unmarshal(p, strict); err != nil {
+		return nil, fmt.Errorf("merge settings: %w", err)
+	}
+	p.Extends = ""
+	return p, nil
+}
+
+// Keys are the full paths of all settings, in the order of the file.
+func Keys() []string {
+	var keys []string
+	for _, n := range newSchema().settings() {
+		keys = append(keys, n.key)
+	}
+	return slices.Clip(keys)
+}

@@ -7,6 +7,7 @@ package profiles
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -101,7 +102,7 @@ type Network struct {
 
 // BPF are the settings of the BPF programs.
 type BPF struct {
-	// MonitorAggregation is "none" or "medium".
+	// MonitorAggregation is "none" or "maximum".
 	MonitorAggregation string `json:"monitorAggregation" yaml:"monitorAggregation"`
 }
 
@@ -138,7 +139,19 @@ type Verify struct {
 // Duration is a [time.Duration] written as in "90s" or "1m30s".
 type Duration struct{ time.Duration }
 
-// MarshalText writes d the way [time.ParseDuration] reads it.
+// String is short: 1m rather than 1m0s. [time.ParseDuration] reads it.
+func (d Duration) String() string {
+	s := d.Duration.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// MarshalText writes d as String does.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads what [time.ParseDuration] reads.

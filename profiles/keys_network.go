@@ -1,0 +1,63 @@
+package profiles
+
+func networkRows() []row {
+	return []row{
+		{
+			key: "network", text: "How the cluster's network works. The names are those of the chart's values.",
+		},
+		{
+			key: "network.routingMode", def: RoutingNative, allowed: []string{RoutingNative},
+			text: "How packets reach the pods of another node: native sends them as they are, and the network between the nodes has to know the way.",
+		},
+		{
+			key: "network.autoDirectNodeRoutes", def: "true",
+			text: "Gives every node one kernel route for each other node's pods, by way of that node's address. It works among nodes on one layer 2 network. When it is off, these routes are yours to add, and until then pods on different nodes cannot reach each other.",
+		},
+		{
+			key: "network.ipv4NativeRoutingCIDR", example: "10.0.0.0/8",
+			text: "The addresses that pods reach with their own address, without masquerade. It must contain the pod subnet, and it is needed as long as masquerade is on.",
+		},
+		{
+			key: "network.kubeProxyReplacement", def: "false", allowed: []string{"false"},
+			words: map[string]string{"disabled": "false"},
+			text:  "Whether wirelab serves Services in place of kube-proxy. false, or the older word disabled, leaves them to kube-proxy.",
+		},
+		{
+			key: "network.enableIPv4Masquerade", def: "true",
+			text: "Gives pod traffic that leaves the native-routing CIDR the address of its node, so that answers find the way back. The node's iptables does it.",
+		},
+		{
+			key: "network.bpf", text: "Settings of the BPF programs.",
+		},
+		{
+			key: "network.bpf.monitorAggregation", def: "maximum", allowed: []string{"none", "maximum"},
+			text: "What `wirelab-agent monitor` gets to see: none reports every packet that a BPF program sees, maximum only those it drops.",
+		},
+		{
+			key: "network.ipam", text: "Where pod addresses come from.",
+		},
+		{
+			key: "network.ipam.mode", def: IPAMKubernetes, allowed: []string{IPAMKubernetes},
+			text: "kubernetes takes the addresses of a node's pods from the podCIDR that Kubernetes gave the node.",
+		},
+		{
+			key: "network.mtu", def: "0", example: "1400", min: 576, max: 65535, zero: true,
+			text: "The MTU of pod interfaces in bytes. 0 takes that of the node's network device, which is right unless something between the nodes carries less.",
+		},
+		{
+			key: "network.devices", def: "[]", example: "eth0",
+			text: "The nodes' network devices that lead to other nodes and outside. An empty list means the one that has the node's address.",
+		},
+		{
+			key: "network.debug", text: "Makes the agent say more.",
+		},
+		{
+			key: "network.debug.enabled", def: "false",
+			text: "Logs at debug level.",
+		},
+		{
+			key: "network.debug.verbose", allowed: []string{"", VerboseDatapath},
+			text: "datapath also logs each change made to the kernel: devices, routes, rules and map entries.",
+		},
+	}
+}

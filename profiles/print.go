@@ -1,0 +1,77 @@
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// YAML prints the whole profile so that [Parse] reads it back to the same.
+func (p *Profile) YAML() ([]byte, error) {
+	data, err := printYAML(p)
+	if err != nil {
+		return nil, fmt.Errorf("print profile %s: %w", p.Metadata.Name, err)
+	}
+	return data, nil
+}
+
+func printYAML(v any) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	if err := encoder.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// Change is a key whose value differs between two profiles. A and B are the values as
+// they are typed after --set.
+type Change struct {
+	Key string `json:"key" yaml:"key"`
+	A   string `json:"a" yaml:"a"`
+	B   string `json:"b" yaml:"b"`
+}
+
+// Diff lists the keys in which a and b differ, in the order of the file. Names and
+// descriptions of profiles do not count: they change nothing in a lab.
+func Diff(a, b *Profile) []Change {
+	var changes []Change
+	for _, n := range newSchema().settings() {
+		if n.fixed {
+			continue
+		}
+		va, vb := written(n.value(a)), written(n.value(b))
+		if va != vb {
+			changes = append(changes, Change{Key: n.key, A: va, B: vb})
+		}
+	}
+	return changes
+}
+
+// written is a value as it is typed after --set.
+func written(value any) string {
+	switch v := value.(type) {
+	case []string:
+		return "[" + strings.Join(v, ",") + "]"
+	case []RegistryMirror:
+		items := make([]string, len(v))
+		for i, m := range v {
+			items[i] = m.Host + "=" + m.Endpoint
+		}
+		return "[" + strings.Join(items, ",") + "]"
+	case interface{ MarshalText() ([]byte, error) }: // prefixes and durations
+		raw, err := v.MarshalText()
+		if err != nil {
+			return fmt.Sprint(value)
+		}
+		return string(raw)
+	default:
+		return fmt.Sprint(v)
+	}
+}

@@ -1,0 +1,201 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// noAnchors is the answer to YAML's own ways of repeating a value.
+const noAnchors = "anchors, aliases and merge keys are not used in profiles; write the value out, or share it through extends"
+
+// layer is what one source says: values nested as in the file, each converted to what
+// its field holds, and where each came from.
+type layer struct {
+	values  map[string]any
+	origins map[string]origin
+}
+
+// origin is the place that a value came from.
+type origin struct {
+	source string
+	line   int
+}
+
+// reader walks one YAML document along the schema and notes everything wrong with it.
+type reader struct {
+	source string
+	found  *problems
+	layer  layer
+}
+
+// readLayer reads one profile file strictly. Values that are wrong are left out of the
+// layer, so that reading can go on and report the rest.
+func readLayer(root *node, source string, data []byte, found *problems) layer {
+	r := &reader{source: source, found: found, layer: layer{values: map[string]any{}, origins: map[string]origin{}}}
+	document, bad := parseYAML(data)
+	if bad != nil {
+		bad.Source = source
+		found.add(bad)
+		return r.layer
+	}
+	r.layer.values = r.section(root, document, "")
+	r.demandRequired(root, r.layer.values, "", document.Line)
+	return r.layer
+}
+
+// parseYAML gives the one mapping that a profile file consists of.
+func parseYAML(data []byte) (*yaml.Node, *Problem) {
+	decoder := yaml.NewDecoder(strings.NewReader(string(data)))
+	var document, second yaml.Node
+	err := decoder.Decode(&document)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, &Problem{Message: "the file is empty; a profile starts with apiVersion: " + APIVersion}
+	case err != nil:
+		return nil, yamlProblem(err)
+	}
+	if err := decoder.Decode(&second); err == nil {
+		return nil, &Problem{Line: second.Line, Message: "a second document starts here; a file holds one profile"}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, yamlProblem(err)
+	}
+	top := document.Content[0]
+	if top.Kind != yaml.MappingNode {
+		return nil, &Problem{Line: top.Line, Message: "a profile is a mapping of keys to values; it starts with apiVersion: " + APIVersion}
+	}
+	return top, nil
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// yamlProblem takes the line number out of the parser's message.
+func yamlProblem(err error) *Problem {
+	message := err.Error()
+	p := &Problem{}
+	if m := yamlLine.FindStringSubmatch(message); m != nil {
+		p.Line, _ = strconv.Atoi(m[1])
+		message = strings.TrimPrefix(message, m[0])
+	}
+	if strings.Contains(message, "cannot start any token") {
+		message += " (YAML is indented with spaces, not tabs)"
+	}
+	p.Message = "this is not YAML: " + message
+	return p
+}
+
+func (r *reader) bad(at *yaml.Node, key, format string, args ...any) {
+	r.found.add(&Problem{Source: r.source, Line: at.Line, Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// section reads the mapping y as n, whose full path in this file is path.
+func (r *reader) section(n *node, y *yaml.Node, path string) map[string]any {
+	values := map[string]any{}
+	if isNull(y) {
+		return values // a section whose keys are all commented out
+	}
+	if y.Kind != yaml.MappingNode {
+		r.bad(y, path, "%s stands where a section belongs; its keys are %s", describe(y), n.names())
+		return values
+	}
+	lines := map[string]int{}
+	for i := 0; i+1 < len(y.Content); i += 2 {
+		key, value := y.Content[i], y.Content[i+1]
+		full := joinPath(path, key.Value)
+		if first, twice := lines[key.Value]; twice {
+			r.bad(key, full, "set twice, first in line %d; keep one of them", first)
+			continue
+		}
+		lines[key.Value] = key.Line
+		child := n.child(key.Value)
+		if child == nil || key.Kind != yaml.ScalarNode {
+			r.unknown(n, key, full)
+			continue
+		}
+		if v, ok := r.value(child, value, full); ok {
+			values[key.Value] = v
+			r.layer.origins[full] = origin{r.source, value.Line}
+		}
+	}
+	return values
+}
+
+// unknown reports a key that n does not have.
+func (r *reader) unknown(n *node, key *yaml.Node, path string) {
+	var p *Problem
+	_, missing := n.find(key.Value)
+	switch {
+	case key.Value == "<<" || key.Kind == yaml.AliasNode:
+		p = &Problem{Key: path, Message: noAnchors}
+	case key.Kind != yaml.ScalarNode:
+		p = &Problem{Key: strings.TrimSuffix(path, "."), Message: describe(key) + " stands where a key belongs"}
+	case missing == "" && key.Value != "":
+		p = &Problem{Key: path, Message: "keys are nested in a file: each part stands on a line of its own, indented below the one before"}
+	default:
+		p = n.unknown(path, key.Value)
+	}
+	p.Source, p.Line = r.source, key.Line
+	r.found.add(p)
+}
+
+// value reads y as n. It reports false when there is nothing to keep.
+func (r *reader) value(n *node, y *yaml.Node, path string) (any, bool) {
+	if y.Kind == yaml.AliasNode || y.Anchor != "" {
+		r.bad(y, path, "%s", noAnchors)
+		return nil, false
+	}
+	switch n.shape {
+	case section:
+		return r.section(n, y, path), true
+	case texts:
+		return r.texts(n, y, path)
+	case mirrors:
+		return r.mirrors(n, y, path)
+	}
+	if y.Kind != yaml.ScalarNode {
+		r.bad(y, path, "%s stands where a %s belongs", describe(y), n.shape.word())
+		return nil, false
+	}
+	if isNull(y) {
+		r.bad(y, path, "has no value; write one or remove the line")
+		return nil, false
+	}
+	if quoted := y.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0; quoted && (n.shape == whole || n.shape == toggle && n.words[y.Value] == "") {
+		if _, bad := n.convert(y.Value); bad == nil {
+			r.bad(y, path, "%q is text; write %s without quotes", y.Value, y.Value)
+			return nil, false
+		}
+	}
+	v, bad := n.scalar(y.Value)
+	if bad != nil {
+		r.found.add(&Problem{Source: r.source, Line: y.Line, Key: path, Message: bad.message, Nearest: bad.nearest})
+		return nil, false
+	}
+	return v, true
+}
+
+func isNull(y *yaml.Node) bool { return y.Kind == yaml.ScalarNode && y.Tag == "!!null" }
+
+// describe says what y is in words a person uses.
+func describe(y *yaml.Node) string {
+	switch y.Kind {
+	case yaml.MappingNode:
+		return "a section"
+	case yaml.SequenceNode:
+		return "a list"
+	default:
+		return strconv.Quote(y.Value)
+	}
+}
+
+func joinPath(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}

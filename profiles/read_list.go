@@ -1,0 +1,86 @@
+package profiles
+
+import (
+	"fmt"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// list gives the items of y and whether it is a list at all.
+func (r *reader) list(y *yaml.Node, path string) ([]*yaml.Node, bool) {
+	if isNull(y) {
+		r.bad(y, path, "has no value; write [] for an empty list")
+		return nil, false
+	}
+	if y.Kind != yaml.SequenceNode {
+		r.bad(y, path, "%s stands where a list belongs; each item is a line that starts with a dash", describe(y))
+		return nil, false
+	}
+	return y.Content, true
+}
+
+func (r *reader) texts(_ *node, y *yaml.Node, path string) (any, bool) {
+	items, ok := r.list(y, path)
+	if !ok {
+		return nil, false
+	}
+	words := []string{}
+	for i, item := range items {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		r.layer.origins[at] = origin{r.source, item.Line}
+		if item.Kind != yaml.ScalarNode || isNull(item) || item.Anchor != "" {
+			r.bad(item, at, "%s stands where a text belongs", describe(item))
+			continue
+		}
+		words = append(words, item.Value)
+	}
+	return words, true
+}
+
+func (r *reader) mirrors(n *node, y *yaml.Node, path string) (any, bool) {
+	items, ok := r.list(y, path)
+	if !ok {
+		return nil, false
+	}
+	all := []RegistryMirror{}
+	for i, item := range items {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if item.Anchor != "" || item.Kind == yaml.AliasNode {
+			r.bad(item, at, "%s", noAnchors)
+			continue
+		}
+		r.layer.origins[at] = origin{r.source, item.Line}
+		values := r.section(n, item, at)
+		r.demandRequired(n, values, at, item.Line)
+		host, _ := values["host"].(string)
+		endpoint, _ := values["endpoint"].(string)
+		all = append(all, RegistryMirror{Host: host, Endpoint: endpoint})
+	}
+	return all, true
+}
+
+// demandRequired reports the keys that each file has to write itself.
+func (r *reader) demandRequired(n *node, values map[string]any, path string, line int) {
+	for _, c := range n.below {
+		full := joinPath(path, c.name)
+		if c.shape == section {
+			below, _ := values[c.name].(map[string]any)
+			r.demandRequired(c, below, full, line)
+			continue
+		}
+		if _, ok := values[c.name]; ok || !c.required || r.reported(full) {
+			continue
+		}
+		want := c.example
+		if len(c.allowed) > 0 {
+			want = c.allowed[0]
+		}
+		r.found.add(&Problem{Source: r.source, Line: line, Key: full, Message: "is missing; write one, such as " + c.name + ": " + want})
+	}
+}
+
+// reported says whether this file already has a problem with key, or a slip for it.
+func (r *reader) reported(key string) bool {
+	return slices.ContainsFunc(*r.found, func(p *Problem) bool { return p.Source == r.source && (p.Key == key || p.Nearest == key) })
+}

@@ -1,0 +1,163 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// checker holds a merged profile against the rules that involve more than one value's
+// own form. What has a problem already is not complained about again.
+type checker struct {
+	p       *Profile
+	origins map[string]origin
+	found   *problems
+	known   problems
+}
+
+func validate(p *Profile, origins map[string]origin, found *problems) {
+	c := &checker{p: p, origins: origins, found: found, known: slices.Clone(*found)}
+	c.name()
+	c.subnets()
+	c.nodes()
+	c.masquerade()
+	c.devices()
+	c.mirrors()
+	c.skip()
+}
+
+// report adds a problem with key, which stands where the value came from. A default is
+// not complained about when the profile that may have set the key could not be read.
+func (c *checker) report(key, format string, args ...any) {
+	at, ok := c.origins[key]
+	if !ok && !c.sound("extends") {
+		return
+	}
+	c.found.add(&Problem{Source: at.source, Line: at.line, Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// sound says whether none of the keys has been found wrong while reading.
+func (c *checker) sound(keys ...string) bool {
+	return !slices.ContainsFunc(keys, c.known.touches)
+}
+
+var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+
+// maxName leaves room for "-control-plane" in a host name of at most 63 characters.
+const maxName = 63 - len("-control-plane")
+
+// CheckName says what is wrong with name as the name of a lab, or nil.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the name is empty")
+	case len(name) > maxName:
+		return fmt.Errorf("%q has %d characters; %d are the most, as the nodes are named after it", name, len(name), maxName)
+	case !nameForm.MatchString(name):
+		return fmt.Errorf("%q is not a name of lower-case letters, digits and dashes that starts and ends with a letter or digit", name)
+	}
+	return nil
+}
+
+func (c *checker) name() {
+	const key = "metadata.name"
+	if !c.sound(key) {
+		return
+	}
+	if err := CheckName(c.p.Metadata.Name); err != nil {
+		c.report(key, "%s", err)
+	}
+}
+
+// nodes checks that the pod subnet has a /24 for each node: that is what the cluster's
+// controller manager cuts it into.
+func (c *checker) nodes() {
+	const key = "cluster.podSubnet"
+	subnet := c.p.Cluster.PodSubnet
+	if !c.sound(key, "cluster.workers", "cluster.controlPlanes") || !subnet.IsValid() {
+		return
+	}
+	const perNode, widest = 24, 8
+	switch bits := subnet.Bits(); {
+	case bits < widest:
+		c.report(key, "%s is wider than a /%d, the widest that Kubernetes cuts into a /%d per node", subnet, widest, perNode)
+	case bits > perNode:
+		c.report(key, "%s has no room for a node, each of which gets a /%d; use a /16", subnet, perNode)
+	case 1<<(perNode-bits) < c.p.Nodes():
+		c.report(key, "%s has room for %d nodes (each gets a /%d), but the cluster has %d; widen it or lower cluster.workers",
+			subnet, 1<<(perNode-bits), perNode, c.p.Nodes())
+	}
+}
+
+// masquerade checks the native-routing CIDR against what it is there for.
+func (c *checker) masquerade() {
+	const key = "network.ipv4NativeRoutingCIDR"
+	n, pods := c.p.Network, c.p.Cluster.PodSubnet
+	if !c.sound(key, "network.enableIPv4Masquerade", "network.routingMode") {
+		return
+	}
+	native := n.IPv4NativeRoutingCIDR
+	switch {
+	case n.RoutingMode != RoutingNative:
+	case !native.IsValid() && n.EnableIPv4Masquerade:
+		c.report(key, "is needed, as native routing with masquerade has to know what not to masquerade; set it to a CIDR around the pod subnet, such as 10.0.0.0/8, or network.enableIPv4Masquerade to false")
+	case !native.IsValid():
+	case native.Bits() == 0 && n.EnableIPv4Masquerade:
+		c.report(key, "%s covers every address, so nothing would be masqueraded; narrow it, or set network.enableIPv4Masquerade to false", native)
+	case c.sound("cluster.podSubnet") && pods.IsValid() && !contains(native, pods):
+		c.report(key, "%s does not contain the pod subnet %s, so traffic between pods would be masqueraded; widen it or move cluster.podSubnet", native, pods)
+	}
+}
+
+func contains(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
+
+var (
+	deviceForm = regexp.MustCompile(`^[^\s/:]{1,15}$`)
+	checkForm  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9./]*[a-z0-9])?$`)
+)
+
+func (c *checker) devices() {
+	const key = "network.devices"
+	for i, name := range c.p.Network.Devices {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		switch {
+		case !deviceForm.MatchString(name) || name == "." || name == "..":
+			c.item(key, at, "%q is not a device name, which has 1 to 15 characters without spaces, slashes and colons", name)
+		case name == "lo" || strings.HasPrefix(name, "lab_") || strings.HasPrefix(name, "lxc"):
+			c.item(key, at, "%s does not lead out of the node; name a network device such as eth0", name)
+		case slices.Index(c.p.Network.Devices, name) < i:
+			c.item(key, at, "%s is listed twice", name)
+		}
+	}
+}
+
+func (c *checker) skip() {
+	const key = "verify.skip"
+	for i, name := range c.p.Verify.Skip {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		switch {
+		case !checkForm.MatchString(name):
+			c.item(key, at, "%q is not the name of a check; `lab verify --list` prints them", name)
+		case slices.Index(c.p.Verify.Skip, name) < i:
+			c.item(key, at, "%s is listed twice", name)
+		}
+	}
+}
+
+// item reports a problem with one item of the list key; at is its path. A list from
+// the environment or --set has one place for all items.
+func (c *checker) item(key, at, format string, args ...any) {
+	if !c.sound(at) {
+		return
+	}
+	where := c.origins[key]
+	if item, ok := c.origins[at]; ok && item.source == where.source {
+		where = item
+	}
+	c.found.add(&Problem{Source: where.source, Line: where.line, Key: at, Message: fmt.Sprintf(format, args...)})
+}
