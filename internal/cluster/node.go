@@ -15,6 +15,7 @@ type Node struct {
 	Network string     // the Docker network it is on
 	IP      netip.Addr // its IPv4 address there; zero when it does not run
 	Running bool
+	cluster string
 	engine  *docker.Engine
 }
 

@@ -1,0 +1,103 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"sigs.k8s.io/kind/pkg/cluster"
+)
+
+// Spec is a cluster to make.
+type Spec struct {
+	Name string
+	// Config is the kind configuration (v1alpha4 YAML); its nodes' image is [NodeTag] of the name.
+	Config []byte
+	// Base is the node image, present in the engine.
+	Base string
+	// Labels go onto the nodes besides LabelLab and LabelBase.
+	Labels map[string]string
+	// Retain leaves what was made when making fails or is interrupted.
+	Retain bool
+}
+
+// NodeTag is the tag of a lab's own node image.
+func NodeTag(name string) string { return "wirelab/lab-" + name + ":node" }
+
+// Create makes the cluster and returns once its API server answers and all nodes have joined; they are not Ready
+// before a network is installed. The user's kubeconfig then has the context kind-<name>, and it is current.
+// On error nothing is left, unless Retain. An existing cluster of the name is an error.
+func (c *Clusters) Create(ctx context.Context, s Spec) error {
+	labels := maps.Clone(s.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[LabelLab], labels[LabelBase] = s.Name, s.Base
+	if err := c.engine.LabelImage(ctx, s.Base, NodeTag(s.Name), labels); err != nil {
+		return err
+	}
+	err := c.create(ctx, s)
+	if err == nil {
+		err = c.markComplete(ctx, s.Name)
+	}
+	if err != nil && !s.Retain {
+		if cleanErr := c.Delete(context.WithoutCancel(ctx), s.Name); cleanErr != nil {
+			err = errors.Join(err, fmt.Errorf("remove the half-made cluster: %w", cleanErr))
+		}
+	}
+	return err
+}
+
+// create runs kind, whose Create takes no context. When ctx ends, the cluster's containers are removed from under
+// it: its next docker command then fails and it returns. With Retain there is no such lever without destroying
+// what is to be kept, so the call is left behind; the caller is about to exit.
+func (c *Clusters) create(ctx context.Context, s Spec) error {
+	done := make(chan error, 1)
+	go func() {
+		done <- c.provider().Create(s.Name,
+			cluster.CreateWithRawConfig(s.Config),
+			// kind's own clean-up would race with ours, which also catches late containers.
+			cluster.CreateWithRetain(true),
+			cluster.CreateWithDisplayUsage(false), cluster.CreateWithDisplaySalutation(false))
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("create cluster %q: %w", s.Name, explain(err))
+		}
+		return nil
+	case <-ctx.Done():
+	}
+	if s.Retain {
+		return ctx.Err()
+	}
+	cctx := context.WithoutCancel(ctx)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		// An error here is no reason to stop: Delete runs again afterwards and reports.
+		_ = c.removeNodes(cctx, s.Name)
+		select {
+		case <-done:
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Clusters) markComplete(ctx context.Context, name string) error {
+	cl, err := c.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if cl == nil {
+		return fmt.Errorf("cluster %q was removed while it was being made", name)
+	}
+	cp, ok := cl.ControlPlane()
+	if !ok {
+		return fmt.Errorf("cluster %q has no control plane", name)
+	}
+	return c.engine.WriteFile(ctx, cp.Name, completeFile, []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))
+}

@@ -1,0 +1,90 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Delete removes a lab's cluster, whole or half made: nodes, volumes, its labelled node image and its entry in the
+// user's kubeconfig. Nothing there is no error. A cluster that wirelab did not make is left alone: [ErrForeign].
+func (c *Clusters) Delete(ctx context.Context, name string) error {
+	cl, err := c.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if cl != nil && !cl.Lab {
+		return fmt.Errorf("%w: %q", ErrForeign, name)
+	}
+	// First the image: a docker command that is still under way for this lab cannot make another node.
+	imgErr := c.engine.RemoveImage(ctx, NodeTag(name))
+	nodeErr := c.removeAll(ctx, name)
+	// Without nodes, kind's Delete only takes the context out of the kubeconfig.
+	cfgErr := c.provider().Delete(name, "")
+	if cfgErr != nil {
+		cfgErr = fmt.Errorf("remove context kind-%s from the kubeconfig: %w", name, explain(cfgErr))
+	}
+	if nodeErr == nil && imgErr != nil {
+		imgErr = c.engine.RemoveImage(ctx, NodeTag(name))
+	}
+	return errors.Join(nodeErr, imgErr, cfgErr)
+}
+
+// HasLeftovers tells whether a lab that has no nodes left something behind: its labelled image or the helper
+// container that labelled it.
+func (c *Clusters) HasLeftovers(ctx context.Context, name string) (bool, error) {
+	if have, err := c.engine.HasImage(ctx, NodeTag(name)); err != nil || have {
+		return have, err
+	}
+	found, err := c.engine.Containers(ctx, LabelLab+"="+name)
+	return len(found) > 0, err
+}
+
+// removeAll removes containers until none has been seen for a while: a docker run that was under way when the
+// making was interrupted can still bring one after the first look.
+func (c *Clusters) removeAll(ctx context.Context, name string) error {
+	const quiet, pause = 3, 150 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for seen := 0; seen < quiet; {
+		found, err := c.engine.Containers(ctx, LabelLab+"="+name)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			seen++
+		} else {
+			seen = 0
+			if err := c.removeNodes(ctx, name); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("remove nodes of lab %q: %w", name, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+	return nil
+}
+
+// removeNodes removes, at once, every container with the lab's mark and, in a cluster with the mark, kind's load
+// balancer, which runs an image of its own.
+func (c *Clusters) removeNodes(ctx context.Context, name string) error {
+	ours, err := c.engine.Containers(ctx, LabelLab+"="+name)
+	if err != nil {
+		return err
+	}
+	lb, err := c.engine.Containers(ctx, labelKindCluster+"="+name, labelKindRole+"="+RoleLoadBalancer)
+	if err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, f := range append(ours, lb...) {
+		g.Go(func() error { return c.engine.RemoveContainer(gctx, f.ID) })
+	}
+	return g.Wait()
+}

@@ -1,0 +1,92 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	kinderrors "sigs.k8s.io/kind/pkg/errors"
+	"sigs.k8s.io/kind/pkg/exec"
+	"sigs.k8s.io/kind/pkg/log"
+)
+
+// logger hands kind's progress lines on. Warnings are dropped: they repeat what the doctor says.
+type logger struct{ say func(string) }
+
+func newLogger(say func(string)) log.Logger {
+	if say == nil {
+		return log.NoopLogger{}
+	}
+	return logger{say}
+}
+
+func (logger) Warn(string)                    {}
+func (logger) Warnf(string, ...any)           {}
+func (logger) Error(string)                   {}
+func (logger) Errorf(string, ...any)          {}
+func (l logger) V(v log.Level) log.InfoLogger { return info{l, v == 0} }
+
+type info struct {
+	logger
+	on bool
+}
+
+func (i info) Enabled() bool   { return i.on }
+func (i info) Info(msg string) { i.Infof("%s", msg) }
+
+// Infof keeps the lines that announce a step and strips kind's decoration.
+func (i info) Infof(format string, args ...any) {
+	if !i.on {
+		return
+	}
+	line := strings.TrimSpace(fmt.Sprintf(format, args...))
+	step, ok := strings.CutPrefix(line, "• ")
+	if !ok {
+		return
+	}
+	step = strings.TrimFunc(step, func(r rune) bool { return r > 127 || r == '.' || r == ' ' })
+	i.say(strings.ToLower(strings.TrimRight(step, " \U0001F4E6")))
+}
+
+// explain puts the reason into an error of kind, whose own text is only the command line that failed.
+func explain(err error) error {
+	var run *exec.RunError
+	if !errors.As(err, &run) {
+		for _, e := range kinderrors.Errors(err) {
+			if errors.As(e, &run) {
+				break
+			}
+		}
+	}
+	if run == nil {
+		return err
+	}
+	out := strings.TrimSpace(string(run.Output))
+	if out == "" {
+		return err
+	}
+	switch {
+	case strings.Contains(out, "no space left on device"):
+		return fmt.Errorf("no space left on the disk Docker uses: free some (docker system df shows what holds it): %s", lastLine(out))
+	case strings.Contains(out, "port is already allocated") || strings.Contains(out, "address already in use"):
+		return fmt.Errorf("a port of the cluster is taken on this machine: set cluster.apiServerPort to a free one or to 0: %s", lastLine(out))
+	}
+	return fmt.Errorf("%s: %w", lastLine(out), err)
+}
+
+// lastLine is the last line of a command's output that says something, shortened.
+func lastLine(out string) string {
+	lines := strings.Split(out, "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		l := strings.TrimSpace(lines[i])
+		// kubeadm ends with advice and a stack trace; its reason is the line of its own error.
+		if l == "" || strings.HasPrefix(l, "To see the stack trace") {
+			continue
+		}
+		if len(l) > 300 {
+			l = l[:300] + "..."
+		}
+		return l
+	}
+	return ""
+}

@@ -1,0 +1,134 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+func payload(t *testing.T, agent string) fstest.MapFS {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	body := []byte("#!/bin/sh\n")
+	for _, err := range []error{
+		w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "bin/tool", Mode: 0o755, Size: int64(len(body))}),
+		func() error { _, err := w.Write(body); return err }(),
+		w.Close(), z.Close(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fstest.MapFS{
+		"payload/wirelab-agent":     {Data: []byte(agent)},
+		"payload/wirelab-cni":       {Data: []byte("cni")},
+		"payload/nettool":           {Data: []byte("nettool")},
+		"payload/demo-tools.tar.gz": {Data: b.Bytes()},
+	}
+}
+
+// contents reads an image's archive back as a runtime would and returns its regular files and their modes.
+func contents(t *testing.T, i *Image) (files map[string]string, entrypoint []string) {
+	t.Helper()
+	tag, err := name.NewTag(i.Ref())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := tarball.Image(i.Open, &tag)
+	if err != nil {
+		t.Fatalf("read back %s: %v", i.Ref(), err)
+	}
+	cf, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = map[string]string{}
+	r := tar.NewReader(mutate.Extract(img))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return files, cf.Config.Entrypoint
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Mode&0o111 == 0 {
+			t.Errorf("%s is not executable", h.Name)
+		}
+		files[h.Name] = string(b)
+	}
+}
+
+func TestAgentHoldsAgentAndPlugin(t *testing.T) {
+	i, err := Agent(payload(t, "agent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, entry := contents(t, i)
+	if files["usr/bin/wirelab-agent"] != "agent" || files["usr/bin/wirelab-cni"] != "cni" || len(files) != 2 {
+		t.Errorf("files = %q", files)
+	}
+	if len(entry) != 1 || entry[0] != "/usr/bin/wirelab-agent" {
+		t.Errorf("entrypoint = %q", entry)
+	}
+}
+
+func TestNettoolHasToolsBelow(t *testing.T) {
+	i, err := Nettool(payload(t, "agent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := contents(t, i)
+	if files["bin/tool"] == "" || files["usr/bin/nettool"] != "nettool" {
+		t.Errorf("files = %q", files)
+	}
+}
+
+func TestTagFollowsContentAlone(t *testing.T) {
+	a, err := Agent(payload(t, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Agent(payload(t, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Agent(payload(t, "two"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Ref() != again.Ref() || !bytes.Equal(a.archive, again.archive) {
+		t.Errorf("same content gave %s and %s", a.Ref(), again.Ref())
+	}
+	if a.Ref() == b.Ref() {
+		t.Errorf("different content gave the same name %s", a.Ref())
+	}
+}
+
+func TestNoPayload(t *testing.T) {
+	for _, f := range []func() (*Image, error){
+		func() (*Image, error) { return Agent(fstest.MapFS{}) },
+		func() (*Image, error) { return Nettool(fstest.MapFS{}) },
+	} {
+		if _, err := f(); !errors.Is(err, ErrNoPayload) {
+			t.Errorf("error = %v, want ErrNoPayload", err)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/kind/pkg/apis/config/defaults"
+
+	"wirelab.dev/wirelab/internal/docker"
+)
+
+// How long a registry may take to say its first word, and a download to move on, before the image built on this
+// machine is taken instead.
+const (
+	registryPatience = 6 * time.Second
+	stallPatience    = 45 * time.Second
+)
+
+// Origin says how a node image came to be at hand.
+type Origin string
+
+// The ways a node image is found, in the order they are tried.
+const (
+	OriginPresent Origin = "present"       // was in the engine
+	OriginPulled  Origin = "pulled"        // was pulled just now
+	OriginBuilt   Origin = "built locally" // is the one make node-image builds
+)
+
+// Node is the image a lab's nodes are made of.
+type Node struct {
+	Ref    string `json:"image"` // with its digest where it has one
+	Origin Origin `json:"origin"`
+	// Note says why this is not kind's own image; empty otherwise.
+	Note string `json:"note,omitempty"`
+}
+
+// Engine is what finding a node image needs of Docker.
+type Engine interface {
+	HasImage(ctx context.Context, ref string) (bool, error)
+	Pull(ctx context.Context, ref string, p docker.Patience, say func(done, total int64)) error
+}
+
+// DefaultNode is the node image this version of kind was released with, by digest.
+const DefaultNode = defaults.Image
+
+// LocalNode is the tag of the image that make node-image builds: the same Kubernetes version as [DefaultNode].
+func LocalNode() string {
+	_, tag, _ := strings.Cut(Short(DefaultNode), ":")
+	return "wirelab/node:" + tag
+}
+
+// Short is an image's name without its digest.
+func Short(ref string) string {
+	s, _, _ := strings.Cut(ref, "@")
+	return s
+}
+
+// EnsureNode finds a node image and makes sure the engine holds it. want is what the profile asks for and is then
+// taken or nothing; empty means kind's own, or where no registry answers the one built locally. say is told what
+// takes time and may be nil.
+func EnsureNode(ctx context.Context, e Engine, want string, say func(string)) (Node, error) {
+	if say == nil {
+		say = func(string) {}
+	}
+	ref := want
+	if ref == "" {
+		ref = DefaultNode
+	}
+	have, err := e.HasImage(ctx, ref)
+	if err != nil {
+		return Node{}, err
+	}
+	if have {
+		return Node{Ref: ref, Origin: OriginPresent}, nil
+	}
+	say("asking the registry for " + Short(ref))
+	pullErr := e.Pull(ctx, ref, docker.Patience{First: registryPatience, Stall: stallPatience}, func(done, total int64) {
+		say(fmt.Sprintf("pulling %s: %d of %d MB", Short(ref), done>>20, total>>20))
+	})
+	if pullErr == nil {
+		return Node{Ref: ref, Origin: OriginPulled}, nil
+	}
+	if ctx.Err() != nil {
+		return Node{}, ctx.Err()
+	}
+	if want != "" {
+		return Node{}, fmt.Errorf("node image %s of the profile (cluster.image) is not here and cannot be had: %w", want, pullErr)
+	}
+	return localNode(ctx, e, pullErr)
+}
+
+func localNode(ctx context.Context, e Engine, pullErr error) (Node, error) {
+	local := LocalNode()
+	have, err := e.HasImage(ctx, local)
+	if err != nil {
+		return Node{}, err
+	}
+	if !have {
+		return Node{}, fmt.Errorf("no node image: %s cannot be pulled and %s is not built: run make node-image, or go where a registry answers: %w", Short(DefaultNode), local, pullErr)
+	}
+	return Node{Ref: local, Origin: OriginBuilt, Note: Short(DefaultNode) + " cannot be pulled: " + reason(pullErr)}, nil
+}
+
+// reason is the last part of an engine's long sentence about a failed pull.
+func reason(err error) string {
+	s := err.Error()
+	if i := strings.LastIndex(s, "dial tcp: "); i >= 0 {
+		return s[i+len("dial tcp: "):]
+	}
+	return strings.TrimPrefix(s, "pull image "+DefaultNode+": ")
+}

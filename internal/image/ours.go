@@ -1,0 +1,49 @@
+package image
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"io/fs"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Repositories of the images lab writes. They name no registry: nodes have them loaded and never pull them.
+const (
+	AgentRepository   = "wirelab/agent"
+	NettoolRepository = "wirelab/nettool"
+)
+
+const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Agent is the image of the node agent, which also holds the CNI plugin it installs. payload is
+// images.Payload. The error wraps [ErrNoPayload] when lab carries no programs.
+func Agent(payload fs.FS) (*Image, error) {
+	cfg := v1.Config{Entrypoint: []string{"/usr/bin/wirelab-agent"}, Env: []string{searchPath}}
+	return build(payload, AgentRepository, cfg, nil, []file{
+		{"wirelab-agent", "/usr/bin/wirelab-agent"},
+		{"wirelab-cni", "/usr/bin/wirelab-cni"},
+	})
+}
+
+// Nettool is the image of the demo workload: nettool on top of a small system with the tools a walkthrough types.
+// Started without arguments it serves. payload and errors are as for [Agent].
+func Nettool(payload fs.FS) (*Image, error) {
+	packed, err := readPayload(payload, "demo-tools.tar.gz")
+	if err != nil {
+		return nil, err
+	}
+	// Unpacked once here, not once on every node.
+	zr, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, fmt.Errorf("read demo-tools.tar.gz: %w", err)
+	}
+	tools, err := io.ReadAll(zr)
+	if err != nil {
+		return nil, fmt.Errorf("read demo-tools.tar.gz: %w", err)
+	}
+	cfg := v1.Config{Entrypoint: []string{"/usr/bin/nettool"}, Cmd: []string{"serve"}, Env: []string{searchPath}}
+	return build(payload, NettoolRepository, cfg, [][]byte{tools}, []file{{"nettool", "/usr/bin/nettool"}})
+}
