@@ -5,32 +5,31 @@ import (
 	"time"
 )
 
-// Kinds of events.
-const (
-	EventDrop  = "drop"  // a packet that went nowhere
-	EventTrace = "trace" // a packet on its way
-)
-
-// Event is one thing the datapath reported about a packet. Addresses and
-// ports are zero when the packet was not read that far. Ports are in host
-// byte order.
+// Event is what a program reported about one packet.
 type Event struct {
-	Time    time.Time  `json:"time"`
-	Node    string     `json:"node"`
-	Kind    string     `json:"kind"`
-	Point   string     `json:"point"`             // where it was seen: from-pod, to-pod
-	Reason  string     `json:"reason,omitempty"`  // of a drop
-	Verdict string     `json:"verdict,omitempty"` // of a trace: what became of the packet
-	Iface   string     `json:"iface,omitempty"`
-	SrcMAC  string     `json:"srcMAC,omitempty"`
-	DstMAC  string     `json:"dstMAC,omitempty"`
-	Proto   string     `json:"proto,omitempty"` // TCP, UDP, ICMP, ARP, or a number
-	Src     netip.Addr `json:"src,omitzero"`
-	Dst     netip.Addr `json:"dst,omitzero"`
-	SrcPort uint16     `json:"srcPort,omitempty"`
-	DstPort uint16     `json:"dstPort,omitempty"`
-	TTL     uint8      `json:"ttl,omitempty"`
-	Bytes   int        `json:"bytes"`
-	// Lost is the number of events the node could not deliver before this one.
-	Lost uint64 `json:"lost,omitempty"`
+	Time time.Time `json:"time"`
+	Node string    `json:"node"`
+	Drop bool      `json:"drop"`
+	// Reason is what became of the packet: to-kernel, to-pod, arp-reply, or
+	// why it was dropped.
+	Reason    string `json:"reason"`
+	Direction string `json:"direction"` // from-pod | to-pod
+	IfIndex   int    `json:"ifIndex"`
+	Iface     string `json:"iface,omitempty"`
+	SrcMAC    string `json:"srcMAC"`
+	DstMAC    string `json:"dstMAC"`
+	EtherType uint16 `json:"etherType"`
+	Proto     uint8  `json:"proto,omitempty"` // IP protocol number
+	// Src and Dst have port 0 where the packet has none; both are left out
+	// for what is neither IPv4 nor ARP. Ports are in host byte order.
+	Src      netip.AddrPort `json:"src,omitzero"`
+	Dst      netip.AddrPort `json:"dst,omitzero"`
+	TTL      uint8          `json:"ttl,omitempty"`
+	TCPFlags uint8          `json:"tcpFlags,omitempty"`
+	ICMPType uint8          `json:"icmpType,omitempty"`
+	Length   int            `json:"length"` // bytes, with the Ethernet header
+	// SrcEndpoint and DstEndpoint are IDs of endpoints of this node, 0 for
+	// none.
+	SrcEndpoint uint32 `json:"srcEndpoint,omitempty"`
+	DstEndpoint uint32 `json:"dstEndpoint,omitempty"`
 }

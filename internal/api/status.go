@@ -48,24 +48,38 @@ type Datapath struct {
 	PodCIDR      netip.Prefix `json:"podCIDR"`
 	Router       netip.Addr   `json:"router"`
 	MTU          int          `json:"mtu"`
-	Devices      []string     `json:"devices"` // the NICs, sorted
+	Devices      []Device     `json:"devices"` // NICs and devices of ours
 	Routing      Routing      `json:"routing"`
 	Masquerading Masquerading `json:"masquerading"`
-	Programs     []Program    `json:"programs"` // sorted by name
-	Maps         []Map        `json:"maps"`     // sorted by name
-	Sysctls      []Sysctl     `json:"sysctls"`  // sorted by name
-	// MonitorAggregation says how much of the traffic becomes events.
+	HostPorts    int          `json:"hostPorts"`
+	Programs     []Program    `json:"programs"`
+	Maps         []Map        `json:"maps"`
+	Sysctls      []Sysctl     `json:"sysctls"`
+	// MonitorAggregation says how many of the packets become events: none
+	// of them is left out, or (maximum) all but the dropped ones.
 	MonitorAggregation string `json:"monitorAggregation"`
+	// Error is what could not be read back; what is missing for it is zero.
+	Error string `json:"error,omitempty"`
+}
+
+// Device is a NIC or a device of ours on the node.
+type Device struct {
+	Name  string         `json:"name"`
+	Index int            `json:"index"`
+	MTU   int            `json:"mtu"`
+	Up    bool           `json:"up"`
+	Addrs []netip.Prefix `json:"addrs,omitempty"`
 }
 
 // Routing says how packets leave for other nodes (Network: native) and
-// whether the node's own stack is in their way (Host: legacy).
+// whether the node's own stack is in their way (Host: Legacy).
 type Routing struct {
 	Network string      `json:"network"`
 	Host    string      `json:"host"`
-	Reason  string      `json:"reason,omitempty"` // why Host is not what was asked for
-	Routes  []NodeRoute `json:"routes"`           // routes to other nodes' pods, sorted by destination
-	// Skipped are nodes that get no route, with the reason, sorted.
+	Reason  string      `json:"reason,omitempty"` // why Host is what it is
+	Routes  []NodeRoute `json:"routes,omitempty"` // to other nodes' pods, sorted
+	// Skipped are nodes that got no route since they are not on the same
+	// L2, sorted by name.
 	Skipped []string `json:"skipped,omitempty"`
 }
 
@@ -78,29 +92,35 @@ type NodeRoute struct {
 
 // Masquerading says what gives packets of pods the node's address.
 type Masquerading struct {
-	Mode       string       `json:"mode"` // iptables | disabled
+	Enabled    bool         `json:"enabled"`
+	Kind       string       `json:"kind,omitempty"`    // iptables
+	Backend    string       `json:"backend,omitempty"` // nf_tables | legacy
 	NativeCIDR netip.Prefix `json:"nativeCIDR,omitzero"`
 }
 
-// Program is a loaded BPF program and what it is attached to.
+// Program is a loaded BPF program and the devices it is attached to, sorted.
 type Program struct {
-	Name     string `json:"name"`
-	ID       uint32 `json:"id"`
-	Attached int    `json:"attached"` // number of links
+	Name       string   `json:"name"`
+	ID         uint32   `json:"id"`
+	Tag        string   `json:"tag"`
+	AttachedTo []string `json:"attachedTo,omitempty"`
 }
 
-// Map is a BPF map and how full it is.
+// Map is a pinned BPF map and how full it is.
 type Map struct {
-	Name    string `json:"name"`
-	Entries int    `json:"entries"` // -1 where counting has no meaning (ring buffer, per-CPU array)
-	Max     int    `json:"max"`
-	Bytes   int64  `json:"bytes"` // kernel memory
+	Name        string `json:"name"`
+	ID          uint32 `json:"id"`
+	Entries     int    `json:"entries"` // -1 where there are none to count
+	MaxEntries  int    `json:"maxEntries"`
+	MemoryBytes uint64 `json:"memoryBytes"`
 }
 
-// Sysctl is a kernel setting the datapath depends on.
+// Sysctl is a kernel setting the datapath keeps. Found is the value from
+// before the agent came.
 type Sysctl struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+	Found string `json:"found"`
 }
 
 // IPAM is the pool of the node's pod addresses. Capacity leaves out the
@@ -132,14 +152,14 @@ type Reconciler struct {
 
 // Endpoint is one pod interface on the node.
 type Endpoint struct {
-	ID        uint32     `json:"id"`
+	ID        uint32     `json:"id"` // unique on the node
 	Namespace string     `json:"namespace"`
 	Pod       string     `json:"pod"`
 	Addr      netip.Addr `json:"addr"`
-	IfName    string     `json:"ifName"`    // in the pod
 	HostIf    string     `json:"hostIf"`    // lxc…, on the node
 	HostIndex int        `json:"hostIndex"` // ifindex of HostIf
-	HostMAC   string     `json:"hostMAC"`
+	HostMAC   string     `json:"hostMAC"`   // the pod's next hop
 	PodMAC    string     `json:"podMAC"`
 	MTU       int        `json:"mtu"`
+	Attached  bool       `json:"attached"` // the program now loaded is on HostIf
 }

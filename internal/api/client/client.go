@@ -1,0 +1,108 @@
+// Package client asks an agent on this node over its unix socket.
+package client
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// Client speaks with one agent. It holds no connection while it is not
+// asking and needs no closing.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// New returns a client of the agent at socket, usually api.AgentSocket.
+func New(socket string) *Client {
+	var d net.Dialer
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Status asks for the agent's state.
+func (c *Client) Status(ctx context.Context) (api.Status, error) {
+	var s api.Status
+	err := c.get(ctx, api.StatusPath, &s)
+	return s, err
+}
+
+// Endpoints asks for the endpoints of the node, sorted by address.
+func (c *Client) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
+	var eps []api.Endpoint
+	err := c.get(ctx, api.EndpointsPath, &eps)
+	return eps, err
+}
+
+// Monitor yields events until ctx is done, the agent stops or the consumer
+// does. An error ends the sequence; the end of ctx is not one.
+func (c *Client) Monitor(ctx context.Context) iter.Seq2[api.Event, error] {
+	return func(yield func(api.Event, error) bool) {
+		body, err := c.open(ctx, api.MonitorPath)
+		if err != nil {
+			yield(api.Event{}, err)
+			return
+		}
+		defer body.Close()
+		dec := json.NewDecoder(bufio.NewReader(body))
+		for {
+			var e api.Event
+			err := dec.Decode(&e)
+			if ctx.Err() != nil {
+				return
+			}
+			if errors.Is(err, io.EOF) {
+				err = errors.New("read events: the agent ended the stream")
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) get(ctx context.Context, path string, into any) error {
+	body, err := c.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(into); err != nil {
+		return fmt.Errorf("decode %s of the agent: %w", path, err)
+	}
+	return nil
+}
+
+// open returns the body of a 200 answer, which the caller closes.
+func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent for %s: %w", path, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent at %s (is it running?): %w", c.socket, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var e api.HTTPError
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
+		e.Message = resp.Status
+	}
+	return nil, fmt.Errorf("ask the agent for %s: %s", path, e.Message)
+}
