@@ -114,7 +114,7 @@ func open(ref, dir string) (file, error) {
 	data, err := readFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return file{}, fmt.Errorf("%w: there is no file %s", ErrUnknown, path)
+		return file{}, fmt.Errorf("%w: there is no file %s%s", ErrUnknown, path, hintShipped(path))
 	case err != nil:
 		return file{}, fmt.Errorf("read profile %s: %w", path, plainCause(err))
 	}
@@ -126,6 +126,15 @@ func open(ref, dir string) (file, error) {
 		id = real
 	}
 	return file{id: id, source: path, dir: filepath.Dir(path), data: data}, nil
+}
+
+// hintShipped helps who wrote the name of a shipped profile like a file's.
+func hintShipped(path string) string {
+	base := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	if slices.Contains(shippedNames(), base) {
+		return "; the shipped profile is given by its name alone, " + base
+	}
+	return ""
 }
 
 // plainCause drops the operation and path that an [fs.PathError] repeats.

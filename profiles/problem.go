@@ -89,10 +89,10 @@ func (ps problems) join() error {
 	return errors.Join(errs...)
 }
 
-// touches says whether a problem with key, or with an item of it, was found.
+// touches says whether a problem with key, with an item of it, or a slip for it was found.
 func (ps problems) touches(key string) bool {
 	for _, p := range ps {
-		if p.Key == key || strings.HasPrefix(p.Key, key+"[") {
+		if p.Key == key || p.Nearest == key || strings.HasPrefix(p.Key, key+"[") {
 			return true
 		}
 	}

@@ -106,13 +106,14 @@ func (n *node) inRange(value any) *complaint {
 		}
 		return complain("%d is out of range; allowed: %s", v, n.choices())
 	case Duration:
-		low, high := time.Duration(n.min)*time.Second, time.Duration(n.max)*time.Second
-		if v.Duration < low || v.Duration > high {
-			return complain("%s is out of range; allowed: %s", v.Duration, n.choices())
+		if v.Duration < seconds(n.min).Duration || v.Duration > seconds(n.max).Duration {
+			return complain("%s is out of range; allowed: %s", v, n.choices())
 		}
 	}
 	return nil
 }
+
+func seconds(n int) Duration { return Duration{time.Duration(n) * time.Second} }
 
 // choices says what n takes its value from; empty when the table sets no bounds.
 func (n *node) choices() string {
@@ -127,7 +128,7 @@ func (n *node) choices() string {
 	if n.max != 0 {
 		switch {
 		case n.shape == duration:
-			parts = append(parts, fmt.Sprintf("%s to %s", time.Duration(n.min)*time.Second, time.Duration(n.max)*time.Second))
+			parts = append(parts, fmt.Sprintf("%s to %s", seconds(n.min), seconds(n.max)))
 		case n.min == n.max:
 			parts = append(parts, strconv.Itoa(n.min))
 		case n.zero:

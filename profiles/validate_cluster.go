@@ -67,7 +67,6 @@ func (c *checker) mirrors() {
 	for i, m := range mirrors {
 		host := fmt.Sprintf("%s[%d].host", key, i)
 		switch {
-		case m.Host == "" && !c.sound(host):
 		case strings.Contains(m.Host, "://"):
 			c.item(key, host, "%q is a URL; write the host alone, as it stands in image names", m.Host)
 		case !registryForm.MatchString(m.Host):

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"wirelab.dev/wirelab/profiles"
+)
+
+// explainText is what `lab profile explain` prints: everything about one key, or the
+// keys of a section with a line each.
+func explainText(doc profiles.Doc) string {
+	var b strings.Builder
+	title := doc.Key
+	if title == "" {
+		title = "profile"
+	}
+	fmt.Fprintf(&b, "%s\n%s", title, wrap(doc.Text, "  ", 88))
+	if facts := facts(doc); len(facts) > 0 {
+		b.WriteString("\n" + columns(facts...))
+	}
+	if len(doc.Children) > 0 {
+		b.WriteString("\n" + columns(append([]string{"  KEY\tTYPE\tDEFAULT\tALLOWED"}, below(doc.Children)...)...))
+		b.WriteString("\n  lab profile explain <key> says more about one of them\n")
+	}
+	return b.String()
+}
+
+func facts(doc profiles.Doc) []string {
+	if doc.Type == "section" || doc.Type == "profile" {
+		return nil
+	}
+	rows := []string{"  type\t" + doc.Type}
+	if doc.Required {
+		rows = append(rows, "  default\tnone: each file writes it")
+	} else {
+		rows = append(rows, "  default\t"+orQuotes(doc.Default))
+	}
+	for _, fact := range [][2]string{{"allowed", doc.Allowed}, {"environment", doc.Env}, {"flag", doc.Set}} {
+		if fact[1] != "" {
+			rows = append(rows, "  "+fact[0]+"\t"+fact[1])
+		}
+	}
+	return rows
+}
+
+// below lists keys and all that is under them.
+func below(docs []profiles.Doc) []string {
+	var rows []string
+	for _, d := range docs {
+		fallback := d.Default
+		switch {
+		case d.Type == "section":
+			fallback = ""
+		case d.Required:
+			fallback = "(required)"
+		case d.Default == "":
+			fallback = `""`
+		}
+		rows = append(rows, fmt.Sprintf("  %s\t%s\t%s\t%s", d.Key, d.Type, fallback, d.Allowed))
+		rows = append(rows, below(d.Children)...)
+	}
+	return rows
+}
+
+// wrap breaks text into indented lines of at most width characters.
+func wrap(text, indent string, width int) string {
+	var b strings.Builder
+	line := indent
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > width && line != indent {
+			b.WriteString(line + "\n")
+			line = indent
+		}
+		if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	b.WriteString(line + "\n")
+	return b.String()
+}
