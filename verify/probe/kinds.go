@@ -72,7 +72,7 @@ type UDP struct {
 }
 
 // MinUDP is the least payload that has room for the identity in the answer.
-const MinUDP = 512
+const MinUDP = 1000
 
 // UDPResult holds the last answer.
 type UDPResult struct {

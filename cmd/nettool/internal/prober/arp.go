@@ -1,0 +1,93 @@
+package prober
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// askARP sends a request of its own instead of asking the kernel, whose
+// neighbour table may hold an older answer.
+func askARP(ctx context.Context, spec probe.ARP) (*probe.ARPResult, error) {
+	dev, source, err := device(spec.Interface)
+	if err != nil {
+		return nil, err
+	}
+	if source == nil {
+		return nil, fmt.Errorf("device %s has no IPv4 address to ask from", spec.Interface)
+	}
+	socket, err := openLink(dev.Index, unix.ETH_P_ARP)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	request, err := arpRequest(dev.HardwareAddr, source, spec.Address)
+	if err != nil {
+		return nil, err
+	}
+	if err := socket.write(request); err != nil {
+		return nil, failf("send the ARP request: %w", err)
+	}
+	stop, err := socket.until(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	buffer := make([]byte, 1<<16)
+	for {
+		n, _, err := socket.read(buffer)
+		if err != nil {
+			return nil, failf("nobody says who has %s: %w", spec.Address, explainRead(ctx, err))
+		}
+		if answer := arpAnswer(buffer[:n], spec.Address); answer != nil {
+			return answer, nil
+		}
+	}
+}
+
+// until makes reads end when ctx does. The caller calls stop.
+func (s *linkSocket) until(ctx context.Context) (stop func() bool, err error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := s.SetReadDeadline(deadline); err != nil {
+			return nil, fmt.Errorf("set the deadline: %w", err)
+		}
+	}
+	return context.AfterFunc(ctx, func() { _ = s.Close() }), nil
+}
+
+func arpRequest(mac net.HardwareAddr, source net.IP, wanted netip.Addr) ([]byte, error) {
+	buffer := gopacket.NewSerializeBuffer()
+	broadcast := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	err := gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true},
+		&layers.Ethernet{SrcMAC: mac, DstMAC: broadcast, EthernetType: layers.EthernetTypeARP},
+		&layers.ARP{
+			AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
+			Operation: layers.ARPRequest, SourceHwAddress: mac, SourceProtAddress: source,
+			DstHwAddress: make([]byte, 6), DstProtAddress: wanted.AsSlice(),
+		})
+	if err != nil {
+		return nil, fmt.Errorf("make the ARP request: %w", err)
+	}
+	return buffer.Bytes(), nil
+}
+
+// arpAnswer returns nil when frame is no reply about the wanted address.
+func arpAnswer(frame []byte, wanted netip.Addr) *probe.ARPResult {
+	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
+	link, _ := packet.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
+	arp, _ := packet.Layer(layers.LayerTypeARP).(*layers.ARP)
+	if link == nil || arp == nil || arp.Operation != layers.ARPReply {
+		return nil
+	}
+	if about, _ := netip.AddrFromSlice(arp.SourceProtAddress); about != wanted {
+		return nil
+	}
+	return &probe.ARPResult{MAC: net.HardwareAddr(arp.SourceHwAddress).String(), FrameMAC: link.SrcMAC.String()}
+}

@@ -1,0 +1,83 @@
+package prober
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// decode reads one frame as far as it is understood; what is not stays zero.
+func decode(frame []byte, from *unix.SockaddrLinklayer) probe.Packet {
+	packet := probe.Packet{Direction: probe.In, Length: len(frame)}
+	if from.Pkttype == unix.PACKET_OUTGOING {
+		packet.Direction = probe.Out
+	}
+	first := gopacket.Decoder(layers.LayerTypeEthernet)
+	if from.Hatype != unix.ARPHRD_ETHER && from.Hatype != unix.ARPHRD_LOOPBACK {
+		first = layers.LayerTypeIPv4 // a device without a link header
+	}
+	layered := gopacket.NewPacket(frame, first, gopacket.DecodeOptions{NoCopy: true})
+	for _, layer := range layered.Layers() {
+		addLayer(&packet, layer)
+	}
+	return packet
+}
+
+func addLayer(packet *probe.Packet, layer gopacket.Layer) {
+	switch l := layer.(type) {
+	case *layers.Ethernet:
+		packet.SourceMAC, packet.DestMAC = l.SrcMAC.String(), l.DstMAC.String()
+		packet.Protocol = strings.ToLower(l.EthernetType.String())
+	case *layers.ARP:
+		packet.Protocol = "arp"
+		packet.ARPOperation = int(l.Operation)
+		packet.ARPSenderMAC = net.HardwareAddr(l.SourceHwAddress).String()
+		packet.Source, packet.Destination = addr(l.SourceProtAddress), addr(l.DstProtAddress)
+	case *layers.IPv4:
+		packet.Protocol = "ipv4"
+		packet.Source, packet.Destination = addr(l.SrcIP), addr(l.DstIP)
+		packet.TTL, packet.DF = int(l.TTL), l.Flags&layers.IPv4DontFragment != 0
+	case *layers.ICMPv4:
+		packet.Protocol = "icmp"
+		packet.ICMPType, packet.ICMPCode = int(l.TypeCode.Type()), int(l.TypeCode.Code())
+		packet.ICMPID, packet.ICMPSeq = int(l.Id), int(l.Seq)
+		setPayload(packet, l.Payload)
+	case *layers.UDP:
+		packet.Protocol = "udp"
+		packet.SourcePort, packet.DestinationPort = uint16(l.SrcPort), uint16(l.DstPort)
+		setPayload(packet, l.Payload)
+	case *layers.TCP:
+		packet.Protocol = "tcp"
+		packet.SourcePort, packet.DestinationPort = uint16(l.SrcPort), uint16(l.DstPort)
+		packet.TCPFlags = tcpFlags(l)
+		setPayload(packet, l.Payload)
+	}
+}
+
+func setPayload(packet *probe.Packet, payload []byte) {
+	packet.Payload = strings.ToValidUTF8(string(payload[:min(len(payload), probe.MaxPayload)]), "?")
+}
+
+func tcpFlags(l *layers.TCP) string {
+	flags := ""
+	for _, flag := range []struct {
+		set  bool
+		name string
+	}{{l.FIN, "F"}, {l.SYN, "S"}, {l.RST, "R"}, {l.PSH, "P"}, {l.ACK, "A"}} {
+		if flag.set {
+			flags += flag.name
+		}
+	}
+	return flags
+}
+
+func addr(b []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(b)
+	return a.Unmap()
+}

@@ -1,0 +1,155 @@
+package prober
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// getHTTP makes the requests one after another, or Rate of them a second
+// whether or not the earlier ones have been answered.
+func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
+	count := max(spec.Count, 1)
+	each := time.Duration(spec.RequestTimeout)
+	if each <= 0 {
+		each = probe.DefaultTimeout
+	}
+	client := &http.Client{Transport: transport(spec)}
+	defer client.CloseIdleConnections()
+
+	tally := &tally{start: time.Now(), result: probe.HTTPResult{AnsweredBy: map[string]int{}}}
+	var requests sync.WaitGroup
+	for i := range count {
+		if spec.Rate > 0 {
+			waitUntil(ctx, tally.start.Add(time.Duration(float64(i)/spec.Rate*float64(time.Second))))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		one := func() {
+			ctx, cancel := context.WithTimeout(ctx, each)
+			defer cancel()
+			begin := time.Now()
+			status, id, err := getOnce(ctx, client, spec.URL)
+			tally.add(begin, status, id, err)
+		}
+		if spec.Rate > 0 {
+			requests.Go(one)
+		} else {
+			one()
+		}
+	}
+	requests.Wait()
+	return tally.total(count)
+}
+
+func waitUntil(ctx context.Context, at time.Time) {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func transport(spec probe.HTTP) *http.Transport {
+	dialer := &net.Dialer{}
+	if spec.Source.IsValid() {
+		dialer.LocalAddr = &net.TCPAddr{IP: spec.Source.AsSlice()}
+	}
+	if spec.Interface != "" {
+		dialer.Control = func(_, _ string, c syscall.RawConn) error {
+			var bind error
+			if err := c.Control(func(fd uintptr) { bind = unix.BindToDevice(int(fd), spec.Interface) }); err != nil {
+				return err
+			}
+			return bind
+		}
+	}
+	// No proxy: a proxy of the environment would answer for the network.
+	return &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: !spec.KeepAlive, MaxIdleConnsPerHost: 100}
+}
+
+func getOnce(ctx context.Context, client *http.Client, url string) (int, *probe.Identity, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("make the request: %w", err)
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return response.StatusCode, nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return response.StatusCode, nil, fmt.Errorf("status %s: %.200q", response.Status, body)
+	}
+	id := &probe.Identity{}
+	if err := json.Unmarshal(body, id); err != nil || !id.Client.IsValid() {
+		return response.StatusCode, nil, fmt.Errorf("the answer is not from nettool: %.200q", body)
+	}
+	return response.StatusCode, id, nil
+}
+
+// tally adds up requests that end in any order.
+type tally struct {
+	mu        sync.Mutex
+	start     time.Time
+	result    probe.HTTPResult
+	latencies []time.Duration
+}
+
+func (t *tally) add(begin time.Time, status int, id *probe.Identity, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.result.Sent++
+	if status != 0 {
+		t.result.Status = status
+	}
+	if err != nil {
+		if len(t.result.Failures) < probe.MaxFailures {
+			t.result.Failures = append(t.result.Failures, probe.HTTPFailure{After: probe.Duration(begin.Sub(t.start)), Error: err.Error()})
+		}
+		return
+	}
+	t.result.OK++
+	t.result.Identity = id
+	t.result.AnsweredBy[id.Pod]++
+	t.latencies = append(t.latencies, time.Since(begin))
+}
+
+func (t *tally) total(count int) (*probe.HTTPResult, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.latencies); n > 0 {
+		slices.Sort(t.latencies)
+		t.result.P50 = probe.Duration(t.latencies[n/2])
+		t.result.P99 = probe.Duration(t.latencies[n*99/100])
+		t.result.Max = probe.Duration(t.latencies[n-1])
+	}
+	switch {
+	case t.result.OK == count:
+		return &t.result, nil
+	case t.result.Sent < count && len(t.result.Failures) == 0:
+		return &t.result, failf("time ran out after %d of %d requests", t.result.Sent, count)
+	case count == 1:
+		return &t.result, failf("%s", t.result.Failures[0].Error)
+	}
+	return &t.result, failf("%d of %d requests were answered; first failure after %s: %s",
+		t.result.OK, count, t.result.Failures[0].After, t.result.Failures[0].Error)
+}
