@@ -103,6 +103,9 @@ func rewrite(path string, edit func(object) error) error {
 	if err := json.Unmarshal(data, &o); err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
+	if o == nil {
+		return fmt.Errorf("read %s: it holds null, want an object", path)
+	}
 	if err := edit(o); err != nil {
 		return fmt.Errorf("change %s: %w", path, err)
 	}

@@ -3,7 +3,7 @@
 # component is a folder under tools/ or "pause".
 set -euo pipefail
 cd "$(dirname "$0")"
-# shellcheck source-path=SCRIPTDIR source=versions.env
+# shellcheck source=/dev/null
 . ./versions.env
 component=$1 out=$2
 export CGO_ENABLED=0

@@ -5,11 +5,12 @@
 # It goes in stages. Each keeps its result in the cache under the hash of its inputs, so a change to the
 # entrypoint does not build Kubernetes again, and an image that is there already is left alone.
 set -euo pipefail
+umask 022
 cd "$(dirname "$0")"
-# shellcheck source-path=SCRIPTDIR source=versions.env
+# shellcheck source=/dev/null
 . ./versions.env
 
-cache=${WIRELAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wirelab}/node-image
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/wirelab/node-image
 label=dev.wirelab.inputs
 components=(kubernetes containerd etcd coredns cni pause)
 
@@ -61,13 +62,13 @@ check_versions() {
 	END
 }
 
-# hash WORDS... FILES...: of the words as they are and of the content and mode of all files below the
-# folders and files, by name.
+# hash_of WORDS_AND_PATHS...: of the words as they are, and of the names, contents and executable bits of
+# the files that a path stands for.
 hash_of() {
 	local input
 	for input; do
 		if [ -e "$input" ]; then
-			find "$input" -type f -printf '%p %m\n' | LC_ALL=C sort
+			find "$input" -type f -perm /u+x | LC_ALL=C sort
 			find "$input" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
 		else
 			echo "$input"
@@ -75,19 +76,21 @@ hash_of() {
 	done | sha256sum | cut -c1-20
 }
 
-# name_stages sets where each stage keeps its result: a folder named after the hash of its inputs.
+# name_stages says where each stage keeps its result: a folder named after the hash of its inputs. The
+# results of a stage are inputs of the next, and are known by their names before they are there.
 declare -A binaries
 name_stages() {
-	local component go
-	go="$(go env GOVERSION GOARCH | tr '\n' ' ')"
-	rootfs=$cache/rootfs-$(hash_of "$DEBIAN_SUITE" "$go" rootfs.sh)
+	local component sources arch compiler
+	arch=$(go env GOARCH)
+	compiler=$(go env GOVERSION)
+	rootfs=$cache/rootfs-$(hash_of "$arch" "$DEBIAN_SUITE" rootfs.sh)
 	for component in "${components[@]}"; do
-		local sources=tools/$component
+		sources=tools/$component
 		[ -d "$sources" ] || sources=$component
-		binaries[$component]=$cache/$component-$(hash_of "$go" "$KUBERNETES_VERSION" binaries.sh "$sources")
+		binaries[$component]=$cache/$component-$(hash_of "$arch" "$compiler" binaries.sh "$sources")
 	done
-	controlplane=$cache/controlplane-$(hash_of "${rootfs##*/}" "${binaries[*]##*/}" versions.env controlplane.sh)
-	image_key=$(hash_of "${controlplane##*/}" build.sh rootfs)
+	controlplane=$cache/controlplane-$(hash_of "${rootfs##*/}" "${binaries[*]##*/}" controlplane.sh)
+	image_key=$(hash_of "${controlplane##*/}" "$NODE_IMAGE" build.sh rootfs)
 }
 
 # stage DIR WHAT COMMAND...: runs COMMAND to fill DIR unless an earlier run has. An interrupted one
@@ -149,21 +152,17 @@ load_into_docker() {
 
 install_files() {
 	local tree=$1 unit pause
-	cp -r rootfs/. "$tree/"
+	tar -C rootfs --mode=u=rwX,go=rX --owner=0 --group=0 -cf - . | tar -C "$tree" -xf -
 	pause=$(grep '/pause:' "$controlplane/names")
 	sed -i "s|@PAUSE_IMAGE@|$pause|" "$tree/etc/containerd/config.toml"
 	install -t "$tree/usr/bin" "${binaries[kubernetes]}"/{kubelet,kubeadm,kubectl}
 	install -t "$tree/usr/local/bin" "${binaries[containerd]}"/*
 	install -D -t "$tree/opt/cni/bin" "${binaries[cni]}"/*
 	echo "$KUBERNETES_VERSION" >"$tree/kind/version"
+	mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"
 	for unit in containerd.service kubelet.service; do
-		systemd_enable "$tree" "$unit"
+		ln -s "../$unit" "$tree/etc/systemd/system/multi-user.target.wants/$unit"
 	done
-}
-
-systemd_enable() {
-	mkdir -p "$1/etc/systemd/system/multi-user.target.wants"
-	ln -s "../$2" "$1/etc/systemd/system/multi-user.target.wants/$2"
 }
 
 # load_images imports the control-plane images into the tree's containerd store, with the containerd
@@ -172,8 +171,12 @@ containerd_pid=
 load_images() {
 	local tree=$1 run=$cache/run.part deadline=$((SECONDS + 30))
 	mkdir "$run"
-	printf 'version = 3\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]\n' >"$run/config.toml"
-	"${binaries[containerd]}/containerd" --config "$run/config.toml" --root "$tree/var/lib/containerd" \
+	# Storing images is all it shall do on this machine.
+	cat >"$run/config.toml" <<-END
+		version = 3
+		disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+	END
+	setpriv --pdeathsig KILL -- "${binaries[containerd]}/containerd" --config "$run/config.toml" --root "$tree/var/lib/containerd" \
 		--state "$run" --address "$run/socket" >"$run/log" 2>&1 9>&- &
 	containerd_pid=$!
 	local ctr=("${binaries[containerd]}/ctr" --address "$run/socket" --namespace k8s.io)
@@ -181,8 +184,8 @@ load_images() {
 		[ $SECONDS -lt $deadline ] || { tail "$run/log" >&2; die "containerd does not answer"; }
 		sleep 0.1
 	done
-	"${ctr[@]}" images import --all-platforms --no-unpack "$controlplane/images.tar" >/dev/null ||
-		die "containerd did not take the control-plane images: see above"
+	"${ctr[@]}" images import --all-platforms --no-unpack "$controlplane/images.tar" >"$run/import" 2>&1 ||
+		{ cat "$run/import" >&2; die "containerd did not take the control-plane images: see above"; }
 	stop_containerd
 	rm -rf "$run"
 }

@@ -4,7 +4,7 @@
 # Usage: controlplane.sh ROOTFS-DIR BINARIES-DIR... OUT-DIR
 set -euo pipefail
 cd "$(dirname "$0")"
-# shellcheck source-path=SCRIPTDIR source=versions.env
+# shellcheck source=/dev/null
 . ./versions.env
 rootfs=$1 out=${*: -1}
 binaries=("${@:2:$#-2}")

@@ -3,7 +3,7 @@
 # Usage: rootfs.sh OUT-DIR
 set -euo pipefail
 cd "$(dirname "$0")"
-# shellcheck source-path=SCRIPTDIR source=versions.env
+# shellcheck source=/dev/null
 . ./versions.env
 
 packages=(
