@@ -35,11 +35,7 @@ func askARP(ctx context.Context, spec probe.ARP) (*probe.ARPResult, error) {
 	if err := socket.write(request); err != nil {
 		return nil, failf("send the ARP request: %w", err)
 	}
-	stop, err := socket.until(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
+	defer until(ctx, socket)()
 	buffer := make([]byte, 1<<16)
 	for {
 		n, _, err := socket.read(buffer)
@@ -50,16 +46,6 @@ func askARP(ctx context.Context, spec probe.ARP) (*probe.ARPResult, error) {
 			return answer, nil
 		}
 	}
-}
-
-// until makes reads end when ctx does. The caller calls stop.
-func (s *linkSocket) until(ctx context.Context) (stop func() bool, err error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := s.SetReadDeadline(deadline); err != nil {
-			return nil, fmt.Errorf("set the deadline: %w", err)
-		}
-	}
-	return context.AfterFunc(ctx, func() { _ = s.Close() }), nil
 }
 
 func arpRequest(mac net.HardwareAddr, source net.IP, wanted netip.Addr) ([]byte, error) {

@@ -26,24 +26,15 @@ func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (
 		return nil, err
 	}
 	defer socket.Close()
-	stop, err := socket.until(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
+	defer until(ctx, socket)()
 	ready(probe.Reply{})
 
 	result, err := collect(ctx, socket, spec)
 	if err != nil {
 		return result, err
 	}
-	if ctx.Err() == nil {
-		// Closed by the asker's end, the socket has no statistics any more.
-		if result.Lost, err = socket.lost(); err != nil {
-			return result, err
-		}
-	}
-	return result, nil
+	result.Lost, err = socket.lost()
+	return result, err
 }
 
 func collect(ctx context.Context, socket *linkSocket, spec probe.Capture) (*probe.CaptureResult, error) {

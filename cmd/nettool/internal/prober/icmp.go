@@ -32,13 +32,7 @@ func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
 		return nil, err
 	}
 	defer e.conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := e.conn.SetReadDeadline(deadline); err != nil {
-			return nil, fmt.Errorf("set the deadline: %w", err)
-		}
-	}
-	stop := context.AfterFunc(ctx, func() { _ = e.conn.Close() })
-	defer stop()
+	defer until(ctx, e.conn)()
 	result := &probe.ICMPResult{}
 	for seq := 1; seq <= max(spec.Count, 1); seq++ {
 		start := time.Now()

@@ -58,7 +58,10 @@ func (s *linkSocket) read(buffer []byte) (int, *unix.SockaddrLinklayer, error) {
 		n, from, err = unix.Recvfrom(int(fd), buffer, 0)
 		return !errors.Is(err, unix.EAGAIN)
 	})
-	if err := errors.Join(wait, err); err != nil {
+	if wait != nil {
+		return 0, nil, wait
+	}
+	if err != nil {
 		return 0, nil, err
 	}
 	link, ok := from.(*unix.SockaddrLinklayer)

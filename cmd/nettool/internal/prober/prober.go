@@ -84,14 +84,19 @@ func (p Prober) dispatch(ctx context.Context, request probe.Request, reply *prob
 	return err
 }
 
-// ended explains why a wait came to nothing: the probe's own timeout is a
-// finding, the end of the process that asked is not.
-func ended(ctx context.Context) error {
-	var failed failure
-	if cause := context.Cause(ctx); errors.As(cause, &failed) {
-		return failed
+// until ends reads of conn when ctx ends. The caller runs what it returns when
+// it is done with conn.
+func until(ctx context.Context, conn interface{ SetReadDeadline(time.Time) error }) func() bool {
+	return context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+}
+
+// explainRead says why a read failed: when ctx has ended that is why, and
+// the probe's own timeout is a finding, whereas the asker's end is not.
+func explainRead(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return context.Cause(ctx)
+	return err
 }
 
 // canceled tells whether the asker, not the timeout, ended ctx.

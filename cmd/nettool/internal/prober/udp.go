@@ -30,13 +30,7 @@ func askUDP(ctx context.Context, spec probe.UDP) (*probe.UDPResult, error) {
 		return nil, failf("%w", err)
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return nil, fmt.Errorf("set the deadline: %w", err)
-		}
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
+	defer until(ctx, conn)()
 	result := &probe.UDPResult{Local: addrPort(conn.LocalAddr())}
 	buffer := make([]byte, 1<<16)
 	for range max(spec.Count, 1) {
@@ -68,14 +62,6 @@ func sendFailure(err error, size int) error {
 		return failf("a payload of %d bytes does not fit the MTU of the link or path: %w", size, err)
 	}
 	return failf("send: %w", err)
-}
-
-// explainRead prefers why the probe ended to what the closed socket says of it.
-func explainRead(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ended(ctx)
-	}
-	return err
 }
 
 func takeIdentity(answer []byte) (*probe.Identity, error) {

@@ -1,0 +1,126 @@
+#!/bin/bash
+# Makes the tools layer of the demo image: build.sh OUT writes a gzipped tar of a root file system with
+# busybox and the real ip, ss, ping, arping, tcpdump and curl, from the distribution's packages, with the
+# libraries they load and nothing else. Needs no root.
+#
+# The same packages give the same bytes. The result is kept in the cache under the hash of what it is made
+# from: this script and the distribution's release; `build.sh --fresh OUT` asks for newer package versions.
+set -euo pipefail
+umask 022
+
+packages=(busybox-static iproute2 iputils-ping iputils-arping tcpdump curl)
+tools=(ip ss ping arping tcpdump curl)
+
+say() { echo "demo tools: $*" >&2; }
+die() { echo "demo tools: $*" >&2; exit 1; }
+
+main() {
+	local fresh=
+	if [ "${1-}" = --fresh ]; then fresh=1; shift; fi
+	[ $# = 1 ] || { echo "usage: build.sh [--fresh] OUT" >&2; exit 2; }
+	local out=$1 self cache key kept
+	self=$(realpath "$0")
+	cache=${XDG_CACHE_HOME:-$HOME/.cache}/wirelab/demo-tools
+	key=$(cat "$self" /etc/os-release <(uname -m) | sha256sum | cut -c1-16)
+	kept=$cache/$key.tar.gz
+	mkdir -p "$cache" "$(dirname "$out")"
+	exec 9>"$cache/lock"
+	flock -w 600 9 || die "another build has held $cache/lock for ten minutes: let it end first"
+	if [ -n "$fresh" ] || [ ! -s "$kept" ]; then
+		make_layer "$kept"
+		find "$cache" -name '*.tar.gz' ! -path "$kept" -mtime +30 -delete
+	fi
+	cmp -s "$kept" "$out" || { cp "$kept" "$out.new" && mv "$out.new" "$out"; }
+	# make compares times: a file that is right must not look older than what it is made from.
+	touch "$out"
+}
+
+make_layer() {
+	local kept=$1
+	command -v apt-get >/dev/null || die "this machine has no apt-get; the tools come from Debian's or Ubuntu's packages"
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	unpack
+	lay_out
+	record
+	(cd "$work/root" && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=gnu -cf - .) |
+		gzip -n -9 >"$work/layer.tar.gz"
+	mv "$work/layer.tar.gz" "$kept"
+	say "$(du -h "$kept" | cut -f1) compressed, $(du -sh "$work/root" | cut -f1) unpacked"
+}
+
+# unpack downloads the packages and all they depend on, as on a machine where nothing is installed.
+unpack() {
+	mkdir "$work/debs" "$work/all"
+	: >"$work/status"
+	local list
+	list=$(apt-get -qq --print-uris --no-install-recommends -o Debug::NoLocking=1 \
+		-o Dir::State::status="$work/status" install "${packages[@]}" 2>"$work/apt.log") ||
+		die "the package lists do not offer ${packages[*]}: run apt-get update, then again ($(tail -n1 "$work/apt.log"))"
+	# A line is 'URI' FILE SIZE HASH; FILE is name_version_arch.deb with %3a for a colon.
+	awk '{print $2}' <<<"$list" | sed -E 's/^([^_]+)_([^_]+)_.*/\1=\2/; s/%3a/:/' | LC_ALL=C sort >"$work/versions"
+	say "downloading $(wc -l <"$work/versions") packages"
+	local user=()
+	# apt fetches as a user of its own, which may not write into a folder of root's.
+	[ "$(id -u)" != 0 ] || user=(-o APT::Sandbox::User=root)
+	(cd "$work/debs" && xargs apt-get -qq "${user[@]}" download <"$work/versions") 2>"$work/apt.log" ||
+		die "the packages could not be downloaded: run apt-get update, then again ($(tail -n1 "$work/apt.log"))"
+	local deb
+	for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/all"; done
+}
+
+lay_out() {
+	local root=$work/root tool
+	mkdir -p "$root"/usr/{bin,lib} "$root"/{etc,dev,proc,sys,run,root,var}
+	mkdir -m 1777 "$root/tmp"
+	local name
+	for name in bin sbin lib lib64; do ln -s "usr/${name/sbin/bin}" "$root/$name"; done
+	ln -s bin "$root/usr/sbin"
+	ln -s lib "$root/usr/lib64"
+	install -m 755 "$(find_file busybox)" "$root/usr/bin/busybox"
+	for tool in "${tools[@]}"; do
+		install -m 755 "$(find_file "$tool")" "$root/usr/bin/$tool"
+		add_libraries "$root/usr/bin/$tool"
+	done
+	for tool in $("$root/usr/bin/busybox" --list); do
+		[ -e "$root/usr/bin/$tool" ] || ln -s busybox "$root/usr/bin/$tool"
+	done
+	write_etc "$root/etc"
+}
+
+# find_file NAME prints where the packages put a program or library; the shortest path is the real one.
+find_file() {
+	local found
+	found=$(find -L "$work/all" -name "$1" -type f -printf '%d %p\n' | LC_ALL=C sort -n | head -n1 | cut -d' ' -f2-)
+	[ -n "$found" ] || die "no package brought $1"
+	echo "$found"
+}
+
+# add_libraries asks the packages' own loader, not this machine's, what a program loads.
+add_libraries() {
+	local loader library path
+	loader=$(find_file 'ld-linux*.so.*')
+	local dirs
+	dirs=$(find "$work/all" -name '*.so.*' -printf '%h\n' | LC_ALL=C sort -u | paste -sd:)
+	install -D -m 755 "$loader" "$work/root/usr/lib/$(basename "$loader")"
+	while read -r library path; do
+		[ -n "$path" ] || die "$(basename "$1") needs $library, which no package brought"
+		[ -e "$work/root/usr/lib/$library" ] || install -m 644 "$path" "$work/root/usr/lib/$library"
+	done < <("$loader" --library-path "$dirs" --list "$1" | awk '$2 == "=>" && $1 !~ /^\// {print $1, ($3 ~ /^\//) ? $3 : ""}')
+}
+
+write_etc() {
+	printf '%s\n' root:x:0:0:root:/root:/bin/sh tcpdump:x:100:100::/:/bin/false \
+		nobody:x:65534:65534:nobody:/:/bin/false >"$1/passwd"
+	printf '%s\n' root:x:0: tcpdump:x:100: nogroup:x:65534: >"$1/group"
+	echo 'hosts: files dns' >"$1/nsswitch.conf"
+}
+
+# record leaves in the image what it was made from.
+record() {
+	local doc=$work/root/usr/share/doc/wirelab-demo
+	mkdir -p "$doc"
+	cp "$work/versions" "$doc/packages"
+}
+
+main "$@"
