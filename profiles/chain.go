@@ -35,6 +35,8 @@ type chain struct {
 	found  problems
 	layers []layer
 	trail  []file
+	// partial is set when a file of the chain could not be read.
+	partial bool
 }
 
 func shippedNames() []string {
@@ -80,7 +82,8 @@ func (c *chain) follow(ref, dir string, at origin) {
 
 // add reads f, after the profile that it extends.
 func (c *chain) add(f file) {
-	l := readLayer(c.root, f.source, f.data, &c.found)
+	l, ok := readLayer(c.root, f.source, f.data, &c.found)
+	c.partial = c.partial || !ok
 	c.trail = append(c.trail, f)
 	switch ref, _ := l.values["extends"].(string); {
 	case ref == "":

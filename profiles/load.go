@@ -3,7 +3,6 @@ package profiles
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/spf13/viper"
@@ -71,10 +70,13 @@ func load(opts Options, gather func(*chain)) (*Profile, error) {
 		return nil, err
 	}
 	origins := map[string]origin{}
-	for _, l := range layers {
-		maps.Copy(origins, l.origins)
+	for i, l := range layers {
+		for key, at := range l.origins {
+			at.rank = i + 1
+			origins[key] = at
+		}
 	}
-	validate(p, origins, &c.found)
+	validate(p, origins, c.partial || c.found.touches("extends"), &c.found)
 	if len(c.found) > 0 {
 		return nil, c.found.join()
 	}

@@ -8,6 +8,9 @@ import (
 // envPrefix starts the name of every environment variable that sets a profile's key.
 const envPrefix = "WIRELAB_"
 
+// setSource stands in problems for the settings given with --set.
+const setSource = "--set"
+
 // envName is the variable that overrides n: its path in capitals, joined by _.
 func (n *node) envName() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(n.key, ".", "_"))
@@ -79,29 +82,39 @@ func isOverride(root *node, name string) bool {
 // setLayer reads settings of the form key=value; a later one counts more.
 func setLayer(root *node, set []string, found *problems) layer {
 	l := layer{values: map[string]any{}, origins: map[string]origin{}}
-	const source = "--set"
 	for _, setting := range set {
 		key, raw, ok := strings.Cut(setting, "=")
 		key = strings.TrimSpace(key)
 		if !ok || key == "" {
-			found.add(&Problem{Source: source, Key: setting, Message: "is not of the form key=value, such as network.mtu=1400"})
+			found.add(&Problem{Source: setSource, Key: setting, Message: "is not of the form key=value, such as network.mtu=1400"})
 			continue
 		}
 		n, unknown := root.find(key)
 		switch {
 		case unknown != "":
-			p := n.unknown(key, unknown)
-			p.Source = source
-			found.add(p)
+			found.add(unknownSetting(n, key, unknown))
 		case n.fixed:
-			found.add(&Problem{Source: source, Key: key, Message: "belongs in the profile's file" + hintFixed(n)})
+			found.add(&Problem{Source: setSource, Key: key, Message: "belongs in the profile's file" + hintFixed(n)})
 		case n.parent != nil && n.parent.shape == mirrors:
-			found.add(&Problem{Source: source, Key: key, Message: "is set for the whole list: " + n.parent.key + "=" + n.parent.example})
+			found.add(&Problem{Source: setSource, Key: key, Message: "is set for the whole list: " + n.parent.key + "=" + n.parent.example})
 		default:
-			l.read(n, raw, source, found)
+			l.read(n, raw, setSource, found)
 		}
 	}
 	return l
+}
+
+// unknownSetting describes a key whose part unknown, below n, does not exist.
+func unknownSetting(n *node, key, unknown string) *Problem {
+	p := n.unknown(n.join(unknown), unknown)
+	p.Source, p.Key = setSource, key
+	// In netwrok.mtu the rest is right: say network.mtu, not network.
+	if rest := strings.TrimPrefix(key, n.join(unknown)); p.Nearest != "" && rest != "" {
+		if _, missing := n.root().find(p.Nearest + rest); missing == "" {
+			p.Nearest += rest
+		}
+	}
+	return p
 }
 
 func hintFixed(n *node) string {

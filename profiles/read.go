@@ -25,6 +25,8 @@ type layer struct {
 type origin struct {
 	source string
 	line   int
+	// rank is higher for what counts more; 0 for defaults.
+	rank int
 }
 
 // reader walks one YAML document along the schema and notes everything wrong with it.
@@ -35,18 +37,19 @@ type reader struct {
 }
 
 // readLayer reads one profile file strictly. Values that are wrong are left out of the
-// layer, so that reading can go on and report the rest.
-func readLayer(root *node, source string, data []byte, found *problems) layer {
+// layer, so that reading can go on and report the rest. It reports false when the file
+// could not be read at all.
+func readLayer(root *node, source string, data []byte, found *problems) (layer, bool) {
 	r := &reader{source: source, found: found, layer: layer{values: map[string]any{}, origins: map[string]origin{}}}
 	document, bad := parseYAML(data)
 	if bad != nil {
 		bad.Source = source
 		found.add(bad)
-		return r.layer
+		return r.layer, false
 	}
 	r.layer.values = r.section(root, document, "")
 	r.demandRequired(root, r.layer.values, "", document.Line)
-	return r.layer
+	return r.layer, true
 }
 
 // parseYAML gives the one mapping that a profile file consists of.
@@ -119,7 +122,7 @@ func (r *reader) section(n *node, y *yaml.Node, path string) map[string]any {
 		}
 		if v, ok := r.value(child, value, full); ok {
 			values[key.Value] = v
-			r.layer.origins[full] = origin{r.source, value.Line}
+			r.layer.origins[full] = origin{source: r.source, line: value.Line}
 		}
 	}
 	return values

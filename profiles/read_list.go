@@ -28,7 +28,7 @@ func (r *reader) texts(_ *node, y *yaml.Node, path string) (any, bool) {
 	words := []string{}
 	for i, item := range items {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		r.layer.origins[at] = origin{r.source, item.Line}
+		r.layer.origins[at] = origin{source: r.source, line: item.Line}
 		if item.Kind != yaml.ScalarNode || isNull(item) || item.Anchor != "" {
 			r.bad(item, at, "%s stands where a text belongs", describe(item))
 			continue
@@ -50,7 +50,7 @@ func (r *reader) mirrors(n *node, y *yaml.Node, path string) (any, bool) {
 			r.bad(item, at, "%s", noAnchors)
 			continue
 		}
-		r.layer.origins[at] = origin{r.source, item.Line}
+		r.layer.origins[at] = origin{source: r.source, line: item.Line}
 		values := r.section(n, item, at)
 		r.demandRequired(n, values, at, item.Line)
 		host, _ := values["host"].(string)

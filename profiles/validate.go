@@ -14,12 +14,14 @@ import (
 type checker struct {
 	p       *Profile
 	origins map[string]origin
+	// partial: a file was not read, so what looks like a default may have been set.
+	partial bool
 	found   *problems
 	known   problems
 }
 
-func validate(p *Profile, origins map[string]origin, found *problems) {
-	c := &checker{p: p, origins: origins, found: found, known: slices.Clone(*found)}
+func validate(p *Profile, origins map[string]origin, partial bool, found *problems) {
+	c := &checker{p: p, origins: origins, partial: partial, found: found, known: slices.Clone(*found)}
 	c.name()
 	c.subnets()
 	c.nodes()
@@ -29,14 +31,22 @@ func validate(p *Profile, origins map[string]origin, found *problems) {
 	c.skip()
 }
 
-// report adds a problem with key, which stands where the value came from. A default is
-// not complained about when the profile that may have set the key could not be read.
+// report adds a problem with key, which stands where the value came from.
 func (c *checker) report(key, format string, args ...any) {
 	at, ok := c.origins[key]
-	if !ok && !c.sound("extends") {
+	if !ok && c.partial {
 		return
 	}
 	c.found.add(&Problem{Source: at.source, Line: at.line, Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// later is the one of two keys that was set where it counts more: when they contradict
+// each other, it is the one that was written against the other.
+func (c *checker) later(a, b string) string {
+	if c.origins[b].rank > c.origins[a].rank {
+		return b
+	}
+	return a
 }
 
 // sound says whether none of the keys has been found wrong while reading.
@@ -94,7 +104,7 @@ func (c *checker) nodes() {
 
 // masquerade checks the native-routing CIDR against what it is there for.
 func (c *checker) masquerade() {
-	const key = "network.ipv4NativeRoutingCIDR"
+	const key, podKey = "network.ipv4NativeRoutingCIDR", "cluster.podSubnet"
 	n, pods := c.p.Network, c.p.Cluster.PodSubnet
 	if !c.sound(key, "network.enableIPv4Masquerade", "network.routingMode") {
 		return
@@ -107,8 +117,8 @@ func (c *checker) masquerade() {
 	case !native.IsValid():
 	case native.Bits() == 0 && n.EnableIPv4Masquerade:
 		c.report(key, "%s covers every address, so nothing would be masqueraded; narrow it, or set network.enableIPv4Masquerade to false", native)
-	case c.sound("cluster.podSubnet") && pods.IsValid() && !contains(native, pods):
-		c.report(key, "%s does not contain the pod subnet %s, so traffic between pods would be masqueraded; widen it or move cluster.podSubnet", native, pods)
+	case c.sound(podKey) && pods.IsValid() && unusable(pods) == "" && !contains(native, pods):
+		c.report(c.later(key, podKey), "the native-routing CIDR %s does not contain the pod subnet %s, so traffic between pods would be masqueraded; widen the one or move the other", native, pods)
 	}
 }
 

@@ -11,15 +11,21 @@ import (
 	"strings"
 )
 
-// unusable are the ranges that no pod or Service can have an address in.
-func unusable() []struct{ subnet, what string } {
-	return []struct{ subnet, what string }{
+// unusable says which special range subnet overlaps, in which no pod or Service can have
+// its address; empty when none.
+func unusable(subnet netip.Prefix) string {
+	for _, taken := range []struct{ subnet, what string }{
 		{"0.0.0.0/8", "\"this network\""},
 		{"127.0.0.0/8", "loopback"},
 		{"169.254.0.0/16", "link-local"},
 		{"224.0.0.0/4", "multicast"},
 		{"240.0.0.0/4", "reserved"},
+	} {
+		if netip.MustParsePrefix(taken.subnet).Overlaps(subnet) {
+			return taken.subnet + " (" + taken.what + ")"
+		}
 	}
+	return ""
 }
 
 func (c *checker) subnets() {
@@ -32,11 +38,7 @@ func (c *checker) subnets() {
 		c.report(serviceKey, "%s is outside of what Kubernetes takes, a /12 to a /28; use a /16", services)
 	}
 	if podsFine && servicesFine && pods.Overlaps(services) {
-		key := serviceKey
-		if _, ok := c.origins[serviceKey]; !ok {
-			key = podKey // blame what was written, not the default
-		}
-		c.report(key, "the pod subnet %s and the Service subnet %s overlap; move one of them", pods, services)
+		c.report(c.later(serviceKey, podKey), "the pod subnet %s and the Service subnet %s overlap; move one of them", pods, services)
 	}
 }
 
@@ -49,11 +51,9 @@ func (c *checker) subnet(key string, subnet netip.Prefix) bool {
 		c.report(key, "is empty; write an IPv4 CIDR such as 10.244.0.0/16")
 		return false
 	}
-	for _, taken := range unusable() {
-		if netip.MustParsePrefix(taken.subnet).Overlaps(subnet) {
-			c.report(key, "%s overlaps %s (%s), where nothing can have its address; use a private range such as 10.244.0.0/16", subnet, taken.subnet, taken.what)
-			return false
-		}
+	if taken := unusable(subnet); taken != "" {
+		c.report(key, "%s overlaps %s, where nothing can have its address; use a private range such as 10.244.0.0/16", subnet, taken)
+		return false
 	}
 	return true
 }

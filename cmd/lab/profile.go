@@ -65,6 +65,9 @@ profile's name. The output of a plain show is itself a profile.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: completeProfiles(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if kind && values {
+				return usageError{errors.New("--kind and --values ask for different things; give one of them")}
+			}
 			p, err := profiles.Load(args[0], profiles.Options{Set: set, Env: os.Environ()})
 			if err != nil {
 				return err
@@ -76,7 +79,6 @@ profile's name. The output of a plain show is itself a profile.`,
 	setFlag(cmd, &set)
 	cmd.Flags().BoolVar(&kind, "kind", false, "print the configuration of the kind cluster")
 	cmd.Flags().BoolVar(&values, "values", false, "print the values of the chart")
-	cmd.MarkFlagsMutuallyExclusive("kind", "values")
 	return cmd
 }
 

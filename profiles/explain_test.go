@@ -1,0 +1,114 @@
+package profiles
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
+)
+
+func TestExplain(t *testing.T) {
+	got, err := Explain("network.mtu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Doc{
+		Key: "network.mtu", Type: "whole number", Default: "0", Allowed: "0, 576 to 65535",
+		Text: "The MTU of pod interfaces in bytes. 0 takes that of the node's network device, which is right unless something between the nodes carries less.",
+		Env:  "WIRELAB_NETWORK_MTU", Set: "--set network.mtu=1400",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	debug, err := Explain("network.debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(debug.Children) != 2 || debug.Children[0].Key != "network.debug.enabled" || debug.Env != "" || debug.Set != "" {
+		t.Errorf("got %+v; want a section with two keys and nothing to set", debug)
+	}
+}
+
+func TestExplainKnowsEveryKey(t *testing.T) {
+	newSchema().walk(func(n *node) {
+		for _, key := range []string{n.key, strings.ReplaceAll(n.key, "[]", "")} {
+			doc, err := Explain(key)
+			if err != nil || doc.Key != n.key || doc.Text == "" {
+				t.Errorf("Explain(%q): %+v, %v", key, doc, err)
+			}
+		}
+	})
+	all, err := Explain("")
+	if err != nil || all.Type != "profile" || len(all.Children) != 8 {
+		t.Errorf("Explain of everything: %q with %d keys, %v", all.Type, len(all.Children), err)
+	}
+}
+
+func TestExplainUnknown(t *testing.T) {
+	for key, near := range map[string]string{"network.mut": "network.mtu", "mtu": "network.mtu", "netwrok": "network", "network.mtu.x": ""} {
+		_, err := Explain(key)
+		var p *Problem
+		if !errors.As(err, &p) || p.Nearest != near || p.Key != key {
+			t.Errorf("Explain(%q): %v; want the nearest %q", key, err, near)
+		}
+	}
+}
+
+func TestJSONSchema(t *testing.T) {
+	data, err := JSONSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("profile.json", parsed); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := compiler.Compile("profile.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(text string) error {
+		var v any
+		if err := yaml.Unmarshal([]byte(text), &v); err != nil {
+			t.Fatal(err)
+		}
+		asJSON, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		instance, err := jsonschema.UnmarshalJSON(strings.NewReader(string(asJSON)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return schema.Validate(instance)
+	}
+	for _, name := range shippedNames() {
+		text, err := shipped.ReadFile(name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(string(text)); err != nil {
+			t.Errorf("shipped profile %s: %v", name, err)
+		}
+	}
+	if err := check(head + "network: {mtu: 0, kubeProxyReplacement: disabled}\nverify: {timeout: 1m, skip: [a]}\n"); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{
+		head + "netwrok: {}\n", head + "network: {dubug: {}}\n", head + "network: {mtu: big}\n", head + "network: {mtu: 5}\n",
+		head + "network: {kubeProxyReplacement: true}\n", head + "demo: {nodePort: 80}\n", head + "network: {routingMode: tunnel}\n",
+		head + "cluster: {registryMirrors: [{host: a}]}\n", "kind: Profile\n", strings.Replace(head, "v1alpha1", "v2", 1),
+	} {
+		if check(bad) == nil {
+			t.Errorf("the schema allows:\n%s", bad)
+		}
+	}
+}
