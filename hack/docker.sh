@@ -2,6 +2,7 @@
 # Docker for deps.sh, which sources this: is an engine there, start one where no init system does, and
 # the runtime that hosts without CAP_SYS_RESOURCE need.
 
+docker_socket=unix:///var/run/docker.sock
 docker_log=/var/log/wirelab-dockerd.log
 docker_ours=/run/wirelab-dockerd.pid # the dockerd that start_docker has started
 docker_config=/etc/docker/daemon.json
@@ -9,6 +10,15 @@ runtime=/usr/local/lib/wirelab/ociruntime
 
 engine_answers() {
 	command -v docker >/dev/null && timeout 15 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
+}
+
+# engine_host: where the docker command looks for its engine: DOCKER_HOST, or the context in use.
+engine_host() {
+	if command -v docker >/dev/null; then
+		docker context inspect --format '{{.Endpoints.docker.Host}}'
+	else
+		echo "${DOCKER_HOST:-$docker_socket}"
+	fi
 }
 
 # lacks_sys_resource: CAP_SYS_RESOURCE, number 24, is not in the bounding set, so no container gets it.
@@ -21,7 +31,7 @@ lacks_sys_resource() {
 # install_runtime makes ociruntime Docker's default runtime on hosts that need it. It comes before
 # Docker is installed, because installing can start the engine.
 install_runtime() {
-	lacks_sys_resource || return 0
+	lacks_sys_resource && [ "$(engine_host)" = "$docker_socket" ] || return 0
 	local default=
 	if engine_answers; then
 		default=$(docker info --format '{{.DefaultRuntime}}')
@@ -35,8 +45,11 @@ install_runtime() {
 	if [ -n "$default" ] && ! dockerd_is_ours; then
 		die "this host lacks CAP_SYS_RESOURCE and the running Docker cannot start privileged containers: stop it, then run this again"
 	fi
-	say "this host lacks CAP_SYS_RESOURCE: registering the wirelab runtime in $docker_config"
-	"$runtime" register "$docker_config" || die "could not change $docker_config: see above"
+	local before
+	before=$(cat "$docker_config" 2>/dev/null || true)
+	"$runtime" register "$docker_config" || die "could not register the runtime that this host needs"
+	[ "$before" = "$(cat "$docker_config")" ] ||
+		say "this host lacks CAP_SYS_RESOURCE: registered the wirelab runtime in $docker_config"
 	if [ -n "$default" ]; then
 		stop_our_dockerd
 	fi
@@ -60,12 +73,13 @@ start_docker() {
 		return
 	fi
 	command -v docker >/dev/null || die "there is no docker command: install the Docker client"
-	case ${DOCKER_HOST:-unix:///var/run/docker.sock} in
-	unix:///var/run/docker.sock | unix:///run/docker.sock) ;;
-	*) die "DOCKER_HOST is $DOCKER_HOST and no engine answers there: start it, or unset DOCKER_HOST to use this machine's" ;;
-	esac
+	local host
+	host=$(engine_host)
+	[ "$host" = "$docker_socket" ] ||
+		die "no Docker Engine answers at $host: start it, or unset DOCKER_HOST and choose the default context to use this machine's"
 	if [ -d /run/systemd/system ]; then
 		say "starting the docker service"
+		rm -f "$docker_ours"
 		systemctl start docker.service || die "the docker service did not start: see journalctl -u docker"
 	else
 		start_dockerd
@@ -90,9 +104,14 @@ start_dockerd() {
 remove_stale_pid() {
 	local pid
 	pid=$(cat "$1" 2>/dev/null) || return 0
-	if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != "$2" ]; then
-		rm -f "$1"
-	fi
+	runs "$pid" "$2" || rm -f "$1"
+}
+
+# runs PID COMMAND: that process is there, is this command, and is not just waiting to be reaped.
+runs() {
+	local status
+	status=$(cat "/proc/$1/status" 2>/dev/null) || return
+	[[ $status == "Name:"$'\t'"$2"$'\n'* && $status != *$'\n'"State:"$'\t'Z* ]]
 }
 
 await_docker() {
@@ -112,7 +131,7 @@ await_docker() {
 
 dockerd_is_ours() {
 	local pid
-	pid=$(cat "$docker_ours" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]
+	pid=$(cat "$docker_ours" 2>/dev/null) && runs "$pid" dockerd
 }
 
 stop_our_dockerd() {
@@ -120,7 +139,7 @@ stop_our_dockerd() {
 	pid=$(cat "$docker_ours")
 	say "restarting dockerd"
 	kill "$pid"
-	while kill -0 "$pid" 2>/dev/null; do
+	while runs "$pid" dockerd; do
 		[ $SECONDS -lt $deadline ] || die "dockerd ($pid) does not end: stop it by hand, then run this again"
 		sleep 0.2
 	done
