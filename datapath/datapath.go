@@ -8,7 +8,12 @@ package datapath
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -24,24 +29,123 @@ var (
 // may be called concurrently. In a process with one network namespace any goroutine may call them;
 // otherwise the caller's thread must be in the node's.
 type Datapath struct {
-	cfg Config
-	log *slog.Logger
+	cfg   Config
+	log   *slog.Logger
+	pins  pins
+	maps  *maps
+	progs *programs
+	nl    *netlink.Handle
+
+	// endpoints is read-locked by work on one endpoint and write-locked by work on all of them.
+	endpoints sync.RWMutex
+	busy      keyedMutex
+	chains    sync.Mutex // one iptables read and write at a time
+	events    hub
 }
 
 // Open loads the programs, adopts or creates the pinned maps, makes the node's devices and sysctls, and
 // puts the new programs in place of the old. Opening again drops no packet.
 // Pinned maps of another layout are replaced and filled anew from what netlink knows.
-func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Datapath, error) {
-	return nil, errors.ErrUnsupported
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("check the datapath's settings: %w", err)
+	}
+	d := &Datapath{cfg: cfg.withDefaults(), log: log}
+	d.pins = pinsAt(d.cfg.BPFFS)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	if err := d.findDevices(); err != nil {
+		return nil, err
+	}
+	if err := d.load(ctx); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{
+		d.Sysctls().Apply,
+		d.Devices().Apply,
+		d.attachEndpoints,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.pins.dropOtherLayouts(); err != nil {
+		return nil, err
+	}
+	d.log.Info("datapath is open", "mode", d.cfg.Mode, "devices", d.cfg.Devices, "mtu", d.cfg.MTU)
+	return d, nil
+}
+
+// load opens the maps, with all endpoints in them, before a program can look one up.
+func (d *Datapath) load(ctx context.Context) (err error) {
+	if err := d.pins.prepare(); err != nil {
+		return err
+	}
+	if d.maps, err = openMaps(d.pins); err != nil {
+		return err
+	}
+	if err := d.restoreEntries(ctx); err != nil {
+		return err
+	}
+	d.progs, err = loadPrograms(d.cfg, d.maps)
+	return err
 }
 
 // Close releases what this process holds. Programs, maps and traffic stay as they are.
-func (d *Datapath) Close() error { return nil }
+func (d *Datapath) Close() error {
+	var errs []error
+	d.events.close()
+	if d.progs != nil {
+		errs = append(errs, d.progs.close())
+	}
+	if d.maps != nil {
+		errs = append(errs, d.maps.close())
+	}
+	if d.nl != nil {
+		d.nl.Close()
+	}
+	return errors.Join(errs...)
+}
 
 // Config is what the datapath was opened with, defaults filled in (MTU and Devices as found).
 func (d *Datapath) Config() Config { return d.cfg }
 
-// Clean removes everything that this package can have made on a node: endpoints, devices, routes,
-// iptables chains, programs, maps and pins, and puts sysctls back as they were found. It needs no
-// earlier Open; of cfg it uses HostRoot, BPFFS and Proc only. Cleaning a clean node does nothing.
-func Clean(ctx context.Context, cfg Config, log *slog.Logger) error { return errors.ErrUnsupported }
+// keyedMutex lets work on different keys run at the same time.
+type keyedMutex struct {
+	mu    sync.Mutex
+	users map[string]*keyUser
+}
+
+type keyUser struct {
+	mu    sync.Mutex
+	count int
+}
+
+func (k *keyedMutex) lock(key string) (unlock func()) {
+	k.mu.Lock()
+	if k.users == nil {
+		k.users = map[string]*keyUser{}
+	}
+	u := k.users[key]
+	if u == nil {
+		u = &keyUser{}
+		k.users[key] = u
+	}
+	u.count++
+	k.mu.Unlock()
+	u.mu.Lock()
+	return func() {
+		u.mu.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if u.count--; u.count == 0 {
+			delete(k.users, key)
+		}
+	}
+}

@@ -2,11 +2,21 @@ package datapath
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"wirelab.dev/wirelab/bpf"
 )
 
 // EndpointSpec asks for one pod interface.
@@ -31,7 +41,7 @@ type Endpoint struct {
 	Addr netip.Addr
 	// HostIf is the host-side veth: what HostIfName gives for the container ID and interface.
 	HostIf string
-	// HostIfIndex is its index in the node's namespace.
+	// HostIfIndex is its index in the node's namespace; 0 when it is gone.
 	HostIfIndex int
 	// HostMAC is the host-side veth's address, the pod's next hop; PodMAC is the pod's own.
 	HostMAC, PodMAC net.HardwareAddr
@@ -44,6 +54,12 @@ type Endpoint struct {
 // Attachment names an endpoint the way a container runtime does.
 type Attachment struct{ ContainerID, IfName string }
 
+const (
+	hostIfPrefix = "lxc"
+	// maxIfName is IFNAMSIZ without the closing zero.
+	maxIfName = 15
+)
+
 // HostIfName is the name of the host-side veth: "lxc" and the first eight hex digits of the SHA-256 of
 // "<containerID>/<ifName>".
 func HostIfName(containerID, ifName string) string {
@@ -51,43 +67,121 @@ func HostIfName(containerID, ifName string) string {
 	return hostIfPrefix + hex.EncodeToString(sum[:4])
 }
 
-const hostIfPrefix = "lxc"
-
-// AddEndpoint makes the veth pair, configures the pod's side, attaches the program and enters the
-// endpoint into the map. Adding an endpoint that is there already, and whole, returns it. When it fails
-// it leaves nothing behind. The error wraps [ErrAddrInUse] when another live endpoint has the address.
-func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (Endpoint, error) {
-	return Endpoint{}, errors.ErrUnsupported
+// vethNumber is what the host-side veth's name says in hex; vethName turns it back.
+func vethNumber(hostIf string) (uint32, bool) {
+	if !hostIfPattern.MatchString(hostIf) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(hostIf[len(hostIfPrefix):], 16, 32)
+	return uint32(n), err == nil
 }
 
-// CheckEndpoint says what is wrong with an endpoint, everything at once; nil when it is as AddEndpoint
-// left it. The error wraps [ErrUnknownEndpoint] when there is no such endpoint.
-func (d *Datapath) CheckEndpoint(ctx context.Context, spec EndpointSpec) error {
-	return errors.ErrUnsupported
+func vethName(number uint32) string { return fmt.Sprintf("%s%08x", hostIfPrefix, number) }
+
+func (s EndpointSpec) hostIf() string { return HostIfName(s.ContainerID, s.IfName) }
+
+func (s EndpointSpec) alias() string { return s.Namespace + "/" + s.Name }
+
+// validate reports everything that is wrong with s at once.
+func (s EndpointSpec) validate(cfg Config) error {
+	var errs []error
+	if s.ContainerID == "" {
+		errs = append(errs, errors.New("container ID is empty"))
+	}
+	if s.IfName == "" || len(s.IfName) > maxIfName || strings.ContainsAny(s.IfName, "/ \t\n") {
+		errs = append(errs, fmt.Errorf("%q is not a name for an interface", s.IfName))
+	}
+	if !cfg.PodCIDR.Contains(s.Addr) {
+		errs = append(errs, fmt.Errorf("address %s is not in the node's pod CIDR %s", s.Addr, cfg.PodCIDR))
+	} else if s.Addr == cfg.Router() || s.Addr == cfg.PodCIDR.Addr() {
+		errs = append(errs, fmt.Errorf("address %s is not one for pods: it is the router's or the network's", s.Addr))
+	}
+	if s.NetNS < 0 {
+		errs = append(errs, fmt.Errorf("network namespace %d is not an open file", s.NetNS))
+	}
+	return errors.Join(errs...)
 }
 
-// DeleteEndpoint removes an endpoint's map entry, veth pair and pinned link, and returns the addresses
-// that became free, sorted. It works when the pod's namespace or the veth is gone already, and returns
-// nil when there is nothing to remove.
-func (d *Datapath) DeleteEndpoint(ctx context.Context, containerID, ifName string) ([]netip.Addr, error) {
-	return nil, errors.ErrUnsupported
+// endpointID is the address's place in the pod CIDR.
+func (c Config) endpointID(a netip.Addr) uint32 {
+	if !a.Is4() {
+		return 0
+	}
+	first, this := c.PodCIDR.Addr().As4(), a.As4()
+	return binary.BigEndian.Uint32(this[:]) - binary.BigEndian.Uint32(first[:])
+}
+
+// newMAC makes a random locally administered address. Addresses that are given, not left to the kernel,
+// are also left alone by whatever else manages devices on the node.
+func newMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac) // never fails: it would have ended the process
+	mac[0] = mac[0]&^1 | 2
+	return mac
 }
 
 // Endpoints lists the endpoints as netlink and the pinned map have them, sorted by address. It changes
 // nothing. An endpoint whose veth is gone is listed with HostIfIndex 0.
 func (d *Datapath) Endpoints(ctx context.Context) ([]Endpoint, error) {
-	return nil, errors.ErrUnsupported
+	entries, err := d.maps.endpointEntries()
+	if err != nil {
+		return nil, err
+	}
+	veths, err := hostVeths(ctx, d.nl)
+	if err != nil {
+		return nil, err
+	}
+	eps := make([]Endpoint, 0, len(entries))
+	for addr, e := range entries {
+		ep, err := d.endpoint(addr, e, veths[vethName(e.Veth)])
+		if err != nil {
+			return nil, err
+		}
+		eps = append(eps, ep)
+	}
+	sortEndpoints(eps)
+	return eps, nil
 }
 
-// SyncEndpoints mends what it can and removes what is dead: programs missing from a host-side veth are
-// attached again, map entries lost are entered again, entries and links of vanished veths and veths
-// that were never finished are removed. It returns the removed endpoints, sorted by address.
-func (d *Datapath) SyncEndpoints(ctx context.Context) (removed []Endpoint, err error) {
-	return nil, errors.ErrUnsupported
+// endpoint puts together what the map and netlink say; veth may be nil.
+func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) (Endpoint, error) {
+	ep := Endpoint{
+		ID:      e.Id,
+		Addr:    addr,
+		HostIf:  vethName(e.Veth),
+		HostMAC: slices.Clone(e.NodeMac.B[:]),
+		PodMAC:  slices.Clone(e.Mac.B[:]),
+	}
+	if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
+		return ep, nil
+	}
+	ep.HostIfIndex = veth.Attrs().Index
+	ep.MTU = veth.Attrs().MTU
+	ep.Namespace, ep.Name, _ = strings.Cut(veth.Attrs().Alias, "/")
+	running, err := d.pins.attached(podHook(veth))
+	if err != nil {
+		return ep, err
+	}
+	id, ok := programID(d.progs.podEgress)
+	ep.Attached = ok && running == id
+	return ep, nil
 }
 
-// KeepEndpoints removes every endpoint that is not in keep (CNI GC) and returns the removed ones,
-// sorted by address.
-func (d *Datapath) KeepEndpoints(ctx context.Context, keep []Attachment) (removed []Endpoint, err error) {
-	return nil, errors.ErrUnsupported
+func sortEndpoints(eps []Endpoint) {
+	slices.SortFunc(eps, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })
+}
+
+// hostVeths are the node's host-side veths by name, entered in the map or not.
+func hostVeths(ctx context.Context, nl *netlink.Handle) (map[string]netlink.Link, error) {
+	links, err := dump(ctx, nl.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	veths := map[string]netlink.Link{}
+	for _, l := range links {
+		if l.Type() == "veth" && hostIfPattern.MatchString(l.Attrs().Name) {
+			veths[l.Attrs().Name] = l
+		}
+	}
+	return veths, nil
 }

@@ -1,0 +1,68 @@
+//go:build ignore
+
+/* What the node's stack sends to its own pods: tcx egress of lab_host, where the pod CIDR's route leads. */
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/deliver.h"
+#include "lib/events.h"
+#include "lib/maps.h"
+#include "lib/parse.h"
+
+/*
+ * A packet from one local pod to another comes this way because the stack had to see it: it was
+ * translated, fragmented, or its flow was here before. Its answers have to come this way too.
+ */
+static __always_inline void remember_flow(const struct packet *p)
+{
+	struct present yes = {};
+	struct flow f;
+
+	/* An error belongs to a flow that is known already, or is not worth knowing. */
+	if (!p->has_flow || p->flow_proto != p->proto || (p->proto == IPPROTO_ICMP && !is_echo(p->icmp_type)))
+		return;
+	f = flow_of(p);
+	if (!bpf_map_lookup_elem(&lab_kernel_ct, &f))
+		bpf_map_update_elem(&lab_kernel_ct, &f, &yes, BPF_ANY);
+}
+
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct endpoint **to)
+{
+	const struct endpoint *from;
+
+	if (parse_ipv4(ctx, p) != PARSE_OK)
+		return LAB_DROP_MALFORMED;
+	*to = bpf_map_lookup_elem(&lab_endpoints, &p->dst);
+	if (!*to)
+		return LAB_DROP_NO_ENDPOINT;
+	p->dst_id = (*to)->id;
+	from = bpf_map_lookup_elem(&lab_endpoints, &p->src);
+	if (from) {
+		p->src_id = from->id;
+		remember_flow(p);
+	}
+	return LAB_TO_POD;
+}
+
+SEC("tcx/egress")
+int lab_to_pod(struct __sk_buff *ctx)
+{
+	struct packet p = {};
+	struct endpoint *to = NULL;
+	enum lab_reason reason = LAB_DROP_PROTOCOL;
+
+	p.ether_type = ctx->protocol;
+	linearize(ctx);
+	if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_IP))
+		reason = decide_ipv4(ctx, &p, &to);
+	account(ctx, &p, reason, LAB_DIR_TO_POD);
+
+	/* The stack has counted the hop when it forwarded the packet. */
+	return reason == LAB_TO_POD && to ? deliver(ctx, to, false) : TC_ACT_SHOT;
+}
+
+char _license[] SEC("license") = "GPL";

@@ -1,0 +1,52 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+
+/* IPv4 as ::ffff:a.b.c.d, what netip.Addr.As16() gives. Aligned, or it would be copied byte by byte. */
+struct ip {
+	__u8 b[16];
+} __attribute__((aligned(4)));
+_Static_assert(sizeof(struct ip) == 16, "shared with datapath/");
+
+struct mac {
+	__u8 b[6];
+} __attribute__((aligned(2)));
+_Static_assert(sizeof(struct mac) == 6, "shared with datapath/");
+
+/* The same bytes as words. */
+union ip_words {
+	struct ip ip;
+	__u32 w32[4];
+	__u64 w64[2];
+};
+
+static __always_inline struct ip ip_from_v4(__be32 v4)
+{
+	union ip_words u;
+
+	u.w32[0] = 0;
+	u.w32[1] = 0;
+	u.w32[2] = bpf_htonl(0xffff);
+	u.w32[3] = v4;
+	return u.ip;
+}
+
+/* Any total order will do, as long as both directions of a flow agree on it. */
+static __always_inline bool ip_less(const struct ip *a, const struct ip *b)
+{
+	union ip_words x = { .ip = *a }, y = { .ip = *b };
+
+	if (x.w64[0] != y.w64[0])
+		return x.w64[0] < y.w64[0];
+	return x.w64[1] < y.w64[1];
+}
+
+/* The kernel's headers do not say that Ethernet addresses in a frame lie at even offsets. */
+static __always_inline void copy_mac(void *to, const void *from)
+{
+	*(struct mac *)to = *(const struct mac *)from;
+}

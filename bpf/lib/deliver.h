@@ -1,0 +1,61 @@
+//go:build ignore
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+#include "packet.h"
+
+static __always_inline struct flow flow_of(const struct packet *p)
+{
+	struct flow f = {};
+
+	if (ip_less(&p->src, &p->dst)) {
+		f.lo = p->src;
+		f.hi = p->dst;
+		f.lo_port = p->flow_sport;
+		f.hi_port = p->flow_dport;
+	} else {
+		f.lo = p->dst;
+		f.hi = p->src;
+		f.lo_port = p->flow_dport;
+		f.hi_port = p->flow_sport;
+	}
+	f.proto = p->flow_proto;
+	return f;
+}
+
+/* As a router does it: one hop less, and the header checksum brought up to date (RFC 1624). */
+static __always_inline void decrement_ttl(struct iphdr *ip)
+{
+	__u32 check = ip->check;
+
+	check += bpf_htons(0x0100);
+	ip->check = check + (check >= 0xffff);
+	ip->ttl--;
+}
+
+/*
+ * Sends the IPv4 packet out of the endpoint's host-side veth, as if that one had routed it. The frame's
+ * headers are linear and have been parsed before, so the bounds check cannot fail.
+ */
+static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *to, bool forwarded)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct iphdr *ip = data + ETH_HLEN;
+
+	if ((void *)(ip + 1) > data_end)
+		return TC_ACT_SHOT;
+	copy_mac(eth->h_dest, &to->mac);
+	copy_mac(eth->h_source, &to->node_mac);
+	if (forwarded)
+		decrement_ttl(ip);
+	return bpf_redirect(to->ifindex, 0);
+}

@@ -1,0 +1,113 @@
+//go:build ignore
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "addr.h"
+#include "drop.h"
+
+/*
+ * All maps, with their keys and values. They are pinned by name under a directory that carries the
+ * layout version of datapath/maps.go: whoever changes a struct here raises it.
+ */
+
+/* A pod of this node. */
+struct endpoint {
+	__u32 ifindex; /* of the host-side veth */
+	__u32 id;
+	__u32 veth; /* the hex digits of the host-side veth's name: whose entry it is when the veth is gone */
+	struct mac mac; /* the pod's */
+	struct mac node_mac; /* the host-side veth's: what the pod takes for every other host's */
+};
+_Static_assert(sizeof(struct endpoint) == 24, "shared with datapath/");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct ip);
+	__type(value, struct endpoint);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} lab_endpoints SEC(".maps");
+
+/* Which address the pod behind a host-side veth has, for frames that do not say. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct ip);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} lab_ifaces SEC(".maps");
+
+/* A flow between two local pods, the same key for both directions. ICMP echo has its id in both ports. */
+struct flow {
+	struct ip lo;
+	struct ip hi;
+	__be16 lo_port;
+	__be16 hi_port;
+	__u8 proto;
+	__u8 pad[3]; /* always 0: keys are compared byte by byte */
+};
+_Static_assert(sizeof(struct flow) == 40, "shared with datapath/");
+
+/* Value of a set. */
+struct present {
+	__u8 unused;
+};
+
+/*
+ * Flows between local pods that the node's stack has tracked, and may have translated: their packets
+ * take the way through the stack in both directions, or the translation would be missing in one.
+ * An entry that outlives its flow costs a detour, no more.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow);
+	__type(value, struct present);
+	__uint(max_entries, 65536);
+} lab_kernel_ct SEC(".maps");
+
+struct metric {
+	__u64 packets;
+	__u64 bytes;
+};
+_Static_assert(sizeof(struct metric) == 16, "shared with datapath/");
+
+/* Index: direction * LAB_REASON_MAX + reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct metric);
+	__uint(max_entries, LAB_REASON_MAX * LAB_DIRECTION_MAX);
+} lab_metrics SEC(".maps");
+
+/* One packet as reported to user space; multi-byte fields of the packet in network byte order. */
+struct event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 ifindex;
+	__u32 length;
+	__u32 src_id;
+	__u32 dst_id;
+	struct ip src;
+	struct ip dst;
+	__be16 sport;
+	__be16 dport;
+	__be16 ether_type;
+	enum lab_reason reason;
+	enum lab_direction direction;
+	__u8 proto;
+	__u8 ttl;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	struct mac dst_mac;
+	struct mac src_mac;
+};
+_Static_assert(sizeof(struct event) == 80, "shared with datapath/");
+
+/* Holds some 11,000 events: a quarter of a second at 40,000 packets a second. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__type(value, struct event);
+	__uint(max_entries, 1 << 20);
+} lab_events SEC(".maps");

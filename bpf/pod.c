@@ -1,0 +1,99 @@
+//go:build ignore
+
+/* What a pod sends: tcx ingress of every host-side veth. */
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/arp.h"
+#include "lib/deliver.h"
+#include "lib/events.h"
+#include "lib/maps.h"
+#include "lib/parse.h"
+
+/*
+ * To the pod every address but its own is at the host-side veth. A probe (RFC 5227) has no sender
+ * address, so the pod's own comes from the interface.
+ */
+static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct packet *p, struct endpoint **self)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct arp_ipv4 *arp = data + ETH_HLEN;
+	__u32 ifindex = ctx->ifindex;
+	union ip_words *own;
+
+	if ((void *)(arp + 1) > data_end || !arp_is_ipv4(arp))
+		return LAB_DROP_MALFORMED;
+	p->src = ip_from_v4(arp->sender);
+	p->dst = ip_from_v4(arp->target);
+	own = bpf_map_lookup_elem(&lab_ifaces, &ifindex);
+	if (!own)
+		return LAB_DROP_SOURCE_ADDR;
+	*self = bpf_map_lookup_elem(&lab_endpoints, own);
+	if (!*self)
+		return LAB_DROP_SOURCE_ADDR;
+	p->src_id = (*self)->id;
+	if (arp->sender && arp->sender != own->w32[3])
+		return LAB_DROP_SOURCE_ADDR;
+	if (arp->op != bpf_htons(ARP_REQUEST) || arp->target == own->w32[3])
+		return LAB_ARP_IGNORED;
+	return LAB_ARP_REPLY;
+}
+
+/* Whether a packet may skip the node's stack on its way to a local pod. */
+static __always_inline bool may_skip_stack(const struct packet *p)
+{
+	struct flow f;
+
+	/* At TTL 1 the stack answers "time exceeded"; fragments and options are its business. */
+	if (p->ttl <= 1 || p->fragment || p->options || !p->has_flow)
+		return false;
+	f = flow_of(p);
+	return !bpf_map_lookup_elem(&lab_kernel_ct, &f);
+}
+
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct endpoint **peer)
+{
+	const struct endpoint *self;
+
+	if (parse_ipv4(ctx, p) != PARSE_OK)
+		return LAB_DROP_MALFORMED;
+	self = bpf_map_lookup_elem(&lab_endpoints, &p->src);
+	if (!self || self->ifindex != ctx->ifindex)
+		return LAB_DROP_SOURCE_ADDR;
+	p->src_id = self->id;
+	*peer = bpf_map_lookup_elem(&lab_endpoints, &p->dst);
+	if (!*peer)
+		return LAB_TO_KERNEL;
+	p->dst_id = (*peer)->id;
+	return may_skip_stack(p) ? LAB_TO_POD : LAB_TO_KERNEL;
+}
+
+SEC("tcx/ingress")
+int lab_pod_egress(struct __sk_buff *ctx)
+{
+	struct packet p = {};
+	struct endpoint *ep = NULL; /* whose addresses the frame gets */
+	enum lab_reason reason = LAB_DROP_PROTOCOL;
+
+	p.ether_type = ctx->protocol;
+	linearize(ctx);
+	if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_IP))
+		reason = decide_ipv4(ctx, &p, &ep);
+	else if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_ARP))
+		reason = decide_arp(ctx, &p, &ep);
+	account(ctx, &p, reason, LAB_FROM_POD);
+
+	if (reason == LAB_TO_KERNEL)
+		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
+	if (reason == LAB_TO_POD && ep)
+		return deliver(ctx, ep, true);
+	if (reason == LAB_ARP_REPLY && ep)
+		return arp_answer(ctx, &ep->node_mac);
+	return TC_ACT_SHOT;
+}
+
+char _license[] SEC("license") = "GPL";

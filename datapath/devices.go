@@ -1,0 +1,223 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// hostDevice is where the pod CIDR's route leads and the router's address is.
+	hostDevice = "lab_host"
+	// netDevice is the other end of the pair. Nothing comes out of it: the program on lab_host takes
+	// every packet.
+	netDevice = "lab_net"
+)
+
+// Devices keeps lab_host and lab_net, the router's address, the pod CIDR's route and the program on
+// lab_host.
+type Devices struct{ d *Datapath }
+
+// Devices returns the reconciler of the node's own devices.
+func (d *Datapath) Devices() *Devices { return &Devices{d: d} }
+
+// Apply makes them be there. [Open] has applied it once.
+func (v *Devices) Apply(ctx context.Context) error {
+	host, err := v.ensurePair()
+	if err != nil {
+		return err
+	}
+	// The program comes before the route: without it packets would come out of lab_net again.
+	h := hook{device: hostDevice, index: host.Attrs().Index, attach: ebpf.AttachTCXEgress}
+	if err := v.d.pins.attach(h, v.d.progs.toPod); err != nil {
+		return err
+	}
+	if err := v.ensureAddress(ctx, host); err != nil {
+		return err
+	}
+	return v.ensureRoute(ctx, host)
+}
+
+// Clean removes the devices and with them address, route and program.
+func (v *Devices) Clean(_ context.Context) error {
+	return errors.Join(deleteLink(v.d.nl, hostDevice), v.d.pins.unpinLink(hostDevice))
+}
+
+func (v *Devices) ensurePair() (netlink.Link, error) {
+	nl := v.d.nl
+	host, err := linkByName(nl, hostDevice)
+	if err != nil {
+		return nil, err
+	}
+	if host != nil && host.Type() != "veth" {
+		return nil, fmt.Errorf("device %s is a %s, not one of ours: rename or remove it", hostDevice, host.Type())
+	}
+	if host == nil {
+		if err := v.createPair(); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{netDevice, hostDevice} {
+		l, err := linkByName(nl, name)
+		if err != nil {
+			return nil, err
+		}
+		if l == nil {
+			return nil, fmt.Errorf("device %s is missing although its pair is there: remove the pair", name)
+		}
+		if err := v.ensureUp(l); err != nil {
+			return nil, err
+		}
+		host = l
+	}
+	return host, nil
+}
+
+func (v *Devices) createPair() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = hostDevice, v.d.cfg.MTU, newMAC()
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: netDevice, PeerHardwareAddr: newMAC()}
+	if err := v.d.nl.LinkAdd(pair); err != nil {
+		return fmt.Errorf("create devices %s and %s: %w", hostDevice, netDevice, err)
+	}
+	v.d.log.Info("device is made", "iface", hostDevice)
+	return nil
+}
+
+func (v *Devices) ensureUp(l netlink.Link) error {
+	nl, name := v.d.nl, l.Attrs().Name
+	if err := v.d.setDeviceSysctls(name); err != nil {
+		return err
+	}
+	if l.Attrs().RawFlags&unix.IFF_NOARP == 0 {
+		if err := nl.LinkSetARPOff(l); err != nil {
+			return fmt.Errorf("switch ARP off on %s: %w", name, err)
+		}
+	}
+	if l.Attrs().MTU != v.d.cfg.MTU {
+		if err := nl.LinkSetMTU(l, v.d.cfg.MTU); err != nil {
+			return fmt.Errorf("set MTU of %s to %d: %w", name, v.d.cfg.MTU, err)
+		}
+	}
+	if l.Attrs().RawFlags&unix.IFF_UP == 0 {
+		if err := nl.LinkSetUp(l); err != nil {
+			return fmt.Errorf("set %s up: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// ensureAddress makes the router's address the only one: another is left from an earlier pod CIDR.
+func (v *Devices) ensureAddress(ctx context.Context, host netlink.Link) error {
+	want := netip.PrefixFrom(v.d.cfg.Router(), v.d.cfg.Router().BitLen())
+	addrs, err := dump(ctx, func() ([]netlink.Addr, error) { return v.d.nl.AddrList(host, netlink.FAMILY_V4) })
+	if err != nil {
+		return fmt.Errorf("list addresses of %s: %w", hostDevice, err)
+	}
+	there := false
+	for _, a := range addrs {
+		if sameNet(a.IPNet, want) {
+			there = true
+			continue
+		}
+		if err := v.d.nl.AddrDel(host, &a); err != nil {
+			return fmt.Errorf("remove address %s from %s: %w", a.IPNet, hostDevice, err)
+		}
+	}
+	if there {
+		return nil
+	}
+	if err := v.d.nl.AddrAdd(host, &netlink.Addr{IPNet: ipNet(want)}); err != nil {
+		return fmt.Errorf("add address %s to %s: %w", want, hostDevice, err)
+	}
+	return nil
+}
+
+// ensureRoute sends the pod CIDR to lab_host, and nothing else.
+func (v *Devices) ensureRoute(ctx context.Context, host netlink.Link) error {
+	want := netlink.Route{
+		LinkIndex: host.Attrs().Index,
+		Dst:       ipNet(v.d.cfg.PodCIDR),
+		Gw:        v.d.cfg.Router().AsSlice(),
+		Src:       v.d.cfg.Router().AsSlice(),
+		Protocol:  routeProtocol,
+		Table:     unix.RT_TABLE_MAIN,
+	}
+	routes, err := ownRoutes(ctx, v.d.nl)
+	if err != nil {
+		return err
+	}
+	there := false
+	for _, r := range routes {
+		switch {
+		case r.LinkIndex != want.LinkIndex:
+		case sameNet(r.Dst, v.d.cfg.PodCIDR) && toAddr(r.Gw) == v.d.cfg.Router() && toAddr(r.Src) == v.d.cfg.Router():
+			there = true
+		default:
+			if err := v.d.nl.RouteDel(&r); err != nil {
+				return fmt.Errorf("remove route to %s: %w", r.Dst, err)
+			}
+		}
+	}
+	if there {
+		return nil
+	}
+	if err := v.d.nl.RouteAdd(&want); err != nil {
+		return fmt.Errorf("add route to pod CIDR %s: %w", v.d.cfg.PodCIDR, err)
+	}
+	return nil
+}
+
+// findDevices fills in the NICs and the MTU.
+func (d *Datapath) findDevices() error {
+	if len(d.cfg.Devices) == 0 {
+		name, err := d.deviceOf(d.cfg.NodeIP)
+		if err != nil {
+			return err
+		}
+		d.cfg.Devices = []string{name}
+	}
+	smallest := 0
+	for _, name := range d.cfg.Devices {
+		l, err := linkByName(d.nl, name)
+		if err != nil {
+			return err
+		}
+		if l == nil {
+			return fmt.Errorf("device %s does not exist: name a network card of this node", name)
+		}
+		if mtu := l.Attrs().MTU; smallest == 0 || mtu < smallest {
+			smallest = mtu
+		}
+	}
+	if d.cfg.MTU == 0 {
+		d.cfg.MTU = smallest
+	}
+	slices.Sort(d.cfg.Devices)
+	return nil
+}
+
+// deviceOf is the device that carries the address.
+func (d *Datapath) deviceOf(addr netip.Addr) (string, error) {
+	addrs, err := dump(context.Background(), func() ([]netlink.Addr, error) { return d.nl.AddrList(nil, netlink.FAMILY_V4) })
+	if err != nil {
+		return "", fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if toAddr(a.IP) != addr {
+			continue
+		}
+		l, err := d.nl.LinkByIndex(a.LinkIndex)
+		if err != nil {
+			return "", fmt.Errorf("look up the device of %s: %w", addr, err)
+		}
+		return l.Attrs().Name, nil
+	}
+	return "", fmt.Errorf("no device has the node's address %s: set devices, or mend the node's address", addr)
+}

@@ -1,0 +1,267 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// carrierTimeout bounds the wait for the kernel's link watch, which takes well under a millisecond.
+const carrierTimeout = 2 * time.Second
+
+// build is an endpoint in the making.
+type build struct {
+	d    *Datapath
+	spec EndpointSpec
+	pod  *netlink.Handle // in the pod's namespace
+	host netlink.Link
+	ep   Endpoint
+}
+
+// AddEndpoint makes the veth pair, configures the pod's side, attaches the program and enters the
+// endpoint into the map. Adding an endpoint that is there already, and whole, returns it. When it fails
+// it leaves nothing behind. The error wraps [ErrAddrInUse] when another live endpoint has the address.
+func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ Endpoint, err error) {
+	if err := spec.validate(d.cfg); err != nil {
+		return Endpoint{}, fmt.Errorf("add endpoint: %w", err)
+	}
+	d.endpoints.RLock()
+	defer d.endpoints.RUnlock()
+	defer d.busy.lock(spec.hostIf())()
+
+	b := &build{d: d, spec: spec}
+	if b.pod, err = netlink.NewHandleAt(netns.NsHandle(spec.NetNS), unix.NETLINK_ROUTE); err != nil {
+		return Endpoint{}, fmt.Errorf("enter the pod's network namespace: %w", err)
+	}
+	defer b.pod.Close()
+	ep, problem := d.check(ctx, spec, b.pod)
+	if problem == nil {
+		return ep, nil
+	}
+	if err := d.addressFree(spec); err != nil {
+		return Endpoint{}, err
+	}
+	// What is left of an earlier attempt, or of an endpoint that somebody has damaged.
+	if _, err := d.removeEndpoint(spec.hostIf()); err != nil {
+		return Endpoint{}, err
+	}
+	if err := b.run(ctx); err != nil {
+		_, undo := d.removeEndpoint(spec.hostIf())
+		return Endpoint{}, errors.Join(fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err), undo)
+	}
+	d.log.Info("endpoint is added", "pod", spec.alias(), "addr", spec.Addr, "iface", b.ep.HostIf)
+	return b.ep, nil
+}
+
+// addressFree removes what a vanished endpoint left at the address and refuses a live one's.
+func (d *Datapath) addressFree(spec EndpointSpec) error {
+	var e bpf.Endpoint
+	err := d.maps.endpoints.Lookup(toIP(spec.Addr), &e)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up endpoint %s: %w", spec.Addr, err)
+	}
+	owner := vethName(e.Veth)
+	if owner == spec.hostIf() {
+		return nil
+	}
+	l, err := linkByName(d.nl, owner)
+	if err != nil {
+		return err
+	}
+	if l == nil || l.Attrs().Index != int(e.Ifindex) {
+		return d.maps.remove(spec.Addr, e)
+	}
+	return fmt.Errorf("add endpoint %s of %s: %w by %s (%s)", spec.Addr, spec.alias(), ErrAddrInUse, owner, l.Attrs().Alias)
+}
+
+// run is the list of steps. The host side is set up last, when its program is in place: the pod sends
+// nothing that is not checked. Attaching waits some 10 ms for the kernel to let go of its old readers,
+// in which time the pod's side is configured.
+func (b *build) run(ctx context.Context) error {
+	if err := b.createPair(); err != nil {
+		return err
+	}
+	if err := b.d.setDeviceSysctls(b.ep.HostIf); err != nil {
+		return err
+	}
+	var podSide errgroup.Group
+	podSide.Go(b.configurePod)
+	// Attaching looks the device up in the namespace of the thread, so it stays on the caller's.
+	err := b.d.pins.attach(podHook(b.host), b.d.progs.podEgress)
+	if err := errors.Join(err, podSide.Wait(), ctx.Err()); err != nil {
+		return err
+	}
+	if err := b.d.maps.enter(b.spec.Addr, b.entry(), ebpf.UpdateNoExist); err != nil {
+		return err
+	}
+	if err := b.d.nl.LinkSetUp(b.host); err != nil {
+		return fmt.Errorf("set %s up: %w", b.ep.HostIf, err)
+	}
+	// The neighbour is the mark of a finished endpoint, see restoreEntries.
+	if err := setNeighbour(b.d.nl, b.ep); err != nil {
+		return err
+	}
+	return b.awaitCarrier(ctx)
+}
+
+func (b *build) createPair() error {
+	cfg := b.d.cfg
+	b.ep = Endpoint{
+		ID:        cfg.endpointID(b.spec.Addr),
+		Namespace: b.spec.Namespace,
+		Name:      b.spec.Name,
+		Addr:      b.spec.Addr,
+		HostIf:    b.spec.hostIf(),
+		HostMAC:   newMAC(),
+		PodMAC:    newMAC(),
+		MTU:       cfg.MTU,
+		Attached:  true,
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.ep.HostIf, b.ep.MTU, b.ep.HostMAC
+	pair := &netlink.Veth{
+		LinkAttrs:        attrs,
+		PeerName:         b.spec.IfName,
+		PeerHardwareAddr: b.ep.PodMAC,
+		PeerNamespace:    netlink.NsFd(b.spec.NetNS),
+	}
+	err := b.d.nl.LinkAdd(pair)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("create veth pair: the pod has an interface %s already, or the node one named %s", b.spec.IfName, b.ep.HostIf)
+	}
+	if err != nil {
+		return fmt.Errorf("create veth pair: %w", err)
+	}
+	if b.host, err = b.d.nl.LinkByName(b.ep.HostIf); err != nil {
+		return fmt.Errorf("look up new device %s: %w", b.ep.HostIf, err)
+	}
+	b.ep.HostIfIndex = b.host.Attrs().Index
+	if err := b.d.nl.LinkSetAlias(b.host, b.spec.alias()); err != nil {
+		return fmt.Errorf("set alias of %s: %w", b.ep.HostIf, err)
+	}
+	return nil
+}
+
+func (b *build) entry() bpf.Endpoint {
+	number, _ := vethNumber(b.ep.HostIf)
+	return endpointEntry(b.ep, number)
+}
+
+func endpointEntry(ep Endpoint, number uint32) bpf.Endpoint {
+	e := bpf.Endpoint{Ifindex: uint32(ep.HostIfIndex), Id: ep.ID, Veth: number}
+	copy(e.Mac.B[:], ep.PodMAC)
+	copy(e.NodeMac.B[:], ep.HostMAC)
+	return e
+}
+
+// configurePod gives the pod its address and its two routes, all through one netlink socket that was
+// opened in the pod's namespace.
+func (b *build) configurePod() error {
+	lo, err := b.pod.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("look up the pod's lo: %w", err)
+	}
+	if err := b.pod.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set the pod's lo up: %w", err)
+	}
+	eth, err := b.pod.LinkByName(b.spec.IfName)
+	if err != nil {
+		return fmt.Errorf("look up the pod's %s: %w", b.spec.IfName, err)
+	}
+	if err := noLinkLocal(b.pod, eth); err != nil {
+		return err
+	}
+	if err := b.pod.AddrAdd(eth, &netlink.Addr{IPNet: hostNet(b.spec.Addr)}); err != nil {
+		return fmt.Errorf("add address %s to the pod's %s: %w", b.spec.Addr, b.spec.IfName, err)
+	}
+	if err := b.pod.LinkSetUp(eth); err != nil {
+		return fmt.Errorf("set the pod's %s up: %w", b.spec.IfName, err)
+	}
+	for _, route := range podRoutes(eth.Attrs().Index, b.d.cfg.Router()) {
+		if err := b.pod.RouteAdd(&route); err != nil {
+			return fmt.Errorf("add the pod's route to %s: %w", routeName(route), err)
+		}
+	}
+	return nil
+}
+
+// noLinkLocal keeps IPv6, which is not carried, from soliciting routers that are not there.
+func noLinkLocal(nl *netlink.Handle, l netlink.Link) error {
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
+	err := nl.LinkSetIP6AddrGenMode(l, none)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil // no IPv6 at all
+	}
+	if err != nil {
+		return fmt.Errorf("switch link-local addresses of %s off: %w", l.Attrs().Name, err)
+	}
+	return nil
+}
+
+// podRoutes are the two routes of a pod. The router is on the link although the pod's own prefix does
+// not reach it, so its route comes first.
+func podRoutes(index int, router netip.Addr) []netlink.Route {
+	return []netlink.Route{
+		{LinkIndex: index, Dst: hostNet(router), Scope: netlink.SCOPE_LINK},
+		{LinkIndex: index, Dst: ipNet(defaultPrefix), Gw: router.AsSlice()},
+	}
+}
+
+var defaultPrefix = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+
+func routeName(r netlink.Route) string {
+	if p, ok := toPrefix(r.Dst); ok && p != defaultPrefix {
+		return p.String()
+	}
+	return "default"
+}
+
+// setNeighbour leaves the pod's address and MAC with the host-side veth. Nothing is sent by it; it is
+// what the map's entry can be made from again.
+func setNeighbour(nl *netlink.Handle, ep Endpoint) error {
+	err := nl.NeighSet(&netlink.Neigh{
+		LinkIndex:    ep.HostIfIndex,
+		Family:       netlink.FAMILY_V4,
+		State:        netlink.NUD_PERMANENT,
+		IP:           ep.Addr.AsSlice(),
+		HardwareAddr: ep.PodMAC,
+	})
+	if err != nil {
+		return fmt.Errorf("set neighbour %s on %s: %w", ep.Addr, ep.HostIf, err)
+	}
+	return nil
+}
+
+// awaitCarrier waits until packets pass both ways. An interface that was up before its peer gets its
+// queue when the kernel's link watch comes round, and loses what is sent before.
+func (b *build) awaitCarrier(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, carrierTimeout)
+	defer cancel()
+	for {
+		eth, err := b.pod.LinkByName(b.spec.IfName)
+		if err != nil {
+			return fmt.Errorf("look up the pod's %s: %w", b.spec.IfName, err)
+		}
+		if eth.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the pod's %s to be up (it is %s): %w", b.spec.IfName, eth.Attrs().OperState, ctx.Err())
+		case <-time.After(100 * time.Microsecond):
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// podHook is the place of the pods' program: what a pod sends arrives at the host-side veth's ingress.
+func podHook(veth netlink.Link) hook {
+	return hook{device: veth.Attrs().Name, index: veth.Attrs().Index, attach: ebpf.AttachTCXIngress}
+}
+
+// CheckEndpoint says what is wrong with an endpoint, everything at once; nil when it is as AddEndpoint
+// left it. The error wraps [ErrUnknownEndpoint] when there is no such endpoint.
+func (d *Datapath) CheckEndpoint(ctx context.Context, spec EndpointSpec) error {
+	if err := spec.validate(d.cfg); err != nil {
+		return fmt.Errorf("check endpoint: %w", err)
+	}
+	d.endpoints.RLock()
+	defer d.endpoints.RUnlock()
+	defer d.busy.lock(spec.hostIf())()
+	pod, err := netlink.NewHandleAt(netns.NsHandle(spec.NetNS), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("enter the pod's network namespace: %w", err)
+	}
+	defer pod.Close()
+	if _, err := d.check(ctx, spec, pod); err != nil {
+		return fmt.Errorf("check endpoint %s of %s: %w", spec.Addr, spec.alias(), err)
+	}
+	return nil
+}
+
+// check compares an endpoint with what AddEndpoint would have made.
+func (d *Datapath) check(ctx context.Context, spec EndpointSpec, pod *netlink.Handle) (Endpoint, error) {
+	var e bpf.Endpoint
+	veth, err := linkByName(d.nl, spec.hostIf())
+	if err != nil {
+		return Endpoint{}, err
+	}
+	lookup := d.maps.endpoints.Lookup(toIP(spec.Addr), &e)
+	if lookup != nil && !errors.Is(lookup, ebpf.ErrKeyNotExist) {
+		return Endpoint{}, fmt.Errorf("look up endpoint %s: %w", spec.Addr, lookup)
+	}
+	number, _ := vethNumber(spec.hostIf())
+	entered := lookup == nil && e.Veth == number
+	if veth == nil && !entered {
+		return Endpoint{}, ErrUnknownEndpoint
+	}
+	if veth == nil {
+		return Endpoint{}, fmt.Errorf("device %s is gone", spec.hostIf())
+	}
+	if !entered {
+		return Endpoint{}, fmt.Errorf("device %s is there, but the endpoint map does not have %s as its address", spec.hostIf(), spec.Addr)
+	}
+	ep, err := d.endpoint(spec.Addr, e, veth)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return ep, errors.Join(checkHost(ep, veth, d.cfg), checkPod(ctx, spec, ep, pod, d.cfg))
+}
+
+func checkHost(ep Endpoint, veth netlink.Link, cfg Config) error {
+	var errs []error
+	if ep.HostIfIndex == 0 {
+		errs = append(errs, fmt.Errorf("the endpoint map has another device than %s", ep.HostIf))
+	}
+	if ep.ID != cfg.endpointID(ep.Addr) {
+		errs = append(errs, fmt.Errorf("the endpoint map has id %d", ep.ID))
+	}
+	if !slices.Equal(ep.HostMAC, veth.Attrs().HardwareAddr) {
+		errs = append(errs, fmt.Errorf("the endpoint map has %s for %s, whose address is %s", ep.HostMAC, ep.HostIf, veth.Attrs().HardwareAddr))
+	}
+	if !ep.Attached {
+		errs = append(errs, fmt.Errorf("the program is not attached to %s", ep.HostIf))
+	}
+	if veth.Attrs().RawFlags&unix.IFF_UP == 0 {
+		errs = append(errs, fmt.Errorf("device %s is down", ep.HostIf))
+	}
+	return errors.Join(errs...)
+}
+
+func checkPod(ctx context.Context, spec EndpointSpec, ep Endpoint, pod *netlink.Handle, cfg Config) error {
+	eth, err := linkByName(pod, spec.IfName)
+	if err != nil {
+		return err
+	}
+	if eth == nil {
+		return fmt.Errorf("the pod has no interface %s", spec.IfName)
+	}
+	var errs []error
+	if eth.Attrs().RawFlags&unix.IFF_UP == 0 {
+		errs = append(errs, fmt.Errorf("the pod's %s is down", spec.IfName))
+	}
+	if !slices.Equal(ep.PodMAC, eth.Attrs().HardwareAddr) {
+		errs = append(errs, fmt.Errorf("the endpoint map has %s for the pod's %s, whose address is %s", ep.PodMAC, spec.IfName, eth.Attrs().HardwareAddr))
+	}
+	if eth.Attrs().MTU != ep.MTU {
+		errs = append(errs, fmt.Errorf("MTU of the pod's %s is %d, the host side's %d", spec.IfName, eth.Attrs().MTU, ep.MTU))
+	}
+	addrs, err := dump(ctx, func() ([]netlink.Addr, error) { return pod.AddrList(eth, netlink.FAMILY_V4) })
+	if err != nil {
+		return fmt.Errorf("list the pod's addresses: %w", err)
+	}
+	if !slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return toAddr(a.IP) == spec.Addr }) {
+		errs = append(errs, fmt.Errorf("the pod's %s does not have address %s", spec.IfName, spec.Addr))
+	}
+	return errors.Join(append(errs, checkPodRoutes(ctx, eth, pod, cfg))...)
+}
+
+func checkPodRoutes(ctx context.Context, eth netlink.Link, pod *netlink.Handle, cfg Config) error {
+	have, err := dump(ctx, func() ([]netlink.Route, error) { return pod.RouteList(eth, netlink.FAMILY_V4) })
+	if err != nil {
+		return fmt.Errorf("list the pod's routes: %w", err)
+	}
+	var errs []error
+	for _, want := range podRoutes(eth.Attrs().Index, cfg.Router()) {
+		there := slices.ContainsFunc(have, func(r netlink.Route) bool {
+			return routeName(r) == routeName(want) && toAddr(r.Gw) == toAddr(want.Gw)
+		})
+		if !there {
+			errs = append(errs, fmt.Errorf("the pod lacks its route to %s", routeName(want)))
+		}
+	}
+	return errors.Join(errs...)
+}

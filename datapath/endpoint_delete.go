@@ -1,0 +1,72 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// DeleteEndpoint removes an endpoint's map entry, veth pair and pinned link, and returns the addresses
+// that became free, sorted. It works when the pod's namespace or the veth is gone already, and returns
+// nil when there is nothing to remove.
+func (d *Datapath) DeleteEndpoint(_ context.Context, containerID, ifName string) ([]netip.Addr, error) {
+	hostIf := HostIfName(containerID, ifName)
+	d.endpoints.RLock()
+	defer d.endpoints.RUnlock()
+	defer d.busy.lock(hostIf)()
+	removed, err := d.removeEndpoint(hostIf)
+	var freed []netip.Addr
+	for addr := range removed {
+		freed = append(freed, addr)
+	}
+	slices.SortFunc(freed, netip.Addr.Compare)
+	if err != nil {
+		return freed, fmt.Errorf("delete endpoint %s: %w", hostIf, err)
+	}
+	if len(freed) > 0 {
+		d.log.Info("endpoint is deleted", "iface", hostIf, "addr", freed)
+	}
+	return freed, nil
+}
+
+// removeEndpoint removes whatever there is of an endpoint. The device goes before its link: detaching a
+// program from a device that lives waits for the kernel, a device that goes takes the program along.
+func (d *Datapath) removeEndpoint(hostIf string) (map[netip.Addr]bpf.Endpoint, error) {
+	number, ok := vethNumber(hostIf)
+	if !ok {
+		return nil, fmt.Errorf("%q is not the name of a host-side veth", hostIf)
+	}
+	removed, err := d.maps.removeVeth(number)
+	return removed, errors.Join(err, deleteLink(d.nl, hostIf), d.pins.unpinLink(hostIf))
+}
+
+// KeepEndpoints removes every endpoint that is not in keep (CNI GC) and returns the removed ones,
+// sorted by address.
+func (d *Datapath) KeepEndpoints(ctx context.Context, keep []Attachment) (removed []Endpoint, err error) {
+	wanted := map[string]bool{}
+	for _, a := range keep {
+		wanted[HostIfName(a.ContainerID, a.IfName)] = true
+	}
+	d.endpoints.Lock()
+	defer d.endpoints.Unlock()
+	eps, err := d.Endpoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, ep := range eps {
+		if wanted[ep.HostIf] {
+			continue
+		}
+		if _, err := d.removeEndpoint(ep.HostIf); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed = append(removed, ep)
+	}
+	return removed, errors.Join(errs...)
+}

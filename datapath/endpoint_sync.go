@@ -1,0 +1,201 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// SyncEndpoints mends what it can and removes what is dead: programs missing from a host-side veth are
+// attached again, map entries lost are entered again, entries and links of vanished veths and veths
+// that were never finished are removed. It returns the removed endpoints, sorted by address.
+func (d *Datapath) SyncEndpoints(ctx context.Context) (removed []Endpoint, err error) {
+	d.endpoints.Lock()
+	defer d.endpoints.Unlock()
+	if err := d.restoreEntries(ctx); err != nil {
+		return nil, err
+	}
+	removed, err = d.removeDead(ctx)
+	if err != nil {
+		return removed, err
+	}
+	return removed, d.attachEndpoints(ctx)
+}
+
+// restoreEntries enters the endpoints that netlink knows and the map does not: all of them after a
+// change of layout, and those whose entries somebody deleted. A finished endpoint's veth has the pod's
+// address and MAC as a permanent neighbour.
+func (d *Datapath) restoreEntries(ctx context.Context) error {
+	entries, err := d.maps.endpointEntries()
+	if err != nil {
+		return err
+	}
+	known := map[uint32]bool{}
+	for _, e := range entries {
+		known[e.Ifindex] = true
+	}
+	veths, err := hostVeths(ctx, d.nl)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for name, veth := range veths {
+		if known[uint32(veth.Attrs().Index)] {
+			continue
+		}
+		ep, ok, err := d.fromNeighbour(ctx, veth)
+		if err != nil || !ok {
+			errs = append(errs, err)
+			continue
+		}
+		number, _ := vethNumber(name)
+		if err := d.maps.enter(ep.Addr, endpointEntry(ep, number), ebpf.UpdateAny); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		d.log.Info("endpoint is restored", "iface", name, "addr", ep.Addr)
+	}
+	return errors.Join(errs...)
+}
+
+// fromNeighbour makes an endpoint from a host-side veth; not ok when it was never finished.
+func (d *Datapath) fromNeighbour(ctx context.Context, veth netlink.Link) (Endpoint, bool, error) {
+	index := veth.Attrs().Index
+	neighbours, err := dump(ctx, func() ([]netlink.Neigh, error) { return d.nl.NeighList(index, netlink.FAMILY_V4) })
+	if err != nil {
+		return Endpoint{}, false, fmt.Errorf("list neighbours on %s: %w", veth.Attrs().Name, err)
+	}
+	for _, n := range neighbours {
+		addr := toAddr(n.IP)
+		if n.State&netlink.NUD_PERMANENT == 0 || !d.cfg.PodCIDR.Contains(addr) {
+			continue
+		}
+		return Endpoint{
+			ID:          d.cfg.endpointID(addr),
+			Addr:        addr,
+			HostIf:      veth.Attrs().Name,
+			HostIfIndex: index,
+			HostMAC:     veth.Attrs().HardwareAddr,
+			PodMAC:      n.HardwareAddr,
+		}, true, nil
+	}
+	return Endpoint{}, false, nil
+}
+
+// removeDead removes endpoints without a veth, veths without an endpoint, and links and entries by
+// interface that belong to neither.
+func (d *Datapath) removeDead(ctx context.Context) ([]Endpoint, error) {
+	eps, err := d.Endpoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	veths, err := hostVeths(ctx, d.nl)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		removed []Endpoint
+		errs    []error
+		alive   = map[string]netip.Addr{}
+		indexes = map[uint32]bool{}
+	)
+	for _, ep := range eps {
+		if ep.HostIfIndex != 0 {
+			alive[ep.HostIf] = ep.Addr
+			indexes[uint32(ep.HostIfIndex)] = true
+			continue
+		}
+		number, _ := vethNumber(ep.HostIf)
+		_, err := d.maps.removeVeth(number)
+		errs = append(errs, err)
+		removed = append(removed, ep)
+		d.log.Info("dead endpoint is removed", "iface", ep.HostIf, "addr", ep.Addr)
+	}
+	errs = append(errs, d.removeStrays(veths, alive), d.forgetInterfaces(indexes))
+	return removed, errors.Join(errs...)
+}
+
+// removeStrays removes half-made veths and the links of devices that are gone.
+func (d *Datapath) removeStrays(veths map[string]netlink.Link, alive map[string]netip.Addr) error {
+	pinned, err := d.pins.pinnedLinks()
+	errs := []error{err}
+	for name := range veths {
+		if _, ok := alive[name]; ok {
+			continue
+		}
+		d.log.Warn("half-made endpoint is removed", "iface", name)
+		errs = append(errs, deleteLink(d.nl, name), d.pins.unpinLink(name))
+	}
+	for _, name := range pinned {
+		if _, ok := alive[name]; !ok && hostIfPattern.MatchString(name) {
+			errs = append(errs, d.pins.unpinLink(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Datapath) forgetInterfaces(alive map[uint32]bool) error {
+	var dead []uint32
+	err := eachEntry(d.maps.ifaces, func(index uint32, _ bpf.IP) {
+		if !alive[index] {
+			dead = append(dead, index)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read interfaces: %w", err)
+	}
+	var errs []error
+	for _, index := range dead {
+		errs = append(errs, forget(d.maps.ifaces, index))
+	}
+	return errors.Join(errs...)
+}
+
+// attachEndpoints puts the loaded program on every endpoint's veth that runs another, or none, and
+// restores what else a live endpoint needs.
+func (d *Datapath) attachEndpoints(ctx context.Context) error {
+	entries, err := d.maps.endpointEntries()
+	if err != nil {
+		return err
+	}
+	veths, err := hostVeths(ctx, d.nl)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for addr, e := range entries {
+		veth := veths[vethName(e.Veth)]
+		if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
+			continue // dead: SyncEndpoints removes it
+		}
+		err := d.attachEndpoint(addr, e, veth)
+		if now, lookErr := linkByName(d.nl, veth.Attrs().Name); lookErr == nil && now == nil {
+			continue // died meanwhile
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) error {
+	if err := d.pins.attach(podHook(veth), d.progs.podEgress); err != nil {
+		return err
+	}
+	if err := d.maps.ifaces.Put(e.Ifindex, toIP(addr)); err != nil {
+		return fmt.Errorf("enter interface %d of %s: %w", e.Ifindex, addr, err)
+	}
+	ep, err := d.endpoint(addr, e, veth)
+	if err != nil {
+		return err
+	}
+	if err := setNeighbour(d.nl, ep); err != nil {
+		return err
+	}
+	return d.setDeviceSysctls(ep.HostIf)
+}

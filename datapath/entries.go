@@ -1,0 +1,79 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// endpointEntries are all entries of lab_endpoints.
+func (m *maps) endpointEntries() (map[netip.Addr]bpf.Endpoint, error) {
+	entries := map[netip.Addr]bpf.Endpoint{}
+	err := eachEntry(m.endpoints, func(addr bpf.IP, e bpf.Endpoint) { entries[fromIP(addr)] = e })
+	if err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	return entries, nil
+}
+
+// enter makes an endpoint known to the programs. The entry by interface comes first: once packets find
+// the address, the pod may ask for its neighbours.
+func (m *maps) enter(addr netip.Addr, e bpf.Endpoint, flags ebpf.MapUpdateFlags) error {
+	if err := m.ifaces.Put(e.Ifindex, toIP(addr)); err != nil {
+		return fmt.Errorf("enter interface %d of %s: %w", e.Ifindex, addr, err)
+	}
+	err := m.endpoints.Update(toIP(addr), e, flags)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		err = ErrAddrInUse
+	}
+	return errors.Join(fmt.Errorf("enter endpoint %s: %w", addr, err), forget(m.ifaces, e.Ifindex))
+}
+
+// remove undoes enter, for an entry that was read before.
+func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
+	var errs []error
+	if err := forget(m.endpoints, toIP(addr)); err != nil {
+		errs = append(errs, fmt.Errorf("remove endpoint %s: %w", addr, err))
+	}
+	if err := forget(m.ifaces, e.Ifindex); err != nil {
+		errs = append(errs, fmt.Errorf("remove interface %d of %s: %w", e.Ifindex, addr, err))
+	}
+	return errors.Join(errs...)
+}
+
+// removeVeth removes the entries of a host-side veth, of which there is one at most unless something
+// went wrong, and returns them.
+func (m *maps) removeVeth(number uint32) (map[netip.Addr]bpf.Endpoint, error) {
+	entries, err := m.endpointEntries()
+	if err != nil {
+		return nil, err
+	}
+	removed := map[netip.Addr]bpf.Endpoint{}
+	var errs []error
+	for addr, e := range entries {
+		if e.Veth != number {
+			continue
+		}
+		if err := m.remove(addr, e); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed[addr] = e
+	}
+	return removed, errors.Join(errs...)
+}
+
+// forget deletes a key that may not be there.
+func forget(m *ebpf.Map, key any) error {
+	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	return nil
+}

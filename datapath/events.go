@@ -1,0 +1,292 @@
+package datapath
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+const (
+	// pollInterval is how late an event may be. Programs wake nobody, so the reader looks for itself,
+	// as long as somebody listens.
+	pollInterval = 50 * time.Millisecond
+	// backlog is how many events a consumer may be behind before it misses some.
+	backlog = 4096
+)
+
+// errClosed ends the sequences of a datapath that is closed.
+var errClosed = errors.New("datapath is closed")
+
+// Event is what a program reports about one packet.
+type Event struct {
+	Time time.Time
+	// Drop says that the packet was dropped.
+	Drop bool
+	// Reason is what became of it: "to-kernel", "to-pod", "arp-reply", "arp-ignored", or why it was
+	// dropped: "source-address", "no-endpoint", "unsupported-protocol", "malformed".
+	Reason    string
+	Direction Direction
+	// IfIndex and IfName are the device whose program it was; the name is empty when the device is gone.
+	IfIndex int
+	IfName  string
+	// Src and Dst have port 0 when the packet has none (fragments, ICMP, ARP); for ARP they are the
+	// sender's and target's protocol addresses. Zero when the packet is neither IPv4 nor ARP.
+	Src, Dst netip.AddrPort
+	// EtherType and Proto as on the wire; Proto is 0 for what is not IPv4.
+	EtherType uint16
+	Proto     uint8
+	// TTL as the program saw it, TCPFlags as the header has them.
+	TTL, TCPFlags uint8
+	// ICMPType is meaningful when Proto is 1.
+	ICMPType uint8
+	// SrcMAC and DstMAC as the program saw them.
+	SrcMAC, DstMAC net.HardwareAddr
+	// Length of the packet in bytes, with its Ethernet header.
+	Length int
+	// SrcEndpoint and DstEndpoint are the IDs of local endpoints, 0 when there is none.
+	SrcEndpoint, DstEndpoint uint32
+	// Missed is how many events this consumer missed before this one because it was too slow.
+	Missed int
+}
+
+// hub hands what one reader takes from the ring to all who listen. The reader runs while there is one.
+type hub struct {
+	// switching is held while the reader is started or stopped; a ring has one reader at a time.
+	switching sync.Mutex
+	stop      func() // nil when no reader runs
+	closed    bool
+
+	mu        sync.Mutex // guards listeners
+	listeners map[*listener]struct{}
+}
+
+type listener struct {
+	events chan Event
+	done   chan struct{} // closed when err is set and no event follows
+	err    error
+	since  uint64 // CLOCK_MONOTONIC; the ring may hold older events
+	missed int
+}
+
+// Events yields events from now on, until ctx is done or the consumer stops. Any number of consumers
+// may listen at once. Programs write events whether or not somebody does, and overwrite none: what does
+// not fit the ring is counted as "event-lost" in [Datapath.Metrics]. An error ends the sequence; that
+// ctx is done is none.
+func (d *Datapath) Events(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		l, err := d.listen()
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		defer d.unlisten(l)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-l.events:
+				if !yield(e, nil) {
+					return
+				}
+			case <-l.done:
+				yield(Event{}, l.err)
+				return
+			}
+		}
+	}
+}
+
+func (d *Datapath) listen() (*listener, error) {
+	h := &d.events
+	h.switching.Lock()
+	defer h.switching.Unlock()
+	if h.closed {
+		return nil, errClosed
+	}
+	l := &listener{events: make(chan Event, backlog), done: make(chan struct{}), since: monotonic()}
+	h.mu.Lock()
+	if h.listeners == nil {
+		h.listeners = map[*listener]struct{}{}
+	}
+	h.listeners[l] = struct{}{}
+	h.mu.Unlock()
+	if h.stop != nil {
+		return l, nil
+	}
+	return l, d.startReader()
+}
+
+// startReader is called with switching held.
+func (d *Datapath) startReader() error {
+	ring, err := ringbuf.NewReader(d.maps.events)
+	if err != nil {
+		return fmt.Errorf("open the event ring: %w", err)
+	}
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		if err := d.read(ring); !errors.Is(err, os.ErrClosed) {
+			d.events.end(err)
+		}
+	}()
+	d.events.stop = func() {
+		ring.Close()
+		<-finished
+	}
+	return nil
+}
+
+func (d *Datapath) unlisten(l *listener) {
+	h := &d.events
+	h.switching.Lock()
+	defer h.switching.Unlock()
+	h.mu.Lock()
+	delete(h.listeners, l)
+	last := len(h.listeners) == 0
+	h.mu.Unlock()
+	if last {
+		h.stopReader()
+	}
+}
+
+// stopReader is called with switching held.
+func (h *hub) stopReader() {
+	if h.stop != nil {
+		h.stop()
+		h.stop = nil
+	}
+}
+
+func (h *hub) close() {
+	h.switching.Lock()
+	defer h.switching.Unlock()
+	h.closed = true
+	h.stopReader()
+	h.end(errClosed)
+}
+
+// read takes events until the ring is closed, and returns why it ended; os.ErrClosed then.
+func (d *Datapath) read(ring *ringbuf.Reader) error {
+	names := map[int]string{}
+	var record ringbuf.Record
+	for {
+		ring.SetDeadline(time.Now().Add(pollInterval))
+		err := ring.ReadInto(&record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			clear(names) // an index may belong to another device by now
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the event ring: %w", err)
+		}
+		raw, ok := decode(record.RawSample)
+		if !ok {
+			return fmt.Errorf("read the event ring: a record of %d bytes is not an event", len(record.RawSample))
+		}
+		d.events.publish(raw, d.event(raw, names))
+	}
+}
+
+// decode copies the record, which the next read overwrites.
+func decode(record []byte) (raw bpf.Event, ok bool) {
+	if uintptr(len(record)) < unsafe.Sizeof(raw) {
+		return raw, false
+	}
+	_, err := binary.Decode(record, binary.NativeEndian, &raw)
+	return raw, err == nil
+}
+
+func (h *hub) publish(raw bpf.Event, e Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.listeners {
+		if raw.TimeNs < l.since {
+			continue
+		}
+		e.Missed = l.missed
+		select {
+		case l.events <- e:
+			l.missed = 0
+		default:
+			l.missed++
+		}
+	}
+}
+
+// end ends all sequences.
+func (h *hub) end(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.listeners {
+		l.err = err
+		close(l.done)
+		delete(h.listeners, l)
+	}
+}
+
+func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
+	index := int(raw.Ifindex)
+	name, ok := names[index]
+	if !ok {
+		if l, err := d.nl.LinkByIndex(index); err == nil {
+			name = l.Attrs().Name
+		}
+		names[index] = name
+	}
+	return Event{
+		Time:        time.Now().Add(-time.Duration(monotonic() - raw.TimeNs)),
+		Drop:        isDrop(raw.Reason),
+		Reason:      reasons[raw.Reason],
+		Direction:   directions[raw.Direction],
+		IfIndex:     index,
+		IfName:      name,
+		Src:         addrPort(raw.Src, raw.Sport),
+		Dst:         addrPort(raw.Dst, raw.Dport),
+		EtherType:   fromNetwork(raw.EtherType),
+		Proto:       raw.Proto,
+		TTL:         raw.Ttl,
+		TCPFlags:    raw.TcpFlags,
+		ICMPType:    raw.IcmpType,
+		SrcMAC:      append(net.HardwareAddr(nil), raw.SrcMac.B[:]...),
+		DstMAC:      append(net.HardwareAddr(nil), raw.DstMac.B[:]...),
+		Length:      int(raw.Length),
+		SrcEndpoint: raw.SrcId,
+		DstEndpoint: raw.DstId,
+	}
+}
+
+// addrPort is zero when the program had no address to report.
+func addrPort(ip bpf.IP, port uint16) netip.AddrPort {
+	if ip == (bpf.IP{}) {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(fromIP(ip), fromNetwork(port))
+}
+
+// fromNetwork turns a field that was copied from a packet into a number.
+func fromNetwork(field uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], field)
+	return binary.BigEndian.Uint16(b[:])
+}
+
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}

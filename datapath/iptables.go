@@ -1,0 +1,205 @@
+package datapath
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	iptablesTimeout = 30 * time.Second
+	// lockSeconds is how long iptables waits for others that are changing the tables.
+	lockSeconds = "10"
+)
+
+// iptables runs the node's own iptables, so that the rules are in the variant (nf_tables or legacy) that
+// the node's own iptables-save shows.
+type iptables struct {
+	// root is where the node's root file system is mounted; empty when it is this process's own.
+	root string
+}
+
+// natTable is what iptables-save says about the nat table: the rules of each chain, in order, without
+// their "-A <chain> ".
+type natTable map[string][]string
+
+// chain is a chain of ours with all of its rules, written the way iptables-save prints them.
+type chain struct {
+	name  string
+	rules []string
+}
+
+// jump is the rule that leads from a chain of the kernel's to one of ours.
+type jump struct{ from, rule string }
+
+func (t iptables) readNAT(ctx context.Context) (natTable, error) {
+	out, err := t.run(ctx, "", "iptables-save", "-t", "nat")
+	if err != nil {
+		return nil, err
+	}
+	return parseNAT(out), nil
+}
+
+func parseNAT(saved string) natTable {
+	table := natTable{}
+	for line := range strings.Lines(saved) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, ":"); ok {
+			name, _, _ = strings.Cut(name, " ")
+			table[name] = nil
+		}
+		if rest, ok := strings.CutPrefix(line, "-A "); ok {
+			name, rule, _ := strings.Cut(rest, " ")
+			table[name] = append(table[name], rule)
+		}
+	}
+	return table
+}
+
+// ensure makes the chains and the jumps to them be as wanted. It runs iptables-restore when something
+// differs, with that alone, in one transaction.
+func (t iptables) ensure(ctx context.Context, chains []chain, jumps []jump) error {
+	have, err := t.readNAT(ctx)
+	if err != nil {
+		return err
+	}
+	return t.restoreNAT(ctx, difference(have, chains, jumps))
+}
+
+// difference are the lines of iptables-restore that make the table as wanted.
+func difference(have natTable, chains []chain, jumps []jump) []string {
+	var lines []string
+	for _, c := range chains {
+		rules, ok := have[c.name]
+		if ok && slices.Equal(rules, c.rules) {
+			continue
+		}
+		lines = append(lines, ":"+c.name+" - [0:0]") // makes the chain, or empties it
+		for _, rule := range c.rules {
+			lines = append(lines, "-A "+c.name+" "+rule)
+		}
+	}
+	for _, c := range chains {
+		lines = append(lines, jumpDifference(have, c.name, jumps)...)
+	}
+	return lines
+}
+
+func jumpDifference(have natTable, target string, jumps []jump) []string {
+	var wanted []jump
+	for _, j := range jumps {
+		if jumpsTo(j.rule, target) {
+			wanted = append(wanted, j)
+		}
+	}
+	var lines []string
+	for _, from := range sortedChains(have) {
+		for _, rule := range have[from] {
+			if !jumpsTo(rule, target) {
+				continue
+			}
+			if i := slices.Index(wanted, jump{from, rule}); i >= 0 {
+				wanted = slices.Delete(wanted, i, i+1)
+				continue
+			}
+			lines = append(lines, "-D "+from+" "+rule)
+		}
+	}
+	for _, j := range wanted {
+		lines = append(lines, "-A "+j.from+" "+j.rule)
+	}
+	return lines
+}
+
+// remove deletes chains and what jumps to them; chains that do not exist are no error.
+func (t iptables) remove(ctx context.Context, names ...string) error {
+	have, err := t.readNAT(ctx)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, name := range names {
+		lines = append(lines, jumpDifference(have, name, nil)...)
+	}
+	for _, name := range names {
+		if _, ok := have[name]; ok {
+			lines = append(lines, "-F "+name, "-X "+name)
+		}
+	}
+	return t.restoreNAT(ctx, lines)
+}
+
+func jumpsTo(rule, target string) bool {
+	fields := strings.Fields(rule)
+	i := slices.Index(fields, "-j")
+	return i >= 0 && i+1 < len(fields) && fields[i+1] == target
+}
+
+func sortedChains(t natTable) []string {
+	names := make([]string, 0, len(t))
+	for name := range t {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (t iptables) restoreNAT(ctx context.Context, lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	script := "*nat\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+	_, err := t.run(ctx, script, "iptables-restore", "--noflush", "--wait", lockSeconds)
+	return err
+}
+
+// backend is iptables' own word for its variant: "nf_tables" or "legacy".
+func (t iptables) backend(ctx context.Context) (string, error) {
+	out, err := t.run(ctx, "", "iptables", "--version")
+	if err != nil {
+		return "", err
+	}
+	_, word, ok := strings.Cut(strings.TrimSpace(out), "(")
+	if !ok {
+		return "legacy", nil // before 1.8 there was no other
+	}
+	return strings.TrimSuffix(word, ")"), nil
+}
+
+func (t iptables) run(ctx context.Context, stdin, program string, args ...string) (string, error) {
+	path, err := t.find(program)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, iptablesTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Dir = strings.NewReader(stdin), &stdout, &stderr, "/"
+	if t.root != "" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: t.root}
+	}
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("run %s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// find is the program's path below root. Links are not followed: they may be absolute, and lead
+// somewhere only once root is the root.
+func (t iptables) find(program string) (string, error) {
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+		path := filepath.Join(dir, program)
+		if _, err := os.Lstat(filepath.Join(t.root, path)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("find %s: it is not installed on the node: install iptables there", program)
+}

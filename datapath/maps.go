@@ -1,0 +1,209 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+const (
+	pinRoot = "wirelab"
+	// layout is the version of the maps' keys and values, and of what they mean. Pinned maps of another
+	// version are not read.
+	layout = "v1"
+
+	sysctlsMap = "lab_sysctls"
+
+	// bpffsMagic is BPF_FS_MAGIC of linux/magic.h.
+	bpffsMagic = 0xcafe4a11
+)
+
+// pins knows where things are pinned.
+type pins struct{ root string }
+
+func pinsAt(bpffs string) pins { return pins{root: filepath.Join(bpffs, pinRoot)} }
+
+func (p pins) links() string        { return filepath.Join(p.root, "links") }
+func (p pins) layouts() string      { return filepath.Join(p.root, "maps") }
+func (p pins) maps() string         { return filepath.Join(p.root, "maps", layout) }
+func (p pins) link(n string) string { return filepath.Join(p.links(), n) }
+
+// mapAt is where a map is pinned. What was found before us outlives a change of layout.
+func (p pins) mapAt(n string) string {
+	if n == sysctlsMap {
+		return filepath.Join(p.layouts(), n)
+	}
+	return filepath.Join(p.maps(), n)
+}
+
+func (p pins) prepare() error {
+	bpffs := filepath.Dir(p.root)
+	if err := requireBPFFS(bpffs); err != nil {
+		return err
+	}
+	for _, dir := range []string{p.links(), p.maps()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make pin directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// dropOtherLayouts removes the pins of maps that no program uses any more.
+func (p pins) dropOtherLayouts() error {
+	dirs, err := os.ReadDir(p.layouts())
+	if err != nil {
+		return fmt.Errorf("list map layouts: %w", err)
+	}
+	var errs []error
+	for _, dir := range dirs {
+		if dir.IsDir() && dir.Name() != layout {
+			errs = append(errs, os.RemoveAll(filepath.Join(p.layouts(), dir.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func requireBPFFS(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("look at %s: %w", dir, err)
+	}
+	if uint32(fs.Type) != bpffsMagic {
+		return fmt.Errorf("%s is not a BPF file system: mount one there (mount -t bpf bpf %s)", dir, dir)
+	}
+	return nil
+}
+
+// maps are the pinned maps. Which programs use which is in bpf/lib/maps.h.
+type maps struct {
+	endpoints, ifaces, kernelCT, metrics, events *ebpf.Map
+	// sysctls remembers what was found before anything was changed. It is pinned with the others
+	// because it has to live exactly as long as the values do: until reboot or Clean.
+	sysctls *ebpf.Map
+}
+
+func sysctlsSpec() *ebpf.MapSpec {
+	return &ebpf.MapSpec{Name: sysctlsMap, Type: ebpf.Hash, KeySize: 64, ValueSize: 32, MaxEntries: 64}
+}
+
+func mapSpecs() (map[string]*ebpf.MapSpec, error) {
+	pod, err := bpf.LoadPod()
+	if err != nil {
+		return nil, err
+	}
+	sysctls := sysctlsSpec()
+	specs := map[string]*ebpf.MapSpec{sysctls.Name: sysctls}
+	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents} {
+		specs[name] = pod.Maps[name]
+	}
+	return specs, nil
+}
+
+// openMaps adopts the pinned maps and makes those that are missing or of another shape. A map that takes
+// an older one's place is in use by no program yet; the old one lives on until no program uses it.
+func openMaps(p pins) (_ *maps, err error) {
+	specs, err := mapSpecs()
+	if err != nil {
+		return nil, err
+	}
+	m := &maps{}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	for name, slot := range m.byName() {
+		if *slot, err = openMap(specs[name], p.mapAt(name)); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("open pinned map %s: %w", spec.Name, err)
+	case spec.Compatible(m) == nil:
+		return m, nil
+	default:
+		m.Close()
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("unpin map %s of another shape: %w", spec.Name, err)
+		}
+	}
+	if m, err = ebpf.NewMap(spec); err != nil {
+		return nil, fmt.Errorf("create map %s: %w", spec.Name, err)
+	}
+	if err := m.Pin(path); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("pin map %s: %w", spec.Name, err)
+	}
+	return m, nil
+}
+
+func (m *maps) byName() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{
+		bpf.PodMapLabEndpoints: &m.endpoints,
+		bpf.PodMapLabIfaces:    &m.ifaces,
+		bpf.PodMapLabKernelCt:  &m.kernelCT,
+		bpf.PodMapLabMetrics:   &m.metrics,
+		bpf.PodMapLabEvents:    &m.events,
+		sysctlsMap:             &m.sysctls,
+	}
+}
+
+// forPrograms are the maps to put in the place of those that the objects declare.
+func (m *maps) forPrograms(declared map[string]*ebpf.MapSpec) map[string]*ebpf.Map {
+	use := map[string]*ebpf.Map{}
+	for name, slot := range m.byName() {
+		if _, ok := declared[name]; ok {
+			use[name] = *slot
+		}
+	}
+	return use
+}
+
+func (m *maps) close() error {
+	var errs []error
+	for _, slot := range m.byName() {
+		if *slot != nil {
+			errs = append(errs, (*slot).Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func toIP(a netip.Addr) bpf.IP { return bpf.IP{B: a.As16()} }
+
+func fromIP(ip bpf.IP) netip.Addr { return netip.AddrFrom16(ip.B).Unmap() }
+
+// eachEntry calls f for every entry of a hash map that other users may change meanwhile: an iteration
+// that lost its place is started again, so f may see an entry twice.
+func eachEntry[K, V any](m *ebpf.Map, f func(K, V)) error {
+	var err error
+	for range 10 {
+		var (
+			key   K
+			value V
+		)
+		it := m.Iterate()
+		for it.Next(&key, &value) {
+			f(key, value)
+		}
+		if err = it.Err(); !errors.Is(err, ebpf.ErrIterationAborted) {
+			break
+		}
+	}
+	return err
+}

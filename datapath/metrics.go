@@ -1,0 +1,85 @@
+package datapath
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// Direction says which program saw a packet.
+type Direction string
+
+const (
+	// FromPod is a packet leaving a pod, at the host-side veth.
+	FromPod Direction = "from-pod"
+	// ToPod is a packet of the node's stack going to a local pod, at lab_host.
+	ToPod Direction = "to-pod"
+)
+
+// Metric counts packets and bytes since the maps were made, summed over CPUs.
+type Metric struct {
+	// Reason is what became of the packets, see [Event].
+	Reason         string
+	Direction      Direction
+	Drop           bool
+	Packets, Bytes uint64
+}
+
+// eventLost counts events, not packets: those that found the ring full.
+const eventLost = "event-lost"
+
+var directions = map[bpf.Direction]Direction{
+	bpf.PodLabDirectionLAB_FROM_POD:   FromPod,
+	bpf.PodLabDirectionLAB_DIR_TO_POD: ToPod,
+}
+
+var reasons = map[bpf.Reason]string{
+	bpf.PodLabReasonLAB_TO_KERNEL:        "to-kernel",
+	bpf.PodLabReasonLAB_TO_POD:           "to-pod",
+	bpf.PodLabReasonLAB_ARP_REPLY:        "arp-reply",
+	bpf.PodLabReasonLAB_ARP_IGNORED:      "arp-ignored",
+	bpf.PodLabReasonLAB_EVENT_LOST:       eventLost,
+	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR: "source-address",
+	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT: "no-endpoint",
+	bpf.PodLabReasonLAB_DROP_PROTOCOL:    "unsupported-protocol",
+	bpf.PodLabReasonLAB_DROP_MALFORMED:   "malformed",
+}
+
+func isDrop(r bpf.Reason) bool { return r >= bpf.PodLabReasonLAB_DROP }
+
+// Metrics lists the counters that are not zero, and every drop reason, sorted by reason and direction.
+func (d *Datapath) Metrics() ([]Metric, error) {
+	var list []Metric
+	for dir, dirName := range directions {
+		for reason, name := range reasons {
+			m, err := d.metric(dir, reason)
+			if err != nil {
+				return nil, err
+			}
+			if m.Packets == 0 && !isDrop(reason) {
+				continue
+			}
+			list = append(list, Metric{Reason: name, Direction: dirName, Drop: isDrop(reason), Packets: m.Packets, Bytes: m.Bytes})
+		}
+	}
+	slices.SortFunc(list, func(a, b Metric) int {
+		return cmp.Or(cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Direction, b.Direction))
+	})
+	return list, nil
+}
+
+// metric sums one counter over the CPUs.
+func (d *Datapath) metric(dir bpf.Direction, reason bpf.Reason) (sum bpf.Metric, err error) {
+	index := uint32(dir)*uint32(bpf.PodLabReasonLAB_REASON_MAX) + uint32(reason)
+	var perCPU []bpf.Metric
+	if err := d.maps.metrics.Lookup(index, &perCPU); err != nil {
+		return sum, fmt.Errorf("read counter %s: %w", reasons[reason], err)
+	}
+	for _, m := range perCPU {
+		sum.Packets += m.Packets
+		sum.Bytes += m.Bytes
+	}
+	return sum, nil
+}

@@ -1,0 +1,91 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+
+	"github.com/vishvananda/netlink"
+)
+
+// routeProtocol marks our routes, so that they can be told from others' and found again. The number is
+// not in use in iproute2's rt_protos.
+const routeProtocol netlink.RouteProtocol = 87
+
+// hostIfPattern is what HostIfName makes.
+var hostIfPattern = regexp.MustCompile(`^` + hostIfPrefix + `[0-9a-f]{8}$`)
+
+// dump repeats a netlink dump that the kernel interrupted because what it listed changed meanwhile: its
+// result may lack entries that were there all the time.
+func dump[T any](ctx context.Context, list func() (T, error)) (T, error) {
+	for {
+		got, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return got, err
+		}
+		if ctx.Err() != nil {
+			return got, fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+// linkByName is the link, or nil when there is none.
+func linkByName(nl *netlink.Handle, name string) (netlink.Link, error) {
+	l, err := nl.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up device %s: %w", name, err)
+	}
+	return l, nil
+}
+
+func deleteLink(nl *netlink.Handle, name string) error {
+	l, err := linkByName(nl, name)
+	if l == nil || err != nil {
+		return err
+	}
+	if err := nl.LinkDel(l); err != nil {
+		// Somebody else was faster, or the other end's namespace went away.
+		if gone, lookErr := linkByName(nl, name); lookErr == nil && gone == nil {
+			return nil
+		}
+		return fmt.Errorf("delete device %s: %w", name, err)
+	}
+	return nil
+}
+
+func hostNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(a.Unmap(), ones), true
+}
+
+func toAddr(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func sameNet(n *net.IPNet, p netip.Prefix) bool {
+	got, ok := toPrefix(n)
+	return ok && got == p
+}

@@ -1,0 +1,87 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// programs are loaded once for the node: what differs by pod is map data.
+type programs struct {
+	podEgress *ebpf.Program // tcx ingress of every host-side veth
+	toPod     *ebpf.Program // tcx egress of lab_host
+	trace     *ebpf.Variable
+}
+
+// loadPrograms loads them with what cfg decides as constants, using the given maps.
+func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
+	p := &programs{}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	pod, err := bpf.LoadPod()
+	if err != nil {
+		return nil, err
+	}
+	var podObjects struct {
+		bpf.PodPrograms
+		bpf.PodVariables
+	}
+	if err := loadSpec(pod, cfg, m, &podObjects); err != nil {
+		return nil, err
+	}
+	p.podEgress, p.trace = podObjects.LabPodEgress, podObjects.CfgTrace
+
+	host, err := bpf.LoadHost()
+	if err != nil {
+		return nil, err
+	}
+	var hostObjects bpf.HostPrograms
+	if err := loadSpec(host, cfg, m, &hostObjects); err != nil {
+		return nil, err
+	}
+	p.toPod = hostObjects.LabToPod
+	return p, nil
+}
+
+func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
+	if err := spec.Variables[bpf.PodVarCfgTrace].Set(cfg.MonitorAggregation == AggregationNone); err != nil {
+		return fmt.Errorf("set cfg_trace: %w", err)
+	}
+	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: m.forPrograms(spec.Maps)})
+	var rejected *ebpf.VerifierError
+	if errors.As(err, &rejected) {
+		return fmt.Errorf("load programs: %+v", rejected)
+	}
+	if err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	return nil
+}
+
+// aggregation is what the loaded programs do, whatever they were asked to.
+func (p *programs) aggregation() (Aggregation, error) {
+	var trace bool
+	if err := p.trace.Get(&trace); err != nil {
+		return "", fmt.Errorf("read cfg_trace: %w", err)
+	}
+	if trace {
+		return AggregationNone, nil
+	}
+	return AggregationMaximum, nil
+}
+
+func (p *programs) close() error {
+	var errs []error
+	for _, prog := range []*ebpf.Program{p.podEgress, p.toPod} {
+		if prog != nil {
+			errs = append(errs, prog.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

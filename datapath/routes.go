@@ -1,0 +1,156 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Node is one node of the cluster, this one included, as the reconcilers want it.
+type Node struct {
+	Name     string
+	IP       netip.Addr
+	PodCIDRs []netip.Prefix
+}
+
+// Routes keeps one route for each other node's pod CIDRs.
+type Routes struct{ d *Datapath }
+
+// Routes returns the reconciler of node routes.
+func (d *Datapath) Routes() *Routes { return &Routes{d: d} }
+
+// nextHop is what a node route needs besides its destination.
+type nextHop struct {
+	via   netip.Addr
+	index int
+}
+
+// Apply makes the routes match nodes and removes other routes of ours. It returns the names, sorted, of
+// the nodes that are not on the same L2 as this one, to which no route was made. Without
+// Config.DirectNodeRoutes the desired routes are none.
+func (r *Routes) Apply(ctx context.Context, nodes []Node) (skipped []string, err error) {
+	want := map[netip.Prefix]nextHop{}
+	if r.d.cfg.DirectNodeRoutes {
+		want, skipped = r.desired(nodes)
+	}
+	return skipped, r.apply(ctx, want)
+}
+
+// Clean removes the node routes.
+func (r *Routes) Clean(ctx context.Context) error { return r.apply(ctx, nil) }
+
+func (r *Routes) desired(nodes []Node) (want map[netip.Prefix]nextHop, skipped []string) {
+	want = map[netip.Prefix]nextHop{}
+	for _, n := range nodes {
+		if n.Name == r.d.cfg.NodeName || n.IP == r.d.cfg.NodeIP || len(n.PodCIDRs) == 0 {
+			continue
+		}
+		index, ok := r.neighbour(n.IP)
+		if !ok {
+			skipped = append(skipped, n.Name)
+			continue
+		}
+		for _, cidr := range n.PodCIDRs {
+			if cidr.Addr().Is4() {
+				want[cidr.Masked()] = nextHop{via: n.IP, index: index}
+			}
+		}
+	}
+	slices.Sort(skipped)
+	return want, skipped
+}
+
+// neighbour is the device that leads straight to the address; not ok when a router is in between, or
+// no route.
+func (r *Routes) neighbour(addr netip.Addr) (index int, ok bool) {
+	if !addr.Is4() {
+		return 0, false
+	}
+	routes, err := r.d.nl.RouteGet(addr.AsSlice())
+	if err != nil || len(routes) != 1 || len(routes[0].Gw) != 0 || routes[0].Via != nil {
+		return 0, false
+	}
+	return routes[0].LinkIndex, true
+}
+
+func (r *Routes) apply(ctx context.Context, want map[netip.Prefix]nextHop) error {
+	have, err := r.current(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, route := range have {
+		dst, _ := toPrefix(route.Dst)
+		if hop, ok := want[dst]; ok && hop == (nextHop{toAddr(route.Gw), route.LinkIndex}) {
+			delete(want, dst)
+			continue
+		}
+		if _, ok := want[dst]; ok {
+			continue // replaced below, so that there is a route at every moment
+		}
+		if err := r.d.nl.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("remove route to %s: %w", dst, err))
+			continue
+		}
+		r.d.log.Info("node route is removed", "dst", dst)
+	}
+	for dst, hop := range want {
+		errs = append(errs, r.set(dst, hop, have))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Routes) set(dst netip.Prefix, hop nextHop, have []netlink.Route) error {
+	route := &netlink.Route{
+		LinkIndex: hop.index,
+		Dst:       ipNet(dst),
+		Gw:        hop.via.AsSlice(),
+		Protocol:  routeProtocol,
+		Table:     unix.RT_TABLE_MAIN,
+	}
+	change := r.d.nl.RouteAdd // which refuses to take the place of somebody else's route
+	if slices.ContainsFunc(have, func(h netlink.Route) bool { return sameNet(h.Dst, dst) }) {
+		change = r.d.nl.RouteReplace
+	}
+	err := change(route)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add route to %s via %s: another one is there already: remove it, or switch autoDirectNodeRoutes off", dst, hop.via)
+	}
+	if err != nil {
+		return fmt.Errorf("add route to %s via %s: %w", dst, hop.via, err)
+	}
+	r.d.log.Info("node route is set", "dst", dst, "via", hop.via)
+	return nil
+}
+
+// current are the routes of ours that do not lead to local pods.
+func (r *Routes) current(ctx context.Context) ([]netlink.Route, error) {
+	routes, err := ownRoutes(ctx, r.d.nl)
+	if err != nil {
+		return nil, err
+	}
+	host, err := linkByName(r.d.nl, hostDevice)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(routes, func(route netlink.Route) bool {
+		return host != nil && route.LinkIndex == host.Attrs().Index
+	}), nil
+}
+
+// ownRoutes are all routes of ours in the main table.
+func ownRoutes(ctx context.Context, nl *netlink.Handle) ([]netlink.Route, error) {
+	filter := &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_MAIN}
+	routes, err := dump(ctx, func() ([]netlink.Route, error) {
+		return nl.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return routes, nil
+}

@@ -1,0 +1,301 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Status is the data plane as read back from the kernel.
+type Status struct {
+	Mode Mode `json:"mode"`
+	// Attach is how programs are attached: "tcx".
+	Attach string `json:"attach"`
+	// HostRouting is "Legacy": packets to other nodes pass the node's IP stack.
+	HostRouting        string           `json:"hostRouting"`
+	Router             netip.Addr       `json:"router"`
+	MTU                int              `json:"mtu"`
+	MonitorAggregation Aggregation      `json:"monitorAggregation"`
+	Devices            []DeviceStatus   `json:"devices"`
+	Programs           []ProgramStatus  `json:"programs"`
+	Maps               []MapStatus      `json:"maps"`
+	Routes             []RouteStatus    `json:"routes"`
+	Masquerade         MasqueradeStatus `json:"masquerade"`
+	HostPorts          int              `json:"hostPorts"`
+	Sysctls            []SysctlStatus   `json:"sysctls"`
+}
+
+// DeviceStatus is a NIC or a device of ours.
+type DeviceStatus struct {
+	Name  string         `json:"name"`
+	Index int            `json:"index"`
+	MTU   int            `json:"mtu"`
+	Up    bool           `json:"up"`
+	Addrs []netip.Prefix `json:"addrs"`
+}
+
+// ProgramStatus is one program that pinned links run, and their devices, sorted.
+type ProgramStatus struct {
+	Name       string   `json:"name"`
+	ID         uint32   `json:"id"`
+	Tag        string   `json:"tag"`
+	AttachedTo []string `json:"attachedTo"`
+}
+
+// MapStatus is one pinned map. Entries is -1 for kinds that have none to count.
+type MapStatus struct {
+	Name        string `json:"name"`
+	ID          uint32 `json:"id"`
+	Entries     int    `json:"entries"`
+	MaxEntries  int    `json:"maxEntries"`
+	MemoryBytes uint64 `json:"memoryBytes"`
+}
+
+// RouteStatus is one route of ours.
+type RouteStatus struct {
+	Dst    netip.Prefix `json:"dst"`
+	Via    netip.Addr   `json:"via"`
+	Device string       `json:"device"`
+}
+
+// MasqueradeStatus is what the node's iptables have of ours.
+type MasqueradeStatus struct {
+	Enabled bool `json:"enabled"`
+	// Kind is "iptables", or empty when it is not enabled.
+	Kind string `json:"kind"`
+	// Backend is iptables' own word for its variant: "nf_tables" or "legacy".
+	Backend string `json:"backend"`
+	// NativeCIDR is what the rule spares.
+	NativeCIDR netip.Prefix `json:"nativeCIDR"`
+}
+
+// SysctlStatus is one sysctl that this package keeps, with the value that was found before; Found is
+// empty when it was left as it was.
+type SysctlStatus struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Found string `json:"found"`
+}
+
+// Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
+// error, joined; the rest is filled in all the same.
+func (d *Datapath) Status(ctx context.Context) (Status, error) {
+	s := Status{Mode: d.cfg.Mode, HostRouting: "Legacy"}
+	err := errors.Join(
+		d.programStatus(&s),
+		d.deviceStatus(ctx, &s),
+		d.mapStatus(&s),
+		d.routeStatus(ctx, &s),
+		d.iptablesStatus(ctx, &s),
+		d.sysctlStatus(&s),
+	)
+	return s, err
+}
+
+func (d *Datapath) programStatus(s *Status) (err error) {
+	if s.MonitorAggregation, err = d.progs.aggregation(); err != nil {
+		return err
+	}
+	devices, err := d.pins.pinnedLinks()
+	if err != nil {
+		return err
+	}
+	byID := map[ebpf.ProgramID]*ProgramStatus{}
+	for _, device := range devices {
+		id, kind, err := d.pins.linkProgram(device)
+		if err != nil {
+			return err
+		}
+		if id == 0 {
+			continue
+		}
+		s.Attach = kind
+		if byID[id] == nil {
+			if byID[id], err = describeProgram(id); err != nil {
+				return err
+			}
+		}
+		byID[id].AttachedTo = append(byID[id].AttachedTo, device)
+	}
+	for _, p := range byID {
+		slices.Sort(p.AttachedTo)
+		s.Programs = append(s.Programs, *p)
+	}
+	slices.SortFunc(s.Programs, func(a, b ProgramStatus) int { return int(a.ID) - int(b.ID) })
+	return nil
+}
+
+// linkProgram is the program that a pinned link runs and the kind of link; 0 when its device is gone.
+func (p pins) linkProgram(device string) (ebpf.ProgramID, string, error) {
+	l, err := link.LoadPinnedLink(p.link(device), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, "", nil
+	}
+	if err != nil {
+		return 0, "", fmt.Errorf("open pinned link of %s: %w", device, err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return 0, "", fmt.Errorf("read link of %s: %w", device, err)
+	}
+	if tcx := info.TCX(); tcx == nil || tcx.Ifindex == 0 {
+		return 0, "", nil
+	}
+	return info.Program, "tcx", nil
+}
+
+func describeProgram(id ebpf.ProgramID) (*ProgramStatus, error) {
+	prog, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return nil, fmt.Errorf("open program %d: %w", id, err)
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil {
+		return nil, fmt.Errorf("read program %d: %w", id, err)
+	}
+	return &ProgramStatus{Name: info.Name, ID: uint32(id), Tag: info.Tag}, nil
+}
+
+func (d *Datapath) deviceStatus(ctx context.Context, s *Status) error {
+	var errs []error
+	for _, name := range append(slices.Clone(d.cfg.Devices), hostDevice, netDevice) {
+		l, err := linkByName(d.nl, name)
+		if err == nil && l == nil {
+			err = fmt.Errorf("device %s is gone", name)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		addrs, err := dump(ctx, func() ([]netlink.Addr, error) { return d.nl.AddrList(l, netlink.FAMILY_V4) })
+		errs = append(errs, err)
+		a := l.Attrs()
+		dev := DeviceStatus{Name: name, Index: a.Index, MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
+		for _, addr := range addrs {
+			if p, ok := toPrefix(addr.IPNet); ok {
+				dev.Addrs = append(dev.Addrs, p)
+			}
+			if name == hostDevice {
+				s.Router = toAddr(addr.IP)
+			}
+		}
+		if name == hostDevice {
+			s.MTU = a.MTU
+		}
+		s.Devices = append(s.Devices, dev)
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Datapath) mapStatus(s *Status) error {
+	var errs []error
+	for name, slot := range d.maps.byName() {
+		m := *slot
+		info, err := m.Info()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read map %s: %w", name, err))
+			continue
+		}
+		id, _ := info.ID()
+		memory, _ := info.Memlock()
+		entries, err := countEntries(m)
+		errs = append(errs, err)
+		s.Maps = append(s.Maps, MapStatus{Name: name, ID: uint32(id), Entries: entries, MaxEntries: int(info.MaxEntries), MemoryBytes: memory})
+	}
+	slices.SortFunc(s.Maps, func(a, b MapStatus) int { return strings.Compare(a.Name, b.Name) })
+	return errors.Join(errs...)
+}
+
+// countEntries is -1 for maps whose entries are always all there, or none.
+func countEntries(m *ebpf.Map) (int, error) {
+	if m.Type() != ebpf.Hash && m.Type() != ebpf.LRUHash {
+		return -1, nil
+	}
+	const batch = 512
+	array := func(size uint32) any { // a slice of byte arrays: what batch operations want
+		return reflect.MakeSlice(reflect.SliceOf(reflect.ArrayOf(int(size), reflect.TypeFor[byte]())), batch, batch).Interface()
+	}
+	keys, values := array(m.KeySize()), array(m.ValueSize())
+	count := 0
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		count += n
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return count, nil
+		}
+		if err != nil {
+			return count, fmt.Errorf("count entries of %s: %w", m, err)
+		}
+	}
+}
+
+func (d *Datapath) routeStatus(ctx context.Context, s *Status) error {
+	routes, err := ownRoutes(ctx, d.nl)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		dst, _ := toPrefix(r.Dst)
+		l, err := d.nl.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			return fmt.Errorf("look up the device of the route to %s: %w", dst, err)
+		}
+		s.Routes = append(s.Routes, RouteStatus{Dst: dst, Via: toAddr(r.Gw), Device: l.Attrs().Name})
+	}
+	slices.SortFunc(s.Routes, func(a, b RouteStatus) int { return a.Dst.Addr().Compare(b.Dst.Addr()) })
+	return nil
+}
+
+func (d *Datapath) iptablesStatus(ctx context.Context, s *Status) error {
+	t := d.iptables()
+	table, err := t.readNAT(ctx)
+	if err != nil {
+		return err
+	}
+	s.HostPorts = len(table[hostPortChain])
+	if s.Masquerade.Backend, err = t.backend(ctx); err != nil {
+		return err
+	}
+	if !slices.Contains(table[masqueradeJump.from], masqueradeJump.rule) {
+		return nil
+	}
+	for _, rule := range table[masqueradeChain] {
+		if !jumpsTo(rule, "MASQUERADE") {
+			continue
+		}
+		s.Masquerade.Enabled, s.Masquerade.Kind = true, "iptables"
+		if _, rest, ok := strings.Cut(rule, "! -d "); ok {
+			cidr, _, _ := strings.Cut(rest, " ")
+			s.Masquerade.NativeCIDR, _ = netip.ParsePrefix(cidr)
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) sysctlStatus(s *Status) error {
+	found, err := rememberedSysctls(d.maps.sysctls)
+	if err != nil {
+		return err
+	}
+	for _, want := range nodeSysctls {
+		value, err := readSysctl(d.cfg.Proc, want.path)
+		if err != nil {
+			return err
+		}
+		s.Sysctls = append(s.Sysctls, SysctlStatus{Name: strings.ReplaceAll(want.path, "/", "."), Value: value, Found: found[want.path]})
+	}
+	return nil
+}
