@@ -75,7 +75,7 @@ func clusterRows() []row {
 		},
 		{
 			key: "cluster.workers", def: "2", min: 0, max: 50,
-			text: "How many worker nodes there are. Each node is a container and takes about 500 MB of memory. With none there is one node only and nothing to see across nodes.",
+			text: "How many worker nodes there are. Each is a container with a kubelet of its own. With none there is one node only and nothing to see across nodes.",
 		},
 		{
 			key: "cluster.image", example: "kindest/node:v1.37.0",
@@ -150,8 +150,8 @@ func verifyRows() []row {
 			text: "How long all checks together may take.",
 		},
 		{
-			key: "verify.skip", def: "[]", example: "dns,host-port",
-			text: "Names of checks to leave out; `lab verify --list` prints them. A check left out is reported as skipped, never as passed.",
+			key: "verify.skip", def: "[]", example: "dns,services/*",
+			text: "Checks to leave out: a name such as dns/service, a group such as dns, or either with * and ?. `lab verify --list` prints the names. What is left out is not in the report.",
 		},
 	}
 }

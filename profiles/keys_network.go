@@ -49,15 +49,15 @@ func networkRows() []row {
 			text: "The nodes' network devices that lead to other nodes and outside. An empty list means the one that has the node's address.",
 		},
 		{
-			key: "network.debug", text: "Makes the agent say more.",
+			key: "network.debug", text: "What the agent logs beyond changes of state.",
 		},
 		{
 			key: "network.debug.enabled", def: "false",
-			text: "Logs at debug level.",
+			text: "Makes the agent log at debug level.",
 		},
 		{
 			key: "network.debug.verbose", allowed: []string{"", VerboseDatapath},
-			text: "datapath also logs each change made to the kernel: devices, routes, rules and map entries.",
+			text: "datapath also logs the packets that the BPF programs report, as far as they are not too many to log.",
 		},
 	}
 }

@@ -132,7 +132,7 @@ type Demo struct {
 type Verify struct {
 	// Timeout is for all checks together.
 	Timeout Duration `json:"timeout" yaml:"timeout"`
-	// Skip are names of checks, without duplicates; may be empty.
+	// Skip are patterns of checks' names, without duplicates; may be empty.
 	Skip []string `json:"skip" yaml:"skip"`
 }
 

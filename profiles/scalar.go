@@ -164,7 +164,10 @@ func (n *node) typed(raw string) (any, *complaint) {
 }
 
 func splitList(raw string) []string {
-	raw = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(raw), "["), "]")
+	raw = strings.TrimSpace(raw)
+	if inner, ok := strings.CutPrefix(raw, "["); ok && strings.HasSuffix(raw, "]") {
+		raw = strings.TrimSuffix(inner, "]")
+	}
 	items := []string{}
 	for item := range strings.SplitSeq(raw, ",") {
 		if item = strings.TrimSpace(item); item != "" {

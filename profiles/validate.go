@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // checker holds a merged profile against the rules that involve more than one value's
@@ -126,10 +128,7 @@ func contains(outer, inner netip.Prefix) bool {
 	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }
 
-var (
-	deviceForm = regexp.MustCompile(`^[^\s/:]{1,15}$`)
-	checkForm  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9./]*[a-z0-9])?$`)
-)
+var deviceForm = regexp.MustCompile(`^[^\s/:]{1,15}$`)
 
 func (c *checker) devices() {
 	const key = "network.devices"
@@ -148,13 +147,14 @@ func (c *checker) devices() {
 
 func (c *checker) skip() {
 	const key = "verify.skip"
-	for i, name := range c.p.Verify.Skip {
+	for i, pattern := range c.p.Verify.Skip {
 		at := fmt.Sprintf("%s[%d]", key, i)
+		_, err := path.Match(pattern, "")
 		switch {
-		case !checkForm.MatchString(name):
-			c.item(key, at, "%q is not the name of a check; `lab verify --list` prints them", name)
-		case slices.Index(c.p.Verify.Skip, name) < i:
-			c.item(key, at, "%s is listed twice", name)
+		case err != nil || pattern == "" || strings.ContainsFunc(pattern, unicode.IsSpace):
+			c.item(key, at, "%q is not the name of a check; `lab verify --list` prints them", pattern)
+		case slices.Index(c.p.Verify.Skip, pattern) < i:
+			c.item(key, at, "%s is listed twice", pattern)
 		}
 	}
 }

@@ -75,8 +75,8 @@ func TestContradictions(t *testing.T) {
 			},
 		},
 		{
-			"checks to skip", "verify:\n  skip: [dns, dns, \"DNS now\"]\n",
-			[]problem{{2, "verify.skip[1]", "dns is listed twice", ""}, {2, "verify.skip[2]", "is not the name of a check", ""}},
+			"checks to skip", "verify:\n  skip: [dns, dns, \"dns now\", \"[dns\"]\n",
+			[]problem{{2, "verify.skip[1]", "dns is listed twice", ""}, {2, "verify.skip[2]", "is not the name of a check", ""}, {2, "verify.skip[3]", "is not the name of a check", ""}},
 		},
 	}
 	for _, tt := range tests {
