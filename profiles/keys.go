@@ -98,7 +98,7 @@ func clusterRows() []row {
 			text: "Lets ordinary pods run on the control-plane node, so that the demo runs on every node.",
 		},
 		{
-			key: "cluster.apiServerPort", def: "0", example: "6443", min: 1, max: 65535, zero: true,
+			key: "cluster.apiServerPort", def: "0", example: "6443", min: 0, max: 65535,
 			text: "The port on this machine's loopback at which the API server answers. 0 takes any free one, which lets several labs live side by side.",
 		},
 		{
