@@ -15,7 +15,7 @@ import (
 func newProfileCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "profile",
-		Short: "look at profiles: what a lab can be and what it will be",
+		Short: "Look at profiles: what a lab can be and what it will be",
 		Long: `A profile says in one file how a lab's cluster and network shall work. It is named
 (one of those that come with lab) or given as the path of a file.
 
@@ -34,7 +34,7 @@ func newProfileListCmd() *cobra.Command {
 	out := newFormat("text", "json", "yaml")
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "list the profiles that come with lab",
+		Short:   "List the profiles that come with lab",
 		Example: "  lab profile list",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,7 +55,7 @@ func newProfileShowCmd() *cobra.Command {
 	out := newFormat("yaml", "json")
 	cmd := &cobra.Command{
 		Use:   "show <profile>",
-		Short: "print a profile with everything merged, or what it leads to",
+		Short: "Print a profile with everything merged, or what it leads to",
 		Long: `Prints the profile as a lab would be made from it: defaults, extended profiles, the
 environment and --set merged in. With --kind it prints the configuration of the kind
 cluster instead, with --values the values of the chart, both for a lab that has the
@@ -102,7 +102,7 @@ func newProfileValidateCmd() *cobra.Command {
 	out := newFormat("text", "json", "yaml")
 	cmd := &cobra.Command{
 		Use:   "validate <file>...",
-		Short: "say everything that is wrong with profiles",
+		Short: "Say everything that is wrong with profiles",
 		Long: `Reads each profile and says everything that is wrong with it at once, with the line
 and the real key that was probably meant. The environment does not count here. It exits
 with 0 when all are fine, with 1 when one is not, and with 2 when one does not exist.`,
@@ -155,7 +155,7 @@ func newProfileExplainCmd() *cobra.Command {
 	out := newFormat("text", "json", "yaml")
 	cmd := &cobra.Command{
 		Use:   "explain [key]",
-		Short: "say what a key of a profile does and what it may be",
+		Short: "Say what a key of a profile does and what it may be",
 		Example: `  lab profile explain
   lab profile explain network
   lab profile explain network.mtu`,
@@ -183,7 +183,7 @@ func newProfileDiffCmd() *cobra.Command {
 	out := newFormat("text", "json", "yaml")
 	cmd := &cobra.Command{
 		Use:   "diff <profile> <profile>",
-		Short: "print the settings in which two profiles differ",
+		Short: "Print the settings in which two profiles differ",
 		Long: `Prints the settings in which two profiles differ after everything is merged, and
 nothing else: not their names, and not what their files write differently but mean alike.`,
 		Example:           "  lab profile diff kubeproxy ./my-lab.yaml",
@@ -208,7 +208,7 @@ nothing else: not their names, and not what their files write differently but me
 func newProfileSchemaCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
-		Short: "print a JSON Schema of profiles, for editors",
+		Short: "Print a JSON Schema of profiles, for editors",
 		Long: `Prints a JSON Schema with which an editor completes keys, shows what they do and marks
 what is wrong. For the YAML language server, write it to a file and start a profile with
   # yaml-language-server: $schema=<path of that file>`,
