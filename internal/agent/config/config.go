@@ -93,7 +93,8 @@ func (p Paths) CNISocket() string { return filepath.Join(p.RunDir, filepath.Base
 // Lock is the file that the one agent running on a node holds locked.
 func (p Paths) Lock() string { return filepath.Join(p.RunDir, "agent.lock") }
 
-func defaults() Config {
+// Default returns the settings that nobody set.
+func Default() Config {
 	return Config{
 		KubeProxyReplacement: "false",
 		RoutingMode:          "native",

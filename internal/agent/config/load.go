@@ -67,13 +67,13 @@ func hooks() mapstructure.DecodeHookFunc {
 // order of the fields.
 func Keys() []string {
 	var keys []string
-	walk("", reflect.ValueOf(defaults()), func(key string, _ any) { keys = append(keys, key) })
+	walk("", reflect.ValueOf(Default()), func(key string, _ any) { keys = append(keys, key) })
 	return keys
 }
 
 func setDefaults(v *viper.Viper, keys []string) {
 	values := map[string]any{}
-	walk("", reflect.ValueOf(defaults()), func(key string, value any) { values[key] = value })
+	walk("", reflect.ValueOf(Default()), func(key string, value any) { values[key] = value })
 	for _, key := range keys {
 		v.SetDefault(key, values[key])
 	}

@@ -24,7 +24,7 @@ func TestLoadFillsDefaultsIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := defaults()
+	want := Default()
 	want.NodeName, want.IPv4NativeRoutingCIDR = "n1", "10.0.0.0/8"
 	want.Devices = got.Devices // nil and empty are the same here
 	if !reflect.DeepEqual(got, want) || len(got.Devices) != 0 {

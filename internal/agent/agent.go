@@ -1,0 +1,240 @@
+// Package agent turns Kubernetes objects into the state of a node's datapath
+// and answers the CNI plugin, the kubelet's probes, Prometheus and people.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/ipam"
+)
+
+// Agent is the daemon of one node.
+type Agent struct {
+	cfg     config.Config
+	client  kubernetes.Interface
+	server  string
+	log     *slog.Logger
+	started time.Time
+
+	kube    *kube
+	cni     cniFiles
+	metrics *metrics
+	phase   atomic.Value         // string: what is waited for until node is set
+	node    atomic.Pointer[node] // nil until the datapath is open
+}
+
+// New returns an agent that does nothing until Run. server is the API
+// server's URL, for the status.
+func New(cfg config.Config, client kubernetes.Interface, server string, log *slog.Logger) (*Agent, error) {
+	k, err := newKube(client, cfg.NodeName, cfg.DaemonSet)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, client: client, server: server, log: log, started: time.Now(),
+		kube: k, cni: newCNIFiles(cfg.Paths),
+	}
+	a.phase.Store("the agent is starting")
+	a.metrics = newMetrics(a.snapshot)
+	return a, nil
+}
+
+// Run works until ctx is done. Then it leaves pods, their traffic and all
+// that carries it in place, unless the agent is being uninstalled, when it
+// cleans the node. Errors are of things that a new start may mend.
+func (a *Agent) Run(ctx context.Context) error {
+	a.phase.Store("waiting for another agent on this node to stop")
+	lock, err := awaitLock(ctx, a.cfg.Paths.Lock(), a.log)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	leaving := newUninstall(a.client, a.cfg.DaemonSet, a.log)
+	stopWatching, err := a.watchOwnDaemonSet(ctx, leaving)
+	if err != nil {
+		return err
+	}
+	defer stopWatching()
+
+	err = a.work(ctx)
+	stopped := ctx.Err() != nil
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 25*time.Second)
+	defer cancel()
+	if stopped && leaving.decided(after, 3*time.Second) {
+		a.log.Info("the agent's DaemonSet is gone: cleaning the node")
+		return errors.Join(err, a.cleanUninstalled(after))
+	}
+	if n := a.node.Load(); n != nil {
+		err = errors.Join(err, n.dp.Close())
+	}
+	a.log.Info("stopped; pods and their traffic stay as they are")
+	return err
+}
+
+// watchOwnDaemonSet watches beyond the end of ctx, when it matters most.
+func (a *Agent) watchOwnDaemonSet(ctx context.Context, u *uninstall) (stop func(), err error) {
+	if u == nil {
+		return func() {}, nil
+	}
+	if err := u.watch(a.kube.daemonSets); err != nil {
+		return nil, fmt.Errorf("watch the agent's DaemonSet: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.kube.daemonSets.RunWithContext(ctx)
+	}()
+	return func() { cancel(); <-done }, nil
+}
+
+// work serves and brings the node up, until ctx is done or a part fails.
+func (a *Agent) work(ctx context.Context) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	if err := a.serveAll(ctx, eg); err != nil {
+		return errors.Join(err, eg.Wait())
+	}
+	eg.Go(func() error { a.kube.nodeInf.RunWithContext(ctx); return nil })
+	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
+	eg.Go(func() error {
+		err := a.bringUp(ctx, eg)
+		if ctx.Err() != nil {
+			return nil // stopped half-way
+		}
+		return err
+	})
+	return eg.Wait()
+}
+
+// serveAll starts to serve everything but CNI calls. Health and status answer
+// from the start: they say what is waited for.
+func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
+	api, err := listenUnix(a.cfg.Paths.AgentSocket())
+	if err != nil {
+		return err
+	}
+	eg.Go(func() error { return serveHTTP(ctx, api, a.apiHandler()) })
+	health, err := listenTCP(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(a.cfg.Health.Port)), "health.port")
+	if err != nil {
+		return err
+	}
+	eg.Go(func() error { return serveHTTP(ctx, health, healthHandler(a.problems)) })
+	if !a.cfg.Prometheus.Enabled {
+		return nil
+	}
+	prom, err := listenTCP(ctx, net.JoinHostPort("", strconv.Itoa(a.cfg.Prometheus.Port)), "prometheus.port")
+	if err != nil {
+		return err
+	}
+	eg.Go(func() error {
+		return serveHTTP(ctx, prom, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
+	})
+	return nil
+}
+
+// bringUp takes the node from nothing, or from what an earlier agent left, to
+// one that carries pods, and keeps it so.
+func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
+	a.phase.Store("waiting for the API server at " + a.server)
+	if err := waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log); err != nil {
+		return err
+	}
+	a.phase.Store("waiting for the address and podCIDR of node " + a.cfg.NodeName)
+	s, err := a.kube.awaitSelf(ctx, a.cfg.NodeName, a.log)
+	if err != nil {
+		return err
+	}
+	a.phase.Store("opening the datapath")
+	n, err := a.openNode(ctx, s)
+	if err != nil {
+		return err
+	}
+	l, err := listenUnix(a.cfg.Paths.CNISocket())
+	if err != nil {
+		return err
+	}
+	// From here on calls queue up. A DEL that found no agent, and took a
+	// device away by itself, is seen by the sync.
+	if err := n.eps.sync(ctx); err != nil {
+		l.Close()
+		return err
+	}
+	n.makeLoops(a.kube, a.condition(), a.cni, a.log)
+	a.node.Store(n)
+	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
+	n.serving.Store(true)
+	eg.Go(func() error { return server.serve(ctx, l) })
+	a.log.Info("serving pods", "node", a.cfg.NodeName, "ip", s.IP, "podCIDR", s.PodCIDR,
+		"mode", n.dp.Config().Mode, "endpoints", n.eps.count(), "took", time.Since(a.started).Round(time.Millisecond))
+
+	if err := waitForSync(ctx, a.kube.podInf, "pods of this node", a.server, a.log); err != nil {
+		return err
+	}
+	changed := make(chan error, 1)
+	if err := n.watchKube(a.kube, a.cfg.NodeName, changed); err != nil {
+		return err
+	}
+	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == "datapath" {
+		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx), a.log); return nil })
+	}
+	eg.Go(func() error { return n.loops.all.Run(ctx) })
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-changed:
+		return err
+	}
+}
+
+// openNode opens the datapath and makes the pool, empty as yet.
+func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
+	native := a.cfg.NativeCIDR()
+	if a.cfg.EnableIPv4Masquerade && !contains(native, s.PodCIDR) {
+		return nil, fmt.Errorf("use ipv4NativeRoutingCIDR %s: this node's podCIDR %s is not inside it, so pods on other nodes would see the node's address; "+
+			"set it to a prefix that has all podCIDRs of the cluster", native, s.PodCIDR)
+	}
+	pool, err := ipam.NewPool(s.PodCIDR)
+	if err != nil {
+		return nil, err
+	}
+	dp, err := datapath.Open(ctx, a.datapathConfig(s), a.log)
+	if err != nil {
+		return nil, fmt.Errorf("open the datapath: %w", err)
+	}
+	return &node{self: s, dp: dp, pool: pool, eps: newEndpoints(dp, pool, a.log)}, nil
+}
+
+func (a *Agent) datapathConfig(s self) datapath.Config {
+	return datapath.Config{
+		Mode:               a.cfg.Mode(),
+		NodeName:           a.cfg.NodeName,
+		NodeIP:             s.IP,
+		PodCIDR:            s.PodCIDR,
+		NativeCIDR:         a.cfg.NativeCIDR(),
+		Masquerade:         a.cfg.EnableIPv4Masquerade,
+		DirectNodeRoutes:   a.cfg.AutoDirectNodeRoutes,
+		Devices:            a.cfg.Devices,
+		MTU:                a.cfg.MTU,
+		MonitorAggregation: datapath.Aggregation(a.cfg.BPF.MonitorAggregation),
+		HostRoot:           a.cfg.Paths.HostRoot,
+		BPFFS:              a.cfg.Paths.BPFFS,
+		Proc:               a.cfg.Paths.Proc,
+	}
+}
+
+func (a *Agent) condition() nodeCondition {
+	return nodeCondition{client: a.client, kube: a.kube, nodeName: a.cfg.NodeName}
+}

@@ -1,0 +1,61 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+)
+
+// conditionReason is the reason of the NetworkUnavailable condition we set.
+const conditionReason = "WirelabIsUp"
+
+// nodeCondition says in the node's status that its network works. Cloud
+// providers start nodes with NetworkUnavailable=True, and the scheduler keeps
+// pods off them until a network says otherwise.
+type nodeCondition struct {
+	client   kubernetes.Interface
+	kube     *kube
+	nodeName string
+}
+
+// apply sets the condition unless it is set already.
+func (c nodeCondition) apply(ctx context.Context) error {
+	node, err := c.kube.nodes.Get(c.nodeName)
+	if err != nil {
+		return fmt.Errorf("look up this node: %w", err)
+	}
+	for _, have := range node.Status.Conditions {
+		if have.Type == corev1.NodeNetworkUnavailable && have.Status == corev1.ConditionFalse && have.Reason == conditionReason {
+			return nil
+		}
+	}
+	now := metav1.NewTime(time.Now())
+	return c.patch(ctx, map[string]any{
+		"type": corev1.NodeNetworkUnavailable, "status": corev1.ConditionFalse,
+		"reason": conditionReason, "message": "wirelab carries the traffic of this node's pods",
+		"lastHeartbeatTime": now, "lastTransitionTime": now,
+	})
+}
+
+// clean removes the condition.
+func (c nodeCondition) clean(ctx context.Context) error {
+	return c.patch(ctx, map[string]any{"type": corev1.NodeNetworkUnavailable, "$patch": "delete"})
+}
+
+func (c nodeCondition) patch(ctx context.Context, condition map[string]any) error {
+	body, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{condition}}})
+	if err != nil {
+		return fmt.Errorf("encode the node's condition: %w", err)
+	}
+	_, err = c.client.CoreV1().Nodes().Patch(ctx, c.nodeName, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return fmt.Errorf("set condition %s of node %s: %w", corev1.NodeNetworkUnavailable, c.nodeName, err)
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/ipam"
+)
+
+// endpointDatapath is the part of the datapath that makes pod interfaces.
+type endpointDatapath interface {
+	AddEndpoint(context.Context, datapath.EndpointSpec) (datapath.Endpoint, error)
+	CheckEndpoint(context.Context, datapath.EndpointSpec) error
+	DeleteEndpoint(ctx context.Context, containerID, ifName string) ([]netip.Addr, error)
+	KeepEndpoints(context.Context, []datapath.Attachment) ([]datapath.Endpoint, error)
+	SyncEndpoints(context.Context) ([]datapath.Endpoint, error)
+	Endpoints(context.Context) ([]datapath.Endpoint, error)
+}
+
+// endpoints gives pods their addresses and interfaces. What it knows is a
+// picture of the kernel's state, drawn anew by sync.
+type endpoints struct {
+	dp   endpointDatapath
+	pool *ipam.Pool
+	log  *slog.Logger
+
+	// whole is held shared by calls about one endpoint and exclusively by
+	// those about all, which must see no endpoint half-made.
+	whole sync.RWMutex
+	busy  keyedMutex // by host-side veth: one call an endpoint at a time
+
+	mu      sync.Mutex
+	addrs   map[string]netip.Addr // by host-side veth
+	foreign []string              // endpoints outside the pool, for the status
+}
+
+func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpoints {
+	return &endpoints{dp: dp, pool: pool, log: log, addrs: map[string]netip.Addr{}}
+}
+
+// sync has the datapath mend its endpoints, and makes the pool and the
+// picture match what is there.
+func (e *endpoints) sync(ctx context.Context) error {
+	e.whole.Lock()
+	defer e.whole.Unlock()
+	removed, err := e.dp.SyncEndpoints(ctx)
+	for _, ep := range removed {
+		e.log.Info("removed a dead endpoint", "iface", ep.HostIf, "addr", ep.Addr)
+	}
+	if err != nil {
+		return fmt.Errorf("mend the endpoints: %w", err)
+	}
+	live, err := e.dp.Endpoints(ctx)
+	if err != nil {
+		return fmt.Errorf("list the endpoints: %w", err)
+	}
+	e.adopt(live)
+	return nil
+}
+
+// adopt takes live as all the endpoints there are.
+func (e *endpoints) adopt(live []datapath.Endpoint) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := make(map[string]netip.Addr, len(live))
+	for _, ep := range live {
+		now[ep.HostIf] = ep.Addr
+	}
+	for hostIf, addr := range e.addrs {
+		if now[hostIf] != addr {
+			e.pool.Release(addr)
+		}
+	}
+	e.foreign = nil
+	for hostIf, addr := range now {
+		if e.addrs[hostIf] == addr && e.pool.CIDR().Contains(addr) {
+			continue
+		}
+		if err := e.pool.Reserve(addr); err != nil {
+			if e.addrs[hostIf] != addr {
+				e.log.Warn("an endpoint's address is not the pool's to give", "iface", hostIf, "err", err)
+			}
+			e.foreign = append(e.foreign, fmt.Sprintf("%s has %s", hostIf, addr))
+		}
+	}
+	slices.Sort(e.foreign)
+	e.addrs = now
+}
+
+// count is the number of endpoints.
+func (e *endpoints) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.addrs)
+}
+
+// outsidePool names the endpoints whose address the pool does not have,
+// sorted: left over from another podCIDR.
+func (e *endpoints) outsidePool() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.foreign)
+}
+
+// add makes an endpoint, or returns the one that is there already.
+func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File) (datapath.Endpoint, error) {
+	hostIf := datapath.HostIfName(req.ContainerID, req.IfName)
+	defer e.one(hostIf)()
+	addr, existed := e.lookup(hostIf)
+	if !existed {
+		var err error
+		if addr, err = e.pool.Allocate(); err != nil {
+			return datapath.Endpoint{}, err
+		}
+	}
+	ep, err := e.dp.AddEndpoint(ctx, spec(req, addr, netns))
+	if err != nil {
+		if !existed {
+			e.pool.Release(addr)
+		}
+		return datapath.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
+	}
+	e.mu.Lock()
+	e.addrs[hostIf] = addr
+	e.mu.Unlock()
+	e.log.Info("endpoint added", "pod", podName(req), "iface", ep.HostIf, "addr", ep.Addr)
+	return ep, nil
+}
+
+// errAddrsDiffer says that the runtime believes in other addresses than the
+// endpoint has.
+var errAddrsDiffer = errors.New("the endpoint's address is not the one of prevResult")
+
+// check compares an endpoint with what add made.
+func (e *endpoints) check(ctx context.Context, req api.CNIRequest, netns *os.File) error {
+	hostIf := datapath.HostIfName(req.ContainerID, req.IfName)
+	defer e.one(hostIf)()
+	addr, ok := e.lookup(hostIf)
+	if !ok {
+		return fmt.Errorf("check %s: %w", hostIf, datapath.ErrUnknownEndpoint)
+	}
+	if !slices.Equal(req.Addrs, []netip.Addr{addr}) {
+		return fmt.Errorf("check %s: %w: want %v, it has %s", hostIf, errAddrsDiffer, req.Addrs, addr)
+	}
+	return e.dp.CheckEndpoint(ctx, spec(req, addr, netns))
+}
+
+// remove deletes an endpoint, if there is one.
+func (e *endpoints) remove(ctx context.Context, req api.CNIRequest) error {
+	hostIf := datapath.HostIfName(req.ContainerID, req.IfName)
+	defer e.one(hostIf)()
+	freed, err := e.dp.DeleteEndpoint(ctx, req.ContainerID, req.IfName)
+	if err != nil {
+		return fmt.Errorf("delete the interface of pod %s: %w", podName(req), err)
+	}
+	e.forget(hostIf, freed...)
+	return nil
+}
+
+// keep removes all endpoints but the valid ones.
+func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
+	e.whole.Lock()
+	defer e.whole.Unlock()
+	attachments := make([]datapath.Attachment, len(valid))
+	for i, a := range valid {
+		attachments[i] = datapath.Attachment{ContainerID: a.ContainerID, IfName: a.IfName}
+	}
+	removed, err := e.dp.KeepEndpoints(ctx, attachments)
+	for _, ep := range removed {
+		e.forget(ep.HostIf, ep.Addr)
+		e.log.Info("collected an endpoint the runtime no longer has", "iface", ep.HostIf, "addr", ep.Addr)
+	}
+	if err != nil {
+		return fmt.Errorf("collect endpoints: %w", err)
+	}
+	return nil
+}
+
+// one locks one endpoint and returns the way to unlock it.
+func (e *endpoints) one(hostIf string) (unlock func()) {
+	e.whole.RLock()
+	e.busy.lock(hostIf)
+	return func() {
+		e.busy.unlock(hostIf)
+		e.whole.RUnlock()
+	}
+}
+
+func (e *endpoints) lookup(hostIf string) (netip.Addr, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	addr, ok := e.addrs[hostIf]
+	return addr, ok
+}
+
+// forget takes back the address known for hostIf, and freed.
+func (e *endpoints) forget(hostIf string, freed ...netip.Addr) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if addr, ok := e.addrs[hostIf]; ok {
+		delete(e.addrs, hostIf)
+		e.pool.Release(addr)
+		e.log.Info("endpoint deleted", "iface", hostIf, "addr", addr)
+	}
+	for _, addr := range freed {
+		e.pool.Release(addr)
+	}
+}
+
+func spec(req api.CNIRequest, addr netip.Addr, netns *os.File) datapath.EndpointSpec {
+	return datapath.EndpointSpec{
+		ContainerID: req.ContainerID, IfName: req.IfName,
+		Namespace: req.Namespace, Name: req.Pod,
+		Addr: addr, NetNS: int(netns.Fd()),
+	}
+}
+
+func podName(req api.CNIRequest) string {
+	if req.Pod == "" {
+		return "of container " + req.ContainerID
+	}
+	return req.Namespace + "/" + req.Pod
+}
+
+// keyedMutex is a mutex for each key, made when it is needed.
+type keyedMutex struct {
+	mu    sync.Mutex
+	locks map[string]*countedMutex
+}
+
+type countedMutex struct {
+	sync.Mutex
+	users int // holders and those who wait
+}
+
+func (k *keyedMutex) lock(key string) {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = map[string]*countedMutex{}
+	}
+	m := k.locks[key]
+	if m == nil {
+		m = &countedMutex{}
+		k.locks[key] = m
+	}
+	m.users++
+	k.mu.Unlock()
+	m.Lock()
+}
+
+func (k *keyedMutex) unlock(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	m := k.locks[key]
+	m.Unlock()
+	if m.users--; m.users == 0 {
+		delete(k.locks, key)
+	}
+}

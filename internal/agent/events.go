@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+
+	"golang.org/x/time/rate"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// apiEvent says a datapath event in the API's words.
+func apiEvent(node string, e datapath.Event) api.Event {
+	return api.Event{
+		Time: e.Time, Node: node, Drop: e.Drop, Reason: e.Reason, Direction: string(e.Direction),
+		IfIndex: e.IfIndex, Iface: e.IfName, SrcMAC: e.SrcMAC.String(), DstMAC: e.DstMAC.String(),
+		EtherType: e.EtherType, Proto: e.Proto, Src: e.Src, Dst: e.Dst,
+		TTL: e.TTL, TCPFlags: e.TCPFlags, ICMPType: e.ICMPType, Length: e.Length,
+		SrcEndpoint: e.SrcEndpoint, DstEndpoint: e.DstEndpoint,
+	}
+}
+
+// Packets logged a second by debug.verbose=datapath, and in a burst. What is
+// more is counted: a log that slows its node down shows another node.
+const (
+	loggedPerSecond = 50
+	loggedBurst     = 200
+)
+
+// logEvents writes packets into the log until ctx is done.
+func logEvents(ctx context.Context, events iter.Seq2[datapath.Event, error], log *slog.Logger) {
+	limit := rate.NewLimiter(loggedPerSecond, loggedBurst)
+	left := 0
+	for e, err := range events {
+		if err != nil {
+			if ctx.Err() == nil {
+				log.Warn("stopped logging packets", "err", err)
+			}
+			return
+		}
+		if !limit.Allow() {
+			left++
+			continue
+		}
+		if left > 0 {
+			log.Debug("packets left out of the log: there were too many", "packets", left)
+			left = 0
+		}
+		log.Debug("packet", "reason", e.Reason, "drop", e.Drop, "direction", e.Direction, "iface", e.IfName,
+			"src", e.Src, "dst", e.Dst, "proto", e.Proto, "ttl", e.TTL, "bytes", e.Length)
+	}
+}

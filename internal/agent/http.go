@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// apiHandler answers on agent.sock.
+func (a *Agent) apiHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+api.StatusPath, func(w http.ResponseWriter, r *http.Request) {
+		a.answer(w, a.status(r.Context()))
+	})
+	mux.HandleFunc("GET "+api.EndpointsPath, a.whenOpen(func(w http.ResponseWriter, r *http.Request, n *node) {
+		eps, err := a.endpointList(r.Context(), n)
+		if err != nil {
+			a.refuse(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		a.answer(w, eps)
+	}))
+	mux.HandleFunc("GET "+api.MonitorPath, a.whenOpen(a.monitor))
+	return mux
+}
+
+// whenOpen refuses requests as long as there is no datapath.
+func (a *Agent) whenOpen(h func(http.ResponseWriter, *http.Request, *node)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		n := a.node.Load()
+		if n == nil {
+			a.refuse(w, http.StatusServiceUnavailable, "the datapath is not open yet: "+a.phase.Load().(string))
+			return
+		}
+		h(w, r, n)
+	}
+}
+
+// monitor streams events until the client goes away or the agent stops.
+func (a *Agent) monitor(w http.ResponseWriter, r *http.Request, n *node) {
+	w.Header().Set("Content-Type", "application/jsonl")
+	flush := http.NewResponseController(w)
+	if err := flush.Flush(); err != nil { // the client is told that it begins
+		return
+	}
+	enc := json.NewEncoder(w)
+	for e, err := range n.dp.Events(r.Context()) {
+		if err != nil {
+			if r.Context().Err() == nil {
+				a.log.Warn("stopped streaming events", "err", err)
+			}
+			return
+		}
+		if enc.Encode(apiEvent(a.cfg.NodeName, e)) != nil || flush.Flush() != nil {
+			return // the client went away
+		}
+	}
+}
+
+func (a *Agent) answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		a.log.Debug("the client did not wait for its answer", "err", err)
+	}
+}
+
+func (a *Agent) refuse(w http.ResponseWriter, code int, msg string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	a.answer(w, api.HTTPError{Message: msg})
+}

@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"wirelab.dev/wirelab/internal/version"
+)
+
+// NewClient returns a client of the API server, with the pod's service
+// account if kubeconfig is empty, and the server's URL.
+func NewClient(kubeconfig string) (kubernetes.Interface, string, error) {
+	cfg, err := restConfig(kubeconfig)
+	if err != nil {
+		return nil, "", fmt.Errorf("find the API server: %w", err)
+	}
+	cfg.UserAgent = "wirelab-agent/" + version.Version
+	// A third of the bytes and of the decoding that JSON takes.
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, "", fmt.Errorf("make a client of %s: %w", cfg.Host, err)
+	}
+	return client, cfg.Host, nil
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	return rest.InClusterConfig()
+}
+
+// kube is what the agent watches in the API server: all nodes, the pods of
+// its own node and its own DaemonSet, each without the parts it never reads.
+type kube struct {
+	nodes      listers.NodeLister
+	pods       listers.PodLister
+	nodeInf    cache.SharedIndexInformer
+	podInf     cache.SharedIndexInformer
+	daemonSets cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
+}
+
+// newKube makes the informers without starting them. daemonSet is
+// namespace/name, or empty.
+func newKube(client kubernetes.Interface, nodeName, daemonSet string) (*kube, error) {
+	nodes := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
+	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripPod),
+		informers.WithTweakListOptions(selectField("spec.nodeName", nodeName)))
+	k := &kube{
+		nodes:   nodes.Core().V1().Nodes().Lister(),
+		nodeInf: nodes.Core().V1().Nodes().Informer(),
+		pods:    pods.Core().V1().Pods().Lister(),
+		podInf:  pods.Core().V1().Pods().Informer(),
+	}
+	if daemonSet == "" {
+		return k, nil
+	}
+	namespace, name, ok := strings.Cut(daemonSet, "/")
+	if !ok || namespace == "" || name == "" {
+		return nil, fmt.Errorf("daemonSet is %q: want namespace/name", daemonSet)
+	}
+	own := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
+		informers.WithTransform(stripDaemonSet), informers.WithTweakListOptions(selectField("metadata.name", name)))
+	k.daemonSets = own.Apps().V1().DaemonSets().Informer()
+	return k, nil
+}
+
+func selectField(field, value string) func(*metav1.ListOptions) {
+	selector := fields.OneTermEqualSelector(field, value).String()
+	return func(o *metav1.ListOptions) { o.FieldSelector = selector }
+}
+
+// waitForSync waits until inf has its first list, and says every so often
+// that it is still waiting.
+func waitForSync(ctx context.Context, inf cache.SharedIndexInformer, what, server string, log *slog.Logger) error {
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	remind := time.NewTicker(10 * time.Second)
+	defer remind.Stop()
+	for !inf.HasSynced() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the list of %s: %w", what, ctx.Err())
+		case <-remind.C:
+			log.Warn("still waiting for the API server", "for", what, "server", server)
+		case <-poll.C:
+		}
+	}
+	return nil
+}
+
+// stripMeta keeps what identifies an object.
+func stripMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
+	}
+}
+
+func stripNode(obj any) (any, error) {
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return obj, nil // a tombstone
+	}
+	stripped := &corev1.Node{
+		ObjectMeta: stripMeta(node.ObjectMeta),
+		Spec:       corev1.NodeSpec{PodCIDR: node.Spec.PodCIDR, PodCIDRs: node.Spec.PodCIDRs},
+		Status:     corev1.NodeStatus{Addresses: node.Status.Addresses},
+	}
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable {
+			stripped.Status.Conditions = append(stripped.Status.Conditions, c)
+		}
+	}
+	return stripped, nil
+}
+
+func stripPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	stripped := &corev1.Pod{
+		ObjectMeta: stripMeta(pod.ObjectMeta),
+		Spec:       corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork},
+		Status:     corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP},
+	}
+	if ports := hostPortsOf(pod); len(ports) > 0 {
+		stripped.Spec.Containers = []corev1.Container{{Ports: ports}}
+	}
+	return stripped, nil
+}
+
+func stripDaemonSet(obj any) (any, error) {
+	ds, ok := obj.(*appsv1.DaemonSet)
+	if !ok {
+		return obj, nil
+	}
+	return &appsv1.DaemonSet{ObjectMeta: stripMeta(ds.ObjectMeta)}, nil
+}

@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"wirelab.dev/wirelab/datapath"
+)
+
+// self is what this node is told about itself by the API server.
+type self struct {
+	IP      netip.Addr
+	PodCIDR netip.Prefix
+}
+
+// selfFrom reads it from the node's object. The error says what is missing
+// and who has to provide it.
+func selfFrom(node *corev1.Node) (self, error) {
+	ip := internalIP(node)
+	cidrs := podCIDRs(node)
+	switch {
+	case !ip.IsValid():
+		return self{}, fmt.Errorf("node %s has no IPv4 InternalIP yet: the kubelet or the cloud provider reports it", node.Name)
+	case len(cidrs) == 0:
+		return self{}, fmt.Errorf("node %s has no IPv4 podCIDR yet: the kube-controller-manager assigns it when it runs with --allocate-node-cidrs and --cluster-cidr", node.Name)
+	}
+	return self{IP: ip, PodCIDR: cidrs[0]}, nil
+}
+
+// awaitSelf waits until this node has an address and a podCIDR.
+func (k *kube) awaitSelf(ctx context.Context, nodeName string, log *slog.Logger) (self, error) {
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	var lastSaid time.Time
+	for {
+		s, err := k.self(nodeName)
+		if err == nil {
+			return s, nil
+		}
+		if time.Since(lastSaid) > 15*time.Second {
+			log.Warn("waiting for what this node is told by Kubernetes", "err", err)
+			lastSaid = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return self{}, errors.Join(err, ctx.Err())
+		case <-poll.C:
+		}
+	}
+}
+
+func (k *kube) self(nodeName string) (self, error) {
+	node, err := k.nodes.Get(nodeName)
+	if err != nil {
+		return self{}, fmt.Errorf("look up this node: %w", err)
+	}
+	return selfFrom(node)
+}
+
+// nodeList is all nodes that have an address and a podCIDR, this one
+// included, sorted by name.
+func (k *kube) nodeList() ([]datapath.Node, error) {
+	objs, err := k.nodes.List(labels.Everything())
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	nodes := make([]datapath.Node, 0, len(objs))
+	for _, obj := range objs {
+		n := datapath.Node{Name: obj.Name, IP: internalIP(obj), PodCIDRs: podCIDRs(obj)}
+		if n.IP.IsValid() {
+			nodes = append(nodes, n)
+		}
+	}
+	slices.SortFunc(nodes, func(a, b datapath.Node) int { return cmp.Compare(a.Name, b.Name) })
+	return nodes, nil
+}
+
+// internalIP is the node's first IPv4 address of type InternalIP.
+func internalIP(node *corev1.Node) netip.Addr {
+	for _, a := range node.Status.Addresses {
+		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && addr.Is4() {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// podCIDRs are the node's IPv4 pod CIDRs in the order Kubernetes has them.
+func podCIDRs(node *corev1.Node) []netip.Prefix {
+	all := node.Spec.PodCIDRs
+	if len(all) == 0 && node.Spec.PodCIDR != "" {
+		all = []string{node.Spec.PodCIDR}
+	}
+	var out []netip.Prefix
+	for _, s := range all {
+		if p, err := netip.ParsePrefix(s); err == nil && p.Addr().Is4() {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
+}
+
+// outsideNative names the nodes, sorted, with pods outside the native-routing
+// CIDR: masquerading hides their peers' addresses from them.
+func outsideNative(nodes []datapath.Node, native netip.Prefix) []string {
+	var names []string
+	for _, n := range nodes {
+		for _, p := range n.PodCIDRs {
+			if !contains(native, p) {
+				names = append(names, fmt.Sprintf("%s (%s)", n.Name, p))
+			}
+		}
+	}
+	return names
+}
+
+func contains(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}

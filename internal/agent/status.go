@@ -1,0 +1,184 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/version"
+)
+
+// problems is the agent's readiness: what keeps pods on this node from
+// working.
+func (a *Agent) problems() []string {
+	n := a.node.Load()
+	if n == nil {
+		return []string{a.phase.Load().(string)}
+	}
+	problems := n.loops.all.Problems()
+	if !n.serving.Load() {
+		problems = append(problems, "the CNI socket is not served")
+	}
+	if !a.cni.written() {
+		problems = append(problems, "the CNI configuration is not written")
+	}
+	return problems
+}
+
+// status reads everything back.
+func (a *Agent) status(ctx context.Context) api.Status {
+	problems := a.problems()
+	s := api.Status{
+		Version: version.Version, Node: a.cfg.NodeName, Cluster: a.cfg.ClusterName, Started: a.started,
+		Ready: len(problems) == 0, NotReady: problems,
+		Kubernetes: a.kubernetes(ctx),
+		CNI:        api.CNI{Config: a.cni.conf, Written: a.cni.written()},
+		Warnings:   a.warnings(),
+	}
+	n := a.node.Load()
+	if n == nil {
+		return s
+	}
+	s.Datapath = a.datapath(ctx, n)
+	s.IPAM = a.ipam(n)
+	s.Endpoints = n.eps.count()
+	s.CNI.Serving = n.serving.Load()
+	for _, h := range n.loops.all.Health() {
+		s.Reconcilers = append(s.Reconcilers, api.Reconciler{
+			Name: h.Name, Healthy: h.Healthy, LastSuccess: h.LastSuccess, LastError: h.LastError,
+			LastErrorAt: h.LastErrorAt, ConsecutiveFailures: h.ConsecutiveFailures, Runs: h.Runs,
+		})
+	}
+	return s
+}
+
+// kubernetes asks the API server for its version, for at most two seconds.
+func (a *Agent) kubernetes(ctx context.Context) api.Kubernetes {
+	k := api.Kubernetes{Server: a.server}
+	if nodes, err := a.kube.nodes.List(labels.Everything()); err == nil {
+		k.Nodes = len(nodes)
+	}
+	type answer struct {
+		version string
+		err     error
+	}
+	answers := make(chan answer, 1)
+	go func() { // the discovery client takes no context
+		v, err := a.client.Discovery().ServerVersion()
+		if err != nil {
+			answers <- answer{err: err}
+			return
+		}
+		answers <- answer{version: v.GitVersion}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	select {
+	case got := <-answers:
+		k.Version, k.Reachable = got.version, got.err == nil
+		if got.err != nil {
+			k.Error = got.err.Error()
+		}
+	case <-ctx.Done():
+		k.Error = "no answer in time"
+	}
+	return k
+}
+
+func (a *Agent) ipam(n *node) *api.IPAM {
+	return &api.IPAM{Mode: a.cfg.IPAM.Mode, CIDR: n.pool.CIDR(), Used: n.pool.Used(), Capacity: n.pool.Capacity()}
+}
+
+// warnings are things that work otherwise than one may expect.
+func (a *Agent) warnings() []string {
+	var out []string
+	warn := func(format string, names []string) {
+		if len(names) > 0 {
+			out = append(out, fmt.Sprintf(format, strings.Join(names, ", ")))
+		}
+	}
+	warn("the container runtime takes another CNI configuration before ours: %s", a.cni.rivals())
+	if nodes, err := a.kube.nodeList(); err == nil && a.cfg.EnableIPv4Masquerade {
+		warn("traffic to pods outside "+a.cfg.IPv4NativeRoutingCIDR+" is masqueraded: %s", outsideNative(nodes, a.cfg.NativeCIDR()))
+	}
+	if n := a.node.Load(); n != nil {
+		warn("no route to the pods of nodes that are not on the same L2: %s", n.skippedNodes())
+		warn("endpoints have addresses outside "+n.pool.CIDR().String()+", of an earlier podCIDR: %s", n.eps.outsidePool())
+	}
+	return out
+}
+
+// datapath says the datapath's own status in the API's words.
+func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
+	got, err := n.dp.Status(ctx)
+	cfg := n.dp.Config()
+	d := &api.Datapath{
+		Mode: string(got.Mode), AttachMode: got.Attach,
+		NodeIP: cfg.NodeIP, PodCIDR: cfg.PodCIDR, Router: got.Router, MTU: got.MTU,
+		Routing: api.Routing{Network: a.cfg.RoutingMode, Host: got.HostRouting, Skipped: n.skippedNodes()},
+		Masquerading: api.Masquerading{
+			Enabled: got.Masquerade.Enabled, Kind: got.Masquerade.Kind,
+			Backend: got.Masquerade.Backend, NativeCIDR: got.Masquerade.NativeCIDR,
+		},
+		HostPorts:          got.HostPorts,
+		MonitorAggregation: string(got.MonitorAggregation),
+	}
+	if err != nil {
+		d.Error = err.Error()
+	}
+	for _, x := range got.Devices {
+		d.Devices = append(d.Devices, api.Device(x))
+	}
+	for _, x := range got.Programs {
+		d.Programs = append(d.Programs, api.Program(x))
+	}
+	for _, x := range got.Maps {
+		d.Maps = append(d.Maps, api.Map(x))
+	}
+	for _, x := range got.Routes {
+		d.Routing.Routes = append(d.Routing.Routes, api.NodeRoute{PodCIDR: x.Dst, Via: x.Via, Device: x.Device})
+	}
+	for _, x := range got.Sysctls {
+		d.Sysctls = append(d.Sysctls, api.Sysctl(x))
+	}
+	return d
+}
+
+// endpointList is all endpoints, sorted by address, read back.
+func (a *Agent) endpointList(ctx context.Context, n *node) ([]api.Endpoint, error) {
+	eps, err := n.dp.Endpoints(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list endpoints: %w", err)
+	}
+	out := make([]api.Endpoint, len(eps))
+	for i, ep := range eps {
+		out[i] = api.Endpoint{
+			ID: ep.ID, Namespace: ep.Namespace, Pod: ep.Name, Addr: ep.Addr,
+			HostIf: ep.HostIf, HostIndex: ep.HostIfIndex,
+			HostMAC: ep.HostMAC.String(), PodMAC: ep.PodMAC.String(), MTU: ep.MTU, Attached: ep.Attached,
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Endpoint) int { return a.Addr.Compare(b.Addr) })
+	return out, nil
+}
+
+// snapshot is what the metrics are made of.
+func (a *Agent) snapshot() snapshot {
+	now := snapshot{ready: len(a.problems()) == 0}
+	n := a.node.Load()
+	if n == nil {
+		return now
+	}
+	now.endpoints, now.ipam, now.reconcilers = n.eps.count(), a.ipam(n), n.loops.all.Health()
+	packets, err := n.dp.Metrics()
+	if err != nil {
+		a.log.Warn("read the packet counters", "err", err)
+	}
+	now.packets = packets
+	return now
+}

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// uninstall tells an agent that is stopped whether it is to come back. An
+// upgrade, a drained or restarted node and a deleted pod leave everything in
+// place; a deleted DaemonSet does not.
+//
+// Cleaning cuts off every pod on the node, so it needs proof: the API server
+// says that the DaemonSet is gone or going, or it was seen to go. The latter
+// is needed since what is uninstalled includes the right to ask: Helm deletes
+// the roles right behind the DaemonSet.
+type uninstall struct {
+	client          kubernetes.Interface
+	namespace, name string
+	log             *slog.Logger
+	seenDeleted     atomic.Bool
+}
+
+// newUninstall returns nil if the agent knows no DaemonSet of its own, which
+// is then never uninstalled. daemonSet is namespace/name.
+func newUninstall(client kubernetes.Interface, daemonSet string, log *slog.Logger) *uninstall {
+	namespace, name, ok := strings.Cut(daemonSet, "/")
+	if !ok {
+		return nil
+	}
+	return &uninstall{client: client, namespace: namespace, name: name, log: log}
+}
+
+// watch has the informer of the DaemonSet keep seenDeleted.
+func (u *uninstall) watch(inf cache.SharedIndexInformer) error {
+	note := func(obj any) {
+		if ds, ok := obj.(*appsv1.DaemonSet); ok {
+			u.seenDeleted.Store(ds.DeletionTimestamp != nil)
+		}
+	}
+	_, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    note,
+		UpdateFunc: func(_, obj any) { note(obj) },
+		DeleteFunc: func(any) { u.seenDeleted.Store(true) },
+	})
+	return err
+}
+
+// decided reports whether the agent is being uninstalled. It asks for at most
+// patience; without an answer it is not.
+func (u *uninstall) decided(ctx context.Context, patience time.Duration) bool {
+	if u == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ds, err := u.client.AppsV1().DaemonSets(u.namespace).Get(ctx, u.name, metav1.GetOptions{})
+		switch {
+		case err == nil:
+			return ds.DeletionTimestamp != nil
+		case apierrors.IsNotFound(err), u.seenDeleted.Load():
+			return true
+		}
+		// Not allowed to ask any more, or nobody answers: what the watch
+		// has to say may still be on its way.
+		select {
+		case <-ctx.Done():
+			u.log.Warn("leaving the node as it is, as nobody says whether wirelab is being uninstalled; if so, run wirelab-agent cleanup on the node", "err", err)
+			return false
+		case <-tick.C:
+		}
+	}
+}

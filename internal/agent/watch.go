@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// watchKube has informers trigger the reconcilers whose desired state they
+// change, and reports on changed what an agent cannot follow: another address
+// or podCIDR of its own node.
+func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
+	nodeChanged := func(old, now *corev1.Node) {
+		name := nameOf(old, now)
+		if name == nodeName {
+			n.loops.condition.Trigger()
+			n.compareSelf(now, changed)
+		}
+		if !sameToUs(old, now) {
+			n.loops.routes.Trigger()
+			n.loops.masquerade.Trigger()
+		}
+	}
+	podChanged := func(old, now *corev1.Pod) {
+		if hasHostPorts(old) || hasHostPorts(now) {
+			n.loops.hostPorts.Trigger()
+		}
+	}
+	if _, err := k.nodeInf.AddEventHandler(onChange(nodeChanged)); err != nil {
+		return fmt.Errorf("watch nodes: %w", err)
+	}
+	if _, err := k.podInf.AddEventHandler(onChange(podChanged)); err != nil {
+		return fmt.Errorf("watch pods: %w", err)
+	}
+	return nil
+}
+
+// compareSelf reports a node that became another. One that lost its address
+// or podCIDR for now has not: it keeps what it had.
+func (n *node) compareSelf(now *corev1.Node, changed chan<- error) {
+	if now == nil {
+		return
+	}
+	s, err := selfFrom(now)
+	if err != nil || s == n.self {
+		return
+	}
+	select {
+	case changed <- fmt.Errorf("start anew: this node was %s with podCIDR %s and is now %s with %s",
+		n.self.IP, n.self.PodCIDR, s.IP, s.PodCIDR):
+	default: // said already
+	}
+}
+
+// sameToUs reports whether routes and masquerading are the same for both.
+func sameToUs(a, b *corev1.Node) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	return internalIP(a) == internalIP(b) && slices.Equal(podCIDRs(a), podCIDRs(b))
+}
+
+func hasHostPorts(pod *corev1.Pod) bool { return pod != nil && len(hostPortsOf(pod)) > 0 }
+
+func nameOf(a, b *corev1.Node) string {
+	if b != nil {
+		return b.Name
+	}
+	if a != nil {
+		return a.Name
+	}
+	return ""
+}
+
+// onChange calls f with the object before and after, of which one is nil
+// when it came or went.
+func onChange[T any](f func(old, now *T)) cache.ResourceEventHandler {
+	typed := func(obj any) *T {
+		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = tombstone.Obj
+		}
+		t, _ := obj.(*T)
+		return t
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { f(nil, typed(obj)) },
+		UpdateFunc: func(old, now any) { f(typed(old), typed(now)) },
+		DeleteFunc: func(obj any) { f(typed(obj), nil) },
+	}
+}
