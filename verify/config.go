@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+
+	"wirelab.dev/wirelab/internal/docker"
 )
 
 // Config says which lab to look at and how to reach into it.
 type Config struct {
 	Lab  string
 	Mode string // "kubeproxy"
-	// Kube is the lab's API server.
-	Kube kubernetes.Interface
-	// Pods runs commands in pods, Engine in node containers.
+	// Kube is the lab's API server, Pods reaches into its pods, and Engine runs
+	// its nodes.
+	Kube   kubernetes.Interface
 	Pods   PodExec
 	Engine Engine
 	// Image is the nettool image as the nodes have it, with its tag.
@@ -33,13 +35,21 @@ type Config struct {
 	// Demo is nil where the profile deploys none.
 	Demo *Demo
 
-	Parallel     int           // checks at once; 0 means 6
-	CheckTimeout time.Duration // of each check; 0 means 20 s
-	SetupTimeout time.Duration // 0 means 60 s
-	// Progress, if set, is told what happens, from one goroutine at a time.
+	Parallel     int           // checks at once; 0 means DefaultParallel
+	CheckTimeout time.Duration // of each check; 0 means DefaultCheckTimeout
+	SetupTimeout time.Duration // 0 means DefaultSetupTimeout
+	// Progress, if set, is told what happens, one call at a time.
 	Progress func(Progress)
 	Log      *slog.Logger // nil: nothing is logged
 }
+
+// Defaults of [Config]. Checks mostly wait, so more of them than there are
+// cores make sense.
+const (
+	DefaultParallel     = 6
+	DefaultCheckTimeout = 20 * time.Second
+	DefaultSetupTimeout = 40 * time.Second
+)
 
 // Demo names the lab's demo Service.
 type Demo struct {
@@ -48,8 +58,8 @@ type Demo struct {
 }
 
 // Progress is one step of a run. Done of Total checks have ended; Result is
-// set for a check that just did. Before the checks start Total is 0 and Step
-// says what is being prepared.
+// set for a check that just did. Before and after the checks Result is nil and
+// Step says what is being prepared or removed.
 type Progress struct {
 	Step        string
 	Done, Total int
@@ -57,42 +67,32 @@ type Progress struct {
 }
 
 // PodExec runs a command in a container of a pod and returns when it has
-// ended. stdin may be nil. A command that ends with a status other than 0 is
-// an error that says so.
+// ended. A command that ends with a status other than 0 is an error.
 type PodExec interface {
 	ExecPod(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
 }
 
-// Engine is the container engine that runs the lab's nodes.
+// Engine is the container engine that runs the lab's nodes; [docker.Engine]
+// is one.
 type Engine interface {
-	// Exec runs a command in a container, as root, and returns when it ended.
-	Exec(ctx context.Context, container string, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
-	// Copy writes an executable file into a running container. The folder exists.
-	Copy(ctx context.Context, container, path string, content []byte) error
-	// StartHost starts a container with like's image on like's network that
-	// runs argv[0] with the given content as its program, and returns its name
-	// and address there. It carries the label HostLabel=lab.
-	StartHost(ctx context.Context, lab, like, name string, program []byte, args []string) (netip.Addr, error)
-	// RemoveHosts removes every container with the label HostLabel=lab.
-	RemoveHosts(ctx context.Context, lab string) error
+	Containers(ctx context.Context, labels ...string) ([]docker.Found, error)
+	Run(ctx context.Context, spec docker.RunSpec) (*docker.Container, error)
+	RemoveContainer(ctx context.Context, nameOrID string) error
+	WriteFile(ctx context.Context, nameOrID, file string, content []byte) error
+	ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error)
 }
-
-// HostLabel is the label of containers a run makes; its value is the lab's name.
-const HostLabel = "wirelab.dev/verify"
 
 func (c Config) withDefaults() Config {
 	if c.Parallel == 0 {
-		c.Parallel = 6
+		c.Parallel = DefaultParallel
 	}
 	if c.CheckTimeout == 0 {
-		c.CheckTimeout = 20 * time.Second
+		c.CheckTimeout = DefaultCheckTimeout
 	}
 	if c.SetupTimeout == 0 {
-		c.SetupTimeout = time.Minute
+		c.SetupTimeout = DefaultSetupTimeout
 	}
-	if c.Progress == nil {
-		c.Progress = func(Progress) {}
-	}
+	c.Progress = oneAtATime(c.Progress)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -2,7 +2,9 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"sync"
 
 	"wirelab.dev/wirelab/verify/probe"
 )
@@ -11,9 +13,24 @@ import (
 // on each of them, Services in front of those, and a host outside the cluster.
 type Env struct {
 	Config
-	Nodes   []Node // sorted by name, at least one
+	Nodes   []*Node // sorted by name, at least one
 	Outside Host
+	// Native is a second address of the outside host, inside the native-routing
+	// CIDR, to which every node has a route for as long as the run lasts. It is
+	// not valid where the CIDR has no room for it.
+	Native netip.Addr
+
+	Every    Service // every Server is its backend
+	One      Service // one Client is its only backend
+	Headless Service // every Server, without an address of its own
+
+	settle func(context.Context) error
 }
+
+// Settled waits until the Services of this run can work on every node, so that
+// a check of them does not judge a node that has not heard of them yet. It
+// returns nil when that takes too long: then the check is what says so.
+func (e *Env) Settled(ctx context.Context) error { return e.settle(ctx) }
 
 // Prober sends probes from one place: a node, a pod, or the outside host.
 type Prober interface {
@@ -36,18 +53,80 @@ type Running interface {
 
 // Host is a place with an address that probes can be sent from and to.
 type Host struct {
-	// Name reads well in evidence: "node kubeproxy-worker", "pod server-…".
+	// Name reads well in evidence: "node lab-worker", "pod client-lab-worker".
 	Name string
+	// Addr is not valid when the host could not be brought up; its Prober then
+	// says why.
 	Addr netip.Addr
+	// Port is where it serves nettool's HTTP and UDP.
+	Port uint16
+	// Node is the name of the node it is or runs on; empty outside.
+	Node string
 	Prober
 }
 
-// Node is one node of the lab. The node itself probes from its own network
-// namespace.
+// At is the address and port h serves at.
+func (h Host) At() netip.AddrPort { return netip.AddrPortFrom(h.Addr, h.Port) }
+
+// Node is one node of the lab; it probes from its own network namespace.
 type Node struct {
 	Host
 	PodCIDR netip.Prefix
 	// Client and Server are two pods of the run on this node. Both can probe
-	// and both serve nettool's port.
+	// and both serve.
 	Client, Server Host
+}
+
+// Service is a Service with a TCP and a UDP port of the same number. The
+// nodePorts are 0 for a headless one, and its Addr is not valid.
+type Service struct {
+	Namespace, Name          string
+	Addr                     netip.Addr
+	Port                     uint16
+	NodePortTCP, NodePortUDP uint16
+	Backends                 []Host
+}
+
+// At is the ClusterIP and port.
+func (s Service) At() netip.AddrPort { return netip.AddrPortFrom(s.Addr, s.Port) }
+
+const (
+	podPrefix  = "pod "
+	nodePrefix = "node "
+)
+
+// node finds a node by its Kubernetes name.
+func (e *Env) node(name string) (*Node, error) {
+	for _, n := range e.Nodes {
+		if n.Node == name {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("an answer came from node %q, which the lab does not have", name)
+}
+
+// down is the Prober of a host that could not be brought up.
+type down struct{ err error }
+
+func (d down) Probe(context.Context, probe.Request) (probe.Reply, error) {
+	return probe.Reply{}, d.err
+}
+
+func (d down) Start(context.Context, probe.Request) (Running, error) { return nil, d.err }
+
+// once runs f for the first caller; the others wait for its result.
+func once(f func(context.Context) error) func(context.Context) error {
+	var mu sync.Mutex
+	done := false
+	return func(ctx context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if done {
+			return nil
+		}
+		err := f(ctx)
+		// A caller whose own time ran out must not decide for the others.
+		done = err == nil
+		return err
+	}
 }

@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Checks returns every check there is, in the order of reports.
-func Checks() []Check { return nil }
-
 // Run sets up what the checks need in the lab, runs those that sel picks, and
 // removes what it made, also when ctx is canceled half-way. A check that fails
 // is in the report, not in the error: an error means that there is no report

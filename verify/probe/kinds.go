@@ -91,6 +91,9 @@ type ICMP struct {
 	DF      bool       `json:"df,omitempty"`
 	TTL     int        `json:"ttl,omitempty"`   // 0 means the kernel's 64
 	Count   int        `json:"count,omitempty"` // 0 means 1
+	// Marker heads the payload, for a capture to find; it must fit. Without
+	// one the payload's head is random.
+	Marker string `json:"marker,omitempty"`
 }
 
 // ICMPResult tells who answered.

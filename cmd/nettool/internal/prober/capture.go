@@ -2,6 +2,7 @@ package prober
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -30,35 +31,68 @@ func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (
 	ready(probe.Reply{})
 
 	result, err := collect(ctx, socket, spec)
-	if err != nil {
-		return result, err
-	}
-	result.Lost, err = socket.lost()
-	return result, err
+	lost, lostErr := socket.lost()
+	result.Lost = lost
+	return result, errors.Join(err, lostErr)
 }
 
 func collect(ctx context.Context, socket *linkSocket, spec probe.Capture) (*probe.CaptureResult, error) {
-	result := &probe.CaptureResult{Packets: []probe.Packet{}}
-	names := deviceNames{}
+	c := &collection{spec: spec, names: deviceNames{}, packets: []probe.Packet{}}
 	buffer := make([]byte, 1<<16)
 	for {
 		n, from, err := socket.read(buffer)
-		switch {
-		case err != nil && canceled(ctx), err != nil && ctx.Err() != nil && spec.Count == 0 && spec.Until == nil:
-			return result, nil
-		case err != nil:
-			return result, failf("the capture on %s did not see what it waited for: %w", spec.Interface, explainRead(ctx, err))
+		if err != nil && ctx.Err() == nil {
+			return c.result(), failf("read from %s: %w", spec.Interface, err)
 		}
-		packet := decode(buffer[:n], from)
-		packet.Interface = names.of(from.Ifindex)
-		last := spec.Until != nil && spec.Until.Match(packet)
-		if last || spec.Filter.Match(packet) {
-			result.Packets = append(result.Packets, packet)
+		if err != nil {
+			err = c.drain(ctx, socket, buffer)
+			return c.result(), err
 		}
-		if last || (spec.Count > 0 && len(result.Packets) >= spec.Count) {
-			return result, nil
+		if c.add(buffer[:n], from) {
+			return c.result(), nil
 		}
 	}
+}
+
+// collection is what a capture has seen so far.
+type collection struct {
+	spec    probe.Capture
+	names   deviceNames
+	packets []probe.Packet
+}
+
+func (c *collection) result() *probe.CaptureResult { return &probe.CaptureResult{Packets: c.packets} }
+
+// add tells whether the frame was the last one waited for.
+func (c *collection) add(frame []byte, from *unix.SockaddrLinklayer) bool {
+	packet := decode(frame, from)
+	packet.Interface = c.names.of(from.Ifindex)
+	last := c.spec.Until != nil && c.spec.Until.Match(packet)
+	if last || c.spec.Filter.Match(packet) {
+		c.packets = append(c.packets, packet)
+	}
+	return last || (c.spec.Count > 0 && len(c.packets) >= c.spec.Count)
+}
+
+// drain takes what the kernel had queued when ctx ended: who stops a capture
+// after a reply has come wants the packets that went before it.
+func (c *collection) drain(ctx context.Context, socket *linkSocket, buffer []byte) error {
+	for {
+		n, from, err := socket.queued(buffer)
+		if err != nil {
+			return failf("read from %s: %w", c.spec.Interface, err)
+		}
+		if n == 0 {
+			break
+		}
+		if c.add(buffer[:n], from) {
+			return nil
+		}
+	}
+	if canceled(ctx) || (c.spec.Count == 0 && c.spec.Until == nil) {
+		return nil
+	}
+	return failf("the capture on %s did not see what it waited for: %w", c.spec.Interface, context.Cause(ctx))
 }
 
 // deviceNames remembers names by index.

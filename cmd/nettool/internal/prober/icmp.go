@@ -67,15 +67,7 @@ func openEcho(spec probe.ICMP) (*echoer, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := spec.Size
-	if size <= 0 {
-		size = 56
-	}
-	payload, err := io.ReadAll(pattern.Reader(int64(size)))
-	if err == nil {
-		// A random head tells this probe's replies from those of any other.
-		_, err = rand.Read(payload[:min(16, size)])
-	}
+	payload, err := echoPayload(spec)
 	e := &echoer{conn: conn, ipv4: ipv4.NewPacketConn(conn), id: mathrand.N(1 << 16), raw: raw, payload: payload, buffer: make([]byte, 1<<16)}
 	e.to = &net.IPAddr{IP: spec.Address.AsSlice()}
 	if !raw {
@@ -91,6 +83,24 @@ func openEcho(spec probe.ICMP) (*echoer, error) {
 		return nil, errors.Join(fmt.Errorf("set up the ICMP socket: %w", err), conn.Close())
 	}
 	return e, nil
+}
+
+// echoPayload has a head that tells this probe's replies from any other's.
+func echoPayload(spec probe.ICMP) ([]byte, error) {
+	size := spec.Size
+	if size <= 0 {
+		size = 56
+	}
+	marker := spec.Marker
+	if marker == "" {
+		marker = rand.Text()[:min(16, size)]
+	}
+	if len(marker) > size {
+		return nil, fmt.Errorf("the marker %q does not fit a payload of %d bytes", marker, size)
+	}
+	payload, err := io.ReadAll(pattern.Reader(int64(size)))
+	copy(payload, marker)
+	return payload, err
 }
 
 // icmpSocket opens a raw socket, or, where that is not allowed, the kind of

@@ -64,11 +64,31 @@ func (s *linkSocket) read(buffer []byte) (int, *unix.SockaddrLinklayer, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	link, err := origin(from)
+	return n, link, err
+}
+
+// queued is read without waiting and without regard to the deadline; n is 0
+// when no frame is queued.
+func (s *linkSocket) queued(buffer []byte) (n int, link *unix.SockaddrLinklayer, err error) {
+	var from unix.Sockaddr
+	control := s.raw.Control(func(fd uintptr) { n, from, err = unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT) })
+	if errors.Is(err, unix.EAGAIN) {
+		return 0, nil, nil
+	}
+	if err := errors.Join(control, err); err != nil {
+		return 0, nil, err
+	}
+	link, err = origin(from)
+	return n, link, err
+}
+
+func origin(from unix.Sockaddr) (*unix.SockaddrLinklayer, error) {
 	link, ok := from.(*unix.SockaddrLinklayer)
 	if !ok {
-		return 0, nil, fmt.Errorf("the kernel gave a %T as a frame's origin", from)
+		return nil, fmt.Errorf("the kernel gave a %T as a frame's origin", from)
 	}
-	return n, link, nil
+	return link, nil
 }
 
 func (s *linkSocket) write(frame []byte) error {

@@ -1,0 +1,174 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func serviceChecks() []Check {
+	checks := []Check{
+		{Name: "services/clusterip-from-pods", Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: clusterIPFromPods},
+		{Name: "services/clusterip-from-nodes", Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is.", Run: clusterIPFromNodes},
+		{Name: "services/every-backend", Claim: "A ClusterIP leads to each of its backends, from every node.", Run: everyBackend},
+		{Name: "services/nodeport-from-pods", Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked.", Run: nodePortFromPods},
+		{Name: "services/nodeport-from-nodes", Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked.", Run: nodePortFromNodes},
+		{Name: "services/nodeport-from-outside", Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked.", Run: nodePortFromOutside},
+		{Name: "services/hairpin", Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: hairpin},
+		{Name: "services/headless", Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: headless},
+		{Name: "services/hostport", Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: hostPorts},
+	}
+	for i := range checks {
+		checks[i].Run = afterSettling(checks[i].Run)
+	}
+	return checks
+}
+
+func afterSettling(run func(context.Context, *Env, *Evidence) error) func(context.Context, *Env, *Evidence) error {
+	return func(ctx context.Context, env *Env, ev *Evidence) error {
+		if err := env.Settled(ctx); err != nil {
+			return err
+		}
+		return run(ctx, env, ev)
+	}
+}
+
+// clusterIPs asks for both Services from each host. A backend that asks for
+// itself is another check's business.
+func clusterIPs(env *Env, from Host, client func(Host) (netip.Addr, error)) []ask {
+	var asks []ask
+	for _, service := range []Service{env.Every, env.One} {
+		if len(service.Backends) == 1 && service.Backends[0].Name == from.Name {
+			continue
+		}
+		asks = append(asks, ask{from: from, to: service.At(), name: "Service " + service.Name, by: service.Backends, client: client})
+	}
+	return asks
+}
+
+func clusterIPFromPods(ctx context.Context, env *Env, ev *Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, clusterIPs(env, node.Client, own(node.Client))...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func clusterIPFromNodes(ctx context.Context, env *Env, ev *Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, clusterIPs(env, node.Host, through(ctx, node))...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+// everyBackend makes so many requests that a backend chosen at random is
+// missed less than once in ten million runs: k*(1-1/k)^(16k) < k*e^-16.
+func everyBackend(ctx context.Context, env *Env, ev *Evidence) error {
+	count := 16 * len(env.Every.Backends)
+	return each(env.Nodes, func(node *Node) error {
+		what := fmt.Sprintf("%s -> Service %s, %d times", node.Client.Name, env.Every.Name, count)
+		reply, ok, err := sent(ctx, node.Client, what, probe.Request{Timeout: probe.Duration(2 * askTimeout), HTTP: &probe.HTTP{URL: url(env.Every.At()), Count: count}}, ev)
+		if err != nil || !ok {
+			return err
+		}
+		for _, backend := range env.Every.Backends {
+			times := reply.HTTP.AnsweredBy[bareName(backend)]
+			ev.Expect(times > 0, "%s: %s answered %d times", what, bareName(backend), times)
+		}
+		return nil
+	})
+}
+
+// nodePorts asks for both Services at every node. Whoever asks, the node asked
+// translates the client's address to its own, so that the answer comes back
+// through it.
+func nodePorts(ctx context.Context, env *Env, from Host) []ask {
+	var asks []ask
+	for _, entry := range env.Nodes {
+		for _, service := range []Service{env.Every, env.One} {
+			asks = append(asks, ask{
+				from: from, to: netip.AddrPortFrom(entry.Addr, service.NodePortTCP), udp: netip.AddrPortFrom(entry.Addr, service.NodePortUDP),
+				name: "nodePort of " + service.Name + " at " + entry.Name, by: service.Backends, client: through(ctx, entry),
+			})
+		}
+	}
+	return asks
+}
+
+func nodePortFromPods(ctx context.Context, env *Env, ev *Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, nodePorts(ctx, env, node.Client)...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func nodePortFromNodes(ctx context.Context, env *Env, ev *Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, nodePorts(ctx, env, node.Host)...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func nodePortFromOutside(ctx context.Context, env *Env, ev *Evidence) error {
+	return askAll(ctx, ev, nodePorts(ctx, env, env.Outside))
+}
+
+func hairpin(ctx context.Context, env *Env, ev *Evidence) error {
+	self := env.One.Backends[0]
+	node, err := env.node(self.Node)
+	if err != nil {
+		return err
+	}
+	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: through(ctx, node)}}
+	for _, a := range nodePorts(ctx, env, self) {
+		if a.to.Addr() == node.Addr && a.to.Port() == env.One.NodePortTCP {
+			asks = append(asks, a)
+		}
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func hostPorts(ctx context.Context, env *Env, ev *Evidence) error {
+	pod := env.One.Backends[0]
+	node, err := env.node(pod.Node)
+	if err != nil {
+		return err
+	}
+	at := netip.AddrPortFrom(node.Addr, hostPort)
+	to := func(from Host, client func(Host) (netip.Addr, error)) ask {
+		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []Host{pod}, client: client}
+	}
+	asks := []ask{to(env.Outside, own(env.Outside))}
+	for _, n := range env.Nodes {
+		asks = append(asks, to(n.Host, own(n.Host)), to(n.Server, own(n.Server)))
+	}
+	// Its own packets must not come back to it with its own address.
+	asks = append(asks, to(pod, through(ctx, node)))
+	return askAll(ctx, ev, asks)
+}
+
+func headless(ctx context.Context, env *Env, ev *Evidence) error {
+	name := serviceName(env.Headless)
+	return each(env.Nodes, func(node *Node) error {
+		addresses, err := resolve(ctx, node.Client, name, ev)
+		if err != nil || addresses == nil {
+			return err
+		}
+		sameAddresses(ev, node.Client.Name+": "+name, addresses, env.Headless.Backends)
+		var asks []ask
+		for _, addr := range addresses {
+			backend, ok := at(env.Headless.Backends, addr)
+			if !ok {
+				continue // sameAddresses has said so
+			}
+			asks = append(asks, ask{from: node.Client, to: backend.At(), name: backend.Name, by: []Host{backend}, client: own(node.Client)})
+		}
+		return errors.Join(askAll(ctx, ev, asks))
+	})
+}

@@ -1,0 +1,115 @@
+package verify
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Names of what a run makes in the lab. The namespace holds all of it.
+const (
+	Namespace = "wirelab-verify"
+
+	containerName   = "nettool"
+	everyService    = "every"
+	oneService      = "one"
+	headlessService = "headless"
+	roleLabel       = "wirelab.dev/verify-role"
+	onlyLabel       = "wirelab.dev/verify-only"
+	roleClient      = "client"
+	roleServer      = "server"
+)
+
+// Ports of the run's pods and Services.
+const (
+	podPort     = 80
+	servicePort = 8080
+	// hostPort is outside the range of nodePorts and of what a node listens on.
+	hostPort = 28080
+)
+
+func namespaceObject() *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: Namespace,
+		Labels: map[string]string{
+			"app.kubernetes.io/managed-by": "wirelab",
+			// The pods send raw packets, which the stricter levels forbid.
+			"pod-security.kubernetes.io/enforce": "privileged",
+		},
+	}}
+}
+
+// serviceObject is a Service of TCP and UDP, headless or with nodePorts.
+func serviceObject(name string, selector map[string]string, headless bool) *corev1.Service {
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: Namespace},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeNodePort, Selector: selector,
+			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
+			Ports: []corev1.ServicePort{
+				{Name: "tcp", Protocol: corev1.ProtocolTCP, Port: servicePort, TargetPort: intstr.FromInt32(podPort)},
+				{Name: "udp", Protocol: corev1.ProtocolUDP, Port: servicePort, TargetPort: intstr.FromInt32(podPort)},
+			},
+		},
+	}
+	if headless {
+		service.Spec.Type, service.Spec.ClusterIP = corev1.ServiceTypeClusterIP, corev1.ClusterIPNone
+	}
+	return service
+}
+
+func serviceObjects() []*corev1.Service {
+	servers := map[string]string{roleLabel: roleServer}
+	return []*corev1.Service{
+		serviceObject(everyService, servers, false),
+		serviceObject(oneService, map[string]string{onlyLabel: "true"}, false),
+		serviceObject(headlessService, servers, true),
+	}
+}
+
+func podName(role, node string) string { return role + "-" + node }
+
+// podObject is a pod that serves, and that nettool can send raw packets from.
+// It is bound to its node: nothing of what a run proves needs the scheduler.
+func podObject(role, node, image string, labels map[string]string) *corev1.Pod {
+	all := map[string]string{roleLabel: role}
+	maps.Copy(all, labels)
+	grace := int64(1)
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: podName(role, node), Namespace: Namespace, Labels: all},
+		Spec: corev1.PodSpec{
+			NodeName:                      node,
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			TerminationGracePeriodSeconds: &grace,
+			AutomountServiceAccountToken:  new(bool),
+			EnableServiceLinks:            new(bool),
+			Tolerations:                   []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Containers: []corev1.Container{{
+				Name: containerName, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+				Command: []string{nettoolInImage, "serve"},
+				Env: []corev1.EnvVar{
+					fromField("POD_NAME", "metadata.name"), fromField("POD_NAMESPACE", "metadata.namespace"),
+					fromField("POD_IP", "status.podIP"), fromField("NODE_NAME", "spec.nodeName"),
+				},
+				SecurityContext: &corev1.SecurityContext{Capabilities: &corev1.Capabilities{
+					Add: []corev1.Capability{"NET_RAW", "NET_ADMIN"},
+				}},
+			}},
+		},
+	}
+}
+
+// withHostPort opens hostPort for both protocols of a pod.
+func withHostPort(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.Containers[0].Ports = []corev1.ContainerPort{
+		{Name: "tcp", Protocol: corev1.ProtocolTCP, ContainerPort: podPort, HostPort: hostPort},
+		{Name: "udp", Protocol: corev1.ProtocolUDP, ContainerPort: podPort, HostPort: hostPort},
+	}
+	return pod
+}
+
+func fromField(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
+}
