@@ -53,11 +53,11 @@ func networkRows() []row {
 		},
 		{
 			key: "network.debug.enabled", def: "false",
-			text: "Makes the agent log at debug level.",
+			text: "Makes the agent log at debug level, each call of the CNI plugin included.",
 		},
 		{
 			key: "network.debug.verbose", allowed: []string{"", VerboseDatapath},
-			text: "datapath also logs the packets that the BPF programs report, as far as they are not too many to log.",
+			text: "datapath also logs the packets that the BPF programs report, at most 50 a second. It takes network.debug.enabled as well.",
 		},
 	}
 }

@@ -71,7 +71,7 @@ func isOverride(root *node, name string) bool {
 		if n.shape != section || n.name == "metadata" {
 			continue
 		}
-		// One slip for short names, two for long ones: DMEO is demo, TEST is not.
+		// One slip: DMEO is demo, TEST is not.
 		if distance(word, n.name) <= len(n.name)/4 {
 			return true
 		}

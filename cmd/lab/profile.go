@@ -54,7 +54,7 @@ func newProfileShowCmd() *cobra.Command {
 	var kind, values bool
 	out := newFormat("yaml", "json")
 	cmd := &cobra.Command{
-		Use:   "show <profile>",
+		Use:   "show PROFILE",
 		Short: "Print a profile with everything merged, or what it leads to",
 		Long: `Prints the profile as a lab would be made from it: defaults, extended profiles, the
 environment and --set merged in. With --kind it prints the configuration of the kind
@@ -101,7 +101,7 @@ func showProfile(cmd *cobra.Command, out *format, p *profiles.Profile, kind, val
 func newProfileValidateCmd() *cobra.Command {
 	out := newFormat("text", "json", "yaml")
 	cmd := &cobra.Command{
-		Use:   "validate <file>...",
+		Use:   "validate FILE...",
 		Short: "Say everything that is wrong with profiles",
 		Long: `Reads each profile and says everything that is wrong with it at once, with the line
 and the real key that was probably meant. The environment does not count here. It exits
@@ -154,7 +154,7 @@ func validateAll(refs []string) ([]verdict, error) {
 func newProfileExplainCmd() *cobra.Command {
 	out := newFormat("text", "json", "yaml")
 	cmd := &cobra.Command{
-		Use:   "explain [key]",
+		Use:   "explain [KEY]",
 		Short: "Say what a key of a profile does and what it may be",
 		Example: `  lab profile explain
   lab profile explain network
@@ -182,7 +182,7 @@ func newProfileDiffCmd() *cobra.Command {
 	var set []string
 	out := newFormat("text", "json", "yaml")
 	cmd := &cobra.Command{
-		Use:   "diff <profile> <profile>",
+		Use:   "diff PROFILE PROFILE",
 		Short: "Print the settings in which two profiles differ",
 		Long: `Prints the settings in which two profiles differ after everything is merged, and
 nothing else: not their names, and not what their files write differently but mean alike.`,

@@ -21,7 +21,7 @@ func explainText(doc profiles.Doc) string {
 	}
 	if len(doc.Children) > 0 {
 		b.WriteString("\n" + columns(append([]string{"  KEY\tTYPE\tDEFAULT\tALLOWED"}, below(doc.Children)...)...))
-		b.WriteString("\n  lab profile explain <key> says more about one of them\n")
+		b.WriteString("\n  lab profile explain KEY says more about one of them\n")
 	}
 	return b.String()
 }
