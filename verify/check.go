@@ -28,8 +28,10 @@ type Check struct {
 	Run func(ctx context.Context, env *Env, ev *Evidence) error
 }
 
-// In tells whether c holds in mode.
-func (c Check) In(mode string) bool { return len(c.Modes) == 0 || slices.Contains(c.Modes, mode) }
+// In tells whether c holds in mode; the empty mode stands for any.
+func (c Check) In(mode string) bool {
+	return mode == "" || len(c.Modes) == 0 || slices.Contains(c.Modes, mode)
+}
 
 // Status is how a check ended.
 type Status string
@@ -71,7 +73,7 @@ func (s Selection) Select(checks []Check, mode string) ([]Check, error) {
 			return nil, fmt.Errorf("select checks by %q: %w", pattern, err)
 		}
 		if !slices.ContainsFunc(checks, func(c Check) bool { return matches(pattern, c.Name) }) {
-			return nil, fmt.Errorf("select checks: %q picks no check of mode %s; --list shows their names", pattern, mode)
+			return nil, fmt.Errorf("select checks: %q picks none: lab verify --list prints their names and modes", pattern)
 		}
 	}
 	picked := slices.DeleteFunc(checks, func(c Check) bool {

@@ -12,7 +12,7 @@ import (
 func demoCheck() Check {
 	return Check{
 		Name:  "demo/answers",
-		Claim: "The demo runs on every node, and its Service answers at its ClusterIP from every pod and at its nodePort on every node from outside.",
+		Claim: "The demo runs on every node, and its Service answers at its ClusterIP from every pod and at its nodePort on every node from outside; its headless name gives its pods.",
 		Run:   demoAnswers,
 	}
 }
@@ -45,5 +45,10 @@ func demoAnswers(ctx context.Context, env *Env, ev *Evidence) error {
 		nodePort := ask{from: env.Outside, to: netip.AddrPortFrom(node.Addr, service.NodePortTCP), name: fmt.Sprintf("nodePort %d at %s", service.NodePortTCP, node.Name), by: pods}
 		errs = append(errs, clusterIP.over(ctx, "http", ev), nodePort.over(ctx, "http", ev))
 	}
-	return errors.Join(errs...)
+	headless := Service{Namespace: env.Demo.Namespace, Name: env.Demo.Headless}
+	addresses, err := resolve(ctx, env.Nodes[0].Client, serviceName(headless), ev)
+	if err == nil && addresses != nil {
+		sameAddresses(ev, serviceName(headless), addresses, pods)
+	}
+	return errors.Join(append(errs, err)...)
 }

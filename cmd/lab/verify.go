@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/verify"
+)
+
+func newVerifyCmd() *cobra.Command {
+	var sel verify.Selection
+	var list, verbose bool
+	out := newFormat("text", "json", "junit")
+	cmd := &cobra.Command{
+		Use:   "verify [LAB]",
+		Short: "Prove what a lab claims",
+		Long: `verify runs checks against a lab that is up. Each check is one claim, and looks for itself:
+with packets it sends and packets it sees arrive. A check that was not able to look has not
+passed. What the checks need is made in the lab for the run and removed after it, as is what
+an interrupted run left behind.
+
+A check is picked by its name, by its group, or by a pattern of either. The exit status is 1
+unless every check that was picked has passed.`,
+		Example: `  lab verify
+  lab verify kubeproxy --only services,dns
+  lab verify kubeproxy --skip 'paths/*' --verbose
+  lab verify kubeproxy -o junit >report.xml
+  lab verify --list`,
+		Args:              usageArgs(oneOf("lab")),
+		ValidArgsFunction: completeLabs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if list {
+				return listChecks(cmd, sel, out)
+			}
+			return verifyLab(cmd, first(args), sel, out, verbose)
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&sel.Only, "only", nil, "run only these checks")
+	f.StringSliceVar(&sel.Skip, "skip", nil, "leave these checks out")
+	f.BoolVar(&list, "list", false, "list the checks and run none")
+	f.BoolVarP(&verbose, "verbose", "v", false, "print the evidence of checks that passed, too")
+	out.flag(cmd)
+	must(cmd.RegisterFlagCompletionFunc("only", completeChecks))
+	must(cmd.RegisterFlagCompletionFunc("skip", completeChecks))
+	return cmd
+}
+
+func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *format, verbose bool) error {
+	// A pattern that is wrong for every mode is wrong before anything is looked for.
+	if _, err := sel.Select(verify.Checks(), ""); err != nil {
+		return usageError{err}
+	}
+	l, err := labs.Open(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	sel.Skip = slices.Concat(l.Profile.Verify.Skip, sel.Skip)
+	report, err := l.Verify(cmd.Context(), sel, showChecks(cmd.ErrOrStderr()))
+	if report != nil {
+		err = errors.Join(err, printReport(cmd.OutOrStdout(), report, out.value, verbose))
+	}
+	if err != nil {
+		return err
+	}
+	if !report.Passed() {
+		return failedError{fmt.Errorf("lab %s: %d of %d checks did not pass", report.Lab, len(report.Results)-report.Count(verify.Pass), len(report.Results))}
+	}
+	return nil
+}
+
+func printReport(w io.Writer, report *verify.Report, as string, verbose bool) error {
+	switch as {
+	case "json":
+		return report.WriteJSON(w)
+	case "junit":
+		return report.WriteJUnit(w)
+	default:
+		return report.WriteText(w, verbose)
+	}
+}
+
+// showChecks prints a line a step, and one for each check that did not pass as
+// soon as that is known.
+func showChecks(w io.Writer) func(verify.Progress) {
+	return func(p verify.Progress) {
+		switch {
+		case p.Result == nil:
+			fmt.Fprintf(w, "verify: %s\n", p.Step)
+		case p.Result.Status != verify.Pass:
+			fmt.Fprintf(w, "verify: %s: %s (%d of %d)\n", p.Result.Name, p.Result.Status, p.Done, p.Total)
+		}
+	}
+}
+
+// listChecks needs no lab: it shows the checks of every mode.
+func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
+	checks, err := sel.Select(verify.Checks(), "")
+	if err != nil {
+		return usageError{err}
+	}
+	type entry struct {
+		Name  string   `json:"name"`
+		Claim string   `json:"claim"`
+		Modes []string `json:"modes,omitempty"`
+	}
+	var entries []entry
+	rows := []string{"CHECK\tMODES\tCLAIM"}
+	for _, c := range checks {
+		entries = append(entries, entry{c.Name, c.Claim, c.Modes})
+		modes := "all"
+		if len(c.Modes) > 0 {
+			modes = strings.Join(c.Modes, ",")
+		}
+		rows = append(rows, c.Name+"\t"+modes+"\t"+c.Claim)
+	}
+	if out.value == "junit" {
+		return usageError{errors.New("a list of checks is no JUnit report: use -o text or -o json with --list")}
+	}
+	return out.print(cmd.OutOrStdout(), entries, func() string { return columns(rows...) })
+}
+
+func completeChecks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, c := range verify.Checks() {
+		group, _, _ := strings.Cut(c.Name, "/")
+		if len(names) == 0 || !slices.Contains(names, group) {
+			names = append(names, group)
+		}
+		names = append(names, cobra.CompletionWithDesc(c.Name, c.Claim))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
