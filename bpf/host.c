@@ -55,6 +55,7 @@ int lab_to_pod(struct __sk_buff *ctx)
 	struct endpoint *to = NULL;
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
+	p.ifindex = ctx->ifindex;
 	p.ether_type = ctx->protocol;
 	linearize(ctx);
 	if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_IP))

@@ -22,14 +22,13 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct arp_ipv4 *arp = data + ETH_HLEN;
-	__u32 ifindex = ctx->ifindex;
 	union ip_words *own;
 
 	if ((void *)(arp + 1) > data_end || !arp_is_ipv4(arp))
 		return LAB_DROP_MALFORMED;
 	p->src = ip_from_v4(arp->sender);
 	p->dst = ip_from_v4(arp->target);
-	own = bpf_map_lookup_elem(&lab_ifaces, &ifindex);
+	own = bpf_map_lookup_elem(&lab_ifaces, &p->ifindex);
 	if (!own)
 		return LAB_DROP_SOURCE_ADDR;
 	*self = bpf_map_lookup_elem(&lab_endpoints, own);
@@ -62,7 +61,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_DROP_MALFORMED;
 	self = bpf_map_lookup_elem(&lab_endpoints, &p->src);
-	if (!self || self->ifindex != ctx->ifindex)
+	if (!self || self->ifindex != p->ifindex)
 		return LAB_DROP_SOURCE_ADDR;
 	p->src_id = self->id;
 	*peer = bpf_map_lookup_elem(&lab_endpoints, &p->dst);
@@ -79,6 +78,7 @@ int lab_pod_egress(struct __sk_buff *ctx)
 	struct endpoint *ep = NULL; /* whose addresses the frame gets */
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
+	p.ifindex = ctx->ifindex;
 	p.ether_type = ctx->protocol;
 	linearize(ctx);
 	if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_IP))
@@ -92,7 +92,7 @@ int lab_pod_egress(struct __sk_buff *ctx)
 	if (reason == LAB_TO_POD && ep)
 		return deliver(ctx, ep, true);
 	if (reason == LAB_ARP_REPLY && ep)
-		return arp_answer(ctx, &ep->node_mac);
+		return arp_answer(ctx, &p, &ep->node_mac);
 	return TC_ACT_SHOT;
 }
 

@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
+
+// unlinkTimeout bounds the wait for the kernel's background work, which takes some 20 ms.
+const unlinkTimeout = time.Second
 
 // hook is a place for a program: a device and a direction.
 type hook struct {
@@ -25,7 +29,7 @@ func (p pins) attach(h hook, prog *ebpf.Program) error {
 	if done || err != nil {
 		return err
 	}
-	l, err := link.AttachTCX(link.TCXOptions{Interface: h.index, Program: prog, Attach: h.attach})
+	l, err := attachTCX(h, prog)
 	if errors.Is(err, ebpf.ErrNotSupported) {
 		return fmt.Errorf("attach to %s: %w: it needs kernel 6.6 or newer, this is %s", h.device, ErrNoTCX, kernelRelease())
 	}
@@ -38,6 +42,19 @@ func (p pins) attach(h hook, prog *ebpf.Program) error {
 		return fmt.Errorf("pin link of %s: %w", h.device, err)
 	}
 	return nil
+}
+
+// attachTCX waits for a link that was unpinned a moment ago: the kernel takes it down in the background,
+// and until then the same program is refused.
+func attachTCX(h hook, prog *ebpf.Program) (link.Link, error) {
+	deadline := time.Now().Add(unlinkTimeout)
+	for {
+		l, err := link.AttachTCX(link.TCXOptions{Interface: h.index, Program: prog, Attach: h.attach})
+		if !errors.Is(err, unix.EEXIST) || time.Now().After(deadline) {
+			return l, err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // update makes a pinned link run prog. A link that leads nowhere, or elsewhere, is unpinned.

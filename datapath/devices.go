@@ -139,13 +139,15 @@ func (v *Devices) ensureAddress(ctx context.Context, host netlink.Link) error {
 	return nil
 }
 
-// ensureRoute sends the pod CIDR to lab_host, and nothing else.
+// ensureRoute sends the pod CIDR to lab_host, and nothing else. Its source is the node's address, the one
+// that pods on other nodes see too: what listens on the node for datagrams on every address answers with
+// it, and pods ask the node by it.
 func (v *Devices) ensureRoute(ctx context.Context, host netlink.Link) error {
 	want := netlink.Route{
 		LinkIndex: host.Attrs().Index,
 		Dst:       ipNet(v.d.cfg.PodCIDR),
 		Gw:        v.d.cfg.Router().AsSlice(),
-		Src:       v.d.cfg.Router().AsSlice(),
+		Src:       v.d.cfg.NodeIP.AsSlice(),
 		Protocol:  routeProtocol,
 		Table:     unix.RT_TABLE_MAIN,
 	}
@@ -157,7 +159,7 @@ func (v *Devices) ensureRoute(ctx context.Context, host netlink.Link) error {
 	for _, r := range routes {
 		switch {
 		case r.LinkIndex != want.LinkIndex:
-		case sameNet(r.Dst, v.d.cfg.PodCIDR) && toAddr(r.Gw) == v.d.cfg.Router() && toAddr(r.Src) == v.d.cfg.Router():
+		case sameNet(r.Dst, v.d.cfg.PodCIDR) && toAddr(r.Gw) == v.d.cfg.Router() && toAddr(r.Src) == v.d.cfg.NodeIP:
 			there = true
 		default:
 			if err := v.d.nl.RouteDel(&r); err != nil {

@@ -27,7 +27,7 @@ struct arp_ipv4 {
 	__be32 sender;
 	__u8 target_mac[ETH_ALEN];
 	__be32 target;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 _Static_assert(sizeof(struct arp_ipv4) == 28, "RFC 826");
 
 static __always_inline bool arp_is_ipv4(const struct arp_ipv4 *arp)
@@ -37,7 +37,7 @@ static __always_inline bool arp_is_ipv4(const struct arp_ipv4 *arp)
 }
 
 /* Turns the request into the answer "target is at mac" and sends it back. */
-static __always_inline int arp_answer(struct __sk_buff *ctx, const struct mac *mac)
+static __always_inline int arp_answer(struct __sk_buff *ctx, const struct packet *p, const struct mac *mac)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
@@ -54,5 +54,5 @@ static __always_inline int arp_answer(struct __sk_buff *ctx, const struct mac *m
 	arp->target = arp->sender;
 	copy_mac(arp->sender_mac, mac);
 	arp->sender = target;
-	return bpf_redirect(ctx->ifindex, 0);
+	return bpf_redirect(p->ifindex, 0);
 }

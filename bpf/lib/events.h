@@ -34,7 +34,7 @@ static __always_inline void report(struct __sk_buff *ctx, const struct packet *p
 	}
 	__builtin_memset(e, 0, sizeof(*e));
 	e->time_ns = bpf_ktime_get_ns();
-	e->ifindex = ctx->ifindex;
+	e->ifindex = p->ifindex;
 	e->length = ctx->len;
 	e->src_id = p->src_id;
 	e->dst_id = p->dst_id;

@@ -9,6 +9,7 @@
 
 /* What the parser found out about a packet. Fields of layers that it does not have are 0. */
 struct packet {
+	__u32 ifindex; /* of the device whose program this is */
 	struct ip src;
 	struct ip dst;
 	__be16 sport;
