@@ -1,0 +1,302 @@
+package charts_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"wirelab.dev/wirelab/internal/agent/config"
+)
+
+const (
+	daemonSet = "DaemonSet/wirelab-agent"
+	configMap = "ConfigMap/wirelab-config"
+)
+
+// good are values that differ from the defaults in each key once, with what
+// they must change in the agent's configuration.
+var good = []struct {
+	name, values string
+	check        func(config.Config) bool
+}{
+	{"defaults", "", func(c config.Config) bool {
+		return c.AutoDirectNodeRoutes && c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR == "10.0.0.0/8" && c.MTU == 0 &&
+			c.DaemonSet == "kube-system/wirelab-agent" && c.Paths.HostRoot == "/host" && c.BPF.MonitorAggregation == "maximum"
+	}},
+	{"the word disabled", "kubeProxyReplacement: disabled", func(c config.Config) bool { return c.KubeProxyReplacement == "disabled" }},
+	{"false as text", `kubeProxyReplacement: "false"`, func(c config.Config) bool { return c.KubeProxyReplacement == "false" }},
+	{"false", "kubeProxyReplacement: false", func(c config.Config) bool { return c.KubeProxyReplacement == "false" }},
+	{"routes of others", "autoDirectNodeRoutes: false", func(c config.Config) bool { return !c.AutoDirectNodeRoutes }},
+	{"another native CIDR", "ipv4NativeRoutingCIDR: 192.168.0.0/16", func(c config.Config) bool { return c.IPv4NativeRoutingCIDR == "192.168.0.0/16" }},
+	{"no masquerade", "{enableIPv4Masquerade: false, ipv4NativeRoutingCIDR: ''}", func(c config.Config) bool {
+		return !c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR == ""
+	}},
+	{"devices", "devices: [eth0, eth1]", func(c config.Config) bool { return slices.Equal(c.Devices, []string{"eth0", "eth1"}) }},
+	{"MTU", "MTU: 1400", func(c config.Config) bool { return c.MTU == 1400 }},
+	{"largest MTU", "MTU: 65535", func(c config.Config) bool { return c.MTU == 65535 }},
+	{"aggregation", "bpf: {monitorAggregation: none}", func(c config.Config) bool { return c.BPF.MonitorAggregation == "none" }},
+	{"ipam", "ipam: {mode: kubernetes}", func(c config.Config) bool { return c.IPAM.Mode == "kubernetes" }},
+	{"cluster", "cluster: {name: 'yes'}", func(c config.Config) bool { return c.ClusterName == "yes" }},
+	{"debug", "debug: {enabled: true, verbose: datapath}", func(c config.Config) bool { return c.Debug.Enabled && c.Debug.Verbose == "datapath" }},
+	{"prometheus port", "prometheus: {port: 1234}", func(c config.Config) bool { return c.Prometheus.Port == 1234 }},
+	{"no prometheus", "prometheus: {enabled: false}", func(c config.Config) bool { return !c.Prometheus.Enabled }},
+	{"API server", "{k8sServiceHost: cp, k8sServicePort: 6443}", func(config.Config) bool { return true }},
+	{"image", "image: {repository: example/agent, tag: t1, pullPolicy: Never}", func(config.Config) bool { return true }},
+}
+
+// TestAgentTakesTheRenderedConfiguration renders each set of values and hands
+// the ConfigMap to the decoder of the agent itself, so that the two never
+// disagree about a key.
+func TestAgentTakesTheRenderedConfiguration(t *testing.T) {
+	for _, tc := range good {
+		t.Run(tc.name, func(t *testing.T) {
+			cm := get[*corev1.ConfigMap](t, objects(t, tc.values), configMap)
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(path, []byte(cm.Data["config.yaml"]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := config.Load(path, []string{"WIRELAB_NODE_NAME=n1"})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, cm.Data["config.yaml"])
+			}
+			if !tc.check(cfg) {
+				t.Errorf("the value did not arrive: %+v", cfg)
+			}
+		})
+	}
+}
+
+func TestValuesAreRefused(t *testing.T) {
+	for _, tc := range []struct{ values, want string }{
+		{"dubug: {enabled: true}", "dubug"},
+		{"enableIPv4Masqerade: true", "enableIPv4Masqerade"},
+		{"image: {name: x}", "name"},
+		{"cluster: {nam: x}", "nam"},
+		{"bpf: {monitorAgregation: none}", "monitorAgregation"},
+		{"bpf: {masquerade: true}", "masquerade"},
+		{"ipam: {operator: {}}", "operator"},
+		{"debug: {verbos: datapath}", "verbos"},
+		{"prometheus: {ports: 1}", "ports"},
+		{"global: {x: 1}", "x"},
+		{"kubeProxyReplacement: true", "kubeProxyReplacement"},
+		{"kubeProxyReplacement: strict", "kubeProxyReplacement"},
+		{"kubeProxyReplacement: partial", "kubeProxyReplacement"},
+		{"routingMode: tunnel", "routingMode"},
+		{"autoDirectNodeRoutes: 'yes'", "autoDirectNodeRoutes"},
+		{"ipv4NativeRoutingCIDR: 10.0.0.0", "ipv4NativeRoutingCIDR"},
+		{"ipv4NativeRoutingCIDR: 10.0.0.0/33", "ipv4NativeRoutingCIDR"},
+		{"enableIPv4Masquerade: 1", "enableIPv4Masquerade"},
+		{"devices: eth0", "devices"},
+		{"devices: [eth0, eth0]", "devices"},
+		{"devices: [a-name-that-is-too-long]", "devices"},
+		{"MTU: 100", "MTU"},
+		{"MTU: 70000", "MTU"},
+		{"MTU: '1500'", "MTU"},
+		{"bpf: {monitorAggregation: medium}", "monitorAggregation"},
+		{"ipam: {mode: cluster-pool}", "mode"},
+		{"k8sServicePort: 70000", "k8sServicePort"},
+		{"debug: {verbose: flow}", "verbose"},
+		{"image: {pullPolicy: Sometimes}", "pullPolicy"},
+		{"image: {repository: ''}", "repository"},
+		{"prometheus: {port: 0}", "port"},
+		// What the settings say together.
+		{"ipv4NativeRoutingCIDR: ''", "enableIPv4Masquerade needs ipv4NativeRoutingCIDR"},
+		{"k8sServicePort: 6443", "k8sServicePort needs k8sServiceHost"},
+		{"debug: {verbose: datapath}", "debug.verbose needs debug.enabled"},
+	} {
+		t.Run(tc.values, func(t *testing.T) {
+			_, err := render(t, tc.values)
+			if err == nil {
+				t.Fatal("it was taken")
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %q does not name %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestSchemaIsClosed holds that no object of the schema takes keys it does
+// not list, at whatever depth one is added.
+func TestSchemaIsClosed(t *testing.T) {
+	var schema map[string]any
+	unmarshal(t, load(t).Schema, &schema)
+	var walk func(path string, s map[string]any)
+	walk = func(path string, s map[string]any) {
+		if s["type"] == "object" && s["additionalProperties"] != false {
+			t.Errorf("%s takes any key", path)
+		}
+		properties, _ := s["properties"].(map[string]any)
+		for name, p := range properties {
+			walk(path+"."+name, p.(map[string]any))
+		}
+	}
+	walk("values", schema)
+}
+
+// TestSchemaAndDefaultsHaveTheSameKeys keeps the two files together.
+func TestSchemaAndDefaultsHaveTheSameKeys(t *testing.T) {
+	c := load(t)
+	var schema map[string]any
+	unmarshal(t, c.Schema, &schema)
+	var walk func(path string, s map[string]any, defaults map[string]any)
+	walk = func(path string, s, defaults map[string]any) {
+		properties, _ := s["properties"].(map[string]any)
+		for name, p := range properties {
+			if path == "" && name == "global" {
+				continue
+			}
+			value, ok := defaults[name]
+			if !ok {
+				t.Errorf("values.yaml has no %s%s", path, name)
+				continue
+			}
+			if nested, ok := value.(map[string]any); ok {
+				walk(path+name+".", p.(map[string]any), nested)
+			}
+		}
+	}
+	walk("", schema, c.Values)
+	for _, line := range strings.Split(string(raw(t, "values.yaml")), "\n\n") {
+		first, _, _ := strings.Cut(strings.TrimSpace(line), "\n")
+		if first != "" && !strings.Contains(line, "#") {
+			t.Errorf("values.yaml says nothing about %q", first)
+		}
+	}
+}
+
+func TestRBACIsMinimal(t *testing.T) {
+	objs := objects(t, "")
+	if got, want := get[*rbacv1.ClusterRole](t, objs, "ClusterRole/wirelab-agent").Rules, []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes/status"}, Verbs: []string{"patch"}},
+		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
+	}; !reflect.DeepEqual(got, want) {
+		t.Errorf("cluster-wide rights %v, want %v", got, want)
+	}
+	if got, want := get[*rbacv1.Role](t, objs, "Role/wirelab-agent").Rules, []rbacv1.PolicyRule{
+		{APIGroups: []string{"apps"}, Resources: []string{"daemonsets"}, ResourceNames: []string{"wirelab-agent"}, Verbs: []string{"get", "list", "watch"}},
+	}; !reflect.DeepEqual(got, want) {
+		t.Errorf("rights in the namespace %v, want %v", got, want)
+	}
+	for _, binding := range []string{"ClusterRoleBinding/wirelab-agent", "RoleBinding/wirelab-agent"} {
+		var subjects []rbacv1.Subject
+		switch b := objs[binding].(type) {
+		case *rbacv1.ClusterRoleBinding:
+			subjects = b.Subjects
+		case *rbacv1.RoleBinding:
+			subjects = b.Subjects
+		}
+		if want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: "wirelab-agent", Namespace: "kube-system"}}; !reflect.DeepEqual(subjects, want) {
+			t.Errorf("%s binds %v, want %v", binding, subjects, want)
+		}
+	}
+	if len(objs) != 7 {
+		t.Errorf("the chart renders %d objects, want the seven known ones: %v", len(objs), objs)
+	}
+}
+
+func TestAgentHasTheLeastPrivileges(t *testing.T) {
+	pod := get[*appsv1.DaemonSet](t, objects(t, ""), daemonSet).Spec.Template.Spec
+	if !pod.HostNetwork || pod.HostPID || pod.HostIPC {
+		t.Errorf("host namespaces: network %v, PID %v, IPC %v; want the network only", pod.HostNetwork, pod.HostPID, pod.HostIPC)
+	}
+	sc := pod.Containers[0].SecurityContext
+	want := []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT"}
+	if *sc.Privileged || *sc.AllowPrivilegeEscalation || !*sc.ReadOnlyRootFilesystem ||
+		!slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) || !slices.Equal(sc.Capabilities.Add, want) {
+		t.Errorf("the agent's rights are %+v, capabilities %+v", sc, sc.Capabilities)
+	}
+	for _, m := range pod.Containers[0].VolumeMounts {
+		if m.MountPropagation != nil && *m.MountPropagation == corev1.MountPropagationBidirectional {
+			t.Errorf("mounts of the agent at %s reach the node", m.MountPath)
+		}
+		if m.MountPath == "/host" && !m.ReadOnly {
+			t.Error("the node's root is writable")
+		}
+	}
+}
+
+func TestAgentRunsEverywhereAndStays(t *testing.T) {
+	ds := get[*appsv1.DaemonSet](t, objects(t, ""), daemonSet)
+	pod := ds.Spec.Template.Spec
+	if !reflect.DeepEqual(pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}) {
+		t.Errorf("tolerations %v, want all", pod.Tolerations)
+	}
+	if pod.PriorityClassName != "system-node-critical" {
+		t.Errorf("priority class %q", pod.PriorityClassName)
+	}
+	c := pod.Containers[0]
+	if c.Name != "agent" || c.StartupProbe == nil || c.LivenessProbe == nil || c.ReadinessProbe == nil {
+		t.Errorf("container %s lacks a probe", c.Name)
+	}
+	if ds.Spec.Template.Labels["app.kubernetes.io/name"] != "wirelab-agent" {
+		t.Errorf("labels of the pods: %v", ds.Spec.Template.Labels)
+	}
+	port := int(c.ReadinessProbe.HTTPGet.Port.IntVal)
+	if want := config.Default().Health.Port; port != want {
+		t.Errorf("probes ask port %d, the agent answers on %d", port, want)
+	}
+}
+
+func TestImageAndAPIServer(t *testing.T) {
+	pod := get[*appsv1.DaemonSet](t, objects(t, "{image: {repository: r/a, tag: t1, pullPolicy: Never}, k8sServiceHost: cp, k8sServicePort: 6443}"), daemonSet).Spec.Template.Spec
+	for _, c := range append(pod.InitContainers, pod.Containers...) {
+		if c.Image != "r/a:t1" || c.ImagePullPolicy != corev1.PullNever {
+			t.Errorf("container %s has image %s, policy %s", c.Name, c.Image, c.ImagePullPolicy)
+		}
+	}
+	if got := env(pod.Containers[0]); got["KUBERNETES_SERVICE_HOST"] != "cp" || got["KUBERNETES_SERVICE_PORT"] != "6443" {
+		t.Errorf("environment %v", got)
+	}
+	pod = get[*appsv1.DaemonSet](t, objects(t, "k8sServiceHost: cp"), daemonSet).Spec.Template.Spec
+	if got := env(pod.Containers[0]); got["KUBERNETES_SERVICE_PORT"] != "443" {
+		t.Errorf("environment %v, want port 443", got)
+	}
+	pod = get[*appsv1.DaemonSet](t, objects(t, ""), daemonSet).Spec.Template.Spec
+	if _, set := env(pod.Containers[0])["KUBERNETES_SERVICE_HOST"]; set {
+		t.Error("an address of the API server is set by default")
+	}
+	if pod.Containers[0].Image != "wirelab/agent:"+load(t).Metadata.AppVersion {
+		t.Errorf("default image %s", pod.Containers[0].Image)
+	}
+}
+
+// TestOtherSettingsAreOtherPods holds that a changed configuration restarts
+// the agents, and an unchanged one does not.
+func TestOtherSettingsAreOtherPods(t *testing.T) {
+	sum := func(values string) string {
+		return get[*appsv1.DaemonSet](t, objects(t, values), daemonSet).Spec.Template.Annotations["checksum/config"]
+	}
+	if sum("") == "" || sum("") != sum("MTU: 0") {
+		t.Error("the checksum differs for the same settings")
+	}
+	if sum("") == sum("MTU: 1400") {
+		t.Error("the checksum is the same for other settings")
+	}
+}
+
+func TestNotesNameTheRelease(t *testing.T) {
+	files, err := render(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := files["wirelab/templates/NOTES.txt"]; !strings.Contains(notes, "helm -n kube-system uninstall wirelab") {
+		t.Errorf("notes: %s", notes)
+	}
+}
+
+func env(c corev1.Container) map[string]string {
+	out := map[string]string{}
+	for _, e := range c.Env {
+		out[e.Name] = e.Value
+	}
+	return out
+}

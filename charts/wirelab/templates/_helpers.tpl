@@ -1,0 +1,58 @@
+{{/* Every object of the chart has this name; one agent per node leaves no room for a second release. */}}
+{{- define "wirelab.agent" -}}wirelab-agent{{- end -}}
+
+{{- define "wirelab.selector" -}}
+app.kubernetes.io/name: {{ include "wirelab.agent" . }}
+{{- end -}}
+
+{{- define "wirelab.labels" -}}
+{{ include "wirelab.selector" . }}
+app.kubernetes.io/part-of: wirelab
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "wirelab.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{/* Settings that contradict each other; each value by itself is the schema's to check. */}}
+{{- define "wirelab.validate" -}}
+{{- if and .Values.enableIPv4Masquerade (not .Values.ipv4NativeRoutingCIDR) -}}
+{{- fail "enableIPv4Masquerade needs ipv4NativeRoutingCIDR, to know where pods keep their own address: set it to a prefix with all podCIDRs of the cluster, or enableIPv4Masquerade to false" -}}
+{{- end -}}
+{{- if and .Values.k8sServicePort (not .Values.k8sServiceHost) -}}
+{{- fail "k8sServicePort needs k8sServiceHost: set the address of the API server, too" -}}
+{{- end -}}
+{{- if and .Values.debug.verbose (not .Values.debug.enabled) -}}
+{{- fail "debug.verbose needs debug.enabled: without it nothing of it is logged" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The agent's configuration file. The agent refuses keys it does not know. */}}
+{{- define "wirelab.config" -}}
+clusterName: {{ .Values.cluster.name | quote }}
+daemonSet: {{ printf "%s/%s" .Release.Namespace (include "wirelab.agent" .) }}
+kubeProxyReplacement: {{ .Values.kubeProxyReplacement | toString | quote }}
+routingMode: {{ .Values.routingMode }}
+autoDirectNodeRoutes: {{ .Values.autoDirectNodeRoutes }}
+ipv4NativeRoutingCIDR: {{ .Values.ipv4NativeRoutingCIDR | quote }}
+enableIPv4Masquerade: {{ .Values.enableIPv4Masquerade }}
+devices: {{ .Values.devices | toJson }}
+mtu: {{ .Values.MTU | int }}
+bpf:
+  monitorAggregation: {{ .Values.bpf.monitorAggregation }}
+ipam:
+  mode: {{ .Values.ipam.mode }}
+debug:
+  enabled: {{ .Values.debug.enabled }}
+  verbose: {{ .Values.debug.verbose | quote }}
+prometheus:
+  enabled: {{ .Values.prometheus.enabled }}
+  port: {{ .Values.prometheus.port | int }}
+paths:
+  hostRoot: /host
+  proc: /host-proc-sys
+{{- end -}}
