@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 component=$1 out=$2
 export CGO_ENABLED=0
 
-# build DIR FLAGS... -- PACKAGE: static, without symbols, the same bytes wherever it is built.
+# build DIR FLAGS... PACKAGE: static, and the same bytes wherever it is built.
 build() {
 	local dir=$1
 	shift

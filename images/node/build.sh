@@ -20,15 +20,17 @@ die() { echo "node image: $*" >&2; exit 1; }
 main() {
 	check_versions
 	name_stages
-	if [ "$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$NODE_IMAGE" 2>/dev/null)" = "$image_key" ]; then
-		say "$NODE_IMAGE is up to date"
+	if up_to_date; then
 		return
 	fi
 	check_machine
-	mkdir -p "$cache"
-	exec 9>"$cache/lock"
-	flock -n 9 || { say "waiting for another build to end"; flock -w 1800 9 || die "another build has held $cache/lock for half an hour"; }
-	forget
+	lock_cache
+	if up_to_date; then
+		return
+	fi
+	trap 'stop_containerd; rm -rf "$cache"/*.part' EXIT
+	trap 'exit 1' INT TERM HUP
+	rm -rf "$cache"/*.part
 	local component
 	stage "$rootfs" "Debian $DEBIAN_SUITE" ./rootfs.sh
 	for component in "${components[@]}"; do
@@ -36,6 +38,30 @@ main() {
 	done
 	stage "$controlplane" "control-plane images" ./controlplane.sh "$rootfs" "${binaries[@]}"
 	import_image
+	forget
+}
+
+# forget keeps of each stage the two results that were used last: a person goes back and forth between
+# two versions, and rarely among three.
+forget() {
+	local name
+	for name in rootfs "${components[@]}" controlplane; do
+		find "$cache" -maxdepth 1 -name "$name-*" -printf '%T@ %p\0' | sort -z -rn | tail -z -n +3 |
+			cut -z -d' ' -f2- | xargs -0 --no-run-if-empty rm -rf
+	done
+}
+
+up_to_date() {
+	[ "$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$NODE_IMAGE" 2>/dev/null)" = "$image_key" ] &&
+		say "$NODE_IMAGE is up to date"
+}
+
+lock_cache() {
+	mkdir -p "$cache"
+	exec 9>"$cache/lock"
+	flock -n 9 && return
+	say "waiting for another build to end"
+	flock -w 1800 9 || die "another build has held $cache/lock for half an hour"
 }
 
 check_machine() {
@@ -96,22 +122,19 @@ name_stages() {
 # stage DIR WHAT COMMAND...: runs COMMAND to fill DIR unless an earlier run has. An interrupted one
 # leaves nothing under that name.
 stage() {
-	local dir=$1 what=$2 begin=$SECONDS
+	local dir=$1 what=$2 begin=$SECONDS log=$cache/log
 	shift 2
 	if [ ! -d "$dir" ]; then
 		say "building $what"
 		mkdir "$dir.part"
-		"$@" "$dir.part" || die "could not build $what: see above"
+		if ! "$@" "$dir.part" >"$log" 2>&1; then
+			tail -n 20 "$log" >&2
+			die "could not build $what: $log has all of its output"
+		fi
 		mv "$dir.part" "$dir"
 		say "built $what in $((SECONDS - begin)) s"
 	fi
 	touch "$dir"
-}
-
-# forget removes what an interrupted build left, and what no build has used for a month.
-forget() {
-	rm -rf "$cache"/*.part
-	find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +30 -exec rm -rf {} +
 }
 
 # import_image puts the parts together in one folder and hands it to Docker.
@@ -119,8 +142,6 @@ import_image() {
 	local begin=$SECONDS tree=$cache/tree.part
 	say "putting $NODE_IMAGE together"
 	mkdir "$tree"
-	trap 'stop_containerd; rm -rf "$cache"/*.part' EXIT
-	trap 'exit 1' INT TERM HUP
 	tar -C "$tree" -xf "$rootfs/rootfs.tar"
 	install_files "$tree"
 	load_images "$tree"
@@ -131,7 +152,7 @@ import_image() {
 # load_into_docker makes the tree one layer of an archive as `docker save` writes them. `docker import`
 # would be shorter, but knows no stop signal.
 load_into_docker() {
-	local archive=$cache/archive.part old layer
+	local archive=$cache/archive.part layer
 	mkdir "$archive"
 	tar -C "$1" --numeric-owner -cf "$archive/layer.tar" .
 	layer=$(sha256sum "$archive/layer.tar" | cut -d' ' -f1)
@@ -143,11 +164,10 @@ load_into_docker() {
 		 "rootfs": {"type": "layers", "diff_ids": ["sha256:$layer"]}}
 	END
 	echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$NODE_IMAGE\"], \"Layers\": [\"layer.tar\"]}]" >"$archive/manifest.json"
-	old=$(docker image inspect --format '{{.Id}}' "$NODE_IMAGE" 2>/dev/null || true)
 	tar -C "$archive" -cf - config.json manifest.json layer.tar | docker load --quiet >/dev/null ||
 		die "Docker did not take the image: see above"
-	# Nodes may still run on the one this replaces; then it stays until they are gone.
-	[ -z "$old" ] || docker image rm "$old" >/dev/null 2>&1 || true
+	# What it replaces has lost its name. If nodes still run on it, it stays until the build after they end.
+	docker image prune --force --filter "label=$label" >/dev/null
 }
 
 install_files() {
