@@ -114,3 +114,23 @@ func TestDiff(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestValuesFitTheChart reads the chart's schema as a file: this package imports nothing
+// of ours.
+func TestValuesFitTheChart(t *testing.T) {
+	schema := compileSchema(t, readFileOrFail(t, "../charts/wirelab/values.schema.json"))
+	for _, set := range [][]string{
+		nil,
+		{"network.ipv4NativeRoutingCIDR=", "network.enableIPv4Masquerade=false", "network.autoDirectNodeRoutes=false"},
+		{"network.mtu=1400", "network.devices=eth0,eth1", "network.bpf.monitorAggregation=maximum", "network.debug.verbose="},
+	} {
+		values := parse(t, head, Options{Set: set}).Values(Install{ImageRepository: "wirelab/agent", ImageTag: "abc"})
+		if err := schema.Validate(asJSON(t, values)); err != nil {
+			t.Errorf("with %q: %v", set, err)
+		}
+		values["dubug"] = true
+		if schema.Validate(asJSON(t, values)) == nil {
+			t.Error("the chart's schema allows an unknown key, so it proves nothing here")
+		}
+	}
+}
