@@ -28,8 +28,8 @@ const (
 	LabelProfile = "dev.wirelab.profile"
 	// LabelBase is the node image that was labelled.
 	LabelBase = "dev.wirelab.node-image"
-	// LabelShape is what cannot change without making the cluster anew, in a form of the caller's.
-	LabelShape = "dev.wirelab.shape"
+	// LabelMadeFrom is the whole profile it was made from, in a form of the caller's.
+	LabelMadeFrom = "dev.wirelab.made-from"
 
 	labelKindCluster = "io.x-k8s.kind.cluster"
 	labelKindRole    = "io.x-k8s.kind.role"

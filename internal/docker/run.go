@@ -22,6 +22,7 @@ type RunSpec struct {
 	Env        []string          // NAME=value
 	Labels     map[string]string // may be nil
 	CapAdd     []string          // e.g. NET_ADMIN; may be nil
+	Files      map[string][]byte // executables put in before it starts, by path; may be nil
 	Privileged bool
 }
 
@@ -48,13 +49,18 @@ func (e *Engine) Run(ctx context.Context, s RunSpec) (*Container, error) {
 		return nil, fmt.Errorf("create container %s: %w", s.Name, err)
 	}
 	c := &Container{ID: made.ID, Name: s.Name, engine: e}
-	if err := c.start(ctx, s.Network); err != nil {
+	if err := c.start(ctx, s); err != nil {
 		return nil, joinCleanup(err, c.Remove(context.WithoutCancel(ctx)))
 	}
 	return c, nil
 }
 
-func (c *Container) start(ctx context.Context, net string) error {
+func (c *Container) start(ctx context.Context, s RunSpec) error {
+	for path, content := range s.Files {
+		if err := c.engine.writeFile(ctx, c.ID, path, 0o755, content); err != nil {
+			return err
+		}
+	}
 	if _, err := c.engine.api.ContainerStart(ctx, c.ID, client.ContainerStartOptions{}); err != nil {
 		return fmt.Errorf("start container %s: %w", c.Name, err)
 	}
@@ -62,9 +68,9 @@ func (c *Container) start(ctx context.Context, net string) error {
 	if err != nil {
 		return fmt.Errorf("inspect container %s: %w", c.Name, err)
 	}
-	ep := in.Container.NetworkSettings.Networks[net]
+	ep := in.Container.NetworkSettings.Networks[s.Network]
 	if ep == nil || !ep.IPAddress.IsValid() {
-		return fmt.Errorf("container %s got no address on network %s", c.Name, net)
+		return fmt.Errorf("container %s got no address on network %s", c.Name, s.Network)
 	}
 	c.IP = ep.IPAddress
 	return nil

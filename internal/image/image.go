@@ -141,4 +141,3 @@ func readPayload(payload fs.FS, name string) ([]byte, error) {
 	}
 	return b, nil
 }
-

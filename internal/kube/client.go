@@ -38,6 +38,7 @@ func NewForConfig(cfg *rest.Config) (*Client, error) {
 	cfg.UserAgent = "wirelab-lab"
 	// A lab is one person's: the client's own rate limit (5 requests a second) would only slow it down.
 	cfg.QPS = -1
+	cfg.WarningHandler = rest.NoWarnings{}
 	unary := rest.CopyConfig(cfg)
 	unary.Timeout = requestDeadline
 	i, err := kubernetes.NewForConfig(unary)
@@ -45,4 +46,13 @@ func NewForConfig(cfg *rest.Config) (*Client, error) {
 		return nil, fmt.Errorf("set up kubernetes client: %w", err)
 	}
 	return &Client{Interface: i, Config: cfg}, nil
+}
+
+// forStreams is a typed client without a deadline.
+func (c *Client) forStreams() (kubernetes.Interface, error) {
+	i, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return nil, fmt.Errorf("set up kubernetes client: %w", err)
+	}
+	return i, nil
 }

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/labs"
+)
+
+// completeDeadline keeps a shell's completion from hanging on a lab that does not answer.
+const completeDeadline = 3 * time.Second
+
+// completeLabs completes one argument, or a flag, with the names of labs.
+func completeLabs(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeDeadline)
+	defer cancel()
+	all, err := labs.List(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	names := make([]string, len(all))
+	for i, l := range all {
+		names[i] = cobra.CompletionWithDesc(l.Name, l.Profile+", "+l.State)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeNodes completes with the nodes of the lab that --name says.
+func completeNodes(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return places(cmd, false)
+}
+
+// completePlaces completes one argument with nodes and pods.
+func completePlaces(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return places(cmd, true)
+}
+
+func places(cmd *cobra.Command, pods bool) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeDeadline)
+	defer cancel()
+	name, err := cmd.Flags().GetString("name")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	l, err := labs.Open(ctx, name)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer l.Close()
+	var out []string
+	for _, n := range l.Nodes {
+		out = append(out, cobra.CompletionWithDesc(strings.TrimPrefix(n.Name, l.Name+"-"), "node"))
+	}
+	if pods {
+		all, err := l.Pods(ctx)
+		if err != nil {
+			return out, cobra.ShellCompDirectiveNoFileComp
+		}
+		for _, p := range all {
+			out = append(out, cobra.CompletionWithDesc(strings.TrimPrefix(p, "default/"), "pod"))
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+// known tells whether word is one of words.
+func known(word string, words []string) error {
+	if slices.Contains(words, word) {
+		return nil
+	}
+	return fmt.Errorf("no such thing as %q: there are %s", word, strings.Join(words, ", "))
+}

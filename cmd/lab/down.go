@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/profiles"
+)
+
+func newDownCmd() *cobra.Command {
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "down LAB",
+		Short: "Remove a lab and everything it brought",
+		Long: `down removes a lab, whole or half made: its nodes, volumes, node image and kubeconfig
+context. A lab that is not there is no error. A kind cluster that lab did not make is
+left alone.`,
+		Example:           "  lab down kubeproxy",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: completeLabs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := profiles.CheckName(args[0]); err != nil {
+				return usageError{err}
+			}
+			r, err := labs.Down(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), r, func() string {
+				if !r.Removed {
+					return fmt.Sprintf("lab %s is not there\n", r.Lab)
+				}
+				return fmt.Sprintf("lab %s is removed\n", r.Lab)
+			})
+		},
+	}
+	out.flag(cmd)
+	return cmd
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/labs"
+)
+
+func newLogsCmd() *cobra.Command {
+	var lab string
+	o := labs.LogOptions{Tail: 50}
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "logs [agent|coredns|demo|kube-proxy]",
+		Short: "Show what a lab's parts have logged",
+		Long: `logs shows the logs of one part of a lab on every node, the agent's unless said otherwise.
+With -o json each line is an object with node, pod and line.`,
+		Example: `  lab logs
+  lab logs agent --node worker -f
+  lab logs coredns --tail -1 --name kubeproxy`,
+		Args: usageArgs(oneOf("component")),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return labs.Components(), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Component = "agent"
+			if len(args) > 0 {
+				o.Component = args[0]
+			}
+			if err := known(o.Component, labs.Components()); err != nil {
+				return usageError{err}
+			}
+			l, err := labs.Open(cmd.Context(), lab)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			var failed error
+			err = l.Logs(cmd.Context(), o, func(line labs.LogLine) {
+				var err error
+				if out.value == "json" {
+					err = enc.Encode(line)
+				} else {
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", line.Node, line.Line)
+				}
+				if err != nil && failed == nil {
+					failed = err
+				}
+			})
+			if err == nil {
+				err = failed
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&lab, "name", "", "the lab (default: the only one)")
+	f.StringVar(&o.Node, "node", "", "only this node, by its full name or what follows the lab's")
+	f.BoolVarP(&o.Follow, "follow", "f", false, "go on as new lines come")
+	f.Int64Var(&o.Tail, "tail", o.Tail, "how many lines of each pod to begin with; -1: all")
+	out.flag(cmd)
+	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
+	must(cmd.RegisterFlagCompletionFunc("node", completeNodes))
+	return cmd
+}

@@ -1,0 +1,86 @@
+// Command lab makes Kubernetes networking labs, proves what they claim, and takes them down.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/profiles"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal the default is back, so that a second one ends a clean-up that takes too long.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program. It returns the exit status: 0 fine, 1 failed, 2 bad usage.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRootCmd()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		explain(stderr, err)
+	}
+	var exit statusError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
+	return exitCode(err)
+}
+
+// explain prints an error, and below it what helps to understand it.
+func explain(w io.Writer, err error) {
+	var exit statusError
+	if errors.As(err, &exit) {
+		return // the command in the shell has said what there is to say
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "lab: interrupted")
+		if joined := afterInterrupt(err); joined != nil {
+			fmt.Fprintln(w, "lab:", joined)
+		}
+		return
+	}
+	if found := profiles.Problems(err); len(found) > 1 {
+		for _, p := range found {
+			fmt.Fprintln(w, "lab:", p)
+		}
+		return
+	}
+	fmt.Fprintln(w, "lab:", err)
+	var notReady *kube.NotReady
+	if errors.As(err, &notReady) {
+		fmt.Fprint(w, "\n"+notReady.Detail())
+	}
+}
+
+// afterInterrupt is what went wrong besides the interrupt, such as a clean-up that failed.
+func afterInterrupt(err error) error {
+	multi, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var rest []error
+	for _, e := range multi.Unwrap() {
+		if !errors.Is(e, context.Canceled) {
+			rest = append(rest, e)
+		}
+	}
+	return errors.Join(rest...)
+}
+
+// statusError carries the exit status of a command that ran in a lab.
+type statusError struct{ code int }
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", e.code) }

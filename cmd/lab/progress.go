@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/briandowns/spinner"
+	"github.com/fatih/color"
+	"golang.org/x/term"
+
+	"wirelab.dev/wirelab/labs"
+)
+
+// progress shows the steps of a lab on standard error: on a terminal a line a step with a spinner below for those under
+// way, elsewhere plain lines, for machines a JSON object a line.
+type progress struct {
+	mu      sync.Mutex
+	w       io.Writer
+	json    *json.Encoder    // nil unless for machines
+	spin    *spinner.Spinner // nil unless on a terminal
+	width   int
+	good    *color.Color
+	bad     *color.Color
+	faint   *color.Color
+	running []labs.Event // in the order they began, with their latest note
+}
+
+func newProgress(w io.Writer, machine bool) *progress {
+	p := &progress{w: w, good: color.New(color.FgGreen), bad: color.New(color.FgRed), faint: color.New(color.Faint)}
+	if machine {
+		p.json = json.NewEncoder(w)
+		return p
+	}
+	f, ok := w.(*os.File)
+	onTerminal := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	for _, c := range []*color.Color{p.good, p.bad, p.faint} {
+		if onTerminal && os.Getenv("NO_COLOR") == "" {
+			c.EnableColor()
+		} else {
+			c.DisableColor()
+		}
+	}
+	if onTerminal {
+		p.width = 80
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			p.width = width
+		}
+		p.spin = spinner.New(spinner.CharSets[14], 100*time.Millisecond, spinner.WithWriterFile(f))
+	}
+	return p
+}
+
+// event is a labs.Progress.
+func (p *progress) event(e labs.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.json != nil {
+		// Nothing useful can be done when standard error is gone.
+		_ = p.json.Encode(e)
+		return
+	}
+	i := slices.IndexFunc(p.running, func(r labs.Event) bool { return r.Step == e.Step })
+	switch {
+	case e.State == labs.StepRunning && i < 0:
+		p.running = append(p.running, e)
+		if p.spin == nil {
+			p.line("  " + e.Step)
+		}
+	case e.State == labs.StepRunning:
+		p.running[i].Note = e.Note
+	case e.State == labs.StepUndoing:
+		p.line("  " + p.faint.Sprint("undoing "+e.Step))
+	default:
+		if i >= 0 {
+			p.running = slices.Delete(p.running, i, i+1)
+		}
+		p.line(p.ended(e))
+	}
+	p.turn()
+}
+
+// ended is the line of a step that has ended.
+func (p *progress) ended(e labs.Event) string {
+	mark := p.good.Sprint("✓")
+	switch e.State {
+	case labs.StepFailed:
+		mark = p.bad.Sprint("✗")
+	case labs.StepCancelled:
+		mark = p.faint.Sprint("-")
+	}
+	s := fmt.Sprintf("%s %-14s %6.1fs", mark, e.Step, e.Duration.Seconds())
+	// The reason of a failure is the error that ends the command; it need not stand here, too.
+	if e.Note != "" && e.State == labs.StepDone {
+		s += "  " + p.faint.Sprint(e.Note)
+	}
+	return s
+}
+
+func (p *progress) line(s string) {
+	if p.spin != nil {
+		p.spin.Stop()
+	}
+	fmt.Fprintln(p.w, s)
+}
+
+// turn shows what is under way next to the spinner.
+func (p *progress) turn() {
+	if p.spin == nil {
+		return
+	}
+	if len(p.running) == 0 {
+		p.spin.Stop()
+		return
+	}
+	var parts []string
+	for _, r := range p.running {
+		s := r.Step
+		if r.Note != "" {
+			s += ": " + r.Note
+		}
+		parts = append(parts, s)
+	}
+	text := []rune(" " + strings.Join(parts, " | "))
+	if limit := p.width - 3; len(text) > limit && limit > 0 {
+		text = text[:limit]
+	}
+	p.spin.Lock()
+	p.spin.Suffix = string(text)
+	p.spin.Unlock()
+	p.spin.Start()
+}
+
+// close clears the spinner.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spin != nil {
+		p.spin.Stop()
+	}
+}

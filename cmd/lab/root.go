@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newRootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lab",
+		Short: "Make Kubernetes networking labs and prove what they claim",
+		Long: `lab makes Kubernetes clusters whose network works as a profile says, and proves it.
+
+A lab is a kind cluster with wirelab's own network agent and a small demo. Nothing but
+Docker is needed: lab carries the programs it installs.`,
+		Example: `  lab up kubeproxy          make a lab and verify it
+  lab status                how it is
+  lab verify                run the checks again
+  lab shell worker          a shell on a node
+  lab down kubeproxy        remove it`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddGroup(&cobra.Group{ID: groupLife, Title: "A lab's life:"}, &cobra.Group{ID: groupLook, Title: "Looking into it:"},
+		&cobra.Group{ID: groupBefore, Title: "Before there is one:"})
+	for _, c := range []struct {
+		group string
+		cmd   *cobra.Command
+	}{
+		{groupLife, newUpCmd()},
+		{groupLife, newDownCmd()},
+		{groupLife, newListCmd()},
+		{groupLook, newStatusCmd()},
+		{groupLook, newVerifyCmd()},
+		{groupLook, newLogsCmd()},
+		{groupLook, newShellCmd()},
+		{groupBefore, newProfileCmd()},
+		{groupBefore, newDoctorCmd()},
+		{groupBefore, newImageCmd()},
+		{"", newVersionCmd()},
+	} {
+		c.cmd.GroupID = c.group
+		root.AddCommand(c.cmd)
+	}
+	return root
+}
+
+const (
+	groupLife   = "life"
+	groupLook   = "look"
+	groupBefore = "before"
+)
+
+// oneOf allows at most one argument and names what it is when there are more.
+func oneOf(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("one %s at a time, not %d", what, len(args))
+		}
+		return nil
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/profiles"
+)
+
+func newUpCmd() *cobra.Command {
+	var set []string
+	var opts labs.UpOptions
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "up PROFILE",
+		Short: "Make a lab, or bring one up to date, and verify it",
+		Long: `up makes the lab that a profile describes and runs the checks against it. PROFILE is the
+name of a shipped profile (see lab profile list) or a file.
+
+A lab that is there already is brought up to date: images, network settings, demo. What
+the cluster is made of cannot change while it is up. A lab whose making was interrupted
+is made anew. When making it fails, or is interrupted, everything is removed again.`,
+		Example: `  lab up kubeproxy
+  lab up kubeproxy --name two --set cluster.workers=1
+  lab up ./my-profile.yaml --retain
+  lab up kubeproxy -o json`,
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: completeProfiles(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := profiles.Load(args[0], profiles.Options{Set: set, Env: os.Environ()})
+			if err != nil {
+				return err
+			}
+			opts.Profile = p
+			if opts.Name != "" {
+				if err := profiles.CheckName(opts.Name); err != nil {
+					return usageError{fmt.Errorf("--name: %w", err)}
+				}
+			}
+			return up(cmd, opts, out)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.Name, "name", "", "the lab's name (default: the profile's)")
+	f.BoolVar(&opts.Retain, "retain", false, "leave what was made when something fails, to look at it")
+	f.BoolVar(&opts.SkipVerify, "no-verify", false, "do not run the checks")
+	f.DurationVar(&opts.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
+	setFlag(cmd, &set)
+	out.flag(cmd)
+	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
+	return cmd
+}
+
+func up(cmd *cobra.Command, opts labs.UpOptions, out *format) error {
+	show := newProgress(cmd.ErrOrStderr(), out.value == "json")
+	opts.Progress = show.event
+	result, err := labs.Up(cmd.Context(), opts)
+	show.close()
+	if result.Report != nil && !result.Report.Passed() && out.value == "text" {
+		if werr := result.Report.WriteText(cmd.ErrOrStderr(), false); werr != nil {
+			err = errors.Join(err, werr)
+		}
+	}
+	if err != nil && out.value == "text" {
+		return err
+	}
+	return errors.Join(err, out.print(cmd.OutOrStdout(), result, func() string { return upText(result) }))
+}
+
+func upText(r *labs.UpResult) string {
+	s := fmt.Sprintf("lab %s is up", r.Lab)
+	if r.Report != nil {
+		s += " and verified"
+	}
+	return s + fmt.Sprintf(": kubectl --context %s get pods -A, or lab status %s\n", r.Context, r.Lab)
+}

@@ -1,0 +1,85 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/moby/moby/client"
+)
+
+// Terminal is what an interactive command is connected to. Stdin may be nil. With TTY set the command gets a terminal
+// and Stderr is not used.
+type Terminal struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	TTY            bool
+	// Resize waits for the terminal's next size in characters; false, or the end of ctx, ends it. May be nil.
+	Resize func(ctx context.Context) (width, height uint, ok bool)
+}
+
+// Interact runs cmd as root in a running container, connected to t, and returns its exit status. It returns when the
+// command ends, also when t.Stdin does not.
+func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd ...string) (int, error) {
+	if !t.TTY {
+		return e.ExecStream(ctx, container, t.Stdin, t.Stdout, t.Stderr, cmd...)
+	}
+	code, err := e.interact(ctx, container, t, cmd)
+	if err != nil {
+		return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
+	}
+	return code, nil
+}
+
+func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {
+	made, err := e.api.ExecCreate(ctx, container, client.ExecCreateOptions{
+		Privileged: true, TTY: true, AttachStdin: t.Stdin != nil, AttachStdout: true, AttachStderr: true,
+		Env: []string{"TERM=xterm-256color"}, Cmd: cmd,
+	})
+	if err != nil {
+		return 0, err
+	}
+	att, err := e.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{TTY: true})
+	if err != nil {
+		return 0, err
+	}
+	defer att.Close()
+	stop := context.AfterFunc(ctx, att.Close)
+	defer stop()
+	rctx, cancel := context.WithCancel(ctx)
+	var resizing sync.WaitGroup
+	defer resizing.Wait()
+	defer cancel()
+	if t.Resize != nil {
+		resizing.Go(func() { e.resize(rctx, made.ID, t.Resize) })
+	}
+	if t.Stdin != nil {
+		// Not waited for: reading a terminal cannot be broken off, and the program ends after its command.
+		go func() {
+			_, _ = io.Copy(att.Conn, t.Stdin)
+			_ = att.CloseWrite()
+		}()
+	}
+	_, err = io.Copy(t.Stdout, att.Reader)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read output: %w", err)
+	}
+	st, err := e.api.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
+	return st.ExitCode, err
+}
+
+// resize passes sizes on. A size that could not be passed on costs a badly drawn screen, not the session.
+func (e *Engine) resize(ctx context.Context, id string, next func(context.Context) (uint, uint, bool)) {
+	for {
+		w, h, ok := next(ctx)
+		if !ok || ctx.Err() != nil {
+			return
+		}
+		_, _ = e.api.ExecResize(ctx, id, client.ExecResizeOptions{Width: w, Height: h})
+	}
+}

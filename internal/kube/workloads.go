@@ -1,0 +1,188 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// NodeReady wants a node of that name to be Ready.
+func (c *Client) NodeReady(name string) Want {
+	return Want{Name: "node " + name, Look: func(ctx context.Context) (State, error) {
+		o := Object{Kind: "Node", Name: name}
+		n, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return State{Why: "it has not joined the cluster", Blame: o}, nil
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("get node %s: %w", name, err)
+		}
+		for _, cond := range n.Status.Conditions {
+			if cond.Type != corev1.NodeReady {
+				continue
+			}
+			if cond.Status == corev1.ConditionTrue {
+				return State{Ready: true}, nil
+			}
+			return State{Why: "is not Ready: " + oneLine(cond.Message), Blame: o}, nil
+		}
+		return State{Why: "has not reported yet", Blame: o}, nil
+	}}
+}
+
+// DaemonSetReady wants the current version of a DaemonSet ready on exactly nodes nodes, or with nodes 0 on every node
+// it is to run on and at least one.
+func (c *Client) DaemonSetReady(want, namespace, name string, nodes int) Want {
+	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
+		o := Object{"DaemonSet", namespace, name}
+		d, err := c.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return State{Why: "does not exist", Blame: o}, nil
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("get %s: %w", o, err)
+		}
+		why := daemonSetMissing(d, nodes)
+		if why == "" {
+			return State{Ready: true}, nil
+		}
+		return c.blamePod(ctx, o, d.Spec.Selector, why)
+	}}
+}
+
+func daemonSetMissing(d *appsv1.DaemonSet, nodes int) string {
+	s := d.Status
+	want := s.DesiredNumberScheduled
+	if nodes > 0 {
+		want = int32(nodes) //nolint:gosec // a lab has a handful of nodes
+	}
+	switch {
+	case s.ObservedGeneration < d.Generation || want == 0:
+		return "its controller has not seen it yet"
+	case s.DesiredNumberScheduled != want:
+		return fmt.Sprintf("is to run on %d of %d nodes", s.DesiredNumberScheduled, want)
+	case s.UpdatedNumberScheduled < want:
+		return fmt.Sprintf("is up to date on %d of %d nodes", s.UpdatedNumberScheduled, want)
+	case s.NumberReady < want:
+		return fmt.Sprintf("is ready on %d of %d nodes", s.NumberReady, want)
+	}
+	return ""
+}
+
+// DeploymentReady wants all replicas of a Deployment's current version available.
+func (c *Client) DeploymentReady(want, namespace, name string) Want {
+	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
+		o := Object{"Deployment", namespace, name}
+		d, err := c.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return State{Why: "does not exist", Blame: o}, nil
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("get %s: %w", o, err)
+		}
+		replicas := int32(1)
+		if d.Spec.Replicas != nil {
+			replicas = *d.Spec.Replicas
+		}
+		s := d.Status
+		if s.ObservedGeneration >= d.Generation && s.UpdatedReplicas >= replicas && s.AvailableReplicas >= replicas {
+			return State{Ready: true}, nil
+		}
+		return c.blamePod(ctx, o, d.Spec.Selector, fmt.Sprintf("has %d of %d replicas available", s.AvailableReplicas, replicas))
+	}}
+}
+
+// PodReady wants a pod to be Ready.
+func (c *Client) PodReady(want, namespace, name string) Want {
+	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
+		o := Object{"Pod", namespace, name}
+		p, err := c.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return State{Why: "does not exist", Blame: o}, nil
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("get %s: %w", o, err)
+		}
+		if IsReady(p) {
+			return State{Ready: true}, nil
+		}
+		return State{Why: podMissing(p), Blame: o}, nil
+	}}
+}
+
+// blamePod finds the first pod of a workload that is not ready; the workload itself is to blame when there is none.
+func (c *Client) blamePod(ctx context.Context, o Object, sel *metav1.LabelSelector, why string) (State, error) {
+	l, err := c.CoreV1().Pods(o.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(sel)})
+	if err != nil {
+		return State{}, fmt.Errorf("list pods of %s: %w", o, err)
+	}
+	for i := range l.Items {
+		p := &l.Items[i]
+		if !IsReady(p) {
+			where := ""
+			if p.Spec.NodeName != "" {
+				where = "on " + p.Spec.NodeName + " "
+			}
+			return State{
+				Why:   fmt.Sprintf("%s%s (%s %s %s)", where, podMissing(p), strings.ToLower(o.Kind), o.Name, why),
+				Blame: Object{"Pod", p.Namespace, p.Name},
+			}, nil
+		}
+	}
+	return State{Why: why, Blame: o}, nil
+}
+
+// IsReady tells whether a pod is Ready and not on its way out.
+func IsReady(p *corev1.Pod) bool {
+	if p.DeletionTimestamp != nil {
+		return false
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// podMissing says in a few words what keeps a pod from being ready.
+func podMissing(p *corev1.Pod) string {
+	if p.DeletionTimestamp != nil {
+		return "is being deleted"
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return "cannot be scheduled: " + oneLine(c.Message)
+		}
+	}
+	for _, s := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+		switch {
+		case s.State.Waiting != nil && s.State.Waiting.Reason != "PodInitializing" && s.State.Waiting.Reason != "ContainerCreating":
+			return fmt.Sprintf("has container %s waiting: %s %s", s.Name, s.State.Waiting.Reason, oneLine(s.State.Waiting.Message))
+		case s.State.Terminated != nil && s.State.Terminated.ExitCode != 0:
+			return fmt.Sprintf("has container %s ended with status %d (%s)", s.Name, s.State.Terminated.ExitCode, s.State.Terminated.Reason)
+		}
+	}
+	for _, s := range p.Status.ContainerStatuses {
+		if !s.Ready && s.State.Running != nil {
+			return fmt.Sprintf("has container %s running and not ready", s.Name)
+		}
+	}
+	if p.Status.Phase == corev1.PodPending {
+		return "is still being started"
+	}
+	return "is not ready (" + string(p.Status.Phase) + ")"
+}
+
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > 200 {
+		s = s[:200] + "..."
+	}
+	return s
+}

@@ -1,0 +1,61 @@
+package labs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"wirelab.dev/wirelab/images"
+	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/labs/demo"
+	"wirelab.dev/wirelab/verify"
+)
+
+// Verify runs the checks that sel picks against the lab. See [verify.Run] for what its error means; progress may be nil.
+func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
+	nettool, err := image.Nettool(images.Payload)
+	if err != nil {
+		return nil, err
+	}
+	return l.verify(ctx, nettool, sel, progress)
+}
+
+func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
+	binary, err := fs.ReadFile(images.Payload, "payload/nettool")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", image.ErrNoPayload, err)
+	}
+	p := l.Profile
+	if t := p.Verify.Timeout.Duration; t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t, fmt.Errorf("the checks did not end within verify.timeout %s", t))
+		defer cancel()
+	}
+	cfg := verify.Config{
+		Lab: l.Name, Mode: string(p.Mode()), Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine,
+		Image: nettool.Ref(), Nettool: binary,
+		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU,
+		Progress: progress,
+	}
+	if p.Demo.Enabled {
+		cfg.Demo = &verify.Demo{
+			Namespace: demo.Namespace, Service: demo.Name, Headless: demo.Headless,
+			Port: uint16(p.Demo.Port), NodePort: uint16(p.Demo.NodePort), //nolint:gosec // validated ports
+		}
+	}
+	return verify.Run(ctx, cfg, sel)
+}
+
+// podExec lets checks run commands in pods.
+type podExec struct{ client *kube.Client }
+
+func (p podExec) ExecPod(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	ref := kube.PodRef{Namespace: namespace, Name: pod, Container: container}
+	code, err := kube.ExecStream(ctx, p.client, p.client.Config, ref, kube.Streams{Stdin: stdin, Stdout: stdout, Stderr: stderr}, argv...)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("run %q in pod %s: exit status %d", argv[0], ref, code)
+	}
+	return err
+}

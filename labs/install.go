@@ -1,0 +1,208 @@
+package labs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wirelab.dev/wirelab/charts"
+	"wirelab.dev/wirelab/images"
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/internal/release"
+	"wirelab.dev/wirelab/labs/demo"
+	"wirelab.dev/wirelab/profiles"
+)
+
+// Names of what wirelab installs in a cluster.
+const (
+	SystemNamespace = metav1.NamespaceSystem
+	releaseName     = "wirelab"
+	agentName       = "wirelab-agent" // DaemonSet, and the value of the pods' app.kubernetes.io/name
+	agentContainer  = "agent"
+)
+
+// nodesTimeout is how long nodes may take to boot after kind began; apiTimeout how long the first API server may take
+// after that. Both take seconds; kind gives up on its own when something is wrong.
+const (
+	nodesTimeout = 5 * time.Minute
+	apiTimeout   = 5 * time.Minute
+	askTimeout   = 10 * time.Second // for an agent to say how it is
+	pollPause    = 200 * time.Millisecond
+)
+
+// loadImages writes the images and loads them into the nodes as they come up.
+func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
+	var g errgroup.Group
+	g.Go(func() (err error) { u.agent, err = image.Agent(images.Payload); return err })
+	g.Go(func() (err error) { u.nettool, err = image.Nettool(images.Payload); return err })
+	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	say("waiting for nodes")
+	nodes, err := u.bootedNodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	say("loading into nodes")
+	for _, i := range []*image.Image{u.agent, u.nettool} {
+		if err := u.load(ctx, nodes, i); err != nil {
+			return "", err
+		}
+	}
+	return u.agent.Ref() + ", " + u.nettool.Ref(), nil
+}
+
+// load tries again for a while: kind may restart containerd on a node after having changed its settings.
+func (u *up) load(ctx context.Context, nodes []cluster.Node, i *image.Image) error {
+	deadline := time.Now().Add(time.Minute)
+	for {
+		err := u.clusters.LoadImage(ctx, nodes, i.Ref(), i.Open)
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// bootedNodes waits until all nodes of the lab are there and their containerd answers.
+func (u *up) bootedNodes(ctx context.Context) ([]cluster.Node, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, nodesTimeout, fmt.Errorf("the nodes did not boot within %s", nodesTimeout))
+	defer cancel()
+	for {
+		c, err := u.clusters.Find(ctx, u.Name)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil && u.ownNodes(c) {
+			nodes := c.KubeNodes()
+			if allAnswer(ctx, nodes) {
+				return nodes, nil
+			}
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// ownNodes tells whether these are the nodes to work on, not those an interrupted run left.
+func (u *up) ownNodes(c *cluster.Cluster) bool {
+	if u.existing == nil && u.leftover && !u.result.Created {
+		return false
+	}
+	return c.Running() && len(c.KubeNodes()) == u.Profile.Nodes()
+}
+
+func allAnswer(ctx context.Context, nodes []cluster.Node) bool {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, n := range nodes {
+		g.Go(func() error { _, err := n.Images(gctx); return err })
+	}
+	return g.Wait() == nil
+}
+
+// connect waits until the lab's API server answers and lets us in.
+func (u *up) connect(ctx context.Context) (*kube.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	for {
+		c, err := u.tryConnect(ctx)
+		if err == nil {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.kube = c
+			return c, nil
+		}
+		if waitErr := pause(ctx); waitErr != nil {
+			return nil, errors.Join(fmt.Errorf("reach the API server: %w", waitErr), err)
+		}
+	}
+}
+
+func (u *up) tryConnect(ctx context.Context) (*kube.Client, error) {
+	cfg, err := u.clusters.KubeConfig(u.Name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := kube.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	// The server answers before kubeadm has given its own user any rights.
+	_, err = c.CoreV1().Namespaces().Get(ctx, SystemNamespace, metav1.GetOptions{})
+	return c, err
+}
+
+// install writes down what the lab is to be and installs the network.
+func (u *up) install(ctx context.Context, say func(string)) (string, error) {
+	say("waiting for the API server")
+	c, err := u.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	say("installing the chart")
+	if err := writeRecord(ctx, c, u.Name, u.Profile); err != nil {
+		return "", err
+	}
+	chart, err := release.LoadChart(charts.FS, charts.Wirelab)
+	if err != nil {
+		return "", err
+	}
+	in := profiles.Install{Name: u.Name, ImageRepository: u.agent.Repository, ImageTag: u.agent.Tag}
+	if u.Profile.Cluster.ControlPlanes > 1 {
+		in.APIServerHost = u.Name + "-external-load-balancer"
+	}
+	change, err := release.Ensure(ctx, c.Config, release.Spec{
+		Name: releaseName, Namespace: SystemNamespace, Chart: chart, Values: u.Profile.Values(in),
+	})
+	return string(change), err
+}
+
+// deployDemo makes the demo what the profile says, which may be nothing.
+func (u *up) deployDemo(ctx context.Context, _ func(string)) (string, error) {
+	d := u.Profile.Demo
+	if !d.Enabled {
+		return "none", demo.Remove(ctx, u.kube)
+	}
+	// Pods need their namespace's service account, which a controller makes shortly after the namespace.
+	if err := u.serviceAccount(ctx); err != nil {
+		return "", err
+	}
+	err := demo.Apply(ctx, u.kube, demo.Config{
+		Image: u.nettool.Ref(), Port: d.Port, TargetPort: d.TargetPort, NodePort: d.NodePort,
+	})
+	return fmt.Sprintf("service %s:%d, node port %d", demo.Name, d.Port, d.NodePort), err
+}
+
+func (u *up) serviceAccount(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	for {
+		_, err := u.kube.CoreV1().ServiceAccounts(demo.Namespace).Get(ctx, "default", metav1.GetOptions{})
+		if err == nil || !apierrors.IsNotFound(err) {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("wait for service account %s/default: %w", demo.Namespace, err)
+		}
+	}
+}
+
+// pause waits a moment between two looks, or less when ctx ends; the error is its cause then.
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(pollPause):
+		return nil
+	}
+}

@@ -1,0 +1,77 @@
+package labs
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/image"
+)
+
+// Summary is a lab in a list, as Docker knows it; the cluster itself is not asked.
+type Summary struct {
+	Name    string `json:"name"`
+	Profile string `json:"profile"`
+	// State is "up", "stopped" or "half made".
+	State   string    `json:"state"`
+	Nodes   []string  `json:"nodes"`
+	Image   string    `json:"image"`
+	Context string    `json:"context"`
+	Created time.Time `json:"created"`
+}
+
+// States of a lab in a list.
+const (
+	StateUp      = "up"
+	StateStopped = "stopped"
+	StateHalf    = "half made"
+)
+
+// List lists all labs of the Docker engine, sorted by name. It may be empty, never nil.
+func List(ctx context.Context) ([]Summary, error) {
+	e, err := docker.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	all, err := cluster.New(e, nil).List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []Summary{}
+	for _, c := range all {
+		if !c.Lab {
+			continue
+		}
+		s, err := summarize(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b Summary) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+func summarize(ctx context.Context, c *cluster.Cluster) (Summary, error) {
+	s := Summary{
+		Name: c.Name, Profile: c.Labels[cluster.LabelProfile], State: StateUp,
+		Image: image.Short(c.Labels[cluster.LabelBase]), Context: ContextName(c.Name), Created: c.Created,
+	}
+	for _, n := range c.Nodes {
+		s.Nodes = append(s.Nodes, n.Name)
+	}
+	complete, err := c.Complete(ctx)
+	switch {
+	case err != nil:
+		return Summary{}, err
+	case !complete:
+		s.State = StateHalf
+	case !c.Running():
+		s.State = StateStopped
+	}
+	return s, nil
+}

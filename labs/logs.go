@@ -1,0 +1,143 @@
+package labs
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/labs/demo"
+)
+
+// agentLabel selects the agents' pods.
+const agentLabel = "app.kubernetes.io/name=" + agentName
+
+// component is a part of a lab that writes logs.
+type component struct{ name, namespace, selector string }
+
+func components() []component {
+	return []component{
+		{"agent", SystemNamespace, agentLabel},
+		{"coredns", SystemNamespace, dnsLabel},
+		{"demo", demo.Namespace, "app=" + demo.Name},
+		{"kube-proxy", SystemNamespace, "k8s-app=kube-proxy"},
+	}
+}
+
+// Components are the names that LogOptions.Component takes.
+func Components() []string {
+	var out []string
+	for _, c := range components() {
+		out = append(out, c.name)
+	}
+	return out
+}
+
+// LogOptions say which logs to show.
+type LogOptions struct {
+	Component string
+	// Node limits them to one node, by its full name or what follows the lab's; empty: all.
+	Node   string
+	Follow bool
+	// Tail is how many lines of each pod to begin with; negative: all there are.
+	Tail int64
+}
+
+// LogLine is one line of one pod's log.
+type LogLine struct {
+	Node string `json:"node"`
+	Pod  string `json:"pod"`
+	Line string `json:"line"`
+}
+
+// Logs hands the log lines of a component's pods to emit, one call at a time: pod by pod, or with Follow as they come
+// until ctx ends, which is no error then.
+func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error {
+	i := slices.IndexFunc(components(), func(c component) bool { return c.name == o.Component })
+	if i < 0 {
+		return fmt.Errorf("no component %q: there are %s", o.Component, strings.Join(Components(), ", "))
+	}
+	pods, err := l.podsOf(ctx, components()[i], o.Node)
+	if err != nil {
+		return err
+	}
+	opts := corev1.PodLogOptions{Follow: o.Follow}
+	if o.Tail >= 0 {
+		opts.TailLines = &o.Tail
+	}
+	if !o.Follow {
+		for i := range pods {
+			if err := l.readLog(ctx, &pods[i], opts, emit); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var mu sync.Mutex
+	one := func(line LogLine) {
+		mu.Lock()
+		defer mu.Unlock()
+		emit(line)
+	}
+	err = each(ctx, pods, func(ctx context.Context, p corev1.Pod) error { return l.readLog(ctx, &p, opts, one) })
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// podsOf lists a component's pods, sorted by node. None is an error that says so.
+func (l *Lab) podsOf(ctx context.Context, c component, node string) ([]corev1.Pod, error) {
+	opts := metav1.ListOptions{LabelSelector: c.selector}
+	where := "lab " + l.Name
+	if node != "" {
+		n, err := l.node(node)
+		if err != nil {
+			return nil, err
+		}
+		opts.FieldSelector = "spec.nodeName=" + n.Name
+		where = "node " + n.Name
+	}
+	list, err := l.Kube.CoreV1().Pods(c.namespace).List(ctx, opts)
+	if err != nil {
+		return nil, fmt.Errorf("list %s pods of lab %q: %w", c.name, l.Name, err)
+	}
+	if len(list.Items) == 0 {
+		return nil, fmt.Errorf("no %s pod runs on %s", c.name, where)
+	}
+	slices.SortFunc(list.Items, func(a, b corev1.Pod) int {
+		return strings.Compare(a.Spec.NodeName+" "+a.Name, b.Spec.NodeName+" "+b.Name)
+	})
+	return list.Items, nil
+}
+
+func (l *Lab) readLog(ctx context.Context, p *corev1.Pod, opts corev1.PodLogOptions, emit func(LogLine)) error {
+	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
+	r, err := l.Kube.Logs(ctx, ref, opts)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	lines := bufio.NewReader(r)
+	for {
+		// Not a Scanner: a log line has no longest length.
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			emit(LogLine{Node: p.Spec.NodeName, Pod: p.Name, Line: strings.TrimSuffix(line, "\n")})
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read log of pod %s: %w", ref, err)
+		}
+	}
+}

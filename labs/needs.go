@@ -1,0 +1,31 @@
+package labs
+
+import (
+	"context"
+	"os"
+
+	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/doctor"
+	"wirelab.dev/wirelab/profiles"
+)
+
+// NeedsOf is what a profile asks of the machine.
+func NeedsOf(p *profiles.Profile) doctor.Needs {
+	network := os.Getenv("KIND_EXPERIMENTAL_DOCKER_NETWORK")
+	if network == "" {
+		network = "kind" // the network kind puts nodes on unless that variable says otherwise
+	}
+	return doctor.Needs{
+		Nodes: p.Nodes(), PodSubnet: p.Cluster.PodSubnet, ServiceSubnet: p.Cluster.ServiceSubnet,
+		APIServerPort: p.Cluster.APIServerPort, Network: network,
+	}
+}
+
+// Examine runs the doctor for a profile. Findings are no error, not even those of what is missing.
+func Examine(ctx context.Context, p *profiles.Profile) []doctor.Finding {
+	e, err := docker.Connect(ctx)
+	if e != nil {
+		defer e.Close()
+	}
+	return doctor.Doctor{}.Examine(ctx, e, err, NeedsOf(p))
+}

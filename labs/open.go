@@ -1,0 +1,105 @@
+package labs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/profiles"
+)
+
+// Lab is a lab that is up, to look at or to work with.
+type Lab struct {
+	Name    string
+	Profile *profiles.Profile // the one in force
+	// MadeBy is the version of the lab command that set it up last; may be empty.
+	MadeBy  string
+	Kube    *kube.Client
+	Nodes   []cluster.Node // those with a kubelet, sorted by name, at least one
+	Cluster *cluster.Cluster
+	Engine  *docker.Engine
+}
+
+// Close gives up the lab's connections.
+func (l *Lab) Close() error { return l.Engine.Close() }
+
+// Open finds a lab that is up and connects to it. An empty name means the only lab there is. The error wraps
+// [ErrNotFound] when there is none. The caller closes the lab.
+func Open(ctx context.Context, name string) (*Lab, error) {
+	e, err := docker.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := open(ctx, e, name)
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return l, nil
+}
+
+func open(ctx context.Context, e *docker.Engine, name string) (*Lab, error) {
+	cs := cluster.New(e, nil)
+	c, err := findLab(ctx, cs, name)
+	if err != nil {
+		return nil, err
+	}
+	complete, err := c.Complete(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !complete:
+		return nil, fmt.Errorf("lab %q is half made: finish it with lab up %s --name %s, or remove it with lab down %s", c.Name, c.Labels[cluster.LabelProfile], c.Name, c.Name)
+	case !c.Running():
+		return nil, fmt.Errorf("lab %q has stopped nodes: start them with lab up %s --name %s", c.Name, c.Labels[cluster.LabelProfile], c.Name)
+	}
+	cfg, err := cs.KubeConfig(c.Name)
+	if err != nil {
+		return nil, err
+	}
+	k, err := kube.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p, by, err := readRecord(ctx, k, c)
+	if err != nil {
+		return nil, err
+	}
+	return &Lab{Name: c.Name, Profile: p, MadeBy: by, Kube: k, Nodes: c.KubeNodes(), Cluster: c, Engine: e}, nil
+}
+
+// findLab finds a lab by name, or the only one.
+func findLab(ctx context.Context, cs *cluster.Clusters, name string) (*cluster.Cluster, error) {
+	all, err := cs.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	var only *cluster.Cluster
+	for _, c := range all {
+		if c.Name == name && !c.Lab {
+			return nil, foreign(name)
+		}
+		if !c.Lab {
+			continue
+		}
+		if c.Name == name {
+			return c, nil
+		}
+		only = c
+		names = append(names, c.Name)
+	}
+	switch {
+	case name == "" && len(names) == 1:
+		return only, nil
+	case len(names) == 0:
+		return nil, fmt.Errorf("%w: there are none: make one with lab up kubeproxy", ErrNotFound)
+	case name == "":
+		return nil, fmt.Errorf("%w: say which: there are %s", ErrNotFound, strings.Join(names, ", "))
+	}
+	return nil, fmt.Errorf("%w: %q: there are %s", ErrNotFound, name, strings.Join(names, ", "))
+}

@@ -1,0 +1,67 @@
+// Package labs is a lab's life: making it step by step, taking it down, and looking at it. A lab is a kind cluster with
+// wirelab's network on it and, usually, a demo. Everything about it is kept in it: labels on its node containers, and a
+// ConfigMap with the profile in force. Nothing is kept on this machine.
+package labs
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"wirelab.dev/wirelab/internal/doctor"
+	"wirelab.dev/wirelab/profiles"
+	"wirelab.dev/wirelab/verify"
+)
+
+// Errors that a caller may test for.
+var (
+	// ErrNotFound means that there is no lab of that name.
+	ErrNotFound = errors.New("no such lab")
+	// ErrTaken means that the name is in use by a cluster that is no lab, or by a lab of another profile or shape.
+	ErrTaken = errors.New("the name is taken")
+	// ErrRequirements means that the doctor found something missing.
+	ErrRequirements = errors.New("this machine cannot run the lab")
+	// ErrNotVerified means that the lab is up and a check did not pass.
+	ErrNotVerified = errors.New("the lab is up, but not every check passed")
+)
+
+// readyTimeout is how long nodes, agent, DNS and demo may take to become ready once everything is installed; it takes
+// about 15 s on two cores.
+const readyTimeout = 3 * time.Minute
+
+// UpOptions say what lab to bring up.
+type UpOptions struct {
+	Profile *profiles.Profile
+	// Name is the lab's; empty: the profile's.
+	Name string
+	// Retain leaves what was made when a step fails or the command is interrupted.
+	Retain bool
+	// SkipVerify leaves out the checks.
+	SkipVerify bool
+	// ReadyTimeout is for the step that waits; 0: three minutes.
+	ReadyTimeout time.Duration
+	// Progress is told of steps; may be nil.
+	Progress Progress
+}
+
+// UpResult is what [Up] did. It is of use also when Up failed.
+type UpResult struct {
+	Lab     string `json:"lab"`
+	Profile string `json:"profile"`
+	// Context is the lab's context in the user's kubeconfig.
+	Context string `json:"context"`
+	// Created is set when the cluster was made in this run, not found.
+	Created bool         `json:"created"`
+	Steps   []StepResult `json:"steps"`
+	// Findings are the doctor's.
+	Findings []doctor.Finding `json:"findings,omitempty"`
+	// Report is that of the checks; nil when they did not run.
+	Report *verify.Report `json:"report,omitempty"`
+}
+
+// ContextName is a lab's context in the user's kubeconfig, as kind names it.
+func ContextName(lab string) string { return "kind-" + lab }
+
+func foreign(name string) error {
+	return fmt.Errorf("%w: a kind cluster %q exists that wirelab did not make: choose another name with --name, or delete it with kind delete cluster --name %s", ErrTaken, name, name)
+}

@@ -1,0 +1,139 @@
+package labs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/remotecommand"
+
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/kube"
+)
+
+// node finds a node by its full name or by what follows the lab's name and a dash.
+func (l *Lab) node(name string) (cluster.Node, error) {
+	for _, n := range l.Nodes {
+		if n.Name == name || n.Name == l.Name+"-"+name {
+			return n, nil
+		}
+	}
+	return cluster.Node{}, fmt.Errorf("lab %q has no node %q: there are %s", l.Name, name, strings.Join(l.nodeNames(), ", "))
+}
+
+func (l *Lab) nodeNames() []string {
+	var out []string
+	for _, n := range l.Nodes {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+// Size is a terminal's, in characters.
+type Size struct{ Width, Height uint16 }
+
+// Shell runs cmd, or a shell when cmd is empty, on a node or in a pod, and returns its exit status. place is a node's
+// name (full, or what follows the lab's), a pod's (namespace/name, or a name in the default namespace or else in any), or
+// the start of a pod's name that fits just one. sizes gives the terminal's sizes and may be nil; it is closed by the
+// caller.
+func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-chan Size, cmd ...string) (int, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // lets go of whoever waits for sizes
+	if n, err := l.node(place); err == nil {
+		if len(cmd) == 0 {
+			cmd = []string{"bash", "-l"}
+		}
+		return l.Engine.Interact(ctx, n.Name, docker.Terminal{
+			Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, TTY: s.TTY, Resize: forDocker(sizes),
+		}, cmd...)
+	}
+	pod, err := l.findPod(ctx, place)
+	if err != nil {
+		return 0, err
+	}
+	if len(cmd) == 0 {
+		cmd = []string{"sh"}
+	}
+	if sizes != nil {
+		s.Resize = sizeQueue{ctx, sizes}
+	}
+	return kube.ExecStream(ctx, l.Kube, l.Kube.Config, pod, s, cmd...)
+}
+
+// findPod finds a running pod by what a person typed.
+func (l *Lab) findPod(ctx context.Context, place string) (kube.PodRef, error) {
+	ns, name, qualified := strings.Cut(strings.TrimPrefix(place, "pod/"), "/")
+	if !qualified {
+		ns, name = "", ns
+	}
+	list, err := l.Kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return kube.PodRef{}, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
+	}
+	fits := matching(list.Items, name)
+	switch len(fits) {
+	case 1:
+		return kube.PodRef{Namespace: fits[0].Namespace, Name: fits[0].Name, Container: fits[0].Spec.Containers[0].Name}, nil
+	case 0:
+		return kube.PodRef{}, fmt.Errorf("lab %q has neither a node nor a pod %q: nodes are %s; lab status shows more", l.Name, place, strings.Join(l.nodeNames(), ", "))
+	}
+	var names []string
+	for _, p := range fits {
+		names = append(names, p.Namespace+"/"+p.Name)
+	}
+	return kube.PodRef{}, fmt.Errorf("%q fits %d pods: say which: %s", place, len(fits), strings.Join(names, ", "))
+}
+
+// matching are the pods of exactly that name, those of the default namespace first choice; if there are none, those
+// whose name begins so.
+func matching(pods []corev1.Pod, name string) []corev1.Pod {
+	keep := func(ok func(corev1.Pod) bool) []corev1.Pod {
+		return slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !ok(p) })
+	}
+	exact := keep(func(p corev1.Pod) bool { return p.Name == name })
+	if len(exact) > 1 {
+		if own := keep(func(p corev1.Pod) bool { return p.Name == name && p.Namespace == metav1.NamespaceDefault }); len(own) == 1 {
+			return own
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return keep(func(p corev1.Pod) bool { return name != "" && strings.HasPrefix(p.Name, name) })
+}
+
+// sizeQueue hands terminal sizes to a pod's exec, until ctx ends.
+type sizeQueue struct {
+	ctx   context.Context //nolint:containedctx // Next has none, and must end with the command
+	sizes <-chan Size
+}
+
+func (q sizeQueue) Next() *remotecommand.TerminalSize {
+	select {
+	case s, ok := <-q.sizes:
+		if !ok {
+			return nil
+		}
+		return &remotecommand.TerminalSize{Width: s.Width, Height: s.Height}
+	case <-q.ctx.Done():
+		return nil
+	}
+}
+
+func forDocker(sizes <-chan Size) func(context.Context) (uint, uint, bool) {
+	if sizes == nil {
+		return nil
+	}
+	return func(ctx context.Context) (width, height uint, ok bool) {
+		select {
+		case s, ok := <-sizes:
+			return uint(s.Width), uint(s.Height), ok
+		case <-ctx.Done():
+			return 0, 0, false
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package labs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/kube"
+)
+
+// Status is how a lab is, as its cluster and the agents on its nodes say now.
+type Status struct {
+	Lab     string `json:"lab"`
+	Profile string `json:"profile"`
+	Mode    string `json:"mode"`
+	// MadeBy is the version of the lab command that set it up last.
+	MadeBy     string `json:"madeBy,omitempty"`
+	Context    string `json:"context"`
+	Kubernetes string `json:"kubernetes"` // the API server's version; empty when it did not say
+	// Ready means that everything lab up waits for holds now; Problems is what does not.
+	Ready    bool           `json:"ready"`
+	Problems []kube.Problem `json:"problems,omitempty"`
+	Sum      Sum            `json:"sum"`
+	Nodes    []NodeStatus   `json:"nodes"` // sorted by name
+}
+
+// Sum adds up what the nodes say.
+type Sum struct {
+	Nodes          int `json:"nodes"`
+	NodesReady     int `json:"nodesReady"`
+	Agents         int `json:"agents"` // that answered
+	AgentsReady    int `json:"agentsReady"`
+	Controllers    int `json:"controllers"`
+	ControllersOK  int `json:"controllersHealthy"`
+	Endpoints      int `json:"endpoints"`
+	AddressesUsed  int `json:"addressesUsed"`
+	AddressesTotal int `json:"addressesTotal"`
+}
+
+// NodeStatus is one node and its agent.
+type NodeStatus struct {
+	Name    string `json:"name"`
+	Role    string `json:"role"`
+	IP      string `json:"ip"`
+	PodCIDR string `json:"podCIDR,omitempty"`
+	Kubelet string `json:"kubelet,omitempty"`
+	Ready   bool   `json:"ready"`
+	// Agent is what the node's agent reports; nil when it did not, and AgentError says why then.
+	Agent      *api.Status `json:"agent,omitempty"`
+	AgentError string      `json:"agentError,omitempty"`
+}
+
+// Status asks everything at once. It returns an error only when the API server does not answer; what else is wrong is in
+// the Status.
+func (l *Lab) Status(ctx context.Context) (*Status, error) {
+	s := &Status{
+		Lab: l.Name, Profile: l.Profile.Metadata.Name, Mode: string(l.Profile.Mode()), MadeBy: l.MadeBy,
+		Context: ContextName(l.Name), Nodes: make([]NodeStatus, len(l.Nodes)),
+	}
+	v, err := l.Kube.Discovery().ServerVersion()
+	if err != nil {
+		return nil, fmt.Errorf("ask the API server of lab %q: %w", l.Name, err)
+	}
+	s.Kubernetes = v.GitVersion
+	nodes, err := l.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list nodes of lab %q: %w", l.Name, err)
+	}
+	agents, err := l.agentPods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Problems = kube.Look(ctx, l.wants()...) })
+	for i, n := range l.Nodes {
+		wg.Go(func() { s.Nodes[i] = l.nodeStatus(ctx, n, nodes.Items, agents[n.Name]) })
+	}
+	wg.Wait()
+	s.Ready = len(s.Problems) == 0
+	s.Sum = sumOf(s.Nodes)
+	return s, nil
+}
+
+// agentPods are the agents' pods by node.
+func (l *Lab) agentPods(ctx context.Context) (map[string]*corev1.Pod, error) {
+	pods, err := l.Kube.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: agentLabel})
+	if err != nil {
+		return nil, fmt.Errorf("list agent pods of lab %q: %w", l.Name, err)
+	}
+	out := map[string]*corev1.Pod{}
+	for i := range pods.Items {
+		p := &pods.Items[i]
+		if have := out[p.Spec.NodeName]; have == nil || p.DeletionTimestamp == nil {
+			out[p.Spec.NodeName] = p
+		}
+	}
+	return out, nil
+}
+
+func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Node, agent *corev1.Pod) NodeStatus {
+	s := NodeStatus{Name: n.Name, Role: n.Role, IP: n.IP.String()}
+	for i := range known {
+		k := &known[i]
+		if k.Name != n.Name {
+			continue
+		}
+		s.PodCIDR, s.Kubelet = k.Spec.PodCIDR, k.Status.NodeInfo.KubeletVersion
+		for _, c := range k.Status.Conditions {
+			if c.Type == corev1.NodeReady {
+				s.Ready = c.Status == corev1.ConditionTrue
+			}
+		}
+	}
+	if agent == nil {
+		s.AgentError = "no agent pod on this node"
+		return s
+	}
+	st, err := l.askAgent(ctx, agent)
+	if err != nil {
+		s.AgentError = err.Error()
+	}
+	s.Agent = st
+	return s
+}
+
+func (l *Lab) askAgent(ctx context.Context, pod *corev1.Pod) (*api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cmd := []string{"/usr/bin/wirelab-agent", "status", "-o", "json"}
+	r, err := l.Kube.Exec(ctx, kube.PodRef{Namespace: pod.Namespace, Name: pod.Name, Container: agentContainer}, cmd...)
+	if err != nil {
+		return nil, err
+	}
+	var st api.Status
+	// An agent that is not ready says so with its exit status and still reports.
+	if jsonErr := json.Unmarshal(r.Stdout, &st); jsonErr != nil {
+		if err := r.Err(cmd...); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("read status of the agent in pod %s: %w", pod.Name, jsonErr)
+	}
+	return &st, nil
+}
+
+func sumOf(nodes []NodeStatus) Sum {
+	s := Sum{Nodes: len(nodes)}
+	for _, n := range nodes {
+		if n.Ready {
+			s.NodesReady++
+		}
+		a := n.Agent
+		if a == nil {
+			continue
+		}
+		s.Agents++
+		if a.Ready {
+			s.AgentsReady++
+		}
+		for _, r := range a.Reconcilers {
+			s.Controllers++
+			if r.Healthy {
+				s.ControllersOK++
+			}
+		}
+		s.Endpoints += a.Endpoints
+		if a.IPAM != nil {
+			s.AddressesUsed += a.IPAM.Used
+			s.AddressesTotal += a.IPAM.Capacity
+		}
+	}
+	return s
+}
+
+// Pods lists the names of pods as namespace/name, for completion.
+func (l *Lab) Pods(ctx context.Context) ([]string, error) {
+	pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
+	}
+	out := make([]string, 0, len(pods.Items))
+	for _, p := range pods.Items {
+		out = append(out, p.Namespace+"/"+p.Name)
+	}
+	return out, nil
+}
+
+// each runs f for every item at once and returns the first error.
+func each[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, i := range items {
+		g.Go(func() error { return f(gctx, i) })
+	}
+	return g.Wait()
+}

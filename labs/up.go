@@ -1,0 +1,241 @@
+package labs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/doctor"
+	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/profiles"
+	"wirelab.dev/wirelab/verify"
+)
+
+// The steps of a lab's life, in the order a person sees them.
+const (
+	stepDoctor  = "doctor"
+	stepNode    = "node image"
+	stepCluster = "cluster"
+	stepImages  = "images"
+	stepNodes   = "node settings"
+	stepRelease = "release"
+	stepDemo    = "demo"
+	stepReady   = "ready"
+	stepVerify  = "verify"
+)
+
+// Up brings a lab up and verifies it. A lab that is there already converges to the profile; one whose making was
+// interrupted is made anew. When a lab that this call made fails to get ready, or ctx ends before it is, everything
+// made is removed again unless Retain is set. Errors wrap [ErrRequirements], [ErrTaken], [ErrBusy],
+// [*kube.NotReady] or [ErrNotVerified] where that is the reason.
+func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
+	u := &up{UpOptions: o}
+	if u.Name == "" {
+		u.Name = o.Profile.Metadata.Name
+	}
+	if u.Progress == nil {
+		u.Progress = func(Event) {}
+	}
+	if u.ReadyTimeout == 0 {
+		u.ReadyTimeout = readyTimeout
+	}
+	u.result = &UpResult{Lab: u.Name, Profile: o.Profile.Metadata.Name, Context: ContextName(u.Name)}
+	if err := profiles.CheckName(u.Name); err != nil {
+		return u.result, err
+	}
+	unlock, err := lock(u.Name)
+	if err != nil {
+		return u.result, err
+	}
+	defer unlock()
+	u.engine, u.connectErr = docker.Connect(ctx)
+	if u.engine != nil {
+		defer u.engine.Close()
+	}
+	u.result.Steps, err = run(ctx, u.steps(), o.Retain, u.Progress)
+	return u.result, err
+}
+
+// up is one run of [Up].
+type up struct {
+	UpOptions
+	result     *UpResult
+	engine     *docker.Engine // nil when Docker could not be reached
+	connectErr error
+	clusters   *cluster.Clusters
+
+	existing *cluster.Cluster // the whole lab found at the start; nil when it is to be made
+	leftover bool             // half of a lab was found
+	node     image.Node
+	nettool  *image.Image
+	agent    *image.Image
+
+	mu   sync.Mutex
+	kube *kube.Client // set once the API server answered
+}
+
+// steps reads as the lab's life. Loading images and installing the network begin as soon as nodes and API server are
+// there, while kind is still at work on the rest of the cluster.
+func (u *up) steps() []step {
+	all := []step{
+		{name: stepDoctor, do: u.examine},
+		{name: stepNode, after: []string{stepDoctor}, do: u.ensureNodeImage},
+		{name: stepCluster, after: []string{stepNode}, do: u.ensureCluster, undo: u.removeCluster},
+		{name: stepImages, after: []string{stepNode}, do: u.loadImages},
+		{name: stepRelease, after: []string{stepImages}, do: u.install},
+		{name: stepDemo, after: []string{stepRelease}, do: u.deployDemo},
+		{name: stepNodes, after: []string{stepCluster, stepRelease}, do: u.setNodes},
+		{name: stepReady, after: []string{stepCluster, stepNodes, stepDemo}, do: u.awaitReady, final: true},
+	}
+	if !u.SkipVerify {
+		all = append(all, step{name: stepVerify, after: []string{stepReady}, do: u.verify})
+	}
+	return all
+}
+
+// examine runs the doctor and finds out what is there of the lab already.
+func (u *up) examine(ctx context.Context, _ func(string)) (string, error) {
+	p := u.Profile
+	u.result.Findings = doctor.Doctor{}.Examine(ctx, u.engine, u.connectErr, NeedsOf(p))
+	if u.engine == nil {
+		return "", fmt.Errorf("%w: %w", ErrRequirements, u.connectErr)
+	}
+	if err := u.find(ctx); err != nil {
+		return "", err
+	}
+	var missing []string
+	for _, f := range u.result.Findings {
+		// A lab that is up has its port and its share of memory and disk already.
+		if f.State == doctor.Missing && (u.existing == nil || !f.Spent) {
+			missing = append(missing, fmt.Sprintf("%s: %s: %s", f.Name, f.Found, f.Mend))
+		}
+	}
+	if len(missing) > 0 {
+		return "", fmt.Errorf("%w: %s", ErrRequirements, strings.Join(missing, "; "))
+	}
+	return fmt.Sprintf("%d requirements met", len(u.result.Findings)), nil
+}
+
+// find looks for a cluster of the name and decides whether it can become the lab asked for.
+func (u *up) find(ctx context.Context) error {
+	u.clusters = cluster.New(u.engine, func(s string) {
+		u.Progress(Event{Step: stepCluster, State: StepRunning, Note: s})
+	})
+	c, err := u.clusters.Find(ctx, u.Name)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		u.leftover, err = u.clusters.HasLeftovers(ctx, u.Name)
+		return err
+	}
+	if !c.Lab {
+		return foreign(u.Name)
+	}
+	complete, err := c.Complete(ctx)
+	if err != nil {
+		return err
+	}
+	if !complete {
+		u.leftover = true
+		return nil
+	}
+	u.existing = c
+	return compatible(c, u.Profile)
+}
+
+func (u *up) ensureNodeImage(ctx context.Context, say func(string)) (string, error) {
+	if u.existing != nil {
+		return image.Short(u.existing.Labels[cluster.LabelBase]) + " (in use)", nil
+	}
+	n, err := image.EnsureNode(ctx, u.engine, u.Profile.Cluster.Image, say)
+	if err != nil {
+		return "", err
+	}
+	u.node = n
+	note := fmt.Sprintf("%s (%s)", image.Short(n.Ref), n.Origin)
+	if n.Note != "" {
+		note += ": " + n.Note
+	}
+	return note, nil
+}
+
+func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error) {
+	if u.existing != nil {
+		if err := u.clusters.Start(ctx, u.existing); err != nil {
+			return "", err
+		}
+		return "there already", u.clusters.ExportKubeConfig(u.Name)
+	}
+	if u.leftover {
+		say("removing what an interrupted run left")
+		if err := u.clusters.Delete(ctx, u.Name); err != nil {
+			return "", err
+		}
+	}
+	u.result.Created = true
+	cfg, err := u.Profile.KindConfig(profiles.Target{Name: u.Name, Image: cluster.NodeTag(u.Name)})
+	if err != nil {
+		return "", err
+	}
+	labels, err := labelsOf(u.Profile)
+	if err != nil {
+		return "", err
+	}
+	err = u.clusters.Create(ctx, cluster.Spec{Name: u.Name, Config: cfg, Base: u.node.Ref, Labels: labels, Retain: u.Retain})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d nodes", u.Profile.Nodes()), nil
+}
+
+// removeCluster undoes ensureCluster: it removes the cluster if this run began to make it.
+func (u *up) removeCluster(ctx context.Context) error {
+	if !u.result.Created {
+		return nil
+	}
+	return u.clusters.Delete(ctx, u.Name)
+}
+
+func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
+	l, err := u.open(ctx)
+	if err != nil {
+		return "", err
+	}
+	report, err := l.verify(ctx, u.nettool, verify.Selection{Skip: u.Profile.Verify.Skip}, func(p verify.Progress) {
+		if p.Total > 0 {
+			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))
+			return
+		}
+		say(p.Step)
+	})
+	u.result.Report = report
+	if err != nil {
+		return "", err
+	}
+	passed, total := report.Count(verify.Pass), len(report.Results)
+	if !report.Passed() {
+		return "", fmt.Errorf("%w: %d of %d: see lab verify %s", ErrNotVerified, total-passed, total, u.Name)
+	}
+	return fmt.Sprintf("%d checks passed", passed), nil
+}
+
+// open gives the lab of this run as commands see it, without asking the cluster for what is known here.
+func (u *up) open(ctx context.Context) (*Lab, error) {
+	c, err := u.clusters.Find(ctx, u.Name)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
+	}
+	if u.kube == nil {
+		return nil, errors.New("the API server has not been reached")
+	}
+	return &Lab{Name: u.Name, Profile: u.Profile, Kube: u.kube, Nodes: c.KubeNodes(), Cluster: c, Engine: u.engine}, nil
+}
