@@ -1,0 +1,164 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/xml"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// upResult is what these tests read of `lab up -o json`.
+type upResult struct {
+	Lab     string
+	Context string
+	Created bool
+	Steps   []struct {
+		Name       string
+		State      string
+		DurationNs time.Duration
+	}
+	Report *struct {
+		Results []struct{ Name, Status string }
+	}
+}
+
+// TestProfiles takes every shipped profile through a lab's whole life.
+func TestProfiles(t *testing.T) {
+	var shipped []struct{ Name string }
+	labJSON(t, &shipped, "profile", "list")
+	if len(shipped) == 0 {
+		t.Fatal("no profile is shipped")
+	}
+	for _, p := range shipped {
+		t.Run(p.Name, func(t *testing.T) { testLife(t, p.Name, "e2e-"+p.Name) })
+	}
+}
+
+func testLife(t *testing.T, profile, name string) {
+	t.Cleanup(func() { mustLab(t, "down", name) })
+	var made upResult
+	o := labJSON(t, &made, "up", profile, "--name", name)
+	wantVerified(t, made)
+	if !made.Created {
+		t.Error("lab up says that it found the lab; there was none")
+	}
+	for _, s := range made.Steps {
+		t.Logf("%-14s %6.1f s", s.Name, s.DurationNs.Seconds())
+	}
+	t.Logf("%-14s %6.1f s", "in all", o.took.Seconds())
+
+	t.Run("again", func(t *testing.T) { testConverges(t, profile, name) })
+	t.Run("look", func(t *testing.T) { testLook(t, profile, name) })
+	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
+	t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
+	t.Run("churn", func(t *testing.T) { testChurn(t, name) })
+	t.Run("uninstall", func(t *testing.T) { testUninstall(t, name) })
+	t.Run("down", func(t *testing.T) { testDown(t, name, made.Context) })
+}
+
+func wantVerified(t *testing.T, r upResult) {
+	t.Helper()
+	if r.Report == nil || len(r.Report.Results) == 0 {
+		t.Fatal("lab up ran no check")
+	}
+	for _, c := range r.Report.Results {
+		if c.Status != "pass" {
+			t.Errorf("check %s: %s", c.Name, c.Status)
+		}
+	}
+}
+
+// testConverges brings the lab up again: the same nodes, the same agents, verified.
+func testConverges(t *testing.T, profile, name string) {
+	before := kubectl(t, name, "-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
+	ids := containerIDs(t, name)
+	var again upResult
+	labJSON(t, &again, "up", profile, "--name", name)
+	wantVerified(t, again)
+	if again.Created {
+		t.Error("the second lab up made the cluster anew")
+	}
+	if now := containerIDs(t, name); now != ids {
+		t.Errorf("containers were %s and are %s", ids, now)
+	}
+	if now := kubectl(t, name, "-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"); now != before {
+		t.Errorf("system pods were %s and are %s: nothing had changed", before, now)
+	}
+}
+
+func containerIDs(t *testing.T, name string) string {
+	t.Helper()
+	ids, err := command("docker", "ps", "-q", "--no-trunc", "--filter", "label=io.x-k8s.kind.cluster="+name)
+	if err != nil || ids == "" {
+		t.Fatalf("containers of %s: %q, %v", name, ids, err)
+	}
+	return ids
+}
+
+// testLook asks list, status, logs and shell.
+func testLook(t *testing.T, profile, name string) {
+	var labs []struct{ Name, Profile, State string }
+	labJSON(t, &labs, "list")
+	if !slices.ContainsFunc(labs, func(l struct{ Name, Profile, State string }) bool { return l.Name == name && l.Profile == profile }) {
+		t.Errorf("lab list has no %s: %v", name, labs)
+	}
+	var status struct {
+		Mode  string
+		Ready bool
+		Sum   struct{ Nodes, NodesReady, AgentsReady, Controllers, ControllersHealthy int }
+	}
+	labJSON(t, &status, "status", name)
+	if s := status.Sum; !status.Ready || s.Nodes == 0 || s.NodesReady != s.Nodes || s.AgentsReady != s.Nodes || s.ControllersHealthy != s.Controllers || s.Controllers == 0 {
+		t.Errorf("lab status of a verified lab: %+v", status)
+	}
+	if text := mustLab(t, "status", name).stdout; !strings.Contains(text, profile) {
+		t.Errorf("lab status as text does not name the profile:\n%s", text)
+	}
+	if logs := mustLab(t, "logs", name, "agent", "--tail", "5").stdout; logs == "" {
+		t.Error("lab logs agent prints nothing")
+	}
+}
+
+// testVerify asks for each format of the report.
+func testVerify(t *testing.T, name string) {
+	var report struct {
+		Passed  bool
+		Results []struct{ Name string }
+	}
+	labJSON(t, &report, "verify", name, "--only", "dns")
+	if !report.Passed || len(report.Results) == 0 {
+		t.Errorf("lab verify --only dns: %+v", report)
+	}
+	var suite struct {
+		Tests    int `xml:"tests,attr"`
+		Failures int `xml:"failures,attr"`
+	}
+	o := mustLab(t, "verify", name, "--only", "dns", "-o", "junit")
+	if err := xml.Unmarshal([]byte(o.stdout), &suite); err != nil || suite.Tests == 0 || suite.Failures != 0 {
+		t.Errorf("lab verify -o junit: %+v, %v", suite, err)
+	}
+}
+
+// testDown removes the lab: containers, kubeconfig context, and no trace of the name is left.
+func testDown(t *testing.T, name, context string) {
+	if contexts := kubeconfigContexts(t); !strings.Contains(contexts, context) {
+		t.Errorf("while the lab is up its context %s is not in the kubeconfig: %s", context, contexts)
+	}
+	mustLab(t, "down", name)
+	if left := containers(t, name); len(left) > 0 {
+		t.Errorf("lab down left containers %v", left)
+	}
+	if contexts := kubeconfigContexts(t); strings.Contains(contexts, context) {
+		t.Errorf("lab down left context %s in the kubeconfig", context)
+	}
+	for _, kind := range []string{"volume", "image"} {
+		out, err := command("docker", kind, "ls", "--format", "{{json .}}")
+		if err != nil || strings.Contains(out, name) {
+			t.Errorf("lab down left a Docker %s of %s (or cannot tell: %v): %s", kind, name, err, out)
+		}
+	}
+	mustLab(t, "down", name)
+}

@@ -1,0 +1,132 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+type pod struct{ Name, UID, Node, IP string }
+
+// podsOf lists the running pods with a label, sorted by name.
+func podsOf(t *testing.T, lab, namespace, label string) []pod {
+	t.Helper()
+	out := kubectl(t, lab, "-n", namespace, "get", "pods", "-l", label, "--field-selector", "status.phase=Running", "-o",
+		`jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.spec.nodeName} {.status.podIP}{"\n"}{end}`)
+	var pods []pod
+	for _, line := range strings.Split(out, "\n") {
+		if f := strings.Fields(line); len(f) == 4 {
+			pods = append(pods, pod{f[0], f[1], f[2], f[3]})
+		}
+	}
+	return pods
+}
+
+// testAgentRestart deletes the agents of two nodes, then kills them, while requests run from a pod of
+// the one to a pod of the other. Not one request may fail.
+func testAgentRestart(t *testing.T, lab string) {
+	demo := podsOf(t, lab, "default", "app=demo")
+	if len(demo) < 2 || demo[0].Node == demo[1].Node {
+		t.Fatalf("this needs demo pods on two nodes: %v", demo)
+	}
+	client, server := demo[0], demo[1]
+	const rate, seconds = 500, 40
+	traffic := startRequests(t, lab, client, server, rate, seconds)
+
+	for _, node := range []string{client.Node, server.Node} {
+		old := agentOn(t, lab, node)
+		kubectl(t, lab, "-n", "kube-system", "delete", "pod", old.Name, "--wait=false")
+		eventually(t, time.Minute, "a new agent on "+node, func() string {
+			for _, p := range podsOf(t, lab, "kube-system", "app.kubernetes.io/name=wirelab-agent") {
+				if p.Node == node && p.UID != old.UID && agentReady(t, lab, p) {
+					return ""
+				}
+			}
+			return "none is ready"
+		})
+	}
+	for _, node := range []string{client.Node, server.Node} {
+		agent := agentOn(t, lab, node)
+		restarts := restartsOf(t, lab, agent)
+		pid := onNode(t, node, "pgrep", "-x", "wirelab-agent")
+		onNode(t, node, "kill", "-KILL", pid)
+		eventually(t, time.Minute, "the killed agent on "+node+" to come back", func() string {
+			if restartsOf(t, lab, agent) == restarts {
+				return "it has not been restarted"
+			}
+			if !agentReady(t, lab, agent) {
+				return "it is not ready"
+			}
+			return ""
+		})
+	}
+
+	r := traffic()
+	if r.Sent != rate*seconds || r.OK != r.Sent {
+		t.Errorf("%d of %d requests failed: %s", r.Sent-r.OK, r.Sent, r.Failures)
+	}
+	t.Logf("%d requests at %d/s across two deleted and two killed agents, %d failed", r.Sent, rate, r.Sent-r.OK)
+}
+
+type requests struct {
+	Sent, OK int
+	Failures json.RawMessage
+}
+
+// startRequests sends requests from client to server, each on a connection of its own. The returned
+// function waits for the last. They outlast the restarts, which it makes sure of.
+func startRequests(t *testing.T, lab string, client, server pod, rate, seconds int) func() requests {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(seconds+60)*time.Second)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, "docker", "exec", lab+"-control-plane", "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf",
+		"exec", client.Name, "--", "nettool", "probe", "http", "http://"+server.IP+"/", "--rate", fmt.Sprint(rate), "--count", fmt.Sprint(rate*seconds))
+	var out strings.Builder
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	return func() requests {
+		t.Helper()
+		select {
+		case err := <-ended:
+			t.Fatalf("the requests ended before the restarts did (%v): %s", err, out.String())
+		default:
+		}
+		err := <-ended
+		var line struct{ HTTP *requests }
+		if jsonErr := json.Unmarshal([]byte(out.String()), &line); jsonErr != nil || line.HTTP == nil {
+			t.Fatalf("read the probe's result %q: %v (%v)", out.String(), jsonErr, err)
+		}
+		return *line.HTTP
+	}
+}
+
+func agentOn(t *testing.T, lab, node string) pod {
+	t.Helper()
+	for _, p := range podsOf(t, lab, "kube-system", "app.kubernetes.io/name=wirelab-agent") {
+		if p.Node == node {
+			return p
+		}
+	}
+	t.Fatalf("no agent runs on %s", node)
+	return pod{}
+}
+
+func agentReady(t *testing.T, lab string, p pod) bool {
+	t.Helper()
+	return kubectl(t, lab, "-n", "kube-system", "get", "pod", p.Name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`) == "True"
+}
+
+func restartsOf(t *testing.T, lab string, p pod) string {
+	t.Helper()
+	return kubectl(t, lab, "-n", "kube-system", "get", "pod", p.Name, "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
+}

@@ -1,0 +1,52 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/cli"
+)
+
+// traces finds what wirelab makes on a node, a line each. It prints nothing on a clean one.
+const traces = `
+ip -o link | grep -oE ': (lxc[0-9a-f]{8}|lab_[a-z]+)[@:]'
+ip -4 route show table all | grep -E 'lab_|proto (wirelab|[0-9]+)'
+find /sys/fs/bpf/wirelab /run/wirelab /etc/cni/net.d/05-wirelab.conflist /opt/cni/bin/wirelab-cni 2>/dev/null
+iptables-save | grep -E 'LAB-|wirelab'
+bpftool map show | grep -oE 'name lab_[a-z_]+'
+true`
+
+// testUninstall removes the release as `helm uninstall` does and wants the nodes as they were found.
+func testUninstall(t *testing.T, name string) {
+	for _, node := range containers(t, name) {
+		for _, want := range []string{"lxc", "lab_host", "/sys/fs/bpf/wirelab", "LAB-", "name lab_endpoints"} {
+			if found := onNode(t, node, "bash", "-c", traces); !strings.Contains(found, want) {
+				t.Errorf("%s with wirelab installed shows no %q: this does not see what it should:\n%s", node, want, found)
+			}
+		}
+	}
+	settings := cli.New()
+	settings.KubeContext = "kind-" + name
+	settings.SetNamespace("kube-system")
+	var cfg action.Configuration
+	if err := cfg.Init(settings.RESTClientGetter(), "kube-system", "secret", t.Logf); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := action.NewUninstall(&cfg).Run("wirelab"); err != nil {
+		t.Fatalf("helm uninstall wirelab: %v", err)
+	}
+	eventually(t, time.Minute, "clean nodes after helm uninstall", func() string {
+		var left []string
+		for _, node := range containers(t, name) {
+			if found := onNode(t, node, "bash", "-c", traces); found != "" {
+				left = append(left, fmt.Sprintf("%s has %s", node, strings.Join(strings.Fields(found), " ")))
+			}
+		}
+		return strings.Join(left, "; ")
+	})
+}
