@@ -22,6 +22,9 @@ func newProfileCmd() *cobra.Command {
 What a lab is made from is, each counting more than the one before: the defaults, the
 profile that the file extends, the file, the environment (WIRELAB_NETWORK_MTU=1400),
 and --set network.mtu=1400.`,
+		Example: `  lab profile list
+  lab profile explain network.mtu
+  lab profile validate my-lab.yaml`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

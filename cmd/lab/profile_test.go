@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,18 +23,16 @@ extends: kubeproxy
 network: {mtu: 1400}
 `
 
-// profileCmd runs `lab profile` with args and returns stdout and what lab would exit with.
+// profileCmd runs lab with args. It returns what went to stdout, the exit status and, when
+// that is not 0, what went to stderr as an error.
 func profileCmd(t *testing.T, args ...string) (stdout string, code int, err error) {
 	t.Helper()
-	root := &cobra.Command{Use: "lab", SilenceErrors: true, SilenceUsage: true}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newProfileCmd())
-	var out bytes.Buffer
-	root.SetOut(&out)
-	root.SetErr(io.Discard)
-	root.SetArgs(args)
-	err = root.Execute()
-	return out.String(), exitCode(err), err
+	var out, errOut bytes.Buffer
+	code = run(t.Context(), args, strings.NewReader(""), &out, &errOut)
+	if code != exitFine {
+		err = errors.New(strings.TrimSpace(errOut.String()))
+	}
+	return out.String(), code, err
 }
 
 // file writes a profile and returns its path.
@@ -107,7 +104,7 @@ func TestProfileValidate(t *testing.T) {
 		bad + ":6: demo.prot: unknown key; did you mean demo.port?\n" +
 		bad + ":7: verfy: unknown key; did you mean verify?\n" +
 		"kubeproxy: valid\n"
-	if diff := cmp.Diff(want, out); diff != "" || code != exitFailed || err.Error() != "1 of 3 profiles are not valid" {
+	if diff := cmp.Diff(want, out); diff != "" || code != exitFailed || err.Error() != "lab: 1 of 3 profiles are not valid" {
 		t.Errorf("exit %d, %v:\n%s", code, err, diff)
 	}
 	raw, code, _ := profileCmd(t, "profile", "validate", bad, "-o", "json")
