@@ -23,7 +23,7 @@ static __always_inline void remember_flow(const struct packet *p)
 	struct flow f;
 
 	/* An error belongs to a flow that is known already, or is not worth knowing. */
-	if (!p->has_flow || p->flow_proto != p->proto || (p->proto == IPPROTO_ICMP && !is_echo(p->icmp_type)))
+	if (!p->has_flow || p->flow_proto != p->ev.proto || (p->ev.proto == IPPROTO_ICMP && !is_echo(p->ev.icmp_type)))
 		return;
 	f = flow_of(p);
 	if (!bpf_map_lookup_elem(&lab_kernel_ct, &f))
@@ -36,13 +36,13 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_DROP_MALFORMED;
-	*to = bpf_map_lookup_elem(&lab_endpoints, &p->dst);
+	*to = bpf_map_lookup_elem(&lab_endpoints, &p->ev.dst);
 	if (!*to)
 		return LAB_DROP_NO_ENDPOINT;
-	p->dst_id = (*to)->id;
-	from = bpf_map_lookup_elem(&lab_endpoints, &p->src);
+	p->ev.dst_id = (*to)->id;
+	from = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (from) {
-		p->src_id = from->id;
+		p->ev.src_id = from->id;
 		remember_flow(p);
 	}
 	return LAB_TO_POD;
@@ -55,10 +55,10 @@ int lab_to_pod(struct __sk_buff *ctx)
 	struct endpoint *to = NULL;
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
-	p.ifindex = ctx->ifindex;
-	p.ether_type = ctx->protocol;
+	p.ev.ifindex = ctx->ifindex;
+	p.ev.ether_type = ctx->protocol;
 	linearize(ctx);
-	if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_IP))
+	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, &p, &to);
 	account(ctx, &p, reason, LAB_DIR_TO_POD);
 

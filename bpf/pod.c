@@ -26,15 +26,15 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 
 	if ((void *)(arp + 1) > data_end || !arp_is_ipv4(arp))
 		return LAB_DROP_MALFORMED;
-	p->src = ip_from_v4(arp->sender);
-	p->dst = ip_from_v4(arp->target);
-	own = bpf_map_lookup_elem(&lab_ifaces, &p->ifindex);
+	p->ev.src = ip_from_v4(arp->sender);
+	p->ev.dst = ip_from_v4(arp->target);
+	own = bpf_map_lookup_elem(&lab_ifaces, &p->ev.ifindex);
 	if (!own)
 		return LAB_DROP_SOURCE_ADDR;
 	*self = bpf_map_lookup_elem(&lab_endpoints, own);
 	if (!*self)
 		return LAB_DROP_SOURCE_ADDR;
-	p->src_id = (*self)->id;
+	p->ev.src_id = (*self)->id;
 	if (arp->sender && arp->sender != own->w32[3])
 		return LAB_DROP_SOURCE_ADDR;
 	if (arp->op != bpf_htons(ARP_REQUEST) || arp->target == own->w32[3])
@@ -48,7 +48,7 @@ static __always_inline bool may_skip_stack(const struct packet *p)
 	struct flow f;
 
 	/* At TTL 1 the stack answers "time exceeded"; fragments and options are its business. */
-	if (p->ttl <= 1 || p->fragment || p->options || !p->has_flow)
+	if (p->ev.ttl <= 1 || p->fragment || p->options || !p->has_flow)
 		return false;
 	f = flow_of(p);
 	return !bpf_map_lookup_elem(&lab_kernel_ct, &f);
@@ -60,14 +60,14 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_DROP_MALFORMED;
-	self = bpf_map_lookup_elem(&lab_endpoints, &p->src);
-	if (!self || self->ifindex != p->ifindex)
+	self = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
+	if (!self || self->ifindex != p->ev.ifindex)
 		return LAB_DROP_SOURCE_ADDR;
-	p->src_id = self->id;
-	*peer = bpf_map_lookup_elem(&lab_endpoints, &p->dst);
+	p->ev.src_id = self->id;
+	*peer = bpf_map_lookup_elem(&lab_endpoints, &p->ev.dst);
 	if (!*peer)
 		return LAB_TO_KERNEL;
-	p->dst_id = (*peer)->id;
+	p->ev.dst_id = (*peer)->id;
 	return may_skip_stack(p) ? LAB_TO_POD : LAB_TO_KERNEL;
 }
 
@@ -78,12 +78,12 @@ int lab_pod_egress(struct __sk_buff *ctx)
 	struct endpoint *ep = NULL; /* whose addresses the frame gets */
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
-	p.ifindex = ctx->ifindex;
-	p.ether_type = ctx->protocol;
+	p.ev.ifindex = ctx->ifindex;
+	p.ev.ether_type = ctx->protocol;
 	linearize(ctx);
-	if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_IP))
+	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, &p, &ep);
-	else if (!ctx->vlan_present && p.ether_type == bpf_htons(ETH_P_ARP))
+	else if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, &p, &ep);
 	account(ctx, &p, reason, LAB_FROM_POD);
 

@@ -250,17 +250,21 @@ func setNeighbour(nl *netlink.Handle, ep Endpoint) error {
 func (b *build) awaitCarrier(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, carrierTimeout)
 	defer cancel()
+	return errors.Join(awaitUp(ctx, b.pod, b.spec.IfName), awaitUp(ctx, b.d.nl, b.ep.HostIf))
+}
+
+func awaitUp(ctx context.Context, nl *netlink.Handle, name string) error {
 	for {
-		eth, err := b.pod.LinkByName(b.spec.IfName)
+		l, err := nl.LinkByName(name)
 		if err != nil {
-			return fmt.Errorf("look up the pod's %s: %w", b.spec.IfName, err)
+			return fmt.Errorf("look up %s: %w", name, err)
 		}
-		if eth.Attrs().OperState == netlink.OperUp {
+		if l.Attrs().OperState == netlink.OperUp {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the pod's %s to be up (it is %s): %w", b.spec.IfName, eth.Attrs().OperState, ctx.Err())
+			return fmt.Errorf("wait for %s to be up (it is %s): %w", name, l.Attrs().OperState, ctx.Err())
 		case <-time.After(100 * time.Microsecond):
 		}
 	}

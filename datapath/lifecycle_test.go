@@ -56,6 +56,17 @@ func rules(n *netnstest.NS) string {
 	return b.String()
 }
 
+// devices are the names of a namespace's devices.
+func devices(t *testing.T, ns *netnstest.NS) string {
+	links, err := ns.Netlink().LinkList()
+	must(t, err)
+	var names []string
+	for _, l := range links {
+		names = append(names, l.Attrs().Name)
+	}
+	return strings.Join(names, " ")
+}
+
 func pinned(bpffs string) []string {
 	var names []string
 	filepath.WalkDir(bpffs+"/", func(path string, _ os.DirEntry, err error) error {
@@ -266,7 +277,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ns, spec := n.newSpec("broken")
 			undo := breaks(ns, &spec)
-			podBefore := ns.Run("ip", "-brief", "link")
+			podBefore := devices(t, ns)
 			n.Do(func() {
 				_, err := n.dp.AddEndpoint(ctx(t), spec)
 				if err == nil {
@@ -283,7 +294,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			if after := traces(n.Host); after != before {
 				t.Errorf("before:\n%s\nafter:\n%s", before, after)
 			}
-			if podAfter := ns.Run("ip", "-brief", "link"); podAfter != podBefore {
+			if podAfter := devices(t, ns); podAfter != podBefore {
 				t.Errorf("in the pod before:\n%s\nafter:\n%s", podBefore, podAfter)
 			}
 			n.expectEntries(1)

@@ -6,10 +6,10 @@
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 
-/* IPv4 as ::ffff:a.b.c.d, what netip.Addr.As16() gives. Aligned, or it would be copied byte by byte. */
+/* IPv4 as ::ffff:a.b.c.d, what netip.Addr.As16() gives. Aligned, so that it is copied in two moves. */
 struct ip {
 	__u8 b[16];
-} __attribute__((aligned(4)));
+} __attribute__((aligned(8)));
 _Static_assert(sizeof(struct ip) == 16, "shared with datapath/");
 
 struct mac {
@@ -38,11 +38,11 @@ static __always_inline struct ip ip_from_v4(__be32 v4)
 /* Any total order will do, as long as both directions of a flow agree on it. */
 static __always_inline bool ip_less(const struct ip *a, const struct ip *b)
 {
-	union ip_words x = { .ip = *a }, y = { .ip = *b };
+	const union ip_words *x = (const void *)a, *y = (const void *)b;
 
-	if (x.w64[0] != y.w64[0])
-		return x.w64[0] < y.w64[0];
-	return x.w64[1] < y.w64[1];
+	if (x->w64[0] != y->w64[0])
+		return x->w64[0] < y->w64[0];
+	return x->w64[1] < y->w64[1];
 }
 
 /* The kernel's headers do not say that Ethernet addresses in a frame lie at even offsets. */

@@ -54,5 +54,5 @@ static __always_inline int arp_answer(struct __sk_buff *ctx, const struct packet
 	arp->target = arp->sender;
 	copy_mac(arp->sender_mac, mac);
 	arp->sender = target;
-	return bpf_redirect(p->ifindex, 0);
+	return bpf_redirect(p->ev.ifindex, 0);
 }

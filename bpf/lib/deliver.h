@@ -16,14 +16,14 @@ static __always_inline struct flow flow_of(const struct packet *p)
 {
 	struct flow f = {};
 
-	if (ip_less(&p->src, &p->dst)) {
-		f.lo = p->src;
-		f.hi = p->dst;
+	f.lo = p->ev.src;
+	f.hi = p->ev.dst;
+	if (ip_less(&f.lo, &f.hi)) {
 		f.lo_port = p->flow_sport;
 		f.hi_port = p->flow_dport;
 	} else {
-		f.lo = p->dst;
-		f.hi = p->src;
+		f.lo = p->ev.dst;
+		f.hi = p->ev.src;
 		f.lo_port = p->flow_dport;
 		f.hi_port = p->flow_sport;
 	}

@@ -23,44 +23,27 @@ static __always_inline void count(enum lab_reason reason, enum lab_direction dir
 }
 
 /* Readers poll: a wakeup for each record costs more than the record. */
-static __always_inline void report(struct __sk_buff *ctx, const struct packet *p, enum lab_reason reason, enum lab_direction dir)
+static __always_inline void report(struct __sk_buff *ctx, struct packet *p, enum lab_reason reason, enum lab_direction dir)
 {
-	struct event *e = bpf_ringbuf_reserve(&lab_events, sizeof(*e), 0);
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 
-	if (!e) {
-		count(LAB_EVENT_LOST, dir, 0);
-		return;
-	}
-	__builtin_memset(e, 0, sizeof(*e));
-	e->time_ns = bpf_ktime_get_ns();
-	e->ifindex = p->ifindex;
-	e->length = ctx->len;
-	e->src_id = p->src_id;
-	e->dst_id = p->dst_id;
-	e->src = p->src;
-	e->dst = p->dst;
-	e->sport = p->sport;
-	e->dport = p->dport;
-	e->ether_type = p->ether_type;
-	e->reason = reason;
-	e->direction = dir;
-	e->proto = p->proto;
-	e->ttl = p->ttl;
-	e->tcp_flags = p->tcp_flags;
-	e->icmp_type = p->icmp_type;
+	p->ev.time_ns = bpf_ktime_get_ns();
+	p->ev.length = ctx->len;
+	p->ev.reason = reason;
+	p->ev.direction = dir;
 	if (data + ETH_HLEN <= data_end) {
-		copy_mac(&e->dst_mac, data);
-		copy_mac(&e->src_mac, data + ETH_ALEN);
+		copy_mac(&p->ev.dst_mac, data);
+		copy_mac(&p->ev.src_mac, data + ETH_ALEN);
 	}
-	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	if (bpf_ringbuf_output(&lab_events, &p->ev, sizeof(p->ev), BPF_RB_NO_WAKEUP))
+		count(LAB_EVENT_LOST, dir, 0);
 }
 
 /*
  * Counts what becomes of a packet, and reports it when asked for. It comes before the packet is
  * rewritten, and once in a program: inlined at every drop it would make up most of the code.
  */
-static __always_inline void account(struct __sk_buff *ctx, const struct packet *p, enum lab_reason reason, enum lab_direction dir)
+static __always_inline void account(struct __sk_buff *ctx, struct packet *p, enum lab_reason reason, enum lab_direction dir)
 {
 	count(reason, dir, ctx->len);
 	if (cfg_trace || is_drop(reason))

@@ -82,12 +82,15 @@ struct {
 	__uint(max_entries, LAB_REASON_MAX * LAB_DIRECTION_MAX);
 } lab_metrics SEC(".maps");
 
-/* One packet as reported to user space; multi-byte fields of the packet in network byte order. */
+/*
+ * One packet as reported to user space; multi-byte fields of the packet in network byte order. Fields of
+ * layers that it does not have are 0.
+ */
 struct event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 ifindex;
 	__u32 length;
-	__u32 src_id;
+	__u32 src_id; /* local endpoints; 0 when there is none, or nobody looked */
 	__u32 dst_id;
 	struct ip src;
 	struct ip dst;

@@ -5,33 +5,23 @@
 #include <stdbool.h>
 #include <linux/types.h>
 
-#include "addr.h"
+#include "maps.h"
 
-/* What the parser found out about a packet. Fields of layers that it does not have are 0. */
+/*
+ * What the parser found out about a packet. What is worth reporting it writes straight into the event,
+ * so that reporting copies nothing.
+ */
 struct packet {
-	__u32 ifindex; /* of the device whose program this is */
-	struct ip src;
-	struct ip dst;
-	__be16 sport;
-	__be16 dport;
-	__be16 ether_type;
-	__u8 proto;
-	__u8 ttl;
-	__u8 tcp_flags;
-	__u8 icmp_type;
+	struct event ev;
 	bool fragment; /* any but a whole datagram */
 	bool options; /* IPv4 options, which the node's stack has to look at */
 
 	/*
-	 * The flow it belongs to, seen from src: its own, or for an ICMP error the one that it reports
-	 * on, provided that this one ran between src and dst.
+	 * The flow it belongs to, seen from the source: its own, or for an ICMP error the one that it
+	 * reports on, provided that this one ran between the same two addresses.
 	 */
 	bool has_flow;
 	__u8 flow_proto;
 	__be16 flow_sport;
 	__be16 flow_dport;
-
-	/* Local endpoints, 0 when there is none or nobody looked. */
-	__u32 src_id;
-	__u32 dst_id;
 };

@@ -54,7 +54,7 @@ static __always_inline void linearize(struct __sk_buff *ctx)
 static __always_inline void own_flow(struct packet *p, __be16 sport, __be16 dport)
 {
 	p->has_flow = true;
-	p->flow_proto = p->proto;
+	p->flow_proto = p->ev.proto;
 	p->flow_sport = sport;
 	p->flow_dport = dport;
 }
@@ -68,12 +68,12 @@ static __always_inline bool is_echo(__u8 icmp_type)
  * The flow an ICMP error reports on. The quoted packet went the other way, so its destination port is
  * ours. What the quote does not tell (no ports, fragments, options) leaves the packet without a flow.
  */
-static __always_inline void parse_quoted(struct packet *p, const struct iphdr *outer, const void *quoted, const void *data_end)
+static __always_inline void parse_quoted(struct packet *p, const struct iphdr *outer, const void *quoted, __u32 length, const void *data_end)
 {
 	const struct iphdr *ip = quoted;
 	const __be16 *port = quoted + sizeof(*ip);
 
-	if ((void *)port + 8 > data_end || ip->version != 4 || ip->ihl != 5 ||
+	if (length < sizeof(*ip) + 8 || (void *)port + 8 > data_end || ip->version != 4 || ip->ihl != 5 ||
 	    ip->frag_off & bpf_htons(IP_OFFSET_MASK) || ip->saddr != outer->daddr || ip->daddr != outer->saddr)
 		return;
 	switch (ip->protocol) {
@@ -94,9 +94,9 @@ static __always_inline void parse_quoted(struct packet *p, const struct iphdr *o
 	p->has_flow = true;
 }
 
-static __always_inline void parse_icmp(struct packet *p, const struct iphdr *ip, const struct icmphdr *icmp, const void *data_end)
+static __always_inline void parse_icmp(struct packet *p, const struct iphdr *ip, const struct icmphdr *icmp, __u32 length, const void *data_end)
 {
-	p->icmp_type = icmp->type;
+	p->ev.icmp_type = icmp->type;
 	switch (icmp->type) {
 	case ICMP_ECHO:
 	case ICMP_ECHOREPLY:
@@ -105,13 +105,13 @@ static __always_inline void parse_icmp(struct packet *p, const struct iphdr *ip,
 	case ICMP_DEST_UNREACH:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETERPROB:
-		parse_quoted(p, ip, icmp + 1, data_end);
+		parse_quoted(p, ip, icmp + 1, length - sizeof(*icmp), data_end);
 		break;
 	}
 }
 
-/* Ports, flags and flow of a packet whose first bytes after the IPv4 header are at l4. */
-static __always_inline enum parse_result parse_l4(struct packet *p, const struct iphdr *ip, const void *l4, const void *data_end)
+/* Ports, flags and flow of a packet that has length bytes at l4, after its IPv4 header. */
+static __always_inline enum parse_result parse_l4(struct packet *p, const struct iphdr *ip, const void *l4, __u32 length, const void *data_end)
 {
 	const struct tcphdr *tcp = l4;
 	const struct udphdr *udp = l4;
@@ -119,24 +119,24 @@ static __always_inline enum parse_result parse_l4(struct packet *p, const struct
 
 	switch (ip->protocol) {
 	case IPPROTO_TCP:
-		if ((void *)(tcp + 1) > data_end)
+		if (length < sizeof(*tcp) || (void *)(tcp + 1) > data_end)
 			return PARSE_MALFORMED;
-		p->sport = tcp->source;
-		p->dport = tcp->dest;
-		p->tcp_flags = ((const __u8 *)tcp)[13];
-		own_flow(p, p->sport, p->dport);
+		p->ev.sport = tcp->source;
+		p->ev.dport = tcp->dest;
+		p->ev.tcp_flags = ((const __u8 *)tcp)[13];
+		own_flow(p, p->ev.sport, p->ev.dport);
 		break;
 	case IPPROTO_UDP:
-		if ((void *)(udp + 1) > data_end)
+		if (length < sizeof(*udp) || (void *)(udp + 1) > data_end)
 			return PARSE_MALFORMED;
-		p->sport = udp->source;
-		p->dport = udp->dest;
-		own_flow(p, p->sport, p->dport);
+		p->ev.sport = udp->source;
+		p->ev.dport = udp->dest;
+		own_flow(p, p->ev.sport, p->ev.dport);
 		break;
 	case IPPROTO_ICMP:
-		if ((void *)(icmp + 1) > data_end)
+		if (length < sizeof(*icmp) || (void *)(icmp + 1) > data_end)
 			return PARSE_MALFORMED;
-		parse_icmp(p, ip, icmp, data_end);
+		parse_icmp(p, ip, icmp, length, data_end);
 		break;
 	}
 	return PARSE_OK;
@@ -152,17 +152,19 @@ static __always_inline enum parse_result parse_ipv4(struct __sk_buff *ctx, struc
 	if ((void *)(ip + 1) > data_end)
 		return PARSE_MALFORMED;
 	total = bpf_ntohs(ip->tot_len);
-	/* A total length of 0 is how the kernel marks GSO packets beyond 64 KiB. */
-	if (ip->version != 4 || ip->ihl < 5 || (total && total < ip->ihl * 4u) || ETH_HLEN + total > ctx->len)
+	if (!total) /* how the kernel marks GSO packets beyond 64 KiB */
+		total = ctx->len - ETH_HLEN;
+	if (ip->version != 4 || ip->ihl < 5 || total < ip->ihl * 4u || ETH_HLEN + total > ctx->len)
 		return PARSE_MALFORMED;
-	p->src = ip_from_v4(ip->saddr);
-	p->dst = ip_from_v4(ip->daddr);
-	p->proto = ip->protocol;
-	p->ttl = ip->ttl;
+	p->ev.src = ip_from_v4(ip->saddr);
+	p->ev.dst = ip_from_v4(ip->daddr);
+	p->ev.proto = ip->protocol;
+	p->ev.ttl = ip->ttl;
 	p->fragment = ip->frag_off & bpf_htons(IP_FRAGMENT_MASK);
 	p->options = ip->ihl != 5;
 	/* Behind options nobody asks for ports: such packets take the way through the stack whole. */
 	if (p->options || ip->frag_off & bpf_htons(IP_OFFSET_MASK))
 		return PARSE_OK;
-	return parse_l4(p, ip, ip + 1, data_end);
+	/* Not up to the end of the frame: short frames are padded. */
+	return parse_l4(p, ip, ip + 1, total - sizeof(*ip), data_end);
 }

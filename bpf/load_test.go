@@ -1,0 +1,115 @@
+package bpf_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// Verdicts of tcx programs, from linux/bpf.h. What goes on to the stack gets "next": there may be
+// programs of others.
+const (
+	next     = 0xffffffff
+	shot     = 2
+	redirect = 7
+)
+
+// programs are both programs on one set of maps, as a node has them.
+type programs struct {
+	bpf.PodPrograms
+	bpf.HostPrograms
+	bpf.PodMaps
+}
+
+// settings are the ways in which the programs can be loaded.
+var settings = map[string]bool{"every packet is reported": true, "drops are reported": false}
+
+func load(t testing.TB, trace bool) *programs {
+	t.Helper()
+	netnstest.RequireRoot(t)
+	pod, err := bpf.LoadPod()
+	must(t, err)
+	must(t, pod.Variables[bpf.PodVarCfgTrace].Set(trace))
+	var podObjects bpf.PodObjects
+	must(t, pod.LoadAndAssign(&podObjects, nil))
+	t.Cleanup(func() { must(t, podObjects.Close()) })
+
+	host, err := bpf.LoadHost()
+	must(t, err)
+	must(t, host.Variables[bpf.PodVarCfgTrace].Set(trace))
+	var hostPrograms bpf.HostPrograms
+	must(t, host.LoadAndAssign(&hostPrograms, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+		bpf.PodMapLabEndpoints: podObjects.LabEndpoints,
+		bpf.PodMapLabIfaces:    podObjects.LabIfaces,
+		bpf.PodMapLabKernelCt:  podObjects.LabKernelCt,
+		bpf.PodMapLabMetrics:   podObjects.LabMetrics,
+		bpf.PodMapLabEvents:    podObjects.LabEvents,
+	}}))
+	t.Cleanup(func() { must(t, hostPrograms.Close()) })
+	return &programs{podObjects.PodPrograms, hostPrograms, podObjects.PodMaps}
+}
+
+// The bars are what the verifier has to leave of each program: a program that grows beyond them has to
+// be looked at.
+func TestProgramsLoad(t *testing.T) {
+	for name, trace := range settings {
+		t.Run(name, func(t *testing.T) {
+			p := load(t, trace)
+			for prog, bar := range map[*ebpf.Program]int{p.LabPodEgress: 650, p.LabToPod: 500} {
+				info, err := prog.Info()
+				must(t, err)
+				insns, err := info.Instructions()
+				must(t, err)
+				verified, _ := info.VerifiedInstructions()
+				t.Logf("%s: %d instructions, %d verified", info.Name, len(insns), verified)
+				if len(insns) > bar {
+					t.Errorf("%s has %d instructions, more than %d", info.Name, len(insns), bar)
+				}
+			}
+		})
+	}
+}
+
+// run gives a frame to a program as if the device had it, and returns verdict and frame afterwards.
+func (p *programs) run(t testing.TB, prog *ebpf.Program, ifindex int, frame []byte) (verdict uint32, out []byte) {
+	t.Helper()
+	out = make([]byte, len(frame)+256)
+	opts := &ebpf.RunOptions{Data: frame, DataOut: out, Context: skbContext(ifindex)}
+	verdict, err := prog.Run(opts)
+	must(t, err)
+	return verdict, opts.DataOut
+}
+
+// skbContext is a struct __sk_buff with nothing but ifindex set.
+func skbContext(ifindex int) []byte {
+	const ifindexOffset, size = 40, 192
+	ctx := make([]byte, size)
+	binary.NativeEndian.PutUint32(ctx[ifindexOffset:], uint32(ifindex))
+	return ctx
+}
+
+// packets sums a counter over the CPUs.
+func (p *programs) packets(t testing.TB, dir bpf.Direction, reason bpf.Reason) (packets, bytes uint64) {
+	t.Helper()
+	var perCPU []bpf.Metric
+	must(t, p.LabMetrics.Lookup(uint32(dir)*uint32(bpf.PodLabReasonLAB_REASON_MAX)+uint32(reason), &perCPU))
+	for _, m := range perCPU {
+		packets += m.Packets
+		bytes += m.Bytes
+	}
+	return packets, bytes
+}
+
+func ip(a netip.Addr) bpf.IP { return bpf.IP{B: a.As16()} }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+}
