@@ -91,8 +91,8 @@ func runCheck(ctx context.Context, timeout time.Duration, env *Env, check Check)
 	return result
 }
 
-// guard turns a panic of one check into its error, so that the others still
-// run and the cleanup too.
+// guard turns a panic into an error, so that the other checks still run and
+// the cleanup too.
 func guard(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -32,7 +32,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 			writeEvidence(out, result)
 		}
 	}
-	fmt.Fprintf(out, "\n%s\n", summary(r))
+	fmt.Fprintf(out, "\n%s\n", strings.Join(wrap(summary(r), textWidth), "\n"))
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
@@ -68,8 +68,8 @@ func summary(r *Report) string {
 	if n := r.Count(Error); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d could not look", n))
 	}
-	return fmt.Sprintf("lab %s, mode %s: %s of %d checks in %s (setup %s)", r.Lab, r.Mode,
-		strings.Join(parts, ", "), len(r.Results), seconds(r.Duration), seconds(r.Setup))
+	return fmt.Sprintf("lab %s, mode %s: %s in %s (%s of it to set up)", r.Lab, r.Mode,
+		strings.Join(parts, ", "), seconds(r.Duration), seconds(r.Setup))
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }

@@ -1,0 +1,184 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func saw(context.Context, *Env, *Evidence) error { return nil }
+
+func checkOf(name string, run func(context.Context, *Env, *Evidence) error) Check {
+	return Check{Name: name, Claim: "It holds.", Run: run}
+}
+
+func TestVerdicts(t *testing.T) {
+	broken := errors.New("no such pod")
+	for _, test := range []struct {
+		name string
+		run  func(context.Context, *Env, *Evidence) error
+		want Status
+		err  string
+	}{
+		{"saw", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return nil }, Pass, ""},
+		{"wrong", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); ev.Wrong("not it"); return nil }, Fail, ""},
+		{"not able to look", func(context.Context, *Env, *Evidence) error { return broken }, Error, "no such pod"},
+		{"saw half and then was not able to look", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return broken }, Error, "no such pod"},
+		{"wrong and then not able to look", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Wrong("not it"); return broken }, Fail, "no such pod"},
+		{"saw nothing", saw, Error, "proves nothing"},
+		{"panics", func(context.Context, *Env, *Evidence) error { panic("oops") }, Error, "panicked: oops"},
+		{"panics in a part", func(context.Context, *Env, *Evidence) error {
+			return each([]int{1}, func(int) error { panic("oops") })
+		}, Error, "panicked: oops"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := runCheck(t.Context(), time.Second, nil, checkOf("a/b", test.run))
+			if got.Status != test.want || !strings.Contains(got.Error, test.err) {
+				t.Errorf("got %s, %q; want %s, %q", got.Status, got.Error, test.want, test.err)
+			}
+		})
+	}
+}
+
+func TestCheckDeadlineIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := runCheck(t.Context(), 3*time.Second, nil, checkOf("a/b", func(ctx context.Context, _ *Env, ev *Evidence) error {
+			ev.Saw("half")
+			<-ctx.Done()
+			return ctx.Err()
+		}))
+		if got.Status != Error || !strings.Contains(got.Error, "no result within 3s") || got.Duration != 3*time.Second {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestChecksRunAtOnceUpToTheLimitAndKeepTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		var checks []Check
+		for i := range 9 {
+			checks = append(checks, checkOf(fmt.Sprintf("a/%d", i), func(_ context.Context, _ *Env, ev *Evidence) error {
+				most.Store(max(most.Load(), running.Add(1)))
+				time.Sleep(time.Duration(10-i) * time.Second)
+				running.Add(-1)
+				ev.Saw("it")
+				return nil
+			}))
+		}
+		var seen []int
+		cfg := Config{Parallel: 3, CheckTimeout: time.Minute, Progress: func(p Progress) { seen = append(seen, p.Done) }}
+		results := runChecks(t.Context(), cfg, nil, checks)
+		if most.Load() != 3 {
+			t.Errorf("%d ran at once, want 3", most.Load())
+		}
+		for i, r := range results {
+			if r.Name != checks[i].Name || r.Status != Pass {
+				t.Errorf("result %d: %+v", i, r)
+			}
+		}
+		if len(seen) != 9 || seen[8] != 9 {
+			t.Errorf("progress: %v", seen)
+		}
+	})
+}
+
+// lifecycle counts what run does with a connector.
+type lifecycle struct {
+	setUp, removed int
+	cleanCtx       error
+	err, removeErr error
+}
+
+func (l *lifecycle) connect(context.Context, Config) (*Env, func(context.Context) error, error) {
+	l.setUp++
+	return &Env{}, func(ctx context.Context) error {
+		l.removed++
+		l.cleanCtx = ctx.Err()
+		return l.removeErr
+	}, l.err
+}
+
+func TestRunCleansUp(t *testing.T) {
+	pass := checkOf("a/pass", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return nil })
+	t.Run("after checks", func(t *testing.T) {
+		l := &lifecycle{}
+		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass}, l.connect)
+		if err != nil || !report.Passed() || l.removed != 1 {
+			t.Errorf("report %+v, error %v, removed %d times", report, err, l.removed)
+		}
+	})
+	t.Run("after a setup that failed", func(t *testing.T) {
+		l := &lifecycle{err: errors.New("no node")}
+		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass}, l.connect)
+		if report != nil || err == nil || !strings.Contains(err.Error(), "prepare the checks: no node") || l.removed != 1 {
+			t.Errorf("report %+v, error %v, removed %d times", report, err, l.removed)
+		}
+	})
+	t.Run("after cancellation, with time of its own", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		l := &lifecycle{}
+		stop := checkOf("a/stop", func(ctx context.Context, _ *Env, _ *Evidence) error { cancel(); <-ctx.Done(); return ctx.Err() })
+		report, err := run(ctx, Config{}.withDefaults(), Selection{}, []Check{stop}, l.connect)
+		if report != nil || !errors.Is(err, context.Canceled) || l.removed != 1 || l.cleanCtx != nil {
+			t.Errorf("report %+v, error %v, removed %d times with context error %v", report, err, l.removed, l.cleanCtx)
+		}
+	})
+	t.Run("and says what it could not remove", func(t *testing.T) {
+		l := &lifecycle{removeErr: errors.New("namespace is stuck")}
+		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass}, l.connect)
+		if err == nil || !strings.Contains(err.Error(), "namespace is stuck") {
+			t.Errorf("report %+v, error %v", report, err)
+		}
+	})
+	t.Run("but sets nothing up for a selection that is wrong", func(t *testing.T) {
+		l := &lifecycle{}
+		if _, err := run(t.Context(), Config{}.withDefaults(), Selection{Only: []string{"b"}}, []Check{pass}, l.connect); err == nil || l.setUp != 0 {
+			t.Errorf("error %v, set up %d times", err, l.setUp)
+		}
+	})
+}
+
+func TestSelection(t *testing.T) {
+	all := []Check{{Name: "dns/service"}, {Name: "services/hairpin"}, {Name: "services/headless"}, {Name: "rules/x", Modes: []string{"ebpf"}}}
+	for _, test := range []struct {
+		name       string
+		sel        Selection
+		mode, want string
+		err        string
+	}{
+		{"all of a mode", Selection{}, "kubeproxy", "dns/service services/hairpin services/headless", ""},
+		{"all of another", Selection{}, "ebpf", "dns/service services/hairpin services/headless rules/x", ""},
+		{"of any mode", Selection{}, "", "dns/service services/hairpin services/headless rules/x", ""},
+		{"a name", Selection{Only: []string{"services/headless"}}, "kubeproxy", "services/headless", ""},
+		{"a group", Selection{Only: []string{"services"}}, "kubeproxy", "services/hairpin services/headless", ""},
+		{"a pattern of a name", Selection{Only: []string{"*/h*"}}, "kubeproxy", "services/hairpin services/headless", ""},
+		{"a pattern of a group", Selection{Only: []string{"d*"}}, "kubeproxy", "dns/service", ""},
+		{"skipped", Selection{Skip: []string{"services/ha*", "dns"}}, "kubeproxy", "services/headless", ""},
+		{"both", Selection{Only: []string{"services"}, Skip: []string{"*/headless"}}, "kubeproxy", "services/hairpin", ""},
+		{"a misspelt name", Selection{Only: []string{"service"}}, "kubeproxy", "", "picks none"},
+		{"a misspelt skip", Selection{Skip: []string{"dsn"}}, "kubeproxy", "", "picks none"},
+		{"another mode's", Selection{Only: []string{"rules"}}, "kubeproxy", "", "picks none"},
+		{"a bad pattern", Selection{Only: []string{"[a"}}, "kubeproxy", "", "syntax error"},
+		{"nothing left", Selection{Only: []string{"dns"}, Skip: []string{"dns"}}, "kubeproxy", "", "no check is left"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := test.sel.Select(all, test.mode)
+			if (err != nil) != (test.err != "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("error %v, want %q", err, test.err)
+			}
+			var names []string
+			for _, c := range got {
+				names = append(names, c.Name)
+			}
+			if strings.Join(names, " ") != test.want {
+				t.Errorf("got %v, want %s", names, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,222 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+type runtimeObject = runtime.Object
+
+// watch is a capture of the model.
+type watch struct {
+	at      *place
+	spec    probe.Capture
+	packets []probe.Packet
+}
+
+// Start implements [Prober]; the model has captures only.
+func (p *place) Start(_ context.Context, request probe.Request) (Running, error) {
+	if request.Capture == nil {
+		return nil, errors.New("the model starts captures only")
+	}
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	started := &watch{at: p, spec: *request.Capture}
+	p.w.captures = append(p.w.captures, started)
+	return started, nil
+}
+
+func (c *watch) Ready() probe.Reply { return probe.Reply{Ready: true} }
+
+func (c *watch) Stop(ctx context.Context) (probe.Reply, error) { return c.end(false), nil }
+
+func (c *watch) Wait(ctx context.Context) (probe.Reply, error) { return c.end(true), nil }
+
+// end fails a capture that waited for a packet which did not come.
+func (c *watch) end(waited bool) probe.Reply {
+	c.at.w.mu.Lock()
+	defer c.at.w.mu.Unlock()
+	reply := probe.Reply{Capture: &probe.CaptureResult{Packets: c.packets}}
+	if waited && c.spec.Until != nil && (len(c.packets) == 0 || !c.spec.Until.Match(c.packets[len(c.packets)-1])) {
+		reply.Failure = "no answer within the time"
+	}
+	if c.at.w.spoil != nil {
+		c.at.w.spoil(c.at, probe.Request{Capture: &c.spec}, &reply)
+	}
+	return reply
+}
+
+// pass shows a packet to every capture at a device.
+func (w *world) pass(at *place, device string, p probe.Packet) {
+	if at == nil {
+		return
+	}
+	if w.hop != nil {
+		w.hop(at.name+" "+device, &p)
+	}
+	if p.TTL == 0 {
+		return // the test took it away
+	}
+	for _, c := range w.captures {
+		if c.at == at && c.spec.Interface == device && c.spec.Filter.Match(p) {
+			c.packets = append(c.packets, p)
+		}
+	}
+}
+
+// travel shows a packet at each device on its way with the TTL it has there.
+func (w *world) travel(from, to *place, p probe.Packet) {
+	node := func(at *place) *place {
+		if at.node == nil {
+			return nil
+		}
+		return w.places[at.node.Name]
+	}
+	p.TTL = 64
+	if from.isPod() {
+		w.pass(from, "eth0", moving(p, probe.Out, from.eth0, from.mac))
+		w.pass(node(from), from.veth, moving(p, probe.In, from.eth0, from.mac))
+		p.TTL--
+	}
+	if from.node != to.node {
+		w.pass(node(from), "eth0", moving(p, probe.Out, "", ""))
+		w.pass(node(to), "eth0", moving(p, probe.In, "", ""))
+		if to.isPod() {
+			p.TTL--
+		}
+	}
+	if to.isPod() {
+		w.pass(node(to), to.veth, moving(p, probe.Out, to.mac, to.eth0))
+	}
+	w.pass(to, "eth0", moving(p, probe.In, to.mac, to.eth0))
+}
+
+func moving(p probe.Packet, d probe.Direction, source, dest string) probe.Packet {
+	p.Direction, p.SourceMAC, p.DestMAC = d, source, dest
+	return p
+}
+
+func (p *place) answerICMP(spec *probe.ICMP) probe.Reply {
+	if spec.DF && spec.Size+headers > 1500 {
+		return probe.Reply{Failure: "does not fit"}
+	}
+	to := p.w.at(spec.Address)
+	if to == nil {
+		return probe.Reply{Failure: "nobody answers"}
+	}
+	source := p.addr
+	if p.isPod() && to.node == nil && spec.Address == to.addr {
+		source = p.node.Addr
+	}
+	packet := probe.Packet{Protocol: "icmp", Source: source, Destination: spec.Address, ICMPType: icmpEchoRequest, Payload: spec.Marker}
+	p.w.travel(p, to, packet)
+	packet.ICMPType, packet.Source, packet.Destination = icmpEchoReply, spec.Address, source
+	p.w.travel(to, p, packet)
+	n := max(spec.Count, 1)
+	return probe.Reply{ICMP: &probe.ICMPResult{Sent: n, Received: n, From: spec.Address, TTL: 64}}
+}
+
+// send drops what is forged after the host-side veth has seen it.
+func (p *place) send(spec *probe.Send) {
+	packet := probe.Packet{Protocol: spec.Protocol, Source: spec.Source, Destination: spec.Destination, Payload: spec.Payload, TTL: 64}
+	to := p.w.at(spec.Destination)
+	if spec.Source == p.addr || p.w.forward {
+		p.w.travel(p, to, packet)
+		return
+	}
+	p.w.pass(p.w.places[p.node.Name], p.veth, moving(packet, probe.In, p.eth0, p.mac))
+}
+
+// run prints what the commands that checks use would.
+func (p *place) run(argv []string) string {
+	switch command := strings.Join(argv, " "); {
+	case strings.HasPrefix(command, "ip -j -d addr"):
+		return p.addrJSON()
+	case strings.HasPrefix(command, "ip -j -4 route"):
+		return p.routeJSON()
+	case command == "cat /etc/resolv.conf":
+		return "search x\nnameserver 10.96.0.10\noptions ndots:5\n"
+	case argv[0] == "sh" && argv[2] == dumpScript:
+		return p.rulesText()
+	default:
+		return "the model cannot run " + command
+	}
+}
+
+func deviceJSON(index, peer int, name, mac string, addresses ...netip.Prefix) map[string]any {
+	info := []map[string]any{}
+	for _, a := range addresses {
+		info = append(info, map[string]any{"family": "inet", "local": a.Addr().String(), "prefixlen": a.Bits()})
+	}
+	return map[string]any{"ifindex": index, "link_index": peer, "ifname": name, "mtu": 1500, "address": mac, "addr_info": info}
+}
+
+func (p *place) addrJSON() string {
+	all := []map[string]any{deviceJSON(1, 0, "lo", "00:00:00:00:00:00")}
+	switch {
+	case p.isPod():
+		all = append(all, deviceJSON(2, p.index, "eth0", p.eth0, netip.PrefixFrom(p.addr, 32)))
+	default:
+		all = append(all, deviceJSON(2, 99, "eth0", p.eth0, netip.PrefixFrom(p.addr, 16)))
+	}
+	if p.isNode {
+		all = append(all, deviceJSON(3, 4, routerDevice, "02:00:00:00:00:01", netip.PrefixFrom(p.router(), 32)))
+		for _, pod := range p.w.places {
+			if pod.isPod() && pod.node == p.node {
+				all = append(all, deviceJSON(pod.index, 2, pod.veth, pod.mac))
+			}
+		}
+	}
+	return toJSON(all)
+}
+
+func (p *place) routeJSON() string {
+	if p.isPod() {
+		return toJSON([]map[string]any{
+			{"dst": "default", "gateway": p.router(), "dev": "eth0"},
+			{"dst": p.router(), "dev": "eth0", "scope": "link"},
+		})
+	}
+	all := []map[string]any{{"dst": "172.18.0.0/16", "dev": "eth0", "scope": "link", "prefsrc": p.addr}}
+	for _, n := range p.w.env.Nodes {
+		if n == p.node {
+			all = append(all, map[string]any{"dst": n.PodCIDR, "gateway": p.router(), "dev": routerDevice})
+		} else {
+			all = append(all, map[string]any{"dst": n.PodCIDR, "gateway": n.Addr, "dev": "eth0"})
+		}
+	}
+	return toJSON(all)
+}
+
+func (p *place) rulesText() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("### iptables-save\n*nat\n:LAB-MASQUERADE - [0:0]\n:KUBE-SERVICES - [0:0]")
+	line(`-A POSTROUTING -m comment --comment "wirelab: pods leave as their node" -j LAB-MASQUERADE`)
+	for _, n := range p.w.env.Nodes {
+		line("-A LAB-MASQUERADE -d %s/32 -j RETURN", n.Addr)
+	}
+	line("-A LAB-MASQUERADE -s %s ! -d %s ! -o lab_+ -j MASQUERADE --random-fully", p.node.PodCIDR, p.w.env.NativeCIDR)
+	line(`-A KUBE-SERVICES -d 10.96.0.200/32 -p tcp -m comment --comment "default/demo cluster IP" -m tcp --dport 8080 -j KUBE-SVC-AAAA`)
+	line(`-A KUBE-NODEPORTS -p tcp -m comment --comment "default/demo" -m tcp --dport 32000 -j KUBE-EXT-AAAA`)
+	for i, backend := range p.w.env.Every.Backends {
+		line("-A KUBE-SEP-%d -p tcp -m tcp -j DNAT --to-destination %s:80", i, backend.Addr)
+	}
+	return b.String()
+}
+
+func toJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
