@@ -24,7 +24,11 @@ const (
 type iptables struct {
 	// root is where the node's root file system is mounted; empty when it is this process's own.
 	root string
+	// dirs are searched for the programs, below root; nil means the usual ones.
+	dirs []string
 }
+
+var programDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"}
 
 // natTable is what iptables-save says about the nat table: the rules of each chain, in order, without
 // their "-A <chain> ".
@@ -195,7 +199,11 @@ func (t iptables) run(ctx context.Context, stdin, program string, args ...string
 // find is the program's path below root. Links are not followed: they may be absolute, and lead
 // somewhere only once root is the root.
 func (t iptables) find(program string) (string, error) {
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+	dirs := t.dirs
+	if dirs == nil {
+		dirs = programDirs
+	}
+	for _, dir := range dirs {
 		path := filepath.Join(dir, program)
 		if _, err := os.Lstat(filepath.Join(t.root, path)); err == nil {
 			return path, nil

@@ -1,0 +1,151 @@
+package datapath
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+func TestDifference(t *testing.T) {
+	wanted := []chain{{"LAB-X", []string{"-s 10.0.0.0/8 -j RETURN", "-j MASQUERADE"}}}
+	jumps := []jump{{"POSTROUTING", "-j LAB-X"}}
+	whole := []string{":LAB-X - [0:0]", "-A LAB-X -s 10.0.0.0/8 -j RETURN", "-A LAB-X -j MASQUERADE"}
+	for name, test := range map[string]struct {
+		saved string
+		want  []string
+	}{
+		"nothing there":   {"*nat\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n", append(slices.Clone(whole), "-A POSTROUTING -j LAB-X")},
+		"all there":       {":LAB-X - [0:0]\n-A POSTROUTING -j LAB-X\n-A LAB-X -s 10.0.0.0/8 -j RETURN\n-A LAB-X -j MASQUERADE\n", nil},
+		"rule missing":    {":LAB-X - [0:0]\n-A POSTROUTING -j LAB-X\n-A LAB-X -j MASQUERADE\n", whole},
+		"wrong order":     {":LAB-X - [0:0]\n-A POSTROUTING -j LAB-X\n-A LAB-X -j MASQUERADE\n-A LAB-X -s 10.0.0.0/8 -j RETURN\n", whole},
+		"jump twice":      {":LAB-X - [0:0]\n-A POSTROUTING -j LAB-X\n-A POSTROUTING -j LAB-X\n" + "-A LAB-X -s 10.0.0.0/8 -j RETURN\n-A LAB-X -j MASQUERADE\n", []string{"-D POSTROUTING -j LAB-X"}},
+		"jump from other": {":LAB-X - [0:0]\n-A INPUT -p tcp -j LAB-X\n-A POSTROUTING -j LAB-X\n-A LAB-X -s 10.0.0.0/8 -j RETURN\n-A LAB-X -j MASQUERADE\n", []string{"-D INPUT -p tcp -j LAB-X"}},
+		"similar name":    {":LAB-X - [0:0]\n-A POSTROUTING -j LAB-X\n-A POSTROUTING -j LAB-XY\n-A LAB-X -s 10.0.0.0/8 -j RETURN\n-A LAB-X -j MASQUERADE\n", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := difference(parseNAT(test.saved), wanted, jumps); !slices.Equal(got, test.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
+			}
+		})
+	}
+}
+
+func TestChangedUDPPorts(t *testing.T) {
+	rule := func(proto string, port uint16, pod string) string {
+		return dnatRules([]HostPort{{Proto: proto, Port: port, Backend: netip.MustParseAddrPort(pod)}})[0]
+	}
+	before := []string{rule("udp", 1, "10.0.0.2:1"), rule("udp", 2, "10.0.0.2:2"), rule("udp", 3, "10.0.0.2:3"), rule("tcp", 4, "10.0.0.2:4")}
+	after := []string{rule("udp", 1, "10.0.0.2:1"), rule("udp", 2, "10.0.0.3:2"), rule("udp", 5, "10.0.0.2:5")}
+	if got := changedUDPPorts(before, after); !slices.Equal(got, []uint16{2, 3, 5}) {
+		t.Errorf("got %v, want 2 (moved), 3 (gone) and 5 (new)", got)
+	}
+}
+
+// Both variants of iptables print our rules the way we write them, or they would be written at every
+// turn.
+func TestBothVariants(t *testing.T) {
+	cfg := Config{PodCIDR: netip.MustParsePrefix("10.244.0.0/24"), NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), NodeIP: netip.MustParseAddr("192.0.2.1"), Masquerade: true}
+	ports := []HostPort{
+		{Proto: "tcp", Port: 8080, Backend: netip.MustParseAddrPort("10.244.0.2:80")},
+		{Proto: "udp", Port: 53, HostIP: netip.MustParseAddr("192.0.2.1"), Backend: netip.MustParseAddrPort("10.244.0.2:53")},
+	}
+	for variant, backend := range map[string]string{"nft": "nf_tables", "legacy": "legacy"} {
+		t.Run(variant, func(t *testing.T) {
+			ns := netnstest.New(t, variant)
+			dir := t.TempDir()
+			for _, program := range []string{"iptables", "iptables-save", "iptables-restore"} {
+				if err := os.Symlink("/usr/sbin/xtables-"+variant+"-multi", filepath.Join(dir, program)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tables := iptables{dirs: []string{dir}}
+			chains := []chain{
+				{masqueradeChain, masqueradeRules(cfg, []Node{{Name: "b", IP: netip.MustParseAddr("192.0.2.2")}})},
+				{hostPortChain, dnatRules(ports)},
+				{hostPortSNATChain, hairpinRules(ports)},
+			}
+			jumps := append([]jump{masqueradeJump}, hostPortJumps...)
+			ns.Do(func() {
+				if got, err := tables.backend(context.Background()); err != nil || got != backend {
+					t.Fatalf("the variant is %q (%v), want %q", got, err, backend)
+				}
+				if err := tables.ensure(context.Background(), chains, jumps); err != nil {
+					t.Fatal(err)
+				}
+				have, err := tables.readNAT(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(have[masqueradeChain]) != 3 || len(have[hostPortChain]) != 2 {
+					t.Fatalf("the rules are not there: %v", have)
+				}
+				if lines := difference(have, chains, jumps); lines != nil {
+					t.Errorf("what was written reads otherwise; once more would be written:\n%s", strings.Join(lines, "\n"))
+				}
+				if err := tables.remove(context.Background(), masqueradeChain, hostPortChain, hostPortSNATChain); err != nil {
+					t.Fatal(err)
+				}
+				have, err = tables.readNAT(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for name, rules := range have {
+					if strings.HasPrefix(name, "LAB-") || len(rules) > 0 {
+						t.Errorf("%s is left with %v", name, rules)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestConfigReportsEverything(t *testing.T) {
+	err := Config{Mode: "magic", Masquerade: true, MonitorAggregation: "some", MTU: 12}.validate()
+	if err == nil {
+		t.Fatal("it was taken")
+	}
+	for _, part := range []string{`mode "magic"`, "node name", "node address", "pod CIDR", "native-routing CIDR", `"some"`, "MTU 12"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not reported: %v", part, err)
+		}
+	}
+	if _, err := Open(context.Background(), Config{}, slog.Default()); err == nil {
+		t.Error("Open takes an empty Config")
+	}
+}
+
+func TestRouter(t *testing.T) {
+	cfg := Config{PodCIDR: netip.MustParsePrefix("10.244.3.77/24")}
+	if got := cfg.Router(); got != netip.MustParseAddr("10.244.3.1") {
+		t.Errorf("the router is %s", got)
+	}
+	if got := cfg.withDefaults().endpointID(netip.MustParseAddr("10.244.3.9")); got != 9 {
+		t.Errorf("the ID is %d", got)
+	}
+}
+
+func TestHostIfName(t *testing.T) {
+	name := HostIfName("container", "eth0")
+	if name != "lxc3d7e8a5e" && !hostIfPattern.MatchString(name) {
+		t.Errorf("%q", name)
+	}
+	if name == HostIfName("container", "eth1") || name == HostIfName("other", "eth0") {
+		t.Error("different endpoints have one name")
+	}
+	number, ok := vethNumber(name)
+	if !ok || vethName(number) != name {
+		t.Errorf("%s is %x and back %s", name, number, vethName(number))
+	}
+	for _, other := range []string{"lxc", "lxcABCDEF01", "lxc0123456", "lxc012345678", "eth0"} {
+		if _, ok := vethNumber(other); ok {
+			t.Errorf("%s is taken for one of ours", other)
+		}
+	}
+}

@@ -1,0 +1,254 @@
+package datapath_test
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// watch collects events while traffic runs, until wanted of them have come. It is listening when
+// traffic starts.
+func watch(t *testing.T, n *node, wanted int, traffic func()) []datapath.Event {
+	t.Helper()
+	c, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var events []datapath.Event
+	var once sync.Once
+	var started, reader sync.WaitGroup
+	started.Add(1)
+	reader.Go(func() {
+		for e, err := range n.dp.Events(c) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			once.Do(started.Done)
+			if e.Reason == "unsupported-protocol" {
+				continue // the beacons
+			}
+			if events = append(events, e); len(events) >= wanted {
+				return
+			}
+		}
+	})
+	beacons(n, c, &started)
+	traffic()
+	reader.Wait()
+	return events
+}
+
+// beacons sends packets that are dropped until the reader has seen one.
+func beacons(n *node, c context.Context, seen *sync.WaitGroup) {
+	p := n.addPod("beacon")
+	eth := p.Capture("eth0")
+	frame := make([]byte, 60)
+	copy(frame[12:], []byte{0x88, 0xcc})
+	done := make(chan struct{})
+	go func() { seen.Wait(); close(done) }()
+	for {
+		eth.Inject(frame)
+		select {
+		case <-done:
+			return
+		case <-c.Done():
+			n.t.Fatal("no event came")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func TestEventsOfEveryPacket(t *testing.T) {
+	l := newLab(t, 1, func(c *datapath.Config) { c.MonitorAggregation = datapath.AggregationNone })
+	n := l.nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	must(t, second(a.Ping(b.Addr, netnstest.PingOptions{}))) // the neighbours are known afterwards
+	events := watch(t, n, 4, func() {
+		must(t, second(a.Ping(b.Addr, netnstest.PingOptions{})))
+		must(t, second(a.Ping(l.outside.Addr, netnstest.PingOptions{})))
+	})
+	if len(events) != 4 {
+		t.Fatalf("%d events, want 4: %+v", len(events), events)
+	}
+	for i, want := range []datapath.Event{
+		{Reason: "to-pod", Direction: datapath.FromPod, IfName: a.HostIf, Src: at(a.Addr), Dst: at(b.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, DstEndpoint: b.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
+		{Reason: "to-pod", Direction: datapath.FromPod, IfName: b.HostIf, Src: at(b.Addr), Dst: at(a.Addr), TTL: 64, SrcEndpoint: b.ID, DstEndpoint: a.ID, SrcMAC: b.PodMAC, DstMAC: b.HostMAC},
+		{Reason: "to-kernel", Direction: datapath.FromPod, IfName: a.HostIf, Src: at(a.Addr), Dst: at(l.outside.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
+		{Reason: "to-pod", Direction: datapath.ToPod, IfName: "lab_host", Src: at(l.outside.Addr), Dst: at(a.Addr), TTL: 63, DstEndpoint: a.ID},
+	} {
+		got := events[i]
+		if age := time.Since(got.Time); age < 0 || age > 10*time.Second {
+			t.Errorf("event %d has time %s", i, got.Time)
+		}
+		if got.Length != 98 || got.EtherType != 0x0800 || got.Proto != 1 || got.Drop {
+			t.Errorf("event %d is %+v", i, got)
+		}
+		if want.SrcMAC != nil && (got.SrcMAC.String() != want.SrcMAC.String() || got.DstMAC.String() != want.DstMAC.String()) {
+			t.Errorf("event %d has MACs %s, %s, want %s, %s", i, got.SrcMAC, got.DstMAC, want.SrcMAC, want.DstMAC)
+		}
+		want.Time, want.Length, want.EtherType, want.Proto, want.IfIndex = got.Time, 98, 0x0800, 1, got.IfIndex
+		want.SrcMAC, want.DstMAC, got.SrcMAC, got.DstMAC = nil, nil, nil, nil
+		if !equalEvents(got, want) {
+			t.Errorf("event %d is\n%+v, want\n%+v", i, got, want)
+		}
+	}
+}
+
+func equalEvents(a, b datapath.Event) bool {
+	return a.Reason == b.Reason && a.Direction == b.Direction && a.IfName == b.IfName && a.Src == b.Src && a.Dst == b.Dst &&
+		a.TTL == b.TTL && a.ICMPType == b.ICMPType && a.SrcEndpoint == b.SrcEndpoint && a.DstEndpoint == b.DstEndpoint
+}
+
+func at(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 0) }
+
+func TestEventsOfDropsOnly(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	spoofed := echoRequest(t, a.PodMAC, a.HostMAC, netip.MustParseAddr("203.0.113.9"), b.Addr)
+	a.Capture("eth0").Inject(spoofed) // before anybody listens
+	events := watch(t, n, 1, func() {
+		must(t, second(a.Ping(b.Addr, netnstest.PingOptions{})))
+		a.Capture("eth0").Inject(echoRequest(t, a.PodMAC, a.HostMAC, b.Addr, netip.MustParseAddr("203.0.113.10")))
+	})
+	if len(events) != 1 {
+		t.Fatalf("%d events, want 1: %+v", len(events), events)
+	}
+	if e := events[0]; !e.Drop || e.Reason != "source-address" || e.Src != at(b.Addr) || e.Dst.Addr().String() != "203.0.113.10" || e.IfName != a.HostIf {
+		t.Errorf("the event is %+v", e)
+	}
+}
+
+func TestEventsEndWithTheDatapath(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	dp := n.dp
+	ended := make(chan error, 1)
+	var once sync.Once
+	var listening sync.WaitGroup
+	listening.Add(1)
+	go func() {
+		for _, err := range dp.Events(context.Background()) {
+			if err != nil {
+				ended <- err
+				return
+			}
+			once.Do(listening.Done)
+		}
+		ended <- nil
+	}()
+	beacons(n, ctx(t), &listening)
+	n.close()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "closed") {
+			t.Errorf("the sequence ended with %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("the sequence did not end")
+	}
+	for _, err := range dp.Events(context.Background()) {
+		if err == nil {
+			t.Error("a closed datapath has events")
+		}
+	}
+}
+
+func TestMetricsNameEveryDropReason(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	list, err := n.dp.Metrics()
+	must(t, err)
+	var names []string
+	for _, m := range list {
+		if m.Drop && m.Direction == datapath.FromPod {
+			names = append(names, m.Reason)
+		}
+	}
+	if want := []string{"malformed", "no-endpoint", "source-address", "unsupported-protocol"}; !slices.Equal(names, want) {
+		t.Errorf("got %v, want %v", names, want)
+	}
+}
+
+// Frames that gopacket and test runs cannot make, or refuse to.
+func TestBrokenFrames(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	whole := echoRequest(t, a.PodMAC, a.HostMAC, a.Addr, b.Addr)
+	tagged := frame(t,
+		&layers.Ethernet{SrcMAC: a.PodMAC, DstMAC: a.HostMAC, EthernetType: layers.EthernetTypeDot1Q},
+		&layers.Dot1Q{VLANIdentifier: 5, Type: layers.EthernetTypeIPv4}, gopacket.Payload(whole[14:]))
+	for name, test := range map[string]struct {
+		frame  []byte
+		reason string
+	}{
+		"half an IP header": {whole[:14+12], "malformed"},
+		"a VLAN tag":        {tagged, "unsupported-protocol"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := n.packets(test.reason, datapath.FromPod)
+			a.Capture("eth0").Inject(test.frame)
+			eventually(t, func() bool { return n.packets(test.reason, datapath.FromPod) == before+1 }, "it is dropped as "+test.reason)
+		})
+	}
+}
+
+func TestStatus(t *testing.T) {
+	l := newLab(t, 2)
+	n := l.nodes[0]
+	p := n.addPod("p")
+	n.applyChains()
+	var s datapath.Status
+	read := func() {
+		t.Helper()
+		n.Do(func() {
+			var err error
+			s, err = n.dp.Status(ctx(t))
+			must(t, err)
+		})
+	}
+	read()
+	if s.Mode != datapath.ModeKubeProxy || s.Attach != "tcx" || s.HostRouting != "Legacy" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != datapath.AggregationMaximum {
+		t.Errorf("status is %+v", s)
+	}
+	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {
+		return p0.Name == "lab_pod_egress" && slices.Equal(p0.AttachedTo, []string{p.HostIf})
+	}) || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {
+		return p0.Name == "lab_to_pod" && slices.Equal(p0.AttachedTo, []string{"lab_host"})
+	}) {
+		t.Errorf("programs are %+v", s.Programs)
+	}
+	if want := []datapath.RouteStatus{
+		{Dst: n.cfg.PodCIDR, Via: n.cfg.Router(), Device: "lab_host"},
+		{Dst: l.nodes[1].cfg.PodCIDR, Via: l.nodes[1].Host.Addr, Device: "eth0"},
+	}; !slices.Equal(s.Routes, want) {
+		t.Errorf("routes are %+v, want %+v", s.Routes, want)
+	}
+	if m := s.Masquerade; !m.Enabled || m.Kind != "iptables" || m.NativeCIDR != native || m.Backend == "" {
+		t.Errorf("masquerading is %+v", m)
+	}
+	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 6 {
+		t.Errorf("status is %+v", s)
+	}
+	var memory uint64
+	for _, m := range s.Maps {
+		memory += m.MemoryBytes
+	}
+	t.Logf("maps take %d KiB", memory/1024)
+	if memory == 0 || memory > 40<<20 {
+		t.Errorf("maps take %d bytes", memory)
+	}
+	// It is read back, not echoed.
+	n.Do(func() { must(t, n.dp.Masquerade().Clean(context.Background())) })
+	n.Run("ip", "link", "del", p.HostIf)
+	read()
+	if s.Masquerade.Enabled || len(s.Programs) != 1 {
+		t.Errorf("after masquerading and pod are gone: %+v", s)
+	}
+}
