@@ -40,12 +40,12 @@ func demoNote(p *profiles.Profile) string {
 
 // wants are what a ready lab has.
 func (l *Lab) wants() []kube.Want {
-	var out []kube.Want
+	// The agent first: without it nothing below gets ready, and an error names the first thing missing.
+	out := []kube.Want{l.Kube.DaemonSetReady("agent", SystemNamespace, agentName, len(l.Nodes))}
 	for _, n := range l.Nodes {
 		out = append(out, l.Kube.NodeReady(n.Name))
 	}
 	out = append(out,
-		l.Kube.DaemonSetReady("agent", SystemNamespace, agentName, len(l.Nodes)),
 		l.Kube.DeploymentReady("CoreDNS", SystemNamespace, "coredns"),
 		l.dnsAnswers(),
 	)

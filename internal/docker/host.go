@@ -64,11 +64,15 @@ func currentContext(dir string) (string, error) {
 	return c.CurrentContext, nil
 }
 
-// contextHost reads the address a docker context stores; contexts live in a directory named by the hash of
-// their name.
-func contextHost(dir, name string) (string, error) {
+// contextFile is where a docker context is kept: in a directory named by the hash of its name.
+func contextFile(dir, name string) string {
 	sum := sha256.Sum256([]byte(name))
-	b, err := os.ReadFile(filepath.Join(dir, "contexts", "meta", hex.EncodeToString(sum[:]), "meta.json"))
+	return filepath.Join(dir, "contexts", "meta", hex.EncodeToString(sum[:]), "meta.json")
+}
+
+// contextHost reads the address a docker context stores.
+func contextHost(dir, name string) (string, error) {
+	b, err := os.ReadFile(contextFile(dir, name))
 	if err != nil {
 		return "", fmt.Errorf("read docker context %q: %w: choose another with DOCKER_CONTEXT", name, err)
 	}

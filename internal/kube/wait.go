@@ -127,7 +127,10 @@ func (p Problem) sentence() string {
 	if p.Blame == (Object{}) {
 		return p.Want + ": " + p.Why
 	}
-	return fmt.Sprintf("%s: %s: %s", p.Want, p.Blame, p.Why)
+	if p.Want == p.Blame.String() {
+		return p.Want + " " + p.Why
+	}
+	return fmt.Sprintf("%s: %s %s", p.Want, p.Blame, p.Why)
 }
 
 // NotReady is the error of a wait that timed out.

@@ -17,7 +17,7 @@ func (c *Client) NodeReady(name string) Want {
 		o := Object{Kind: "Node", Name: name}
 		n, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return State{Why: "it has not joined the cluster", Blame: o}, nil
+			return State{Why: "has not joined the cluster", Blame: o}, nil
 		}
 		if err != nil {
 			return State{}, fmt.Errorf("get node %s: %w", name, err)
@@ -63,7 +63,7 @@ func daemonSetMissing(d *appsv1.DaemonSet, nodes int) string {
 	}
 	switch {
 	case s.ObservedGeneration < d.Generation || want == 0:
-		return "its controller has not seen it yet"
+		return "has not been seen by its controller yet"
 	case s.DesiredNumberScheduled != want:
 		return fmt.Sprintf("is to run on %d of %d nodes", s.DesiredNumberScheduled, want)
 	case s.UpdatedNumberScheduled < want:
