@@ -209,7 +209,7 @@ func TestAgentHasTheLeastPrivileges(t *testing.T) {
 		t.Errorf("host namespaces: network %v, PID %v, IPC %v; want the network only", pod.HostNetwork, pod.HostPID, pod.HostIPC)
 	}
 	sc := pod.Containers[0].SecurityContext
-	want := []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT"}
+	want := []corev1.Capability{"NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT"}
 	if *sc.Privileged || *sc.AllowPrivilegeEscalation || !*sc.ReadOnlyRootFilesystem ||
 		!slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) || !slices.Equal(sc.Capabilities.Add, want) {
 		t.Errorf("the agent's rights are %+v, capabilities %+v", sc, sc.Capabilities)

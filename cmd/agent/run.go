@@ -45,14 +45,15 @@ func newRunCmd() *cobra.Command {
 	return cmd
 }
 
-// newLogger writes text, and takes client-go's records along.
+// newLogger writes text, and takes client-go's warnings and errors along.
 func newLogger(w io.Writer, verbose bool) *slog.Logger {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
-	klog.SetSlogLogger(log.With("from", "client-go"))
+	theirs := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	klog.SetSlogLogger(theirs.With("from", "client-go"))
 	return log
 }
 

@@ -132,7 +132,11 @@ func writeDetails(w io.Writer, d *api.Datapath) {
 	}
 	fmt.Fprintln(w, "Sysctls:")
 	for _, x := range d.Sysctls {
-		fmt.Fprintf(w, "  %s\t%s (was %s)\n", x.Name, x.Value, x.Found)
+		was := ""
+		if x.Found != "" && x.Found != x.Value {
+			was = " (was " + x.Found + ")"
+		}
+		fmt.Fprintf(w, "  %s\t%s%s\n", x.Name, x.Value, was)
 	}
 }
 

@@ -27,6 +27,7 @@ type cniFiles struct {
 	source string // the plugin in the agent's image
 	plugin string // where the runtime finds it
 	conf   string
+	onNode string // conf as the node has it
 	socket string
 }
 
@@ -35,6 +36,7 @@ func newCNIFiles(p config.Paths) cniFiles {
 		source: p.CNIPlugin,
 		plugin: filepath.Join(p.HostRoot, p.CNIBinDir, cniPluginName),
 		conf:   filepath.Join(p.HostRoot, p.CNIConfDir, cniConfName),
+		onNode: filepath.Join(p.CNIConfDir, cniConfName),
 		socket: p.CNISocket(),
 	}
 }

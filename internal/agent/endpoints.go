@@ -51,11 +51,7 @@ func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpo
 func (e *endpoints) sync(ctx context.Context) error {
 	e.whole.Lock()
 	defer e.whole.Unlock()
-	removed, err := e.dp.SyncEndpoints(ctx)
-	for _, ep := range removed {
-		e.log.Info("removed a dead endpoint", "iface", ep.HostIf, "addr", ep.Addr)
-	}
-	if err != nil {
+	if _, err := e.dp.SyncEndpoints(ctx); err != nil {
 		return fmt.Errorf("mend the endpoints: %w", err)
 	}
 	live, err := e.dp.Endpoints(ctx)
@@ -131,7 +127,6 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 	e.mu.Lock()
 	e.addrs[hostIf] = addr
 	e.mu.Unlock()
-	e.log.Info("endpoint added", "pod", podName(req), "iface", ep.HostIf, "addr", ep.Addr)
 	return ep, nil
 }
 
@@ -176,7 +171,6 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 	removed, err := e.dp.KeepEndpoints(ctx, attachments)
 	for _, ep := range removed {
 		e.forget(ep.HostIf, ep.Addr)
-		e.log.Info("collected an endpoint the runtime no longer has", "iface", ep.HostIf, "addr", ep.Addr)
 	}
 	if err != nil {
 		return fmt.Errorf("collect endpoints: %w", err)
@@ -208,7 +202,6 @@ func (e *endpoints) forget(hostIf string, freed ...netip.Addr) {
 	if addr, ok := e.addrs[hostIf]; ok {
 		delete(e.addrs, hostIf)
 		e.pool.Release(addr)
-		e.log.Info("endpoint deleted", "iface", hostIf, "addr", addr)
 	}
 	for _, addr := range freed {
 		e.pool.Release(addr)
@@ -223,9 +216,11 @@ func spec(req api.CNIRequest, addr netip.Addr, netns *os.File) datapath.Endpoint
 	}
 }
 
+// podName is the pod's namespace and name, outside Kubernetes its container's
+// ID, and empty for calls about the whole node.
 func podName(req api.CNIRequest) string {
 	if req.Pod == "" {
-		return "of container " + req.ContainerID
+		return req.ContainerID
 	}
 	return req.Namespace + "/" + req.Pod
 }

@@ -37,7 +37,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 		Version: version.Version, Node: a.cfg.NodeName, Cluster: a.cfg.ClusterName, Started: a.started,
 		Ready: len(problems) == 0, NotReady: problems,
 		Kubernetes: a.kubernetes(ctx),
-		CNI:        api.CNI{Config: a.cni.conf, Written: a.cni.written()},
+		CNI:        api.CNI{Config: a.cni.onNode, Written: a.cni.written()},
 		Warnings:   a.warnings(),
 	}
 	n := a.node.Load()
@@ -141,6 +141,9 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 		d.Maps = append(d.Maps, api.Map(x))
 	}
 	for _, x := range got.Routes {
+		if x.Dst == cfg.PodCIDR {
+			continue // to this node's own pods
+		}
 		d.Routing.Routes = append(d.Routing.Routes, api.NodeRoute{PodCIDR: x.Dst, Via: x.Via, Device: x.Device})
 	}
 	for _, x := range got.Sysctls {

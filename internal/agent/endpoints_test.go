@@ -1,0 +1,288 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/ipam"
+)
+
+// fakeDatapath keeps endpoints in memory. It fails the test when one endpoint
+// is worked on by two calls at a time.
+type fakeDatapath struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	eps     map[string]datapath.Endpoint
+	inWork  map[string]bool
+	fail    error // of the next AddEndpoint
+	missing []string
+}
+
+func newFakeDatapath(t *testing.T) *fakeDatapath {
+	return &fakeDatapath{t: t, eps: map[string]datapath.Endpoint{}, inWork: map[string]bool{}}
+}
+
+func (f *fakeDatapath) work(hostIf string) (done func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.inWork[hostIf] {
+		f.t.Errorf("two calls work on %s at a time", hostIf)
+	}
+	f.inWork[hostIf] = true
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.inWork, hostIf)
+	}
+}
+
+func (f *fakeDatapath) AddEndpoint(_ context.Context, s datapath.EndpointSpec) (datapath.Endpoint, error) {
+	hostIf := datapath.HostIfName(s.ContainerID, s.IfName)
+	defer f.work(hostIf)()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.fail; err != nil {
+		f.fail = nil
+		return datapath.Endpoint{}, err
+	}
+	for other, ep := range f.eps {
+		if other != hostIf && ep.Addr == s.Addr {
+			return datapath.Endpoint{}, datapath.ErrAddrInUse
+		}
+	}
+	f.eps[hostIf] = datapath.Endpoint{HostIf: hostIf, Addr: s.Addr, Namespace: s.Namespace, Name: s.Name}
+	return f.eps[hostIf], nil
+}
+
+func (f *fakeDatapath) CheckEndpoint(context.Context, datapath.EndpointSpec) error { return nil }
+
+func (f *fakeDatapath) DeleteEndpoint(_ context.Context, containerID, ifName string) ([]netip.Addr, error) {
+	hostIf := datapath.HostIfName(containerID, ifName)
+	defer f.work(hostIf)()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ep, ok := f.eps[hostIf]
+	if !ok {
+		return nil, nil
+	}
+	delete(f.eps, hostIf)
+	return []netip.Addr{ep.Addr}, nil
+}
+
+func (f *fakeDatapath) KeepEndpoints(_ context.Context, keep []datapath.Attachment) ([]datapath.Endpoint, error) {
+	var names []string
+	for _, a := range keep {
+		names = append(names, datapath.HostIfName(a.ContainerID, a.IfName))
+	}
+	return f.drop(func(hostIf string) bool { return !slices.Contains(names, hostIf) }), nil
+}
+
+// SyncEndpoints removes the endpoints named in missing. No other call may be
+// under way.
+func (f *fakeDatapath) SyncEndpoints(context.Context) ([]datapath.Endpoint, error) {
+	f.mu.Lock()
+	if len(f.inWork) > 0 {
+		f.t.Errorf("a sync ran beside work on %v", f.inWork)
+	}
+	f.mu.Unlock()
+	return f.drop(func(hostIf string) bool { return slices.Contains(f.missing, hostIf) }), nil
+}
+
+func (f *fakeDatapath) drop(which func(string) bool) []datapath.Endpoint {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var gone []datapath.Endpoint
+	for hostIf, ep := range f.eps {
+		if which(hostIf) {
+			gone = append(gone, ep)
+			delete(f.eps, hostIf)
+		}
+	}
+	return gone
+}
+
+func (f *fakeDatapath) Endpoints(context.Context) ([]datapath.Endpoint, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var eps []datapath.Endpoint
+	for _, ep := range f.eps {
+		eps = append(eps, ep)
+	}
+	return eps, nil
+}
+
+func testEndpoints(t *testing.T, cidr string) (*endpoints, *fakeDatapath) {
+	t.Helper()
+	pool, err := ipam.NewPool(netip.MustParsePrefix(cidr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dp := newFakeDatapath(t)
+	return newEndpoints(dp, pool, quiet()), dp
+}
+
+func call(id string) api.CNIRequest {
+	return api.CNIRequest{ContainerID: id, IfName: "eth0", Namespace: "ns", Pod: id}
+}
+
+func mustAdd(t *testing.T, e *endpoints, id string) netip.Addr {
+	t.Helper()
+	ep, err := e.add(t.Context(), call(id), os.Stdin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ep.Addr
+}
+
+func TestAddTwiceKeepsTheAddress(t *testing.T) {
+	e, _ := testEndpoints(t, "10.0.0.0/28")
+	first := mustAdd(t, e, "a")
+	if again := mustAdd(t, e, "a"); again != first || e.pool.Used() != 1 {
+		t.Errorf("got %s after %s, %d addresses in use", again, first, e.pool.Used())
+	}
+}
+
+func TestFailedAddGivesTheAddressBack(t *testing.T) {
+	e, dp := testEndpoints(t, "10.0.0.0/28")
+	dp.fail = errors.New("no such device")
+	if _, err := e.add(t.Context(), call("a"), os.Stdin); err == nil {
+		t.Fatal("no error")
+	}
+	if e.pool.Used() != 0 || e.count() != 0 {
+		t.Errorf("%d addresses and %d endpoints after a failure", e.pool.Used(), e.count())
+	}
+	mustAdd(t, e, "a")
+	dp.fail = errors.New("gone for now")
+	if _, err := e.add(t.Context(), call("a"), os.Stdin); err == nil {
+		t.Fatal("no error")
+	}
+	if e.pool.Used() != 1 {
+		t.Error("a second ADD that failed gave away the address of the first")
+	}
+}
+
+func TestExhaustionIsToTryAgain(t *testing.T) {
+	e, _ := testEndpoints(t, "10.0.0.0/30")
+	mustAdd(t, e, "a")
+	_, err := e.add(t.Context(), call("b"), os.Stdin)
+	if got := cniErrorOf(call("b"), err); !errors.Is(err, ipam.ErrExhausted) || got.Code != api.CNITryAgain {
+		t.Errorf("got %v, code %d", err, got.Code)
+	}
+}
+
+func TestRemoveIsIdempotentAndFrees(t *testing.T) {
+	e, _ := testEndpoints(t, "10.0.0.0/28")
+	mustAdd(t, e, "a")
+	for range 2 {
+		if err := e.remove(t.Context(), call("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.pool.Used() != 0 || e.count() != 0 {
+		t.Errorf("%d addresses and %d endpoints are left", e.pool.Used(), e.count())
+	}
+}
+
+func TestKeepRemovesTheOthers(t *testing.T) {
+	e, dp := testEndpoints(t, "10.0.0.0/28")
+	stays := mustAdd(t, e, "a")
+	mustAdd(t, e, "b")
+	if err := e.keep(t.Context(), []api.CNIAttachment{{ContainerID: "a", IfName: "eth0"}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(dp.eps) != 1 || e.pool.Used() != 1 || e.pool.Reserve(stays) == nil {
+		t.Errorf("endpoints %v, %d addresses in use, want %s", dp.eps, e.pool.Used(), stays)
+	}
+}
+
+func TestSyncAdoptsWhatIsThere(t *testing.T) {
+	e, dp := testEndpoints(t, "10.0.0.0/28")
+	a, b, c := datapath.HostIfName("a", "eth0"), datapath.HostIfName("b", "eth0"), datapath.HostIfName("c", "eth0")
+	dp.eps[a] = datapath.Endpoint{HostIf: a, Addr: netip.MustParseAddr("10.0.0.5")}
+	dp.eps[b] = datapath.Endpoint{HostIf: b, Addr: netip.MustParseAddr("10.9.9.9")} // of an earlier podCIDR
+	dp.eps[c] = datapath.Endpoint{HostIf: c, Addr: netip.MustParseAddr("10.0.0.6")}
+	for range 2 {
+		if err := e.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if e.pool.Used() != 2 || e.count() != 3 || !slices.Equal(e.outsidePool(), []string{b + " has 10.9.9.9"}) {
+			t.Fatalf("%d addresses, %d endpoints, outside the pool %q", e.pool.Used(), e.count(), e.outsidePool())
+		}
+	}
+	if again := mustAdd(t, e, "a"); again.String() != "10.0.0.5" {
+		t.Errorf("ADD of a known endpoint gave %s", again)
+	}
+	dp.missing = []string{c} // its veth vanished
+	if err := e.sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e.pool.Used() != 1 || e.count() != 2 {
+		t.Errorf("%d addresses and %d endpoints after one vanished", e.pool.Used(), e.count())
+	}
+}
+
+func TestCheckComparesAddresses(t *testing.T) {
+	e, _ := testEndpoints(t, "10.0.0.0/28")
+	req := call("a")
+	if err := e.check(t.Context(), req, os.Stdin); !errors.Is(err, datapath.ErrUnknownEndpoint) {
+		t.Errorf("check of nothing: %v", err)
+	}
+	req.Addrs = []netip.Addr{mustAdd(t, e, "a")}
+	if err := e.check(t.Context(), req, os.Stdin); err != nil {
+		t.Errorf("check of what was made: %v", err)
+	}
+	req.Addrs = []netip.Addr{netip.MustParseAddr("10.0.0.9")}
+	if err := e.check(t.Context(), req, os.Stdin); !errors.Is(err, errAddrsDiffer) {
+		t.Errorf("check against another address: %v", err)
+	}
+}
+
+// TestEndpointsConcurrently has many calls and syncs at once; the fake fails
+// the test when they get into each other's way.
+func TestEndpointsConcurrently(t *testing.T) {
+	e, dp := testEndpoints(t, "10.0.0.0/24")
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			req := call(fmt.Sprint(i % 10)) // two callers each
+			for range 50 {
+				if _, err := e.add(t.Context(), req, os.Stdin); err != nil {
+					t.Error(err)
+				}
+				if err := e.remove(t.Context(), req); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 50 {
+			if err := e.sync(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+	if e.pool.Used() != 0 || e.count() != 0 || len(dp.eps) != 0 || len(e.busy.locks) != 0 {
+		t.Errorf("left: %d addresses, %d endpoints, %d in the datapath, %d locks", e.pool.Used(), e.count(), len(dp.eps), len(e.busy.locks))
+	}
+}
+
+// TestHostIfNamesAgree holds the plugin's way to name a device against the
+// datapath's.
+func TestHostIfNamesAgree(t *testing.T) {
+	for _, id := range []string{"a", "0123456789abcdef", ""} {
+		if got, want := api.HostIfName(id, "eth0"), datapath.HostIfName(id, "eth0"); got != want {
+			t.Errorf("the plugin calls it %s, the datapath %s", got, want)
+		}
+	}
+}
