@@ -4,104 +4,58 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
-)
+	"github.com/vishvananda/netlink"
 
-// unlinkTimeout bounds the wait for the kernel's background work, which takes some 20 ms.
-const unlinkTimeout = time.Second
+	"wirelab.dev/wirelab/bpf"
+)
 
 // hook is a place for a program: a device and a direction.
 type hook struct {
 	device string
 	index  int
-	attach ebpf.AttachType
+	attach ebpf.AttachType // AttachTCXIngress or AttachTCXEgress, whatever attaches
+	prog   string          // the name of the program that belongs there
 }
 
-// attach puts prog on the hook, in the place of an older version of itself, with no packet passing in
-// between. The link is pinned under the device's name, so traffic keeps flowing when the agent restarts.
-// The error wraps [ErrNoTCX] on kernels before 6.6.
-func (p pins) attach(h hook, prog *ebpf.Program) error {
-	done, err := p.update(h, prog)
-	if done || err != nil {
+// podHook is the place of the pods' program: what a pod sends arrives at the host-side veth's ingress.
+func podHook(veth netlink.Link) hook {
+	return hook{device: veth.Attrs().Name, index: veth.Attrs().Index, attach: ebpf.AttachTCXIngress, prog: bpf.PodProgLabPodEgress}
+}
+
+// hostHook is where the node's stack meets its pods: what it sends to them leaves by lab_host.
+func hostHook(host netlink.Link) hook {
+	return hook{device: host.Attrs().Name, index: host.Attrs().Index, attach: ebpf.AttachTCXEgress, prog: bpf.HostProgLabToPod}
+}
+
+// attacher puts programs on hooks in one of the ways that kernels have.
+type attacher interface {
+	// kind is what status calls it.
+	kind() string
+	// attach puts prog on the hook, in the place of an older version of itself, with no packet passing
+	// in between. It stays when this process ends.
+	attach(h hook, prog *ebpf.Program) error
+	// running is the program of ours that is on the hook; 0 when there is none.
+	running(h hook) (ebpf.ProgramID, error)
+	// forget removes what outlives a device, or detaches from one that lives.
+	forget(device string) error
+	// remembered lists the devices that forget has something to do for.
+	remembered() ([]string, error)
+}
+
+// chooseAttacher takes tcx where the kernel has it.
+func (d *Datapath) chooseAttacher() error {
+	have, err := haveTCX(d.progs.podEgress)
+	if err != nil {
 		return err
 	}
-	l, err := attachTCX(h, prog)
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		return fmt.Errorf("attach to %s: %w: it needs kernel 6.6 or newer, this is %s", h.device, ErrNoTCX, kernelRelease())
+	if have && !d.cfg.forceClsact {
+		d.attacher = tcx{d.pins}
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("attach to %s: %w", h.device, err)
-	}
-	// Closing a link that is pinned leaves it in place; closing one that is not detaches the program.
-	defer l.Close()
-	if err := l.Pin(p.link(h.device)); err != nil {
-		return fmt.Errorf("pin link of %s: %w", h.device, err)
-	}
+	d.attacher = clsact{d.nl}
 	return nil
-}
-
-// attachTCX waits for a link that was unpinned a moment ago: the kernel takes it down in the background,
-// and until then the same program is refused.
-func attachTCX(h hook, prog *ebpf.Program) (link.Link, error) {
-	deadline := time.Now().Add(unlinkTimeout)
-	for {
-		l, err := link.AttachTCX(link.TCXOptions{Interface: h.index, Program: prog, Attach: h.attach})
-		if !errors.Is(err, unix.EEXIST) || time.Now().After(deadline) {
-			return l, err
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// update makes a pinned link run prog. A link that leads nowhere, or elsewhere, is unpinned.
-func (p pins) update(h hook, prog *ebpf.Program) (done bool, err error) {
-	l, err := link.LoadPinnedLink(p.link(h.device), nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("open pinned link of %s: %w", h.device, err)
-	}
-	defer l.Close()
-	info, err := l.Info()
-	if err != nil {
-		return false, fmt.Errorf("read link of %s: %w", h.device, err)
-	}
-	tcx := info.TCX()
-	if tcx == nil || int(tcx.Ifindex) != h.index || ebpf.AttachType(tcx.AttachType) != h.attach {
-		return false, p.unpinLink(h.device)
-	}
-	if id, ok := programID(prog); ok && id == info.Program {
-		return true, nil
-	}
-	if err := l.Update(prog); err != nil {
-		return false, fmt.Errorf("replace program on %s: %w", h.device, err)
-	}
-	return true, nil
-}
-
-// attached is the program that the device's pinned link runs on it; 0 when there is none.
-func (p pins) attached(h hook) (ebpf.ProgramID, error) {
-	l, err := link.LoadPinnedLink(p.link(h.device), nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("open pinned link of %s: %w", h.device, err)
-	}
-	defer l.Close()
-	info, err := l.Info()
-	if err != nil {
-		return 0, fmt.Errorf("read link of %s: %w", h.device, err)
-	}
-	if tcx := info.TCX(); tcx == nil || int(tcx.Ifindex) != h.index || ebpf.AttachType(tcx.AttachType) != h.attach {
-		return 0, nil
-	}
-	return info.Program, nil
 }
 
 func (p pins) unpinLink(device string) error {
@@ -133,12 +87,4 @@ func programID(prog *ebpf.Program) (ebpf.ProgramID, bool) {
 		return 0, false
 	}
 	return info.ID()
-}
-
-func kernelRelease() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }

@@ -27,8 +27,7 @@ func Clean(ctx context.Context, cfg Config, log *slog.Logger) error {
 	err = errors.Join(
 		cleanDevices(ctx, nl),
 		cleanRoutes(ctx, nl),
-		cleanMasquerade(ctx, t),
-		cleanHostPorts(ctx, t),
+		cleanChains(ctx, t),
 		cleanPins(cfg),
 	)
 	if err != nil {
@@ -48,6 +47,15 @@ func cleanDevices(ctx context.Context, nl *netlink.Handle) error {
 		errs = append(errs, deleteLink(nl, name))
 	}
 	return errors.Join(append(errs, deleteLink(nl, hostDevice))...)
+}
+
+// cleanChains finds nothing to do on a node that has no iptables.
+func cleanChains(ctx context.Context, t iptables) error {
+	err := cleanMasquerade(ctx, t)
+	if errors.Is(err, errNoIPTables) {
+		return nil
+	}
+	return errors.Join(err, cleanHostPorts(ctx, t))
 }
 
 func cleanRoutes(ctx context.Context, nl *netlink.Handle) error {

@@ -53,6 +53,9 @@ type Config struct {
 	BPFFS string
 	// Proc is where the writable /proc/sys is. Empty means /proc/sys.
 	Proc string
+
+	// forceClsact lets tests take the way of older kernels.
+	forceClsact bool
 }
 
 // Router is the pods' gateway: the first address of PodCIDR.

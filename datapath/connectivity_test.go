@@ -44,8 +44,10 @@ func serve(hosts ...*netnstest.NS) {
 	}
 }
 
-func TestConversations(t *testing.T) {
-	l := newLab(t, 2)
+func TestConversations(t *testing.T) { converse(t) }
+
+func converse(t *testing.T, with ...func(*datapath.Config)) {
+	l := newLab(t, 2, with...)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	node0, node1 := l.nodes[0], l.nodes[1]
 	l.outside.AddRoute(node1.cfg.PodCIDR, node1.Host.Addr)
@@ -143,7 +145,7 @@ func TestForwardChain(t *testing.T) {
 	l := newLab(t, 2)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	reach := func(to netip.Addr) bool {
-		_, err := a.Ping(to, netnstest.PingOptions{})
+		_, err := a.Ping(to, netnstest.PingOptions{Timeout: netnstest.NoAnswer})
 		return err == nil
 	}
 	if !reach(b.Addr) || !reach(c.Addr) {
@@ -168,5 +170,29 @@ func TestOwnMTU(t *testing.T) {
 	}
 	if _, err := a.Ping(b.Addr, netnstest.PingOptions{Size: 1401}); err == nil {
 		t.Error("a packet beyond the MTU passes")
+	}
+}
+
+// Bulk data crosses the veths in pieces far larger than the MTU, or every byte would cost several times
+// as much.
+func TestLargeSendsStayLarge(t *testing.T) {
+	l := newLab(t, 2)
+	a := l.nodes[0].addPod("a")
+	for name, server := range map[string]*pod{"same node": l.nodes[0].addPod("b"), "across nodes": l.nodes[1].addPod("c")} {
+		t.Run(name, func(t *testing.T) {
+			server.ServeTCP(anyPort)
+			eth := server.Capture("eth0")
+			_, err := a.Ask("tcp4", server.at(port), bytes.Repeat([]byte("x"), 1<<20))
+			must(t, err)
+			largest := 0
+			for _, f := range eth.Frames() {
+				if !f.Outgoing {
+					largest = max(largest, len(f.Data()))
+				}
+			}
+			if largest < 10*1500 {
+				t.Errorf("the largest frame has %d bytes", largest)
+			}
+		})
 	}
 }

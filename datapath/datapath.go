@@ -17,8 +17,6 @@ import (
 )
 
 var (
-	// ErrNoTCX is wrapped by errors on kernels that cannot attach programs to tcx (before 6.6).
-	ErrNoTCX = errors.New("this kernel has no tcx")
 	// ErrAddrInUse is wrapped by AddEndpoint's error when a live endpoint has the address already.
 	ErrAddrInUse = errors.New("address is in use")
 	// ErrUnknownEndpoint is wrapped by CheckEndpoint's error when there is no such endpoint at all.
@@ -29,12 +27,13 @@ var (
 // may be called concurrently. In a process with one network namespace any goroutine may call them;
 // otherwise the caller's thread must be in the node's.
 type Datapath struct {
-	cfg   Config
-	log   *slog.Logger
-	pins  pins
-	maps  *maps
-	progs *programs
-	nl    *netlink.Handle
+	cfg      Config
+	log      *slog.Logger
+	pins     pins
+	maps     *maps
+	progs    *programs
+	attacher attacher
+	nl       *netlink.Handle
 
 	// endpoints is read-locked by work on one endpoint and write-locked by work on all of them.
 	endpoints sync.RWMutex
@@ -78,7 +77,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := d.pins.dropOtherLayouts(); err != nil {
 		return nil, err
 	}
-	d.log.Info("datapath is open", "mode", d.cfg.Mode, "devices", d.cfg.Devices, "mtu", d.cfg.MTU)
+	d.log.Info("datapath is open", "mode", d.cfg.Mode, "attach", d.attacher.kind(), "devices", d.cfg.Devices, "mtu", d.cfg.MTU)
 	return d, nil
 }
 
@@ -93,8 +92,10 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	if err := d.restoreEntries(ctx); err != nil {
 		return err
 	}
-	d.progs, err = loadPrograms(d.cfg, d.maps)
-	return err
+	if d.progs, err = loadPrograms(d.cfg, d.maps); err != nil {
+		return err
+	}
+	return d.chooseAttacher()
 }
 
 // Close releases what this process holds. Programs, maps and traffic stay as they are.

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -33,9 +32,11 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := awaitUp(ctx, v.d.nl, hostDevice); err != nil {
+		return err
+	}
 	// The program comes before the route: without it packets would come out of lab_net again.
-	h := hook{device: hostDevice, index: host.Attrs().Index, attach: ebpf.AttachTCXEgress}
-	if err := v.d.pins.attach(h, v.d.progs.toPod); err != nil {
+	if err := v.d.attacher.attach(hostHook(host), v.d.progs.toPod); err != nil {
 		return err
 	}
 	if err := v.ensureAddress(ctx, host); err != nil {
@@ -46,7 +47,7 @@ func (v *Devices) Apply(ctx context.Context) error {
 
 // Clean removes the devices and with them address, route and program.
 func (v *Devices) Clean(_ context.Context) error {
-	return errors.Join(deleteLink(v.d.nl, hostDevice), v.d.pins.unpinLink(hostDevice))
+	return errors.Join(deleteLink(v.d.nl, hostDevice), v.d.attacher.forget(hostDevice))
 }
 
 func (v *Devices) ensurePair() (netlink.Link, error) {

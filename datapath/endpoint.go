@@ -158,7 +158,7 @@ func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) 
 	ep.HostIfIndex = veth.Attrs().Index
 	ep.MTU = veth.Attrs().MTU
 	ep.Namespace, ep.Name, _ = strings.Cut(veth.Attrs().Alias, "/")
-	running, err := d.pins.attached(podHook(veth))
+	running, err := d.attacher.running(podHook(veth))
 	if err != nil {
 		return ep, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -15,9 +14,6 @@ import (
 
 	"wirelab.dev/wirelab/bpf"
 )
-
-// carrierTimeout bounds the wait for the kernel's link watch, which takes well under a millisecond.
-const carrierTimeout = 2 * time.Second
 
 // build is an endpoint in the making.
 type build struct {
@@ -100,7 +96,7 @@ func (b *build) run(ctx context.Context) error {
 	var podSide errgroup.Group
 	podSide.Go(b.configurePod)
 	// Attaching looks the device up in the namespace of the thread, so it stays on the caller's.
-	err := b.d.pins.attach(podHook(b.host), b.d.progs.podEgress)
+	err := b.d.attacher.attach(podHook(b.host), b.d.progs.podEgress)
 	if err := errors.Join(err, podSide.Wait(), ctx.Err()); err != nil {
 		return err
 	}
@@ -245,27 +241,7 @@ func setNeighbour(nl *netlink.Handle, ep Endpoint) error {
 	return nil
 }
 
-// awaitCarrier waits until packets pass both ways. An interface that was up before its peer gets its
-// queue when the kernel's link watch comes round, and loses what is sent before.
+// awaitCarrier waits until packets pass both ways.
 func (b *build) awaitCarrier(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, carrierTimeout)
-	defer cancel()
 	return errors.Join(awaitUp(ctx, b.pod, b.spec.IfName), awaitUp(ctx, b.d.nl, b.ep.HostIf))
-}
-
-func awaitUp(ctx context.Context, nl *netlink.Handle, name string) error {
-	for {
-		l, err := nl.LinkByName(name)
-		if err != nil {
-			return fmt.Errorf("look up %s: %w", name, err)
-		}
-		if l.Attrs().OperState == netlink.OperUp {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s to be up (it is %s): %w", name, l.Attrs().OperState, ctx.Err())
-		case <-time.After(100 * time.Microsecond):
-		}
-	}
 }

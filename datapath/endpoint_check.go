@@ -14,11 +14,6 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// podHook is the place of the pods' program: what a pod sends arrives at the host-side veth's ingress.
-func podHook(veth netlink.Link) hook {
-	return hook{device: veth.Attrs().Name, index: veth.Attrs().Index, attach: ebpf.AttachTCXIngress}
-}
-
 // CheckEndpoint says what is wrong with an endpoint, everything at once; nil when it is as AddEndpoint
 // left it. The error wraps [ErrUnknownEndpoint] when there is no such endpoint.
 func (d *Datapath) CheckEndpoint(ctx context.Context, spec EndpointSpec) error {

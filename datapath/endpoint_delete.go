@@ -41,7 +41,7 @@ func (d *Datapath) removeEndpoint(hostIf string) (map[netip.Addr]bpf.Endpoint, e
 		return nil, fmt.Errorf("%q is not the name of a host-side veth", hostIf)
 	}
 	removed, err := d.maps.removeVeth(number)
-	return removed, errors.Join(err, deleteLink(d.nl, hostIf), d.pins.unpinLink(hostIf))
+	return removed, errors.Join(err, deleteLink(d.nl, hostIf), d.attacher.forget(hostIf))
 }
 
 // KeepEndpoints removes every endpoint that is not in keep (CNI GC) and returns the removed ones,

@@ -123,18 +123,18 @@ func (d *Datapath) removeDead(ctx context.Context) ([]Endpoint, error) {
 
 // removeStrays removes half-made veths and the links of devices that are gone.
 func (d *Datapath) removeStrays(veths map[string]netlink.Link, alive map[string]netip.Addr) error {
-	pinned, err := d.pins.pinnedLinks()
+	pinned, err := d.attacher.remembered()
 	errs := []error{err}
 	for name := range veths {
 		if _, ok := alive[name]; ok {
 			continue
 		}
 		d.log.Warn("half-made endpoint is removed", "iface", name)
-		errs = append(errs, deleteLink(d.nl, name), d.pins.unpinLink(name))
+		errs = append(errs, deleteLink(d.nl, name), d.attacher.forget(name))
 	}
 	for _, name := range pinned {
 		if _, ok := alive[name]; !ok && hostIfPattern.MatchString(name) {
-			errs = append(errs, d.pins.unpinLink(name))
+			errs = append(errs, d.attacher.forget(name))
 		}
 	}
 	return errors.Join(errs...)
@@ -184,7 +184,7 @@ func (d *Datapath) attachEndpoints(ctx context.Context) error {
 }
 
 func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) error {
-	if err := d.pins.attach(podHook(veth), d.progs.podEgress); err != nil {
+	if err := d.attacher.attach(podHook(veth), d.progs.podEgress); err != nil {
 		return err
 	}
 	if err := d.maps.ifaces.Put(e.Ifindex, toIP(addr)); err != nil {

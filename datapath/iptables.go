@@ -3,6 +3,7 @@ package datapath
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,8 @@ type iptables struct {
 	// dirs are searched for the programs, below root; nil means the usual ones.
 	dirs []string
 }
+
+var errNoIPTables = errors.New("it is not installed on the node")
 
 var programDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"}
 
@@ -209,5 +212,5 @@ func (t iptables) find(program string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("find %s: it is not installed on the node: install iptables there", program)
+	return "", fmt.Errorf("find %s: %w: install iptables there", program, errNoIPTables)
 }

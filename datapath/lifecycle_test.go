@@ -27,15 +27,16 @@ import (
 // bring back to what it was.
 func traces(n *netnstest.Host) string {
 	var b strings.Builder
+	// Without the devices' states, which the kernel brings up to date when it comes round to it.
 	for _, command := range []string{
-		"ip -brief link",
-		"ip addr show scope global up",
+		"ip -oneline addr show scope global",
 		"ip route show table all",
 		"ip neigh show nud permanent",
 		"tc qdisc show",
 	} {
 		fmt.Fprintf(&b, "# %s\n%s", command, n.Run(strings.Fields(command)...))
 	}
+	b.WriteString("# devices\n" + devices(n.NS) + "\n")
 	b.WriteString("# iptables\n" + rules(n.NS))
 	for _, path := range []string{"net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/eth0/rp_filter"} {
 		fmt.Fprintf(&b, "# %s=%s\n", path, n.ReadSysctl(path))
@@ -57,12 +58,10 @@ func rules(n *netnstest.NS) string {
 }
 
 // devices are the names of a namespace's devices.
-func devices(t *testing.T, ns *netnstest.NS) string {
-	links, err := ns.Netlink().LinkList()
-	must(t, err)
+func devices(ns *netnstest.NS) string {
 	var names []string
-	for _, l := range links {
-		names = append(names, l.Attrs().Name)
+	for line := range strings.Lines(ns.Run("ip", "-oneline", "link")) {
+		names = append(names, strings.Fields(line)[1])
 	}
 	return strings.Join(names, " ")
 }
@@ -123,8 +122,10 @@ func TestCleanLeavesNothing(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-func TestSixtyEndpointsLeaveNothing(t *testing.T) {
-	n := newLab(t, 1).nodes[0]
+func TestSixtyEndpointsLeaveNothing(t *testing.T) { sixtyEndpoints(t) }
+
+func sixtyEndpoints(t *testing.T, with ...func(*datapath.Config)) {
+	n := newLab(t, 1, with...).nodes[0]
 	before := traces(n.Host)
 	var specs []datapath.EndpointSpec
 	var slowest, total time.Duration
@@ -180,8 +181,10 @@ func (n *node) expectEntries(want int) {
 	})
 }
 
-func TestAddIsIdempotent(t *testing.T) {
-	l := newLab(t, 1)
+func TestAddIsIdempotent(t *testing.T) { addTwice(t) }
+
+func addTwice(t *testing.T, with ...func(*datapath.Config)) {
+	l := newLab(t, 1, with...)
 	n := l.nodes[0]
 	p, q := n.addPod("p"), n.addPod("q")
 	again := n.add(p.spec)
@@ -277,7 +280,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ns, spec := n.newSpec("broken")
 			undo := breaks(ns, &spec)
-			podBefore := devices(t, ns)
+			podBefore := devices(ns)
 			n.Do(func() {
 				_, err := n.dp.AddEndpoint(ctx(t), spec)
 				if err == nil {
@@ -294,7 +297,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			if after := traces(n.Host); after != before {
 				t.Errorf("before:\n%s\nafter:\n%s", before, after)
 			}
-			if podAfter := devices(t, ns); podAfter != podBefore {
+			if podAfter := devices(ns); podAfter != podBefore {
 				t.Errorf("in the pod before:\n%s\nafter:\n%s", podBefore, podAfter)
 			}
 			n.expectEntries(1)
@@ -353,8 +356,10 @@ func TestConcurrentEndpoints(t *testing.T) {
 }
 
 // Closing and opening again, with other settings too, loses no packet and resets no connection.
-func TestRestartLosesNothing(t *testing.T) {
-	l := newLab(t, 2)
+func TestRestartLosesNothing(t *testing.T) { restart(t) }
+
+func restart(t *testing.T, with ...func(*datapath.Config)) {
+	l := newLab(t, 2, with...)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	serve(b.NS, c.NS)
 	stop := make(chan struct{})

@@ -7,9 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
+
+// carrierTimeout bounds the wait for the kernel's link watch, which takes well under a millisecond.
+const carrierTimeout = 2 * time.Second
 
 // routeProtocol marks our routes, so that they can be told from others' and found again. The number is
 // not in use in iproute2's rt_protos.
@@ -43,6 +47,27 @@ func linkByName(nl *netlink.Handle, name string) (netlink.Link, error) {
 		return nil, fmt.Errorf("look up device %s: %w", name, err)
 	}
 	return l, nil
+}
+
+// awaitUp waits until a device that was set up carries packets. One that was up before its peer gets its
+// queue when the kernel's link watch comes round, and loses what is sent before.
+func awaitUp(ctx context.Context, nl *netlink.Handle, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, carrierTimeout)
+	defer cancel()
+	for {
+		l, err := nl.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("look up %s: %w", name, err)
+		}
+		if l.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s to be up (it is %s): %w", name, l.Attrs().OperState, ctx.Err())
+		case <-time.After(100 * time.Microsecond):
+		}
+	}
 }
 
 func deleteLink(nl *netlink.Handle, name string) error {

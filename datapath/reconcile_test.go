@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -235,10 +236,12 @@ func TestPlantedFaults(t *testing.T) {
 		"strict source filtering": func() { n.Sysctl("net/ipv4/conf/all/rp_filter", "1") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			reach := func() error { return second(a.Ping(c.Addr, netnstest.PingOptions{})) }
-			must(t, reach())
+			reach := func(wait time.Duration) error {
+				return second(a.Ping(c.Addr, netnstest.PingOptions{Timeout: wait}))
+			}
+			must(t, reach(netnstest.ProbeTimeout))
 			plant()
-			if name != "router's address gone" && name != "program gone" && reach() == nil {
+			if name != "router's address gone" && name != "program gone" && reach(netnstest.NoAnswer) == nil {
 				t.Error("the fault has no effect")
 			}
 			n.Do(func() {
@@ -246,7 +249,7 @@ func TestPlantedFaults(t *testing.T) {
 				must(t, n.dp.Devices().Apply(context.Background()))
 				must(t, second(n.dp.Routes().Apply(context.Background(), l.desired())))
 			})
-			must(t, reach())
+			must(t, reach(netnstest.ProbeTimeout))
 		})
 	}
 }

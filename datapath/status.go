@@ -1,17 +1,16 @@
 package datapath
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +18,7 @@ import (
 // Status is the data plane as read back from the kernel.
 type Status struct {
 	Mode Mode `json:"mode"`
-	// Attach is how programs are attached: "tcx".
+	// Attach is how programs are attached: "tcx", or "clsact" on kernels before 6.6.
 	Attach string `json:"attach"`
 	// HostRouting is "Legacy": packets to other nodes pass the node's IP stack.
 	HostRouting        string           `json:"hostRouting"`
@@ -44,7 +43,7 @@ type DeviceStatus struct {
 	Addrs []netip.Prefix `json:"addrs"`
 }
 
-// ProgramStatus is one program that pinned links run, and their devices, sorted.
+// ProgramStatus is one program that devices of ours run, and which, sorted.
 type ProgramStatus struct {
 	Name       string   `json:"name"`
 	ID         uint32   `json:"id"`
@@ -90,9 +89,9 @@ type SysctlStatus struct {
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
 // error, joined; the rest is filled in all the same.
 func (d *Datapath) Status(ctx context.Context) (Status, error) {
-	s := Status{Mode: d.cfg.Mode, HostRouting: "Legacy"}
+	s := Status{Mode: d.cfg.Mode, HostRouting: "Legacy", Attach: d.attacher.kind()}
 	err := errors.Join(
-		d.programStatus(&s),
+		d.programStatus(ctx, &s),
 		d.deviceStatus(ctx, &s),
 		d.mapStatus(&s),
 		d.routeStatus(ctx, &s),
@@ -102,57 +101,56 @@ func (d *Datapath) Status(ctx context.Context) (Status, error) {
 	return s, err
 }
 
-func (d *Datapath) programStatus(s *Status) (err error) {
+func (d *Datapath) programStatus(ctx context.Context, s *Status) (err error) {
 	if s.MonitorAggregation, err = d.progs.aggregation(); err != nil {
 		return err
 	}
-	devices, err := d.pins.pinnedLinks()
+	hooks, err := d.hooks(ctx)
 	if err != nil {
 		return err
 	}
 	byID := map[ebpf.ProgramID]*ProgramStatus{}
-	for _, device := range devices {
-		id, kind, err := d.pins.linkProgram(device)
+	for _, h := range hooks {
+		id, err := d.attacher.running(h)
 		if err != nil {
 			return err
 		}
 		if id == 0 {
 			continue
 		}
-		s.Attach = kind
 		if byID[id] == nil {
 			if byID[id], err = describeProgram(id); err != nil {
 				return err
 			}
 		}
-		byID[id].AttachedTo = append(byID[id].AttachedTo, device)
+		byID[id].AttachedTo = append(byID[id].AttachedTo, h.device)
 	}
 	for _, p := range byID {
 		slices.Sort(p.AttachedTo)
 		s.Programs = append(s.Programs, *p)
 	}
-	slices.SortFunc(s.Programs, func(a, b ProgramStatus) int { return int(a.ID) - int(b.ID) })
+	slices.SortFunc(s.Programs, func(a, b ProgramStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return nil
 }
 
-// linkProgram is the program that a pinned link runs and the kind of link; 0 when its device is gone.
-func (p pins) linkProgram(device string) (ebpf.ProgramID, string, error) {
-	l, err := link.LoadPinnedLink(p.link(device), nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, "", nil
-	}
+// hooks are the places where programs of ours belong.
+func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
+	veths, err := hostVeths(ctx, d.nl)
 	if err != nil {
-		return 0, "", fmt.Errorf("open pinned link of %s: %w", device, err)
+		return nil, err
 	}
-	defer l.Close()
-	info, err := l.Info()
+	var hooks []hook
+	for _, veth := range veths {
+		hooks = append(hooks, podHook(veth))
+	}
+	host, err := linkByName(d.nl, hostDevice)
 	if err != nil {
-		return 0, "", fmt.Errorf("read link of %s: %w", device, err)
+		return nil, err
 	}
-	if tcx := info.TCX(); tcx == nil || tcx.Ifindex == 0 {
-		return 0, "", nil
+	if host != nil {
+		hooks = append(hooks, hostHook(host))
 	}
-	return info.Program, "tcx", nil
+	return hooks, nil
 }
 
 func describeProgram(id ebpf.ProgramID) (*ProgramStatus, error) {

@@ -149,8 +149,10 @@ func TestSpoofedSource(t *testing.T) {
 
 // What each device on the way carries, as in the table of docs: TTLs of request and reply, and the MACs
 // that a frame has where it reaches a pod.
-func TestPathsOfAnEcho(t *testing.T) {
-	l := newLab(t, 2)
+func TestPathsOfAnEcho(t *testing.T) { echoPaths(t) }
+
+func echoPaths(t *testing.T, with ...func(*datapath.Config)) {
+	l := newLab(t, 2, with...)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	type point struct {
 		ns      *netnstest.NS
@@ -251,7 +253,7 @@ func TestUnknownDestination(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	a := n.addPod("a")
 	before := n.packets("no-endpoint", datapath.ToPod)
-	if _, err := a.Ping(netip.MustParseAddr("10.244.0.200"), netnstest.PingOptions{}); err == nil {
+	if _, err := a.Ping(netip.MustParseAddr("10.244.0.200"), netnstest.PingOptions{Timeout: netnstest.NoAnswer}); err == nil {
 		t.Error("somebody answered")
 	}
 	if got := n.packets("no-endpoint", datapath.ToPod) - before; got != 1 {

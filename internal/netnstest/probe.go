@@ -17,9 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProbeTimeout is how long a probe waits for an answer: long on a machine where one takes microseconds,
-// short for the tests that want none.
-const ProbeTimeout = 700 * time.Millisecond
+// ProbeTimeout is how long a probe waits for an answer, also on a machine that is busy.
+const ProbeTimeout = 5 * time.Second
+
+// NoAnswer is long enough for an answer that takes microseconds: for probes that want none, beside one
+// that shows that there would be one.
+const NoAnswer = 500 * time.Millisecond
 
 // ServeTCP answers on addr (port 0: any) until the test ends: it says what address the client has and
 // then echoes.
@@ -156,6 +159,8 @@ type PingOptions struct {
 	TTL int
 	// Size of the IP packet; 0 means 84. Requests have the DF bit set.
 	Size int
+	// Timeout is ProbeTimeout unless set.
+	Timeout time.Duration
 }
 
 // Ping sends one echo request and waits for the answer to it: a reply, or an error about it.
@@ -174,7 +179,10 @@ func (n *NS) Ping(to netip.Addr, opts PingOptions) (echo Echo, err error) {
 	if opts.TTL == 0 {
 		opts.TTL = 64
 	}
-	if err := prepare(c, opts.TTL); err != nil {
+	if opts.Timeout == 0 {
+		opts.Timeout = ProbeTimeout
+	}
+	if err := prepare(c, opts); err != nil {
 		return echo, err
 	}
 	body := &icmp.Echo{ID: id, Seq: 1, Data: make([]byte, opts.Size-28)}
@@ -188,7 +196,7 @@ func (n *NS) Ping(to netip.Addr, opts PingOptions) (echo Echo, err error) {
 	return awaitEcho(c, id)
 }
 
-func prepare(c *icmp.PacketConn, ttl int) error {
+func prepare(c *icmp.PacketConn, opts PingOptions) error {
 	p := c.IPv4PacketConn()
 	raw, err := p.PacketConn.(*net.IPConn).SyscallConn()
 	if err != nil {
@@ -198,7 +206,7 @@ func prepare(c *icmp.PacketConn, ttl int) error {
 	err = raw.Control(func(fd uintptr) {
 		df = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
 	})
-	return errors.Join(err, df, p.SetTTL(ttl), p.SetControlMessage(ipv4.FlagTTL, true), c.SetReadDeadline(time.Now().Add(ProbeTimeout)))
+	return errors.Join(err, df, p.SetTTL(opts.TTL), p.SetControlMessage(ipv4.FlagTTL, true), c.SetReadDeadline(time.Now().Add(opts.Timeout)))
 }
 
 func awaitEcho(c *icmp.PacketConn, id int) (echo Echo, err error) {
