@@ -22,6 +22,9 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	wants := l.wants()
+	if !u.restarted.IsZero() {
+		wants = append(wants, l.Kube.StartedSince(u.restarted))
+	}
 	err = u.kube.WaitFor(ctx, u.ReadyTimeout, func(missing []string) {
 		say("waiting for " + strings.Join(missing, ", "))
 	}, wants...)

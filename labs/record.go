@@ -64,11 +64,11 @@ func compatible(c *cluster.Cluster, p *profiles.Profile) error {
 	var fixed []string
 	for _, d := range profiles.Diff(old, p) {
 		if !adjustable(d.Key) {
-			fixed = append(fixed, fmt.Sprintf("%s (was %s, now %s)", d.Key, orNone(d.A), orNone(d.B)))
+			fixed = append(fixed, fmt.Sprintf("%s %s (the profile says %s)", d.Key, orNone(d.A), orNone(d.B)))
 		}
 	}
 	if len(fixed) > 0 {
-		return fmt.Errorf("%w: lab %q cannot change %s while it is up: take it down first with lab down %s", ErrTaken, c.Name, strings.Join(fixed, ", "), c.Name)
+		return fmt.Errorf("%w: lab %q has %s: take it down first with lab down %s", ErrFixed, c.Name, strings.Join(fixed, ", "), c.Name)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/docker"
@@ -31,7 +32,7 @@ const (
 
 // Up brings a lab up and verifies it. A lab that is there already converges to the profile; one whose making was
 // interrupted is made anew. When a lab that this call made fails to get ready, or ctx ends before it is, everything
-// made is removed again unless Retain is set. Errors wrap [ErrRequirements], [ErrTaken], [ErrBusy],
+// made is removed again unless Retain is set. Errors wrap [ErrRequirements], [ErrTaken], [ErrFixed], [ErrBusy],
 // [*kube.NotReady] or [ErrNotVerified] where that is the reason.
 func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	u := &up{UpOptions: o}
@@ -56,6 +57,9 @@ func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	u.engine, u.connectErr = docker.Connect(ctx)
 	if u.engine != nil {
 		defer u.engine.Close()
+		if err := u.find(ctx); err != nil {
+			return u.result, err
+		}
 	}
 	u.result.Steps, err = run(ctx, u.steps(), o.Retain, u.Progress)
 	return u.result, err
@@ -71,9 +75,11 @@ type up struct {
 
 	existing *cluster.Cluster // the whole lab found at the start; nil when it is to be made
 	leftover bool             // half of a lab was found
-	node     image.Node
-	nettool  *image.Image
-	agent    *image.Image
+
+	restarted time.Time // when this run started nodes that were stopped; zero when it did not
+	node      image.Node
+	nettool   *image.Image
+	agent     *image.Image
 
 	mu   sync.Mutex
 	kube *kube.Client // set once the API server answered
@@ -98,15 +104,12 @@ func (u *up) steps() []step {
 	return all
 }
 
-// examine runs the doctor and finds out what is there of the lab already.
+// examine runs the doctor and stops at what is missing.
 func (u *up) examine(ctx context.Context, _ func(string)) (string, error) {
 	p := u.Profile
 	u.result.Findings = doctor.Doctor{}.Examine(ctx, u.engine, u.connectErr, NeedsOf(p))
 	if u.engine == nil {
 		return "", fmt.Errorf("%w: %w", ErrRequirements, u.connectErr)
-	}
-	if err := u.find(ctx); err != nil {
-		return "", err
 	}
 	var missing []string
 	for _, f := range u.result.Findings {
@@ -167,10 +170,14 @@ func (u *up) ensureNodeImage(ctx context.Context, say func(string)) (string, err
 
 func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error) {
 	if u.existing != nil {
+		note := "there already"
+		if !u.existing.Running() {
+			note, u.restarted = "started again", time.Now()
+		}
 		if err := u.clusters.Start(ctx, u.existing); err != nil {
 			return "", err
 		}
-		return "there already", u.clusters.ExportKubeConfig(u.Name)
+		return note, u.clusters.ExportKubeConfig(u.Name)
 	}
 	if u.leftover {
 		say("removing what an interrupted run left")

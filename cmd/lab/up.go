@@ -66,7 +66,7 @@ func up(cmd *cobra.Command, opts labs.UpOptions, out *format) error {
 			err = errors.Join(err, werr)
 		}
 	}
-	if err != nil && opts.Retain && result.Created {
+	if err != nil && opts.Retain && result.Created && !errors.Is(err, labs.ErrNotVerified) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "what was made of lab %s is still there: lab down %s removes it\n", result.Lab, result.Lab)
 	}
 	if err != nil && out.value == "text" {
