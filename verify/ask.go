@@ -123,9 +123,10 @@ func own(h Host) func(Host) (netip.Addr, error) {
 	}
 }
 
-// through is the client address a backend sees when node sends, or translates
-// to its own address: that of the device the packet leaves the node by, which
-// is the router's towards the node's own pods and the NIC's towards others.
+// through is the client address a backend sees when kube-proxy on node has
+// hidden the client behind an address of the node: that of the device the
+// packet leaves by, which is the router's towards the node's own pods and the
+// NIC's towards others.
 func through(ctx context.Context, node *Node) func(Host) (netip.Addr, error) {
 	return func(backend Host) (netip.Addr, error) {
 		if backend.Node == node.Node {

@@ -61,7 +61,7 @@ func podChecks() []Check {
 	}
 	return append(checks,
 		Check{Name: "pods/to-nodes", Claim: "Every pod reaches every node by ICMP, TCP and UDP, with its own address.", Run: podsToNodes},
-		Check{Name: "nodes/to-pods", Claim: "Every node reaches every pod by ICMP, TCP and UDP.", Run: nodesToPods},
+		Check{Name: "nodes/to-pods", Claim: "Every node reaches every pod by ICMP, TCP and UDP, with its own address.", Run: nodesToPods},
 	)
 }
 
@@ -191,7 +191,7 @@ func nodesToPods(ctx context.Context, env *Env, ev *Evidence) error {
 	var pings []pair
 	for _, from := range env.Nodes {
 		for _, to := range env.Nodes {
-			asks = append(asks, ask{from: from.Host, to: to.Server.At(), name: to.Server.Name, by: []Host{to.Server}, client: through(ctx, from)})
+			asks = append(asks, ask{from: from.Host, to: to.Server.At(), name: to.Server.Name, by: []Host{to.Server}, client: own(from.Host)})
 			pings = append(pings, pair{from.Host, to.Server})
 		}
 	}

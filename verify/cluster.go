@@ -122,8 +122,12 @@ func createPod(ctx context.Context, kube kubernetes.Interface, pod *corev1.Pod) 
 	return nil
 }
 
+// errNoImage means that a node lacks the nettool image: no pod can start there.
+var errNoImage = errors.New("no such image on the node")
+
 // awaitPod returns the address of a pod of the run once it is ready. When it
-// does not become so in time the error says what it waits for.
+// does not become so in time the error says what it waits for. The error wraps
+// errNoImage when waiting is in vain.
 func awaitPod(ctx context.Context, kube kubernetes.Interface, name string) (netip.Addr, error) {
 	var pod *corev1.Pod
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
@@ -132,8 +136,14 @@ func awaitPod(ctx context.Context, kube kubernetes.Interface, name string) (neti
 			return false, err
 		}
 		pod = got
+		if lacksImage(pod) {
+			return false, errNoImage
+		}
 		return podReady(pod), nil
 	})
+	if errors.Is(err, errNoImage) {
+		return netip.Addr{}, err
+	}
 	if err != nil {
 		if pod == nil {
 			return netip.Addr{}, fmt.Errorf("look for pod %s: %w", name, err)
@@ -145,6 +155,12 @@ func awaitPod(ctx context.Context, kube kubernetes.Interface, name string) (neti
 		return netip.Addr{}, fmt.Errorf("read the address of pod %s: %w", name, err)
 	}
 	return ip, nil
+}
+
+func lacksImage(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.State.Waiting != nil && s.State.Waiting.Reason == "ErrImageNeverPull"
+	})
 }
 
 func podReady(pod *corev1.Pod) bool {

@@ -63,8 +63,7 @@ func (s *stage) setUp(ctx context.Context) (*Env, error) {
 		if err := createAll(groupCtx, s.cfg, env.Nodes, only); err != nil {
 			return err
 		}
-		s.openPods(groupCtx, env)
-		return nil
+		return s.openPods(groupCtx, env)
 	})
 	group.Go(func() error { return s.openNodes(groupCtx, env) })
 	group.Go(func() error { return s.openOutside(groupCtx, env, containers[0]) })
@@ -79,30 +78,42 @@ func (s *stage) setUp(ctx context.Context) (*Env, error) {
 }
 
 // openPods waits for the pods. One that does not come up makes the checks that
-// need it fail to look, and no others.
-func (s *stage) openPods(ctx context.Context, env *Env) {
-	var pods sync.WaitGroup
+// need it fail to look, and no others; the error is for what concerns all.
+func (s *stage) openPods(ctx context.Context, env *Env) error {
+	var pods []podPlace
 	for _, node := range env.Nodes {
-		for role, into := range map[string]*Host{roleClient: &node.Client, roleServer: &node.Server} {
-			pods.Go(func() { *into = s.openPod(ctx, podName(role, node.Node), node.Node) })
-		}
+		pods = append(pods, podPlace{podName(roleClient, node.Node), node.Node, &node.Client},
+			podPlace{podName(roleServer, node.Node), node.Node, &node.Server})
 	}
-	pods.Wait()
+	err := each(pods, func(p podPlace) error { return s.openPod(ctx, p) })
+	if errors.Is(err, errNoImage) {
+		return fmt.Errorf("the nodes do not have image %s of this version of lab: bring the lab up to date with lab up", s.cfg.Image)
+	}
+	return err
 }
 
-func (s *stage) openPod(ctx context.Context, name, node string) Host {
-	host := Host{Name: podPrefix + name, Node: node, Port: podPort}
+// podPlace is a pod and where its Host goes.
+type podPlace struct {
+	name, node string
+	into       *Host
+}
+
+func (s *stage) openPod(ctx context.Context, p podPlace) error {
+	*p.into = Host{Name: podPrefix + p.name, Node: p.node, Port: podPort}
 	// Less than the setup as a whole, so that a pod that hangs is told of.
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.SetupTimeout*3/4, errors.New("time ran out"))
 	defer cancel()
-	addr, err := awaitPod(ctx, s.cfg.Kube, name)
-	if err != nil {
-		s.cfg.Log.Warn("a pod of the checks is not ready", "pod", name, "node", node, "err", err)
-		host.Prober = down{err}
-		return host
+	addr, err := awaitPod(ctx, s.cfg.Kube, p.name)
+	if errors.Is(err, errNoImage) {
+		return err
 	}
-	host.Addr, host.Prober = addr, s.session(host.Name, inPod(s.cfg.Pods, name))
-	return host
+	if err != nil {
+		s.cfg.Log.Warn("a pod of the checks is not ready", "pod", p.name, "node", p.node, "err", err)
+		p.into.Prober = down{err}
+		return nil
+	}
+	p.into.Addr, p.into.Prober = addr, s.session(p.into.Name, inPod(s.cfg.Pods, p.name))
+	return nil
 }
 
 func (s *stage) openNodes(ctx context.Context, env *Env) error {

@@ -87,7 +87,8 @@ func podObject(role, node, image string, labels map[string]string) *corev1.Pod {
 			EnableServiceLinks:            new(bool),
 			Tolerations:                   []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Containers: []corev1.Container{{
-				Name: containerName, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+				// The lab has loaded the image; no registry has it.
+				Name: containerName, Image: image, ImagePullPolicy: corev1.PullNever,
 				Command: []string{nettoolInImage, "serve"},
 				Env: []corev1.EnvVar{
 					fromField("POD_NAME", "metadata.name"), fromField("POD_NAMESPACE", "metadata.namespace"),

@@ -235,8 +235,6 @@ func (p *place) serve(to netip.AddrPort, udp bool) *probe.Identity {
 		if p == only {
 			client = p.translated(only)
 		}
-	case backend != nil && p.isNode && backend.isPod():
-		client = p.translated(backend)
 	case p.isPod() && backend == p.w.places["outside host"] && to.Addr() == backend.addr:
 		client = p.node.Addr
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/ipv4"
+
 	"wirelab.dev/wirelab/cmd/nettool/internal/pattern"
 	"wirelab.dev/wirelab/verify/probe"
 )
@@ -113,7 +115,7 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveUDP() error {
 	buffer := make([]byte, 1<<16)
 	for {
-		n, client, err := s.udp.ReadFromUDPAddrPort(buffer)
+		n, client, asked, err := s.receive(buffer)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
@@ -130,6 +132,33 @@ func (s *Server) serveUDP() error {
 			answer = append(answer, bytes.Repeat([]byte{' '}, pad)...)
 		}
 		// A client that cannot be answered must not end the service for others.
-		_, _ = s.udp.WriteToUDPAddrPort(answer, client)
+		_ = s.reply(answer, client, asked)
 	}
+}
+
+// receive also returns which of this host's addresses was asked, nil where
+// that is not known: the answer has to come from it, or the client takes it
+// for somebody else's. Left alone, the kernel answers from the first.
+func (s *Server) receive(buffer []byte) (n int, client netip.AddrPort, asked net.IP, err error) {
+	if s.udp4 == nil {
+		n, client, err = s.udp.ReadFromUDPAddrPort(buffer)
+		return n, client, nil, err
+	}
+	n, control, from, err := s.udp4.ReadFrom(buffer)
+	if err != nil {
+		return 0, netip.AddrPort{}, nil, err
+	}
+	if control != nil {
+		asked = control.Dst
+	}
+	return n, from.(*net.UDPAddr).AddrPort(), asked, nil
+}
+
+func (s *Server) reply(answer []byte, client netip.AddrPort, asked net.IP) error {
+	if asked == nil {
+		_, err := s.udp.WriteToUDPAddrPort(answer, client)
+		return err
+	}
+	_, err := s.udp4.WriteTo(answer, &ipv4.ControlMessage{Src: asked}, net.UDPAddrFromAddrPort(client))
+	return err
 }

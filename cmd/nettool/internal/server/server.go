@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/net/ipv4"
 	"golang.org/x/sync/errgroup"
 
 	"wirelab.dev/wirelab/verify/probe"
@@ -24,6 +25,8 @@ type Server struct {
 	identity probe.Identity
 	tcp      net.Listener
 	udp      *net.UDPConn
+	// udp4 is udp with the addresses of datagrams in sight; nil for IPv6.
+	udp4 *ipv4.PacketConn
 }
 
 // Listen opens both sockets; port 0 takes one that is free for both. identity
@@ -55,7 +58,14 @@ func listen(ctx context.Context, addr netip.AddrPort, identity probe.Identity) (
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for UDP: %w", err), tcp.Close())
 	}
-	return &Server{identity: identity, tcp: tcp, udp: udp.(*net.UDPConn)}, nil
+	s := &Server{identity: identity, tcp: tcp, udp: udp.(*net.UDPConn)}
+	if at.Addr().Is4() {
+		s.udp4 = ipv4.NewPacketConn(udp)
+		if err := s.udp4.SetControlMessage(ipv4.FlagDst, true); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen for UDP: %w", err), tcp.Close(), udp.Close())
+		}
+	}
+	return s, nil
 }
 
 // Addr is the address both sockets are bound to.
