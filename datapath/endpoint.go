@@ -35,7 +35,8 @@ type EndpointSpec struct {
 type Endpoint struct {
 	// ID is unique on the node and the same after a restart: the address's place in the pod CIDR.
 	ID uint32
-	// Namespace and Name are the pod's, from the alias; empty when the host-side veth is gone.
+	// Namespace and Name are the pod's, from the alias, which holds 255 bytes of them; empty when the
+	// host-side veth is gone.
 	Namespace, Name string
 	// Addr is the pod's address.
 	Addr netip.Addr
@@ -58,6 +59,8 @@ const (
 	hostIfPrefix = "lxc"
 	// maxIfName is IFNAMSIZ without the closing zero.
 	maxIfName = 15
+	// maxAlias is IFALIASZ without the closing zero. A pod's namespace and name may be longer.
+	maxAlias = 255
 )
 
 // HostIfName is the name of the host-side veth: "lxc" and the first eight hex digits of the SHA-256 of
@@ -80,7 +83,11 @@ func vethName(number uint32) string { return fmt.Sprintf("%s%08x", hostIfPrefix,
 
 func (s EndpointSpec) hostIf() string { return HostIfName(s.ContainerID, s.IfName) }
 
-func (s EndpointSpec) alias() string { return s.Namespace + "/" + s.Name }
+// alias is the pod's namespace and name, as far as the kernel keeps it.
+func (s EndpointSpec) alias() string {
+	alias := s.Namespace + "/" + s.Name
+	return alias[:min(len(alias), maxAlias)]
+}
 
 // validate reports everything that is wrong with s at once.
 func (s EndpointSpec) validate(cfg Config) error {

@@ -44,7 +44,7 @@ func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ Endpoi
 	if problem == nil {
 		return ep, nil
 	}
-	if err := d.addressFree(spec); err != nil {
+	if err := errors.Join(d.addressFree(spec), d.nameFree(spec)); err != nil {
 		return Endpoint{}, err
 	}
 	// What is left of an earlier attempt, or of an endpoint that somebody has damaged.
@@ -81,6 +81,17 @@ func (d *Datapath) addressFree(spec EndpointSpec) error {
 		return d.maps.remove(spec.Addr, e)
 	}
 	return fmt.Errorf("add endpoint %s of %s: %w by %s (%s)", spec.Addr, spec.alias(), ErrAddrInUse, owner, l.Attrs().Alias)
+}
+
+// nameFree refuses to take another pod's device for an earlier attempt at this one: names are short, and
+// two containers could have the same.
+func (d *Datapath) nameFree(spec EndpointSpec) error {
+	l, err := linkByName(d.nl, spec.hostIf())
+	if err != nil || l == nil || l.Attrs().Alias == "" || l.Attrs().Alias == spec.alias() {
+		return err
+	}
+	return fmt.Errorf("add endpoint %s of %s: device %s belongs to %s: have the pod made anew, for another container ID",
+		spec.Addr, spec.alias(), spec.hostIf(), l.Attrs().Alias)
 }
 
 // run is the list of steps. The host side is set up last, when its program is in place: the pod sends

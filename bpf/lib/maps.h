@@ -59,6 +59,8 @@ struct present {
 /*
  * Flows between local pods that the node's stack has tracked, and may have translated: their packets
  * take the way through the stack in both directions, or the translation would be missing in one.
+ * A direct flow with the addresses and ports that a translated one has behind the translation goes there
+ * too: the stack tells them apart, by giving one of them another port.
  * An entry that outlives its flow costs a detour, no more.
  */
 struct {

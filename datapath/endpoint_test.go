@@ -4,123 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
-
-// traces is everything on a node that could be ours, as text: what Clean and DeleteEndpoint have to
-// bring back to what it was.
-func traces(n *netnstest.Host) string {
-	var b strings.Builder
-	// Without the devices' states, which the kernel brings up to date when it comes round to it.
-	for _, command := range []string{
-		"ip -oneline addr show scope global",
-		"ip route show table all",
-		"ip neigh show nud permanent",
-		"tc qdisc show",
-	} {
-		fmt.Fprintf(&b, "# %s\n%s", command, n.Run(strings.Fields(command)...))
-	}
-	b.WriteString("# devices\n" + devices(n.NS) + "\n")
-	b.WriteString("# iptables\n" + rules(n.NS))
-	for _, path := range []string{"net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/eth0/rp_filter"} {
-		fmt.Fprintf(&b, "# %s=%s\n", path, n.ReadSysctl(path))
-	}
-	b.WriteString("# pins\n" + strings.Join(pinned(n.BPFFS), "\n"))
-	return b.String()
-}
-
-// rules are the node's iptables rules and chains without counters and comments, and without tables that
-// have neither: looking at a table makes it.
-func rules(n *netnstest.NS) string {
-	var b strings.Builder
-	for line := range strings.Lines(n.Run("iptables-save")) {
-		if strings.HasPrefix(line, "-A") || strings.HasPrefix(line, ":") && !strings.Contains(line, "ACCEPT") {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
-}
-
-// devices are the names of a namespace's devices.
-func devices(ns *netnstest.NS) string {
-	var names []string
-	for line := range strings.Lines(ns.Run("ip", "-oneline", "link")) {
-		names = append(names, strings.Fields(line)[1])
-	}
-	return strings.Join(names, " ")
-}
-
-func pinned(bpffs string) []string {
-	var names []string
-	filepath.WalkDir(bpffs+"/", func(path string, _ os.DirEntry, err error) error {
-		if err == nil {
-			names = append(names, strings.TrimPrefix(path, bpffs+"/"))
-		}
-		return nil
-	})
-	return names
-}
-
-func TestCleanLeavesNothing(t *testing.T) {
-	network := netnstest.NewNetwork(t)
-	l := &lab{t: t, net: network}
-	probe := network.AddHost("before")
-	probe.Sysctl("net/ipv4/conf/all/rp_filter", "1")
-	probe.Sysctl("net/ipv4/ip_forward", "0")
-	n := &node{Host: probe, t: t, cfg: datapath.Config{
-		Mode: datapath.ModeKubeProxy, NodeName: "node", NodeIP: probe.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
-		NativeCIDR: native, Masquerade: true, DirectNodeRoutes: true, BPFFS: probe.BPFFS,
-	}}
-	n.next = n.cfg.Router()
-	before := traces(probe)
-	n.open()
-	l.nodes = []*node{n, {Host: probe, t: t, dp: n.dp, cfg: datapath.Config{NodeName: "other", NodeIP: netip.MustParseAddr("192.0.2.77"), PodCIDR: netip.MustParsePrefix("10.244.8.0/24")}}}
-	n.Do(func() {
-		must(t, second(n.dp.Routes().Apply(context.Background(), l.desired())))
-		must(t, n.dp.Masquerade().Apply(context.Background(), l.desired()))
-		must(t, n.dp.HostPorts().Apply(context.Background(), []datapath.HostPort{{Proto: "tcp", Port: 80, Backend: netip.MustParseAddrPort("10.244.7.2:80")}}))
-	})
-	p := n.addPod("p")
-	n.close()
-
-	// The positive control: all of it is there, and seen.
-	during := traces(probe)
-	for _, trace := range []string{
-		p.HostIf, "lab_host", "lab_net", "10.244.7.1", "10.244.7.0/24 via", "10.244.8.0/24 via", "proto 87",
-		"LAB-MASQUERADE", "LAB-HOSTPORT", "LAB-HOSTPORT-SNAT", "ip_forward=1", "all/rp_filter=0",
-		"wirelab/links/lab_host", "wirelab/links/" + p.HostIf, "wirelab/maps/v1/lab_endpoints", "wirelab/maps/lab_sysctls",
-	} {
-		if !strings.Contains(during, trace) {
-			t.Errorf("%q is not on the node while it is in use:\n%s", trace, during)
-		}
-	}
-	for range 2 { // cleaning a clean node does nothing
-		n.Do(func() {
-			must(t, datapath.Clean(ctx(t), datapath.Config{BPFFS: probe.BPFFS}, logger(t)))
-		})
-		if after := traces(probe); after != before {
-			t.Errorf("before:\n%s\nafter:\n%s", before, after)
-		}
-	}
-}
-
-func second[T any](_ T, err error) error { return err }
 
 func TestSixtyEndpointsLeaveNothing(t *testing.T) { sixtyEndpoints(t) }
 
@@ -355,164 +250,34 @@ func TestConcurrentEndpoints(t *testing.T) {
 	}
 }
 
-// Closing and opening again, with other settings too, loses no packet and resets no connection.
-func TestRestartLosesNothing(t *testing.T) { restart(t) }
-
-func restart(t *testing.T, with ...func(*datapath.Config)) {
-	l := newLab(t, 2, with...)
-	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
-	serve(b.NS, c.NS)
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var asked atomic.Int64
-	for _, to := range []*pod{b, c} {
-		for _, network := range []string{"tcp4", "udp4"} {
-			conn, err := a.Dial(network, to.at(port))
-			must(t, err)
-			t.Cleanup(func() { conn.Close() })
-			clients.Go(func() { pingPong(t, conn, network == "tcp4", &asked, stop) })
-		}
-	}
-	seen := func(more int64) {
-		target := asked.Load() + more
-		eventually(t, func() bool { return asked.Load() >= target || t.Failed() }, "traffic goes on")
-	}
-	seen(1000)
-	for i := range 6 {
-		for _, n := range l.nodes {
-			n.close()
-			n.cfg.MonitorAggregation = []datapath.Aggregation{datapath.AggregationNone, datapath.AggregationMaximum}[i%2]
-			seen(100)
-			n.open()
-			seen(100)
-		}
-	}
-	close(stop)
-	clients.Wait()
-	t.Logf("%d questions were answered", asked.Load())
-}
-
-// pingPong asks one question after the other on a connection; a lost one fails the test.
-func pingPong(t *testing.T, c net.Conn, stream bool, asked *atomic.Int64, stop <-chan struct{}) {
-	buf := make([]byte, 2048)
-	if stream { // the server's greeting
-		c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
-		if _, err := c.Read(buf); err != nil {
-			t.Error(err)
-			return
-		}
-	}
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
-		if _, err := c.Write([]byte("question")); err != nil {
-			t.Error(err)
-			return
-		}
-		var err error
-		if stream {
-			_, err = io.ReadFull(c, buf[:len("question")])
-		} else {
-			_, err = c.Read(buf)
-		}
-		if err != nil {
-			t.Errorf("after %d answers: %v", asked.Load(), err)
-			return
-		}
-		asked.Add(1)
-	}
-}
-
-// A map of another shape, or the lack of all maps, is no reason to forget the endpoints.
-func TestEndpointsSurviveALostMap(t *testing.T) {
-	for name, damage := range map[string]func(n *node){
-		"another shape": func(n *node) {
-			at := filepath.Join(n.BPFFS, "wirelab/maps/v1/lab_endpoints")
-			must(n.t, os.Remove(at))
-			other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 8})
-			must(n.t, err)
-			defer other.Close()
-			must(n.t, other.Pin(at))
-		},
-		"another layout": func(n *node) {
-			dir := filepath.Join(n.BPFFS, "wirelab/maps")
-			must(n.t, os.Rename(filepath.Join(dir, "v1"), filepath.Join(dir, "v0")))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			n := newLab(t, 1).nodes[0]
-			a, b := n.addPod("a"), n.addPod("b")
-			n.close()
-			damage(n)
-			n.open()
-			n.expectEntries(2)
-			for _, p := range []*pod{a, b} {
-				n.Do(func() { must(t, n.dp.CheckEndpoint(ctx(t), p.spec)) })
-			}
-			must(t, second(a.Ping(b.Addr, netnstest.PingOptions{})))
-			if pins := pinned(n.BPFFS); slices.Contains(pins, "wirelab/maps/v0") {
-				t.Error("the maps of the old layout are still pinned")
-			}
-		})
-	}
-}
-
-func TestSyncEndpoints(t *testing.T) {
+// The kernel keeps 255 bytes of an alias; a pod's namespace and name may have 317.
+func TestLongPodName(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
-	alive, peer := n.addPod("alive"), n.addPod("peer")
-	before := traces(n.Host)
-	sync := func() (removed []datapath.Endpoint) {
-		t.Helper()
-		n.Do(func() {
-			var err error
-			removed, err = n.dp.SyncEndpoints(ctx(t))
-			must(t, err)
-		})
-		return removed
-	}
-	if removed := sync(); len(removed) != 0 {
-		t.Fatalf("healthy endpoints were removed: %+v", removed)
-	}
-
-	t.Run("a vanished veth", func(t *testing.T) {
-		p := n.addPod("vanished")
-		n.Run("ip", "link", "del", p.HostIf)
-		if removed := sync(); len(removed) != 1 || removed[0].Addr != p.Addr {
-			t.Errorf("removed %+v, want %s", removed, p.Addr)
+	_, spec := n.newSpec(strings.Repeat("n", 253))
+	spec.Namespace = strings.Repeat("s", 63)
+	n.add(spec)
+	n.Do(func() {
+		must(t, n.dp.CheckEndpoint(ctx(t), spec))
+		eps, err := n.dp.Endpoints(ctx(t))
+		must(t, err)
+		if eps[0].Namespace != spec.Namespace || !strings.HasPrefix(spec.Name, eps[0].Name) || len(eps[0].Name) != 255-64 {
+			t.Errorf("the pod is %s/%s", eps[0].Namespace, eps[0].Name)
 		}
 	})
-	t.Run("a half-made veth", func(t *testing.T) {
-		n.Run("ip", "link", "add", "lxc01234567", "type", "veth", "peer", "name", "half")
-		sync()
+}
+
+// Two containers whose device would have one name: the second is refused, the first stays whole.
+func TestNameTaken(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	p := n.addPod("p")
+	other := p.spec
+	other.Name, other.Addr = "other", netip.MustParseAddr("10.244.0.77")
+	n.Do(func() {
+		if _, err := n.dp.AddEndpoint(ctx(t), other); err == nil || !strings.Contains(err.Error(), "belongs to default/p") {
+			t.Errorf("got %v", err)
+		}
+		must(t, n.dp.CheckEndpoint(ctx(t), p.spec))
 	})
-	t.Run("a detached program", func(t *testing.T) {
-		l, err := link.LoadPinnedLink(filepath.Join(n.BPFFS, "wirelab/links", alive.HostIf), nil)
-		must(t, err)
-		must(t, l.Detach())
-		must(t, l.Close())
-		sync()
-	})
-	t.Run("a lost pin", func(t *testing.T) {
-		must(t, os.Remove(filepath.Join(n.BPFFS, "wirelab/links", alive.HostIf)))
-		sync()
-	})
-	t.Run("a lost entry", func(t *testing.T) {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(n.BPFFS, "wirelab/maps/v1/lab_endpoints"), nil)
-		must(t, err)
-		defer m.Close()
-		must(t, m.Delete(alive.Addr.As16()))
-		sync()
-	})
-	if after := traces(n.Host); after != before {
-		t.Errorf("before:\n%s\nafter:\n%s", before, after)
-	}
-	n.expectEntries(2)
-	n.Do(func() { must(t, n.dp.CheckEndpoint(ctx(t), alive.spec)) })
-	must(t, second(alive.Ping(peer.Addr, netnstest.PingOptions{})))
 }
 
 func TestDeleteWithoutNamespaceOrVeth(t *testing.T) {

@@ -1,0 +1,124 @@
+package datapath_test
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// Closing and opening again, with other settings too, loses no packet and resets no connection.
+func TestRestartLosesNothing(t *testing.T) { restart(t) }
+
+func restart(t *testing.T, with ...func(*datapath.Config)) {
+	l := newLab(t, 2, with...)
+	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
+	serve(b.NS, c.NS)
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var asked atomic.Int64
+	for _, to := range []*pod{b, c} {
+		for _, network := range []string{"tcp4", "udp4"} {
+			conn, err := a.Dial(network, to.at(port))
+			must(t, err)
+			t.Cleanup(func() { conn.Close() })
+			clients.Go(func() { pingPong(t, conn, network == "tcp4", &asked, stop) })
+		}
+	}
+	seen := func(more int64) {
+		target := asked.Load() + more
+		eventually(t, func() bool { return asked.Load() >= target || t.Failed() }, "traffic goes on")
+	}
+	seen(1000)
+	for i := range 6 {
+		for _, n := range l.nodes {
+			n.close()
+			n.cfg.MonitorAggregation = []datapath.Aggregation{datapath.AggregationNone, datapath.AggregationMaximum}[i%2]
+			seen(100)
+			n.open()
+			seen(100)
+		}
+	}
+	close(stop)
+	clients.Wait()
+	t.Logf("%d questions were answered", asked.Load())
+}
+
+// pingPong asks one question after the other on a connection; a lost one fails the test.
+func pingPong(t *testing.T, c net.Conn, stream bool, asked *atomic.Int64, stop <-chan struct{}) {
+	buf := make([]byte, 2048)
+	if stream { // the server's greeting
+		c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
+		if _, err := c.Read(buf); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
+		if _, err := c.Write([]byte("question")); err != nil {
+			t.Error(err)
+			return
+		}
+		var err error
+		if stream {
+			_, err = io.ReadFull(c, buf[:len("question")])
+		} else {
+			_, err = c.Read(buf)
+		}
+		if err != nil {
+			t.Errorf("after %d answers: %v", asked.Load(), err)
+			return
+		}
+		asked.Add(1)
+	}
+}
+
+// A map of another shape, or the lack of all maps, is no reason to forget the endpoints.
+func TestEndpointsSurviveALostMap(t *testing.T) {
+	for name, damage := range map[string]func(n *node){
+		"another shape": func(n *node) {
+			at := filepath.Join(n.BPFFS, "wirelab/maps/v1/lab_endpoints")
+			must(n.t, os.Remove(at))
+			other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 8})
+			must(n.t, err)
+			defer other.Close()
+			must(n.t, other.Pin(at))
+		},
+		"another layout": func(n *node) {
+			dir := filepath.Join(n.BPFFS, "wirelab/maps")
+			must(n.t, os.Rename(filepath.Join(dir, "v1"), filepath.Join(dir, "v0")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newLab(t, 1).nodes[0]
+			a, b := n.addPod("a"), n.addPod("b")
+			n.close()
+			damage(n)
+			n.open()
+			n.expectEntries(2)
+			for _, p := range []*pod{a, b} {
+				n.Do(func() { must(t, n.dp.CheckEndpoint(ctx(t), p.spec)) })
+			}
+			must(t, second(a.Ping(b.Addr, netnstest.PingOptions{})))
+			if pins := pinned(n.BPFFS); slices.Contains(pins, "wirelab/maps/v0") {
+				t.Error("the maps of the old layout are still pinned")
+			}
+		})
+	}
+}
