@@ -103,7 +103,7 @@ func (d Doctor) privilege(h *host) Finding {
 	for line := range strings.Lines(string(b)) {
 		if rest, ok := strings.CutPrefix(line, "CapBnd:"); ok {
 			if _, err := fmt.Sscanf(strings.TrimSpace(rest), "%x", &bound); err != nil {
-				f.State, f.Found = Unknown, "cannot read "+strings.TrimSpace(line)
+				f.State, f.Found, f.Mend = Unknown, "cannot read "+strings.TrimSpace(line), "look at CapBnd in /proc/1/status"
 				return f
 			}
 		}

@@ -69,6 +69,7 @@ func LoadChart(fsys fs.FS, dir string) (*chart.Chart, error) {
 // failed is taken up again. It does not wait for anything to become ready.
 func Ensure(ctx context.Context, cfg *rest.Config, s Spec) (Change, error) {
 	h := &helm{spec: s}
+	h.lost = h.lostObjects
 	if err := h.cfg.Init(newGetter(cfg, s.Namespace), s.Namespace, "secret", func(string, ...any) {}); err != nil {
 		return "", fmt.Errorf("set up helm: %w", err)
 	}
@@ -82,6 +83,8 @@ func Ensure(ctx context.Context, cfg *rest.Config, s Spec) (Change, error) {
 type helm struct {
 	cfg  action.Configuration
 	spec Spec
+	// lost tells whether an object of a manifest is gone from the cluster.
+	lost func(manifest string) (bool, error)
 }
 
 func (h *helm) ensure(ctx context.Context) (Change, error) {
@@ -163,19 +166,24 @@ func (h *helm) same(ctx context.Context, deployed *release.Release) (bool, error
 	if next.Manifest != deployed.Manifest {
 		return false, nil
 	}
-	objects, err := h.cfg.KubeClient.Build(strings.NewReader(deployed.Manifest), false)
+	lost, err := h.lost(deployed.Manifest)
+	return !lost, err
+}
+
+func (h *helm) lostObjects(manifest string) (bool, error) {
+	objects, err := h.cfg.KubeClient.Build(strings.NewReader(manifest), false)
 	if err != nil {
 		return false, fmt.Errorf("read deployed objects: %w", err)
 	}
 	for _, o := range objects {
 		switch err := o.Get(); {
 		case apierrors.IsNotFound(err):
-			return false, nil
+			return true, nil
 		case err != nil:
 			return false, fmt.Errorf("look for %s: %w", o.ObjectName(), err)
 		}
 	}
-	return true, nil
+	return false, nil
 }
 
 // equalJSON compares values as they are stored: by their JSON, where 1 and 1.0 are one number.

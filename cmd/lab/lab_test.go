@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/doctor"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/labs"
+)
+
+// call runs lab in-process.
+func call(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	code = run(t.Context(), args, strings.NewReader(""), &out, &errOut)
+	return out.String(), errOut.String(), code
+}
+
+// withoutDocker points lab at an engine that is not there.
+func withoutDocker(t *testing.T) {
+	t.Helper()
+	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "docker.sock"))
+}
+
+func TestEveryCommandHelps(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		// What cobra brings itself is not ours to describe.
+		if c.Name() == "completion" || c.Name() == "help" || strings.HasPrefix(c.Name(), "__") {
+			return
+		}
+		if c.Short == "" || (c.Runnable() && c.Example == "") {
+			t.Errorf("%s has no short help or no example", c.CommandPath())
+		}
+		path := append(strings.Fields(c.CommandPath())[1:], "--help")
+		if out, _, code := call(t, path...); code != exitFine || !strings.Contains(out, "Usage:") {
+			t.Errorf("%s --help: exit %d:\n%s", c.CommandPath(), code, out)
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRootCmd())
+}
+
+func TestBadUsage(t *testing.T) {
+	withoutDocker(t)
+	for _, tt := range []struct{ args, say string }{
+		{"nonsense", `"nonsense"`},
+		{"up", "1 arg"},
+		{"up a b", "1 arg"},
+		{"up kubeproxi", "kubeproxi"},
+		{"up kubeproxy --nmae x", "nmae"},
+		{"up kubeproxy --name Not_A_Name", "Not_A_Name"},
+		{"up kubeproxy --set network.mtuu=1400", "network.mtu"},
+		{"up kubeproxy -o xml", "text, json"},
+		{"down", "1 arg"},
+		{"down Not_A_Name", "Not_A_Name"},
+		{"status a b", "one lab"},
+		{"logs everything", "coredns"},
+		{"logs --tail many", "many"},
+		{"shell", "1 arg"},
+		{"shell worker ip route", "lab shell worker -- ip"},
+		{"doctor nope", "nope"},
+		{"image nope", "nope"},
+	} {
+		out, errOut, code := call(t, strings.Fields(tt.args)...)
+		if code != exitUsage || !strings.Contains(errOut, tt.say) || out != "" {
+			t.Errorf("lab %s: exit %d, want 2 and %q on stderr alone:\n%s%s", tt.args, code, tt.say, out, errOut)
+		}
+	}
+}
+
+func TestWithoutDocker(t *testing.T) {
+	withoutDocker(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	for _, args := range []string{
+		"up kubeproxy", "down x", "list", "status", "status x", "logs", "shell x", "image", "verify x",
+	} {
+		_, errOut, code := call(t, strings.Fields(args)...)
+		if code != exitFailed || !strings.Contains(errOut, "docker is not running") || !strings.Contains(errOut, "make deps") {
+			t.Errorf("lab %s: exit %d, want 1 and the way out:\n%s", args, code, errOut)
+		}
+	}
+}
+
+func TestUpWithoutDockerForMachines(t *testing.T) {
+	withoutDocker(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	out, errOut, code := call(t, "up", "kubeproxy", "--name", "x", "-o", "json")
+	var r labs.UpResult
+	if err := json.Unmarshal([]byte(out), &r); code != exitFailed || err != nil || r.Lab != "x" || len(r.Findings) == 0 {
+		t.Errorf("exit %d, %v, %+v", code, err, r)
+	}
+	var first labs.Event
+	if err := json.NewDecoder(strings.NewReader(errOut)).Decode(&first); err != nil || first.Step != "doctor" {
+		t.Errorf("first event %+v, %v in\n%s", first, err, errOut)
+	}
+}
+
+func TestDoctorWithoutDocker(t *testing.T) {
+	withoutDocker(t)
+	out, _, code := call(t, "doctor", "-o", "json")
+	var found []doctor.Finding
+	if err := json.Unmarshal([]byte(out), &found); code != exitFailed || err != nil || doctor.Worst(found) != doctor.Missing {
+		t.Errorf("exit %d, %v:\n%s", code, err, out)
+	}
+	text, errOut, code := call(t, "doctor")
+	if code != exitFailed || !strings.Contains(text, "mend: ") || !strings.Contains(errOut, "mend what is missing") {
+		t.Errorf("exit %d:\n%s%s", code, text, errOut)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	out, _, code := call(t, "version")
+	if code != exitFine || !strings.HasPrefix(out, "lab ") || !strings.Contains(out, "kindest/node:") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	withoutDocker(t)
+	for args, want := range map[string]string{
+		"__complete up ":        "kubeproxy",
+		"__complete logs ":      "kube-proxy",
+		"__complete status -o ": "json",
+		"completion bash":       "__start_lab",
+		"completion zsh":        "#compdef lab",
+		"completion fish":       "complete -c lab",
+	} {
+		fields := strings.Fields(args)
+		if strings.HasSuffix(args, " ") {
+			fields = append(fields, "")
+		}
+		if out, errOut, code := call(t, fields...); code != exitFine || !strings.Contains(out, want) {
+			t.Errorf("lab %s: exit %d, want %q:\n%s%s", args, code, want, out, errOut)
+		}
+	}
+}
+
+func TestProgressPlain(t *testing.T) {
+	var b bytes.Buffer
+	p := newProgress(&b, false)
+	for _, e := range []labs.Event{
+		{Step: "cluster", State: labs.StepRunning},
+		{Step: "images", State: labs.StepRunning},
+		{Step: "cluster", State: labs.StepRunning, Note: "starting control-plane"},
+		{Step: "images", State: labs.StepDone, Note: "two", Duration: 1500 * time.Millisecond},
+		{Step: "cluster", State: labs.StepFailed, Note: "broken", Duration: time.Second},
+		{Step: "cluster", State: labs.StepUndoing},
+	} {
+		p.event(e)
+	}
+	p.close()
+	want := `  cluster
+  images
+✓ images            1.5s  two
+✗ cluster           1.0s
+  undoing cluster
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestLabsText(t *testing.T) {
+	if s := labsText(nil); !strings.Contains(s, "lab up kubeproxy") {
+		t.Errorf("no labs: %q", s)
+	}
+	s := labsText([]labs.Summary{{
+		Name: "a", Profile: "kubeproxy", State: labs.StateHalf, Nodes: []string{"a-1", "a-2"}, Image: "wirelab/node:v1", Created: time.Now().Add(-time.Hour),
+	}})
+	for _, part := range []string{"half made", "  2  ", "wirelab/node:v1", "60m"} {
+		if !strings.Contains(s, part) {
+			t.Errorf("no %q in\n%s", part, s)
+		}
+	}
+}
+
+func TestStatusText(t *testing.T) {
+	s := &labs.Status{
+		Lab: "a", Profile: "kubeproxy", Mode: "kubeproxy", Kubernetes: "v1.37.0", Context: "kind-a",
+		Problems: []kube.Problem{{Want: "demo", Why: "is ready on 1 of 2 nodes"}},
+		Sum:      labs.Sum{Nodes: 2, NodesReady: 2, Agents: 1, AgentsReady: 1, Controllers: 3, ControllersOK: 2},
+		Nodes: []labs.NodeStatus{
+			{Name: "a-worker", Ready: true, Agent: &api.Status{
+				Ready: true, Endpoints: 4,
+				Datapath: &api.Datapath{
+					Routing:      api.Routing{Network: "native", Host: "Legacy"},
+					Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables"},
+					Programs:     []api.Program{{Name: "lab_pod_egress", ID: 7, AttachedTo: []string{"lxc1"}}},
+				},
+				Reconcilers: []api.Reconciler{{Name: "routes", LastError: "no route"}},
+			}},
+			{Name: "a-worker2", AgentError: "no agent pod on this node"},
+		},
+	}
+	short := statusText(s, false)
+	for _, part := range []string{"NOT READY", "2/3 healthy", "demo: is ready on 1 of 2", "native, host: Legacy", "iptables (nf_tables)", "no agent pod"} {
+		if !strings.Contains(short, part) {
+			t.Errorf("no %q in\n%s", part, short)
+		}
+	}
+	if strings.Contains(short, "lab_pod_egress") {
+		t.Errorf("programs without --verbose:\n%s", short)
+	}
+	long := statusText(s, true)
+	for _, part := range []string{"lab_pod_egress, id 7, on lxc1", "routes, failing: no route", "a-worker2: no agent"} {
+		if !strings.Contains(long, part) {
+			t.Errorf("no %q in\n%s", part, long)
+		}
+	}
+}
