@@ -93,22 +93,17 @@ func (a ask) judge(what string, id probe.Identity, ev *Evidence) error {
 
 // find looks a host up by the name nettool gives itself in its answers.
 func find(hosts []Host, pod string) (Host, bool) {
-	i := slices.IndexFunc(hosts, func(h Host) bool { return bareName(h) == pod })
+	i := slices.IndexFunc(hosts, func(h Host) bool { return h.Self == pod })
 	if i < 0 {
 		return Host{}, false
 	}
 	return hosts[i], true
 }
 
-// bareName is the host's name without the word for what it is.
-func bareName(h Host) string {
-	return strings.TrimPrefix(strings.TrimPrefix(h.Name, podPrefix), nodePrefix)
-}
-
 func names(hosts []Host) string {
 	var all []string
 	for _, h := range hosts {
-		all = append(all, bareName(h))
+		all = append(all, h.Self)
 	}
 	return strings.Join(all, " or ")
 }

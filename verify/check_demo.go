@@ -35,7 +35,7 @@ func demoAnswers(ctx context.Context, env *Env, ev *Evidence) error {
 	var pods []Host
 	on := map[string]string{}
 	for _, each := range endpoints {
-		pods = append(pods, Host{Name: podPrefix + each.pod, Addr: each.addr, Node: each.node})
+		pods = append(pods, Host{Name: podPrefix + each.pod, Self: each.pod, Addr: each.addr, Node: each.node})
 		on[each.node] = each.pod
 	}
 	var errs []error

@@ -65,22 +65,34 @@ func clusterIPFromNodes(ctx context.Context, env *Env, ev *Evidence) error {
 	return askAll(ctx, ev, asks)
 }
 
-// everyBackend makes so many requests that a backend chosen at random is
-// missed less than once in ten million runs: k*(1-1/k)^(16k) < k*e^-16.
 func everyBackend(ctx context.Context, env *Env, ev *Evidence) error {
-	count := 16 * len(env.Every.Backends)
 	return each(env.Nodes, func(node *Node) error {
-		what := fmt.Sprintf("%s -> Service %s, %d times", node.Client.Name, env.Every.Name, count)
-		reply, ok, err := sent(ctx, node.Client, what, probe.Request{Timeout: probe.Duration(2 * askTimeout), HTTP: &probe.HTTP{URL: url(env.Every.At()), Count: count}}, ev)
-		if err != nil || !ok {
+		answered, failure, err := spread(ctx, node.Client, env.Every)
+		if err != nil {
 			return err
 		}
+		what := fmt.Sprintf("%s -> Service %s", node.Client.Name, env.Every.Name)
+		if failure != "" {
+			ev.Wrong("%s: %s", what, failure)
+		}
 		for _, backend := range env.Every.Backends {
-			times := reply.HTTP.AnsweredBy[bareName(backend)]
-			ev.Expect(times > 0, "%s: %s answered %d times", what, bareName(backend), times)
+			times := answered[backend.Self]
+			ev.Expect(times > 0, "%s: %s answered %d times", what, backend.Self, times)
 		}
 		return nil
 	})
+}
+
+// spread makes so many requests to a ClusterIP that a backend chosen at random
+// is missed less than once in a million runs, k*(1-1/k)^(16k) < k*e^-16, and
+// counts the answers by pod name.
+func spread(ctx context.Context, from Host, service Service) (answered map[string]int, failure string, err error) {
+	request := probe.Request{Timeout: probe.Duration(askTimeout), HTTP: &probe.HTTP{URL: url(service.At()), Count: 16 * len(service.Backends)}}
+	reply, err := from.Probe(ctx, request)
+	if err != nil || reply.HTTP == nil {
+		return nil, reply.Failure, err
+	}
+	return reply.HTTP.AnsweredBy, reply.Failure, nil
 }
 
 // nodePorts asks for both Services at every node. Whoever asks, the node asked

@@ -140,7 +140,7 @@ func faults() []fault {
 			[]string{"services/clusterip-from-nodes"}},
 		{"one backend never gets a request", replies("pod client-*", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.HTTP != nil && r.HTTP.Count > 1 {
-				delete(reply.HTTP.AnsweredBy, "server-worker")
+				delete(reply.HTTP.AnsweredBy, podName(roleServer, "worker"))
 			}
 		}), []string{"services/every-backend"}},
 		{"a node without local backend does not pass nodePorts on, to pods", nodePortFault("pod *", "172.18.0.2:31002"), []string{"services/nodeport-from-pods"}},
@@ -152,12 +152,12 @@ func faults() []fault {
 			}
 		}), []string{"services/nodeport-from-outside"}},
 		{"a pod does not reach itself", replies("pod client-worker2", func(p *place, r probe.Request, reply *probe.Reply) {
-			if id := answerOf(*reply); id != nil && id.Pod == "client-worker2" && strings.Contains(fmt.Sprint(r.HTTP, r.UDP), "10.96.0.101") {
+			if id := answerOf(*reply); id != nil && id.Pod == podName(roleClient, "worker2") && strings.Contains(fmt.Sprint(r.HTTP, r.UDP), "10.96.0.101") {
 				reply.Failure = "not answered"
 			}
 		}), []string{"services/hairpin"}},
 		{"a headless name gives a stale address too", replies("pod client-*", func(p *place, r probe.Request, reply *probe.Reply) {
-			if r.DNS != nil && strings.HasPrefix(r.DNS.Name, "headless.") {
+			if r.DNS != nil && strings.HasPrefix(r.DNS.Name, headlessService+".") {
 				reply.DNS.Addresses = append(reply.DNS.Addresses, elsewhere)
 			}
 		}), []string{"services/headless"}},

@@ -27,7 +27,7 @@ func findNodes(ctx context.Context, kube kubernetes.Interface) ([]*Node, error) 
 	}
 	var nodes []*Node
 	for _, object := range list.Items {
-		node := &Node{Host: Host{Name: nodePrefix + object.Name, Node: object.Name}}
+		node := &Node{Host: Host{Name: nodePrefix + object.Name, Self: object.Name, Node: object.Name}}
 		for _, address := range object.Status.Addresses {
 			ip, err := netip.ParseAddr(address.Address)
 			if address.Type == corev1.NodeInternalIP && err == nil && ip.Is4() {
@@ -49,77 +49,72 @@ func findNodes(ctx context.Context, kube kubernetes.Interface) ([]*Node, error) 
 	return nodes, nil
 }
 
-// removeNamespace deletes the namespace of this run or of one that was
-// interrupted, and waits until it is gone. One that is not there is fine.
-func removeNamespace(ctx context.Context, kube kubernetes.Interface) error {
-	// Pods first and at once: the namespace waits for them anyway, and its
-	// controller would give each its grace period.
-	now := int64(0)
-	err := kube.CoreV1().Pods(Namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete the pods of namespace %s: %w", Namespace, err)
+// removeObjects deletes the pods and Services of this run or of one that was
+// interrupted, and waits until they are gone: a pod's object goes last, after
+// its containers and its network.
+func removeObjects(ctx context.Context, kube kubernetes.Interface) error {
+	core, ours := kube.CoreV1(), metav1.ListOptions{LabelSelector: runLabel}
+	services, err := core.Services(Namespace).List(ctx, ours)
+	if err != nil {
+		return fmt.Errorf("list the Services of an earlier run: %w", err)
 	}
-	err = kube.CoreV1().Namespaces().Delete(ctx, Namespace, metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil && !apierrors.IsConflict(err) {
-		return fmt.Errorf("delete namespace %s: %w", Namespace, err)
-	}
-	err = poll(ctx, func(ctx context.Context) (bool, error) {
-		_, err := kube.CoreV1().Namespaces().Get(ctx, Namespace, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return true, nil
+	errs := each(services.Items, func(service corev1.Service) error {
+		err := core.Services(Namespace).Delete(ctx, service.Name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete Service %s: %w", service.Name, err)
 		}
-		return false, err
+		return nil
+	})
+	if err := core.Pods(Namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, ours); err != nil {
+		return errors.Join(errs, fmt.Errorf("delete the pods of the checks: %w", err))
+	}
+	var left []string
+	err = poll(ctx, func(ctx context.Context) (bool, error) {
+		pods, err := core.Pods(Namespace).List(ctx, ours)
+		if err != nil {
+			return false, err
+		}
+		left = left[:0]
+		for _, pod := range pods.Items {
+			left = append(left, pod.Name)
+		}
+		return len(left) == 0, nil
 	})
 	if err != nil {
-		return fmt.Errorf("wait for namespace %s to be gone: %w", Namespace, err)
+		return errors.Join(errs, fmt.Errorf("wait for pods %s to be gone: %w", strings.Join(left, ", "), err))
 	}
-	return nil
+	return errs
 }
 
-// createAll makes the namespace, the Services and two pods a node. The client
-// pod on the node called only is the backend of Service one.
+// createAll makes the Services and two pods a node. The client pod on the node
+// called only is the backend of Service one.
 func createAll(ctx context.Context, cfg Config, nodes []*Node, only string) error {
 	core := cfg.Kube.CoreV1()
-	if _, err := core.Namespaces().Create(ctx, namespaceObject(), metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("create namespace %s: %w", Namespace, err)
+	// Services first: kube-proxy then learns of a backend when it is ready, and
+	// of nothing else at that time.
+	err := each(serviceObjects(), func(service *corev1.Service) error {
+		if _, err := core.Services(Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("create Service %s: %w", service.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
+	var pods []*corev1.Pod
 	for _, node := range nodes {
 		client := podObject(roleClient, node.Node, cfg.Image, nil)
 		if node.Node == only {
 			client = withHostPort(podObject(roleClient, node.Node, cfg.Image, map[string]string{onlyLabel: "true"}))
 		}
-		for _, pod := range []*corev1.Pod{client, podObject(roleServer, node.Node, cfg.Image, nil)} {
-			if err := createPod(ctx, cfg.Kube, pod); err != nil {
-				return err
-			}
-		}
+		pods = append(pods, client, podObject(roleServer, node.Node, cfg.Image, nil))
 	}
-	for _, service := range serviceObjects() {
-		if _, err := core.Services(Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("create Service %s: %w", service.Name, err)
+	return each(pods, func(pod *corev1.Pod) error {
+		if _, err := core.Pods(Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("create pod %s: %w", pod.Name, err)
 		}
-	}
-	return nil
-}
-
-// createPod copes with a namespace so new that its service account, which
-// every pod must name, has not been made yet.
-func createPod(ctx context.Context, kube kubernetes.Interface, pod *corev1.Pod) error {
-	var last error
-	err := poll(ctx, func(ctx context.Context) (bool, error) {
-		_, last = kube.CoreV1().Pods(Namespace).Create(ctx, pod, metav1.CreateOptions{})
-		if apierrors.IsForbidden(last) && strings.Contains(last.Error(), "serviceaccount") {
-			return false, nil
-		}
-		return true, last
+		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("create pod %s: %w", pod.Name, errors.Join(err, last))
-	}
-	return nil
 }
 
 // errNoImage means that a node lacks the nettool image: no pod can start there.

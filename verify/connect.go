@@ -43,7 +43,7 @@ func connect(ctx context.Context, cfg Config) (*Env, func(context.Context) error
 
 func (s *stage) setUp(ctx context.Context) (*Env, error) {
 	s.say("removing what an interrupted run left behind")
-	if err := s.removeObjects(ctx); err != nil {
+	if err := s.removeAll(ctx); err != nil {
 		return nil, err
 	}
 	env := &Env{Config: s.cfg}
@@ -57,7 +57,7 @@ func (s *stage) setUp(ctx context.Context) (*Env, error) {
 	}
 	// The last by name is a worker wherever there is one.
 	only := env.Nodes[len(env.Nodes)-1].Node
-	s.say("pods and Services in namespace " + Namespace + ", a host outside")
+	s.say("making pods, Services and a host outside")
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := createAll(groupCtx, s.cfg, env.Nodes, only); err != nil {
@@ -82,8 +82,7 @@ func (s *stage) setUp(ctx context.Context) (*Env, error) {
 func (s *stage) openPods(ctx context.Context, env *Env) error {
 	var pods []podPlace
 	for _, node := range env.Nodes {
-		pods = append(pods, podPlace{podName(roleClient, node.Node), node.Node, &node.Client},
-			podPlace{podName(roleServer, node.Node), node.Node, &node.Server})
+		pods = append(pods, podPlace{roleClient, node.Node, &node.Client}, podPlace{roleServer, node.Node, &node.Server})
 	}
 	err := each(pods, func(p podPlace) error { return s.openPod(ctx, p) })
 	if errors.Is(err, errNoImage) {
@@ -94,25 +93,26 @@ func (s *stage) openPods(ctx context.Context, env *Env) error {
 
 // podPlace is a pod and where its Host goes.
 type podPlace struct {
-	name, node string
+	role, node string
 	into       *Host
 }
 
 func (s *stage) openPod(ctx context.Context, p podPlace) error {
-	*p.into = Host{Name: podPrefix + p.name, Node: p.node, Port: podPort}
+	name := podName(p.role, p.node)
+	*p.into = Host{Name: podPrefix + p.role + "-" + p.node, Self: name, Node: p.node, Port: podPort}
 	// Less than the setup as a whole, so that a pod that hangs is told of.
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.SetupTimeout*3/4, errors.New("time ran out"))
 	defer cancel()
-	addr, err := awaitPod(ctx, s.cfg.Kube, p.name)
+	addr, err := awaitPod(ctx, s.cfg.Kube, name)
 	if errors.Is(err, errNoImage) {
 		return err
 	}
 	if err != nil {
-		s.cfg.Log.Warn("a pod of the checks is not ready", "pod", p.name, "node", p.node, "err", err)
+		s.cfg.Log.Warn("a pod of the checks is not ready", "pod", name, "node", p.node, "err", err)
 		p.into.Prober = down{err}
 		return nil
 	}
-	p.into.Addr, p.into.Prober = addr, s.session(p.into.Name, inPod(s.cfg.Pods, p.name))
+	p.into.Addr, p.into.Prober = addr, s.session(p.into.Name, inPod(s.cfg.Pods, name))
 	return nil
 }
 
@@ -157,28 +157,28 @@ func (s *stage) remove(ctx context.Context) error {
 	}
 	sessions.Wait()
 	s.end()
-	return s.removeObjects(ctx)
+	return s.removeAll(ctx)
 }
 
-func (s *stage) removeObjects(ctx context.Context) error {
+func (s *stage) removeAll(ctx context.Context) error {
 	return each([]func() error{
-		func() error { return removeNamespace(ctx, s.cfg.Kube) },
+		func() error { return removeObjects(ctx, s.cfg.Kube) },
 		func() error { return removeFromHosts(ctx, s.cfg) },
 	}, func(remove func() error) error { return remove() })
 }
 
 func (s *stage) say(step string) { s.cfg.Progress(Progress{Step: step}) }
 
-// settle waits until every node reaches both Services by their ClusterIP.
+// settle waits until every node reaches every backend of both Services: rules
+// for a Service come piece by piece, as its backends become ready.
 func settle(caller context.Context, env *Env) error {
 	ctx, cancel := context.WithTimeout(caller, settleTimeout)
 	defer cancel()
 	errs := each(env.Nodes, func(node *Node) error {
 		for _, service := range []Service{env.Every, env.One} {
 			err := poll(ctx, func(ctx context.Context) (bool, error) {
-				request := probe.Request{Timeout: probe.Duration(time.Second), HTTP: &probe.HTTP{URL: url(service.At())}}
-				reply, err := node.Probe(ctx, request)
-				return err == nil && reply.Failure == "", err
+				answered, _, err := spread(ctx, node.Host, service)
+				return len(answered) == len(service.Backends), err
 			})
 			if err != nil && ctx.Err() == nil {
 				return err

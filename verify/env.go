@@ -55,6 +55,8 @@ type Running interface {
 type Host struct {
 	// Name reads well in evidence: "node lab-worker", "pod client-lab-worker".
 	Name string
+	// Self is what its nettool calls it in answers.
+	Self string
 	// Addr is not valid when the host could not be brought up; its Prober then
 	// says why.
 	Addr netip.Addr

@@ -14,7 +14,7 @@ import (
 
 const (
 	// HostLabel marks containers a run makes; its value is the lab's name.
-	HostLabel = "wirelab.dev/verify"
+	HostLabel = "dev.wirelab.verify"
 	// kindLabel marks the containers kind made a cluster's nodes of.
 	kindLabel = "io.x-k8s.kind.cluster"
 	// nettoolInImage is where the nettool image has it, nettoolOnHost where a

@@ -8,18 +8,24 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Names of what a run makes in the lab. The namespace holds all of it.
-const (
-	Namespace = "wirelab-verify"
+// Namespace is where a run makes its pods and Services: one that is always
+// there, because a namespace of its own would take its controller 5 s and more
+// to remove, which is longer than all checks take.
+const Namespace = "kube-system"
 
+// Names and labels of what a run makes.
+const (
 	containerName   = "nettool"
-	everyService    = "every"
-	oneService      = "one"
-	headlessService = "headless"
-	roleLabel       = "wirelab.dev/verify-role"
-	onlyLabel       = "wirelab.dev/verify-only"
+	everyService    = "wirelab-verify-every"
+	oneService      = "wirelab-verify-one"
+	headlessService = "wirelab-verify-headless"
+	podNames        = "wirelab-verify-"
 	roleClient      = "client"
 	roleServer      = "server"
+
+	// runLabel marks everything a run makes; its value is the pod's role.
+	runLabel  = "wirelab.dev/verify"
+	onlyLabel = "wirelab.dev/verify-only"
 )
 
 // Ports of the run's pods and Services.
@@ -30,21 +36,10 @@ const (
 	hostPort = 28080
 )
 
-func namespaceObject() *corev1.Namespace {
-	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: Namespace,
-		Labels: map[string]string{
-			"app.kubernetes.io/managed-by": "wirelab",
-			// The pods send raw packets, which the stricter levels forbid.
-			"pod-security.kubernetes.io/enforce": "privileged",
-		},
-	}}
-}
-
 // serviceObject is a Service of TCP and UDP, headless or with nodePorts.
 func serviceObject(name string, selector map[string]string, headless bool) *corev1.Service {
 	service := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: Namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: Namespace, Labels: map[string]string{runLabel: "service"}},
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeNodePort, Selector: selector,
 			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
@@ -61,7 +56,7 @@ func serviceObject(name string, selector map[string]string, headless bool) *core
 }
 
 func serviceObjects() []*corev1.Service {
-	servers := map[string]string{roleLabel: roleServer}
+	servers := map[string]string{runLabel: roleServer}
 	return []*corev1.Service{
 		serviceObject(everyService, servers, false),
 		serviceObject(oneService, map[string]string{onlyLabel: "true"}, false),
@@ -69,12 +64,12 @@ func serviceObjects() []*corev1.Service {
 	}
 }
 
-func podName(role, node string) string { return role + "-" + node }
+func podName(role, node string) string { return podNames + role + "-" + node }
 
 // podObject is a pod that serves, and that nettool can send raw packets from.
 // It is bound to its node: nothing of what a run proves needs the scheduler.
 func podObject(role, node, image string, labels map[string]string) *corev1.Pod {
-	all := map[string]string{roleLabel: role}
+	all := map[string]string{runLabel: role}
 	maps.Copy(all, labels)
 	grace := int64(1)
 	return &corev1.Pod{

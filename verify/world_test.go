@@ -40,6 +40,7 @@ type world struct {
 type place struct {
 	w      *world
 	name   string // as Host.Name
+	self   string // as Host.Self
 	addr   netip.Addr
 	node   *Node // nil outside
 	isNode bool
@@ -76,11 +77,11 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) addNode(i int, name string) {
 	n := &Node{PodCIDR: netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i))}
-	n.Host = Host{Name: nodePrefix + name, Node: name, Addr: netip.MustParseAddr(fmt.Sprintf("172.18.0.%d", i+2)), Port: 40000}
+	n.Host = Host{Name: nodePrefix + name, Self: name, Node: name, Addr: netip.MustParseAddr(fmt.Sprintf("172.18.0.%d", i+2)), Port: 40000}
 	node := w.place(n.Host, n)
 	node.isNode, n.Prober = true, node
 	for j, role := range []string{roleClient, roleServer} {
-		pod := Host{Name: podPrefix + podName(role, name), Node: name, Port: podPort, Addr: netip.MustParseAddr(fmt.Sprintf("10.244.%d.%d", i, 10+j))}
+		pod := Host{Name: podPrefix + role + "-" + name, Self: podName(role, name), Node: name, Port: podPort, Addr: netip.MustParseAddr(fmt.Sprintf("10.244.%d.%d", i, 10+j))}
 		p := w.place(pod, n)
 		p.index = 20 + j
 		p.veth, p.mac, p.eth0 = fmt.Sprintf("lxc%08x", 16*i+j), fmt.Sprintf("0a:00:00:00:%02x:%02x", i, j), fmt.Sprintf("0e:00:00:00:%02x:%02x", i, j)
@@ -95,7 +96,7 @@ func (w *world) addNode(i int, name string) {
 }
 
 func (w *world) place(h Host, n *Node) *place {
-	p := &place{w: w, name: h.Name, addr: h.Addr, node: n, eth0: fmt.Sprintf(nicMAC, h.Addr.As4()[3])}
+	p := &place{w: w, name: h.Name, self: h.Self, addr: h.Addr, node: n, eth0: fmt.Sprintf(nicMAC, h.Addr.As4()[3])}
 	w.places[h.Name] = p
 	return p
 }
@@ -241,7 +242,7 @@ func (p *place) serve(to netip.AddrPort, udp bool) *probe.Identity {
 	if backend == nil {
 		return nil
 	}
-	id := &probe.Identity{Pod: bareName(Host{Name: backend.name}), Client: netip.AddrPortFrom(client, 50000)}
+	id := &probe.Identity{Pod: backend.self, Client: netip.AddrPortFrom(client, 50000)}
 	if backend.node != nil {
 		id.Node = backend.node.Node
 	}
@@ -287,7 +288,7 @@ func demoObjects(env *Env) (objects []runtimeObject) {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
 			Addresses: []string{n.Server.Addr.String()}, NodeName: &n.Node,
 			Conditions: discoveryv1.EndpointConditions{Ready: &ready},
-			TargetRef:  &corev1.ObjectReference{Name: bareName(n.Server)},
+			TargetRef:  &corev1.ObjectReference{Name: n.Server.Self},
 		})
 	}
 	return []runtimeObject{service, slice}
