@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+// startKube runs the informers until the test ends and waits for their lists.
+func startKube(t *testing.T, client *fake.Clientset) *kube {
+	t.Helper()
+	k, err := newKube(client, "n1", "kube-system/wirelab-agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	for _, inf := range []interface {
+		RunWithContext(context.Context)
+		HasSynced() bool
+	}{k.nodeInf, k.podInf, k.daemonSets} {
+		go inf.RunWithContext(ctx)
+		eventually(t, "the informers have their lists", inf.HasSynced)
+	}
+	return k
+}
+
+// eventually polls until ok, for at most ten seconds.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come to be that %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestPodInformerAsksForThisNodeOnly(t *testing.T) {
+	client := fake.NewClientset()
+	startKube(t, client)
+	for _, a := range client.Actions() {
+		var selector string
+		switch action := a.(type) {
+		case clienttesting.ListAction:
+			selector = action.GetListRestrictions().Fields.String()
+		case clienttesting.WatchAction:
+			selector = action.GetWatchRestrictions().Fields.String()
+		}
+		want := map[string]string{"pods": "spec.nodeName=n1", "nodes": "", "daemonsets": "metadata.name=wirelab-agent"}[a.GetResource().Resource]
+		if selector != want {
+			t.Errorf("%s %s with selector %q, want %q", a.GetVerb(), a.GetResource().Resource, selector, want)
+		}
+	}
+}
+
+func TestNodeListLeavesOutWhatIsNotReachable(t *testing.T) {
+	k := startKube(t, fake.NewClientset(kubeNode("n2", "192.0.2.2", "10.0.2.0/24"), kubeNode("n1", "192.0.2.1", "10.0.1.0/24"),
+		kubeNode("new", "", ""), kubeNode("n3", "192.0.2.3", "")))
+	nodes, err := k.nodeList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, n := range nodes {
+		got = append(got, n.Name)
+	}
+	if strings.Join(got, " ") != "n1 n2 n3" {
+		t.Errorf("nodes %v, want those with an address, by name", got)
+	}
+}
+
+func TestAwaitSelf(t *testing.T) {
+	client := fake.NewClientset(kubeNode("n1", "192.0.2.1", ""))
+	k := startKube(t, client)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := k.awaitSelf(ctx, "n1", quiet()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no IPv4 podCIDR yet") {
+		t.Errorf("without a podCIDR: %v", err)
+	}
+	if _, err := client.CoreV1().Nodes().Update(t.Context(), kubeNode("n1", "192.0.2.1", "10.0.1.0/24"), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := k.awaitSelf(t.Context(), "n1", quiet())
+	if err != nil || s.PodCIDR.String() != "10.0.1.0/24" {
+		t.Errorf("with a podCIDR: %v, %v", s, err)
+	}
+}
+
+func TestConditionIsSetOnceAndRemoved(t *testing.T) {
+	node := kubeNode("n1", "192.0.2.1", "10.0.1.0/24")
+	node.Status.Conditions = []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Status: corev1.ConditionTrue},
+		{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue, Reason: "NoRouteCreated"},
+	}
+	client := fake.NewClientset(node)
+	c := nodeCondition{client: client, kube: startKube(t, client), nodeName: "n1"}
+	conditions := func() map[corev1.NodeConditionType]corev1.NodeCondition {
+		n, err := client.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[corev1.NodeConditionType]corev1.NodeCondition{}
+		for _, c := range n.Status.Conditions {
+			out[c.Type] = c
+		}
+		return out
+	}
+	if err := c.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := conditions()[corev1.NodeNetworkUnavailable]
+	if got.Status != corev1.ConditionFalse || got.Reason != "WirelabIsUp" || got.LastTransitionTime.IsZero() {
+		t.Errorf("the condition is %+v", got)
+	}
+	eventually(t, "the cache has the condition", func() bool {
+		n, err := c.kube.nodes.Get("n1")
+		return err == nil && len(n.Status.Conditions) == 1 && n.Status.Conditions[0].Reason == "WirelabIsUp"
+	})
+	client.ClearActions()
+	if err := c.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if actions := client.Actions(); len(actions) != 0 {
+		t.Errorf("a condition that was right was written: %v", actions)
+	}
+	if err := c.clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := conditions(); len(got) != 1 || got[corev1.NodeReady].Status != corev1.ConditionTrue {
+		t.Errorf("conditions after the cleaning: %v", got)
+	}
+}
+
+func ownDaemonSet() *appsv1.DaemonSet {
+	return &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "wirelab-agent"}}
+}
+
+func TestUninstallIsDecidedOnProof(t *testing.T) {
+	gr := schema.GroupResource{Group: "apps", Resource: "daemonsets"}
+	deleting := ownDaemonSet()
+	now := metav1.Now()
+	deleting.DeletionTimestamp = &now
+	for _, tc := range []struct {
+		name   string
+		object *appsv1.DaemonSet
+		answer error // of every GET, instead of the object
+		seen   bool
+		want   bool
+	}{
+		{"there", ownDaemonSet(), nil, false, false},
+		{"there again, after it was seen to go", ownDaemonSet(), nil, true, false},
+		{"going", deleting, nil, false, true},
+		{"gone", nil, nil, false, true},
+		{"seen to go, then no right to ask", ownDaemonSet(), apierrors.NewForbidden(gr, "wirelab-agent", errors.New("no")), true, true},
+		{"seen to go, then no account", ownDaemonSet(), apierrors.NewUnauthorized("no"), true, true},
+		{"no right to ask", ownDaemonSet(), apierrors.NewForbidden(gr, "wirelab-agent", errors.New("no")), false, false},
+		{"no account", ownDaemonSet(), apierrors.NewUnauthorized("no"), false, false},
+		{"nobody answers", ownDaemonSet(), errors.New("connection refused"), false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			client := fake.NewClientset()
+			if tc.object != nil {
+				client = fake.NewClientset(tc.object)
+			}
+			client.PrependReactor("get", "daemonsets", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return tc.answer != nil, nil, tc.answer
+			})
+			u := newUninstall(client, "kube-system/wirelab-agent", quiet())
+			u.seenDeleted.Store(tc.seen)
+			if got := u.decided(t.Context(), 300*time.Millisecond); got != tc.want {
+				t.Errorf("decided %v, want %v", got, tc.want)
+			}
+		})
+	}
+	if newUninstall(fake.NewClientset(), "", quiet()).decided(t.Context(), time.Second) {
+		t.Error("an agent without a DaemonSet was uninstalled")
+	}
+}
+
+func TestUninstallSeesTheDaemonSetGo(t *testing.T) {
+	client := fake.NewClientset(ownDaemonSet())
+	k := startKube(t, client)
+	u := newUninstall(client, "kube-system/wirelab-agent", quiet())
+	if err := u.watch(k.daemonSets); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.AppsV1().DaemonSets("kube-system").Delete(t.Context(), "wirelab-agent", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the deletion is seen", u.seenDeleted.Load)
+	if _, err := client.AppsV1().DaemonSets("kube-system").Create(t.Context(), ownDaemonSet(), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new one is seen", func() bool { return !u.seenDeleted.Load() })
+}
+
+func TestOddDaemonSetNames(t *testing.T) {
+	for _, name := range []string{"wirelab-agent", "/x", "x/"} {
+		if _, err := newKube(fake.NewClientset(), "n1", name); err == nil || !strings.Contains(err.Error(), "namespace/name") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,352 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/api/client"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// asAgent makes this test binary an agent with the configuration it holds,
+// as JSON, against a fake API server of its own. As a process it can be in a
+// network namespace with all its threads, and be killed.
+const asAgent = "WIRELAB_TEST_AS_AGENT"
+
+func TestMain(m *testing.M) {
+	if cfg := os.Getenv(asAgent); cfg != "" {
+		if err := runAsAgent(cfg); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(runTests(m))
+}
+
+// testDir is the variable with the directory of what tests build for each
+// other, gone when they are done.
+const testDir = "WIRELAB_TEST_DIR"
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "wirelab-test")
+	if err == nil {
+		err = os.Setenv(testDir, dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	return m.Run()
+}
+
+// runAsAgent reads what happens in the cluster from standard input, a line
+// each: "node NAME IP PODCIDR", where - is for nothing, or "uninstall".
+func runAsAgent(encoded string) error {
+	var cfg config.Config
+	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
+		return err
+	}
+	cluster := fake.NewClientset(ownDaemonSet())
+	a, err := New(cfg, cluster, "fake", slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go func() {
+		lines := bufio.NewScanner(os.Stdin)
+		for lines.Scan() {
+			err := happen(ctx, cluster, strings.Fields(lines.Text()))
+			fmt.Fprintf(os.Stderr, "%s%s: %v\n", happened, lines.Text(), err)
+		}
+	}()
+	return a.Run(ctx)
+}
+
+// happened begins the line by which a child says that it has done what it was
+// told.
+const happened = "happened in the cluster: "
+
+func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
+	if line[0] == "uninstall" {
+		return cluster.AppsV1().DaemonSets("kube-system").Delete(ctx, "wirelab-agent", metav1.DeleteOptions{})
+	}
+	for i := range line {
+		line[i] = strings.TrimPrefix(line[i], "-")
+	}
+	node := kubeNode(line[1], line[2], line[3])
+	nodes := cluster.CoreV1().Nodes()
+	if _, err := nodes.Update(ctx, node, metav1.UpdateOptions{}); err == nil {
+		return nil
+	}
+	_, err := nodes.Create(ctx, node, metav1.CreateOptions{})
+	return err
+}
+
+// testNode is a node in a network namespace, with an agent that comes and
+// goes.
+type testNode struct {
+	*netnstest.Host
+	t   *testing.T
+	cfg config.Config
+
+	mu   sync.Mutex
+	pods map[int]*netnstest.NS
+
+	agent *exec.Cmd // nil when none runs
+	stdin io.WriteCloser
+	log   *syncBuffer
+}
+
+const testPodCIDR = "10.99.1.0/24"
+
+// newTestNode makes a node without an agent.
+func newTestNode(t *testing.T) *testNode {
+	t.Helper()
+	host := netnstest.NewNetwork(t).AddHost("n1")
+	dir, err := os.MkdirTemp("", "wl") // t.TempDir's names are too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	cfg := config.Default()
+	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = "n1", "kube-system/wirelab-agent", "10.0.0.0/8"
+	cfg.Paths.RunDir = filepath.Join(dir, "run")
+	cfg.Paths.CNIConfDir, cfg.Paths.CNIBinDir = filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")
+	cfg.Paths.CNIPlugin = plugin(t)
+	// The descriptor is this process's, and the agent another.
+	cfg.Paths.BPFFS = strings.Replace(host.BPFFS, "self", fmt.Sprint(os.Getpid()), 1)
+	for _, d := range []string{cfg.Paths.CNIConfDir, cfg.Paths.CNIBinDir} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := &testNode{Host: host, t: t, cfg: cfg, log: &syncBuffer{}, pods: map[int]*netnstest.NS{}}
+	t.Cleanup(func() {
+		n.kill()
+		if t.Failed() {
+			t.Logf("the agent's log:\n%s", n.log.String())
+		}
+	})
+	return n
+}
+
+// plugin builds the real CNI plugin, once.
+func plugin(t *testing.T) string {
+	t.Helper()
+	path, err := buildPlugin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var buildPlugin = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(os.Getenv(testDir), cniPluginName)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "wirelab.dev/wirelab/cmd/cni")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the CNI plugin: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// launch starts an agent and tells it of nothing.
+func (n *testNode) launch() {
+	n.t.Helper()
+	encoded, err := json.Marshal(n.cfg)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), asAgent+"="+string(encoded))
+	cmd.Stdout, cmd.Stderr = n.log, n.log
+	if n.stdin, err = cmd.StdinPipe(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.Do(func() { err = cmd.Start() })
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.agent = cmd
+}
+
+// start starts an agent, tells it of its node and waits until it is ready.
+func (n *testNode) start() {
+	n.t.Helper()
+	n.launch()
+	n.tell("node n1 %s %s", n.Addr, testPodCIDR)
+	eventually(n.t, "the agent is ready", func() bool { return n.status().Ready })
+}
+
+// tell has something happen in the cluster, and waits until it has.
+func (n *testNode) tell(format string, args ...any) {
+	n.t.Helper()
+	line := fmt.Sprintf(format, args...)
+	before := strings.Count(n.log.String(), happened+line)
+	if _, err := fmt.Fprintln(n.stdin, line); err != nil {
+		n.t.Fatal(err)
+	}
+	eventually(n.t, "the cluster hears: "+line, func() bool { return strings.Count(n.log.String(), happened+line) > before })
+}
+
+// kill ends the agent at once.
+func (n *testNode) kill() {
+	if n.agent == nil {
+		return
+	}
+	n.agent.Process.Kill() //nolint:errcheck // it may have ended
+	n.agent.Wait()         //nolint:errcheck // killed
+	n.agent = nil
+}
+
+// stop asks the agent to end and returns how it did.
+func (n *testNode) stop() error {
+	n.t.Helper()
+	if err := n.agent.Process.Signal(syscall.SIGTERM); err != nil {
+		n.t.Fatal(err)
+	}
+	return n.wait()
+}
+
+func (n *testNode) wait() error {
+	n.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- n.agent.Wait() }()
+	select {
+	case err := <-done:
+		n.agent = nil
+		return err
+	case <-time.After(30 * time.Second):
+		n.t.Fatal("the agent does not end")
+		return nil
+	}
+}
+
+// status is empty while no agent answers.
+func (n *testNode) status() api.Status {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s, err := client.New(n.cfg.Paths.AgentSocket()).Status(ctx)
+	if err != nil {
+		return api.Status{}
+	}
+	return s
+}
+
+func (n *testNode) endpoints() []api.Endpoint {
+	n.t.Helper()
+	eps, err := client.New(n.cfg.Paths.AgentSocket()).Endpoints(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return eps
+}
+
+// pod is the namespace of pod i, made when it is first asked for.
+func (n *testNode) pod(i int) *netnstest.NS {
+	n.t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pods[i] == nil {
+		n.pods[i] = netnstest.New(n.t, "pod")
+	}
+	return n.pods[i]
+}
+
+// links are the names of the devices with prefix, sorted.
+func (n *testNode) links(prefix string) []string {
+	n.t.Helper()
+	links, err := n.Netlink().LinkList()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var names []string
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, prefix) {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names
+}
+
+// pins are the pinned objects, as paths below the bpffs.
+func (n *testNode) pins() []string {
+	n.t.Helper()
+	var pins []string
+	err := filepath.WalkDir(n.BPFFS+"/", func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			pins = append(pins, strings.TrimPrefix(path, n.BPFFS))
+		}
+		return err
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return pins
+}
+
+// kernelState is what an agent leaves on a node: devices, routes, rules, pins.
+func (n *testNode) kernelState() string {
+	n.t.Helper()
+	return strings.Join([]string{
+		"links " + strings.Join(append(n.links("lab_"), n.links("lxc")...), " "),
+		"routes " + n.Run("ip", "-4", "route", "show", "table", "all"),
+		"rules " + strings.Join(chains(n.Run("iptables-save", "-t", "nat")), "\n"),
+		"pins " + strings.Join(n.pins(), " "),
+	}, "\n")
+}
+
+// chains are the lines of iptables-save that are not comments or counters.
+func chains(saved string) []string {
+	var lines []string
+	for line := range strings.Lines(saved) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "-A") || strings.HasPrefix(line, ":LAB") {
+			line, _, _ = strings.Cut(line, " [") // counters of a chain
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// syncBuffer collects what a process prints.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// TestAgentIsKilledAndStartsAgain holds that pods keep address, device and
+// program, that the pool knows them, and that the new agent is quick.
+func TestAgentIsKilledAndStartsAgain(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.start()
+	r := n.runtime()
+	pods := []*netnstest.NS{netnstest.New(t, "pod"), netnstest.New(t, "pod")}
+	addrs := []netip.Addr{r.mustAdd("a", pods[0]), r.mustAdd("b", pods[1])}
+	state, eps := n.kernelState(), n.endpoints()
+	n.kill()
+	if got := n.kernelState(); got != state {
+		t.Errorf("before the kill:\n%s\nafter:\n%s", state, got)
+	}
+	start := time.Now()
+	n.start()
+	t.Logf("ready %v after the start", time.Since(start))
+	if got := n.kernelState(); got != state {
+		t.Errorf("before the restart:\n%s\nafter:\n%s", state, got)
+	}
+	for i, ep := range n.endpoints() {
+		if ep != eps[i] {
+			t.Errorf("endpoint was %+v and is %+v", eps[i], ep)
+		}
+	}
+	if again := r.mustAdd("a", pods[0]); again != addrs[0] {
+		t.Errorf("ADD of a pod that is there gave %s, it has %s", again, addrs[0])
+	}
+	if third := r.mustAdd("c", netnstest.New(t, "pod")); third == addrs[0] || third == addrs[1] {
+		t.Errorf("%s was handed out twice", third)
+	}
+	if err := r.check("b", pods[1]); err != nil {
+		t.Errorf("CHECK after the restart: %v", err)
+	}
+}
+
+// TestDelWithoutAgent holds that the device goes at once, and the rest when
+// an agent comes back.
+func TestDelWithoutAgent(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.start()
+	r := n.runtime()
+	pods := []*netnstest.NS{netnstest.New(t, "pod"), netnstest.New(t, "pod")}
+	r.mustAdd("goes", pods[0])
+	stays := r.mustAdd("stays", pods[1])
+	n.kill()
+	start := time.Now()
+	r.mustDel("goes", pods[0])
+	t.Logf("DEL without an agent took %v", time.Since(start))
+	if got := n.links("lxc"); len(got) != 1 {
+		t.Errorf("host-side veths after a DEL without an agent: %v", got)
+	}
+	r.mustDel("goes", pods[0])
+	if _, err := r.add("new", pods[0]); codeOf(err) != 11 {
+		t.Errorf("ADD without an agent: %v", err)
+	}
+	if err := r.status(); codeOf(err) != 50 {
+		t.Errorf("STATUS without an agent: %v", err)
+	}
+	n.start()
+	if eps := n.endpoints(); len(eps) != 1 || eps[0].Addr != stays || n.status().IPAM.Used != 1 {
+		t.Errorf("after the restart: %+v, %+v", eps, n.status().IPAM)
+	}
+}
+
+func TestStoppedAgentLeavesTheNodeWorking(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.start()
+	n.runtime().mustAdd("a", netnstest.New(t, "pod"))
+	state := n.kernelState()
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.kernelState(); got != state {
+		t.Errorf("before the stop:\n%s\nafter:\n%s", state, got)
+	}
+	if got := append(names(t, n.cfg.Paths.CNIConfDir), names(t, n.cfg.Paths.CNIBinDir)...); len(got) != 2 {
+		t.Errorf("CNI files after the stop: %v", got)
+	}
+}
+
+func TestUninstalledAgentCleansTheNode(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	before := n.kernelState()
+	n.start()
+	n.runtime().mustAdd("a", netnstest.New(t, "pod"))
+	if n.kernelState() == before {
+		t.Fatal("the agent made nothing that could be left")
+	}
+	n.tell("uninstall")
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	n.expectClean(before)
+}
+
+func TestCleanNeedsNoAgent(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	before := n.kernelState()
+	n.start()
+	n.runtime().mustAdd("a", netnstest.New(t, "pod"))
+	clean := func() (err error) {
+		n.Do(func() { err = Clean(t.Context(), n.cfg.Paths, quiet()) })
+		return err
+	}
+	if err := clean(); err == nil || !strings.Contains(err.Error(), "helm uninstall") {
+		t.Errorf("cleaning beside an agent: %v", err)
+	}
+	n.kill()
+	for range 2 {
+		if err := clean(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.expectClean(before)
+}
+
+func (n *testNode) expectClean(before string) {
+	n.t.Helper()
+	if got := n.kernelState(); got != before {
+		n.t.Errorf("before wirelab:\n%s\nafter:\n%s", before, got)
+	}
+	if got := append(names(n.t, n.cfg.Paths.CNIConfDir), names(n.t, n.cfg.Paths.CNIBinDir)...); len(got) != 0 {
+		n.t.Errorf("CNI files are left: %v", got)
+	}
+	if _, err := os.Stat(n.cfg.Paths.RunDir); !os.IsNotExist(err) {
+		n.t.Errorf("the run directory is left: %v", err)
+	}
+}
+
+// TestAgentSaysWhatItWaitsFor starts it on a node without a podCIDR.
+func TestAgentSaysWhatItWaitsFor(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.launch()
+	n.tell("node n1 %s -", n.Addr)
+	eventually(t, "the agent says that it waits for a podCIDR", func() bool {
+		s := n.status()
+		return !s.Ready && strings.Contains(strings.Join(s.NotReady, ""), "podCIDR of node n1") &&
+			strings.Contains(n.log.String(), "--allocate-node-cidrs")
+	})
+	if len(names(t, n.cfg.Paths.CNIConfDir)) != 0 {
+		t.Error("the CNI configuration is there before the node works")
+	}
+	n.tell("node n1 %s %s", n.Addr, testPodCIDR)
+	eventually(t, "the agent is ready", func() bool { return n.status().Ready })
+	n.tell("node n1 %s 10.99.7.0/24", n.Addr) // a node that became another
+	if err := n.wait(); err == nil || !strings.Contains(n.log.String(), "start anew") {
+		t.Errorf("after another podCIDR: %v", err)
+	}
+}
+
+func TestAgentRefusesANativeCIDRWithoutItsPods(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.cfg.IPv4NativeRoutingCIDR = "192.168.0.0/16"
+	n.launch()
+	n.tell("node n1 %s %s", n.Addr, testPodCIDR)
+	if err := n.wait(); err == nil || !strings.Contains(n.log.String(), "ipv4NativeRoutingCIDR 192.168.0.0/16") {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// TestRoutesFollowTheNodes adds and removes another node.
+func TestRoutesFollowTheNodes(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.start()
+	n.tell("node n2 192.0.2.200 10.99.2.0/24")
+	eventually(t, "there is a route to the other node's pods", func() bool {
+		d := n.status().Datapath
+		return len(d.Routing.Routes) == 1 && d.Routing.Routes[0].Via == netip.MustParseAddr("192.0.2.200")
+	})
+	n.tell("node n2 192.0.2.201 10.99.2.0/24")
+	eventually(t, "the route follows the node's address", func() bool {
+		d := n.status().Datapath
+		return len(d.Routing.Routes) == 1 && d.Routing.Routes[0].Via == netip.MustParseAddr("192.0.2.201")
+	})
+	n.tell("node far 198.51.100.7 10.99.3.0/24")
+	eventually(t, "a node on another network is reported", func() bool {
+		s := n.status()
+		return s.Ready && strings.Contains(strings.Join(s.Warnings, ""), "far")
+	})
+}
