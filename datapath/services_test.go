@@ -48,6 +48,15 @@ func service(t *testing.T, with ...func(*datapath.Config)) {
 	}
 }
 
+// What goes to a local pod is not masqueraded, wherever the native-routing CIDR is.
+func TestServiceSeesLocalClientsOutsideTheNativeCIDR(t *testing.T) {
+	n := newLab(t, 1, func(c *datapath.Config) { c.NativeCIDR = netip.MustParsePrefix("172.16.0.0/12") }).nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	serviceRules(n, b.Addr)
+	serve(b.NS)
+	asks{a.NS, clusterIP, a.Addr}.check(t)
+}
+
 // The tracked flow a:p -> Service -> b has the same addresses and ports behind the translation as a
 // direct flow a:p -> b. The answers to the second must not be translated as the first's.
 func TestServiceAndDirectFlowFromOnePort(t *testing.T) {
