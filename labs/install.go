@@ -26,6 +26,7 @@ const (
 	releaseName     = "wirelab"
 	agentName       = "wirelab-agent" // DaemonSet, and the value of the pods' app.kubernetes.io/name
 	agentContainer  = "agent"
+	agentBinary     = "/usr/bin/wirelab-agent"
 )
 
 // nodesTimeout is how long nodes may take to boot after kind began; apiTimeout how long the first API server may take
@@ -177,10 +178,14 @@ func (u *up) deployDemo(ctx context.Context, _ func(string)) (string, error) {
 	if err := u.serviceAccount(ctx); err != nil {
 		return "", err
 	}
-	err := demo.Apply(ctx, u.kube, demo.Config{
+	return fmt.Sprintf("service %s:%d, node port %d", demo.Name, d.Port, d.NodePort), u.applyDemo(ctx)
+}
+
+func (u *up) applyDemo(ctx context.Context) error {
+	d := u.Profile.Demo
+	return demo.Apply(ctx, u.kube, demo.Config{
 		Image: u.nettool.Ref(), Port: d.Port, TargetPort: d.TargetPort, NodePort: d.NodePort,
 	})
-	return fmt.Sprintf("service %s:%d, node port %d", demo.Name, d.Port, d.NodePort), err
 }
 
 func (u *up) serviceAccount(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -90,5 +91,34 @@ func TestMatchingPods(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%q fits %q, want %q", typed, got, want)
 		}
+	}
+}
+
+func TestStranded(t *testing.T) {
+	yes := true
+	pod := func(name string, change func(*corev1.Pod)) corev1.Pod {
+		p := corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, OwnerReferences: []metav1.OwnerReference{{Controller: &yes}}},
+			Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.244.0.2"},
+		}
+		change(&p)
+		return p
+	}
+	got := stranded([]corev1.Pod{
+		pod("lost", func(*corev1.Pod) {}),
+		pod("fine", func(*corev1.Pod) {}),
+		pod("on-host", func(p *corev1.Pod) { p.Spec.HostNetwork = true }),
+		pod("starting", func(p *corev1.Pod) { p.Status.PodIP = "" }),
+		pod("ended", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
+		pod("leaving", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }),
+		pod("somebody's", func(p *corev1.Pod) { p.OwnerReferences = nil }),
+		pod("cni", func(p *corev1.Pod) { p.Namespace, p.OwnerReferences = "default", nil }),
+	}, []api.Endpoint{{Namespace: "ns", Pod: "fine"}, {Namespace: "other", Pod: "lost"}})
+	var names []string
+	for _, p := range got {
+		names = append(names, p.Name)
+	}
+	if s := strings.Join(names, " "); s != "lost cni" {
+		t.Errorf("stranded: %q, want lost and cni", s)
 	}
 }

@@ -25,13 +25,37 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	if !u.restarted.IsZero() {
 		wants = append(wants, l.Kube.StartedSince(u.restarted))
 	}
-	err = u.kube.WaitFor(ctx, u.ReadyTimeout, func(missing []string) {
-		say("waiting for " + strings.Join(missing, ", "))
-	}, wants...)
-	if err != nil {
+	tell := func(missing []string) { say("waiting for " + strings.Join(missing, ", ")) }
+	note := fmt.Sprintf("%d nodes, agent, DNS", len(l.Nodes)) + demoNote(u.Profile)
+	if u.existing != nil {
+		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, l.agentReady()); err != nil {
+			return "", err
+		}
+		n, err := u.rescue(ctx, l)
+		if err != nil {
+			return "", err
+		}
+		if n > 0 {
+			note += fmt.Sprintf("; %d pods that had lost their interface replaced", n)
+		}
+	}
+	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, wants...); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d nodes, agent, DNS", len(l.Nodes)) + demoNote(u.Profile), nil
+	return note, nil
+}
+
+// rescue replaces stranded pods; the demo's shell pod has no controller but us.
+func (u *up) rescue(ctx context.Context, l *Lab) (int, error) {
+	n, err := l.replaceStranded(ctx)
+	if err != nil || n == 0 || !u.Profile.Demo.Enabled {
+		return n, err
+	}
+	return n, u.applyDemo(ctx)
+}
+
+func (l *Lab) agentReady() kube.Want {
+	return l.Kube.DaemonSetReady("agent", SystemNamespace, agentName, len(l.Nodes))
 }
 
 func demoNote(p *profiles.Profile) string {
@@ -44,7 +68,7 @@ func demoNote(p *profiles.Profile) string {
 // wants are what a ready lab has.
 func (l *Lab) wants() []kube.Want {
 	// The agent first: without it nothing below gets ready, and an error names the first thing missing.
-	out := []kube.Want{l.Kube.DaemonSetReady("agent", SystemNamespace, agentName, len(l.Nodes))}
+	out := []kube.Want{l.agentReady()}
 	for _, n := range l.Nodes {
 		out = append(out, l.Kube.NodeReady(n.Name))
 	}

@@ -133,7 +133,7 @@ func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Nod
 func (l *Lab) askAgent(ctx context.Context, pod *corev1.Pod) (*api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	cmd := []string{"/usr/bin/wirelab-agent", "status", "-o", "json"}
+	cmd := []string{agentBinary, "status", "-o", "json"}
 	r, err := l.Kube.Exec(ctx, kube.PodRef{Namespace: pod.Namespace, Name: pod.Name, Container: agentContainer}, cmd...)
 	if err != nil {
 		return nil, err

@@ -88,10 +88,14 @@ type up struct {
 // steps reads as the lab's life. Loading images and installing the network begin as soon as nodes and API server are
 // there, while kind is still at work on the rest of the cluster.
 func (u *up) steps() []step {
+	var removeCluster func(context.Context) error
+	if u.existing == nil { // a lab that was there before is not this run's to undo
+		removeCluster = u.removeCluster
+	}
 	all := []step{
 		{name: stepDoctor, do: u.examine},
 		{name: stepNode, after: []string{stepDoctor}, do: u.ensureNodeImage},
-		{name: stepCluster, after: []string{stepNode}, do: u.ensureCluster, undo: u.removeCluster},
+		{name: stepCluster, after: []string{stepNode}, do: u.ensureCluster, undo: removeCluster},
 		{name: stepImages, after: []string{stepNode}, do: u.loadImages},
 		{name: stepRelease, after: []string{stepImages}, do: u.install},
 		{name: stepDemo, after: []string{stepRelease}, do: u.deployDemo},

@@ -85,6 +85,7 @@ func replaceChangedPod(ctx context.Context, c kubernetes.Interface, cfg Config) 
 		return fmt.Errorf("get pod %s/%s: %w", Namespace, Shell, err)
 	}
 	ended := p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
+	// One that is on its way out is hurried on: its name must be free.
 	if p.DeletionTimestamp == nil && !ended && len(p.Spec.Containers) > 0 && p.Spec.Containers[0].Image == cfg.Image {
 		return nil
 	}

@@ -1,0 +1,80 @@
+package labs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/labs/demo"
+)
+
+// replaceStranded deletes running pods that have no interface any more, so that their controllers make new ones: an agent
+// that was uninstalled took the interfaces with it, and Kubernetes does not notice. It returns how many there were. Pods
+// without a controller, other than the demo's own, are left to whoever made them. All agents must be ready.
+func (l *Lab) replaceStranded(ctx context.Context) (int, error) {
+	agents, err := l.agentPods(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for node, agent := range agents {
+		endpoints, err := l.endpoints(ctx, agent)
+		if err != nil {
+			return n, err
+		}
+		pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+		if err != nil {
+			return n, fmt.Errorf("list pods of node %s: %w", node, err)
+		}
+		for _, p := range stranded(pods.Items, endpoints) {
+			err := l.Kube.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
+			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				return n, fmt.Errorf("replace pod %s/%s, which has lost its interface: %w", p.Namespace, p.Name, err)
+			}
+			n++
+		}
+	}
+	return n, nil
+}
+
+// endpoints are the pods of the agent's node that have an interface.
+func (l *Lab) endpoints(ctx context.Context, agent *corev1.Pod) ([]api.Endpoint, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cmd := []string{agentBinary, "endpoint", "list", "-o", "json"}
+	r, err := l.Kube.Exec(ctx, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer}, cmd...)
+	if err == nil {
+		err = r.Err(cmd...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Endpoint
+	if err := json.Unmarshal(r.Stdout, &out); err != nil {
+		return nil, fmt.Errorf("read endpoints of the agent in pod %s: %w", agent.Name, err)
+	}
+	return out, nil
+}
+
+// stranded are those of pods that run on the pod network by their status, have no endpoint, and will be made again.
+func stranded(pods []corev1.Pod, endpoints []api.Endpoint) []corev1.Pod {
+	have := map[string]bool{}
+	for _, e := range endpoints {
+		have[e.Namespace+"/"+e.Pod] = true
+	}
+	var out []corev1.Pod
+	for _, p := range pods {
+		again := metav1.GetControllerOf(&p) != nil || p.Namespace == demo.Namespace && p.Name == demo.Shell
+		onNetwork := !p.Spec.HostNetwork && p.Status.Phase == corev1.PodRunning && p.Status.PodIP != "" && p.DeletionTimestamp == nil
+		if again && onNetwork && !have[p.Namespace+"/"+p.Name] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
