@@ -14,7 +14,14 @@ import (
 )
 
 // Verify runs the checks that sel picks against the lab. See [verify.Run] for what its error means; progress may be nil.
+// Two runs at once would take each other's pods away, so the error wraps [ErrBusy] while another command is at work on
+// the lab.
 func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
+	unlock, err := lock(l.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	nettool, err := image.Nettool(images.Payload)
 	if err != nil {
 		return nil, err

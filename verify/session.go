@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -117,7 +119,7 @@ type link struct {
 	lines chan probe.Request // to the writer, so that a stuck pipe blocks nobody for longer than its ctx
 	ended chan struct{}      // closed when the command has ended; err is set then
 	err   error
-	stop  context.CancelFunc
+	stop  context.CancelCauseFunc
 	all   sync.WaitGroup // its three goroutines
 
 	mu      sync.Mutex
@@ -126,21 +128,24 @@ type link struct {
 }
 
 func dial(life context.Context, name string, shell shell) *link {
-	ctx, stop := context.WithCancel(life)
+	ctx, stop := context.WithCancelCause(life)
 	stdinReader, stdinWriter := io.Pipe()
 	stdoutReader, stdoutWriter := io.Pipe()
 	l := &link{name: name, stdin: stdinWriter, lines: make(chan probe.Request), ended: make(chan struct{}), stop: stop, waiting: map[string]*running{}}
 	l.all.Go(func() {
 		var words tail
 		err := shell(ctx, stdinReader, stdoutWriter, &words)
-		if err == nil {
+		switch {
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		case err == nil:
 			err = errors.New("nettool ended")
 		}
 		if text := words.String(); text != "" {
 			err = fmt.Errorf("%w: %s", err, text)
 		}
 		l.err = fmt.Errorf("%s: %w", name, err)
-		stop()
+		stop(nil)
 		_ = stdinReader.CloseWithError(io.ErrClosedPipe)
 		_ = stdoutWriter.Close()
 		close(l.ended)
@@ -165,21 +170,31 @@ func (l *link) writeAll(ctx context.Context) {
 }
 
 func (l *link) readAll(stdout *io.PipeReader) {
-	decoder := json.NewDecoder(stdout)
+	lines := bufio.NewReader(stdout)
 	for {
-		var reply probe.Reply
-		if err := decoder.Decode(&reply); err != nil {
-			// What is not JSON cannot be followed any further.
-			_ = stdout.CloseWithError(fmt.Errorf("read nettool's reply: %w", err))
-			l.stop()
-			return
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			var reply probe.Reply
+			if err := json.Unmarshal(line, &reply); err != nil {
+				// An engine that cannot run nettool says so where its output would be.
+				l.stop(fmt.Errorf("nettool did not reply: %.300s", bytes.TrimSpace(line)))
+				_ = stdout.CloseWithError(io.ErrClosedPipe)
+				return
+			}
+			l.deliver(reply)
 		}
-		l.mu.Lock()
-		waiting := l.waiting[reply.ID]
-		l.mu.Unlock()
-		if waiting != nil {
-			waiting.replies <- reply // never blocks: there are at most two
+		if err != nil {
+			return // the command has ended, and ended tells the others
 		}
+	}
+}
+
+func (l *link) deliver(reply probe.Reply) {
+	l.mu.Lock()
+	waiting := l.waiting[reply.ID]
+	l.mu.Unlock()
+	if waiting != nil {
+		waiting.replies <- reply // never blocks: there are at most two
 	}
 }
 
@@ -209,7 +224,7 @@ func (l *link) close() {
 	select {
 	case <-l.ended:
 	case <-time.After(closeGrace):
-		l.stop()
+		l.stop(nil)
 	}
 	l.all.Wait()
 }

@@ -102,6 +102,7 @@ func TestSessionWaitsNoLongerThanAsked(t *testing.T) {
 }
 
 func TestSessionOfACommandThatDoesNotRun(t *testing.T) {
+	ended := map[string]string{"fails": "no such container", "is silent": "nettool ended", "is not JSON": "sh: nettool: not found"}
 	for name, shell := range map[string]shell{
 		"fails":     func(context.Context, io.Reader, io.Writer, io.Writer) error { return errors.New("no such container") },
 		"is silent": func(context.Context, io.Reader, io.Writer, io.Writer) error { return nil },
@@ -113,7 +114,7 @@ func TestSessionOfACommandThatDoesNotRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSession(t.Context(), "node a", shell)
 			defer s.Close()
-			if _, err := ask1(t.Context(), s, "word"); err == nil || !strings.HasPrefix(err.Error(), "node a: ") {
+			if _, err := ask1(t.Context(), s, "word"); err == nil || !strings.HasPrefix(err.Error(), "node a: ") || !strings.Contains(err.Error(), ended[name]) || errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
 		})
