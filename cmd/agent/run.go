@@ -61,11 +61,7 @@ func newLogger(w io.Writer, verbose bool) *slog.Logger {
 // otherwise: the agent allocates little once its caches are filled, and every
 // node pays for what it keeps.
 func limitMemory() {
-	const softLimit = 48 << 20
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(softLimit)
 	}
 }

@@ -102,9 +102,13 @@ func (f cniFiles) rivals() []string {
 	return names
 }
 
-func (f cniFiles) removeConf() error { return removeFile(f.conf) }
+func (f cniFiles) removeConf() error {
+	return errors.Join(removeFile(f.conf), removeFile(asidePath(f.conf)))
+}
 
-func (f cniFiles) removePlugin() error { return removeFile(f.plugin) }
+func (f cniFiles) removePlugin() error {
+	return errors.Join(removeFile(f.plugin), removeFile(asidePath(f.plugin)))
+}
 
 // removeFile removes a file that may not be there.
 func removeFile(path string) error {
@@ -125,18 +129,27 @@ func installFile(path string, src io.ReadSeeker, mode os.FileMode) error {
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	// The name is hidden and has no extension the runtime looks for.
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	// An agent that was killed here leaves the file behind: the name is the
+	// same for the next.
+	tmp, err := os.OpenFile(asidePath(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // fails after the rename, as it should
 	_, err = io.Copy(tmp, src)
 	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
 	}
-	return os.Rename(tmp.Name(), path)
+	if err != nil {
+		return errors.Join(err, removeFile(tmp.Name()))
+	}
+	return nil
+}
+
+// asidePath is where a file is written before it takes its place. The name is
+// hidden and has no extension the runtime looks for.
+func asidePath(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
 }
 
 func sameContent(path string, src io.Reader, mode os.FileMode) (bool, error) {

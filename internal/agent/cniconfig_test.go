@@ -156,6 +156,7 @@ func TestCNIFilesAreRemoved(t *testing.T) {
 	if err := f.apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	writeFile(t, asidePath(f.plugin), "half a plugin") // as an agent leaves that was killed
 	for range 2 {
 		if err := f.removeConf(); err != nil {
 			t.Fatal(err)

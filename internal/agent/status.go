@@ -63,30 +63,14 @@ func (a *Agent) kubernetes(ctx context.Context) api.Kubernetes {
 	if nodes, err := a.kube.nodes.List(labels.Everything()); err == nil {
 		k.Nodes = len(nodes)
 	}
-	type answer struct {
-		version string
-		err     error
-	}
-	answers := make(chan answer, 1)
-	go func() { // the discovery client takes no context
-		v, err := a.client.Discovery().ServerVersion()
-		if err != nil {
-			answers <- answer{err: err}
-			return
-		}
-		answers <- answer{version: v.GitVersion}
-	}()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	select {
-	case got := <-answers:
-		k.Version, k.Reachable = got.version, got.err == nil
-		if got.err != nil {
-			k.Error = got.err.Error()
-		}
-	case <-ctx.Done():
-		k.Error = "no answer in time"
+	v, err := a.client.Discovery().ServerVersionWithContext(ctx)
+	if err != nil {
+		k.Error = err.Error()
+		return k
 	}
+	k.Version, k.Reachable = v.GitVersion, true
 	return k
 }
 

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// serve answers paths of the agent's API with values, as JSON lines, and
+// returns the socket.
+func serve(t *testing.T, answers map[string][]any) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	for path, values := range answers {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			for _, v := range values {
+				if e, ok := v.(api.HTTPError); ok {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					v = e
+				}
+				if err := json.NewEncoder(w).Encode(v); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	srv := &http.Server{Handler: mux}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close(); <-done })
+	return socket
+}
+
+func runCmd(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var out, errOut bytes.Buffer
+	err := run(ctx, args, &out, &errOut)
+	return out.String(), err
+}
+
+func readyStatus() api.Status {
+	now := time.Now()
+	return api.Status{
+		Version: "v1", Node: "worker", Cluster: "lab", Started: now.Add(-90 * time.Second), Ready: true,
+		Kubernetes: api.Kubernetes{Server: "https://cp:6443", Version: "v1.37.0", Reachable: true, Nodes: 3},
+		Datapath: &api.Datapath{
+			Mode: "kubeproxy", AttachMode: "tcx", NodeIP: netip.MustParseAddr("192.0.2.1"),
+			PodCIDR: netip.MustParsePrefix("10.0.1.0/24"), Router: netip.MustParseAddr("10.0.1.1"), MTU: 1500,
+			Routing:      api.Routing{Network: "native", Host: "Legacy", Reason: "needs BPF masquerade", Routes: []api.NodeRoute{{PodCIDR: netip.MustParsePrefix("10.0.2.0/24"), Via: netip.MustParseAddr("192.0.2.2"), Device: "eth0"}}},
+			Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables", NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")},
+			Maps:         []api.Map{{Name: "lab_endpoints", ID: 7, Entries: 2, MaxEntries: 64, MemoryBytes: 4096}, {Name: "lab_events", ID: 8, Entries: -1}},
+			Sysctls:      []api.Sysctl{{Name: "net.ipv4.ip_forward", Value: "1", Found: "0"}, {Name: "x", Value: "1"}},
+		},
+		IPAM:      &api.IPAM{Mode: "kubernetes", CIDR: netip.MustParsePrefix("10.0.1.0/24"), Used: 2, Capacity: 253},
+		Endpoints: 2,
+		CNI:       api.CNI{Serving: true, Written: true, Config: "/etc/cni/net.d/05-wirelab.conflist"},
+		Reconcilers: []api.Reconciler{
+			{Name: "devices", Healthy: true, LastSuccess: now},
+			{Name: "routes", Healthy: true, LastSuccess: now, LastError: "no such device", LastErrorAt: now.Add(-time.Minute)},
+		},
+	}
+}
+
+// lines are the lines of a status without the padding between key and value.
+func lines(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		out[strings.TrimSpace(key)] = strings.TrimSpace(value)
+	}
+	return out
+}
+
+func TestStatusText(t *testing.T) {
+	out, err := runCmd(t, "status", "--socket", serve(t, map[string][]any{api.StatusPath: {readyStatus()}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := lines(out)
+	for key, want := range map[string]string{
+		"Node:":         "worker",
+		"Ready:":        "yes",
+		"Kubernetes:":   "v1.37.0 at https://cp:6443, 3 nodes",
+		"Datapath:":     "kubeproxy, attached by tcx, MTU 1500",
+		"Routing:":      "native, 1 route to other nodes",
+		"Host Routing:": "Legacy (needs BPF masquerade)",
+		"Masquerading:": "iptables (nf_tables), outside 10.0.0.0/8",
+		"IPAM:":         "2/253 allocated from 10.0.1.0/24 (kubernetes)",
+		"Reconcilers:":  "2/2 healthy",
+		"devices":       "ok, 0s ago",
+		"routes":        "ok, 0s ago (failed 1m0s ago: no such device)",
+	} {
+		if got[key] != want {
+			t.Errorf("%s %q, want %q", key, got[key], want)
+		}
+	}
+	if strings.Contains(out, "lab_endpoints") {
+		t.Error("maps are listed without --verbose")
+	}
+}
+
+func TestStatusVerbose(t *testing.T) {
+	out, err := runCmd(t, "status", "-v", "--socket", serve(t, map[string][]any{api.StatusPath: {readyStatus()}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := lines(out)
+	for key, want := range map[string]string{
+		"lab_endpoints":       "id 7, 2 of 64 entries, 4 KiB",
+		"lab_events":          "id 8, - of 0 entries, 0 KiB",
+		"net.ipv4.ip_forward": "1 (was 0)",
+		"x":                   "1",
+		"10.0.2.0/24":         "via 192.0.2.2 dev eth0",
+	} {
+		if got[key] != want {
+			t.Errorf("%s %q, want %q", key, got[key], want)
+		}
+	}
+}
+
+func TestStatusOfANodeThatDoesNotWork(t *testing.T) {
+	s := api.Status{Node: "worker", NotReady: []string{"routes fails: no such device"}, Kubernetes: api.Kubernetes{Server: "https://cp:6443", Error: "refused"},
+		Reconcilers: []api.Reconciler{{Name: "routes", ConsecutiveFailures: 3, LastError: "no such device", LastErrorAt: time.Now()}, {Name: "cni-config"}}}
+	socket := serve(t, map[string][]any{api.StatusPath: {s}})
+	out, err := runCmd(t, "status", "--socket", socket)
+	if err == nil || !strings.Contains(err.Error(), "routes fails: no such device") {
+		t.Errorf("status of a node that does not work ends with %v", err)
+	}
+	got := lines(out)
+	for key, want := range map[string]string{
+		"Ready:":      "no: routes fails: no such device",
+		"Kubernetes:": "unreachable at https://cp:6443: refused",
+		"routes":      "failed 3 times in a row, last 0s ago: no such device",
+		"cni-config":  "has not run yet",
+	} {
+		if got[key] != want {
+			t.Errorf("%s %q, want %q", key, got[key], want)
+		}
+	}
+	out, err = runCmd(t, "status", "-o", "json", "--socket", socket)
+	var decoded api.Status
+	if json.Unmarshal([]byte(out), &decoded) != nil || decoded.Node != "worker" || err == nil {
+		t.Errorf("as JSON: %v, %s", err, out)
+	}
+}
+
+func TestEndpointList(t *testing.T) {
+	socket := serve(t, map[string][]any{api.EndpointsPath: {[]api.Endpoint{
+		{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIf: "lxc1", HostIndex: 9, MTU: 1500, Attached: true},
+		{ID: 3, Namespace: "default", Pod: "other", Addr: netip.MustParseAddr("10.0.1.3"), HostIf: "lxc2"},
+	}}})
+	out, err := runCmd(t, "endpoint", "list", "--socket", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := strings.Split(strings.TrimSpace(out), "\n")
+	if len(rows) != 3 || strings.Join(strings.Fields(rows[1]), " ") != "2 10.0.1.2 default/demo lxc1 9 1500 attached" || !strings.HasSuffix(rows[2], "missing") {
+		t.Errorf("endpoints:\n%s", out)
+	}
+}
+
+func TestMonitor(t *testing.T) {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	socket := serve(t, map[string][]any{api.MonitorPath: {
+		api.Event{Time: at, Reason: "to-pod", Direction: "from-pod", Iface: "lxc1", SrcMAC: "a", DstMAC: "b", EtherType: 0x0800, Proto: 6,
+			Src: netip.MustParseAddrPort("10.0.1.2:40000"), Dst: netip.MustParseAddrPort("10.0.1.3:80"), TTL: 64, Length: 66},
+		api.Event{Time: at, Drop: true, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: "a", DstMAC: "b", EtherType: 0x0800, Proto: 1,
+			Src: netip.MustParseAddrPort("10.0.1.9:0"), Dst: netip.MustParseAddrPort("10.0.1.3:0"), TTL: 64, Length: 98},
+	}})
+	out, err := runCmd(t, "monitor", "--socket", socket)
+	want := "03:04:05.000006 from-pod lxc1            a > b TCP 10.0.1.2:40000 > 10.0.1.3:80 ttl 64, 66 bytes: to-pod\n" +
+		"03:04:05.000006 from-pod lxc1            a > b ICMP 10.0.1.9 > 10.0.1.3 ttl 64, 98 bytes: DROP source-address\n"
+	if out != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+	if err == nil || !strings.Contains(err.Error(), "the agent ended the stream") {
+		t.Errorf("the end of the stream: %v", err)
+	}
+	out, _ = runCmd(t, "monitor", "--drops", "-o", "json", "--socket", socket)
+	var e api.Event
+	if json.Unmarshal([]byte(out), &e) != nil || e.Reason != "source-address" {
+		t.Errorf("drops as JSON: %s", out)
+	}
+}
+
+func TestAskingFails(t *testing.T) {
+	refusing := serve(t, map[string][]any{api.EndpointsPath: {api.HTTPError{Message: "the datapath is not open yet"}}})
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"endpoint", "list", "--socket", refusing}, "the datapath is not open yet"},
+		{[]string{"status", "--socket", filepath.Join(t.TempDir(), "none")}, "is it running?"},
+		{[]string{"status", "-o", "yaml"}, "use text or json"},
+		{[]string{"status", "extra"}, "unknown command"},
+		{[]string{"runn"}, "unknown command"},
+		{[]string{"run", "--config", filepath.Join(t.TempDir(), "none.yaml")}, "none.yaml"},
+		{[]string{"mount-bpffs", filepath.Join(t.TempDir(), "none")}, "look at"},
+	} {
+		if _, err := runCmd(t, tc.args...); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%v: %v, want an error with %q", tc.args, err, tc.want)
+		}
+	}
+}
+
+func TestPathsBelowARoot(t *testing.T) {
+	p := pathsBelow("/host")
+	if p.HostRoot != "/host" || p.BPFFS != "/host/sys/fs/bpf" || p.RunDir != "/host/run/wirelab" || p.Proc != "/proc/sys" {
+		t.Errorf("below /host: %+v", p)
+	}
+	if p := pathsBelow(""); p.HostRoot != "" || p.BPFFS != "/sys/fs/bpf" || p.RunDir != api.RunDir {
+		t.Errorf("on the node itself: %+v", p)
+	}
+}
+
+func TestMountBPFFS(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("WIRELAB_TEST_STRICT") == "1" {
+			t.Fatal("this test needs root")
+		}
+		t.Skip("this test needs root: it mounts a file system")
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount once: %v", err)
+		}
+	})
+	for range 2 { // the second time there is one
+		if _, err := runCmd(t, "mount-bpffs", dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.BPF_FS_MAGIC {
+		t.Errorf("%s is of type %x, %v", dir, fs.Type, err)
+	}
+}
