@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
@@ -28,8 +29,10 @@ type criRuntime struct {
 }
 
 func (n *testNode) runtime() *criRuntime {
-	cache := n.t.TempDir()
-	return &criRuntime{n: n, cni: libcni.NewCNIConfigWithCacheDir([]string{n.cfg.Paths.CNIBinDir}, cache, nil)}
+	// Without one, the library makes its own at the first call, of which
+	// there may be several at once.
+	exec := &invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}
+	return &criRuntime{n: n, cni: libcni.NewCNIConfigWithCacheDir([]string{n.cfg.Paths.CNIBinDir}, n.t.TempDir(), exec)}
 }
 
 // list is the configuration on the node, as it is now.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -83,11 +84,14 @@ func TestResync(t *testing.T) {
 
 func TestBackoffGrowsAndEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var at []time.Time
 		var broken atomic.Bool
 		broken.Store(true)
 		r := New("x", func(context.Context) error {
+			mu.Lock()
 			at = append(at, time.Now())
+			mu.Unlock()
 			if broken.Load() {
 				return errors.New("no such device")
 			}
@@ -97,14 +101,17 @@ func TestBackoffGrowsAndEnds(t *testing.T) {
 		start(t, g)
 		time.Sleep(40 * time.Second)
 		synctest.Wait()
+		mu.Lock()
+		failed := len(at)
 		for i, nominal := range []time.Duration{1, 2, 4, 8, 8} {
 			wait, nominal := at[i+1].Sub(at[i]), nominal*time.Second
 			if wait < nominal*4/5-time.Millisecond || wait > nominal*6/5+time.Millisecond {
 				t.Errorf("wait %d was %v, want %v ± 20 %%", i+1, wait, nominal)
 			}
 		}
+		mu.Unlock()
 		h := r.Health()
-		if h.Healthy || h.ConsecutiveFailures != len(at) || h.LastError != "no such device" || !h.LastSuccess.IsZero() {
+		if h.Healthy || h.ConsecutiveFailures != failed || h.LastError != "no such device" || !h.LastSuccess.IsZero() {
 			t.Errorf("health while failing: %+v", h)
 		}
 		if p := g.Problems(); len(p) != 1 || p[0] != "x fails: no such device" {
