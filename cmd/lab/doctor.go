@@ -12,7 +12,7 @@ import (
 )
 
 func newDoctorCmd() *cobra.Command {
-	out := newFormat("text", "json", "yaml")
+	out := newFormat("text", "json")
 	var set []string
 	cmd := &cobra.Command{
 		Use:   "doctor [PROFILE]",

@@ -13,7 +13,7 @@ import (
 )
 
 func newImageCmd() *cobra.Command {
-	out := newFormat("text", "json", "yaml")
+	out := newFormat("text", "json")
 	var set []string
 	cmd := &cobra.Command{
 		Use:   "image [PROFILE]",

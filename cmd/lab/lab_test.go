@@ -100,9 +100,17 @@ func TestUpWithoutDockerForMachines(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); code != exitFailed || err != nil || r.Lab != "x" || len(r.Findings) == 0 {
 		t.Errorf("exit %d, %v, %+v", code, err, r)
 	}
-	var first labs.Event
-	if err := json.NewDecoder(strings.NewReader(errOut)).Decode(&first); err != nil || first.Step != "doctor" {
-		t.Errorf("first event %+v, %v in\n%s", first, err, errOut)
+	var events []labs.Event
+	for line := range strings.Lines(errOut) {
+		var e labs.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("not an event: %q: %v", line, err)
+		}
+		events = append(events, e)
+	}
+	last := events[len(events)-1]
+	if events[0].Step != "doctor" || last.State != labs.StepFailed || !strings.Contains(last.Note, "docker is not running") {
+		t.Errorf("first event %+v, last %+v", events[0], last)
 	}
 }
 
@@ -164,7 +172,7 @@ func TestProgressPlain(t *testing.T) {
   images
 ✓ images            1.5s  two
 ✗ cluster           1.0s
-  undoing cluster
+  undoing cluster (interrupt to stop at once)
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

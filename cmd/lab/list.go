@@ -11,7 +11,7 @@ import (
 )
 
 func newListCmd() *cobra.Command {
-	out := newFormat("text", "json", "yaml")
+	out := newFormat("text", "json")
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},

@@ -42,8 +42,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // explain prints an error, and below it what helps to understand it.
 func explain(w io.Writer, err error) {
 	var exit statusError
-	if errors.As(err, &exit) {
-		return // the command in the shell has said what there is to say
+	var reported reportedError
+	if errors.As(err, &exit) || errors.As(err, &reported) {
+		return // what there is to say has been said
 	}
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(w, "lab: interrupted")
@@ -84,3 +85,8 @@ func afterInterrupt(err error) error {
 type statusError struct{ code int }
 
 func (e statusError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// reportedError is an error that the user has been told of already.
+type reportedError struct{ error }
+
+func (e reportedError) Unwrap() error { return e.error }

@@ -75,7 +75,7 @@ func (p *progress) event(e labs.Event) {
 	case e.State == labs.StepRunning:
 		p.running[i].Note = e.Note
 	case e.State == labs.StepUndoing:
-		p.line("  " + p.faint.Sprint("undoing "+e.Step))
+		p.line("  " + p.faint.Sprint("undoing "+e.Step+" (interrupt to stop at once)"))
 	default:
 		if i >= 0 {
 			p.running = slices.Delete(p.running, i, i+1)

@@ -11,7 +11,7 @@ import (
 )
 
 func newStatusCmd() *cobra.Command {
-	out := newFormat("text", "json", "yaml")
+	out := newFormat("text", "json")
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "status [LAB]",

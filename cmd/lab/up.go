@@ -24,7 +24,10 @@ name of a shipped profile (see lab profile list) or a file.
 
 A lab that is there already is brought up to date: images, network settings, demo. What
 the cluster is made of cannot change while it is up. A lab whose making was interrupted
-is made anew. When making it fails, or is interrupted, everything is removed again.`,
+is made anew. When making it fails, or is interrupted, everything is removed again.
+
+With -o json standard error carries events, an object a line, and standard output the
+result, also when up fails.`,
 		Example: `  lab up kubeproxy
   lab up kubeproxy --name two --set cluster.workers=1
   lab up ./my-profile.yaml --retain
@@ -71,6 +74,10 @@ func up(cmd *cobra.Command, opts labs.UpOptions, out *format) error {
 	}
 	if err != nil && out.value == "text" {
 		return err
+	}
+	if err != nil {
+		show.event(labs.Event{Step: "up", State: labs.StepFailed, Note: err.Error()})
+		err = reportedError{err}
 	}
 	return errors.Join(err, out.print(cmd.OutOrStdout(), result, func() string { return upText(result) }))
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func newVersionCmd() *cobra.Command {
-	out := newFormat("text", "json", "yaml")
+	out := newFormat("text", "json")
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Show the version of lab",
@@ -19,9 +19,9 @@ func newVersionCmd() *cobra.Command {
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := struct {
-				Version   string `json:"version" yaml:"version"`
-				Go        string `json:"go" yaml:"go"`
-				NodeImage string `json:"nodeImage" yaml:"nodeImage"`
+				Version   string `json:"version"`
+				Go        string `json:"go"`
+				NodeImage string `json:"nodeImage"`
 			}{version.Version, runtime.Version(), image.Short(image.DefaultNode)}
 			return out.print(cmd.OutOrStdout(), v, func() string {
 				return fmt.Sprintf("lab %s (%s, node image %s)\n", v.Version, v.Go, v.NodeImage)

@@ -158,10 +158,28 @@ func (c *Clusters) KubeConfig(name string) ([]byte, error) {
 // ExportKubeConfig puts the cluster into the user's kubeconfig (KUBECONFIG, else ~/.kube/config) and makes it the
 // current context, as kind does.
 func (c *Clusters) ExportKubeConfig(name string) error {
-	if err := c.provider().ExportKubeConfig(name, "", false); err != nil {
+	err := withKubeconfig(func() error { return c.provider().ExportKubeConfig(name, "", false) })
+	if err != nil {
 		return fmt.Errorf("write context kind-%s to the kubeconfig: %w", name, explain(err))
 	}
 	return nil
+}
+
+// kubeconfigPatience is how long to try when another command holds the lock on the user's kubeconfig, which is a file
+// beside it and held for milliseconds.
+const kubeconfigPatience = 5 * time.Second
+
+// withKubeconfig tries again what failed because the kubeconfig was locked: kind itself tries once.
+func withKubeconfig(change func() error) error {
+	for deadline := time.Now().Add(kubeconfigPatience); ; time.Sleep(50 * time.Millisecond) {
+		err := change()
+		if err == nil || !isLocked(err) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%w: remove the lock file if no other command is changing the kubeconfig", err)
+		}
+	}
 }
 
 // Start starts nodes that are stopped, as after a restart of the machine.
@@ -176,3 +194,6 @@ func (c *Clusters) Start(ctx context.Context, cl *Cluster) error {
 	}
 	return nil
 }
+
+// isLocked tells whether kind failed because another command was changing the kubeconfig; it has no error to test for.
+func isLocked(err error) bool { return strings.Contains(err.Error(), "failed to lock config file") }

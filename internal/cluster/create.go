@@ -64,6 +64,9 @@ func (c *Clusters) create(ctx context.Context, s Spec) error {
 	}()
 	select {
 	case err := <-done:
+		if err != nil && isLocked(err) {
+			return c.ExportKubeConfig(s.Name) // the last thing kind does, and all that failed
+		}
 		if err != nil {
 			return fmt.Errorf("create cluster %q: %w", s.Name, explain(err))
 		}

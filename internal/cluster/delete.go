@@ -23,7 +23,7 @@ func (c *Clusters) Delete(ctx context.Context, name string) error {
 	imgErr := c.engine.RemoveImage(ctx, NodeTag(name))
 	nodeErr := c.removeAll(ctx, name)
 	// Without nodes, kind's Delete only takes the context out of the kubeconfig.
-	cfgErr := c.provider().Delete(name, "")
+	cfgErr := withKubeconfig(func() error { return c.provider().Delete(name, "") })
 	if cfgErr != nil {
 		cfgErr = fmt.Errorf("remove context kind-%s from the kubeconfig: %w", name, explain(cfgErr))
 	}

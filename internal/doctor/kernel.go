@@ -96,10 +96,10 @@ func (d Doctor) bpffs() Finding {
 // inotify looks at the limits that kubelets, containerd and systemd of all nodes share: they count per user, and all
 // nodes' processes are root's.
 func (d Doctor) inotify(n Needs) []Finding {
-	// Measured on a running node: about 30 instances and 2,000 watches; twice that leaves room for what people run.
+	// Measured on a control plane: 27 instances and 250 watches; the rest is for what people run.
 	return []Finding{
 		d.limit("inotify instances", "fs.inotify.max_user_instances", max(128, 64*n.Nodes), 512),
-		d.limit("inotify watches", "fs.inotify.max_user_watches", max(8192, 8192*n.Nodes), 524288),
+		d.limit("inotify watches", "fs.inotify.max_user_watches", max(8192, 2048*n.Nodes), 524288),
 	}
 }
 
