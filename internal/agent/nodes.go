@@ -40,15 +40,16 @@ func selfFrom(node *corev1.Node) (self, error) {
 func (k *kube) awaitSelf(ctx context.Context, nodeName string, log *slog.Logger) (self, error) {
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
+	var said string
 	var lastSaid time.Time
 	for {
 		s, err := k.self(nodeName)
 		if err == nil {
 			return s, nil
 		}
-		if time.Since(lastSaid) > 15*time.Second {
+		if err.Error() != said || time.Since(lastSaid) > 15*time.Second {
 			log.Warn("waiting for what this node is told by Kubernetes", "err", err)
-			lastSaid = time.Now()
+			said, lastSaid = err.Error(), time.Now()
 		}
 		select {
 		case <-ctx.Done():
