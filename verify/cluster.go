@@ -56,7 +56,7 @@ func removeObjects(ctx context.Context, kube kubernetes.Interface) error {
 	core, ours := kube.CoreV1(), metav1.ListOptions{LabelSelector: runLabel}
 	services, err := core.Services(Namespace).List(ctx, ours)
 	if err != nil {
-		return fmt.Errorf("list the Services of an earlier run: %w", err)
+		return fmt.Errorf("list the Services of the checks: %w", err)
 	}
 	errs := each(services.Items, func(service corev1.Service) error {
 		err := core.Services(Namespace).Delete(ctx, service.Name, metav1.DeleteOptions{})
@@ -65,12 +65,24 @@ func removeObjects(ctx context.Context, kube kubernetes.Interface) error {
 		}
 		return nil
 	})
-	if err := core.Pods(Namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, ours); err != nil {
-		return errors.Join(errs, fmt.Errorf("delete the pods of the checks: %w", err))
+	pods, err := core.Pods(Namespace).List(ctx, ours)
+	if err != nil {
+		return errors.Join(errs, fmt.Errorf("list the pods of the checks: %w", err))
 	}
+	errs = errors.Join(errs, each(pods.Items, func(pod corev1.Pod) error {
+		err := core.Pods(Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete pod %s: %w", pod.Name, err)
+		}
+		return nil
+	}))
+	return errors.Join(errs, awaitNoPods(ctx, kube, ours))
+}
+
+func awaitNoPods(ctx context.Context, kube kubernetes.Interface, ours metav1.ListOptions) error {
 	var left []string
-	err = poll(ctx, func(ctx context.Context) (bool, error) {
-		pods, err := core.Pods(Namespace).List(ctx, ours)
+	err := poll(ctx, func(ctx context.Context) (bool, error) {
+		pods, err := kube.CoreV1().Pods(Namespace).List(ctx, ours)
 		if err != nil {
 			return false, err
 		}
@@ -81,9 +93,9 @@ func removeObjects(ctx context.Context, kube kubernetes.Interface) error {
 		return len(left) == 0, nil
 	})
 	if err != nil {
-		return errors.Join(errs, fmt.Errorf("wait for pods %s to be gone: %w", strings.Join(left, ", "), err))
+		return fmt.Errorf("wait for pods %s to be gone: %w", strings.Join(left, ", "), err)
 	}
-	return errs
+	return nil
 }
 
 // createAll makes the Services and two pods a node. The client pod on the node
