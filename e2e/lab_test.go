@@ -33,7 +33,8 @@ func lab(t *testing.T, args ...string) outcome {
 // labEnv runs the binary with environment variables added to those of the test.
 func labEnv(t *testing.T, env []string, args ...string) outcome {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	// A test's cleanup runs lab too, when the test's own context has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Minute)
 	defer cancel()
 	cmd, stdout, stderr := labCommand(ctx, args...)
 	cmd.Env = append(os.Environ(), env...)

@@ -117,7 +117,7 @@ func testLook(t *testing.T, profile, name string) {
 	if text := mustLab(t, "status", name).stdout; !strings.Contains(text, profile) {
 		t.Errorf("lab status as text does not name the profile:\n%s", text)
 	}
-	if logs := mustLab(t, "logs", name, "agent", "--tail", "5").stdout; logs == "" {
+	if logs := mustLab(t, "logs", "agent", "--name", name, "--tail", "5").stdout; logs == "" {
 		t.Error("lab logs agent prints nothing")
 	}
 }

@@ -39,7 +39,7 @@ func TestBadInput(t *testing.T) {
 		{"misspelt variable", []string{"WIRELAB_NETWORK_MTUU=1400"}, []string{"up", "kubeproxy"}, 2, []string{"WIRELAB_NETWORK_MTUU", "WIRELAB_NETWORK_MTU"}},
 		{"masquerade without native CIDR", nil, []string{"up", "kubeproxy", "--set", "network.ipv4NativeRoutingCIDR="}, 2, []string{"ipv4NativeRoutingCIDR"}},
 		{"bad CIDR", nil, []string{"up", "kubeproxy", "--set", "cluster.podSubnet=10.0.0.0/33"}, 2, []string{"cluster.podSubnet", "10.0.0.0/33"}},
-		{"overlapping CIDRs", nil, []string{"up", "kubeproxy", "--set", "cluster.serviceSubnet=10.0.0.0/16", "--set", "cluster.podSubnet=10.0.0.0/16"}, 2, []string{"cluster.serviceSubnet", "cluster.podSubnet"}},
+		{"overlapping CIDRs", nil, []string{"up", "kubeproxy", "--set", "cluster.serviceSubnet=10.0.0.0/16", "--set", "cluster.podSubnet=10.0.0.0/16"}, 2, []string{"cluster.serviceSubnet", "pod subnet", "overlap"}},
 		{"two mistakes at once", nil, []string{"up", "kubeproxy", "--set", "network.mtu=big", "--set", "demo.nodePort=80"}, 2, []string{"network.mtu", "demo.nodePort"}},
 		{"bad name", nil, []string{"up", "kubeproxy", "--name", "Not A Name"}, 2, []string{"--name"}},
 		{"no such lab", nil, []string{"status", "e2e-nowhere"}, 1, []string{"e2e-nowhere"}},
@@ -75,9 +75,10 @@ func TestBadInput(t *testing.T) {
 // TestNameTaken leaves a kind cluster that lab did not make alone, whatever it is asked.
 func TestNameTaken(t *testing.T) {
 	const name = "e2e-foreign"
-	image := strings.TrimSpace(mustLab(t, "image").stdout)
+	var image struct{ Image string }
+	labJSON(t, &image, "image")
 	id, err := command("docker", "create", "--network", network, "--label", "io.x-k8s.kind.cluster="+name,
-		"--label", "io.x-k8s.kind.role=control-plane", "--name", name+"-control-plane", image)
+		"--label", "io.x-k8s.kind.role=control-plane", "--name", name+"-control-plane", image.Image)
 	if err != nil {
 		t.Fatal(err)
 	}
