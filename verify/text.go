@@ -12,7 +12,13 @@ import (
 // textWidth is the widest line of a text report, in characters.
 const textWidth = 100
 
-var marks = map[Status]string{Pass: "ok", Fail: "FAIL", Error: "ERROR"}
+// mark is how a report's table writes s: what did not pass stands out.
+func (s Status) mark() string {
+	if s == Pass {
+		return "ok"
+	}
+	return strings.ToUpper(string(s))
+}
 
 func writeText(w io.Writer, r *Report, verbose bool) error {
 	out := bufio.NewWriter(w)
@@ -24,7 +30,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", "", nameWidth, "check", "time", "claim")
 	for _, result := range r.Results {
 		claim := wrap(result.Claim, textWidth-claimColumn)
-		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", marks[result.Status], nameWidth, result.Name, seconds(result.Duration), claim[0])
+		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", result.Status.mark(), nameWidth, result.Name, seconds(result.Duration), claim[0])
 		for _, line := range claim[1:] {
 			fmt.Fprintf(out, "%*s%s\n", claimColumn, "", line)
 		}
