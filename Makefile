@@ -75,11 +75,14 @@ lint: ## formatting, vet, staticcheck, the import arrows, shell scripts
 test-generate: ## generated code is what the sources say
 	hack/check-generated.sh
 
-test-unit: ## tests that need nothing
-	go test ./...
+# Packages with tests that need root run under test-datapath as a whole, so that no test runs twice.
+ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool
 
-test-datapath: build ## the real programs in network namespaces; needs root
-	WIRELAB_TEST_STRICT=1 go test -count=1 $(DATAPATH_TESTS)
+test-unit: ## tests that need nothing
+	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
+
+test-datapath: ## the real programs in network namespaces; needs root
+	WIRELAB_TEST_STRICT=1 go test -count=1 $(ROOT_PACKAGES)
 
 test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
