@@ -23,6 +23,9 @@ type Check struct {
 	Claim string
 	// Modes are the profile modes it holds in; empty means in all.
 	Modes []string
+	// NeedsDemo is set where the claim is about the demo: a lab without one
+	// makes no such claim.
+	NeedsDemo bool
 	// Run looks. What it saw goes into the evidence, for the claim by Saw,
 	// against it by Wrong. An error means that it was not able to look.
 	Run func(ctx context.Context, env *Env, ev *Evidence) error

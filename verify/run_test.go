@@ -136,6 +136,16 @@ func TestRunCleansUp(t *testing.T) {
 			t.Errorf("report %+v, error %v", report, err)
 		}
 	})
+	t.Run("and leaves the demo's checks out where there is no demo", func(t *testing.T) {
+		demo := pass
+		demo.Name, demo.NeedsDemo = "demo/pass", true
+		for _, cfg := range []Config{{}, {Demo: &Demo{}}} {
+			report, err := run(t.Context(), cfg.withDefaults(), Selection{}, []Check{pass, demo}, (&lifecycle{}).connect)
+			if want := map[bool]int{true: 1, false: 2}[cfg.Demo == nil]; err != nil || len(report.Results) != want {
+				t.Errorf("report %+v, error %v, want %d results", report, err, want)
+			}
+		}
+	})
 	t.Run("but sets nothing up for a selection that is wrong", func(t *testing.T) {
 		l := &lifecycle{}
 		if _, err := run(t.Context(), Config{}.withDefaults(), Selection{Only: []string{"b"}}, []Check{pass}, l.connect); err == nil || l.setUp != 0 {
