@@ -72,7 +72,8 @@ func (p *Profile) kubeadmPatches() []string {
 		"kind: KubeletConfiguration",
 		"failCgroupV1: false",
 	)}
-	if p.Cluster.RemoveControlPlaneTaint {
+	// In a cluster of one node kind removes the taint itself, and fails when there is none.
+	if p.Cluster.RemoveControlPlaneTaint && p.Nodes() > 1 {
 		patches = append(patches, lines(
 			"kind: InitConfiguration",
 			"nodeRegistration:",

@@ -48,11 +48,11 @@ func TestKindConfig(t *testing.T) {
 
 func TestKindConfigFollowsTheProfile(t *testing.T) {
 	p := parse(t, head, Options{Set: []string{
-		"cluster.workers=0", "cluster.image=of/profile:1", "cluster.apiServerPort=6443", "cluster.removeControlPlaneTaint=false",
+		"cluster.workers=1", "cluster.image=of/profile:1", "cluster.apiServerPort=6443", "cluster.removeControlPlaneTaint=false",
 		"cluster.podSubnet=10.1.0.0/16", "cluster.serviceSubnet=10.2.0.0/16", "cluster.registryMirrors=a.example=http://b.example",
 	}})
 	got := kindConfig(t, p, Target{Name: "second"})
-	if got.Name != "second" || len(got.Nodes) != 1 || got.Nodes[0].Image != "of/profile:1" || got.Networking.APIServerPort != 6443 {
+	if got.Name != "second" || len(got.Nodes) != 2 || got.Nodes[0].Image != "of/profile:1" || got.Networking.APIServerPort != 6443 {
 		t.Errorf("got %+v", got)
 	}
 	if got.Networking.PodSubnet != "10.1.0.0/16" || got.Networking.ServiceSubnet != "10.2.0.0/16" {
@@ -69,6 +69,14 @@ func TestKindConfigFollowsTheProfile(t *testing.T) {
 	}
 	if given := kindConfig(t, p, Target{Image: "of/caller:2"}); given.Nodes[0].Image != "of/caller:2" {
 		t.Errorf("the caller's image does not count: %+v", given.Nodes)
+	}
+}
+
+// kind removes the taint of a cluster's only node, and fails when there is none to remove.
+func TestKindConfigOfOneNode(t *testing.T) {
+	got := kindConfig(t, parse(t, head, Options{Set: []string{"cluster.workers=0"}}), Target{})
+	if len(got.Nodes) != 1 || strings.Contains(strings.Join(got.KubeadmConfigPatches, ""), "taints") {
+		t.Errorf("got %+v", got)
 	}
 }
 
