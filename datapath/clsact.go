@@ -72,6 +72,24 @@ func (c clsact) running(h hook) (ebpf.ProgramID, error) {
 	return 0, nil
 }
 
+// detach leaves the qdisc, which may be there for others too.
+func (c clsact) detach(h hook) error {
+	if id, err := c.running(h); id == 0 || err != nil {
+		return err
+	}
+	filter := &netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
+		LinkIndex: h.index,
+		Parent:    clsactParent(h),
+		Handle:    clsactHandle,
+		Protocol:  unix.ETH_P_ALL,
+		Priority:  clsactPriority,
+	}}
+	if err := c.nl.FilterDel(filter); err != nil {
+		return fmt.Errorf("detach from %s: %w", h.device, err)
+	}
+	return nil
+}
+
 func clsactParent(h hook) uint32 {
 	if h.attach == ebpf.AttachTCXEgress {
 		return netlink.HANDLE_MIN_EGRESS
@@ -79,7 +97,7 @@ func clsactParent(h hook) uint32 {
 	return netlink.HANDLE_MIN_INGRESS
 }
 
-// forget has nothing to do: all devices that have filters of ours are ours too, and take them along.
+// forget has nothing to do: devices of ours take their filters along.
 func (clsact) forget(string) error { return nil }
 
 func (clsact) remembered() ([]string, error) { return nil, nil }

@@ -66,6 +66,7 @@ func (l *lab) addNode(i int, with ...func(*datapath.Config)) *node {
 		Masquerade:       true,
 		DirectNodeRoutes: true,
 		BPFFS:            host.BPFFS,
+		CgroupRoot:       netnstest.NewCgroup(l.t).Path,
 	}}
 	for _, change := range with {
 		change(&n.cfg)

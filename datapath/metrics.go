@@ -16,6 +16,9 @@ const (
 	FromPod Direction = "from-pod"
 	// ToPod is a packet of the node's stack going to a local pod, at lab_host.
 	ToPod Direction = "to-pod"
+	// FromNetwork and ToNetwork are packets at a NIC, counted when they are translated or dropped.
+	FromNetwork Direction = "from-network"
+	ToNetwork   Direction = "to-network"
 )
 
 // Metric counts packets and bytes since the maps were made, summed over CPUs.
@@ -31,20 +34,30 @@ type Metric struct {
 const eventLost = "event-lost"
 
 var directions = map[bpf.Direction]Direction{
-	bpf.PodLabDirectionLAB_FROM_POD:   FromPod,
-	bpf.PodLabDirectionLAB_DIR_TO_POD: ToPod,
+	bpf.PodLabDirectionLAB_FROM_POD:       FromPod,
+	bpf.PodLabDirectionLAB_DIR_TO_POD:     ToPod,
+	bpf.PodLabDirectionLAB_FROM_NETWORK:   FromNetwork,
+	bpf.PodLabDirectionLAB_DIR_TO_NETWORK: ToNetwork,
 }
 
 var reasons = map[bpf.Reason]string{
-	bpf.PodLabReasonLAB_TO_KERNEL:        "to-kernel",
-	bpf.PodLabReasonLAB_TO_POD:           "to-pod",
-	bpf.PodLabReasonLAB_ARP_REPLY:        "arp-reply",
-	bpf.PodLabReasonLAB_ARP_IGNORED:      "arp-ignored",
-	bpf.PodLabReasonLAB_EVENT_LOST:       eventLost,
-	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR: "source-address",
-	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT: "no-endpoint",
-	bpf.PodLabReasonLAB_DROP_PROTOCOL:    "unsupported-protocol",
-	bpf.PodLabReasonLAB_DROP_MALFORMED:   "malformed",
+	bpf.PodLabReasonLAB_TO_KERNEL:             "to-kernel",
+	bpf.PodLabReasonLAB_TO_POD:                "to-pod",
+	bpf.PodLabReasonLAB_ARP_REPLY:             "arp-reply",
+	bpf.PodLabReasonLAB_ARP_IGNORED:           "arp-ignored",
+	bpf.PodLabReasonLAB_EVENT_LOST:            eventLost,
+	bpf.PodLabReasonLAB_TO_NETWORK:            "to-network",
+	bpf.PodLabReasonLAB_DROP_NO_BACKEND:       "no-backend",
+	bpf.PodLabReasonLAB_DROP_NO_LOCAL_BACKEND: "no-local-backend",
+	bpf.PodLabReasonLAB_DROP_SOURCE_RANGE:     "source-range",
+	bpf.PodLabReasonLAB_DROP_NAT_PORTS:        "no-free-port",
+	bpf.PodLabReasonLAB_DROP_NO_ROUTE:         "no-route",
+	bpf.PodLabReasonLAB_DROP_TTL:              "ttl-exceeded",
+	bpf.PodLabReasonLAB_DROP_REWRITE:          "not-rewritable",
+	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR:      "source-address",
+	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT:      "no-endpoint",
+	bpf.PodLabReasonLAB_DROP_PROTOCOL:         "unsupported-protocol",
+	bpf.PodLabReasonLAB_DROP_MALFORMED:        "malformed",
 }
 
 func isDrop(r bpf.Reason) bool { return r >= bpf.PodLabReasonLAB_DROP }

@@ -150,6 +150,16 @@ func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
 	if host != nil {
 		hooks = append(hooks, hostHook(host))
 	}
+	for _, name := range d.cfg.Devices {
+		nic, err := linkByName(d.nl, name)
+		if err != nil {
+			return nil, err
+		}
+		if nic != nil && d.cfg.Mode.services() {
+			in, out := nicHooks(name, nic.Attrs().Index)
+			hooks = append(hooks, in, out)
+		}
+	}
 	return hooks, nil
 }
 
@@ -288,7 +298,7 @@ func (d *Datapath) sysctlStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	for _, want := range nodeSysctls {
+	for _, want := range sysctlsOf(d.cfg.Mode) {
 		value, err := readSysctl(d.cfg.Proc, want.path)
 		if err != nil {
 			return err

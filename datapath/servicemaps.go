@@ -1,0 +1,72 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// serviceMaps are what Services are translated with: see bpf/lib/lb.h, ct.h and tuple.h, and bpf/sock.c.
+type serviceMaps struct {
+	services, slots, backends, sources, affinity *ebpf.Map
+	ct, nat, fragments, peers                    *ebpf.Map
+}
+
+func (m *serviceMaps) byName() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{
+		bpf.PodMapLabServices:  &m.services,
+		bpf.PodMapLabSlots:     &m.slots,
+		bpf.PodMapLabBackends:  &m.backends,
+		bpf.PodMapLabSources:   &m.sources,
+		bpf.PodMapLabAffinity:  &m.affinity,
+		bpf.PodMapLabCt:        &m.ct,
+		bpf.PodMapLabNat:       &m.nat,
+		bpf.PodMapLabFragments: &m.fragments,
+		bpf.SockMapLabPeers:    &m.peers,
+	}
+}
+
+// addServiceSpecs adds the specs of the service maps. The pods' program has all but the sockets' own.
+func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) error {
+	sock, err := bpf.LoadSock()
+	if err != nil {
+		return err
+	}
+	for name := range (&serviceMaps{}).byName() {
+		if specs[name] = pod.Maps[name]; specs[name] == nil {
+			specs[name] = sock.Maps[name]
+		}
+	}
+	return nil
+}
+
+// shrinkUnused makes maps that the programs only mention, in branches that their constants rule out,
+// take no room.
+func shrinkUnused(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) {
+	for name := range (&serviceMaps{}).byName() {
+		if spec := declared[name]; spec != nil && used[name] == nil {
+			spec.MaxEntries = 1
+		}
+	}
+}
+
+// dropServices removes what another mode has left: links and maps, in this order.
+func (p pins) dropServices() error {
+	links, err := p.pinnedLinks()
+	errs := []error{err}
+	for _, name := range links {
+		if isServiceLink(name) {
+			errs = append(errs, p.unpinLink(name))
+		}
+	}
+	for name := range (&serviceMaps{}).byName() {
+		if err := os.Remove(p.mapAt(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("unpin map %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
