@@ -1,75 +1,11 @@
 package datapath_test
 
 import (
-	"bytes"
 	"net/netip"
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
 )
-
-const nodePort = 32000
-
-// hairpin is the client that a pod sees when it reaches itself through its Service.
-var hairpin = netip.MustParseAddr("169.254.87.1")
-
-// asksAt is a conversation at another port than the servers' own.
-type asksAt struct {
-	asks
-	port uint16
-}
-
-func (a asksAt) check(t *testing.T) {
-	t.Helper()
-	for _, network := range []string{"tcp4", "udp4"} {
-		for _, size := range []int{1, 1472, 20000} {
-			seen, err := a.from.Ask(network, netip.AddrPortFrom(a.to, a.port), bytes.Repeat([]byte("x"), size))
-			if err != nil {
-				t.Errorf("%s, %d bytes from %s to %s: %v", network, size, a.from.Name, a.to, err)
-			} else if seen != a.seen {
-				t.Errorf("%s from %s to %s: the server saw %s, want %s", network, a.from.Name, a.to, seen, a.seen)
-			}
-		}
-	}
-}
-
-// replacement makes a lab's nodes translate Services themselves.
-func replacement(c *datapath.Config) { c.Mode = datapath.ModeKubeProxyReplacement }
-
-// balance gives every node the same Services.
-func (l *lab) balance(services ...datapath.Service) {
-	l.t.Helper()
-	for _, n := range l.nodes {
-		n.balance(datapath.ServiceState{Services: services})
-	}
-}
-
-func (n *node) balance(s datapath.ServiceState) {
-	n.t.Helper()
-	n.Do(func() { must(n.t, n.dp.Services().Apply(ctx(n.t), s)) })
-}
-
-// ready is a backend that takes connections.
-func ready(p *pod, n *node) datapath.Backend {
-	return datapath.Backend{Addr: p.at(port), Node: n.cfg.NodeName, Ready: true, Serving: true}
-}
-
-// both are the service's TCP and UDP ports, alike.
-func both(s datapath.Service) []datapath.Service {
-	tcp, udp := s, s
-	tcp.Proto, udp.Proto = "tcp", "udp"
-	return []datapath.Service{tcp, udp}
-}
-
-// demo is a Service with a ClusterIP.
-func demo(backends ...datapath.Backend) datapath.Service {
-	return datapath.Service{
-		Namespace: "default",
-		Name:      "demo",
-		Frontends: []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: clusterIP, Port: port}},
-		Backends:  backends,
-	}
-}
 
 func TestClusterIP(t *testing.T) {
 	l := newLab(t, 2, replacement)
@@ -99,8 +35,8 @@ func TestBackendInTheNodesNetwork(t *testing.T) {
 	serve(n.NS)
 	asks{a.NS, clusterIP, a.Addr}.check(t)
 	asks{c.NS, clusterIP, c.Addr}.check(t)
-	asksAt{asks{l.outside.NS, n.Host.Addr, l.outside.Addr}, nodePort}.check(t)
-	asksAt{asks{l.outside.NS, m.Host.Addr, m.Host.Addr}, nodePort}.check(t)
+	asks{l.outside.NS, n.Host.Addr, l.outside.Addr}.checkAt(t, nodePort)
+	asks{l.outside.NS, m.Host.Addr, m.Host.Addr}.checkAt(t, nodePort)
 }
 
 func TestNodePort(t *testing.T) {
@@ -123,7 +59,7 @@ func TestNodePort(t *testing.T) {
 		"the backend, through another node":        {b.NS, m.Host.Addr, m.Host.Addr},
 		"another node's process":                   {m.NS, n.Host.Addr, m.Host.Addr},
 	} {
-		t.Run(name, asksAt{conversation, nodePort}.check)
+		t.Run(name, func(t *testing.T) { conversation.checkAt(t, nodePort) })
 	}
 }
 
