@@ -74,6 +74,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 		d.Devices().Apply,
 		d.attachEndpoints,
 		d.attachSockets,
+		d.dropOtherModes,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

@@ -268,13 +268,14 @@ func (p *plan) addList(service uint32, backends []Backend, flag bpf.BackendFlag)
 		return r, fmt.Errorf("the node has no room for %d more backends in a row of its %d", r.count, p.room.slots)
 	}
 	p.want.lists[r.first] = ids
+	p.listsOf[service] = append(p.listsOf[service], r.first)
 	return r, nil
 }
 
-// sameList finds the list where the service has it already.
+// sameList finds the list where the service has it already, or has just been given it.
 func (p *plan) sameList(service uint32, ids []uint32) (first uint32, ok bool) {
 	for _, first := range p.listsOf[service] {
-		if slices.Equal(p.have.lists[first], ids) {
+		if slices.Equal(p.want.lists[first], ids) || slices.Equal(p.have.lists[first], ids) {
 			return first, true
 		}
 	}
@@ -315,10 +316,13 @@ func (p *plan) addSources(s Service, id uint32, frontends []Frontend) {
 	}
 	for _, r := range s.SourceRanges {
 		r = r.Masked()
-		const service, mapped = 32, 96 // bits before an IPv4 address: the service's, ::ffff:0:0's
-		p.want.sources[bpf.SourceKey{Prefix: service + mapped + uint32(r.Bits()), Service: id, Addr: toIP(r.Addr())}] = bpf.Source{}
+		p.want.sources[bpf.SourceKey{Prefix: uint32(sourcePrefix + r.Bits()), Service: id, Addr: toIP(r.Addr())}] = bpf.Source{}
 	}
 }
+
+// sourcePrefix is how many bits of a lab_sources key come before an IPv4 address: the service's and those
+// of ::ffff:0:0.
+const sourcePrefix = 32 + 96
 
 // transitional are the backends wanted, with the flags of before besides those of after: while frontends
 // are switched from one list to the next, members of both count.

@@ -131,7 +131,7 @@ func (d *Datapath) attachNICs() error {
 // attachSockets puts the socket programs on the node's cgroups. Connections made earlier stay as they are.
 func (d *Datapath) attachSockets(_ context.Context) error {
 	if !d.cfg.Mode.services() {
-		return d.pins.dropServices()
+		return nil
 	}
 	root, err := d.cgroupRoot()
 	if err != nil {

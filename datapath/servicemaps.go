@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -52,6 +53,19 @@ func shrinkUnused(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) 
 			spec.MaxEntries = 1
 		}
 	}
+}
+
+// dropOtherModes removes what this mode has no use for, and a mode that the node was in before may have.
+func (d *Datapath) dropOtherModes(ctx context.Context) error {
+	if !d.cfg.Mode.services() {
+		return d.pins.dropServices()
+	}
+	d.chains.Lock()
+	defer d.chains.Unlock()
+	if err := cleanHostPorts(ctx, d.iptables()); !errors.Is(err, errNoIPTables) {
+		return err
+	}
+	return nil
 }
 
 // dropServices removes what another mode has left: links and maps, in this order.

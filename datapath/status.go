@@ -32,6 +32,8 @@ type Status struct {
 	Masquerade         MasqueradeStatus `json:"masquerade"`
 	HostPorts          int              `json:"hostPorts"`
 	Sysctls            []SysctlStatus   `json:"sysctls"`
+	// Services is nil in modes that leave Services to others.
+	Services *ServicesStatus `json:"services,omitempty"`
 }
 
 // DeviceStatus is a NIC or a device of ours.
@@ -97,6 +99,7 @@ func (d *Datapath) Status(ctx context.Context) (Status, error) {
 		d.routeStatus(ctx, &s),
 		d.iptablesStatus(ctx, &s),
 		d.sysctlStatus(&s),
+		d.servicesStatus(&s),
 	)
 	return s, err
 }
