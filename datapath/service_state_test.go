@@ -154,7 +154,9 @@ func TestFlowsAreListedAndCollected(t *testing.T) {
 	}
 	back, err := n.dp.Services().Translations(ctx(t))
 	must(t, err)
-	if !slices.ContainsFunc(back, func(f datapath.FlowStatus) bool { return f.Src == b.at(port) && f.NewDst == client && f.NewSrc.Addr() == clusterIP }) {
+	if !slices.ContainsFunc(back, func(f datapath.FlowStatus) bool {
+		return f.Src == b.at(port) && f.NewDst == client && f.NewSrc.Addr() == clusterIP
+	}) {
 		t.Errorf("the flow's answers are not among %+v", back)
 	}
 	got, err := n.dp.Services().Collect(ctx(t))
