@@ -368,6 +368,19 @@ func (m *model) run(client end, frame []byte) (uint32, []byte) {
 
 func (m *model) runOn(prog *ebpf.Program, ifindex int, frame []byte) (verdict uint32, out []byte) {
 	m.t.Helper()
+	opts := m.testRun(ifindex, frame)
+	opts.DataOut = make([]byte, len(frame)+256)
+	m.ns.Do(func() {
+		var err error
+		verdict, err = prog.Run(opts)
+		m.must(err)
+	})
+	return verdict, opts.DataOut
+}
+
+// testRun gives the frame to a program as if the device had it.
+func (m *model) testRun(ifindex int, frame []byte) *ebpf.RunOptions {
+	m.t.Helper()
 	l, err := m.ns.Netlink().LinkByIndex(ifindex)
 	m.must(err)
 	frame = slices.Clone(frame)
@@ -375,10 +388,7 @@ func (m *model) runOn(prog *ebpf.Program, ifindex int, frame []byte) (verdict ui
 	const ifindexOffset, size = 40, 192 // in struct __sk_buff
 	skb := make([]byte, size)
 	binary.NativeEndian.PutUint32(skb[ifindexOffset:], uint32(ifindex))
-	opts := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256), Context: skb}
-	m.ns.Do(func() { verdict, err = prog.Run(opts) })
-	m.must(err)
-	return verdict, opts.DataOut
+	return &ebpf.RunOptions{Data: frame, Context: skb}
 }
 
 // packet is a TCP segment or UDP datagram with right checksums.
