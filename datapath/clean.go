@@ -55,7 +55,7 @@ func cleanChains(ctx context.Context, t iptables) error {
 	if errors.Is(err, errNoIPTables) {
 		return nil
 	}
-	return errors.Join(err, cleanHostPorts(ctx, t))
+	return errors.Join(err, cleanHostPorts(ctx, t), cleanUntracked(ctx, t))
 }
 
 func cleanRoutes(ctx context.Context, nl *netlink.Handle) error {

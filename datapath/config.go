@@ -65,6 +65,11 @@ type Config struct {
 	// that process 1 is in, for which /proc has to be the node's.
 	CgroupRoot string
 
+	// Untracked keeps traffic between pods out of the kernel's connection tracking, in modes that
+	// translate Services. It is not for nodes whose own rules let answers of pods pass by their
+	// connections' state.
+	Untracked bool
+
 	// netnsCookie is the kernel's name for the node's network namespace; [Open] fills it in.
 	netnsCookie uint64
 	// forceClsact lets tests take the way of older kernels.

@@ -57,15 +57,18 @@ func shrinkUnused(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) 
 
 // dropOtherModes removes what this mode has no use for, and a mode that the node was in before may have.
 func (d *Datapath) dropOtherModes(ctx context.Context) error {
-	if !d.cfg.Mode.services() {
-		return d.pins.dropServices()
-	}
 	d.chains.Lock()
 	defer d.chains.Unlock()
-	if err := cleanHostPorts(ctx, d.iptables()); !errors.Is(err, errNoIPTables) {
-		return err
+	var err error
+	if d.cfg.Mode.services() {
+		err = cleanHostPorts(ctx, d.iptables())
+	} else {
+		err = errors.Join(d.pins.dropServices(), cleanUntracked(ctx, d.iptables()))
 	}
-	return nil
+	if errors.Is(err, errNoIPTables) {
+		return nil
+	}
+	return err
 }
 
 // dropServices removes what another mode has left: links and maps, in this order.
