@@ -62,7 +62,13 @@ var reasons = map[bpf.Reason]string{
 
 func isDrop(r bpf.Reason) bool { return r >= bpf.PodLabReasonLAB_DROP }
 
-// Metrics lists the counters that are not zero, and every drop reason, sorted by reason and direction.
+// counts says whether a mode's programs can have a reason to drop.
+func (m Mode) counts(dir bpf.Direction, reason bpf.Reason) bool {
+	return m.services() || (dir <= bpf.PodLabDirectionLAB_DIR_TO_POD && reason < bpf.PodLabReasonLAB_DROP_NO_BACKEND)
+}
+
+// Metrics lists the counters that are not zero, and every reason to drop that the mode knows, sorted by
+// reason and direction.
 func (d *Datapath) Metrics() ([]Metric, error) {
 	var list []Metric
 	for dir, dirName := range directions {
@@ -71,7 +77,7 @@ func (d *Datapath) Metrics() ([]Metric, error) {
 			if err != nil {
 				return nil, err
 			}
-			if m.Packets == 0 && !isDrop(reason) {
+			if m.Packets == 0 && (!isDrop(reason) || !d.cfg.Mode.counts(dir, reason)) {
 				continue
 			}
 			list = append(list, Metric{Reason: name, Direction: dirName, Drop: isDrop(reason), Packets: m.Packets, Bytes: m.Bytes})
