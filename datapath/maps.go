@@ -119,6 +119,7 @@ func openMaps(p pins, mode Mode) (_ *maps, err error) {
 	m := &maps{}
 	if mode.services() {
 		m.services = &serviceMaps{}
+		specs[bpf.PodMapLabKernelCt].MaxEntries = 1 // the stack translates nothing then
 	}
 	defer func() {
 		if err != nil {

@@ -58,7 +58,7 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 		return err
 	}
 	use := m.forPrograms(spec.Maps)
-	shrinkUnused(spec.Maps, use)
+	fit(spec.Maps, use)
 	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: use})
 	var rejected *ebpf.VerifierError
 	if errors.As(err, &rejected) {

@@ -45,9 +45,12 @@ func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) e
 	return nil
 }
 
-// shrinkUnused makes maps that the programs only mention, in branches that their constants rule out,
-// take no room.
-func shrinkUnused(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) {
+// fit makes what the programs declare be as large as the maps that they get. Maps that they only mention,
+// in branches that their constants rule out, take no room.
+func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) {
+	for name, m := range used {
+		declared[name].MaxEntries = m.MaxEntries()
+	}
 	for name := range (&serviceMaps{}).byName() {
 		if spec := declared[name]; spec != nil && used[name] == nil {
 			spec.MaxEntries = 1
