@@ -10,6 +10,7 @@
 
 #include "lib/deliver.h"
 #include "lib/events.h"
+#include "lib/flow.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
 
@@ -30,7 +31,7 @@ static __always_inline void remember_flow(const struct packet *p)
 		bpf_map_update_elem(&lab_kernel_ct, &f, &yes, BPF_ANY);
 }
 
-static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct endpoint **to)
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct change *c, struct endpoint **to)
 {
 	const struct endpoint *from;
 
@@ -43,7 +44,13 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	from = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (from) {
 		p->ev.src_id = from->id;
-		remember_flow(p);
+		if (!has_services())
+			remember_flow(p);
+	}
+	if (has_services()) {
+		c->shape = tuple_of(ctx, p, &c->from);
+		if (c->shape != SHAPE_NONE && !translate_back(p, c))
+			c->shape = SHAPE_NONE;
 	}
 	return LAB_TO_POD;
 }
@@ -52,6 +59,7 @@ SEC("tcx/egress")
 int lab_to_pod(struct __sk_buff *ctx)
 {
 	struct packet p = {};
+	struct change c = { .shape = SHAPE_NONE };
 	struct endpoint *to = NULL;
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
@@ -59,8 +67,13 @@ int lab_to_pod(struct __sk_buff *ctx)
 	p.ev.ether_type = ctx->protocol;
 	linearize(ctx);
 	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
-		reason = decide_ipv4(ctx, &p, &to);
+		reason = decide_ipv4(ctx, &p, &c, &to);
 	account(ctx, &p, reason, LAB_DIR_TO_POD);
+
+	if (!is_drop(reason) && !rewrite(ctx, &c)) {
+		count(LAB_DROP_REWRITE, LAB_DIR_TO_POD, ctx->len);
+		return TC_ACT_SHOT;
+	}
 
 	/* The stack has counted the hop when it forwarded the packet. */
 	return reason == LAB_TO_POD && to ? deliver(ctx, to, false) : TC_ACT_SHOT;

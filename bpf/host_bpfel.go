@@ -16,12 +16,27 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	HostMapLabAffinity  = "lab_affinity"
+	HostMapLabBackends  = "lab_backends"
+	HostMapLabCt        = "lab_ct"
 	HostMapLabEndpoints = "lab_endpoints"
 	HostMapLabEvents    = "lab_events"
+	HostMapLabFragments = "lab_fragments"
 	HostMapLabIfaces    = "lab_ifaces"
 	HostMapLabKernelCt  = "lab_kernel_ct"
 	HostMapLabMetrics   = "lab_metrics"
+	HostMapLabNat       = "lab_nat"
+	HostMapLabServices  = "lab_services"
+	HostMapLabSlots     = "lab_slots"
+	HostMapLabSources   = "lab_sources"
 	HostProgLabToPod    = "lab_to_pod"
+	HostVarCfgMode      = "cfg_mode"
+	HostVarCfgNatMax    = "cfg_nat_max"
+	HostVarCfgNatMin    = "cfg_nat_min"
+	HostVarCfgNodeIp    = "cfg_node_ip"
+	HostVarCfgNodeNetns = "cfg_node_netns"
+	HostVarCfgPodCidr   = "cfg_pod_cidr"
+	HostVarCfgPodMask   = "cfg_pod_mask"
 	HostVarCfgTrace     = "cfg_trace"
 )
 
@@ -74,18 +89,33 @@ type HostProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostMapSpecs struct {
+	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
+	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
+	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
 	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
+	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabIfaces    *ebpf.MapSpec `ebpf:"lab_ifaces"`
 	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
+	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
+	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
 }
 
 // HostVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostVariableSpecs struct {
-	CfgTrace *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgMode      *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgNatMax    *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin    *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNodeIp    *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr   *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask   *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgTrace     *ebpf.VariableSpec `ebpf:"cfg_trace"`
 }
 
 // HostObjects contains all objects after they have been loaded into the kernel.
@@ -108,20 +138,36 @@ func (o *HostObjects) Close() error {
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostMaps struct {
+	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
+	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
+	LabCt        *ebpf.Map `ebpf:"lab_ct"`
 	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.Map `ebpf:"lab_events"`
+	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
 	LabIfaces    *ebpf.Map `ebpf:"lab_ifaces"`
 	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
+	LabNat       *ebpf.Map `ebpf:"lab_nat"`
+	LabServices  *ebpf.Map `ebpf:"lab_services"`
+	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
+	LabSources   *ebpf.Map `ebpf:"lab_sources"`
 }
 
 func (m *HostMaps) Close() error {
 	return _HostClose(
+		m.LabAffinity,
+		m.LabBackends,
+		m.LabCt,
 		m.LabEndpoints,
 		m.LabEvents,
+		m.LabFragments,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,
+		m.LabNat,
+		m.LabServices,
+		m.LabSlots,
+		m.LabSources,
 	)
 }
 
@@ -129,7 +175,14 @@ func (m *HostMaps) Close() error {
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostVariables struct {
-	CfgTrace *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgMode      *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgNatMax    *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin    *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNodeIp    *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr   *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask   *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgTrace     *ebpf.Variable `ebpf:"cfg_trace"`
 }
 
 // HostPrograms contains all programs after they have been loaded into the kernel.

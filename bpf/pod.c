@@ -11,8 +11,10 @@
 #include "lib/arp.h"
 #include "lib/deliver.h"
 #include "lib/events.h"
+#include "lib/flow.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
+#include "lib/reject.h"
 
 /*
  * To the pod every address but its own is at the host-side veth. A probe (RFC 5227) has no sender
@@ -47,16 +49,43 @@ static __always_inline bool may_skip_stack(const struct packet *p)
 {
 	struct flow f;
 
-	/* At TTL 1 the stack answers "time exceeded"; fragments and options are its business. */
-	if (p->ev.ttl <= 1 || p->fragment || p->options || !p->has_flow)
+	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
+	if (p->ev.ttl <= 1 || p->options)
 		return false;
+	if (has_services())
+		return true; /* the stack translates nothing between local pods */
+	if (p->fragment || !p->has_flow)
+		return false; /* what the stack may have translated, it has to put together first */
 	f = flow_of(p);
 	return !bpf_map_lookup_elem(&lab_kernel_ct, &f);
 }
 
-static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct endpoint **peer)
+/*
+ * What becomes of a packet's addresses: those of an answer to a pod are put back, those of a packet to a
+ * Service become a backend's. The stack, where it sees the packet, sees it translated.
+ */
+static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **peer)
+{
+	const struct ip hairpin = ip_from_v4(HAIRPIN_V4);
+	enum lab_reason reason;
+
+	c->shape = tuple_of(ctx, p, &c->from);
+	if (c->shape == SHAPE_NONE)
+		return LAB_REASON_NONE;
+	if (!((*peer || ip_equal(&p->ev.dst, &hairpin)) && translate_back(p, c))) {
+		reason = translate(p, LAB_INSIDE, c);
+		if (reason != LAB_REASON_NONE)
+			return reason;
+	}
+	if (c->shape != SHAPE_NONE)
+		*peer = bpf_map_lookup_elem(&lab_endpoints, &c->dst);
+	return LAB_REASON_NONE;
+}
+
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct change *c, struct endpoint **peer)
 {
 	const struct endpoint *self;
+	enum lab_reason reason;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_DROP_MALFORMED;
@@ -65,6 +94,11 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 		return LAB_DROP_SOURCE_ADDR;
 	p->ev.src_id = self->id;
 	*peer = bpf_map_lookup_elem(&lab_endpoints, &p->ev.dst);
+	if (has_services()) {
+		reason = decide_service(ctx, p, c, peer);
+		if (reason != LAB_REASON_NONE)
+			return reason;
+	}
 	if (!*peer)
 		return LAB_TO_KERNEL;
 	p->ev.dst_id = (*peer)->id;
@@ -75,6 +109,7 @@ SEC("tcx/ingress")
 int lab_pod_egress(struct __sk_buff *ctx)
 {
 	struct packet p = {};
+	struct change c = { .shape = SHAPE_NONE };
 	struct endpoint *ep = NULL; /* whose addresses the frame gets */
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
@@ -82,11 +117,17 @@ int lab_pod_egress(struct __sk_buff *ctx)
 	p.ev.ether_type = ctx->protocol;
 	linearize(ctx);
 	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
-		reason = decide_ipv4(ctx, &p, &ep);
+		reason = decide_ipv4(ctx, &p, &c, &ep);
 	else if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, &p, &ep);
 	account(ctx, &p, reason, LAB_FROM_POD);
 
+	if (reason == LAB_DROP_NO_BACKEND)
+		return reject(ctx, &p, &c);
+	if (!is_drop(reason) && !rewrite(ctx, &c)) {
+		count(LAB_DROP_REWRITE, LAB_FROM_POD, ctx->len);
+		return TC_ACT_SHOT;
+	}
 	if (reason == LAB_TO_KERNEL)
 		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
 	if (reason == LAB_TO_POD && ep)

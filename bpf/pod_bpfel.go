@@ -13,6 +13,37 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type PodAffinity struct {
+	_       structs.HostLayout
+	Backend uint32
+	Seen    uint32
+}
+
+type PodAffinityKey struct {
+	_       structs.HostLayout
+	Client  PodIp
+	Service uint32
+	Pad     uint32
+}
+
+type PodBackend struct {
+	_       structs.HostLayout
+	Addr    PodIp
+	Service uint32
+	Port    uint16
+	Flags   PodLabBackendFlag
+	Pad     uint8
+}
+
+type PodCtState uint8
+
+const (
+	PodCtStateCT_ANSWERED PodCtState = 1
+	PodCtStateCT_FIN      PodCtState = 2
+	PodCtStateCT_FIN_BACK PodCtState = 4
+	PodCtStateCT_RESET    PodCtState = 8
+)
+
 type PodEndpoint struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -54,34 +85,99 @@ type PodFlow struct {
 	Pad    [3]uint8
 }
 
+type PodFragmentKey struct {
+	_     structs.HostLayout
+	Src   PodIp
+	Dst   PodIp
+	Id    uint16
+	Proto uint8
+	Pad   [5]uint8
+}
+
+type PodFragmentPorts struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+}
+
 type PodIp struct {
 	_ structs.HostLayout
 	B [16]uint8
 }
 
+type PodLabBackendFlag uint8
+
+const (
+	PodLabBackendFlagLAB_IN_CLUSTER PodLabBackendFlag = 1
+	PodLabBackendFlagLAB_IN_LOCAL   PodLabBackendFlag = 2
+	PodLabBackendFlagLAB_ON_NODE    PodLabBackendFlag = 4
+)
+
 type PodLabDirection uint8
 
 const (
-	PodLabDirectionLAB_FROM_POD      PodLabDirection = 0
-	PodLabDirectionLAB_DIR_TO_POD    PodLabDirection = 1
-	PodLabDirectionLAB_DIRECTION_MAX PodLabDirection = 2
+	PodLabDirectionLAB_FROM_POD       PodLabDirection = 0
+	PodLabDirectionLAB_DIR_TO_POD     PodLabDirection = 1
+	PodLabDirectionLAB_FROM_NETWORK   PodLabDirection = 2
+	PodLabDirectionLAB_DIR_TO_NETWORK PodLabDirection = 3
+	PodLabDirectionLAB_DIRECTION_MAX  PodLabDirection = 4
+)
+
+type PodLabFrontend uint8
+
+const (
+	PodLabFrontendLAB_CLUSTER_IP    PodLabFrontend = 1
+	PodLabFrontendLAB_NODE_PORT     PodLabFrontend = 2
+	PodLabFrontendLAB_EXTERNAL_IP   PodLabFrontend = 3
+	PodLabFrontendLAB_LOAD_BALANCER PodLabFrontend = 4
+	PodLabFrontendLAB_HOST_PORT     PodLabFrontend = 5
+)
+
+type PodLabMode uint8
+
+const (
+	PodLabModeLAB_KUBEPROXY             PodLabMode = 0
+	PodLabModeLAB_KUBEPROXY_REPLACEMENT PodLabMode = 1
 )
 
 type PodLabReason uint8
 
 const (
-	PodLabReasonLAB_REASON_NONE      PodLabReason = 0
-	PodLabReasonLAB_TO_KERNEL        PodLabReason = 1
-	PodLabReasonLAB_TO_POD           PodLabReason = 2
-	PodLabReasonLAB_ARP_REPLY        PodLabReason = 3
-	PodLabReasonLAB_ARP_IGNORED      PodLabReason = 4
-	PodLabReasonLAB_EVENT_LOST       PodLabReason = 5
-	PodLabReasonLAB_DROP             PodLabReason = 16
-	PodLabReasonLAB_DROP_SOURCE_ADDR PodLabReason = 16
-	PodLabReasonLAB_DROP_NO_ENDPOINT PodLabReason = 17
-	PodLabReasonLAB_DROP_PROTOCOL    PodLabReason = 18
-	PodLabReasonLAB_DROP_MALFORMED   PodLabReason = 19
-	PodLabReasonLAB_REASON_MAX       PodLabReason = 64
+	PodLabReasonLAB_REASON_NONE           PodLabReason = 0
+	PodLabReasonLAB_TO_KERNEL             PodLabReason = 1
+	PodLabReasonLAB_TO_POD                PodLabReason = 2
+	PodLabReasonLAB_ARP_REPLY             PodLabReason = 3
+	PodLabReasonLAB_ARP_IGNORED           PodLabReason = 4
+	PodLabReasonLAB_EVENT_LOST            PodLabReason = 5
+	PodLabReasonLAB_TO_NETWORK            PodLabReason = 6
+	PodLabReasonLAB_DROP                  PodLabReason = 16
+	PodLabReasonLAB_DROP_SOURCE_ADDR      PodLabReason = 16
+	PodLabReasonLAB_DROP_NO_ENDPOINT      PodLabReason = 17
+	PodLabReasonLAB_DROP_PROTOCOL         PodLabReason = 18
+	PodLabReasonLAB_DROP_MALFORMED        PodLabReason = 19
+	PodLabReasonLAB_DROP_NO_BACKEND       PodLabReason = 20
+	PodLabReasonLAB_DROP_NO_LOCAL_BACKEND PodLabReason = 21
+	PodLabReasonLAB_DROP_SOURCE_RANGE     PodLabReason = 22
+	PodLabReasonLAB_DROP_NAT_PORTS        PodLabReason = 23
+	PodLabReasonLAB_DROP_NO_ROUTE         PodLabReason = 24
+	PodLabReasonLAB_DROP_TTL              PodLabReason = 25
+	PodLabReasonLAB_DROP_REWRITE          PodLabReason = 26
+	PodLabReasonLAB_REASON_MAX            PodLabReason = 64
+)
+
+type PodLabScope uint8
+
+const (
+	PodLabScopeLAB_INSIDE  PodLabScope = 0
+	PodLabScopeLAB_OUTSIDE PodLabScope = 1
+)
+
+type PodLabServiceFlag uint8
+
+const (
+	PodLabServiceFlagLAB_LOCAL_ONLY    PodLabServiceFlag = 1
+	PodLabServiceFlagLAB_HAS_REMOTE    PodLabServiceFlag = 2
+	PodLabServiceFlagLAB_SOURCE_RANGES PodLabServiceFlag = 4
 )
 
 type PodMac struct {
@@ -100,16 +196,86 @@ type PodPresent struct {
 	Unused uint8
 }
 
+type PodService struct {
+	_        structs.HostLayout
+	Id       uint32
+	First    uint32
+	Count    uint32
+	Affinity uint32
+	Flags    PodLabServiceFlag
+	Kind     PodLabFrontend
+	Pad      [2]uint8
+}
+
+type PodServiceKey struct {
+	_     structs.HostLayout
+	Addr  PodIp
+	Port  uint16
+	Proto uint8
+	Scope PodLabScope
+	Pad   [4]uint8
+}
+
+type PodSource struct {
+	_      structs.HostLayout
+	Unused uint8
+}
+
+type PodSourceKey struct {
+	_       structs.HostLayout
+	Prefix  uint32
+	Service uint32
+	Addr    PodIp
+}
+
+type PodTranslation struct {
+	_       structs.HostLayout
+	Src     PodIp
+	Dst     PodIp
+	Sport   uint16
+	Dport   uint16
+	Expires uint32
+	Service uint32
+	Backend uint32
+	State   PodCtState
+	Pad     [7]uint8
+}
+
+type PodTuple struct {
+	_     structs.HostLayout
+	Src   PodIp
+	Dst   PodIp
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	PodMapLabAffinity   = "lab_affinity"
+	PodMapLabBackends   = "lab_backends"
+	PodMapLabCt         = "lab_ct"
 	PodMapLabEndpoints  = "lab_endpoints"
 	PodMapLabEvents     = "lab_events"
+	PodMapLabFragments  = "lab_fragments"
 	PodMapLabIfaces     = "lab_ifaces"
 	PodMapLabKernelCt   = "lab_kernel_ct"
 	PodMapLabMetrics    = "lab_metrics"
+	PodMapLabNat        = "lab_nat"
+	PodMapLabServices   = "lab_services"
+	PodMapLabSlots      = "lab_slots"
+	PodMapLabSources    = "lab_sources"
 	PodProgLabPodEgress = "lab_pod_egress"
+	PodVarCfgMode       = "cfg_mode"
+	PodVarCfgNatMax     = "cfg_nat_max"
+	PodVarCfgNatMin     = "cfg_nat_min"
+	PodVarCfgNodeIp     = "cfg_node_ip"
+	PodVarCfgNodeNetns  = "cfg_node_netns"
+	PodVarCfgPodCidr    = "cfg_pod_cidr"
+	PodVarCfgPodMask    = "cfg_pod_mask"
 	PodVarCfgTrace      = "cfg_trace"
 )
 
@@ -162,18 +328,33 @@ type PodProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodMapSpecs struct {
+	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
+	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
+	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
 	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
+	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabIfaces    *ebpf.MapSpec `ebpf:"lab_ifaces"`
 	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
+	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
+	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
 }
 
 // PodVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodVariableSpecs struct {
-	CfgTrace *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgMode      *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgNatMax    *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin    *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNodeIp    *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr   *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask   *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgTrace     *ebpf.VariableSpec `ebpf:"cfg_trace"`
 }
 
 // PodObjects contains all objects after they have been loaded into the kernel.
@@ -196,20 +377,36 @@ func (o *PodObjects) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodMaps struct {
+	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
+	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
+	LabCt        *ebpf.Map `ebpf:"lab_ct"`
 	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.Map `ebpf:"lab_events"`
+	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
 	LabIfaces    *ebpf.Map `ebpf:"lab_ifaces"`
 	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
+	LabNat       *ebpf.Map `ebpf:"lab_nat"`
+	LabServices  *ebpf.Map `ebpf:"lab_services"`
+	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
+	LabSources   *ebpf.Map `ebpf:"lab_sources"`
 }
 
 func (m *PodMaps) Close() error {
 	return _PodClose(
+		m.LabAffinity,
+		m.LabBackends,
+		m.LabCt,
 		m.LabEndpoints,
 		m.LabEvents,
+		m.LabFragments,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,
+		m.LabNat,
+		m.LabServices,
+		m.LabSlots,
+		m.LabSources,
 	)
 }
 
@@ -217,7 +414,14 @@ func (m *PodMaps) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodVariables struct {
-	CfgTrace *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgMode      *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgNatMax    *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin    *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNodeIp    *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr   *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask   *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgTrace     *ebpf.Variable `ebpf:"cfg_trace"`
 }
 
 // PodPrograms contains all programs after they have been loaded into the kernel.

@@ -11,4 +11,18 @@ type (
 	Metric    = PodMetric
 	Reason    = PodLabReason
 	Direction = PodLabDirection
+
+	Backend      = PodBackend
+	BackendFlag  = PodLabBackendFlag
+	FlowState    = PodCtState
+	FrontendKind = PodLabFrontend
+	Mode         = PodLabMode
+	Scope        = PodLabScope
+	Service      = PodService
+	ServiceFlag  = PodLabServiceFlag
+	ServiceKey   = PodServiceKey
+	Source       = PodSource
+	SourceKey    = PodSourceKey
+	Translation  = PodTranslation
+	Tuple        = PodTuple
 )

@@ -17,6 +17,14 @@ type hook struct {
 	index  int
 	attach ebpf.AttachType // AttachTCXIngress or AttachTCXEgress, whatever attaches
 	prog   string          // the name of the program that belongs there
+	pin    string          // of the link, where a device has more than one; else it is the device's name
+}
+
+func (h hook) pinName() string {
+	if h.pin != "" {
+		return h.pin
+	}
+	return h.device
 }
 
 // podHook is the place of the pods' program: what a pod sends arrives at the host-side veth's ingress.
@@ -38,6 +46,8 @@ type attacher interface {
 	attach(h hook, prog *ebpf.Program) error
 	// running is the program of ours that is on the hook; 0 when there is none.
 	running(h hook) (ebpf.ProgramID, error)
+	// detach takes our program off a hook of a device that is not ours.
+	detach(h hook) error
 	// forget removes what outlives a device, or detaches from one that lives.
 	forget(device string) error
 	// remembered lists the devices that forget has something to do for.

@@ -46,7 +46,22 @@ func cleanDevices(ctx context.Context, nl *netlink.Handle) error {
 	for name := range veths {
 		errs = append(errs, deleteLink(nl, name))
 	}
-	return errors.Join(append(errs, deleteLink(nl, hostDevice))...)
+	errs = append(errs, deleteLink(nl, hostDevice))
+	return errors.Join(append(errs, cleanNICs(ctx, nl))...)
+}
+
+// cleanNICs takes filters off devices that are not ours; links go with their pins.
+func cleanNICs(ctx context.Context, nl *netlink.Handle) error {
+	links, err := dump(ctx, nl.LinkList)
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		in, out := nicHooks(l.Attrs().Name, l.Attrs().Index)
+		errs = append(errs, clsact{nl}.detach(in), clsact{nl}.detach(out))
+	}
+	return errors.Join(errs...)
 }
 
 // cleanChains finds nothing to do on a node that has no iptables.
@@ -55,7 +70,7 @@ func cleanChains(ctx context.Context, t iptables) error {
 	if errors.Is(err, errNoIPTables) {
 		return nil
 	}
-	return errors.Join(err, cleanHostPorts(ctx, t))
+	return errors.Join(err, cleanHostPorts(ctx, t), cleanUntracked(ctx, t))
 }
 
 func cleanRoutes(ctx context.Context, nl *netlink.Handle) error {

@@ -29,12 +29,7 @@ func (c clsact) attach(h hook, prog *ebpf.Program) error {
 	if id, ok := programID(prog); ok && id == running {
 		return nil
 	}
-	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: h.index,
-		Handle:    netlink.MakeHandle(0xffff, 0),
-		Parent:    netlink.HANDLE_CLSACT,
-	}}
-	if err := c.nl.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := c.nl.QdiscAdd(clsactQdisc(h.index)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add clsact to %s: %w", h.device, err)
 	}
 	filter := &netlink.BpfFilter{
@@ -72,6 +67,49 @@ func (c clsact) running(h hook) (ebpf.ProgramID, error) {
 	return 0, nil
 }
 
+// detach takes the qdisc along when it was the last filter's.
+func (c clsact) detach(h hook) error {
+	if id, err := c.running(h); id == 0 || err != nil {
+		return err
+	}
+	filter := &netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
+		LinkIndex: h.index,
+		Parent:    clsactParent(h),
+		Handle:    clsactHandle,
+		Protocol:  unix.ETH_P_ALL,
+		Priority:  clsactPriority,
+	}}
+	if err := c.nl.FilterDel(filter); err != nil {
+		return fmt.Errorf("detach from %s: %w", h.device, err)
+	}
+	return c.dropUnused(h)
+}
+
+func (c clsact) dropUnused(h hook) error {
+	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: h.device, Index: h.index}}
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		filters, err := dump(context.Background(), func() ([]netlink.Filter, error) { return c.nl.FilterList(device, parent) })
+		if err != nil {
+			return fmt.Errorf("list filters of %s: %w", h.device, err)
+		}
+		if len(filters) > 0 {
+			return nil
+		}
+	}
+	if err := c.nl.QdiscDel(clsactQdisc(h.index)); err != nil {
+		return fmt.Errorf("remove clsact from %s: %w", h.device, err)
+	}
+	return nil
+}
+
+func clsactQdisc(index int) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: index,
+		Handle:    netlink.MakeHandle(0xffff, 0),
+		Parent:    netlink.HANDLE_CLSACT,
+	}}
+}
+
 func clsactParent(h hook) uint32 {
 	if h.attach == ebpf.AttachTCXEgress {
 		return netlink.HANDLE_MIN_EGRESS
@@ -79,7 +117,7 @@ func clsactParent(h hook) uint32 {
 	return netlink.HANDLE_MIN_INGRESS
 }
 
-// forget has nothing to do: all devices that have filters of ours are ours too, and take them along.
+// forget has nothing to do: devices of ours take their filters along.
 func (clsact) forget(string) error { return nil }
 
 func (clsact) remembered() ([]string, error) { return nil, nil }

@@ -13,6 +13,13 @@ type Mode string
 // node's own IP stack and to kube-proxy.
 const ModeKubeProxy Mode = "kubeproxy"
 
+// ModeKubeProxyReplacement translates Services in BPF too, at sockets, at the pods' veths and at the NICs.
+// No kube-proxy may run on the node. Routing and masquerading stay the node's own IP stack's.
+const ModeKubeProxyReplacement Mode = "kubeproxy-replacement"
+
+// services says whether Services are translated here.
+func (m Mode) services() bool { return m == ModeKubeProxyReplacement }
+
 // Aggregation says which packets the programs report to [Datapath.Events].
 type Aggregation string
 
@@ -53,7 +60,18 @@ type Config struct {
 	BPFFS string
 	// Proc is where the writable /proc/sys is. Empty means /proc/sys.
 	Proc string
+	// CgroupRoot is the directory of the cgroup2 hierarchy below which all processes of the node and its
+	// pods are; Services are translated for their sockets. Empty means the root of the cgroup namespace
+	// that process 1 is in, for which /proc has to be the node's.
+	CgroupRoot string
 
+	// Untracked keeps traffic between pods out of the kernel's connection tracking, in modes that
+	// translate Services. It is not for nodes whose own rules let answers of pods pass by their
+	// connections' state.
+	Untracked bool
+
+	// netnsCookie is the kernel's name for the node's network namespace; [Open] fills it in.
+	netnsCookie uint64
 	// forceClsact lets tests take the way of older kernels.
 	forceClsact bool
 }
@@ -81,8 +99,8 @@ func (c Config) withDefaults() Config {
 // validate reports everything that is wrong with c at once.
 func (c Config) validate() error {
 	var errs []error
-	if c.Mode != ModeKubeProxy {
-		errs = append(errs, fmt.Errorf("mode %q is not known: use %q", c.Mode, ModeKubeProxy))
+	if c.Mode != ModeKubeProxy && c.Mode != ModeKubeProxyReplacement {
+		errs = append(errs, fmt.Errorf("mode %q is not known: use %q or %q", c.Mode, ModeKubeProxy, ModeKubeProxyReplacement))
 	}
 	if c.NodeName == "" {
 		errs = append(errs, errors.New("node name is empty"))

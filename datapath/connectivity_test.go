@@ -25,6 +25,11 @@ type asks struct {
 
 func (a asks) check(t *testing.T) {
 	t.Helper()
+	a.checkAt(t, port)
+}
+
+func (a asks) checkAt(t *testing.T, port uint16) {
+	t.Helper()
 	for _, network := range []string{"tcp4", "udp4"} {
 		for _, size := range []int{1, 1472, 20000} {
 			seen, err := a.from.Ask(network, netip.AddrPortFrom(a.to, port), bytes.Repeat([]byte("x"), size))

@@ -35,6 +35,7 @@ type Datapath struct {
 	attacher attacher
 	nl       *netlink.Handle
 
+	services serviceEngine
 	// endpoints is read-locked by work on one endpoint and write-locked by work on all of them.
 	endpoints sync.RWMutex
 	busy      keyedMutex
@@ -62,6 +63,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := d.findDevices(); err != nil {
 		return nil, err
 	}
+	if d.cfg.netnsCookie, err = netnsCookie(); err != nil {
+		return nil, err
+	}
 	if err := d.load(ctx); err != nil {
 		return nil, err
 	}
@@ -69,6 +73,8 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 		d.Sysctls().Apply,
 		d.Devices().Apply,
 		d.attachEndpoints,
+		d.attachSockets,
+		d.dropOtherModes,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -86,7 +92,7 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	if err := d.pins.prepare(); err != nil {
 		return err
 	}
-	if d.maps, err = openMaps(d.pins); err != nil {
+	if d.maps, err = openMaps(d.pins, d.cfg.Mode); err != nil {
 		return err
 	}
 	if err := d.restoreEntries(ctx); err != nil {

@@ -42,7 +42,10 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := v.ensureAddress(ctx, host); err != nil {
 		return err
 	}
-	return v.ensureRoute(ctx, host)
+	if err := v.ensureRoute(ctx, host); err != nil {
+		return err
+	}
+	return v.d.attachNICs()
 }
 
 // Clean removes the devices and with them address, route and program.

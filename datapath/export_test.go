@@ -1,4 +1,60 @@
 package datapath
 
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
 // ForceClsact makes Open attach as it does on kernels before 6.6.
 func (c *Config) ForceClsact() { c.forceClsact = true }
+
+// ExpireFlows makes all flows overdue.
+func (d *Datapath) ExpireFlows(t testing.TB) {
+	t.Helper()
+	d.changeFlows(t, func(e *bpf.Translation) { e.Expires = monotonicSeconds() - 10 })
+}
+
+// AgeFlows makes all flows look as if their last packet were some seconds ago.
+func (d *Datapath) AgeFlows(t testing.TB) {
+	t.Helper()
+	d.changeFlows(t, func(e *bpf.Translation) { e.Expires -= 5 })
+}
+
+func (d *Datapath) changeFlows(t testing.TB, change func(*bpf.Translation)) {
+	t.Helper()
+	for _, m := range []*ebpf.Map{d.maps.services.ct, d.maps.services.nat} {
+		for key, e := range entriesOf(t, m) {
+			change(&e)
+			if err := m.Put(key, e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// EvictFlows removes all entries of lab_ct, of lab_nat or of both, as a full map does.
+func (d *Datapath) EvictFlows(t testing.TB, ct, nat bool) {
+	t.Helper()
+	for m, evict := range map[*ebpf.Map]bool{d.maps.services.ct: ct, d.maps.services.nat: nat} {
+		for key := range entriesOf(t, m) {
+			if !evict {
+				continue
+			}
+			if err := m.Delete(key); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func entriesOf(t testing.TB, m *ebpf.Map) map[bpf.Tuple]bpf.Translation {
+	t.Helper()
+	entries := map[bpf.Tuple]bpf.Translation{}
+	if err := eachBatch(m, func(key bpf.Tuple, e bpf.Translation) { entries[key] = e }); err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}

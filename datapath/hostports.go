@@ -34,7 +34,8 @@ type HostPort struct {
 	Backend netip.AddrPort
 }
 
-// HostPorts keeps the iptables chains LAB-HOSTPORT and LAB-HOSTPORT-SNAT.
+// HostPorts keeps the iptables chains LAB-HOSTPORT and LAB-HOSTPORT-SNAT, in modes that leave Services to
+// others. In those that translate Services, host ports are part of [ServiceState].
 type HostPorts struct{ d *Datapath }
 
 // HostPorts returns the reconciler of host ports.
@@ -42,6 +43,9 @@ func (d *Datapath) HostPorts() *HostPorts { return &HostPorts{d: d} }
 
 // Apply makes the chains match ports. It writes only when what is there differs.
 func (h *HostPorts) Apply(ctx context.Context, ports []HostPort) error {
+	if h.d.cfg.Mode.services() {
+		return fmt.Errorf("set host ports up: in mode %q they are part of what Services.Apply is given", h.d.cfg.Mode)
+	}
 	ports = slices.Clone(ports)
 	for _, p := range ports {
 		if err := p.validate(); err != nil {

@@ -25,6 +25,8 @@ const (
 type iptables struct {
 	// root is where the node's root file system is mounted; empty when it is this process's own.
 	root string
+	// table is the one that is read and written; empty means nat.
+	table string
 	// dirs are searched for the programs, below root; nil means the usual ones.
 	dirs []string
 }
@@ -47,11 +49,18 @@ type chain struct {
 type jump struct{ from, rule string }
 
 func (t iptables) readNAT(ctx context.Context) (natTable, error) {
-	out, err := t.run(ctx, "", "iptables-save", "-t", "nat")
+	out, err := t.run(ctx, "", "iptables-save", "-t", t.tableName())
 	if err != nil {
 		return nil, err
 	}
 	return parseNAT(out), nil
+}
+
+func (t iptables) tableName() string {
+	if t.table == "" {
+		return "nat"
+	}
+	return t.table
 }
 
 func parseNAT(saved string) natTable {
@@ -162,7 +171,7 @@ func (t iptables) restoreNAT(ctx context.Context, lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	script := "*nat\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+	script := "*" + t.tableName() + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
 	_, err := t.run(ctx, script, "iptables-restore", "--noflush", "--wait", lockSeconds)
 	return err
 }

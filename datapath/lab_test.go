@@ -27,10 +27,11 @@ type lab struct {
 
 type node struct {
 	*netnstest.Host
-	t    *testing.T
-	cfg  datapath.Config
-	dp   *datapath.Datapath
-	next netip.Addr
+	t      *testing.T
+	cgroup *netnstest.Cgroup
+	cfg    datapath.Config
+	dp     *datapath.Datapath
+	next   netip.Addr
 }
 
 type pod struct {
@@ -57,7 +58,8 @@ func newLab(t *testing.T, nodes int, with ...func(*datapath.Config)) *lab {
 func (l *lab) addNode(i int, with ...func(*datapath.Config)) *node {
 	l.t.Helper()
 	host := l.net.AddHost(fmt.Sprintf("node%d", i))
-	n := &node{Host: host, t: l.t, cfg: datapath.Config{
+	cgroup := netnstest.NewCgroup(l.t)
+	n := &node{Host: host, t: l.t, cgroup: cgroup, cfg: datapath.Config{
 		Mode:             datapath.ModeKubeProxy,
 		NodeName:         fmt.Sprintf("node%d", i),
 		NodeIP:           host.Addr,
@@ -66,6 +68,7 @@ func (l *lab) addNode(i int, with ...func(*datapath.Config)) *node {
 		Masquerade:       true,
 		DirectNodeRoutes: true,
 		BPFFS:            host.BPFFS,
+		CgroupRoot:       cgroup.Path,
 	}}
 	for _, change := range with {
 		change(&n.cfg)

@@ -88,6 +88,8 @@ type maps struct {
 	// sysctls remembers what was found before anything was changed. It is pinned with the others
 	// because it has to live exactly as long as the values do: until reboot or Clean.
 	sysctls *ebpf.Map
+	// services are nil in the modes that leave Services to others.
+	services *serviceMaps
 }
 
 func sysctlsSpec() *ebpf.MapSpec {
@@ -104,17 +106,21 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents} {
 		specs[name] = pod.Maps[name]
 	}
-	return specs, nil
+	return specs, addServiceSpecs(specs, pod)
 }
 
 // openMaps adopts the pinned maps and makes those that are missing or of another shape. A map that takes
 // an older one's place is in use by no program yet; the old one lives on until no program uses it.
-func openMaps(p pins) (_ *maps, err error) {
+func openMaps(p pins, mode Mode) (_ *maps, err error) {
 	specs, err := mapSpecs()
 	if err != nil {
 		return nil, err
 	}
 	m := &maps{}
+	if mode.services() {
+		m.services = &serviceMaps{}
+		specs[bpf.PodMapLabKernelCt].MaxEntries = 1 // the stack translates nothing then
+	}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -153,7 +159,7 @@ func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
 }
 
 func (m *maps) byName() map[string]**ebpf.Map {
-	return map[string]**ebpf.Map{
+	slots := map[string]**ebpf.Map{
 		bpf.PodMapLabEndpoints: &m.endpoints,
 		bpf.PodMapLabIfaces:    &m.ifaces,
 		bpf.PodMapLabKernelCt:  &m.kernelCT,
@@ -161,6 +167,12 @@ func (m *maps) byName() map[string]**ebpf.Map {
 		bpf.PodMapLabEvents:    &m.events,
 		sysctlsMap:             &m.sysctls,
 	}
+	if m.services != nil {
+		for name, slot := range m.services.byName() {
+			slots[name] = slot
+		}
+	}
+	return slots
 }
 
 // forPrograms are the maps to put in the place of those that the objects declare.

@@ -16,6 +16,9 @@ const (
 	FromPod Direction = "from-pod"
 	// ToPod is a packet of the node's stack going to a local pod, at lab_host.
 	ToPod Direction = "to-pod"
+	// FromNetwork and ToNetwork are packets at a NIC, counted when they are translated or dropped.
+	FromNetwork Direction = "from-network"
+	ToNetwork   Direction = "to-network"
 )
 
 // Metric counts packets and bytes since the maps were made, summed over CPUs.
@@ -31,25 +34,41 @@ type Metric struct {
 const eventLost = "event-lost"
 
 var directions = map[bpf.Direction]Direction{
-	bpf.PodLabDirectionLAB_FROM_POD:   FromPod,
-	bpf.PodLabDirectionLAB_DIR_TO_POD: ToPod,
+	bpf.PodLabDirectionLAB_FROM_POD:       FromPod,
+	bpf.PodLabDirectionLAB_DIR_TO_POD:     ToPod,
+	bpf.PodLabDirectionLAB_FROM_NETWORK:   FromNetwork,
+	bpf.PodLabDirectionLAB_DIR_TO_NETWORK: ToNetwork,
 }
 
 var reasons = map[bpf.Reason]string{
-	bpf.PodLabReasonLAB_TO_KERNEL:        "to-kernel",
-	bpf.PodLabReasonLAB_TO_POD:           "to-pod",
-	bpf.PodLabReasonLAB_ARP_REPLY:        "arp-reply",
-	bpf.PodLabReasonLAB_ARP_IGNORED:      "arp-ignored",
-	bpf.PodLabReasonLAB_EVENT_LOST:       eventLost,
-	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR: "source-address",
-	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT: "no-endpoint",
-	bpf.PodLabReasonLAB_DROP_PROTOCOL:    "unsupported-protocol",
-	bpf.PodLabReasonLAB_DROP_MALFORMED:   "malformed",
+	bpf.PodLabReasonLAB_TO_KERNEL:             "to-kernel",
+	bpf.PodLabReasonLAB_TO_POD:                "to-pod",
+	bpf.PodLabReasonLAB_ARP_REPLY:             "arp-reply",
+	bpf.PodLabReasonLAB_ARP_IGNORED:           "arp-ignored",
+	bpf.PodLabReasonLAB_EVENT_LOST:            eventLost,
+	bpf.PodLabReasonLAB_TO_NETWORK:            "to-network",
+	bpf.PodLabReasonLAB_DROP_NO_BACKEND:       "no-backend",
+	bpf.PodLabReasonLAB_DROP_NO_LOCAL_BACKEND: "no-local-backend",
+	bpf.PodLabReasonLAB_DROP_SOURCE_RANGE:     "source-range",
+	bpf.PodLabReasonLAB_DROP_NAT_PORTS:        "no-free-port",
+	bpf.PodLabReasonLAB_DROP_NO_ROUTE:         "no-route",
+	bpf.PodLabReasonLAB_DROP_TTL:              "ttl-exceeded",
+	bpf.PodLabReasonLAB_DROP_REWRITE:          "not-rewritable",
+	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR:      "source-address",
+	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT:      "no-endpoint",
+	bpf.PodLabReasonLAB_DROP_PROTOCOL:         "unsupported-protocol",
+	bpf.PodLabReasonLAB_DROP_MALFORMED:        "malformed",
 }
 
 func isDrop(r bpf.Reason) bool { return r >= bpf.PodLabReasonLAB_DROP }
 
-// Metrics lists the counters that are not zero, and every drop reason, sorted by reason and direction.
+// counts says whether a mode's programs can have a reason to drop.
+func (m Mode) counts(dir bpf.Direction, reason bpf.Reason) bool {
+	return m.services() || (dir <= bpf.PodLabDirectionLAB_DIR_TO_POD && reason < bpf.PodLabReasonLAB_DROP_NO_BACKEND)
+}
+
+// Metrics lists the counters that are not zero, and every reason to drop that the mode knows, sorted by
+// reason and direction.
 func (d *Datapath) Metrics() ([]Metric, error) {
 	var list []Metric
 	for dir, dirName := range directions {
@@ -58,7 +77,7 @@ func (d *Datapath) Metrics() ([]Metric, error) {
 			if err != nil {
 				return nil, err
 			}
-			if m.Packets == 0 && !isDrop(reason) {
+			if m.Packets == 0 && (!isDrop(reason) || !d.cfg.Mode.counts(dir, reason)) {
 				continue
 			}
 			list = append(list, Metric{Reason: name, Direction: dirName, Drop: isDrop(reason), Packets: m.Packets, Bytes: m.Bytes})

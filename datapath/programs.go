@@ -13,6 +13,7 @@ import (
 type programs struct {
 	podEgress *ebpf.Program // tcx ingress of every host-side veth
 	toPod     *ebpf.Program // tcx egress of lab_host
+	services  servicePrograms
 	trace     *ebpf.Variable
 }
 
@@ -46,20 +47,52 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 		return nil, err
 	}
 	p.toPod = hostObjects.LabToPod
-	return p, nil
+	if cfg.Mode.services() {
+		err = p.services.load(cfg, m)
+	}
+	return p, err
 }
 
 func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
-	if err := spec.Variables[bpf.PodVarCfgTrace].Set(cfg.MonitorAggregation == AggregationNone); err != nil {
-		return fmt.Errorf("set cfg_trace: %w", err)
+	if err := setConstants(spec, cfg); err != nil {
+		return err
 	}
-	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: m.forPrograms(spec.Maps)})
+	use := m.forPrograms(spec.Maps)
+	fit(spec.Maps, use)
+	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: use})
 	var rejected *ebpf.VerifierError
 	if errors.As(err, &rejected) {
 		return fmt.Errorf("load programs: %+v", rejected)
 	}
 	if err != nil {
 		return fmt.Errorf("load programs: %w", err)
+	}
+	return nil
+}
+
+// setConstants decides what the program does, as far as it has a say in it.
+func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
+	mode := bpf.PodLabModeLAB_KUBEPROXY
+	if cfg.Mode.services() {
+		mode = bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT
+	}
+	for name, value := range map[string]any{
+		bpf.PodVarCfgTrace:     cfg.MonitorAggregation == AggregationNone,
+		bpf.PodVarCfgMode:      mode,
+		bpf.PodVarCfgNodeIp:    toIP(cfg.NodeIP),
+		bpf.PodVarCfgPodCidr:   toIP(cfg.PodCIDR.Addr()),
+		bpf.PodVarCfgPodMask:   toIP(maskOf(cfg.PodCIDR)),
+		bpf.PodVarCfgNatMin:    uint16(natMin),
+		bpf.PodVarCfgNatMax:    uint16(natMax),
+		bpf.PodVarCfgNodeNetns: cfg.netnsCookie,
+	} {
+		variable, ok := spec.Variables[name]
+		if !ok {
+			continue
+		}
+		if err := variable.Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
 	}
 	return nil
 }
@@ -78,7 +111,7 @@ func (p *programs) aggregation() (Aggregation, error) {
 
 func (p *programs) close() error {
 	var errs []error
-	for _, prog := range []*ebpf.Program{p.podEgress, p.toPod} {
+	for _, prog := range append(p.services.list(), p.podEgress, p.toPod) {
 		if prog != nil {
 			errs = append(errs, prog.Close())
 		}

@@ -32,6 +32,8 @@ type Status struct {
 	Masquerade         MasqueradeStatus `json:"masquerade"`
 	HostPorts          int              `json:"hostPorts"`
 	Sysctls            []SysctlStatus   `json:"sysctls"`
+	// Services is nil in modes that leave Services to others.
+	Services *ServicesStatus `json:"services,omitempty"`
 }
 
 // DeviceStatus is a NIC or a device of ours.
@@ -97,6 +99,7 @@ func (d *Datapath) Status(ctx context.Context) (Status, error) {
 		d.routeStatus(ctx, &s),
 		d.iptablesStatus(ctx, &s),
 		d.sysctlStatus(&s),
+		d.servicesStatus(&s),
 	)
 	return s, err
 }
@@ -149,6 +152,16 @@ func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
 	}
 	if host != nil {
 		hooks = append(hooks, hostHook(host))
+	}
+	for _, name := range d.cfg.Devices {
+		nic, err := linkByName(d.nl, name)
+		if err != nil {
+			return nil, err
+		}
+		if nic != nil && d.cfg.Mode.services() {
+			in, out := nicHooks(name, nic.Attrs().Index)
+			hooks = append(hooks, in, out)
+		}
 	}
 	return hooks, nil
 }
@@ -288,7 +301,7 @@ func (d *Datapath) sysctlStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	for _, want := range nodeSysctls {
+	for _, want := range sysctlsOf(d.cfg.Mode) {
 		value, err := readSysctl(d.cfg.Proc, want.path)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -18,6 +19,15 @@ type sysctl struct {
 	// ok says whether a value will do as it is.
 	ok   func(value string) bool
 	want string
+	// add makes the value from what was found; nil when it is want.
+	add func(found string) string
+}
+
+func (s sysctl) value(found string) string {
+	if s.add != nil {
+		return s.add(found)
+	}
+	return s.want
 }
 
 // nodeSysctls are those that are not of our own devices. Packets of pods are routed, and arrive on
@@ -49,10 +59,18 @@ func (d *Datapath) Sysctls() *Sysctls { return &Sysctls{d: d} }
 // Apply sets them and remembers the values it found. [Open] has applied it once.
 func (s *Sysctls) Apply(_ context.Context) error {
 	var errs []error
-	for _, want := range nodeSysctls {
+	for _, want := range sysctlsOf(s.d.cfg.Mode) {
 		errs = append(errs, s.ensure(want))
 	}
 	return errors.Join(errs...)
+}
+
+// sysctlsOf are those of a mode.
+func sysctlsOf(mode Mode) []sysctl {
+	if !mode.services() {
+		return nodeSysctls
+	}
+	return append(slices.Clone(nodeSysctls), reservedPorts)
 }
 
 func (s *Sysctls) ensure(want sysctl) error {
@@ -64,14 +82,18 @@ func (s *Sysctls) ensure(want sysctl) error {
 	if want.ok(found) {
 		return nil
 	}
+	if len(found) > len(sysctlValue("")) {
+		return fmt.Errorf("remember sysctl %s: its value is longer than %d bytes", want.path, len(sysctlValue("")))
+	}
 	err = s.d.maps.sysctls.Update(sysctlKey(want.path), sysctlValue(found), ebpf.UpdateNoExist)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("remember sysctl %s: %w", want.path, err)
 	}
-	if err := writeSysctl(proc, want.path, want.want); err != nil {
+	value := want.value(found)
+	if err := writeSysctl(proc, want.path, value); err != nil {
 		return err
 	}
-	s.d.log.Info("sysctl is set", "sysctl", want.path, "value", want.want, "found", found)
+	s.d.log.Info("sysctl is set", "sysctl", want.path, "value", value, "found", found)
 	return nil
 }
 
@@ -135,8 +157,9 @@ func readSysctl(proc, path string) (string, error) {
 	return strings.TrimSpace(string(value)), nil
 }
 
+// writeSysctl ends the value with a line feed: an empty one would not be written at all.
 func writeSysctl(proc, path, value string) error {
-	if err := os.WriteFile(filepath.Join(proc, path), []byte(value), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(proc, path), []byte(value+"\n"), 0o644); err != nil {
 		return fmt.Errorf("set sysctl to %s: %w", value, err)
 	}
 	return nil

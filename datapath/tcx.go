@@ -47,7 +47,7 @@ func (t tcx) attach(h hook, prog *ebpf.Program) error {
 	}
 	// Closing a link that is pinned leaves it in place; closing one that is not detaches the program.
 	defer l.Close()
-	if err := l.Pin(t.pins.link(h.device)); err != nil {
+	if err := l.Pin(t.pins.link(h.pinName())); err != nil {
 		return fmt.Errorf("pin link of %s: %w", h.device, err)
 	}
 	return nil
@@ -74,7 +74,7 @@ func (t tcx) update(h hook, prog *ebpf.Program) (done bool, err error) {
 	}
 	defer l.Close()
 	if running == 0 {
-		return false, t.forget(h.device)
+		return false, t.forget(h.pinName())
 	}
 	if id, ok := programID(prog); ok && id == running {
 		return true, nil
@@ -96,7 +96,7 @@ func (t tcx) running(h hook) (ebpf.ProgramID, error) {
 // open opens the device's pinned link, nil when there is none, and says which program it runs; 0 when
 // the link is not on the hook any more.
 func (t tcx) open(h hook) (link.Link, ebpf.ProgramID, error) {
-	l, err := link.LoadPinnedLink(t.pins.link(h.device), nil)
+	l, err := link.LoadPinnedLink(t.pins.link(h.pinName()), nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, 0, nil
 	}
@@ -114,6 +114,8 @@ func (t tcx) open(h hook) (link.Link, ebpf.ProgramID, error) {
 	}
 	return l, info.Program, nil
 }
+
+func (t tcx) detach(h hook) error { return t.pins.unpinLink(h.pinName()) }
 
 func (t tcx) forget(device string) error { return t.pins.unpinLink(device) }
 

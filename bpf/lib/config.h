@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <linux/types.h>
 
+#include "addr.h"
+
 /*
  * What differs by profile is set before the programs are loaded: to the verifier these are constants,
  * and it removes the branches that cannot be taken.
@@ -12,3 +14,31 @@
 
 /* Report every packet to lab_events; otherwise dropped ones only. */
 volatile const bool cfg_trace;
+
+/* How the node carries its pods' traffic, each a step beyond the last. */
+enum lab_mode {
+	LAB_KUBEPROXY = 0, /* Services are the node's stack's */
+	LAB_KUBEPROXY_REPLACEMENT = 1, /* Services are translated here */
+} __attribute__((packed));
+
+volatile const enum lab_mode cfg_mode;
+
+/* The node's address: what packets have as source that leave for a backend on another node. */
+volatile const struct ip cfg_node_ip;
+
+/* The node's pods: address and mask. */
+volatile const struct ip cfg_pod_cidr;
+volatile const struct ip cfg_pod_mask;
+
+/* Ports given to flows that need one, which the node's own sockets are kept out of. Host byte order. */
+volatile const __u16 cfg_nat_min;
+volatile const __u16 cfg_nat_max;
+
+/* Of the node's own network namespace. */
+volatile const __u64 cfg_node_netns;
+
+/* Whether Services are translated here. */
+static __always_inline bool has_services(void)
+{
+	return cfg_mode != LAB_KUBEPROXY;
+}

@@ -15,21 +15,31 @@ enum lab_reason {
 	LAB_ARP_REPLY = 3, /* an ARP request, answered */
 	LAB_ARP_IGNORED = 4, /* ARP that asks for no answer: announcements, replies, probes for the own address */
 	LAB_EVENT_LOST = 5, /* not a packet's fate: an event that found lab_events full */
+	LAB_TO_NETWORK = 6, /* translated and sent out of a network card */
 
 	LAB_DROP = 16,
 	LAB_DROP_SOURCE_ADDR = 16, /* a pod sent with an address that is not its own */
 	LAB_DROP_NO_ENDPOINT = 17, /* nobody has the destination address */
 	LAB_DROP_PROTOCOL = 18, /* neither IPv4 nor ARP, or in a VLAN */
 	LAB_DROP_MALFORMED = 19, /* headers that contradict themselves or the packet's length */
+	LAB_DROP_NO_BACKEND = 20, /* to a Service without backends; the sender was told */
+	LAB_DROP_NO_LOCAL_BACKEND = 21, /* to a Service that only takes backends on this node, which has none */
+	LAB_DROP_SOURCE_RANGE = 22, /* to a load balancer's address, from where it does not accept clients */
+	LAB_DROP_NAT_PORTS = 23, /* no port was free to translate a flow with */
+	LAB_DROP_NO_ROUTE = 24, /* translated, but the node has no route to its new destination */
+	LAB_DROP_TTL = 25, /* translated, but it has no hop left */
+	LAB_DROP_REWRITE = 26, /* could not be rewritten */
 
 	LAB_REASON_MAX = 64,
 } __attribute__((packed));
 
-/* Which program it was, seen from the pod. */
+/* Which program it was, seen from the pod, or from the node at its network cards. */
 enum lab_direction {
 	LAB_FROM_POD = 0,
 	LAB_DIR_TO_POD = 1,
-	LAB_DIRECTION_MAX = 2,
+	LAB_FROM_NETWORK = 2,
+	LAB_DIR_TO_NETWORK = 3,
+	LAB_DIRECTION_MAX = 4,
 } __attribute__((packed));
 
 static __always_inline bool is_drop(enum lab_reason reason)

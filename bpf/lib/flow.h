@@ -1,0 +1,218 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "ct.h"
+#include "drop.h"
+#include "lb.h"
+#include "rewrite.h"
+
+/* A pod that reaches itself through its Service sees this as the client: from its own it takes nothing. */
+#define HAIRPIN_V4 bpf_htonl(0xa9fe5701) /* 169.254.87.1, link-local: nobody's, and no router forwards it */
+
+/* How many ports are tried before a flow is given up. */
+#define PORT_TRIES 16
+
+/* Spreads tuples evenly over all 32-bit numbers. It is the same on every node and after a restart. */
+static __always_inline __u32 hash(const struct tuple *t)
+{
+	const __u64 *word = (const __u64 *)t;
+	__u64 h = 0;
+	int i;
+
+#pragma clang loop unroll(full)
+	for (i = 0; i < (int)(sizeof(*t) / sizeof(*word)); i++) {
+		h = (h ^ word[i]) * 0x9e3779b97f4a7c15; /* 2^64 / golden ratio */
+		h ^= h >> 29;
+	}
+	return h >> 32;
+}
+
+static __always_inline void apply(struct change *c, const struct translation *e)
+{
+	c->src = e->src;
+	c->dst = e->dst;
+	c->sport = e->sport;
+	c->dport = e->dport;
+}
+
+/*
+ * An answer to a translated flow: it gets the addresses back that were asked for. Not found: false.
+ * Errors and fragments do not count as signs of life.
+ */
+static __always_inline bool translate_back(const struct packet *p, struct change *c)
+{
+	struct translation *e = bpf_map_lookup_elem(&lab_nat, &c->from);
+
+	if (!e)
+		return false;
+	apply(c, e);
+	if (c->shape == SHAPE_PACKET)
+		touch(e, &c->from, p, true);
+	return true;
+}
+
+/*
+ * Whether a packet still belongs to the flow that e is for. One that may open a flow does not when that
+ * one is over, or when its backend is not one any more.
+ */
+static __always_inline bool continues(const struct translation *e, const struct packet *p)
+{
+	const struct backend *b;
+
+	if (p->ev.proto == IPPROTO_TCP && (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return true;
+	if (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP)
+		return true; /* an error about it */
+	if (is_over(e))
+		return false;
+	if (!e->service)
+		return true;
+	b = bpf_map_lookup_elem(&lab_backends, &e->backend);
+	return b && b->service == e->service && b->port == e->dport && ip_equal(&b->addr, &e->dst);
+}
+
+/* A packet of a flow that is translated already. Not found: false. */
+static __always_inline bool translate_on(const struct packet *p, struct change *c)
+{
+	struct translation *e = bpf_map_lookup_elem(&lab_ct, &c->from);
+
+	if (!e || !continues(e, p))
+		return false;
+	apply(c, e);
+	if (c->shape == SHAPE_PACKET)
+		touch(e, &c->from, p, false);
+	return true;
+}
+
+/* Enters the answers' direction, unless another flow that lives has the same answers. */
+static __always_inline bool claim(const struct translation *e, const struct tuple *t)
+{
+	struct tuple key = answer_to(e, t->proto);
+	struct translation back, *taken;
+
+	reverse(&back, e, t);
+	if (!bpf_map_update_elem(&lab_nat, &key, &back, BPF_NOEXIST))
+		return true;
+	taken = bpf_map_lookup_elem(&lab_nat, &key);
+	if (taken && !answers(taken, t) && !is_over(taken))
+		return false;
+	return !bpf_map_update_elem(&lab_nat, &key, &back, BPF_ANY);
+}
+
+/*
+ * Enters a new flow of packets with tuple t, which become what e says. With a port of its own the source
+ * port is one of the node's; otherwise only when two flows could not be told apart by their answers.
+ * Ports are tried in an order that follows from the tuple: a flow whose entries were lost finds its own.
+ */
+static __always_inline bool enter(struct translation *e, const struct tuple *t, bool own_port)
+{
+	__u32 range = cfg_nat_max - cfg_nat_min + 1, start = hash(t);
+	int i;
+
+	if (!own_port && claim(e, t))
+		return !bpf_map_update_elem(&lab_ct, t, e, BPF_ANY);
+#pragma clang loop unroll(disable)
+	for (i = 0; i < PORT_TRIES; i++) {
+		e->sport = bpf_htons(cfg_nat_min + (start + i * 7919u) % range); /* a prime, to leave crowds */
+		if (claim(e, t))
+			return !bpf_map_update_elem(&lab_ct, t, e, BPF_ANY);
+	}
+	return false;
+}
+
+static __always_inline struct service *find_service(const struct tuple *t, enum lab_scope scope)
+{
+	struct service_key key = { .addr = t->dst, .port = t->dport, .proto = t->proto, .scope = scope };
+
+	return bpf_map_lookup_elem(&lab_services, &key);
+}
+
+/* Opens a flow to one of the service's backends. */
+static __always_inline enum lab_reason open_flow(const struct packet *p, const struct service *s, enum lab_scope scope, struct change *c)
+{
+	struct translation e = { .service = s->id, .src = c->from.src, .sport = c->from.sport };
+	__u32 now = seconds(), random = hash(&c->from);
+	const struct backend *b;
+	bool own_port = false;
+
+	if (scope == LAB_OUTSIDE && !accepts(s, &c->from.src))
+		return LAB_DROP_SOURCE_RANGE;
+	b = choose(s, &c->from.src, random, now, &e.backend);
+	if (!b) { /* its list may just have been replaced */
+		s = find_service(&c->from, scope);
+		if (!s)
+			return LAB_DROP_NO_BACKEND;
+		b = choose(s, &c->from.src, random, now, &e.backend);
+	}
+	if (!b)
+		return s->flags & LAB_HAS_REMOTE ? LAB_DROP_NO_LOCAL_BACKEND : LAB_DROP_NO_BACKEND;
+	e.dst = b->addr;
+	e.dport = b->port;
+	update(&e, p, c->from.proto, false);
+	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
+		e.src = cfg_node_ip;
+		own_port = true;
+	} else if (ip_equal(&e.dst, &e.src)) {
+		e.src = ip_from_v4(HAIRPIN_V4);
+	}
+	if (!enter(&e, &c->from, own_port))
+		return LAB_DROP_NAT_PORTS;
+	apply(c, &e);
+	return LAB_REASON_NONE;
+}
+
+/*
+ * A pod that speaks to a backend by its own address, from a port from which it speaks to the same one
+ * through a Service: the answers could not be told apart, so this flow gets another port. When the other
+ * flow is over, it is forgotten.
+ */
+static __always_inline void set_apart(const struct packet *p, struct change *c)
+{
+	struct translation *other, e = { .src = c->from.src, .dst = c->from.dst, .dport = c->from.dport };
+	struct tuple key = { .src = e.dst, .dst = e.src, .sport = e.dport, .dport = c->from.sport, .proto = c->from.proto };
+
+	if (c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN))
+		goto as_it_is;
+	other = bpf_map_lookup_elem(&lab_nat, &key);
+	if (!other)
+		goto as_it_is;
+	if (is_over(other)) {
+		bpf_map_delete_elem(&lab_nat, &key);
+		goto as_it_is;
+	}
+	update(&e, p, c->from.proto, false);
+	if (enter(&e, &c->from, true)) {
+		apply(c, &e);
+		return;
+	}
+as_it_is:
+	c->shape = SHAPE_NONE;
+}
+
+/*
+ * A packet to a Service. LAB_REASON_NONE: c says what becomes of it, which is nothing when it is not to
+ * a Service.
+ */
+static __always_inline enum lab_reason translate(const struct packet *p, enum lab_scope scope, struct change *c)
+{
+	const struct service *s;
+
+	if (translate_on(p, c))
+		return LAB_REASON_NONE;
+	s = c->shape == SHAPE_ERROR ? NULL : find_service(&c->from, scope);
+	if (s)
+		return open_flow(p, s, scope, c);
+	if (scope == LAB_INSIDE)
+		set_apart(p, c);
+	else
+		c->shape = SHAPE_NONE;
+	return LAB_REASON_NONE;
+}

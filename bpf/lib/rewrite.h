@@ -1,0 +1,147 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_helpers.h>
+
+#include "parse.h"
+#include "tuple.h"
+
+/* What a packet's addresses and ports shall become. SHAPE_NONE: what they are. */
+struct change {
+	struct tuple from;
+	struct ip src;
+	struct ip dst;
+	__be16 sport;
+	__be16 dport;
+	enum shape shape;
+};
+
+static __always_inline __be32 v4(const struct ip *a)
+{
+	union ip_words u = { .ip = *a };
+
+	return u.w32[3];
+}
+
+/* RFC 1624: the checksum of what has changed by diff. */
+static __always_inline __sum16 csum_add(__sum16 check, __u32 diff)
+{
+	__u64 sum = (__u64)(__u16)~check + diff;
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/* Writes the addresses into a header and brings its checksum up to date. Returns by what they changed. */
+static __always_inline __u32 set_addrs(struct iphdr *ip, __be32 src, __be32 dst)
+{
+	__be32 old[2] = { ip->saddr, ip->daddr }, new[2] = { src, dst };
+	__u32 diff = bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0);
+
+	ip->saddr = src;
+	ip->daddr = dst;
+	ip->check = csum_add(ip->check, diff);
+	return diff;
+}
+
+static __always_inline __u32 set_ports(__be16 *ports, __be16 sport, __be16 dport)
+{
+	__be16 old[2] = { ports[0], ports[1] }, new[2] = { sport, dport };
+
+	ports[0] = sport;
+	ports[1] = dport;
+	return bpf_csum_diff((__be32 *)old, sizeof(old), (__be32 *)new, sizeof(new), 0);
+}
+
+/*
+ * The checksum in a header that is sent may be the sender's to finish: then it holds the sum of the
+ * pseudo header only, so addresses and ports are two changes. A UDP checksum of 0 is none, and stays so.
+ */
+static __always_inline bool rewrite_packet(struct __sk_buff *ctx, const struct change *c)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	__be16 *ports = (void *)(ip + 1);
+	__u32 check = ETH_HLEN + sizeof(*ip), addr_diff, port_diff;
+	__u64 flags = 0;
+
+	if ((void *)(ports + 2) > data_end)
+		return false;
+	if (c->from.proto == IPPROTO_UDP) {
+		check += offsetof(struct udphdr, check);
+		flags = BPF_F_MARK_MANGLED_0;
+	} else {
+		check += offsetof(struct tcphdr, check);
+	}
+	addr_diff = set_addrs(ip, v4(&c->src), v4(&c->dst));
+	port_diff = set_ports(ports, c->sport, c->dport);
+	return !bpf_l4_csum_replace(ctx, check, 0, addr_diff, flags | BPF_F_PSEUDO_HDR) &&
+	       !bpf_l4_csum_replace(ctx, check, 0, port_diff, flags);
+}
+
+static __always_inline bool rewrite_fragment(struct __sk_buff *ctx, const struct change *c)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+
+	if ((void *)(ip + 1) > data_end)
+		return false;
+	set_addrs(ip, v4(&c->src), v4(&c->dst));
+	return true;
+}
+
+/*
+ * An ICMP error goes the way of its flow's packets, and quotes one that came back. Who made it keeps its
+ * own address unless it is an end of the flow. Quoted TCP checksums are out of reach of some quotes, and
+ * are nobody's business in all of them.
+ */
+static __always_inline bool rewrite_error(struct __sk_buff *ctx, const struct change *c)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN, *quoted;
+	struct icmphdr *icmp = (void *)(ip + 1);
+	struct udphdr *udp;
+	__be32 old[7], diff;
+
+	quoted = (void *)(icmp + 1);
+	udp = (void *)(quoted + 1);
+	if ((void *)(udp + 1) > data_end)
+		return false;
+	__builtin_memcpy(old, quoted, sizeof(old));
+	set_addrs(ip, ip->saddr == v4(&c->from.src) ? v4(&c->src) : ip->saddr, v4(&c->dst));
+	diff = set_addrs(quoted, v4(&c->dst), v4(&c->src));
+	if (quoted->protocol == IPPROTO_UDP && udp->check) {
+		udp->check = csum_add(udp->check, diff);
+		udp->check = csum_add(udp->check, set_ports((__be16 *)udp, c->dport, c->sport));
+	} else {
+		set_ports((__be16 *)udp, c->dport, c->sport);
+	}
+	diff = bpf_csum_diff(old, sizeof(old), (__be32 *)quoted, sizeof(old), 0);
+	return !bpf_l4_csum_replace(ctx, ETH_HLEN + sizeof(*ip) + offsetof(struct icmphdr, checksum), 0, diff, 0);
+}
+
+/* Makes the change. Pointers into the packet have to be read again after it. */
+static __always_inline bool rewrite(struct __sk_buff *ctx, const struct change *c)
+{
+	switch (c->shape) {
+	case SHAPE_PACKET:
+		return rewrite_packet(ctx, c);
+	case SHAPE_FRAGMENT:
+		return rewrite_fragment(ctx, c);
+	case SHAPE_ERROR:
+		return rewrite_error(ctx, c);
+	case SHAPE_NONE:
+		break;
+	}
+	return true;
+}

@@ -1,0 +1,133 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <bpf/bpf_helpers.h>
+
+#include "addr.h"
+#include "packet.h"
+#include "parse.h"
+
+/* One direction of a TCP or UDP flow. */
+struct tuple {
+	struct ip src;
+	struct ip dst;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad[3]; /* always 0: keys are compared byte by byte */
+};
+_Static_assert(sizeof(struct tuple) == 40, "shared with datapath/");
+
+/* How a packet shows its flow, which is also how it has to be rewritten. */
+enum shape {
+	SHAPE_NONE, /* no flow that could be translated */
+	SHAPE_PACKET, /* by its own header */
+	SHAPE_FRAGMENT, /* a later fragment: by the first one's header */
+	SHAPE_ERROR, /* an ICMP error: by the header that it quotes */
+};
+
+/* A datagram in fragments, of which only the first has ports. */
+struct fragment_key {
+	struct ip src;
+	struct ip dst;
+	__be16 id;
+	__u8 proto;
+	__u8 pad[5]; /* always 0 */
+};
+_Static_assert(sizeof(struct fragment_key) == 40, "shared with datapath/");
+
+struct fragment_ports {
+	__be16 sport;
+	__be16 dport;
+};
+
+/* A datagram is forgotten when newer ones need the room; a fragment that is found too late is lost with it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_ports);
+	__uint(max_entries, 4096);
+} lab_fragments SEC(".maps");
+
+/* An ICMP error that quotes enough to tell the flow. */
+#define ERROR_LENGTH (2 * sizeof(struct iphdr) + sizeof(struct icmphdr) + 8)
+
+static __always_inline bool ip_equal(const struct ip *a, const struct ip *b)
+{
+	const union ip_words *x = (const void *)a, *y = (const void *)b;
+
+	return x->w64[0] == y->w64[0] && x->w64[1] == y->w64[1];
+}
+
+static __always_inline bool is_icmp_error(const struct packet *p)
+{
+	return p->ev.proto == IPPROTO_ICMP && (p->ev.icmp_type == ICMP_DEST_UNREACH || p->ev.icmp_type == ICMP_TIME_EXCEEDED ||
+					    p->ev.icmp_type == ICMP_PARAMETERPROB);
+}
+
+/*
+ * The flow that an ICMP error is about, in the error's own direction: whoever sent the quoted packet gets
+ * the error, wherever on the way it was made.
+ */
+static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, struct tuple *t)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct iphdr *outer = data + ETH_HLEN, *ip = (void *)(outer + 1) + sizeof(struct icmphdr);
+	const __be16 *port = (void *)(ip + 1);
+
+	if ((void *)port + 8 > data_end || bpf_ntohs(outer->tot_len) < ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(IP_OFFSET_MASK) ||
+	    (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP))
+		return SHAPE_NONE;
+	t->src = ip_from_v4(ip->daddr);
+	t->dst = ip_from_v4(ip->saddr);
+	t->sport = port[1];
+	t->dport = port[0];
+	t->proto = ip->protocol;
+	return SHAPE_ERROR;
+}
+
+/* Remembers or recalls the ports of a datagram in fragments. */
+static __always_inline enum shape fragment_tuple(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct iphdr *ip = data + ETH_HLEN;
+	struct fragment_key key = { .src = p->ev.src, .dst = p->ev.dst, .proto = p->ev.proto };
+	struct fragment_ports *known, ports = { .sport = p->ev.sport, .dport = p->ev.dport };
+
+	if ((void *)(ip + 1) > data_end)
+		return SHAPE_NONE;
+	key.id = ip->id;
+	if (!(ip->frag_off & bpf_htons(IP_OFFSET_MASK))) {
+		bpf_map_update_elem(&lab_fragments, &key, &ports, BPF_ANY);
+		return SHAPE_PACKET;
+	}
+	known = bpf_map_lookup_elem(&lab_fragments, &key);
+	if (!known)
+		return SHAPE_NONE;
+	t->sport = known->sport;
+	t->dport = known->dport;
+	return SHAPE_FRAGMENT;
+}
+
+/* The flow that a parsed IPv4 packet belongs to. Only TCP and UDP are translated, and errors about them. */
+static __always_inline enum shape tuple_of(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
+{
+	if (p->options)
+		return SHAPE_NONE;
+	if (is_icmp_error(p))
+		return quoted_tuple(ctx, t);
+	if (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP)
+		return SHAPE_NONE;
+	t->src = p->ev.src;
+	t->dst = p->ev.dst;
+	t->sport = p->ev.sport;
+	t->dport = p->ev.dport;
+	t->proto = p->ev.proto;
+	return p->fragment ? fragment_tuple(ctx, p, t) : SHAPE_PACKET;
+}

@@ -1,0 +1,68 @@
+package bpf_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// What the verifier has to leave of each program, by mode, when only drops are reported: a program that
+// grows beyond it has to be looked at. Most of the programs is for the first packet of a flow.
+var bars = map[bpf.Mode]map[string]int{
+	bpf.PodLabModeLAB_KUBEPROXY: {"lab_pod_egress": 650, "lab_to_pod": 500},
+	bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT: {
+		"lab_pod_egress": 3000, "lab_to_pod": 1200, "lab_from_network": 2600, "lab_to_network": 1000,
+		"lab_connect4": 500, "lab_connect6": 500, "lab_sendmsg4": 500, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,
+	},
+}
+
+func TestEveryModeLoads(t *testing.T) {
+	netnstest.RequireRoot(t)
+	for mode, bars := range bars {
+		for name, trace := range settings {
+			t.Run(fmt.Sprintf("mode %d, %s", mode, name), func(t *testing.T) {
+				for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock} {
+					spec, err := loadSpec()
+					must(t, err)
+					loadMode(t, spec, mode, trace, bars)
+				}
+			})
+		}
+	}
+}
+
+func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, trace bool, bars map[string]int) {
+	t.Helper()
+	for name, value := range map[string]any{
+		bpf.PodVarCfgMode:    mode,
+		bpf.PodVarCfgTrace:   trace,
+		bpf.PodVarCfgNatMin:  uint16(49152),
+		bpf.PodVarCfgNatMax:  uint16(65535),
+		bpf.PodVarCfgNodeIp:  ip(addrFar),
+		bpf.PodVarCfgPodCidr: ip(netip.MustParseAddr("10.0.0.0")),
+		bpf.PodVarCfgPodMask: ip(netip.MustParseAddr("255.255.255.0")),
+	} {
+		if v := spec.Variables[name]; v != nil {
+			must(t, v.Set(value))
+		}
+	}
+	c, err := ebpf.NewCollection(spec)
+	must(t, err)
+	defer c.Close()
+	for name, prog := range c.Programs {
+		info, err := prog.Info()
+		must(t, err)
+		insns, err := info.Instructions()
+		must(t, err)
+		verified, _ := info.VerifiedInstructions()
+		t.Logf("%s: %d instructions, %d verified", name, len(insns), verified)
+		if bar, ok := bars[name]; ok && !trace && len(insns) > bar {
+			t.Errorf("%s has %d instructions, more than %d", name, len(insns), bar)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package datapath
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// FrontendKind says what kind of address of a Service a frontend is.
+type FrontendKind string
+
+const (
+	// ClusterIP frontends are reached from pods and from the node itself only.
+	ClusterIP FrontendKind = "ClusterIP"
+	// NodePort frontends have no address of their own: they are on every address of the node.
+	NodePort FrontendKind = "NodePort"
+	// ExternalIP frontends are addresses that somebody routes to the node.
+	ExternalIP FrontendKind = "ExternalIP"
+	// LoadBalancer frontends are ingress addresses; Service.SourceRanges hold for them alone.
+	LoadBalancer FrontendKind = "LoadBalancer"
+	// HostPortFrontend is what [ServiceState.HostPorts] become.
+	HostPortFrontend FrontendKind = "HostPort"
+)
+
+// Service is one port of a Service. Namespace, Name, Port and Proto identify it.
+type Service struct {
+	Namespace, Name string
+	// Port is the port's name, which may be empty.
+	Port string
+	// Proto is "tcp" or "udp".
+	Proto string
+	// Frontends are where it is reached, in any order. None at all is fine: nothing is balanced.
+	Frontends []Frontend
+	// Backends are its endpoints, in any order, ready or not: which of them are used is decided here.
+	Backends []Backend
+	// Affinity is how long a client stays with its backend; 0 means each connection is on its own.
+	Affinity time.Duration
+	// InternalLocal and ExternalLocal are the traffic policies "Local": from inside the cluster to
+	// ClusterIPs, and from the outside to the other frontends, only backends on this node.
+	InternalLocal, ExternalLocal bool
+	// SourceRanges are the clients that LoadBalancer frontends accept. Empty means all.
+	SourceRanges []netip.Prefix
+}
+
+// Frontend is one address and port of a Service.
+type Frontend struct {
+	Kind FrontendKind
+	// Addr is not set for a NodePort, which is on every address of the node.
+	Addr netip.Addr
+	Port uint16
+}
+
+// Backend is one endpoint of a Service, with its conditions as the API has them.
+type Backend struct {
+	Addr netip.AddrPort
+	// Node is the name of the node it is on; empty when it is on none.
+	Node string
+	// Ready endpoints take new connections.
+	Ready bool
+	// Serving and Terminating endpoints take new connections when there is no ready one.
+	Serving, Terminating bool
+	// ForNodes and ForZones are topology hints. Empty means none.
+	ForNodes, ForZones []string
+}
+
+// ServiceState is everything that the node balances.
+type ServiceState struct {
+	Services []Service
+	// HostPorts of this node's pods.
+	HostPorts []HostPort
+	// Zone of this node, for topology hints; may be empty.
+	Zone string
+}
+
+func (s Service) String() string {
+	name := s.Namespace + "/" + s.Name
+	if s.Port != "" {
+		name += ":" + s.Port
+	}
+	return name + "/" + s.Proto
+}
+
+func (s Service) validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("service %s: "+format, append([]any{s}, args...)...))
+	}
+	if s.Proto != "tcp" && s.Proto != "udp" {
+		wrong("protocol %q is not tcp or udp", s.Proto)
+	}
+	for _, f := range s.Frontends {
+		switch {
+		case f.Port == 0:
+			wrong("frontend %s has no port", f.Kind)
+		case f.Kind != NodePort && !f.Addr.Is4():
+			wrong("frontend %s: %s is not an IPv4 address", f.Kind, f.Addr)
+		case f.Kind == NodePort && f.Addr.IsValid():
+			wrong("frontend %s is on every address of the node, not on %s", f.Kind, f.Addr)
+		}
+	}
+	for _, b := range s.Backends {
+		if !b.Addr.Addr().Is4() || b.Addr.Port() == 0 {
+			wrong("backend %s is not an IPv4 address and a port", b.Addr)
+		}
+	}
+	for _, r := range s.SourceRanges {
+		if !r.IsValid() || !r.Addr().Is4() {
+			wrong("source range %s is not an IPv4 prefix", r)
+		}
+	}
+	if s.Affinity < 0 || s.Affinity > maxAffinity {
+		wrong("affinity of %s is not between 0 and %s", s.Affinity, maxAffinity)
+	}
+	return errors.Join(errs...)
+}
+
+// maxAffinity is the API's own limit for sessionAffinityConfig.clientIP.timeoutSeconds.
+const maxAffinity = 24 * time.Hour
+
+// service is the host port as a Service with one backend, which is on this node.
+func (p HostPort) service(node string, any []netip.Addr) Service {
+	addrs := any
+	if !p.anyHostIP() {
+		addrs = []netip.Addr{p.HostIP}
+	}
+	s := Service{
+		Namespace: "hostport",
+		Name:      p.Backend.String(),
+		Port:      fmt.Sprint(p.Port),
+		Proto:     p.Proto,
+		Backends:  []Backend{{Addr: p.Backend, Node: node, Ready: true, Serving: true}},
+	}
+	for _, a := range addrs {
+		s.Frontends = append(s.Frontends, Frontend{Kind: HostPortFrontend, Addr: a, Port: p.Port})
+	}
+	return s
+}
+
+// onNode expands NodePort frontends to the node's addresses. The result is sorted and has no duplicates.
+func (s Service) onNode(addrs []netip.Addr) []Frontend {
+	var frontends []Frontend
+	for _, f := range s.Frontends {
+		if f.Kind != NodePort {
+			frontends = append(frontends, f)
+			continue
+		}
+		for _, a := range addrs {
+			frontends = append(frontends, Frontend{Kind: NodePort, Addr: a, Port: f.Port})
+		}
+	}
+	slices.SortFunc(frontends, func(a, b Frontend) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Kind, b.Kind))
+	})
+	return slices.Compact(frontends)
+}

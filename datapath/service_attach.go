@@ -1,0 +1,108 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// Flows that need a port of the node's get one of these. It is the upper half of what the kernel's own
+// default (32768-60999) and the IANA's dynamic range share; the node's sockets keep 16384 ports.
+const (
+	natMin = 49152
+	natMax = 65535
+)
+
+// reservedPorts keeps the node's sockets from being given those ports. What asks for one by number still
+// gets it.
+var reservedPorts = sysctl{
+	path: "net/ipv4/ip_local_reserved_ports",
+	ok:   func(v string) bool { return strings.Contains(","+v+",", ","+natRange+",") },
+	add:  func(found string) string { return strings.TrimPrefix(found+","+natRange, ",") },
+}
+
+var natRange = fmt.Sprintf("%d-%d", natMin, natMax)
+
+// servicePrograms are those that only the modes have that translate Services.
+type servicePrograms struct {
+	fromNetwork, toNetwork *ebpf.Program // tcx ingress and egress of every NIC
+	sock                   bpf.SockPrograms
+}
+
+func (p *servicePrograms) load(cfg Config, m *maps) error {
+	netdev, err := bpf.LoadNetdev()
+	if err != nil {
+		return err
+	}
+	var netdevObjects bpf.NetdevPrograms
+	if err := loadSpec(netdev, cfg, m, &netdevObjects); err != nil {
+		return err
+	}
+	p.fromNetwork, p.toNetwork = netdevObjects.LabFromNetwork, netdevObjects.LabToNetwork
+	sock, err := bpf.LoadSock()
+	if err != nil {
+		return err
+	}
+	return loadSpec(sock, cfg, m, &p.sock)
+}
+
+func (p *servicePrograms) list() []*ebpf.Program {
+	list := []*ebpf.Program{p.fromNetwork, p.toNetwork}
+	for _, s := range p.sockets() {
+		list = append(list, s.prog)
+	}
+	return list
+}
+
+// nicHooks are the two places at a NIC. A pin's name may not have dots, which VLAN devices' names have.
+func nicHooks(device string, index int) (in, out hook) {
+	pin := strings.ReplaceAll(device, ".", ",")
+	in = hook{device: device, index: index, attach: ebpf.AttachTCXIngress, prog: bpf.NetdevProgLabFromNetwork, pin: pin + "_in"}
+	out = hook{device: device, index: index, attach: ebpf.AttachTCXEgress, prog: bpf.NetdevProgLabToNetwork, pin: pin + "_out"}
+	return in, out
+}
+
+func isServiceLink(pin string) bool {
+	return strings.HasPrefix(pin, socketPinPrefix) || strings.HasSuffix(pin, "_in") || strings.HasSuffix(pin, "_out")
+}
+
+// attachNICs puts the programs on every NIC, or takes off what another mode has left. The one for answers comes first: no answer goes out with an
+// address that its client does not know.
+func (d *Datapath) attachNICs() error {
+	var errs []error
+	for _, name := range d.cfg.Devices {
+		l, err := linkByName(d.nl, name)
+		if err == nil && l == nil && d.cfg.Mode.services() {
+			err = fmt.Errorf("attach to %s: the device is gone", name)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if l == nil {
+			continue
+		}
+		in, out := nicHooks(name, l.Attrs().Index)
+		if !d.cfg.Mode.services() {
+			errs = append(errs, d.attacher.detach(in), d.attacher.detach(out))
+			continue
+		}
+		if err := d.attacher.attach(out, d.progs.services.toNetwork); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, d.attacher.attach(in, d.progs.services.fromNetwork))
+	}
+	return errors.Join(errs...)
+}
+
+// maskOf is a prefix's mask in the form of an address.
+func maskOf(p netip.Prefix) netip.Addr {
+	mask, _ := netip.AddrFromSlice(ipNet(p).Mask)
+	return mask
+}

@@ -1,0 +1,177 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// socketHook is a place for a program at the node's cgroups.
+type socketHook struct {
+	pin    string
+	attach ebpf.AttachType
+	prog   *ebpf.Program
+}
+
+const socketPinPrefix = "sock_"
+
+func (p *servicePrograms) sockets() []socketHook {
+	return []socketHook{
+		{"sock_connect4", ebpf.AttachCGroupInet4Connect, p.sock.LabConnect4},
+		{"sock_connect6", ebpf.AttachCGroupInet6Connect, p.sock.LabConnect6},
+		{"sock_sendmsg4", ebpf.AttachCGroupUDP4Sendmsg, p.sock.LabSendmsg4},
+		{"sock_recvmsg4", ebpf.AttachCGroupUDP4Recvmsg, p.sock.LabRecvmsg4},
+		{"sock_recvmsg6", ebpf.AttachCGroupUDP6Recvmsg, p.sock.LabRecvmsg6},
+		{"sock_peername4", ebpf.AttachCgroupInet4GetPeername, p.sock.LabPeername4},
+		{"sock_peername6", ebpf.AttachCgroupInet6GetPeername, p.sock.LabPeername6},
+	}
+}
+
+// attachSockets puts the socket programs on the node's cgroups. Connections made earlier stay as they are.
+func (d *Datapath) attachSockets(_ context.Context) error {
+	if !d.cfg.Mode.services() {
+		return nil
+	}
+	root, err := d.cgroupRoot()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	var errs []error
+	for _, h := range d.progs.services.sockets() {
+		errs = append(errs, d.pins.attachCgroup(root, h))
+	}
+	return errors.Join(errs...)
+}
+
+// attachCgroup is attach for cgroups.
+func (p pins) attachCgroup(root *os.File, h socketHook) error {
+	done, err := p.updateCgroup(root, h)
+	if done || err != nil {
+		return err
+	}
+	// The root may be mounted nowhere: its path leads through the open file.
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: fdPath(root), Attach: h.attach, Program: h.prog})
+	if err != nil {
+		return fmt.Errorf("attach %s to the node's cgroups: %w", h.pin, err)
+	}
+	defer l.Close()
+	if err := l.Pin(p.link(h.pin)); err != nil {
+		return fmt.Errorf("pin link %s: %w", h.pin, err)
+	}
+	return nil
+}
+
+func (p pins) updateCgroup(root *os.File, h socketHook) (done bool, err error) {
+	l, err := link.LoadPinnedLink(p.link(h.pin), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open pinned link %s: %w", h.pin, err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return false, fmt.Errorf("read link %s: %w", h.pin, err)
+	}
+	id, err := cgroupID(root)
+	if err != nil {
+		return false, err
+	}
+	if c := info.Cgroup(); c == nil || c.CgroupId != id || ebpf.AttachType(c.AttachType) != h.attach {
+		return false, p.unpinLink(h.pin)
+	}
+	if id, ok := programID(h.prog); ok && id == info.Program {
+		return true, nil
+	}
+	if err := l.Update(h.prog); err != nil {
+		return false, fmt.Errorf("replace program of link %s: %w", h.pin, err)
+	}
+	return true, nil
+}
+
+// cgroupID is the kernel's number for a cgroup: the inode's of its directory.
+func cgroupID(root *os.File) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("look at the node's cgroups: %w", err)
+	}
+	return st.Ino, nil
+}
+
+func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+// cgroupRoot opens the directory below which all of the node's cgroups are.
+func (d *Datapath) cgroupRoot() (*os.File, error) {
+	if d.cfg.CgroupRoot != "" {
+		f, err := os.Open(d.cfg.CgroupRoot)
+		if err != nil {
+			return nil, fmt.Errorf("open the node's cgroups: %w", err)
+		}
+		return f, nil
+	}
+	ns := filepath.Join(filepath.Dir(d.cfg.Proc), "1/ns/cgroup")
+	var (
+		root *os.File
+		err  error
+		done = make(chan struct{})
+	)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends in the other namespace
+		root, err = mountCgroups(ns)
+	}()
+	<-done
+	if err != nil {
+		return nil, fmt.Errorf("open the node's cgroups: %w", err)
+	}
+	return root, nil
+}
+
+// mountCgroups opens cgroup2 as the namespace sees it, without putting it anywhere. A mount that was
+// there before would show what its maker saw.
+func mountCgroups(namespace string) (*os.File, error) {
+	ns, err := os.Open(namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWCGROUP); err != nil {
+		return nil, fmt.Errorf("enter cgroup namespace %s: %w", namespace, err)
+	}
+	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup2: %w", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("create cgroup2: %w", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("mount cgroup2: %w", err)
+	}
+	return os.NewFile(uintptr(mount), "cgroup2"), nil
+}
+
+// netnsCookie is the number by which programs know the network namespace of this thread.
+func netnsCookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open socket: %w", err)
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0, fmt.Errorf("read cookie of network namespace: %w", err)
+	}
+	return cookie, nil
+}

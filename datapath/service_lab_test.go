@@ -1,0 +1,143 @@
+package datapath_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+const nodePort = 32000
+
+// hairpin is the client that a pod sees when it reaches itself through its Service.
+var hairpin = netip.MustParseAddr("169.254.87.1")
+
+// replacement makes a lab's nodes translate Services themselves.
+func replacement(c *datapath.Config) { c.Mode = datapath.ModeKubeProxyReplacement }
+
+// balance gives every node the same Services.
+func (l *lab) balance(services ...datapath.Service) {
+	l.t.Helper()
+	for _, n := range l.nodes {
+		n.balance(datapath.ServiceState{Services: services})
+	}
+}
+
+func (n *node) balance(s datapath.ServiceState) {
+	n.t.Helper()
+	n.Do(func() { must(n.t, n.dp.Services().Apply(ctx(n.t), s)) })
+}
+
+// ready is a backend that takes connections.
+func ready(p *pod, n *node) datapath.Backend {
+	return datapath.Backend{Addr: p.at(port), Node: n.cfg.NodeName, Ready: true, Serving: true}
+}
+
+// both are the service's TCP and UDP ports, alike.
+func both(s datapath.Service) []datapath.Service {
+	tcp, udp := s, s
+	tcp.Proto, udp.Proto = "tcp", "udp"
+	return []datapath.Service{tcp, udp}
+}
+
+// demo is a Service with a ClusterIP.
+func demo(backends ...datapath.Backend) datapath.Service {
+	return datapath.Service{
+		Namespace: "default",
+		Name:      "demo",
+		Frontends: []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: clusterIP, Port: port}},
+		Backends:  backends,
+	}
+}
+
+// withNodePort is the service on a NodePort too.
+func withNodePort(s datapath.Service) datapath.Service {
+	s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.NodePort, Port: nodePort})
+	return s
+}
+
+// sign makes servers that answer everything with the name of their namespace.
+func sign(t *testing.T, hosts ...*netnstest.NS) {
+	t.Helper()
+	for _, h := range hosts {
+		h.Do(func() {
+			l, err := net.Listen("tcp4", anyPort.String())
+			must(t, err)
+			c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(anyPort))
+			must(t, err)
+			t.Cleanup(func() { l.Close(); c.Close() })
+			go signTCP(l, h.Name)
+			go signUDP(c, h.Name)
+		})
+	}
+}
+
+func signTCP(l net.Listener, name string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			buf := make([]byte, 64)
+			for {
+				if _, err := c.Read(buf); err != nil {
+					return
+				}
+				c.Write([]byte(name))
+			}
+		}()
+	}
+}
+
+func signUDP(c *net.UDPConn, name string) {
+	buf := make([]byte, 64)
+	for {
+		_, from, err := c.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		c.WriteToUDPAddrPort([]byte(name), from)
+	}
+}
+
+// who says whose signature a connection gets.
+func who(c net.Conn) (string, error) {
+	buf := make([]byte, 64)
+	c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
+	if _, err := c.Write([]byte("?")); err != nil {
+		return "", err
+	}
+	n, err := c.Read(buf)
+	return string(buf[:n]), err
+}
+
+// whoAt asks over a new connection.
+func whoAt(t *testing.T, from *netnstest.NS, network string, to netip.AddrPort) (string, error) {
+	t.Helper()
+	c, err := from.Dial(network, to)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return who(c)
+}
+
+// census asks over n new connections and counts the answers by who gave them.
+func census(t *testing.T, from *netnstest.NS, network string, to netip.AddrPort, n int) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	for range n {
+		name, err := whoAt(t, from, network, to)
+		if err != nil {
+			name = fmt.Sprint(err)
+		}
+		found[name]++
+	}
+	return found
+}

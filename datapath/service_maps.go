@@ -1,0 +1,92 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// serviceMaps are what Services are translated with: see bpf/lib/lb.h, ct.h and tuple.h, and bpf/sock.c.
+type serviceMaps struct {
+	services, slots, backends, sources, affinity *ebpf.Map
+	ct, nat, fragments, peers                    *ebpf.Map
+}
+
+func (m *serviceMaps) byName() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{
+		bpf.PodMapLabServices:  &m.services,
+		bpf.PodMapLabSlots:     &m.slots,
+		bpf.PodMapLabBackends:  &m.backends,
+		bpf.PodMapLabSources:   &m.sources,
+		bpf.PodMapLabAffinity:  &m.affinity,
+		bpf.PodMapLabCt:        &m.ct,
+		bpf.PodMapLabNat:       &m.nat,
+		bpf.PodMapLabFragments: &m.fragments,
+		bpf.SockMapLabPeers:    &m.peers,
+	}
+}
+
+// addServiceSpecs adds the specs of the service maps. The pods' program has all but the sockets' own.
+func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) error {
+	sock, err := bpf.LoadSock()
+	if err != nil {
+		return err
+	}
+	for name := range (&serviceMaps{}).byName() {
+		if specs[name] = pod.Maps[name]; specs[name] == nil {
+			specs[name] = sock.Maps[name]
+		}
+	}
+	return nil
+}
+
+// fit makes what the programs declare be as large as the maps that they get. Maps that they only mention,
+// in branches that their constants rule out, take no room.
+func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) {
+	for name, m := range used {
+		declared[name].MaxEntries = m.MaxEntries()
+	}
+	for name := range (&serviceMaps{}).byName() {
+		if spec := declared[name]; spec != nil && used[name] == nil {
+			spec.MaxEntries = 1
+		}
+	}
+}
+
+// dropOtherModes removes what this mode has no use for, and a mode that the node was in before may have.
+func (d *Datapath) dropOtherModes(ctx context.Context) error {
+	d.chains.Lock()
+	defer d.chains.Unlock()
+	var err error
+	if d.cfg.Mode.services() {
+		err = cleanHostPorts(ctx, d.iptables())
+	} else {
+		err = errors.Join(d.pins.dropServices(), cleanUntracked(ctx, d.iptables()))
+	}
+	if errors.Is(err, errNoIPTables) {
+		return nil
+	}
+	return err
+}
+
+// dropServices removes what another mode has left: links and maps, in this order.
+func (p pins) dropServices() error {
+	links, err := p.pinnedLinks()
+	errs := []error{err}
+	for _, name := range links {
+		if isServiceLink(name) {
+			errs = append(errs, p.unpinLink(name))
+		}
+	}
+	for name := range (&serviceMaps{}).byName() {
+		if err := os.Remove(p.mapAt(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("unpin map %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,325 @@
+package datapath_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket/layers"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// clientEnv makes this test binary a client in a cgroup: its value is a conversation in JSON.
+const clientEnv = "WIRELAB_TEST_CLIENT"
+
+// conversation is what a client in a cgroup does: it sends to each address, over one socket if it can,
+// and reports how it went.
+type conversation struct {
+	// Network is what net.Dial takes; or "udp-unconnected", for one socket that sends to all; or
+	// "raw-tcp6" or "raw-udp6" for IPv6 sockets, of which net.Dial makes none for an IPv4 address.
+	Network string
+	To      []netip.AddrPort
+	Count   int // of conversations with each; 0 means 1
+}
+
+// told is what the client was told.
+type told struct {
+	Answer string // of the server
+	Peer   string // whom the socket takes it to come from
+	Err    string
+}
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(clientEnv); spec != "" {
+		var c conversation
+		if err := json.Unmarshal([]byte(spec), &c); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		json.NewEncoder(os.Stdout).Encode(c.run())
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func (c conversation) run() (all []told) {
+	switch c.Network {
+	case "udp-unconnected":
+		return c.runUnconnected()
+	case "raw-tcp6", "raw-udp6":
+		return c.runMapped()
+	}
+	for _, to := range c.To {
+		for range max(c.Count, 1) {
+			all = append(all, c.connect(to))
+		}
+	}
+	return all
+}
+
+func (c conversation) connect(to netip.AddrPort) (t told) {
+	conn, err := net.DialTimeout(c.Network, to.String(), time.Second)
+	if err != nil {
+		return told{Err: err.Error()}
+	}
+	defer conn.Close()
+	t.Peer = peerOf(conn)
+	if t.Answer, err = who(conn); err != nil {
+		t.Err = err.Error()
+	}
+	return t
+}
+
+// peerOf asks the kernel, not the connection, which remembers what it was dialled with.
+func peerOf(c net.Conn) (peer string) {
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err.Error()
+	}
+	err = raw.Control(func(fd uintptr) {
+		sa, err := syscall.Getpeername(int(fd))
+		switch sa := sa.(type) {
+		case *syscall.SockaddrInet4:
+			peer = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+		case *syscall.SockaddrInet6:
+			peer = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)).String()
+		default:
+			peer = fmt.Sprint(err)
+		}
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return peer
+}
+
+func (c conversation) runUnconnected() (all []told) {
+	conn, err := net.ListenUDP("udp", nil) // an IPv6 socket, where there is IPv6
+	if err != nil {
+		return []told{{Err: err.Error()}}
+	}
+	defer conn.Close()
+	buf := make([]byte, 64)
+	for _, to := range c.To {
+		var t told
+		conn.SetDeadline(time.Now().Add(time.Second))
+		if _, err := conn.WriteToUDPAddrPort([]byte("?"), to); err != nil {
+			all = append(all, told{Err: err.Error()})
+			continue
+		}
+		n, from, err := conn.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			t.Err = err.Error()
+		}
+		t.Answer, t.Peer = string(buf[:n]), from.String()
+		all = append(all, t)
+	}
+	return all
+}
+
+func (c conversation) runMapped() (all []told) {
+	kind := syscall.SOCK_STREAM
+	if c.Network == "raw-udp6" {
+		kind = syscall.SOCK_DGRAM
+	}
+	for _, to := range c.To {
+		all = append(all, connectMapped(kind, to))
+	}
+	return all
+}
+
+func connectMapped(kind int, to netip.AddrPort) told {
+	fd, err := syscall.Socket(syscall.AF_INET6, kind|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return told{Err: err.Error()}
+	}
+	file := os.NewFile(uintptr(fd), "socket")
+	defer file.Close()
+	if err := syscall.Connect(fd, &syscall.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}); err != nil {
+		return told{Err: err.Error()}
+	}
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return told{Err: err.Error()}
+	}
+	defer conn.Close()
+	t := told{Peer: peerOf(conn)}
+	if t.Answer, err = who(conn); err != nil {
+		t.Err = err.Error()
+	}
+	return t
+}
+
+// inCgroup runs a conversation by a process in the node's cgroup, which is in the namespace given.
+func (n *node) inCgroup(ns *netnstest.NS, c conversation) (all []told) {
+	n.t.Helper()
+	spec, err := json.Marshal(c)
+	must(n.t, err)
+	var out, problems strings.Builder
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), clientEnv+"="+string(spec))
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(n.cgroup.Fd())}
+	ns.Do(func() { err = cmd.Run() })
+	if err != nil {
+		n.t.Fatalf("run a client in the cgroup: %v: %s", err, problems.String())
+	}
+	must(n.t, json.Unmarshal([]byte(out.String()), &all))
+	return all
+}
+
+func TestSocketsAreGivenABackend(t *testing.T) {
+	l := newLab(t, 2, replacement)
+	n, m := l.nodes[0], l.nodes[1]
+	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
+	l.balance(both(withNodePort(demo(ready(b, n), ready(c, m))))...)
+	sign(t, b.NS, c.NS)
+	serviceAt := netip.AddrPortFrom(clusterIP, port)
+	backends := map[string]bool{b.NS.Name: true, c.NS.Name: true}
+	for who, from := range map[string]*netnstest.NS{"a process of the node": n.NS, "a pod": a.NS, "a backend": b.NS} {
+		for _, to := range []netip.AddrPort{serviceAt, netip.AddrPortFrom(n.Host.Addr, nodePort)} {
+			for _, network := range []string{"tcp", "udp", "udp-unconnected"} {
+				t.Run(fmt.Sprintf("%s, %s to %s", who, network, to), func(t *testing.T) {
+					wire := from.Capture(deviceOf(from, n))
+					for _, got := range n.inCgroup(from, conversation{Network: network, To: []netip.AddrPort{to}, Count: 5}) {
+						if got.Err != "" || !backends[got.Answer] || unmapped(got.Peer) != to.String() {
+							t.Errorf("got %+v, want an answer of %v from %s", got, backends, to)
+						}
+					}
+					for _, f := range wire.Frames() {
+						if mentions(f, to.Addr()) && to == serviceAt {
+							t.Errorf("a packet carries the Service's address:\n%s", f.Dump())
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// deviceOf is what the namespace's packets leave by.
+func deviceOf(ns *netnstest.NS, n *node) string {
+	if ns == n.NS {
+		return netnstest.NIC
+	}
+	return "eth0"
+}
+
+// mentions says whether a frame carries the address in its IP header.
+func mentions(f netnstest.Frame, addr netip.Addr) bool {
+	ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+	return ok && (ip.SrcIP.Equal(addr.AsSlice()) || ip.DstIP.Equal(addr.AsSlice()))
+}
+
+func unmapped(addrPort string) string {
+	a, err := netip.ParseAddrPort(addrPort)
+	if err != nil {
+		return addrPort
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
+}
+
+// Both kinds of socket take the same way: IPv6 ones know IPv4 addresses as mapped ones.
+func TestIPv6SocketsSpeakToServices(t *testing.T) {
+	l := newLab(t, 1, replacement)
+	n := l.nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	l.balance(both(demo(ready(b, n)))...)
+	sign(t, b.NS)
+	mapped := netip.AddrPortFrom(netip.AddrFrom16(clusterIP.As16()), port)
+	for _, network := range []string{"tcp6", "udp6"} {
+		for _, got := range n.inCgroup(a.NS, conversation{Network: "raw-" + network, To: []netip.AddrPort{mapped}}) {
+			if got.Err != "" || got.Answer != b.NS.Name || got.Peer != mapped.String() {
+				t.Errorf("%s: got %+v, want an answer of %s from %s", network, got, b.NS.Name, mapped)
+			}
+		}
+	}
+}
+
+func TestSocketsAreRefused(t *testing.T) {
+	l := newLab(t, 2, replacement)
+	n, m := l.nodes[0], l.nodes[1]
+	a, c := n.addPod("a"), m.addPod("c")
+	local := demo(ready(c, m))
+	local.Name, local.InternalLocal = "local", true
+	local.Frontends = []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.MustParseAddr("10.96.0.11"), Port: port}}
+	l.balance(append(both(demo()), both(local)...)...)
+	for _, network := range []string{"tcp", "udp", "udp-unconnected"} {
+		got := n.inCgroup(a.NS, conversation{Network: network, To: []netip.AddrPort{netip.AddrPortFrom(clusterIP, port)}})[0]
+		if !strings.Contains(got.Err, "connection refused") {
+			t.Errorf("%s, no backend: got %+v, want a refusal", network, got)
+		}
+		got = n.inCgroup(a.NS, conversation{Network: network, To: []netip.AddrPort{netip.MustParseAddrPort("10.96.0.11:8080")}})[0]
+		if !strings.Contains(got.Err, "no route to host") {
+			t.Errorf("%s, no local backend: got %+v, want no route", network, got)
+		}
+	}
+}
+
+// Loopback is each namespace's own: the node's processes find NodePorts there, a pod finds itself.
+func TestNodePortOnLoopback(t *testing.T) {
+	l := newLab(t, 1, replacement)
+	n := l.nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	l.balance(both(withNodePort(demo(ready(b, n))))...)
+	sign(t, b.NS)
+	loopback := []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), nodePort)}
+	for _, network := range []string{"tcp", "udp"} {
+		if got := n.inCgroup(n.NS, conversation{Network: network, To: loopback})[0]; got.Answer != b.NS.Name {
+			t.Errorf("%s: the node got %+v, want an answer of %s", network, got, b.NS.Name)
+		}
+		if got := n.inCgroup(a.NS, conversation{Network: network, To: loopback})[0]; got.Err == "" {
+			t.Errorf("%s: a pod's own loopback led to %s", network, got.Answer)
+		}
+	}
+}
+
+// One UDP socket speaks to a Service and to its backend by its own address: each answer comes from where
+// it was asked.
+func TestUnconnectedSocketToServiceAndBackend(t *testing.T) {
+	l := newLab(t, 1, replacement)
+	n := l.nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	l.balance(both(demo(ready(b, n)))...)
+	sign(t, b.NS)
+	to := []netip.AddrPort{netip.AddrPortFrom(clusterIP, port), b.at(port), netip.AddrPortFrom(clusterIP, port), b.at(port)}
+	for i, got := range n.inCgroup(a.NS, conversation{Network: "udp-unconnected", To: to}) {
+		if got.Err != "" || unmapped(got.Peer) != to[i].String() {
+			t.Errorf("%d: got %+v, want an answer from %s", i, got, to[i])
+		}
+	}
+}
+
+func TestSocketAffinity(t *testing.T) {
+	l := newLab(t, 1, replacement)
+	n := l.nodes[0]
+	a, other := n.addPod("a"), n.addPod("other")
+	var list []datapath.Backend
+	for _, name := range []string{"b", "c", "d", "e"} {
+		p := n.addPod(name)
+		list = append(list, ready(p, n))
+		sign(t, p.NS)
+	}
+	s := demo(list...)
+	s.Affinity = time.Hour
+	l.balance(both(s)...)
+	ask := conversation{Network: "tcp", To: []netip.AddrPort{netip.AddrPortFrom(clusterIP, port)}, Count: 20}
+	for _, from := range []*netnstest.NS{a.NS, other.NS, n.NS} {
+		found := map[string]bool{}
+		for _, got := range n.inCgroup(from, ask) {
+			found[got.Answer+got.Err] = true
+		}
+		if len(found) != 1 {
+			t.Errorf("%s got %v", from.Name, found)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package datapath
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// ServicesStatus is what the kernel has of Services, in short.
+type ServicesStatus struct {
+	// Sockets are the hooks at the node's cgroups that run the programs now loaded, sorted: "connect4", ….
+	Sockets []string `json:"sockets"`
+	// Devices are the NICs at which NodePorts and outer addresses are translated, sorted.
+	Devices []string `json:"devices"`
+	// NATPorts is the range of ports for flows to backends on other nodes.
+	NATPorts string `json:"natPorts"`
+	// Frontends counts addresses and ports by kind, Backends the places that hold one.
+	Frontends map[FrontendKind]int `json:"frontends"`
+	Backends  int                  `json:"backends"`
+}
+
+// ServiceStatus is one frontend as the maps have it.
+type ServiceStatus struct {
+	// Service is "<namespace>/<name>:<port>/<protocol>"; empty when this process has not named it yet.
+	Service  string         `json:"service"`
+	Kind     FrontendKind   `json:"kind"`
+	Frontend netip.AddrPort `json:"frontend"`
+	Proto    string         `json:"protocol"`
+	// From is "inside" for what pods and the node's processes meet, "outside" for what the NICs do.
+	From string `json:"from"`
+	// Local says that only backends on this node are used.
+	Local        bool            `json:"local"`
+	Affinity     time.Duration   `json:"affinity"`
+	SourceRanges []netip.Prefix  `json:"sourceRanges"`
+	Backends     []BackendStatus `json:"backends"`
+}
+
+// BackendStatus is one backend of a list, in the list's order.
+type BackendStatus struct {
+	ID     uint32         `json:"id"`
+	Addr   netip.AddrPort `json:"addr"`
+	OnNode bool           `json:"onNode"`
+}
+
+// List reads the frontends back from the maps, sorted by address, port, protocol and From.
+func (v *Services) List(_ context.Context) ([]ServiceStatus, error) {
+	if err := v.check(); err != nil {
+		return nil, err
+	}
+	t, err := v.d.maps.services.read()
+	if err != nil {
+		return nil, err
+	}
+	names := v.names()
+	list := make([]ServiceStatus, 0, len(t.frontends))
+	for key, s := range t.frontends {
+		list = append(list, t.describe(key, s, names[s.Id]))
+	}
+	slices.SortFunc(list, func(a, b ServiceStatus) int {
+		return cmp.Or(a.Frontend.Compare(b.Frontend), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.From, b.From))
+	})
+	return list, nil
+}
+
+// names are the services' names by id, as far as this process has given them.
+func (v *Services) names() map[uint32]string {
+	v.d.services.mu.Lock()
+	defer v.d.services.mu.Unlock()
+	return v.d.services.names // replaced as a whole, never written to
+}
+
+func (t *tables) describe(key bpf.ServiceKey, s bpf.Service, name string) ServiceStatus {
+	st := ServiceStatus{
+		Service:  name,
+		Kind:     kindOf(s.Kind),
+		Frontend: addrPort(key.Addr, key.Port),
+		Proto:    protocolName(key.Proto),
+		From:     "inside",
+		Local:    s.Flags&bpf.PodLabServiceFlagLAB_LOCAL_ONLY != 0,
+		Affinity: time.Duration(s.Affinity) * time.Second,
+	}
+	if key.Scope == bpf.PodLabScopeLAB_OUTSIDE {
+		st.From = "outside"
+	}
+	if s.Flags&bpf.PodLabServiceFlagLAB_SOURCE_RANGES != 0 {
+		st.SourceRanges = t.sourceRanges(s.Id)
+	}
+	if s.Count == 0 {
+		return st
+	}
+	for _, id := range t.lists[s.First] {
+		b := t.backends[id]
+		onNode := b.Flags&bpf.PodLabBackendFlagLAB_ON_NODE != 0
+		st.Backends = append(st.Backends, BackendStatus{ID: id, Addr: addrPort(b.Addr, b.Port), OnNode: onNode})
+	}
+	return st
+}
+
+func (t *tables) sourceRanges(service uint32) (ranges []netip.Prefix) {
+	for key := range t.sources {
+		if key.Service == service {
+			ranges = append(ranges, netip.PrefixFrom(fromIP(key.Addr), int(key.Prefix)-sourcePrefix))
+		}
+	}
+	slices.SortFunc(ranges, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	return ranges
+}
+
+func kindOf(code bpf.FrontendKind) FrontendKind {
+	for _, k := range frontendKinds {
+		if k.code == code {
+			return k.kind
+		}
+	}
+	return ""
+}
+
+func protocolName(number uint8) string {
+	for name, n := range protocols {
+		if n == number {
+			return name
+		}
+	}
+	return fmt.Sprint(number)
+}
+
+// servicesStatus is nil in modes that leave Services to others.
+func (d *Datapath) servicesStatus(s *Status) error {
+	if d.maps.services == nil {
+		return nil
+	}
+	t, err := d.maps.services.read()
+	if err != nil {
+		return err
+	}
+	st := &ServicesStatus{Frontends: map[FrontendKind]int{}, Backends: len(t.backends), NATPorts: natRange}
+	seen := map[bpf.ServiceKey]bool{}
+	for key, s := range t.frontends {
+		if key = withScope(key, 0); !seen[key] {
+			seen[key] = true
+			st.Frontends[kindOf(s.Kind)]++
+		}
+	}
+	s.Services = st
+	var errs []error
+	for _, h := range d.progs.services.sockets() {
+		running, err := d.pins.runningOnCgroup(h)
+		errs = append(errs, err)
+		if running {
+			st.Sockets = append(st.Sockets, h.pin[len(socketPinPrefix):])
+		}
+	}
+	slices.Sort(st.Sockets)
+	for _, name := range d.cfg.Devices {
+		running, err := d.runningOnNIC(name)
+		errs = append(errs, err)
+		if running {
+			st.Devices = append(st.Devices, name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p pins) runningOnCgroup(h socketHook) (bool, error) {
+	l, err := link.LoadPinnedLink(p.link(h.pin), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open pinned link %s: %w", h.pin, err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return false, fmt.Errorf("read link %s: %w", h.pin, err)
+	}
+	id, ok := programID(h.prog)
+	// A link whose cgroup is gone has number 0.
+	return ok && info.Program == id && info.Cgroup() != nil && info.Cgroup().CgroupId != 0, nil
+}
+
+// runningOnNIC says whether both programs are on the device and are those now loaded.
+func (d *Datapath) runningOnNIC(name string) (bool, error) {
+	l, err := linkByName(d.nl, name)
+	if l == nil || err != nil {
+		return false, err
+	}
+	in, out := nicHooks(name, l.Attrs().Index)
+	inID, errIn := d.attacher.running(in)
+	outID, errOut := d.attacher.running(out)
+	wantIn, okIn := programID(d.progs.services.fromNetwork)
+	wantOut, okOut := programID(d.progs.services.toNetwork)
+	return okIn && okOut && inID == wantIn && outID == wantOut, errors.Join(errIn, errOut)
+}

@@ -1,0 +1,75 @@
+package datapath
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+const untrackedChain = "LAB-UNTRACKED"
+
+// untrackedJump leaves out what the node's own processes send: their flows are few, and masquerading
+// and the node's firewall may want them tracked.
+var untrackedJump = jump{"PREROUTING", `-m comment --comment "wirelab: pods to pods" -j ` + untrackedChain}
+
+// Untracked keeps the iptables chain LAB-UNTRACKED of the raw table: what BPF has translated, or what
+// needs no translation, is not tracked by the kernel a second time.
+type Untracked struct{ d *Datapath }
+
+// Untracked returns the reconciler of the chain.
+func (d *Datapath) Untracked() *Untracked { return &Untracked{d: d} }
+
+// Apply makes the chain match nodes. Without Config.Untracked, and in modes that leave Services to others,
+// the chain is removed. It writes only when what is there differs.
+func (u *Untracked) Apply(ctx context.Context, nodes []Node) error {
+	if !u.d.cfg.Untracked || !u.d.cfg.Mode.services() {
+		return u.Clean(ctx)
+	}
+	u.d.chains.Lock()
+	defer u.d.chains.Unlock()
+	t := u.d.iptables()
+	t.table = "raw"
+	if err := t.ensure(ctx, []chain{{untrackedChain, untrackedRules(u.d.cfg, nodes)}}, []jump{untrackedJump}); err != nil {
+		return fmt.Errorf("keep pods' traffic untracked: %w", err)
+	}
+	return nil
+}
+
+// Clean removes the chain.
+func (u *Untracked) Clean(ctx context.Context) error {
+	u.d.chains.Lock()
+	defer u.d.chains.Unlock()
+	return cleanUntracked(ctx, u.d.iptables())
+}
+
+func cleanUntracked(ctx context.Context, t iptables) error {
+	t.table = "raw"
+	if err := t.remove(ctx, untrackedChain); err != nil {
+		return fmt.Errorf("remove %s: %w", untrackedChain, err)
+	}
+	return nil
+}
+
+// untrackedRules take what stays inside the native-routing CIDR on both ends: nothing of it is
+// masqueraded, which takes tracking. Traffic of nodes is left alone even when their addresses are
+// inside: others may translate it.
+func untrackedRules(cfg Config, nodes []Node) []string {
+	if !cfg.NativeCIDR.IsValid() {
+		return nil
+	}
+	var addrs []netip.Addr
+	for _, n := range append(slices.Clone(nodes), Node{IP: cfg.NodeIP}) {
+		if n.IP.Is4() && cfg.NativeCIDR.Contains(n.IP) {
+			addrs = append(addrs, n.IP)
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	rules := []string{`-m addrtype --dst-type LOCAL -m comment --comment "wirelab: to the node" -j RETURN`}
+	for _, a := range slices.Compact(addrs) {
+		rules = append(rules,
+			fmt.Sprintf(`-s %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a),
+			fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
+	}
+	return append(rules, fmt.Sprintf(`-s %s -d %s -m comment --comment "wirelab: pods to pods" -j CT --notrack`, cfg.NativeCIDR, cfg.NativeCIDR))
+}
