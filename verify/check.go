@@ -23,6 +23,9 @@ type Check struct {
 	Claim string
 	// Modes are the profile modes it holds in; empty means in all.
 	Modes []string
+	// MinNodes is how many nodes a lab must have for the claim to say anything
+	// about it; smaller labs are spared the check, and their reports do not list it.
+	MinNodes int
 	// NeedsDemo is set where the claim is about the demo: a lab without one
 	// makes no such claim.
 	NeedsDemo bool

@@ -43,6 +43,10 @@ func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect co
 	if err != nil {
 		return nil, fmt.Errorf("prepare the checks: %w", err)
 	}
+	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > len(env.Nodes) })
+	if len(checks) == 0 {
+		return nil, fmt.Errorf("run the checks: what was selected needs more nodes than the %d of lab %s", len(env.Nodes), cfg.Lab)
+	}
 	report.Setup = time.Since(report.Started)
 	report.Results = runChecks(ctx, cfg, env, checks)
 	if err := ctx.Err(); err != nil {

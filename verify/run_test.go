@@ -146,6 +146,18 @@ func TestRunCleansUp(t *testing.T) {
 			}
 		}
 	})
+	t.Run("and leaves out what needs more nodes than there are, which is no report when nothing else is left", func(t *testing.T) {
+		across := pass
+		across.Name, across.MinNodes = "a/across", 2
+		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass, across}, (&lifecycle{}).connect)
+		if err != nil || len(report.Results) != 1 || report.Results[0].Name != pass.Name {
+			t.Errorf("report %+v, error %v", report, err)
+		}
+		report, err = run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{across}, (&lifecycle{}).connect)
+		if report != nil || err == nil || !strings.Contains(err.Error(), "more nodes") {
+			t.Errorf("report %+v, error %v", report, err)
+		}
+	})
 	t.Run("but sets nothing up for a selection that is wrong", func(t *testing.T) {
 		l := &lifecycle{}
 		if _, err := run(t.Context(), Config{}.withDefaults(), Selection{Only: []string{"b"}}, []Check{pass}, l.connect); err == nil || l.setUp != 0 {
