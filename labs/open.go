@@ -96,8 +96,10 @@ func findLab(ctx context.Context, cs *cluster.Clusters, name string) (*cluster.C
 	switch {
 	case name == "" && len(names) == 1:
 		return only, nil
-	case len(names) == 0:
+	case len(names) == 0 && name == "":
 		return nil, fmt.Errorf("%w: there are none: make one with lab up kubeproxy", ErrNotFound)
+	case len(names) == 0:
+		return nil, fmt.Errorf("%w: %q: there are none: make one with lab up kubeproxy", ErrNotFound, name)
 	case name == "":
 		return nil, fmt.Errorf("%w: say which: there are %s", ErrNotFound, strings.Join(names, ", "))
 	}
