@@ -61,8 +61,8 @@ type Config struct {
 	// Proc is where the writable /proc/sys is. Empty means /proc/sys.
 	Proc string
 	// CgroupRoot is the directory of the cgroup2 hierarchy below which all processes of the node and its
-	// pods are; Services are translated for their sockets. Empty means the root of the cgroup namespace
-	// that process 1 is in, for which /proc has to be the node's.
+	// pods are; Services are translated for their sockets. Empty means where the node below HostRoot has
+	// it mounted, or else the root of the process's own cgroup namespace.
 	CgroupRoot string
 
 	// Untracked keeps traffic between pods out of the kernel's connection tracking, in modes that

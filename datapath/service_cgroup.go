@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -109,7 +109,9 @@ func cgroupID(root *os.File) (uint64, error) {
 
 func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-// cgroupRoot opens the directory below which all of the node's cgroups are.
+// cgroupRoot opens the directory below which all of the node's cgroups are: where the node has cgroup2
+// mounted or, on nodes that only know version 1, the root of this process's own cgroup namespace, which
+// runtimes share with the node there.
 func (d *Datapath) cgroupRoot() (*os.File, error) {
 	if d.cfg.CgroupRoot != "" {
 		f, err := os.Open(d.cfg.CgroupRoot)
@@ -118,35 +120,40 @@ func (d *Datapath) cgroupRoot() (*os.File, error) {
 		}
 		return f, nil
 	}
-	ns := filepath.Join(filepath.Dir(d.cfg.Proc), "1/ns/cgroup")
-	var (
-		root *os.File
-		err  error
-		done = make(chan struct{})
-	)
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends in the other namespace
-		root, err = mountCgroups(ns)
-	}()
-	<-done
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		dir = filepath.Join(d.cfg.HostRoot, dir)
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+			return os.Open(dir)
+		}
+	}
+	if err := sharesCgroupNamespace("/proc/self/cgroup"); err != nil {
+		return nil, err
+	}
+	root, err := mountCgroups()
 	if err != nil {
 		return nil, fmt.Errorf("open the node's cgroups: %w", err)
 	}
 	return root, nil
 }
 
-// mountCgroups opens cgroup2 as the namespace sees it, without putting it anywhere. A mount that was
-// there before would show what its maker saw.
-func mountCgroups(namespace string) (*os.File, error) {
-	ns, err := os.Open(namespace)
+// sharesCgroupNamespace tells by a process's list of cgroups that its namespace begins above it. A
+// container with a namespace of its own is at its root, and would only see its own sockets.
+func sharesCgroupNamespace(list string) error {
+	text, err := os.ReadFile(list)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("read the agent's own cgroups: %w", err)
 	}
-	defer ns.Close()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWCGROUP); err != nil {
-		return nil, fmt.Errorf("enter cgroup namespace %s: %w", namespace, err)
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok && path != "/" {
+			return nil
+		}
 	}
+	return errors.New("the node's cgroups cannot be seen, so Services cannot be translated for sockets: mount cgroup2 on /sys/fs/cgroup/unified of the node")
+}
+
+// mountCgroups opens cgroup2 as this process's cgroup namespace sees it, without putting it anywhere.
+func mountCgroups() (*os.File, error) {
 	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open cgroup2: %w", err)

@@ -19,10 +19,18 @@ import (
 type ServicesStatus struct {
 	// Sockets are the hooks at the node's cgroups that run the programs now loaded, sorted: "connect4", ….
 	Sockets []string `json:"sockets"`
+	// Cgroup is the kernel's number of the cgroup they are at; 0 when there is none.
+	Cgroup uint64 `json:"cgroup"`
 	// Devices are the NICs at which NodePorts and outer addresses are translated, sorted.
 	Devices []string `json:"devices"`
 	// NATPorts is the range of ports for flows to backends on other nodes.
 	NATPorts string `json:"natPorts"`
+	// NodePorts are the lowest and the highest port of NodePort frontends, as "30080-32000"; empty when
+	// there is none.
+	NodePorts string `json:"nodePorts"`
+	// Services counts ports of Services, Affinity those of them whose clients stay with their backend.
+	Services int `json:"services"`
+	Affinity int `json:"affinity"`
 	// Frontends counts addresses and ports by kind, Backends the places that hold one.
 	Frontends map[FrontendKind]int `json:"frontends"`
 	Backends  int                  `json:"backends"`
@@ -30,6 +38,8 @@ type ServicesStatus struct {
 
 // ServiceStatus is one frontend as the maps have it.
 type ServiceStatus struct {
+	// ID is the number of the Service's port, the same for all of its frontends and after a restart.
+	ID uint32 `json:"id"`
 	// Service is "<namespace>/<name>:<port>/<protocol>"; empty when this process has not named it yet.
 	Service  string         `json:"service"`
 	Kind     FrontendKind   `json:"kind"`
@@ -80,6 +90,7 @@ func (v *Services) names() map[uint32]string {
 
 func (t *tables) describe(key bpf.ServiceKey, s bpf.Service, name string) ServiceStatus {
 	st := ServiceStatus{
+		ID:       s.Id,
 		Service:  name,
 		Kind:     kindOf(s.Kind),
 		Frontend: addrPort(key.Addr, key.Port),
@@ -144,21 +155,16 @@ func (d *Datapath) servicesStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	st := &ServicesStatus{Frontends: map[FrontendKind]int{}, Backends: len(t.backends), NATPorts: natRange}
-	seen := map[bpf.ServiceKey]bool{}
-	for key, s := range t.frontends {
-		if key = withScope(key, 0); !seen[key] {
-			seen[key] = true
-			st.Frontends[kindOf(s.Kind)]++
-		}
-	}
+	st := &ServicesStatus{Backends: len(t.backends), NATPorts: natRange}
+	st.count(t)
 	s.Services = st
 	var errs []error
 	for _, h := range d.progs.services.sockets() {
-		running, err := d.pins.runningOnCgroup(h)
+		cgroup, err := d.pins.runningOnCgroup(h)
 		errs = append(errs, err)
-		if running {
+		if cgroup != 0 {
 			st.Sockets = append(st.Sockets, h.pin[len(socketPinPrefix):])
+			st.Cgroup = cgroup
 		}
 	}
 	slices.Sort(st.Sockets)
@@ -172,22 +178,57 @@ func (d *Datapath) servicesStatus(s *Status) error {
 	return errors.Join(errs...)
 }
 
-func (p pins) runningOnCgroup(h socketHook) (bool, error) {
+// count counts what the tables hold. Inside and outside are one frontend.
+func (st *ServicesStatus) count(t *tables) {
+	st.Frontends = map[FrontendKind]int{}
+	seen := map[bpf.ServiceKey]bool{}
+	services := map[uint32]bool{}
+	var low, high uint16
+	for key, s := range t.frontends {
+		if !services[s.Id] {
+			services[s.Id] = true
+			st.Services++
+			if s.Affinity > 0 {
+				st.Affinity++
+			}
+		}
+		if key = withScope(key, 0); seen[key] {
+			continue
+		}
+		seen[key] = true
+		kind := kindOf(s.Kind)
+		st.Frontends[kind]++
+		if port := fromNetwork(key.Port); kind == NodePort {
+			if low == 0 || port < low {
+				low = port
+			}
+			high = max(high, port)
+		}
+	}
+	if high != 0 {
+		st.NodePorts = fmt.Sprintf("%d-%d", low, high)
+	}
+}
+
+// runningOnCgroup is the number of the cgroup at which the program runs; 0 when it runs at none.
+func (p pins) runningOnCgroup(h socketHook) (uint64, error) {
 	l, err := link.LoadPinnedLink(p.link(h.pin), nil)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("open pinned link %s: %w", h.pin, err)
+		return 0, fmt.Errorf("open pinned link %s: %w", h.pin, err)
 	}
 	defer l.Close()
 	info, err := l.Info()
 	if err != nil {
-		return false, fmt.Errorf("read link %s: %w", h.pin, err)
+		return 0, fmt.Errorf("read link %s: %w", h.pin, err)
 	}
 	id, ok := programID(h.prog)
-	// A link whose cgroup is gone has number 0.
-	return ok && info.Program == id && info.Cgroup() != nil && info.Cgroup().CgroupId != 0, nil
+	if !ok || info.Program != id || info.Cgroup() == nil {
+		return 0, nil
+	}
+	return info.Cgroup().CgroupId, nil // 0 when its cgroup is gone
 }
 
 // runningOnNIC says whether both programs are on the device and are those now loaded.

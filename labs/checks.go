@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"wirelab.dev/wirelab/images"
+	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs/demo"
@@ -15,7 +16,7 @@ import (
 
 // Verify runs the checks that sel picks against the lab. See [verify.Run] for what its error means; progress may be nil.
 // Two runs at once would take each other's pods away, so the error wraps [ErrBusy] while another command is at work on
-// the lab.
+// the lab. Nodes that lack the image the checks run from, since another version of this program made the lab, get it.
 func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
 	unlock, err := lock(l.Name)
 	if err != nil {
@@ -24,6 +25,9 @@ func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(ve
 	defer unlock()
 	nettool, err := image.Nettool(images.Payload)
 	if err != nil {
+		return nil, err
+	}
+	if err := cluster.New(l.Engine, nil).LoadImage(ctx, l.Nodes, nettool.Ref(), nettool.Open); err != nil {
 		return nil, err
 	}
 	return l.verify(ctx, nettool, sel, progress)

@@ -159,9 +159,6 @@ func (u *up) install(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	in := profiles.Install{Name: u.Name, ImageRepository: u.agent.Repository, ImageTag: u.agent.Tag}
-	if u.Profile.Cluster.ControlPlanes > 1 {
-		in.APIServerHost = u.Name + "-external-load-balancer"
-	}
 	change, err := release.Ensure(ctx, c.Config, release.Spec{
 		Name: releaseName, Namespace: SystemNamespace, Chart: chart, Values: u.Profile.Values(in),
 	})

@@ -48,6 +48,7 @@ func shippedNames() []string {
 	for i, e := range entries {
 		names[i] = strings.TrimSuffix(e.Name(), ".yaml")
 	}
+	slices.Sort(names) // as files, a.yaml comes after a-b.yaml
 	return names
 }
 

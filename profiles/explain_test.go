@@ -85,9 +85,12 @@ func TestJSONSchema(t *testing.T) {
 	if err := check(head + "network: {mtu: 0, kubeProxyReplacement: disabled}\nverify: {timeout: 1m, skip: [a]}\n"); err != nil {
 		t.Error(err)
 	}
+	if err := check(head + "cluster: {kubeProxyMode: none}\nnetwork: {kubeProxyReplacement: strict}\n"); err != nil {
+		t.Error(err)
+	}
 	for _, bad := range []string{
 		head + "netwrok: {}\n", head + "network: {dubug: {}}\n", head + "network: {mtu: big}\n", head + "network: {mtu: 5}\n",
-		head + "network: {kubeProxyReplacement: true}\n", head + "demo: {nodePort: 80}\n", head + "network: {routingMode: tunnel}\n",
+		head + "network: {kubeProxyReplacement: partial}\n", head + "demo: {nodePort: 80}\n", head + "network: {routingMode: tunnel}\n",
 		head + "cluster: {registryMirrors: [{host: a}]}\n", "kind: Profile\n", strings.Replace(head, "v1alpha1", "v2", 1),
 	} {
 		if check(bad) == nil {

@@ -10,6 +10,8 @@ type row struct {
 	allowed []string
 	// words are older spellings of allowed values.
 	words map[string]string
+	// refused are words that other networks know and this one does not, with the reason.
+	refused map[string]string
 	// min and max hold for whole numbers (inclusive) and for durations (in seconds).
 	min, max int
 	// zero is a number allowed besides the range, with a meaning of its own.
@@ -90,8 +92,8 @@ func clusterRows() []row {
 			text: "Where the addresses of Services (ClusterIPs) come from. It must lie between a /12 and a /28.",
 		},
 		{
-			key: "cluster.kubeProxyMode", def: KubeProxyIPTables, allowed: []string{KubeProxyIPTables},
-			text: "How kube-proxy, which serves Services here, writes its rules.",
+			key: "cluster.kubeProxyMode", def: KubeProxyIPTables, allowed: []string{KubeProxyIPTables, KubeProxyNone},
+			text: "How kube-proxy, which serves Services, writes its rules; none leaves it out, and then network.kubeProxyReplacement must be true.",
 		},
 		{
 			key: "cluster.removeControlPlaneTaint", def: "true",

@@ -1,5 +1,8 @@
 package profiles
 
+// halfReplaced is why Services are served by one of two and never by both.
+const halfReplaced = "would leave some Services to kube-proxy and others to BPF, two translators for one packet; use true with cluster.kubeProxyMode none, or false"
+
 func networkRows() []row {
 	return []row{
 		{
@@ -18,9 +21,10 @@ func networkRows() []row {
 			text: "The addresses that pods reach with their own address, without masquerade. It must contain the pod subnet, and it is needed as long as masquerade is on.",
 		},
 		{
-			key: "network.kubeProxyReplacement", def: "false", allowed: []string{"false"},
-			words: map[string]string{"disabled": "false"},
-			text:  "Whether wirelab serves Services in place of kube-proxy. false, or the older word disabled, leaves them to kube-proxy.",
+			key: "network.kubeProxyReplacement", def: "false", allowed: []string{"false", "true"},
+			words:   map[string]string{"disabled": "false", "strict": "true"},
+			refused: map[string]string{"partial": halfReplaced, "probe": halfReplaced},
+			text:    "Whether wirelab serves Services in place of kube-proxy, from BPF maps. It takes cluster.kubeProxyMode none. strict and disabled are older words for true and false.",
 		},
 		{
 			key: "network.enableIPv4Masquerade", def: "true",

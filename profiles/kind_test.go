@@ -72,6 +72,17 @@ func TestKindConfigFollowsTheProfile(t *testing.T) {
 	}
 }
 
+func TestWithoutKubeProxy(t *testing.T) {
+	p := parse(t, strings.Replace(head, "kubeproxy", "kubeproxy-replacement", 1), Options{})
+	if mode := kindConfig(t, p, Target{}).Networking.KubeProxyMode; mode != "none" {
+		t.Errorf("kind is told to run kube-proxy in mode %q, want none", mode)
+	}
+	values := p.Values(Install{Name: "second"})
+	if values["kubeProxyReplacement"] != true || values["k8sServiceHost"] != "second-control-plane" || values["k8sServicePort"] != 6443 {
+		t.Errorf("the chart is given replacement %v and API server %v:%v", values["kubeProxyReplacement"], values["k8sServiceHost"], values["k8sServicePort"])
+	}
+}
+
 // kind removes the taint of a cluster's only node, and fails when there is none to remove.
 func TestKindConfigOfOneNode(t *testing.T) {
 	got := kindConfig(t, parse(t, head, Options{Set: []string{"cluster.workers=0"}}), Target{})

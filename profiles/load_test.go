@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,35 @@ func TestShippedKubeproxy(t *testing.T) {
 	}
 }
 
+func TestShippedReplacementDiffersByWhoServesServices(t *testing.T) {
+	a, err := Load("kubeproxy", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Load("kubeproxy-replacement", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Change{{"cluster.kubeProxyMode", "iptables", "none"}, {"network.kubeProxyReplacement", "false", "true"}}
+	if diff := cmp.Diff(want, Diff(a, b)); diff != "" {
+		t.Error(diff)
+	}
+	if b.Mode() != ModeReplacement || b.Nodes() != 3 {
+		t.Errorf("mode %q, %d nodes; want kubeproxy-replacement and 3", b.Mode(), b.Nodes())
+	}
+}
+
+// TestOlderWords: what is loaded knows two values only.
+func TestOlderWords(t *testing.T) {
+	for word, want := range map[string]bool{"strict": true, "\"strict\"": true, "true": true, "disabled": false, "false": false} {
+		mode := map[bool]string{true: "none", false: "iptables"}[want]
+		p := parse(t, head+"cluster: {kubeProxyMode: "+mode+"}\nnetwork: {kubeProxyReplacement: "+word+"}\n", Options{})
+		if p.Network.KubeProxyReplacement != want {
+			t.Errorf("%s is read as %t", word, p.Network.KubeProxyReplacement)
+		}
+	}
+}
+
 func TestListLoadsEveryShippedProfile(t *testing.T) {
 	all, err := List()
 	if err != nil {
@@ -90,9 +120,12 @@ func TestListLoadsEveryShippedProfile(t *testing.T) {
 	if len(files) == 0 || len(all) != len(files) {
 		t.Fatalf("%d profiles listed for %d files", len(all), len(files))
 	}
-	for i, s := range all {
-		if s.Name+".yaml" != files[i] {
-			t.Errorf("profile %s is in %s; a file has its profile's name", s.Name, files[i])
+	if !slices.IsSortedFunc(all, func(a, b Summary) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Errorf("not sorted by name: %v", all)
+	}
+	for _, s := range all {
+		if !slices.Contains(files, s.Name+".yaml") {
+			t.Errorf("profile %s is in none of %v; a file has its profile's name", s.Name, files)
 		}
 		if s.Description == "" || s.Mode == "" {
 			t.Errorf("profile %s: description %q, mode %q; neither may be empty", s.Name, s.Description, s.Mode)

@@ -21,15 +21,20 @@ const (
 // profile names, logs and status.
 type Mode string
 
-// ModeKubeProxy is the mode in which kube-proxy serves Services, and the node's own
-// IP stack routes and masquerades.
-const ModeKubeProxy Mode = "kubeproxy"
+// Modes there are. In each the node's own IP stack routes and masquerades.
+const (
+	// ModeKubeProxy leaves Services to kube-proxy.
+	ModeKubeProxy Mode = "kubeproxy"
+	// ModeReplacement serves Services from BPF maps; there is no kube-proxy.
+	ModeReplacement Mode = "kubeproxy-replacement"
+)
 
 // Words that settings of a profile take and that other packages branch on.
 const (
 	RoutingNative     = "native"
 	IPAMKubernetes    = "kubernetes"
 	KubeProxyIPTables = "iptables"
+	KubeProxyNone     = "none"
 	VerboseDatapath   = "datapath"
 )
 
@@ -64,7 +69,7 @@ type Cluster struct {
 	Image         string       `json:"image" yaml:"image"`
 	PodSubnet     netip.Prefix `json:"podSubnet" yaml:"podSubnet"`
 	ServiceSubnet netip.Prefix `json:"serviceSubnet" yaml:"serviceSubnet"`
-	// KubeProxyMode is [KubeProxyIPTables].
+	// KubeProxyMode is [KubeProxyIPTables] or [KubeProxyNone].
 	KubeProxyMode           string `json:"kubeProxyMode" yaml:"kubeProxyMode"`
 	RemoveControlPlaneTaint bool   `json:"removeControlPlaneTaint" yaml:"removeControlPlaneTaint"`
 	// APIServerPort is the port on this machine's loopback; 0: any free one.
@@ -89,10 +94,11 @@ type Network struct {
 	// IPv4NativeRoutingCIDR contains the pod subnet. It is the zero Prefix when none
 	// is set, which is possible only with EnableIPv4Masquerade off.
 	IPv4NativeRoutingCIDR netip.Prefix `json:"ipv4NativeRoutingCIDR" yaml:"ipv4NativeRoutingCIDR"`
-	KubeProxyReplacement  bool         `json:"kubeProxyReplacement" yaml:"kubeProxyReplacement"`
-	EnableIPv4Masquerade  bool         `json:"enableIPv4Masquerade" yaml:"enableIPv4Masquerade"`
-	BPF                   BPF          `json:"bpf" yaml:"bpf"`
-	IPAM                  IPAM         `json:"ipam" yaml:"ipam"`
+	// KubeProxyReplacement is set exactly when Cluster.KubeProxyMode is [KubeProxyNone].
+	KubeProxyReplacement bool `json:"kubeProxyReplacement" yaml:"kubeProxyReplacement"`
+	EnableIPv4Masquerade bool `json:"enableIPv4Masquerade" yaml:"enableIPv4Masquerade"`
+	BPF                  BPF  `json:"bpf" yaml:"bpf"`
+	IPAM                 IPAM `json:"ipam" yaml:"ipam"`
 	// MTU is that of pod interfaces in bytes; 0: that of the node's network device.
 	MTU int `json:"mtu" yaml:"mtu"`
 	// Devices are the node's network devices; empty: the one with the node's address.
@@ -162,7 +168,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 }
 
 // Mode says which datapath the network settings amount to.
-func (p *Profile) Mode() Mode { return ModeKubeProxy }
+func (p *Profile) Mode() Mode {
+	if p.Network.KubeProxyReplacement {
+		return ModeReplacement
+	}
+	return ModeKubeProxy
+}
 
 // Nodes is the number of the cluster's nodes.
 func (p *Profile) Nodes() int { return p.Cluster.ControlPlanes + p.Cluster.Workers }

@@ -23,6 +23,9 @@ func (n *node) scalar(raw string) (any, *complaint) {
 	if canonical, ok := n.words[raw]; ok {
 		raw = canonical
 	}
+	if reason, ok := n.refused[raw]; ok {
+		return nil, complain("%q %s", raw, reason)
+	}
 	value, bad := n.convert(raw)
 	if bad != nil && len(n.words) > 0 {
 		return nil, complain("%q is not offered; allowed: %s", raw, n.choices())

@@ -28,6 +28,7 @@ func validate(p *Profile, origins map[string]origin, partial bool, found *proble
 	c.subnets()
 	c.nodes()
 	c.masquerade()
+	c.services()
 	c.devices()
 	c.mirrors()
 	c.skip()
@@ -121,6 +122,21 @@ func (c *checker) masquerade() {
 		c.report(key, "%s covers every address, so nothing would be masqueraded; narrow it, or set network.enableIPv4Masquerade to false", native)
 	case c.sound(podKey) && pods.IsValid() && unusable(pods) == "" && !contains(native, pods):
 		c.report(c.later(key, podKey), "the native-routing CIDR %s does not contain the pod subnet %s, so traffic between pods would be masqueraded; widen the one or move the other", native, pods)
+	}
+}
+
+// services checks that there is exactly one to serve Services.
+func (c *checker) services() {
+	const proxyKey, key = "cluster.kubeProxyMode", "network.kubeProxyReplacement"
+	if !c.sound(proxyKey, key) {
+		return
+	}
+	mode, replaced := c.p.Cluster.KubeProxyMode, c.p.Network.KubeProxyReplacement
+	switch {
+	case replaced && mode != KubeProxyNone:
+		c.report(c.later(proxyKey, key), "kube-proxy (%s %s) and its replacement (%s true) would both serve Services; set the first to %s or the second to false", proxyKey, mode, key, KubeProxyNone)
+	case !replaced && mode == KubeProxyNone:
+		c.report(c.later(key, proxyKey), "nothing would serve Services without kube-proxy (%s none) and without its replacement (%s false); set the first to %s or the second to true", proxyKey, key, KubeProxyIPTables)
 	}
 }
 

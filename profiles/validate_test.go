@@ -64,6 +64,26 @@ func TestContradictions(t *testing.T) {
 			[]problem{{2, "cluster.podSubnet", "wider than a /8", ""}},
 		},
 		{
+			"kube-proxy and its replacement", "network:\n  kubeProxyReplacement: true\n",
+			[]problem{{2, "network.kubeProxyReplacement", "would both serve Services; set the first to none or the second to false", ""}},
+		},
+		{
+			"kube-proxy and its replacement in older words", "network:\n  kubeProxyReplacement: strict\n",
+			[]problem{{2, "network.kubeProxyReplacement", "kube-proxy (cluster.kubeProxyMode iptables)", ""}},
+		},
+		{
+			"kube-proxy kept beside its replacement", "network:\n  kubeProxyReplacement: true\ncluster:\n  kubeProxyMode: iptables\n",
+			[]problem{{4, "cluster.kubeProxyMode", "would both serve Services", ""}},
+		},
+		{
+			"nobody to serve Services", "cluster:\n  kubeProxyMode: none\n",
+			[]problem{{2, "cluster.kubeProxyMode", "nothing would serve Services", ""}},
+		},
+		{
+			"nobody to serve Services in older words", "cluster:\n  kubeProxyMode: none\nnetwork:\n  kubeProxyReplacement: disabled\n",
+			[]problem{{4, "network.kubeProxyReplacement", "nothing would serve Services", ""}},
+		},
+		{
 			"device names", "network:\n  devices:\n  - eth0\n  - lo\n  - eth0\n  - lab_host\n  - lxc12345678\n  - a/b\n  - \"\"\n",
 			[]problem{
 				{4, "network.devices[1]", "lo does not lead out", ""},

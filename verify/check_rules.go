@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,6 +20,11 @@ func ruleChecks() []Check {
 			Name: "rules/service-in-iptables", Modes: []string{modeKubeProxy},
 			Claim: "On every node iptables holds kube-proxy's rules for the demo's Service: its ClusterIP, its nodePort and each of its backends.",
 			Run:   afterSettling(serviceInIPTables),
+		},
+		{
+			Name: "rules/no-service", Modes: []string{modeReplacement, modeEBPF},
+			Claim: "No node has a rule of a Service, in iptables-save, iptables-legacy-save or nft: none of kube-proxy's chains, and no mention of a ClusterIP, a nodePort or of a way to a backend.",
+			Run:   afterSettling(noServiceRule),
 		},
 		{
 			Name: "rules/masquerade-chain", Modes: []string{modeKubeProxy, modeReplacement},
@@ -120,6 +126,56 @@ func judgePresent(ev *Evidence, node string, service Service, backends []netip.A
 	}
 	if !complete {
 		ev.Wrong("%s: neither iptables-save nor iptables-legacy-save holds rules for its ClusterIP, its nodePort and every backend", what)
+	}
+}
+
+// noServiceRule looks for the demo's Service and for the run's own with the
+// search that finds them where kube-proxy is.
+func noServiceRule(ctx context.Context, env *Env, ev *Evidence) error {
+	service, err := env.demoService(ctx)
+	if err != nil {
+		return err
+	}
+	endpoints, err := env.endpointsOf(ctx, service)
+	if err != nil {
+		return err
+	}
+	var backends []netip.Addr
+	for _, each := range endpoints {
+		backends = append(backends, each.addr)
+	}
+	return each(env.Nodes, func(node *Node) error {
+		all, err := dumps(ctx, node.Host)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(all, func(d dump) bool { return slices.ContainsFunc(d.Lines, kubeletChain.MatchString) }) {
+			return fmt.Errorf("%s: not even the kubelet's own chains are in its rules, so they cannot be trusted to be all", node.Name)
+		}
+		for _, s := range []Service{service, env.Every, env.One} {
+			judgeAbsent(ev, node.Name, s, backends, all)
+		}
+		return nil
+	})
+}
+
+// kubeletChain is one of the chains that every kubelet makes.
+var kubeletChain = regexp.MustCompile(`\bKUBE-(KUBELET-CANARY|IPTABLES-HINT|FIREWALL)\b`)
+
+// judgeAbsent wants nothing of the Service in any dump.
+func judgeAbsent(ev *Evidence, node string, service Service, backends []netip.Addr, all []dump) {
+	for _, d := range all {
+		what := fmt.Sprintf("%s: %s, %d lines, Service %s/%s at %s", node, d.Tool, len(d.Lines), service.Namespace, service.Name, service.Addr)
+		found := findService(d, service, backends)
+		if !found.found() {
+			ev.Saw("%s: no rule", what)
+			continue
+		}
+		rules := slices.Concat(found.Chains, found.ClusterIP, found.NodePort)
+		for _, each := range backends {
+			rules = append(rules, found.Backends[each]...)
+		}
+		ev.Wrong("%s: %d rules, such as %q", what, len(rules), rules[0])
 	}
 }
 

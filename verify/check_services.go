@@ -12,11 +12,11 @@ import (
 func serviceChecks() []Check {
 	checks := []Check{
 		{Name: "services/clusterip-from-pods", Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: clusterIPFromPods},
-		{Name: "services/clusterip-from-nodes", Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is.", Run: clusterIPFromNodes},
+		{Name: "services/clusterip-from-nodes", Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: clusterIPFromNodes},
 		{Name: "services/every-backend", Claim: "A ClusterIP leads to each of its backends, from every node.", Run: everyBackend},
-		{Name: "services/nodeport-from-pods", Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked.", Run: nodePortFromPods},
-		{Name: "services/nodeport-from-nodes", Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked.", Run: nodePortFromNodes},
-		{Name: "services/nodeport-from-outside", Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked.", Run: nodePortFromOutside},
+		{Name: "services/nodeport-from-pods", Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: nodePortFromPods},
+		{Name: "services/nodeport-from-nodes", Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: nodePortFromNodes},
+		{Name: "services/nodeport-from-outside", Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: nodePortFromOutside},
 		{Name: "services/hairpin", Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: hairpin},
 		{Name: "services/headless", Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: headless},
 		{Name: "services/hostport", Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: hostPorts},
@@ -36,15 +36,15 @@ func afterSettling(run func(context.Context, *Env, *Evidence) error) func(contex
 	}
 }
 
-// clusterIPs asks for both Services from each host. A backend that asks for
+// clusterIPs asks for both Services from a host. A backend that asks for
 // itself is another check's business.
-func clusterIPs(env *Env, from Host, client func(Host) (netip.Addr, error)) []ask {
+func clusterIPs(ctx context.Context, env *Env, from Host) []ask {
 	var asks []ask
 	for _, service := range []Service{env.Every, env.One} {
 		if len(service.Backends) == 1 && service.Backends[0].Name == from.Name {
 			continue
 		}
-		asks = append(asks, ask{from: from, to: service.At(), name: "Service " + service.Name, by: service.Backends, client: client})
+		asks = append(asks, ask{from: from, to: service.At(), name: "Service " + service.Name, by: service.Backends, client: env.clusterIPClient(ctx, from)})
 	}
 	return asks
 }
@@ -52,7 +52,7 @@ func clusterIPs(env *Env, from Host, client func(Host) (netip.Addr, error)) []as
 func clusterIPFromPods(ctx context.Context, env *Env, ev *Evidence) error {
 	var asks []ask
 	for _, node := range env.Nodes {
-		asks = append(asks, clusterIPs(env, node.Client, own(node.Client))...)
+		asks = append(asks, clusterIPs(ctx, env, node.Client)...)
 	}
 	return askAll(ctx, ev, asks)
 }
@@ -60,7 +60,7 @@ func clusterIPFromPods(ctx context.Context, env *Env, ev *Evidence) error {
 func clusterIPFromNodes(ctx context.Context, env *Env, ev *Evidence) error {
 	var asks []ask
 	for _, node := range env.Nodes {
-		asks = append(asks, clusterIPs(env, node.Host, through(ctx, node))...)
+		asks = append(asks, clusterIPs(ctx, env, node.Host)...)
 	}
 	return askAll(ctx, ev, asks)
 }
@@ -95,16 +95,14 @@ func spread(ctx context.Context, from Host, service Service) (answered map[strin
 	return reply.HTTP.AnsweredBy, reply.Failure, nil
 }
 
-// nodePorts asks for both Services at every node. Whoever asks, the node asked
-// translates the client's address to its own, so that the answer comes back
-// through it.
+// nodePorts asks for both Services at every node.
 func nodePorts(ctx context.Context, env *Env, from Host) []ask {
 	var asks []ask
 	for _, entry := range env.Nodes {
 		for _, service := range []Service{env.Every, env.One} {
 			asks = append(asks, ask{
 				from: from, to: netip.AddrPortFrom(entry.Addr, service.NodePortTCP), udp: netip.AddrPortFrom(entry.Addr, service.NodePortUDP),
-				name: "nodePort of " + service.Name + " at " + entry.Name, by: service.Backends, client: through(ctx, entry),
+				name: "nodePort of " + service.Name + " at " + entry.Name, by: service.Backends, client: env.nodePortClient(ctx, from, entry),
 			})
 		}
 	}
@@ -137,7 +135,7 @@ func hairpin(ctx context.Context, env *Env, ev *Evidence) error {
 	if err != nil {
 		return err
 	}
-	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: through(ctx, node)}}
+	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: env.clusterIPClient(ctx, self)}}
 	for _, a := range nodePorts(ctx, env, self) {
 		if a.to.Addr() == node.Addr && a.to.Port() == env.One.NodePortTCP {
 			asks = append(asks, a)
@@ -153,15 +151,13 @@ func hostPorts(ctx context.Context, env *Env, ev *Evidence) error {
 		return err
 	}
 	at := netip.AddrPortFrom(node.Addr, hostPort)
-	to := func(from Host, client func(Host) (netip.Addr, error)) ask {
-		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []Host{pod}, client: client}
+	to := func(from Host) ask {
+		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []Host{pod}, client: env.hostPortClient(ctx, from, pod)}
 	}
-	asks := []ask{to(env.Outside, own(env.Outside))}
+	asks := []ask{to(env.Outside), to(pod)}
 	for _, n := range env.Nodes {
-		asks = append(asks, to(n.Host, own(n.Host)), to(n.Server, own(n.Server)))
+		asks = append(asks, to(n.Host), to(n.Server))
 	}
-	// Its own packets must not come back to it with its own address.
-	asks = append(asks, to(pod, through(ctx, node)))
 	return askAll(ctx, ev, asks)
 }
 

@@ -12,6 +12,7 @@ import (
 const (
 	modeKubeProxy   = "kubeproxy"
 	modeReplacement = "kubeproxy-replacement"
+	modeEBPF        = "ebpf"
 )
 
 // watchTimeout bounds a capture that a check ends itself, or that ends by a
@@ -22,7 +23,7 @@ const watchTimeout = probe.Duration(4 * time.Second)
 // of a group come first, as they start in this order.
 func Checks() []Check {
 	return slices.Concat(pathChecks(), ttlChecks(), nodeChecks(), podChecks(), outsideChecks(),
-		serviceChecks(), dnsChecks(), ruleChecks(), []Check{demoCheck()})
+		serviceChecks(), policyChecks(), dnsChecks(), mapChecks(), ruleChecks(), kubeProxyChecks(), []Check{demoCheck()})
 }
 
 // newMarker returns a payload no other probe of any run has.

@@ -17,9 +17,26 @@ func runIn(t *testing.T, w *world, check Check) Result {
 	return runCheck(t.Context(), 5*time.Second, w.env, check)
 }
 
+// inEachMode runs a test in a right network of each mode, with the checks that
+// hold there.
+func inEachMode(t *testing.T, test func(t *testing.T, w *world, checks []Check)) {
+	for _, mode := range []string{modeKubeProxy, modeReplacement} {
+		t.Run(mode, func(t *testing.T) {
+			test(t, newWorld(t, mode), checksIn(mode))
+		})
+	}
+}
+
+func checksIn(mode string) []Check {
+	return slices.DeleteFunc(Checks(), func(c Check) bool { return !c.In(mode) })
+}
+
 func TestEveryCheckPassesInARightNetwork(t *testing.T) {
-	w := newWorld(t)
-	for _, check := range Checks() {
+	inEachMode(t, everyCheckPasses)
+}
+
+func everyCheckPasses(t *testing.T, w *world, checks []Check) {
+	for _, check := range checks {
 		if got := runIn(t, w, check); got.Status != Pass {
 			t.Errorf("%s: %s %s\nwrong: %s", check.Name, got.Status, got.Error, strings.Join(got.Wrong, "\n       "))
 		}
@@ -27,9 +44,12 @@ func TestEveryCheckPassesInARightNetwork(t *testing.T) {
 }
 
 func TestNoCheckPassesWhenNothingCanBeSent(t *testing.T) {
-	w := newWorld(t)
+	inEachMode(t, noCheckPassesUnsent)
+}
+
+func noCheckPassesUnsent(t *testing.T, w *world, checks []Check) {
 	w.spoil = func(_ *place, _ probe.Request, reply *probe.Reply) { reply.Error = "no such command" }
-	for _, check := range Checks() {
+	for _, check := range checks {
 		if got := runIn(t, w, check); got.Status != Error {
 			t.Errorf("%s: %s, to be error; wrong: %v", check.Name, got.Status, got.Wrong)
 		}
@@ -37,14 +57,17 @@ func TestNoCheckPassesWhenNothingCanBeSent(t *testing.T) {
 }
 
 func TestNoCheckOfPacketsPassesWhenNothingAnswers(t *testing.T) {
-	w := newWorld(t)
+	inEachMode(t, noCheckPassesUnanswered)
+}
+
+func noCheckPassesUnanswered(t *testing.T, w *world, checks []Check) {
 	w.spoil = func(_ *place, request probe.Request, reply *probe.Reply) {
-		if request.Exec == nil && request.Capture == nil && request.Send == nil {
+		if request.Exec == nil && request.Capture == nil && request.Send == nil && request.BPFMap == nil {
 			*reply = probe.Reply{Failure: "no answer within 3s"}
 		}
 	}
-	local := []string{"nodes/routes", "paths/pod-address", "paths/spoofed-source", "rules/*"}
-	for _, check := range Checks() {
+	local := []string{"nodes/routes", "paths/pod-address", "paths/spoofed-source", "rules/*", "maps/services"}
+	for _, check := range checks {
 		isLocal := slices.ContainsFunc(local, func(p string) bool { ok, _ := path.Match(p, check.Name); return ok })
 		if got := runIn(t, w, check); !isLocal && got.Status != Fail {
 			t.Errorf("%s: %s, to be fail; error: %s", check.Name, got.Status, got.Error)
@@ -139,7 +162,7 @@ func faults() []fault {
 		{"a ClusterIP does not answer one node", clusterIPFault("node worker", func(reply *probe.Reply) { reply.Failure = "not answered" }),
 			[]string{"services/clusterip-from-nodes"}},
 		{"one backend never gets a request", replies("pod client-*", func(p *place, r probe.Request, reply *probe.Reply) {
-			if r.HTTP != nil && r.HTTP.Count > 1 {
+			if r.HTTP != nil && r.HTTP.Count > 1 && strings.Contains(r.HTTP.URL, p.w.env.Every.At().String()) {
 				delete(reply.HTTP.AnsweredBy, podName(roleServer, "worker"))
 			}
 		}), []string{"services/every-backend"}},
@@ -292,30 +315,41 @@ func nodePortFault(at, target string) func(*world) {
 }
 
 func TestFaultsTurnExactlyTheRightChecksRed(t *testing.T) {
-	for _, f := range faults() {
-		t.Run(f.name, func(t *testing.T) {
-			w := newWorld(t)
-			f.apply(w)
-			var failed []string
-			for _, check := range Checks() {
-				if got := runIn(t, w, check); got.Status != Pass {
-					failed = append(failed, check.Name)
-					if got.Status != Fail {
-						t.Errorf("%s: %s: %s", check.Name, got.Status, got.Error)
-					}
-				}
+	inEachMode(t, func(t *testing.T, w *world, checks []Check) {
+		for _, f := range allFaults() {
+			breaks := slices.DeleteFunc(slices.Clone(f.breaks), func(name string) bool {
+				return !slices.ContainsFunc(checks, func(c Check) bool { return c.Name == name })
+			})
+			if len(breaks) > 0 { // else it is none in this mode
+				f.breaks = breaks
+				t.Run(f.name, func(t *testing.T) { turnsRed(t, newWorld(t, w.env.Mode), f, checks) })
 			}
-			slices.Sort(failed)
-			if !slices.Equal(failed, f.breaks) {
-				t.Errorf("failed: %v, to be %v", failed, f.breaks)
+		}
+	})
+}
+
+func turnsRed(t *testing.T, w *world, f fault, checks []Check) {
+	f.apply(w)
+	var failed []string
+	for _, check := range checks {
+		if got := runIn(t, w, check); got.Status != Pass {
+			failed = append(failed, check.Name)
+			if got.Status != Fail {
+				t.Errorf("%s: %s: %s", check.Name, got.Status, got.Error)
 			}
-		})
+		}
+	}
+	slices.Sort(failed)
+	if !slices.Equal(failed, f.breaks) {
+		t.Errorf("failed: %v, to be %v", failed, f.breaks)
 	}
 }
 
+func allFaults() []fault { return slices.Concat(faults(), serviceFaults()) }
+
 func TestEveryCheckHasAFaultItNotices(t *testing.T) {
 	var noticed []string
-	for _, f := range faults() {
+	for _, f := range allFaults() {
 		noticed = append(noticed, f.breaks...)
 	}
 	for _, check := range Checks() {

@@ -99,12 +99,12 @@ func awaitNoPods(ctx context.Context, kube kubernetes.Interface, ours metav1.Lis
 }
 
 // createAll makes the Services and two pods a node. The client pod on the node
-// called only is the backend of Service one.
+// called only is the one backend of some Services.
 func createAll(ctx context.Context, cfg Config, nodes []*Node, only string) error {
 	core := cfg.Kube.CoreV1()
 	// Services first: kube-proxy then learns of a backend when it is ready, and
 	// of nothing else at that time.
-	err := each(serviceObjects(), func(service *corev1.Service) error {
+	err := each(serviceObjects(cfg), func(service *corev1.Service) error {
 		if _, err := core.Services(Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("create Service %s: %w", service.Name, err)
 		}
@@ -117,9 +117,12 @@ func createAll(ctx context.Context, cfg Config, nodes []*Node, only string) erro
 	for _, node := range nodes {
 		client := podObject(roleClient, node.Node, cfg.Image, nil)
 		if node.Node == only {
-			client = withHostPort(podObject(roleClient, node.Node, cfg.Image, map[string]string{onlyLabel: "true"}))
+			client = withHostPort(podObject(roleClient, node.Node, cfg.Image, map[string]string{onlyLabel: "true", changingLabel: "true"}))
 		}
 		pods = append(pods, client, podObject(roleServer, node.Node, cfg.Image, nil))
+	}
+	if cfg.replaced() {
+		pods = append(pods, podObject(roleLeaver, nodes[0].Node, cfg.Image, map[string]string{changingLabel: "true"}))
 	}
 	return each(pods, func(pod *corev1.Pod) error {
 		if _, err := core.Pods(Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {

@@ -15,7 +15,7 @@ import (
 // Config says which lab to look at and how to reach into it.
 type Config struct {
 	Lab  string
-	Mode string // "kubeproxy"
+	Mode string // of the profile: "kubeproxy", "kubeproxy-replacement" or "ebpf"
 	// Kube is the lab's API server, Pods reaches into its pods, and Engine runs
 	// its nodes.
 	Kube   kubernetes.Interface

@@ -84,6 +84,9 @@ func (s *stage) openPods(ctx context.Context, env *Env) error {
 	for _, node := range env.Nodes {
 		pods = append(pods, podPlace{roleClient, node.Node, &node.Client}, podPlace{roleServer, node.Node, &node.Server})
 	}
+	if s.cfg.replaced() {
+		pods = append(pods, podPlace{roleLeaver, env.Nodes[0].Node, &env.Leaver})
+	}
 	err := each(pods, func(p podPlace) error { return s.openPod(ctx, p) })
 	if errors.Is(err, errNoImage) {
 		return fmt.Errorf("the nodes do not have image %s of this version of lab: bring the lab up to date with lab up", s.cfg.Image)

@@ -23,6 +23,13 @@ type Env struct {
 	Every    Service // every Server is its backend
 	One      Service // one Client is its only backend
 	Headless Service // every Server, without an address of its own
+	Sticky   Service // every Server, and a client keeps its own
+	Local    Service // as One, for clients of the backend's node alone
+	Empty    Service // no backend
+	// Changing has the backend of One and Leaver. Both are there only where no
+	// kube-proxy is: a check deletes the pod Leaver.
+	Changing Service
+	Leaver   Host
 
 	settle func(context.Context) error
 }
@@ -86,7 +93,10 @@ type Service struct {
 	Addr                     netip.Addr
 	Port                     uint16
 	NodePortTCP, NodePortUDP uint16
-	Backends                 []Host
+	// HealthPort is where every node says whether it has a backend; 0 unless
+	// the Service is a load balancer's that wants local backends.
+	HealthPort uint16
+	Backends   []Host
 }
 
 // At is the ClusterIP and port.

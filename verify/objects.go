@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // Namespace is where a run makes its pods and Services: one that is always
@@ -19,13 +18,20 @@ const (
 	everyService    = "wirelab-verify-every"
 	oneService      = "wirelab-verify-one"
 	headlessService = "wirelab-verify-headless"
+	stickyService   = "wirelab-verify-sticky"
+	localService    = "wirelab-verify-local"
+	emptyService    = "wirelab-verify-empty"
+	changingService = "wirelab-verify-changing"
 	podNames        = "wirelab-verify-"
 	roleClient      = "client"
 	roleServer      = "server"
+	roleLeaver      = "leaver"
 
 	// runLabel marks everything a run makes; its value is the pod's role.
 	runLabel  = "wirelab.dev/verify"
 	onlyLabel = "wirelab.dev/verify-only"
+	// changingLabel is that of the backends of a Service one of which goes away.
+	changingLabel = "wirelab.dev/verify-changing"
 )
 
 // Ports of the run's pods and Services.
@@ -35,34 +41,6 @@ const (
 	// hostPort is outside the range of nodePorts and of what a node listens on.
 	hostPort = 28080
 )
-
-// serviceObject is a Service of TCP and UDP, headless or with nodePorts.
-func serviceObject(name string, selector map[string]string, headless bool) *corev1.Service {
-	service := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: Namespace, Labels: map[string]string{runLabel: "service"}},
-		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeNodePort, Selector: selector,
-			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
-			Ports: []corev1.ServicePort{
-				{Name: "tcp", Protocol: corev1.ProtocolTCP, Port: servicePort, TargetPort: intstr.FromInt32(podPort)},
-				{Name: "udp", Protocol: corev1.ProtocolUDP, Port: servicePort, TargetPort: intstr.FromInt32(podPort)},
-			},
-		},
-	}
-	if headless {
-		service.Spec.Type, service.Spec.ClusterIP = corev1.ServiceTypeClusterIP, corev1.ClusterIPNone
-	}
-	return service
-}
-
-func serviceObjects() []*corev1.Service {
-	servers := map[string]string{runLabel: roleServer}
-	return []*corev1.Service{
-		serviceObject(everyService, servers, false),
-		serviceObject(oneService, map[string]string{onlyLabel: "true"}, false),
-		serviceObject(headlessService, servers, true),
-	}
-}
 
 func podName(role, node string) string { return podNames + role + "-" + node }
 

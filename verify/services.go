@@ -16,7 +16,7 @@ func readService(ctx context.Context, kube kubernetes.Interface, namespace, name
 	if err != nil {
 		return Service{}, fmt.Errorf("read Service %s/%s: %w", namespace, name, err)
 	}
-	service := Service{Namespace: namespace, Name: name}
+	service := Service{Namespace: namespace, Name: name, HealthPort: uint16(object.Spec.HealthCheckNodePort)}
 	if object.Spec.ClusterIP != corev1.ClusterIPNone {
 		if service.Addr, err = netip.ParseAddr(object.Spec.ClusterIP); err != nil {
 			return Service{}, fmt.Errorf("read the ClusterIP of Service %s/%s: %w", namespace, name, err)
@@ -32,28 +32,4 @@ func readService(ctx context.Context, kube kubernetes.Interface, namespace, name
 		}
 	}
 	return service, nil
-}
-
-// readServices fills in the run's own Services.
-func readServices(ctx context.Context, env *Env, only string) error {
-	var servers, clients []Host
-	for _, node := range env.Nodes {
-		servers = append(servers, node.Server)
-		if node.Node == only {
-			clients = append(clients, node.Client)
-		}
-	}
-	for _, each := range []struct {
-		into     *Service
-		name     string
-		backends []Host
-	}{{&env.Every, everyService, servers}, {&env.One, oneService, clients}, {&env.Headless, headlessService, servers}} {
-		service, err := readService(ctx, env.Kube, Namespace, each.name)
-		if err != nil {
-			return err
-		}
-		service.Backends = each.backends
-		*each.into = service
-	}
-	return nil
 }

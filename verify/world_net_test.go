@@ -8,12 +8,8 @@ import (
 	"net/netip"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/runtime"
-
 	"wirelab.dev/wirelab/verify/probe"
 )
-
-type runtimeObject = runtime.Object
 
 // watch is a capture of the model.
 type watch struct {
@@ -144,6 +140,8 @@ func (p *place) run(argv []string) string {
 		return p.routeJSON()
 	case command == "cat /etc/resolv.conf":
 		return "search x\nnameserver 10.96.0.10\noptions ndots:5\n"
+	case argv[0] == "sh" && argv[2] == processScript:
+		return p.processes()
 	case argv[0] == "sh" && argv[2] == dumpScript:
 		return p.rulesText()
 	default:
@@ -199,12 +197,16 @@ func (p *place) routeJSON() string {
 func (p *place) rulesText() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("### iptables-save\n*nat\n:LAB-MASQUERADE - [0:0]\n:KUBE-SERVICES - [0:0]")
+	line("### iptables-save\n*nat\n:LAB-MASQUERADE - [0:0]\n:KUBE-KUBELET-CANARY - [0:0]")
 	line(`-A POSTROUTING -m comment --comment "wirelab: pods leave as their node" -j LAB-MASQUERADE`)
 	for _, n := range p.w.env.Nodes {
 		line("-A LAB-MASQUERADE -d %s/32 -j RETURN", n.Addr)
 	}
 	line("-A LAB-MASQUERADE -s %s ! -d %s ! -o lab_+ -j MASQUERADE --random-fully", p.node.PodCIDR, p.w.env.NativeCIDR)
+	if p.w.env.replaced() {
+		return b.String()
+	}
+	line(":KUBE-SERVICES - [0:0]")
 	line(`-A KUBE-SERVICES -d 10.96.0.200/32 -p tcp -m comment --comment "default/demo cluster IP" -m tcp --dport 8080 -j KUBE-SVC-AAAA`)
 	line(`-A KUBE-NODEPORTS -p tcp -m comment --comment "default/demo" -m tcp --dport 32000 -j KUBE-EXT-AAAA`)
 	for i, backend := range p.w.env.Every.Backends {

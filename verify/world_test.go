@@ -9,11 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/fake"
-
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -32,6 +27,8 @@ type world struct {
 	spoil func(at *place, request probe.Request, reply *probe.Reply)
 	// forward lets packets with a forged source through.
 	forward bool
+	// immortal keeps a deleted pod among the backends.
+	immortal bool
 	// hop edits each packet seen by a watch.
 	hop func(at string, p *probe.Packet)
 }
@@ -54,12 +51,12 @@ const (
 	nicMAC = "02:00:00:00:00:%02x"
 )
 
-// newWorld models nodes called control-plane, worker and worker2.
-func newWorld(t *testing.T) *world {
+// newWorld models nodes called control-plane, worker and worker2, in a mode.
+func newWorld(t *testing.T, mode string) *world {
 	t.Helper()
 	w := &world{places: map[string]*place{}, env: &Env{
 		Config: Config{
-			Lab: "test", Mode: modeKubeProxy, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
+			Lab: "test", Mode: mode, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
 			ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 			Demo:        &Demo{Namespace: "default", Service: "demo", Headless: "demo-headless", Port: 8080, NodePort: 32000},
 		}.withDefaults(),
@@ -101,24 +98,41 @@ func (w *world) place(h Host, n *Node) *place {
 	return p
 }
 
+// addServices models the run's Services as layouts lists them.
 func (w *world) addServices() {
-	var servers []Host
-	for _, n := range w.env.Nodes {
-		servers = append(servers, n.Server)
+	only := w.env.Nodes[len(w.env.Nodes)-1].Node
+	if w.env.replaced() {
+		first := w.env.Nodes[0]
+		w.env.Leaver = Host{Name: podPrefix + roleLeaver + "-" + first.Node, Self: podName(roleLeaver, first.Node), Node: first.Node, Port: podPort, Addr: netip.MustParseAddr("10.244.0.30")}
+		w.env.Leaver.Prober = w.place(w.env.Leaver, first)
 	}
-	only := w.env.Nodes[len(w.env.Nodes)-1].Client
-	w.env.Every = Service{Namespace, everyService, netip.MustParseAddr("10.96.0.100"), servicePort, 31000, 31001, servers}
-	w.env.One = Service{Namespace, oneService, netip.MustParseAddr("10.96.0.101"), servicePort, 31002, 31003, []Host{only}}
-	w.env.Headless = Service{Namespace: Namespace, Name: headlessService, Port: servicePort, Backends: servers}
-	w.env.Kube = fake.NewClientset(demoObjects(w.env)...)
+	for i, l := range layouts(w.env.Config) {
+		s := Service{Namespace: Namespace, Name: l.name, Port: servicePort, Backends: l.backends(w.env, only)}
+		if l.name != headlessService {
+			s.Addr = netip.AddrFrom4([4]byte{10, 96, 0, byte(100 + i)})
+			s.NodePortTCP, s.NodePortUDP = uint16(31000+2*i), uint16(31001+2*i)
+		}
+		if l.name == localService {
+			s.HealthPort = 32123
+		}
+		*l.into(w.env) = s
+	}
+	w.env.Kube = w.apiServer()
 }
 
-// demoServiceOf is the demo's Service; the run's servers stand in for its pods.
+// demo is the demo's Service; the run's servers stand in for its pods.
 func (w *world) demo() Service {
-	return Service{"default", "demo", netip.MustParseAddr("10.96.0.200"), 8080, 32000, 0, w.env.Every.Backends}
+	return Service{Namespace: "default", Name: "demo", Addr: netip.MustParseAddr("10.96.0.200"), Port: 8080, NodePortTCP: 32000, Backends: w.env.Every.Backends}
 }
 
-func (w *world) services() []Service { return []Service{w.env.Every, w.env.One, w.demo()} }
+// services are those with an address.
+func (w *world) services() []Service {
+	all := []Service{w.env.Every, w.env.One, w.env.Sticky, w.env.Local, w.env.Empty, w.demo()}
+	if w.env.replaced() {
+		all = append(all, w.env.Changing)
+	}
+	return all
+}
 
 // at finds whoever has an address.
 func (w *world) at(addr netip.Addr) *place {
@@ -157,11 +171,11 @@ func (p *place) answer(request probe.Request) probe.Reply {
 	case request.HTTP != nil:
 		return p.answerHTTP(request.HTTP)
 	case request.UDP != nil:
-		id := p.serve(request.UDP.Address, true)
-		return orFailure(id, probe.Reply{UDP: &probe.UDPResult{Sent: 1, Received: 1, Identity: id}})
+		id, why := p.serve(request.UDP.Address, true)
+		return orFailure(why, probe.Reply{UDP: &probe.UDPResult{Sent: 1, Received: 1, Identity: id}})
 	case request.TCP != nil:
-		id := p.serve(request.TCP.Address, false)
-		return orFailure(id, probe.Reply{TCP: &probe.TCPResult{Identity: id, Up: request.TCP.Bytes, Down: request.TCP.Bytes}})
+		id, why := p.serve(request.TCP.Address, false)
+		return orFailure(why, probe.Reply{TCP: &probe.TCPResult{Identity: id, Up: request.TCP.Bytes, Down: request.TCP.Bytes}})
 	case request.ICMP != nil:
 		return p.answerICMP(request.ICMP)
 	case request.ARP != nil:
@@ -174,15 +188,17 @@ func (p *place) answer(request probe.Request) probe.Reply {
 	case request.Send != nil:
 		p.send(request.Send)
 		return probe.Reply{Send: &probe.SendResult{Sent: 1}}
+	case request.BPFMap != nil:
+		return p.readMap(request.BPFMap)
 	case request.Exec != nil:
 		return probe.Reply{Exec: &probe.ExecResult{Stdout: p.run(request.Exec.Argv)}}
 	}
 	return probe.Reply{Error: "the model knows no such probe"}
 }
 
-func orFailure(id *probe.Identity, reply probe.Reply) probe.Reply {
-	if id == nil {
-		return probe.Reply{Failure: "nobody answers"}
+func orFailure(why string, reply probe.Reply) probe.Reply {
+	if why != "" {
+		return probe.Reply{Failure: why}
 	}
 	return reply
 }
@@ -192,11 +208,14 @@ func (p *place) answerHTTP(spec *probe.HTTP) probe.Reply {
 	if err != nil {
 		return probe.Reply{Error: err.Error()}
 	}
+	if reply, ok := p.w.health(to); ok {
+		return reply
+	}
 	result := &probe.HTTPResult{AnsweredBy: map[string]int{}}
 	for range max(spec.Count, 1) {
-		id := p.serve(to, false)
-		if id == nil {
-			return probe.Reply{Failure: "nobody answers", HTTP: result}
+		id, why := p.serve(to, false)
+		if why != "" {
+			return probe.Reply{Failure: why, HTTP: result}
 		}
 		result.Identity = id
 		result.AnsweredBy[id.Pod]++
@@ -205,48 +224,94 @@ func (p *place) answerHTTP(spec *probe.HTTP) probe.Reply {
 	return probe.Reply{HTTP: result}
 }
 
-// serve finds who answers at an address and which client it sees.
-func (p *place) serve(to netip.AddrPort, udp bool) *probe.Identity {
+// serve finds who answers at an address and which client it sees, or says why
+// nobody does.
+func (p *place) serve(to netip.AddrPort, udp bool) (*probe.Identity, string) {
 	backend, client := p.w.at(to.Addr()), p.addr
-	viaService := false
-	for _, s := range p.w.services() {
-		nodePort := s.NodePortTCP
-		if udp && s.NodePortUDP != 0 {
-			nodePort = s.NodePortUDP
-		}
-		switch {
-		case to == s.At():
-			viaService = true
-			backend = p.w.pick(s)
-			if p.isNode || backend == p {
-				client = p.translated(backend)
-			}
-		case backend != nil && backend.isNode && to.Port() == nodePort:
-			viaService = true
-			entry := backend
-			backend = p.w.pick(s)
-			client = entry.translated(backend)
-		}
-	}
+	service, entry := p.w.serviceAt(to, udp)
 	only := p.w.places[p.w.env.One.Backends[0].Name]
 	switch {
-	case viaService:
+	case service != nil:
+		var why string
+		if backend, why = p.w.pick(p, *service, entry); why != "" {
+			return nil, why
+		}
+		client = p.seenThrough(*service, entry, backend)
 	case to.Port() == hostPort && backend != nil && backend.node == only.node:
 		backend = only
-		if p == only {
+		if p == only && !p.w.env.replaced() {
 			client = p.translated(only)
 		}
 	case p.isPod() && backend == p.w.places["outside host"] && to.Addr() == backend.addr:
 		client = p.node.Addr
 	}
 	if backend == nil {
-		return nil
+		return nil, "nobody answers"
 	}
 	id := &probe.Identity{Pod: backend.self, Client: netip.AddrPortFrom(client, 50000)}
 	if backend.node != nil {
 		id.Node = backend.node.Node
 	}
-	return id
+	return id, ""
+}
+
+// serviceAt is the Service at an address, and the node whose nodePort it is.
+func (w *world) serviceAt(to netip.AddrPort, udp bool) (*Service, *place) {
+	for _, s := range w.services() {
+		nodePort := s.NodePortTCP
+		if udp && s.NodePortUDP != 0 {
+			nodePort = s.NodePortUDP
+		}
+		entry := w.at(to.Addr())
+		switch {
+		case to == s.At():
+			return &s, nil
+		case entry != nil && entry.isNode && to.Port() == nodePort:
+			return &s, entry
+		}
+	}
+	return nil, nil
+}
+
+// pick chooses a backend for p, or says how it is refused.
+func (w *world) pick(p *place, s Service, entry *place) (*place, string) {
+	if len(s.Backends) == 0 {
+		return nil, "dial: connect: connection refused"
+	}
+	w.picks++
+	if s.Name == stickyService {
+		return w.places[s.Backends[int(p.addr.As4()[3])%len(s.Backends)].Name], ""
+	}
+	backend := w.places[s.Backends[w.picks%len(s.Backends)].Name]
+	near := entry
+	if near == nil {
+		near = p
+	}
+	if s.Name == localService && backend.node != near.node {
+		return nil, "no answer within 700ms"
+	}
+	return backend, ""
+}
+
+// seenThrough is the client address that a backend sees of p through a Service:
+// its ClusterIP where entry is nil, otherwise the nodePort of entry.
+func (p *place) seenThrough(s Service, entry, backend *place) netip.Addr {
+	if p.w.env.replaced() {
+		if entry == nil || entry.node == p.node || entry.node == backend.node {
+			return p.addr
+		}
+		return entry.addr
+	}
+	switch {
+	case s.Name == localService && entry != nil:
+		return p.addr
+	case entry != nil:
+		return entry.translated(backend)
+	case p.isNode || p == backend:
+		return p.translated(backend)
+	default:
+		return p.addr
+	}
 }
 
 // translated is the address p's node gives a packet that goes to backend.
@@ -255,11 +320,6 @@ func (p *place) translated(backend *place) netip.Addr {
 		return p.router()
 	}
 	return p.node.Addr
-}
-
-func (w *world) pick(s Service) *place {
-	w.picks++
-	return w.places[s.Backends[w.picks%len(s.Backends)].Name]
 }
 
 func (w *world) resolve(name string) []netip.Addr {
@@ -273,23 +333,4 @@ func (w *world) resolve(name string) []netip.Addr {
 		all = append(all, b.Addr)
 	}
 	return all
-}
-
-// demoObjects are the demo's Service and endpoints as the API server has them.
-func demoObjects(env *Env) (objects []runtimeObject) {
-	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo"}}
-	service.Spec.ClusterIP = "10.96.0.200"
-	service.Spec.Ports = []corev1.ServicePort{{Port: 8080, NodePort: 32000, Protocol: corev1.ProtocolTCP}}
-	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "default", Name: "demo-1", Labels: map[string]string{discoveryv1.LabelServiceName: "demo"},
-	}}
-	ready := true
-	for _, n := range env.Nodes {
-		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
-			Addresses: []string{n.Server.Addr.String()}, NodeName: &n.Node,
-			Conditions: discoveryv1.EndpointConditions{Ready: &ready},
-			TargetRef:  &corev1.ObjectReference{Name: n.Server.Self},
-		})
-	}
-	return []runtimeObject{service, slice}
 }

@@ -30,7 +30,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		explain(stderr, err)
+		explain(stderr, err, ctx.Err() != nil)
 	}
 	var exit statusError
 	if errors.As(err, &exit) {
@@ -39,14 +39,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitCode(err)
 }
 
-// explain prints an error, and below it what helps to understand it.
-func explain(w io.Writer, err error) {
+// explain prints an error, and below it what helps to understand it. Of an interrupted command it says what went wrong
+// besides.
+func explain(w io.Writer, err error, interrupted bool) {
 	var exit statusError
 	var reported reportedError
 	if errors.As(err, &exit) || errors.As(err, &reported) {
 		return // what there is to say has been said
 	}
-	if errors.Is(err, context.Canceled) {
+	if interrupted && errors.Is(err, context.Canceled) {
 		fmt.Fprintln(w, "lab: interrupted")
 		if joined := afterInterrupt(err); joined != nil {
 			fmt.Fprintln(w, "lab:", joined)

@@ -47,7 +47,7 @@ func file(t *testing.T, text string) string {
 
 func TestProfileList(t *testing.T) {
 	text, code, err := profileCmd(t, "profile", "list")
-	if code != exitFine || !strings.Contains(text, "kubeproxy   kubeproxy   kernel routes") {
+	if code != exitFine || !strings.Contains(text, "kubeproxy               kubeproxy               kernel routes") {
 		t.Errorf("exit %d, %v:\n%s", code, err, text)
 	}
 	raw, _, err := profileCmd(t, "profile", "list", "-o", "json")

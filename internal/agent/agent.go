@@ -43,12 +43,20 @@ func New(cfg config.Config, client kubernetes.Interface, server string, log *slo
 	if err != nil {
 		return nil, err
 	}
+	if cfg.ReplacesKubeProxy() {
+		if k.services, err = newServiceWatch(client, cfg.NodeName); err != nil {
+			return nil, err
+		}
+	}
 	a := &Agent{
 		cfg: cfg, client: client, server: server, log: log, started: time.Now(),
 		kube: k, cni: newCNIFiles(cfg.Paths),
 	}
 	a.phase.Store("the agent is starting")
 	a.metrics = newMetrics(a.snapshot)
+	if k.services != nil {
+		a.metrics.withServices()
+	}
 	return a, nil
 }
 
@@ -109,6 +117,9 @@ func (a *Agent) work(ctx context.Context) error {
 	}
 	eg.Go(func() error { a.kube.nodeInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
+	if a.kube.services != nil {
+		eg.Go(func() error { return a.kube.services.run(ctx) })
+	}
 	eg.Go(func() error {
 		err := a.bringUp(ctx, eg)
 		if ctx.Err() != nil {
@@ -172,7 +183,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		l.Close()
 		return err
 	}
-	n.makeLoops(a.kube, a.condition(), a.cni, a.log)
+	n.makeLoops(a.kube, a.condition(), a.cni, newHealthChecks(ctx, eg), a.metrics, a.log)
 	a.node.Store(n)
 	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
 	n.serving.Store(true)
@@ -182,6 +193,14 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 
 	if err := waitForSync(ctx, a.kube.podInf, "pods of this node", a.server, a.log); err != nil {
 		return err
+	}
+	if s := a.kube.services; s != nil {
+		if err := waitForSync(ctx, s.serviceInf, "Services", a.server, a.log); err != nil {
+			return err
+		}
+		if err := waitForSync(ctx, s.sliceInf, "endpoint slices", a.server, a.log); err != nil {
+			return err
+		}
 	}
 	changed := make(chan error, 1)
 	if err := n.watchKube(a.kube, a.cfg.NodeName, changed); err != nil {
@@ -232,6 +251,8 @@ func (a *Agent) datapathConfig(s self) datapath.Config {
 		HostRoot:           a.cfg.Paths.HostRoot,
 		BPFFS:              a.cfg.Paths.BPFFS,
 		Proc:               a.cfg.Paths.Proc,
+		// Where the programs keep track of flows, the kernel need not.
+		Untracked: a.cfg.ReplacesKubeProxy(),
 	}
 }
 

@@ -2,11 +2,13 @@ package agent
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/datapath"
 )
@@ -34,6 +36,15 @@ func hostPortsOf(pod *corev1.Pod) []corev1.ContainerPort {
 		add(c)
 	}
 	return ports
+}
+
+// hostPorts are the host ports of this node's pods.
+func (k *kube) hostPorts() ([]datapath.HostPort, error) {
+	pods, err := k.pods.List(labels.Everything())
+	if err != nil {
+		return nil, fmt.Errorf("list the pods of this node: %w", err)
+	}
+	return hostPortsOfPods(pods), nil
 }
 
 // hostPortsOfPods are the host ports of all pods that run and have an address,

@@ -47,13 +47,15 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 }
 
 // kube is what the agent watches in the API server: all nodes, the pods of
-// its own node and its own DaemonSet, each without the parts it never reads.
+// its own node, its own DaemonSet and, where it carries them, all Services,
+// each without the parts it never reads.
 type kube struct {
 	nodes      listers.NodeLister
 	pods       listers.PodLister
 	nodeInf    cache.SharedIndexInformer
 	podInf     cache.SharedIndexInformer
 	daemonSets cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
+	services   *serviceWatch             // nil when kube-proxy carries Services
 }
 
 // newKube makes the informers without starting them. daemonSet is
@@ -122,6 +124,9 @@ func stripNode(obj any) (any, error) {
 		ObjectMeta: stripMeta(node.ObjectMeta),
 		Spec:       corev1.NodeSpec{PodCIDR: node.Spec.PodCIDR, PodCIDRs: node.Spec.PodCIDRs},
 		Status:     corev1.NodeStatus{Addresses: node.Status.Addresses},
+	}
+	if zone := node.Labels[corev1.LabelTopologyZone]; zone != "" {
+		stripped.Labels = map[string]string{corev1.LabelTopologyZone: zone}
 	}
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeNetworkUnavailable {

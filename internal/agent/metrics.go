@@ -18,6 +18,7 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	cniOps   *prometheus.HistogramVec
+	services serviceMetrics // registered where the agent carries Services
 }
 
 // snapshot is what is there to count at one moment.
@@ -39,6 +40,7 @@ func newMetrics(take func() snapshot) *metrics {
 			// From 2 ms, under any ADD, to 16 s, past any good one.
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 14),
 		}, []string{"command", "result"}),
+		services: newServiceMetrics(),
 	}
 	m.registry.MustRegister(
 		m.cniOps,
@@ -48,6 +50,9 @@ func newMetrics(take func() snapshot) *metrics {
 	)
 	return m
 }
+
+// withServices registers what an agent that carries Services has besides.
+func (m *metrics) withServices() { m.registry.MustRegister(m.services.collectors()...) }
 
 // observeCNI is an observeCNI.
 func (m *metrics) observeCNI(command string, ok bool, took time.Duration) {

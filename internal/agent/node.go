@@ -2,13 +2,10 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
@@ -30,8 +27,12 @@ type node struct {
 
 // loops are the reconcilers of a node.
 type loops struct {
-	all                                      reconcile.Group
-	routes, masquerade, hostPorts, condition *reconcile.Reconciler
+	all reconcile.Group
+
+	routes, masquerade, condition *reconcile.Reconciler
+	// hostPorts is nil where services does their work, and services and
+	// untracked are nil where kube-proxy does.
+	hostPorts, services, untracked *reconcile.Reconciler
 }
 
 // How often reconcilers look whether others have changed what is theirs.
@@ -44,7 +45,7 @@ const (
 
 // makeLoops lists all reconcilers. The CNI configuration is the last: it
 // makes the kubelet start pods.
-func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, log *slog.Logger) {
+func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks *healthChecks, m *metrics, log *slog.Logger) {
 	often := reconcile.Options{Resync: resyncOften}
 	routes, masquerade, hostPorts := n.dp.Routes(), n.dp.Masquerade(), n.dp.HostPorts()
 	l := &n.loops
@@ -64,19 +65,24 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, log *sl
 		}
 		return masquerade.Apply(ctx, nodes)
 	}, often, log)
-	l.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {
-		pods, err := k.pods.List(labels.Everything())
-		if err != nil {
-			return fmt.Errorf("list the pods of this node: %w", err)
-		}
-		return hostPorts.Apply(ctx, hostPortsOfPods(pods))
-	}, often, log)
 	l.condition = reconcile.New("node-condition", condition.apply, reconcile.Options{Resync: resyncSeldom}, log)
 	l.all = reconcile.Group{
 		reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log),
 		reconcile.New("devices", n.dp.Devices().Apply, often, log),
 		reconcile.New("endpoints", n.eps.sync, often, log),
-		l.routes, l.masquerade, l.hostPorts, l.condition,
+		l.routes, l.masquerade, l.condition,
+	}
+	if k.services == nil {
+		l.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {
+			ports, err := k.hostPorts()
+			if err != nil {
+				return err
+			}
+			return hostPorts.Apply(ctx, ports)
+		}, often, log)
+		l.all = append(l.all, l.hostPorts)
+	} else {
+		l.all = append(l.all, n.serviceLoops(k, checks, m, log)...)
 	}
 	l.all = append(l.all, reconcile.New("cni-config", cni.apply,
 		reconcile.Options{Resync: resyncSeldom, After: l.all}, log))

@@ -85,6 +85,15 @@ func (k *kube) nodeList() ([]datapath.Node, error) {
 	return nodes, nil
 }
 
+// zone is the zone that the node is in; empty when it is in none.
+func (k *kube) zone(nodeName string) (string, error) {
+	node, err := k.nodes.Get(nodeName)
+	if err != nil {
+		return "", fmt.Errorf("look up this node: %w", err)
+	}
+	return node.Labels[corev1.LabelTopologyZone], nil
+}
+
 // internalIP is the node's first IPv4 address of type InternalIP.
 func internalIP(node *corev1.Node) netip.Addr {
 	for _, a := range node.Status.Addresses {

@@ -16,16 +16,19 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 		name := nameOf(old, now)
 		if name == nodeName {
 			n.loops.condition.Trigger()
+			n.loops.services.Trigger() // its zone may be another
 			n.compareSelf(now, changed)
 		}
 		if !sameToUs(old, now) {
 			n.loops.routes.Trigger()
 			n.loops.masquerade.Trigger()
+			n.loops.untracked.Trigger()
 		}
 	}
 	podChanged := func(old, now *corev1.Pod) {
 		if hasHostPorts(old) || hasHostPorts(now) {
 			n.loops.hostPorts.Trigger()
+			n.loops.services.Trigger()
 		}
 	}
 	if _, err := k.nodeInf.AddEventHandler(onChange(nodeChanged)); err != nil {
@@ -34,7 +37,10 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 	if _, err := k.podInf.AddEventHandler(onChange(podChanged)); err != nil {
 		return fmt.Errorf("watch pods: %w", err)
 	}
-	return nil
+	if k.services == nil {
+		return nil
+	}
+	return k.services.watch(n.loops.services.Trigger)
 }
 
 // compareSelf reports a node that became another. One that lost its address

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -19,7 +18,7 @@ type Spec struct {
 	Base string
 	// Labels go onto the nodes besides LabelLab and LabelBase.
 	Labels map[string]string
-	// Retain leaves what was made when making fails or is interrupted.
+	// Retain leaves what was made when making is interrupted.
 	Retain bool
 }
 
@@ -28,7 +27,8 @@ func NodeTag(name string) string { return "wirelab/lab-" + name + ":node" }
 
 // Create makes the cluster and returns once its API server answers and all nodes have joined; they are not Ready
 // before a network is installed. The user's kubeconfig then has the context kind-<name>, and it is current.
-// On error nothing is left, unless Retain. An existing cluster of the name is an error.
+// On error the caller removes with Delete what was made, or leaves it: whoever uses the cluster already, while it is
+// being made, shall hear of the error before the cluster goes away. An existing cluster of the name is an error.
 func (c *Clusters) Create(ctx context.Context, s Spec) error {
 	labels := maps.Clone(s.Labels)
 	if labels == nil {
@@ -38,16 +38,10 @@ func (c *Clusters) Create(ctx context.Context, s Spec) error {
 	if err := c.engine.LabelImage(ctx, s.Base, NodeTag(s.Name), labels); err != nil {
 		return err
 	}
-	err := c.create(ctx, s)
-	if err == nil {
-		err = c.markComplete(ctx, s.Name)
+	if err := c.create(ctx, s); err != nil {
+		return err
 	}
-	if err != nil && !s.Retain {
-		if cleanErr := c.Delete(context.WithoutCancel(ctx), s.Name); cleanErr != nil {
-			err = errors.Join(err, fmt.Errorf("remove the half-made cluster: %w", cleanErr))
-		}
-	}
-	return err
+	return c.markComplete(ctx, s.Name)
 }
 
 // create runs kind, whose Create takes no context. When ctx ends, the cluster's containers are removed from under
@@ -58,7 +52,7 @@ func (c *Clusters) create(ctx context.Context, s Spec) error {
 	go func() {
 		done <- c.provider().Create(s.Name,
 			cluster.CreateWithRawConfig(s.Config),
-			// kind's own clean-up would race with ours, which also catches late containers.
+			// kind's own clean-up would race with the caller's, which also catches late containers.
 			cluster.CreateWithRetain(true),
 			cluster.CreateWithDisplayUsage(false), cluster.CreateWithDisplaySalutation(false))
 	}()

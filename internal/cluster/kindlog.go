@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	kinderrors "sigs.k8s.io/kind/pkg/errors"
@@ -71,7 +72,24 @@ func explain(err error) error {
 	case strings.Contains(out, "port is already allocated") || strings.Contains(out, "address already in use"):
 		return fmt.Errorf("a port of the cluster is taken on this machine: set cluster.apiServerPort to a free one or to 0: %s", lastLine(out))
 	}
-	return fmt.Errorf("%s: %w", lastLine(out), err)
+	return reasoned{fmt.Sprintf("%s: %s", firstWords(run.Command), lastLine(out)), err}
+}
+
+// reasoned is an error with a text of its own: kind's is a command line of several hundred characters.
+type reasoned struct {
+	text string
+	error
+}
+
+func (r reasoned) Error() string { return r.text }
+func (r reasoned) Unwrap() error { return r.error }
+
+// firstWords is what a command is, without its flags.
+func firstWords(command []string) string {
+	if end := slices.IndexFunc(command, func(word string) bool { return strings.HasPrefix(word, "-") }); end > 0 {
+		command = command[:end]
+	}
+	return strings.Join(command[:min(len(command), 3)], " ")
 }
 
 // lastLine is the last line of a command's output that says something, shortened.
@@ -79,8 +97,8 @@ func lastLine(out string) string {
 	lines := strings.Split(out, "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
 		l := strings.TrimSpace(lines[i])
-		// kubeadm ends with advice and a stack trace; its reason is the line of its own error.
-		if l == "" || strings.HasPrefix(l, "To see the stack trace") {
+		// docker and kubeadm end with advice; the reason is the line before.
+		if l == "" || strings.HasPrefix(l, "To see the stack trace") || strings.HasPrefix(l, "Run 'docker") || strings.HasPrefix(l, "See 'docker") {
 			continue
 		}
 		if len(l) > 300 {

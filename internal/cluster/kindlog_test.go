@@ -36,6 +36,7 @@ func TestExplainGivesTheReason(t *testing.T) {
 		"disk":   {failed("docker: Error response from daemon: mkdir /x: no space left on device.\n"), "no space left on the disk"},
 		"port":   {failed("... Bind for 127.0.0.1:6443 failed: port is already allocated.\n"), "cluster.apiServerPort"},
 		"nested": {kinderrors.NewAggregate([]error{errors.New("other"), kinderrors.Wrap(failed("first\nthe reason\n\n"), "create")}), "the reason"},
+		"advice": {failed("docker: Conflict.\n\nRun 'docker run --help' for more information\n"), "docker run: docker: Conflict."},
 		"silent": {failed(""), "docker run"},
 		"other":  {errors.New("plain"), "plain"},
 		"long":   {failed(strings.Repeat("x", 5000)), "..."},

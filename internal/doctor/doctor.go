@@ -40,6 +40,8 @@ type Needs struct {
 	APIServerPort int
 	// Network is the Docker network the nodes will be on; it may not exist yet.
 	Network string
+	// Services is set when BPF maps are to serve Services.
+	Services bool
 }
 
 // Doctor looks at one machine. Its zero value looks at this one; tests set Root.
@@ -54,7 +56,7 @@ func (d Doctor) Examine(ctx context.Context, engine *docker.Engine, connectErr e
 	out := []Finding{d.dockerCommand()}
 	if engine == nil {
 		out = append([]Finding{dockerMissing(connectErr)}, out...)
-		out = append(out, d.kernel()...)
+		out = append(out, d.kernel(n)...)
 		return append(out, d.inotify(n)...)
 	}
 	host, found := d.dockerHost(ctx, engine)
@@ -63,8 +65,12 @@ func (d Doctor) Examine(ctx context.Context, engine *docker.Engine, connectErr e
 		return out
 	}
 	if host.local {
-		out = append(out, d.kernel()...)
-		out = append(out, d.privilege(host), d.bpffs(), d.disk(host, n))
+		out = append(out, d.kernel(n)...)
+		out = append(out, d.privilege(host), d.bpffs())
+		if n.Services {
+			out = append(out, d.cgroup2())
+		}
+		out = append(out, d.disk(host, n))
 		out = append(out, d.inotify(n)...)
 	} else {
 		out = append(out, Finding{

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/moby/moby/api/types/system"
 
 	"wirelab.dev/wirelab/internal/docker"
@@ -78,6 +81,26 @@ func TestBPFFS(t *testing.T) {
 	check(t, machine(t, map[string]string{"filesystems": "nodev\tsysfs\n"}).bpffs(), Missing, "")
 }
 
+func TestCgroup2(t *testing.T) {
+	check(t, machine(t, map[string]string{"filesystems": "nodev\tcgroup\nnodev\tcgroup2\n"}).cgroup2(), OK, "")
+	check(t, machine(t, map[string]string{"filesystems": "nodev\tcgroup\n"}).cgroup2(), Missing, "not in /proc/filesystems")
+}
+
+// TestLacking: a refusal names what the kernel lacks.
+func TestLacking(t *testing.T) {
+	if got := lacking(fmt.Errorf("probe: %w", lack{what: "hook cgroup/connect4", err: ebpf.ErrNotSupported})); got != "this kernel has no hook cgroup/connect4" {
+		t.Error(got)
+	}
+	if got := lacking(ebpf.ErrNotSupported); got != "this kernel has none" {
+		t.Error(got)
+	}
+	// No kernel gives a program at sockets what changes packets.
+	err := haveHelpers(ebpf.CGroupSockAddr, asm.FnGetSocketCookie, asm.FnSkbAdjustRoom)
+	if os.Geteuid() == 0 && (!errors.Is(err, ebpf.ErrNotSupported) || !strings.Contains(lacking(err), "SkbAdjustRoom")) {
+		t.Errorf("a helper that is not there: %v", err)
+	}
+}
+
 func TestCgroups(t *testing.T) {
 	check(t, cgroups(&host{info: system.Info{CgroupVersion: "2", MemoryLimit: true, CPUShares: true, PidsLimit: true}}), OK, "version 2")
 	check(t, cgroups(&host{info: system.Info{CgroupVersion: "1", CPUShares: true, PidsLimit: true}}), Missing, "without controller memory")
@@ -141,7 +164,7 @@ func TestWorst(t *testing.T) {
 
 // TestKernel tries the kernel at hand; root can tell every feature, others may be told that they may not try.
 func TestKernel(t *testing.T) {
-	for _, f := range (Doctor{}).kernel() {
+	for _, f := range (Doctor{}).kernel(Needs{Services: true}) {
 		if f.State == Unknown && os.Geteuid() == 0 {
 			t.Errorf("root cannot tell: %+v", f)
 		}

@@ -15,18 +15,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// probe is one feature of the kernel and how to try it.
+type probe struct {
+	name string
+	try  func() error
+}
+
 // kernel tries what the agent's BPF programs are made of.
-func (d Doctor) kernel() []Finding {
+func (d Doctor) kernel(n Needs) []Finding {
 	const newer = "boot a newer kernel: 6.6 or later has all that wirelab uses"
-	probes := []struct {
-		name string
-		try  func() error
-	}{
+	probes := []probe{
 		{"BPF programs on interfaces", func() error { return features.HaveProgramType(ebpf.SchedCLS) }},
 		{"BPF hash maps", func() error { return features.HaveMapType(ebpf.Hash) }},
 		{"BPF LRU maps", func() error { return features.HaveMapType(ebpf.LRUHash) }},
 		{"BPF ring buffer", func() error { return features.HaveMapType(ebpf.RingBuf) }},
 		{"BPF tcx links", haveTCX},
+	}
+	if n.Services {
+		probes = append(probes, serviceProbes()...)
 	}
 	out := make([]Finding, 0, len(probes)+1)
 	for _, p := range probes {
@@ -35,7 +41,7 @@ func (d Doctor) kernel() []Finding {
 		case err == nil:
 			f.State, f.Found = OK, "tried and works"
 		case errors.Is(err, ebpf.ErrNotSupported):
-			f.State, f.Found, f.Mend = Missing, "this kernel has none", newer
+			f.State, f.Found, f.Mend = Missing, lacking(err), newer
 		case errors.Is(err, unix.EPERM):
 			f.State, f.Found, f.Mend = Unknown, "this user may not try", "run lab doctor as root"
 		default:
@@ -44,6 +50,15 @@ func (d Doctor) kernel() []Finding {
 		out = append(out, f)
 	}
 	return append(out, kernelTypes())
+}
+
+// lacking says what is not there: what a probe of several things named, or the thing itself.
+func lacking(err error) string {
+	var l lack
+	if errors.As(err, &l) {
+		return "this kernel has no " + l.what
+	}
+	return "this kernel has none"
 }
 
 // haveTCX attaches to an interface that cannot exist: a kernel with tcx looks for the interface, one without refuses
@@ -78,18 +93,28 @@ func kernelTypes() Finding {
 
 // bpffs looks whether the kernel can mount it; nodes mount their own.
 func (d Doctor) bpffs() Finding {
-	f := Finding{Name: "bpf file system", State: OK, Found: "the kernel has it"}
+	return d.filesystem("bpf file system", "bpf", "boot a kernel with CONFIG_BPF_SYSCALL")
+}
+
+// cgroup2 looks whether the kernel can mount it: programs at sockets are attached to a group of its hierarchy, also
+// on a machine whose controllers are those of version 1.
+func (d Doctor) cgroup2() Finding {
+	return d.filesystem("cgroup2 file system", "cgroup2", "boot a kernel with CONFIG_CGROUPS and CONFIG_CGROUP_BPF")
+}
+
+func (d Doctor) filesystem(name, kind, mend string) Finding {
+	f := Finding{Name: name, State: OK, Found: "the kernel has it"}
 	b, err := os.ReadFile(filepath.Join(d.Root, "/proc/filesystems"))
 	if err != nil {
 		f.State, f.Found, f.Mend = Unknown, err.Error(), "run lab doctor on the machine itself"
 		return f
 	}
 	for line := range strings.Lines(string(b)) {
-		if fs := strings.Fields(line); len(fs) > 0 && fs[len(fs)-1] == "bpf" {
+		if fs := strings.Fields(line); len(fs) > 0 && fs[len(fs)-1] == kind {
 			return f
 		}
 	}
-	f.State, f.Found, f.Mend = Missing, "not in /proc/filesystems", "boot a kernel with CONFIG_BPF_SYSCALL"
+	f.State, f.Found, f.Mend = Missing, "not in /proc/filesystems", mend
 	return f
 }
 

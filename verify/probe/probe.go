@@ -50,6 +50,7 @@ type Request struct {
 	Capture *Capture `json:"capture,omitempty"`
 	Serve   *Serve   `json:"serve,omitempty"`
 	Exec    *Exec    `json:"exec,omitempty"`
+	BPFMap  *BPFMap  `json:"bpfMap,omitempty"`
 	// Cancel is the ID of a capture or serve to end now; it still answers.
 	Cancel string `json:"cancel,omitempty"`
 }
@@ -60,7 +61,7 @@ func (r Request) Kind() (string, error) {
 	set := map[string]bool{
 		"http": r.HTTP != nil, "tcp": r.TCP != nil, "udp": r.UDP != nil, "icmp": r.ICMP != nil,
 		"arp": r.ARP != nil, "dns": r.DNS != nil, "send": r.Send != nil, "capture": r.Capture != nil,
-		"serve": r.Serve != nil, "exec": r.Exec != nil, "cancel": r.Cancel != "",
+		"serve": r.Serve != nil, "exec": r.Exec != nil, "bpfMap": r.BPFMap != nil, "cancel": r.Cancel != "",
 	}
 	kind := ""
 	for name, is := range set {
@@ -73,7 +74,7 @@ func (r Request) Kind() (string, error) {
 		kind = name
 	}
 	if kind == "" {
-		return "", errors.New("the request asks for no probe: set one of http, tcp, udp, icmp, arp, dns, send, capture, serve, exec, cancel")
+		return "", errors.New("the request asks for no probe: set one of http, tcp, udp, icmp, arp, dns, send, capture, serve, exec, bpfMap, cancel")
 	}
 	return kind, nil
 }
@@ -102,6 +103,7 @@ type Reply struct {
 	Capture *CaptureResult `json:"capture,omitempty"`
 	Serve   *ServeResult   `json:"serve,omitempty"`
 	Exec    *ExecResult    `json:"exec,omitempty"`
+	BPFMap  *BPFMapResult  `json:"bpfMap,omitempty"`
 }
 
 // Identity is what a nettool server says of itself and of who asked.

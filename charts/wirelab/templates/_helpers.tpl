@@ -23,6 +23,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.enableIPv4Masquerade (not .Values.ipv4NativeRoutingCIDR) -}}
 {{- fail "enableIPv4Masquerade needs ipv4NativeRoutingCIDR, to know where pods keep their own address: set it to a prefix with all podCIDRs of the cluster, or enableIPv4Masquerade to false" -}}
 {{- end -}}
+{{- $replacement := .Values.kubeProxyReplacement | toString -}}
+{{- if has $replacement (list "partial" "probe") -}}
+{{- fail (printf "kubeProxyReplacement cannot be %s: half of the Services in BPF and half in kube-proxy would be two translators for one flow; set it to true and take kube-proxy away, or to false" $replacement) -}}
+{{- end -}}
+{{- if and (has $replacement (list "true" "strict")) (not .Values.k8sServiceHost) -}}
+{{- fail "kubeProxyReplacement needs k8sServiceHost: without kube-proxy the agents cannot reach the API server by its Service before they have made it work; set it to the API server's address" -}}
+{{- end -}}
 {{- if and .Values.k8sServicePort (not .Values.k8sServiceHost) -}}
 {{- fail "k8sServicePort needs k8sServiceHost: set the address of the API server, too" -}}
 {{- end -}}

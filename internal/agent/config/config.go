@@ -26,7 +26,7 @@ type Config struct {
 	// stopped after it was deleted cleans its node. Empty means never.
 	DaemonSet string `mapstructure:"daemonSet"`
 
-	KubeProxyReplacement  string   `mapstructure:"kubeProxyReplacement"` // false | disabled
+	KubeProxyReplacement  string   `mapstructure:"kubeProxyReplacement"` // true | strict, false | disabled
 	RoutingMode           string   `mapstructure:"routingMode"`          // native
 	AutoDirectNodeRoutes  bool     `mapstructure:"autoDirectNodeRoutes"`
 	IPv4NativeRoutingCIDR string   `mapstructure:"ipv4NativeRoutingCIDR"`
@@ -115,8 +115,18 @@ func Default() Config {
 	}
 }
 
+// ReplacesKubeProxy says whether the agent carries Services.
+func (c Config) ReplacesKubeProxy() bool {
+	return c.KubeProxyReplacement == "true" || c.KubeProxyReplacement == "strict"
+}
+
 // Mode is the datapath's mode that these settings ask for.
-func (c Config) Mode() datapath.Mode { return datapath.ModeKubeProxy }
+func (c Config) Mode() datapath.Mode {
+	if c.ReplacesKubeProxy() {
+		return datapath.ModeKubeProxyReplacement
+	}
+	return datapath.ModeKubeProxy
+}
 
 // NativeCIDR is IPv4NativeRoutingCIDR, or the zero Prefix if that is empty.
 func (c Config) NativeCIDR() netip.Prefix {
@@ -136,7 +146,12 @@ func (c Config) validate() error {
 	if c.NodeName == "" {
 		bad("nodeName is empty: set WIRELAB_NODE_NAME to the node's name in Kubernetes")
 	}
-	oneOf("kubeProxyReplacement", c.KubeProxyReplacement, "false", "disabled")
+	switch c.KubeProxyReplacement {
+	case "partial", "probe":
+		bad("kubeProxyReplacement is %q: half of the Services in BPF and half in kube-proxy would be two translators for one flow; use \"true\" and take kube-proxy away, or \"false\"", c.KubeProxyReplacement)
+	default:
+		oneOf("kubeProxyReplacement", c.KubeProxyReplacement, "true", "strict", "false", "disabled")
+	}
 	oneOf("routingMode", c.RoutingMode, "native")
 	oneOf("ipam.mode", c.IPAM.Mode, "kubernetes")
 	oneOf("bpf.monitorAggregation", c.BPF.MonitorAggregation, string(datapath.AggregationNone), string(datapath.AggregationMaximum))

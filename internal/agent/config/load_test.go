@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"wirelab.dev/wirelab/datapath"
 )
 
 func write(t *testing.T, yaml string) string {
@@ -71,8 +73,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"no node", "ipv4NativeRoutingCIDR: 10.0.0.0/8", "", []string{"WIRELAB_NODE_NAME"}},
 		{"masquerade without CIDR", "nodeName: n1", "", []string{"ipv4NativeRoutingCIDR is empty", "enableIPv4Masquerade"}},
 		{"no prefix", "nodeName: n1\nipv4NativeRoutingCIDR: 10.0.0.0", "", []string{"want an IPv4 prefix"}},
-		{"words", minimal + "routingMode: tunnel\nipam: {mode: pool}\nbpf: {monitorAggregation: some}\nkubeProxyReplacement: strict\ndebug: {verbose: all}", "",
+		{"words", minimal + "routingMode: tunnel\nipam: {mode: pool}\nbpf: {monitorAggregation: some}\nkubeProxyReplacement: stirct\ndebug: {verbose: all}", "",
 			[]string{"routingMode", "ipam.mode", "bpf.monitorAggregation", "kubeProxyReplacement", "debug.verbose"}},
+		{"half a replacement", minimal + "kubeProxyReplacement: partial", "", []string{"kubeProxyReplacement", "two translators for one flow"}},
 		{"numbers", minimal + "mtu: 100\nprometheus: {port: 0}\nhealth: {port: 70000}", "", []string{"mtu is 100", "prometheus.port is 0", "health.port is 70000"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -109,5 +112,17 @@ func TestEnvNames(t *testing.T) {
 			t.Errorf("%s and %s have the same variable", key, other)
 		}
 		seen[EnvName(key)] = key
+	}
+}
+
+func TestModeFollowsReplacement(t *testing.T) {
+	for word, want := range map[string]datapath.Mode{
+		"true": datapath.ModeKubeProxyReplacement, "strict": datapath.ModeKubeProxyReplacement,
+		"false": datapath.ModeKubeProxy, "disabled": datapath.ModeKubeProxy,
+	} {
+		got, err := Load(write(t, minimal+"kubeProxyReplacement: "+word), nil)
+		if err != nil || got.Mode() != want {
+			t.Errorf("%s: mode %q, %v; want %q", word, got.Mode(), err, want)
+		}
 	}
 }

@@ -83,8 +83,12 @@ func New(name string, apply func(context.Context) error, opts Options, log *slog
 // Name returns the name given to New.
 func (r *Reconciler) Name() string { return r.name }
 
-// Trigger asks for a run soon. It never blocks.
+// Trigger asks for a run soon. It never blocks. A nil Reconciler has nothing
+// to run.
 func (r *Reconciler) Trigger() {
+	if r == nil {
+		return
+	}
 	select {
 	case r.trigger <- struct{}{}:
 	default: // one is waiting already and will see the newest state

@@ -78,6 +78,8 @@ func (p Prober) dispatch(ctx context.Context, request probe.Request, reply *prob
 		reply.Serve, err = p.serve(ctx, *request.Serve, ready)
 	case "exec":
 		reply.Exec, err = run(ctx, *request.Exec)
+	case "bpfMap":
+		reply.BPFMap, err = readMap(*request.BPFMap)
 	default:
 		return fmt.Errorf("a %s request is for a batch only", kind)
 	}

@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// healthCheck is a port at which load balancers ask whether this node has
+// backends of a Service whose externalTrafficPolicy is Local.
+type healthCheck struct {
+	service serviceName
+	port    uint16
+	local   int // ready endpoints on this node
+}
+
+// healthChecks answers at the ports of the checks it is given.
+type healthChecks struct {
+	ctx context.Context
+	eg  *errgroup.Group
+
+	mu      sync.Mutex
+	current map[serviceName]healthCheck
+	open    map[healthPort]context.CancelFunc
+}
+
+// healthPort is a listener: whose it is may change with the Service.
+type healthPort struct {
+	service serviceName
+	port    uint16
+}
+
+// newHealthChecks serves in eg until ctx is done.
+func newHealthChecks(ctx context.Context, eg *errgroup.Group) *healthChecks {
+	return &healthChecks{ctx: ctx, eg: eg, current: map[serviceName]healthCheck{}, open: map[healthPort]context.CancelFunc{}}
+}
+
+// apply makes the listeners those of checks. A port that cannot be had is an
+// error; the others are served all the same.
+func (h *healthChecks) apply(checks []healthCheck) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	wanted := map[healthPort]bool{}
+	h.current = map[serviceName]healthCheck{}
+	for _, c := range checks {
+		h.current[c.service] = c
+		wanted[healthPort{c.service, c.port}] = true
+	}
+	for p, stop := range h.open {
+		if !wanted[p] {
+			stop()
+			delete(h.open, p)
+		}
+	}
+	slices.SortFunc(checks, func(a, b healthCheck) int { return cmp.Compare(a.port, b.port) })
+	var errs []error
+	for _, c := range checks {
+		errs = append(errs, h.listen(healthPort{c.service, c.port}))
+	}
+	return errors.Join(errs...)
+}
+
+func (h *healthChecks) listen(p healthPort) error {
+	if _, ok := h.open[p]; ok {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(h.ctx)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(int(p.port))))
+	if err != nil {
+		cancel()
+		return fmt.Errorf("serve healthCheckNodePort %d of Service %s/%s: %w", p.port, p.service.namespace, p.service.name, err)
+	}
+	h.open[p] = cancel
+	h.eg.Go(func() error {
+		defer cancel()
+		return serveHTTP(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { h.answer(w, p.service) }))
+	})
+	return nil
+}
+
+// answer says what kube-proxy says: the status for load balancers, the rest
+// for people.
+func (h *healthChecks) answer(w http.ResponseWriter, name serviceName) {
+	h.mu.Lock()
+	local := h.current[name].local
+	h.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(local))
+	if local == 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	body := map[string]any{
+		"service":             map[string]string{"namespace": name.namespace, "name": name.name},
+		"localEndpoints":      local,
+		"serviceProxyHealthy": true,
+	}
+	json.NewEncoder(w).Encode(body) //nolint:errcheck // who asked has gone
+}

@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/agent/reconcile"
+)
+
+// collectOften is how often flows that are over are taken out of the maps.
+// The shortest of their timeouts is ten seconds.
+const collectOften = 10 * time.Second
+
+// serviceLoops are the reconcilers of an agent that carries Services.
+func (n *node) serviceLoops(k *kube, checks *healthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
+	often := reconcile.Options{Resync: resyncOften}
+	s := &serviceLoop{kube: k, node: n.dp.Config().NodeName, services: n.dp.Services(), checks: checks, metrics: m}
+	untracked := n.dp.Untracked()
+	n.loops.services = reconcile.New("services", s.apply, often, log)
+	n.loops.untracked = reconcile.New("untracked", func(ctx context.Context) error {
+		nodes, err := k.nodeList()
+		if err != nil {
+			return err
+		}
+		return untracked.Apply(ctx, nodes)
+	}, often, log)
+	collect := reconcile.New("flows", func(ctx context.Context) error {
+		got, err := n.dp.Services().Collect(ctx)
+		m.observeCollected(got)
+		return err
+	}, reconcile.Options{Resync: collectOften}, log)
+	return []*reconcile.Reconciler{n.loops.services, n.loops.untracked, collect}
+}
+
+// serviceLoop makes the datapath's Services those of the API server.
+type serviceLoop struct {
+	kube     *kube
+	node     string
+	services *datapath.Services
+	checks   *healthChecks
+	metrics  *metrics
+	reloaded time.Time
+}
+
+func (s *serviceLoop) apply(ctx context.Context) error {
+	began := time.Now()
+	hostPorts, err := s.kube.hostPorts()
+	if err != nil {
+		return err
+	}
+	zone, err := s.kube.zone(s.node)
+	if err != nil {
+		return err
+	}
+	now, err := s.kube.services.refresh()
+	if err != nil {
+		return err
+	}
+	if time.Since(s.reloaded) > resyncOften {
+		s.services.Reload() // mends what others have changed in the maps
+		s.reloaded = began
+	}
+	err = s.services.Apply(ctx, datapath.ServiceState{Services: now.services, HostPorts: hostPorts, Zone: zone})
+	if err == nil {
+		s.metrics.observeServices(time.Since(began), now.changed)
+	}
+	return errors.Join(err, s.checks.apply(now.checks))
+}

@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"wirelab.dev/wirelab/datapath"
+)
+
+// serviceMetrics are kept where the agent carries Services.
+type serviceMetrics struct {
+	applied prometheus.Histogram
+	lag     prometheus.Histogram
+	entries *prometheus.GaugeVec
+	expired prometheus.Counter
+}
+
+func newServiceMetrics() serviceMetrics {
+	return serviceMetrics{
+		applied: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "wirelab_services_apply_duration_seconds",
+			Help:    "Time to bring the maps up to date with all Services.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
+		}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "wirelab_services_change_to_map_seconds",
+			Help:    "Time from when the agent was told of a changed Service or endpoint slice to when the maps had it.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+		entries: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wirelab_services_flow_entries",
+			Help: "Entries of the maps of translated flows, as of the latest collection.",
+		}, []string{"map"}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "wirelab_services_flow_entries_expired_total",
+			Help: "Entries of flows that were over and have been removed.",
+		}),
+	}
+}
+
+func (m serviceMetrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.applied, m.lag, m.entries, m.expired}
+}
+
+// observeServices notes an update of the maps, and when what it brought had
+// become known.
+func (m *metrics) observeServices(took time.Duration, changed []time.Time) {
+	m.services.applied.Observe(took.Seconds())
+	for _, at := range changed {
+		m.services.lag.Observe(time.Since(at).Seconds())
+	}
+}
+
+// observeCollected notes a collection of flows.
+func (m *metrics) observeCollected(got datapath.Collected) {
+	m.services.entries.WithLabelValues("lab_ct").Set(float64(got.Flows))
+	m.services.entries.WithLabelValues("lab_nat").Set(float64(got.Translations))
+	m.services.expired.Add(float64(got.Expired))
+}

@@ -1,0 +1,204 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func policyChecks() []Check {
+	checks := []Check{
+		{Name: "services/affinity", MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: affinity},
+		{Name: "services/local-external", Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: localExternal},
+		{Name: "services/local-internal", Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: localInternal},
+		{Name: "services/health-port", Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: healthPort},
+		{Name: "services/no-endpoints", Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: noEndpoints},
+	}
+	for i := range checks {
+		checks[i].Run = afterSettling(checks[i].Run)
+	}
+	return checks
+}
+
+// asker is a host and where it asks.
+type asker struct {
+	from Host
+	to   netip.AddrPort // TCP
+	udp  netip.AddrPort
+	name string
+}
+
+// everywhere lists a Service's ClusterIP for a pod and for the host of every
+// node, and its nodePort on every node for the host outside.
+func everywhere(env *Env, s Service) []asker {
+	var all []asker
+	for _, node := range env.Nodes {
+		all = append(all,
+			asker{node.Client, s.At(), s.At(), "Service " + s.Name},
+			asker{node.Host, s.At(), s.At(), "Service " + s.Name},
+			asker{env.Outside, netip.AddrPortFrom(node.Addr, s.NodePortTCP), netip.AddrPortFrom(node.Addr, s.NodePortUDP), "nodePort of " + s.Name + " at " + node.Name})
+	}
+	return all
+}
+
+// affinity asks so often that backends chosen at random would all be the same
+// less than once in a hundred thousand runs: three backends, twelve requests.
+func affinity(ctx context.Context, env *Env, ev *Evidence) error {
+	const times = 12
+	return each(everywhere(env, env.Sticky), func(a asker) error {
+		reply, err := a.from.Probe(ctx, probe.Request{Timeout: probe.Duration(askTimeout), HTTP: &probe.HTTP{URL: url(a.to), Count: times}})
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, a.to)
+		if reply.Failure != "" || reply.HTTP == nil {
+			ev.Wrong("%s: %s", what, reply.Failure)
+			return nil
+		}
+		ev.Expect(len(reply.HTTP.AnsweredBy) == 1, "%s: %d connections were answered by %v", what, times, reply.HTTP.AnsweredBy)
+		return nil
+	})
+}
+
+// hasBackend tells whether a backend of the Service is on the node.
+func (s Service) hasBackend(node *Node) bool {
+	for _, b := range s.Backends {
+		if b.Node == node.Node {
+			return true
+		}
+	}
+	return false
+}
+
+func localExternal(ctx context.Context, env *Env, ev *Evidence) error {
+	s := env.Local
+	return each(env.Nodes, func(node *Node) error {
+		a := ask{
+			from: env.Outside, to: netip.AddrPortFrom(node.Addr, s.NodePortTCP), udp: netip.AddrPortFrom(node.Addr, s.NodePortUDP),
+			name: "nodePort of " + s.Name + " at " + node.Name, by: s.Backends, client: own(env.Outside),
+		}
+		if s.hasBackend(node) {
+			return askAll(ctx, ev, []ask{a})
+		}
+		return a.unanswered(ctx, ev)
+	})
+}
+
+func localInternal(ctx context.Context, env *Env, ev *Evidence) error {
+	s := env.Local
+	return each(env.Nodes, func(node *Node) error {
+		// Not the backend itself, which some modes give an address other than its own.
+		a := ask{from: node.Server, to: s.At(), name: "Service " + s.Name, by: s.Backends, client: own(node.Server)}
+		if s.hasBackend(node) {
+			return askAll(ctx, ev, []ask{a})
+		}
+		return a.unanswered(ctx, ev)
+	})
+}
+
+// silence is how long nobody has to answer: on one machine an answer takes
+// milliseconds. That they do come is seen at the node that has a backend.
+const silence = probe.Duration(700 * time.Millisecond)
+
+// unanswered wants no answer, neither over TCP nor over UDP.
+func (a ask) unanswered(ctx context.Context, ev *Evidence) error {
+	udp := a.to
+	if a.udp.IsValid() {
+		udp = a.udp
+	}
+	return each([]probe.Request{
+		{Timeout: silence, HTTP: &probe.HTTP{URL: url(a.to), RequestTimeout: silence}},
+		{Timeout: silence, UDP: &probe.UDP{Address: udp}},
+	}, func(request probe.Request) error {
+		reply, err := a.from.Probe(ctx, request)
+		if err != nil {
+			return err
+		}
+		kind, err := request.Kind()
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, kind)
+		if id := answerOf(reply); reply.Failure == "" && id != nil {
+			ev.Wrong("%s: answered by %s, which is on another node", what, id.Pod)
+			return nil
+		}
+		ev.Expect(reply.Failure != "", "%s: %s", what, reply.Failure)
+		return nil
+	})
+}
+
+func healthPort(ctx context.Context, env *Env, ev *Evidence) error {
+	s := env.Local
+	if s.HealthPort == 0 {
+		return errors.New("Service " + s.Name + " has no health-check nodePort")
+	}
+	return each(env.Nodes, func(node *Node) error {
+		at := netip.AddrPortFrom(node.Addr, s.HealthPort)
+		reply, err := env.Outside.Probe(ctx, probe.Request{Timeout: probe.Duration(askTimeout), HTTP: &probe.HTTP{URL: url(at)}})
+		if err != nil {
+			return err
+		}
+		want := http.StatusServiceUnavailable
+		if s.hasBackend(node) {
+			want = http.StatusOK
+		}
+		// Who answers is no nettool, so only the status counts.
+		if reply.HTTP == nil || reply.HTTP.Status == 0 {
+			ev.Wrong("%s at %s: %s", node.Name, at, reply.Failure)
+			return nil
+		}
+		ev.Expect(reply.HTTP.Status == want, "%s at %s: status %d, to be %d", node.Name, at, reply.HTTP.Status, want)
+		return nil
+	})
+}
+
+// atOnce is how soon a refusal has to come; without one a client waits for
+// seconds and more.
+const atOnce = time.Second
+
+func noEndpoints(ctx context.Context, env *Env, ev *Evidence) error {
+	return each(everywhere(env, env.Empty), func(a asker) error {
+		return each([]probe.Request{
+			{HTTP: &probe.HTTP{URL: url(a.to), RequestTimeout: probe.Duration(askTimeout)}, Timeout: probe.Duration(askTimeout)},
+			{UDP: &probe.UDP{Address: a.udp}, Timeout: probe.Duration(askTimeout)},
+		}, func(request probe.Request) error {
+			kind, err := request.Kind()
+			if err != nil {
+				return err
+			}
+			reply, err := a.from.Probe(ctx, request)
+			if err != nil {
+				return err
+			}
+			what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, kind)
+			judgeRefused(ev, what, reply)
+			return nil
+		})
+	})
+}
+
+// refusals are the ends of what a socket says: of a reset or of an ICMP error,
+// or because a rule of its own node did not let the packet out.
+var refusals = []string{"connection refused", "operation not permitted"}
+
+func judgeRefused(ev *Evidence, what string, reply probe.Reply) {
+	if id := answerOf(reply); reply.Failure == "" && id != nil {
+		ev.Wrong("%s: answered by %s", what, id.Pod)
+		return
+	}
+	took := time.Duration(reply.Elapsed).Round(time.Millisecond)
+	for _, words := range refusals {
+		if strings.Contains(reply.Failure, words) {
+			ev.Expect(took < atOnce, "%s: %s after %s", what, words, took)
+			return
+		}
+	}
+	ev.Wrong("%s: not refused, but after %s: %s", what, took, reply.Failure)
+}
