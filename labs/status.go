@@ -191,6 +191,19 @@ func (l *Lab) Pods(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
+// Services lists the names of Services as namespace/name, for completion.
+func (l *Lab) Services(ctx context.Context) ([]string, error) {
+	services, err := l.Kube.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list Services of lab %q: %w", l.Name, err)
+	}
+	out := make([]string, 0, len(services.Items))
+	for _, s := range services.Items {
+		out = append(out, s.Namespace+"/"+s.Name)
+	}
+	return out, nil
+}
+
 // each runs f for every item at once and returns the first error.
 func each[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
 	g, gctx := errgroup.WithContext(ctx)

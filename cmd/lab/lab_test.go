@@ -71,6 +71,12 @@ func TestBadUsage(t *testing.T) {
 		{"shell worker ip route", "lab shell worker -- ip"},
 		{"doctor nope", "nope"},
 		{"image nope", "nope"},
+		{"bpf nope", "nope"},
+		{"bpf lb list worker", "worker"},
+		{"bpf lb list --service demo", "namespace/name"},
+		{"bpf lb list --address 10.0.0.1", "unknown flag"},
+		{"bpf ct list --address demo", "demo"},
+		{"service list --frontend demo", "with a port or without"},
 	} {
 		out, errOut, code := call(t, strings.Fields(tt.args)...)
 		if code != exitUsage || !strings.Contains(errOut, tt.say) || out != "" {
@@ -84,6 +90,7 @@ func TestWithoutDocker(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for _, args := range []string{
 		"up kubeproxy", "down x", "list", "status", "status x", "logs", "shell x", "image", "verify x",
+		"service list", "bpf lb list", "bpf endpoint list --node worker",
 	} {
 		_, errOut, code := call(t, strings.Fields(args)...)
 		if code != exitFailed || !strings.Contains(errOut, "docker is not running") || !strings.Contains(errOut, "make deps") {

@@ -109,6 +109,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 			Enabled: got.Masquerade.Enabled, Kind: got.Masquerade.Kind,
 			Backend: got.Masquerade.Backend, NativeCIDR: got.Masquerade.NativeCIDR,
 		},
+		Services:           servicesStatus(got.Services),
 		HostPorts:          got.HostPorts,
 		MonitorAggregation: string(got.MonitorAggregation),
 	}
@@ -137,7 +138,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 }
 
 // endpointList is all endpoints, sorted by address, read back.
-func (a *Agent) endpointList(ctx context.Context, n *node) ([]api.Endpoint, error) {
+func endpointList(ctx context.Context, n *node) ([]api.Endpoint, error) {
 	eps, err := n.dp.Endpoints(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
