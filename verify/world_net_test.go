@@ -123,6 +123,12 @@ func (p *place) answerICMP(spec *probe.ICMP) probe.Reply {
 // send drops what is forged after the host-side veth has seen it.
 func (p *place) send(spec *probe.Send) {
 	packet := probe.Packet{Protocol: spec.Protocol, Source: spec.Source, Destination: spec.Destination, Payload: spec.Payload, TTL: 64}
+	if service, _ := p.w.serviceAt(netip.AddrPortFrom(spec.Destination, spec.DestinationPort), true); service != nil {
+		p.w.pass(p, "eth0", moving(probe.Packet{
+			Protocol: "udp", Source: spec.Destination, SourcePort: spec.DestinationPort, Destination: p.addr, DestinationPort: spec.SourcePort, TTL: 62,
+		}, probe.In, p.mac, p.eth0))
+		return
+	}
 	to := p.w.at(spec.Destination)
 	if spec.Source == p.addr || p.w.forward {
 		p.w.travel(p, to, packet)

@@ -56,7 +56,7 @@ func newWorld(t *testing.T, mode string) *world {
 	t.Helper()
 	w := &world{places: map[string]*place{}, env: &Env{
 		Config: Config{
-			Lab: "test", Mode: mode, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
+			Lab: "test", Mode: mode, Masquerade: MasqueradeIPTables, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
 			ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 			Demo:        &Demo{Namespace: "default", Service: "demo", Headless: "demo-headless", Port: 8080, NodePort: 32000},
 		}.withDefaults(),

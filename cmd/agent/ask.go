@@ -13,8 +13,12 @@ import (
 	"wirelab.dev/wirelab/internal/api/client"
 )
 
-// askTimeout bounds one question to the agent.
-const askTimeout = 10 * time.Second
+// askTimeout bounds one question to the agent, completeTimeout one for a shell
+// that completes a line.
+const (
+	askTimeout      = 10 * time.Second
+	completeTimeout = 3 * time.Second
+)
 
 // question is what the commands that ask a running agent share: where it
 // listens and in which form its answer is printed.
@@ -26,11 +30,19 @@ type question struct {
 func (q *question) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&q.socket, "socket", api.AgentSocket, "the agent's socket")
 	cmd.Flags().StringVarP(&q.output, "output", "o", "text", "text or json")
+	must(cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if q.output != "text" && q.output != "json" {
 			return fmt.Errorf("print in form %q: use text or json", q.output)
 		}
 		return nil
+	}
+}
+
+// must is for errors that only this program's own mistakes make.
+func must(err error) {
+	if err != nil {
+		panic(err)
 	}
 }
 

@@ -251,6 +251,7 @@ func (a *Agent) datapathConfig(s self) datapath.Config {
 		HostRoot:           a.cfg.Paths.HostRoot,
 		BPFFS:              a.cfg.Paths.BPFFS,
 		Proc:               a.cfg.Paths.Proc,
+		CgroupRoot:         a.cfg.Paths.CgroupRoot,
 		// Where the programs keep track of flows, the kernel need not.
 		Untracked: a.cfg.ReplacesKubeProxy(),
 	}

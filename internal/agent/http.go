@@ -1,9 +1,13 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 
+	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -13,16 +17,28 @@ func (a *Agent) apiHandler() http.Handler {
 	mux.HandleFunc("GET "+api.StatusPath, func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, a.status(r.Context()))
 	})
-	mux.HandleFunc("GET "+api.EndpointsPath, a.whenOpen(func(w http.ResponseWriter, r *http.Request, n *node) {
-		eps, err := a.endpointList(r.Context(), n)
-		if err != nil {
-			a.refuse(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		a.answer(w, eps)
-	}))
+	mux.HandleFunc("GET "+api.EndpointsPath, listing(a, endpointList))
+	mux.HandleFunc("GET "+api.ServicesPath, listing(a, serviceList))
+	mux.HandleFunc("GET "+api.FrontendsPath, listing(a, frontendList))
+	mux.HandleFunc("GET "+api.FlowsPath, listing(a, flowList))
+	mux.HandleFunc("GET "+api.TranslationsPath, listing(a, translationList))
 	mux.HandleFunc("GET "+api.MonitorPath, a.whenOpen(a.monitor))
 	return mux
+}
+
+// listing answers with what list reads back, an empty list included.
+func listing[T any](a *Agent, list func(context.Context, *node) ([]T, error)) http.HandlerFunc {
+	return a.whenOpen(func(w http.ResponseWriter, r *http.Request, n *node) {
+		items, err := list(r.Context(), n)
+		switch {
+		case errors.Is(err, datapath.ErrNoServices):
+			a.refuse(w, http.StatusNotFound, fmt.Sprintf("mode %s has no Services in BPF: kube-proxy translates them", n.dp.Config().Mode))
+		case err != nil:
+			a.refuse(w, http.StatusInternalServerError, err.Error())
+		default:
+			a.answer(w, append([]T{}, items...))
+		}
+	})
 }
 
 // whenOpen refuses requests as long as there is no datapath.

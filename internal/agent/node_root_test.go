@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
@@ -60,7 +61,8 @@ func runTests(m *testing.M) int {
 }
 
 // runAsAgent reads what happens in the cluster from standard input, a line
-// each: "node NAME IP PODCIDR", where - is for nothing, or "uninstall".
+// each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP" and
+// "endpoints ADDR..." of the Service ns/web, port 80 to 8080, or "uninstall".
 func runAsAgent(encoded string) error {
 	var cfg config.Config
 	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
@@ -90,6 +92,14 @@ const happened = "happened in the cluster: "
 func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
 	if line[0] == "uninstall" {
 		return cluster.AppsV1().DaemonSets("kube-system").Delete(ctx, "wirelab-agent", metav1.DeleteOptions{})
+	}
+	if line[0] == "service" {
+		svc := kubeService(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = line[1], line[1:] })
+		_, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{})
+		return err
+	}
+	if line[0] == "endpoints" {
+		return putEndpoints(ctx, cluster, line[1:])
 	}
 	for i := range line {
 		line[i] = strings.TrimPrefix(line[i], "-")

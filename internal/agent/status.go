@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/internal/api"
@@ -34,7 +35,7 @@ func (a *Agent) problems() []string {
 func (a *Agent) status(ctx context.Context) api.Status {
 	problems := a.problems()
 	s := api.Status{
-		Version: version.Version, Node: a.cfg.NodeName, Cluster: a.cfg.ClusterName, Started: a.started,
+		Version: version.Version, Kernel: kernelRelease(), Node: a.cfg.NodeName, Cluster: a.cfg.ClusterName, Started: a.started,
 		Ready: len(problems) == 0, NotReady: problems,
 		Kubernetes: a.kubernetes(ctx),
 		CNI:        api.CNI{Config: a.cni.onNode, Written: a.cni.written()},
@@ -55,6 +56,15 @@ func (a *Agent) status(ctx context.Context) api.Status {
 		})
 	}
 	return s
+}
+
+// kernelRelease is what uname -r prints; empty where it is not to be had.
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }
 
 // kubernetes asks the API server for its version, for at most two seconds.
@@ -109,6 +119,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 			Enabled: got.Masquerade.Enabled, Kind: got.Masquerade.Kind,
 			Backend: got.Masquerade.Backend, NativeCIDR: got.Masquerade.NativeCIDR,
 		},
+		Services:           servicesStatus(got.Services),
 		HostPorts:          got.HostPorts,
 		MonitorAggregation: string(got.MonitorAggregation),
 	}
@@ -137,7 +148,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 }
 
 // endpointList is all endpoints, sorted by address, read back.
-func (a *Agent) endpointList(ctx context.Context, n *node) ([]api.Endpoint, error) {
+func endpointList(ctx context.Context, n *node) ([]api.Endpoint, error) {
 	eps, err := n.dp.Endpoints(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)

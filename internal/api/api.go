@@ -15,11 +15,17 @@ const (
 
 // Paths on AgentSocket, all GET. StatusPath answers a Status, EndpointsPath a
 // []Endpoint sorted by address, MonitorPath an endless stream of Event, one
-// JSON object a line.
+// JSON object a line. The others read maps back that only modes without
+// kube-proxy have: a []Service sorted by name, a []Frontend sorted by address,
+// and a []Flow as flows are opened and as their answers come.
 const (
-	StatusPath    = "/v1/status"
-	EndpointsPath = "/v1/endpoints"
-	MonitorPath   = "/v1/monitor"
+	StatusPath       = "/v1/status"
+	EndpointsPath    = "/v1/endpoints"
+	MonitorPath      = "/v1/monitor"
+	ServicesPath     = "/v1/services"
+	FrontendsPath    = "/v1/bpf/lb"
+	FlowsPath        = "/v1/bpf/ct"
+	TranslationsPath = "/v1/bpf/nat"
 )
 
 // HTTPError is the body of every answer on AgentSocket that is not 200.

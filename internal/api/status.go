@@ -10,6 +10,7 @@ import (
 // the settings, except where a field is named Requested.
 type Status struct {
 	Version string    `json:"version"`
+	Kernel  string    `json:"kernel,omitempty"` // the node's, as uname -r has it
 	Node    string    `json:"node"`
 	Cluster string    `json:"cluster,omitempty"`
 	Started time.Time `json:"started"`
@@ -27,7 +28,10 @@ type Status struct {
 	Endpoints   int          `json:"endpoints"`
 	CNI         CNI          `json:"cni"`
 	Reconcilers []Reconciler `json:"reconcilers"` // sorted by name
-	Warnings    []string     `json:"warnings,omitempty"`
+	// ClusterHealth is nil where it is switched off or not known yet. It has
+	// no say in Ready.
+	ClusterHealth *ClusterHealth `json:"clusterHealth,omitempty"`
+	Warnings      []string       `json:"warnings,omitempty"`
 }
 
 // Kubernetes is the API server as the agent sees it.
@@ -42,7 +46,7 @@ type Kubernetes struct {
 // Datapath is the node's data plane, read back from links, programs, maps,
 // routes and rules.
 type Datapath struct {
-	Mode         string       `json:"mode"`       // kubeproxy
+	Mode         string       `json:"mode"`       // kubeproxy | kubeproxy-replacement | ebpf
 	AttachMode   string       `json:"attachMode"` // tcx
 	NodeIP       netip.Addr   `json:"nodeIP"`
 	PodCIDR      netip.Prefix `json:"podCIDR"`
@@ -51,10 +55,12 @@ type Datapath struct {
 	Devices      []Device     `json:"devices"` // NICs and devices of ours
 	Routing      Routing      `json:"routing"`
 	Masquerading Masquerading `json:"masquerading"`
-	HostPorts    int          `json:"hostPorts"`
-	Programs     []Program    `json:"programs"`
-	Maps         []Map        `json:"maps"`
-	Sysctls      []Sysctl     `json:"sysctls"`
+	// Services is nil when they are left to kube-proxy.
+	Services  *Services `json:"services,omitempty"`
+	HostPorts int       `json:"hostPorts"`
+	Programs  []Program `json:"programs"`
+	Maps      []Map     `json:"maps"`
+	Sysctls   []Sysctl  `json:"sysctls"`
 	// MonitorAggregation says how many of the packets become events: none
 	// of them is left out, or (maximum) all but the dropped ones.
 	MonitorAggregation string `json:"monitorAggregation"`
@@ -72,11 +78,11 @@ type Device struct {
 }
 
 // Routing says how packets leave for other nodes (Network: native) and
-// whether the node's own stack is in their way (Host: Legacy).
+// whether the node's own stack is in their way (Host: Legacy) or not (BPF).
 type Routing struct {
 	Network string      `json:"network"`
 	Host    string      `json:"host"`
-	Reason  string      `json:"reason,omitempty"` // why Host is what it is
+	Reason  string      `json:"reason,omitempty"` // why Host is Legacy
 	Routes  []NodeRoute `json:"routes,omitempty"` // to other nodes' pods, sorted
 	// Skipped are nodes that got no route since they are not on the same
 	// L2, sorted by name.
@@ -93,8 +99,9 @@ type NodeRoute struct {
 // Masquerading says what gives packets of pods the node's address.
 type Masquerading struct {
 	Enabled    bool         `json:"enabled"`
-	Kind       string       `json:"kind,omitempty"`    // iptables
-	Backend    string       `json:"backend,omitempty"` // nf_tables | legacy
+	Kind       string       `json:"kind,omitempty"`    // BPF | iptables
+	Backend    string       `json:"backend,omitempty"` // of iptables: nf_tables | legacy
+	Devices    []string     `json:"devices,omitempty"` // of BPF: the NICs it is done at
 	NativeCIDR netip.Prefix `json:"nativeCIDR,omitzero"`
 }
 

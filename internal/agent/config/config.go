@@ -74,9 +74,12 @@ type Health struct {
 type Paths struct {
 	// HostRoot is where the node's root is mounted; empty when the agent
 	// runs on the node itself. CNIConfDir and CNIBinDir are below it.
-	HostRoot   string `mapstructure:"hostRoot"`
-	BPFFS      string `mapstructure:"bpffs"`
-	Proc       string `mapstructure:"proc"` // the writable /proc/sys
+	HostRoot string `mapstructure:"hostRoot"`
+	BPFFS    string `mapstructure:"bpffs"`
+	Proc     string `mapstructure:"proc"` // the writable /proc/sys
+	// CgroupRoot is the root of the node's cgroup2 hierarchy; empty means
+	// that the agent looks for it. Only Services in BPF need it.
+	CgroupRoot string `mapstructure:"cgroupRoot"`
 	RunDir     string `mapstructure:"runDir"`
 	CNIConfDir string `mapstructure:"cniConfDir"`
 	CNIBinDir  string `mapstructure:"cniBinDir"`

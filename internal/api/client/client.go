@@ -42,9 +42,33 @@ func (c *Client) Status(ctx context.Context) (api.Status, error) {
 
 // Endpoints asks for the endpoints of the node, sorted by address.
 func (c *Client) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
-	var eps []api.Endpoint
-	err := c.get(ctx, api.EndpointsPath, &eps)
-	return eps, err
+	return list[api.Endpoint](ctx, c, api.EndpointsPath)
+}
+
+// Services asks for the Services in the node's maps, sorted by name.
+func (c *Client) Services(ctx context.Context) ([]api.Service, error) {
+	return list[api.Service](ctx, c, api.ServicesPath)
+}
+
+// Frontends asks for the entries of the map of Services, sorted by address.
+func (c *Client) Frontends(ctx context.Context) ([]api.Frontend, error) {
+	return list[api.Frontend](ctx, c, api.FrontendsPath)
+}
+
+// Flows asks for the translated flows as they are opened.
+func (c *Client) Flows(ctx context.Context) ([]api.Flow, error) {
+	return list[api.Flow](ctx, c, api.FlowsPath)
+}
+
+// Translations asks for the translated flows as their answers come.
+func (c *Client) Translations(ctx context.Context) ([]api.Flow, error) {
+	return list[api.Flow](ctx, c, api.TranslationsPath)
+}
+
+func list[T any](ctx context.Context, c *Client, path string) ([]T, error) {
+	var items []T
+	err := c.get(ctx, path, &items)
+	return items, err
 }
 
 // Monitor yields events until ctx is done, the agent stops or the consumer

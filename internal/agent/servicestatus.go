@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// frontendList is the map of Services, entry by entry, as the datapath sorts it.
+func frontendList(ctx context.Context, n *node) ([]api.Frontend, error) {
+	entries, err := n.dp.Services().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Frontend, len(entries))
+	for i, e := range entries {
+		out[i] = api.Frontend{
+			ID: e.ID, Service: withoutProto(e.Service), Type: string(e.Kind), Addr: e.Frontend, Protocol: e.Proto,
+			From: e.From, Local: e.Local, Affinity: e.Affinity, SourceRanges: e.SourceRanges, Backends: apiBackends(e.Backends),
+		}
+	}
+	return out, nil
+}
+
+func apiBackends(backends []datapath.BackendStatus) []api.Backend {
+	out := make([]api.Backend, len(backends))
+	for i, b := range backends {
+		out[i] = api.Backend(b)
+	}
+	return out
+}
+
+// withoutProto is the name of a Service's port without the "/tcp" behind it,
+// which has a field of its own.
+func withoutProto(service string) string {
+	if i := strings.LastIndexByte(service, '/'); i >= 0 {
+		return service[:i]
+	}
+	return service
+}
+
+// serviceList is the Services that the map's entries make, sorted by name.
+func serviceList(ctx context.Context, n *node) ([]api.Service, error) {
+	entries, err := frontendList(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return servicesFrom(entries), nil
+}
+
+// servicesFrom puts the entries of each Service together.
+func servicesFrom(entries []api.Frontend) []api.Service {
+	byID := map[uint32]*api.Service{}
+	for _, e := range entries {
+		s := byID[e.ID]
+		if s == nil {
+			s = &api.Service{ID: e.ID, Service: e.Service, Protocol: e.Protocol, Affinity: e.Affinity}
+			byID[e.ID] = s
+		}
+		s.InternalLocal = s.InternalLocal || e.Local && e.From == "inside"
+		s.ExternalLocal = s.ExternalLocal || e.Local && e.From == "outside"
+		if len(e.SourceRanges) > 0 {
+			s.SourceRanges = e.SourceRanges
+		}
+		if f := (api.ServiceFrontend{Type: e.Type, Addr: e.Addr}); !slices.Contains(s.Frontends, f) {
+			s.Frontends = append(s.Frontends, f)
+		}
+		for _, b := range e.Backends {
+			if !slices.Contains(s.Backends, b) {
+				s.Backends = append(s.Backends, b)
+			}
+		}
+	}
+	out := make([]api.Service, 0, len(byID))
+	for _, s := range byID {
+		slices.SortFunc(s.Backends, func(a, b api.Backend) int { return a.Addr.Compare(b.Addr) })
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b api.Service) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// flowList is the translated flows as they are opened.
+func flowList(ctx context.Context, n *node) ([]api.Flow, error) {
+	flows, err := n.dp.Services().Flows(ctx)
+	return apiFlows(flows), err
+}
+
+// translationList is the translated flows as their answers come.
+func translationList(ctx context.Context, n *node) ([]api.Flow, error) {
+	flows, err := n.dp.Services().Translations(ctx)
+	return apiFlows(flows), err
+}
+
+func apiFlows(flows []datapath.FlowStatus) []api.Flow {
+	out := make([]api.Flow, len(flows))
+	for i, f := range flows {
+		out[i] = api.Flow{
+			Protocol: f.Proto, Src: f.Src, Dst: f.Dst, NewSrc: f.NewSrc, NewDst: f.NewDst,
+			Service: withoutProto(f.Service), State: f.State, Expires: f.Expires,
+		}
+	}
+	return out
+}
+
+// servicesStatus is nil where the datapath's is.
+func servicesStatus(s *datapath.ServicesStatus) *api.Services {
+	if s == nil {
+		return nil
+	}
+	out := &api.Services{
+		Sockets: s.Sockets, Cgroup: s.Cgroup, Devices: s.Devices, NodePorts: s.NodePorts, NATPorts: s.NATPorts,
+		Services: s.Services, Affinity: s.Affinity, Frontends: map[string]int{}, Backends: s.Backends,
+	}
+	for kind, n := range s.Frontends {
+		out.Frontends[string(kind)] = n
+	}
+	return out
+}

@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+	listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// startWatch runs a watch of the cluster until the test ends, and returns it
+// with a channel that gets something at each change.
+func startWatch(t *testing.T, cluster *fake.Clientset) (*serviceWatch, <-chan struct{}) {
+	t.Helper()
+	w, err := newServiceWatch(cluster, "n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := make(chan struct{}, 100)
+	if err := w.watch(func() { changed <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var eg errgroup.Group
+	eg.Go(func() error { return w.run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		if err := eg.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	if !cache.WaitForCacheSync(ctx.Done(), w.serviceInf.HasSynced, w.sliceInf.HasSynced) {
+		t.Fatal("the caches do not fill")
+	}
+	return w, changed
+}
+
+// refreshUntil refreshes at each change until the Services are as wanted.
+func refreshUntil(t *testing.T, w *serviceWatch, changed <-chan struct{}, what string, ok func(refreshed) bool) refreshed {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		r, err := w.refresh()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok(r) {
+			return r
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("%s: %+v", what, r)
+		}
+	}
+}
+
+func TestServiceWatchFollowsChanges(t *testing.T) {
+	ctx := t.Context()
+	cluster := fake.NewClientset(kubeService(nil), kubeSlice(ready("10.0.0.1", "n1")))
+	w, changed := startWatch(t, cluster)
+	backends := func(want ...string) func(refreshed) bool {
+		return func(r refreshed) bool {
+			if len(r.services) != 1 || len(r.services[0].Backends) != len(want) {
+				return false
+			}
+			for i, b := range r.services[0].Backends {
+				if b.Addr != netip.MustParseAddrPort(want[i]) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	refreshUntil(t, w, changed, "the first list", backends("10.0.0.1:8080"))
+	if r, err := w.refresh(); err != nil || len(r.changed) != 0 || len(r.services) != 1 {
+		t.Errorf("a refresh without a change: %+v, %v", r, err)
+	}
+
+	slices := cluster.DiscoveryV1().EndpointSlices("ns")
+	if _, err := slices.Update(ctx, kubeSlice(ready("10.0.0.1", "n1"), ready("10.0.0.2", "n2")), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := refreshUntil(t, w, changed, "another endpoint", backends("10.0.0.1:8080", "10.0.0.2:8080"))
+	if len(r.changed) != 1 || time.Since(r.changed[0]) > 10*time.Second {
+		t.Errorf("changed at %v, want one moment just now", r.changed)
+	}
+	if err := slices.Delete(ctx, "web-1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	refreshUntil(t, w, changed, "no endpoint", backends())
+	if err := cluster.CoreV1().Services("ns").Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	refreshUntil(t, w, changed, "no Service", func(r refreshed) bool { return len(r.services) == 0 })
+}
+
+// TestServiceWatchKeepsChanges holds that what could not be looked up is
+// looked up again.
+func TestServiceWatchKeepsChanges(t *testing.T) {
+	w, changed := startWatch(t, fake.NewClientset(kubeService(nil)))
+	refreshUntil(t, w, changed, "the first list", func(r refreshed) bool { return len(r.services) == 1 })
+	good := w.services
+	w.services = failingLister{good}
+	w.mark(serviceName{"ns", "web"}, time.Now())
+	if _, err := w.refresh(); err == nil || !strings.Contains(err.Error(), "ns/web") {
+		t.Errorf("error = %v, want one that names the Service", err)
+	}
+	w.services = good
+	if r, err := w.refresh(); err != nil || len(r.services) != 1 || len(r.changed) != 1 {
+		t.Errorf("after the failure: %+v, %v; want the Service again", r, err)
+	}
+}
+
+func TestStripServiceKeepsWhatCounts(t *testing.T) {
+	svc := kubeService(func(s *corev1.Service) {
+		s.Annotations = map[string]string{"big": "text"}
+		s.Spec.ExternalIPs = []string{"192.0.2.1"}
+	})
+	slice := kubeSlice(ready("10.0.0.1", "n1"))
+	slice.Endpoints[0].TargetRef = &corev1.ObjectReference{Name: "pod"}
+	before := carriedPorts(svc, nil)
+	stripped, err := stripService(svc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := stripped.(*corev1.Service); len(s.Annotations) > 0 || len(carriedPorts(s, nil)[0].Frontends) != len(before[0].Frontends) {
+		t.Errorf("stripped to %+v", s)
+	}
+	if _, err := stripService(slice); err != nil || slice.Endpoints[0].TargetRef == nil {
+		t.Error("the slice that was given has changed")
+	}
+}
+
+func TestHealthChecks(t *testing.T) {
+	var eg errgroup.Group
+	ctx, cancel := context.WithCancel(t.Context())
+	h := newHealthChecks(ctx, &eg)
+	defer func() { cancel(); eg.Wait() }()
+	name := serviceName{"ns", "web"}
+	port := freePort(t)
+	ask := func() (int, string, error) {
+		resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(int(port)))
+		if err != nil {
+			return 0, "", err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(body), err
+	}
+	for _, tc := range []struct{ local, status int }{{2, 200}, {0, 503}, {1, 200}} {
+		if err := h.apply([]healthCheck{{name, port, tc.local}}); err != nil {
+			t.Fatal(err)
+		}
+		status, body, err := ask()
+		if err != nil || status != tc.status || !strings.Contains(body, `"localEndpoints":`+strconv.Itoa(tc.local)) || !strings.Contains(body, `"namespace":"ns"`) {
+			t.Errorf("with %d endpoints: %d %s, %v", tc.local, status, body, err)
+		}
+	}
+	other := serviceName{"ns", "other"}
+	err := h.apply([]healthCheck{{name, port, 1}, {other, port, 1}})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "ns/other") {
+		t.Errorf("two Services with one port: %v", err)
+	}
+	if err := h.apply(nil); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); ; {
+		if _, _, err := ask(); errors.Is(err, syscall.ECONNREFUSED) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the port of a check that is gone still answers")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestServiceZone holds that the node's zone survives what the cache strips.
+func TestServiceZone(t *testing.T) {
+	node := kubeNode("n1", "192.0.2.1", "10.0.1.0/24")
+	node.Labels = map[string]string{corev1.LabelTopologyZone: "a", "other": "b"}
+	stripped, err := stripNode(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stripped.(*corev1.Node).Labels; len(got) != 1 || got[corev1.LabelTopologyZone] != "a" {
+		t.Errorf("labels %v, want the zone", got)
+	}
+}
+
+// failingLister finds nothing, and not because it is not there.
+type failingLister struct{ listers.ServiceLister }
+
+type failingNamespace struct{ listers.ServiceNamespaceLister }
+
+func (f failingLister) Services(ns string) listers.ServiceNamespaceLister {
+	return failingNamespace{f.ServiceLister.Services(ns)}
+}
+
+func (failingNamespace) Get(string) (*corev1.Service, error) { return nil, errors.New("broken") }
+
+// freePort is a TCP port that nobody listens at.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}

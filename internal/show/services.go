@@ -1,0 +1,193 @@
+package show
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// Services lists Services with their addresses on the left and the backends
+// in use on the right. "here" is behind backends on this node.
+func Services(services []api.Service) Table {
+	t := Table{Head: []string{"ID", "FRONTEND", "TYPE", "BACKENDS", "SERVICE"}}
+	for _, s := range services {
+		notes := serviceNotes(s)
+		backends := backendCells(s.Backends)
+		for i := range max(len(s.Frontends), len(backends), len(notes)) {
+			row := []string{"", "", "", cell(backends, i), cell(notes, i)}
+			if i == 0 {
+				row[0] = id(s.ID)
+			}
+			if i < len(s.Frontends) {
+				f := s.Frontends[i]
+				row[1], row[2] = f.Addr.String()+"/"+s.Protocol, f.Type
+			}
+			t.Rows = append(t.Rows, row)
+		}
+	}
+	return t
+}
+
+// serviceNotes are the name, and what is special about the Service.
+func serviceNotes(s api.Service) []string {
+	notes := []string{named(s.Service)}
+	if s.Affinity > 0 {
+		notes = append(notes, "affinity "+Duration(s.Affinity))
+	}
+	if s.InternalLocal {
+		notes = append(notes, "inside: only here")
+	}
+	if s.ExternalLocal {
+		notes = append(notes, "outside: only here")
+	}
+	for _, r := range s.SourceRanges {
+		notes = append(notes, "from "+r.String())
+	}
+	return notes
+}
+
+// Frontends lists the map of Services, a line for each backend of an entry.
+// Entries for inside and outside that are the same otherwise are shown once.
+func Frontends(frontends []api.Frontend) Table {
+	t := Table{Head: []string{"FRONTEND", "ID", "FROM", "TYPE", "BACKEND", "SERVICE"}}
+	for _, f := range onceEach(frontends) {
+		notes := []string{named(f.Service)}
+		if f.Local {
+			notes = append(notes, "only here")
+		}
+		if f.Affinity > 0 {
+			notes = append(notes, "affinity "+Duration(f.Affinity))
+		}
+		for _, r := range f.SourceRanges {
+			notes = append(notes, "from "+r.String())
+		}
+		backends := backendCells(f.Backends)
+		for i := range max(len(backends), len(notes)) {
+			row := []string{"", "", "", "", cell(backends, i), cell(notes, i)}
+			if i == 0 {
+				row[0], row[1], row[2], row[3] = f.Addr.String()+"/"+f.Protocol, id(f.ID), f.From, f.Type
+			}
+			t.Rows = append(t.Rows, row)
+		}
+	}
+	return t
+}
+
+// onceEach joins neighbors that differ in From alone.
+func onceEach(frontends []api.Frontend) []api.Frontend {
+	var out []api.Frontend
+	for _, f := range frontends {
+		if len(out) > 0 {
+			last := &out[len(out)-1]
+			same := f
+			same.From = last.From
+			if reflect.DeepEqual(same, *last) {
+				last.From = "both"
+				continue
+			}
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func backendCells(backends []api.Backend) []string {
+	if len(backends) == 0 {
+		return []string{"none: refused"}
+	}
+	cells := make([]string, len(backends))
+	for i, b := range backends {
+		cells[i] = b.Addr.String()
+		if b.OnNode {
+			cells[i] += " here"
+		}
+	}
+	return cells
+}
+
+// Flows lists translated flows by what is sent and what becomes of it.
+func Flows(flows []api.Flow) Table {
+	return flowTable("SENT", flows)
+}
+
+// Translations lists translated flows by their answers.
+func Translations(flows []api.Flow) Table {
+	return flowTable("ANSWER", flows)
+}
+
+func flowTable(head string, flows []api.Flow) Table {
+	t := Table{Head: []string{"PROTO", head, "GOES ON AS", "STATE", "EXPIRES"}}
+	for _, f := range flows {
+		t.Rows = append(t.Rows, []string{f.Protocol, arrow(f.Src, f.Dst), rewritten(f), f.State, expires(f.Expires)})
+	}
+	return t
+}
+
+// rewritten leaves out what stays the same.
+func rewritten(f api.Flow) string {
+	switch {
+	case f.NewSrc == f.Src:
+		return "> " + f.NewDst.String()
+	case f.NewDst == f.Dst:
+		return f.NewSrc.String() + " >"
+	}
+	return arrow(f.NewSrc, f.NewDst)
+}
+
+func arrow(src, dst netip.AddrPort) string { return src.String() + " > " + dst.String() }
+
+func expires(d time.Duration) string {
+	if d <= 0 {
+		return "due"
+	}
+	return Duration(d)
+}
+
+// Endpoints lists the map of endpoints, and whose they are.
+func Endpoints(endpoints []api.Endpoint) Table {
+	t := Table{Head: []string{"ADDRESS", "ID", "IFINDEX", "MAC", "NODE MAC", "POD"}}
+	for _, e := range endpoints {
+		t.Rows = append(t.Rows, []string{
+			e.Addr.String(), id(e.ID), strconv.Itoa(e.HostIndex), e.PodMAC, e.HostMAC, e.Namespace + "/" + e.Pod,
+		})
+	}
+	return t
+}
+
+// Duration is d in its two largest units: 3h, 5h59m, 1m30s.
+func Duration(d time.Duration) string {
+	d = d.Round(time.Second)
+	h, m, s := d/time.Hour, d%time.Hour/time.Minute, d%time.Minute/time.Second
+	var b strings.Builder
+	if h > 0 {
+		fmt.Fprintf(&b, "%dh", h)
+	}
+	if m > 0 {
+		fmt.Fprintf(&b, "%dm", m)
+	}
+	if h == 0 && (s > 0 || m == 0) {
+		fmt.Fprintf(&b, "%ds", s)
+	}
+	return b.String()
+}
+
+func named(service string) string {
+	if service == "" {
+		return "(not named yet)"
+	}
+	return service
+}
+
+func id(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+func cell(cells []string, i int) string {
+	if i < len(cells) {
+		return cells[i]
+	}
+	return ""
+}

@@ -1,0 +1,97 @@
+package labs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/kube"
+)
+
+// OnNode is what the agent of one node lists.
+type OnNode[T any] struct {
+	Node    string `json:"node"`
+	Entries []T    `json:"entries"`
+}
+
+// AskAgents runs a command that lists things with the agent of one node, by its full name or what follows the lab's, or
+// of every node when node is empty. Answers are sorted by node. The error says which nodes did not answer and why; the
+// answers of the others are there all the same.
+func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) ([]OnNode[T], error) {
+	nodes := l.Nodes
+	if node != "" {
+		one, err := l.node(node)
+		if err != nil {
+			return nil, err
+		}
+		nodes = []cluster.Node{one}
+	}
+	agents, err := l.agentPods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answers, failures := make([]*OnNode[T], len(nodes)), make([]error, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() {
+			entries, err := listOnNode[T](ctx, l, agents[n.Name], args)
+			if failures[i] = err; err == nil {
+				answers[i] = &OnNode[T]{Node: n.Name, Entries: entries}
+			}
+		})
+	}
+	wg.Wait()
+	var out []OnNode[T]
+	for _, a := range answers {
+		if a != nil {
+			out = append(out, *a)
+		}
+	}
+	return out, nodesFailed(nodes, failures)
+}
+
+func listOnNode[T any](ctx context.Context, l *Lab, agent *corev1.Pod, args []string) ([]T, error) {
+	if agent == nil {
+		return nil, errors.New("no agent pod on this node")
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cmd := slices.Concat([]string{agentBinary}, args, []string{"-o", "json"})
+	r, err := l.Kube.Exec(ctx, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer}, cmd...)
+	if err != nil {
+		return nil, err
+	}
+	if r.Code != 0 {
+		// What the agent's own command says is a sentence already.
+		return nil, errors.New(strings.TrimPrefix(strings.TrimSpace(string(r.Stderr)), "wirelab-agent: "))
+	}
+	entries := []T{}
+	if err := json.Unmarshal(r.Stdout, &entries); err != nil {
+		return nil, fmt.Errorf("read the answer of the agent in pod %s: %w", agent.Name, err)
+	}
+	return entries, nil
+}
+
+// nodesFailed says why nodes failed, and once what is the same on all of them.
+func nodesFailed(nodes []cluster.Node, failures []error) error {
+	var words []string
+	var out []error
+	for i, err := range failures {
+		if err == nil {
+			continue
+		}
+		words = append(words, err.Error())
+		out = append(out, fmt.Errorf("node %s: %w", nodes[i].Name, err))
+	}
+	if len(words) == len(nodes) && len(slices.Compact(words)) == 1 {
+		return errors.Unwrap(out[0])
+	}
+	return errors.Join(out...)
+}
