@@ -65,22 +65,20 @@ func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 		}
 	}
 	known := byID(services)
-	changed, some := e.laid.changed(known, s.Zone, addrs)
-	if some && len(known) == len(services) {
-		done, err := v.applyChanged(changed)
-		if err != nil {
-			return err
-		}
-		if done {
-			e.laid.services = known
-			return nil
+	if c, ok := e.laid.changeTo(known, s.Zone, addrs); ok && len(known) == len(services) {
+		if done, err := v.applyPart(c); err != nil || done {
+			return e.settle(known, err)
 		}
 	}
-	if err := v.applyAll(services, s.Zone, addrs); err != nil {
-		return err
+	return e.settle(known, v.applyAll(services, s.Zone, addrs))
+}
+
+// settle remembers what has been laid out, if it has.
+func (e *serviceEngine) settle(services map[serviceID]Service, err error) error {
+	if err == nil {
+		e.laid.services = services
 	}
-	e.laid.services = known
-	return nil
+	return err
 }
 
 // applyAll plans everything anew.
@@ -96,32 +94,36 @@ func (v *Services) applyAll(services []Service, zone string, addrs []netip.Addr)
 		return err
 	}
 	e.have, e.names = p.want, p.names
-	e.laid = &laidOut{zone: zone, addrs: addrs, owners: p.owners}
+	e.laid = &laidOut{zone: zone, addrs: addrs, owners: p.owners, lastID: p.nextID, disputed: len(p.conflicts) > 0}
 	v.reportConflicts(p.conflicts)
 	v.reportChanges(changes)
 	return nil
 }
 
-// applyChanged plans the changed Services alone, which takes no longer with many others. done is false
-// when that cannot be done.
-func (v *Services) applyChanged(changed []Service) (done bool, err error) {
-	if len(changed) == 0 {
-		return true, nil
-	}
+// applyPart plans the Services that change alone, which takes hardly longer with many others. done is
+// false when that cannot be done.
+func (v *Services) applyPart(c change) (done bool, err error) {
 	e := &v.d.services
-	p, ok, err := e.laid.planChanged(e.have, v.d.maps.services.capacity(), v.d.cfg.NodeName, changed)
+	p, err := e.laid.planPart(e.have, v.d.maps.services.capacity(), v.d.cfg.NodeName, c)
 	if err != nil {
 		return false, fmt.Errorf("lay Services out: %w", err)
 	}
-	if !ok {
+	if p == nil {
 		return false, nil
 	}
-	changes, err := v.d.maps.services.apply(p)
+	changes, err := v.d.maps.services.apply(p.plan)
 	if err != nil {
 		e.have = nil // whatever it is now
 		return false, err
 	}
+	for _, s := range p.have.frontends {
+		delete(e.names, s.Id)
+	}
+	for id, name := range p.names {
+		e.names[id] = name
+	}
 	e.have.replace(p.have, p.want)
+	e.laid.took(p)
 	v.reportChanges(changes)
 	return true, nil
 }

@@ -66,6 +66,9 @@ type Result struct {
 	Seen  []string `json:"seen,omitempty"`
 	Wrong []string `json:"wrong,omitempty"`
 	Error string   `json:"error,omitempty"`
+	// Cells are those of the path table that the check fills in; a cell is
+	// there more than once where pairs of pods differ.
+	Cells []Cell `json:"cells,omitempty"`
 	// Duration includes no waiting for a turn. In JSON it is in nanoseconds.
 	Duration time.Duration `json:"durationNs"`
 }

@@ -48,6 +48,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.Datapath = a.datapath(ctx, n)
 	s.IPAM = a.ipam(n)
 	s.Endpoints = n.eps.count()
+	s.ClusterHealth = n.clusterHealth()
 	s.CNI.Serving = n.serving.Load()
 	for _, h := range n.loops.all.Health() {
 		s.Reconcilers = append(s.Reconcilers, api.Reconciler{
@@ -173,6 +174,7 @@ func (a *Agent) snapshot() snapshot {
 		return now
 	}
 	now.endpoints, now.ipam, now.reconcilers = n.eps.count(), a.ipam(n), n.loops.all.Health()
+	now.health = n.clusterHealth()
 	packets, err := n.dp.Metrics()
 	if err != nil {
 		a.log.Warn("read the packet counters", "err", err)
