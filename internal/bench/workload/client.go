@@ -62,7 +62,7 @@ func (c Client) operations() (r Result, err error) {
 	begin := time.Now().Add(c.Window.WarmUp)
 	end := begin.Add(c.Window.Length)
 	last, measured := time.Now(), false
-	for last.Before(end) {
+	for last.Before(end) || len(times) == 0 { // on a busy machine one operation may take long
 		if err := op(); err != nil {
 			return r, err
 		}
@@ -89,8 +89,8 @@ func (c Client) operations() (r Result, err error) {
 	if err != nil {
 		return r, fmt.Errorf("read the server's report: %w", err)
 	}
-	if len(times) == 0 || server.operations == 0 {
-		return r, fmt.Errorf("not one operation ended within %s", c.Window.Length)
+	if server.operations == 0 {
+		return r, errors.New("the server reports no operation")
 	}
 	r.Operations, r.Elapsed = len(times), last.Sub(begin)
 	r.ClientCPU = float64(cpu-cpu0) / float64(len(times))
@@ -217,7 +217,7 @@ func (c Client) send(fd int) (share float64, err error) {
 	end := begin.Add(c.Window.Length)
 	var cpu0, cpu1 time.Duration
 	var began, ended time.Time
-	for now := time.Now(); now.Before(end.Add(streamSlack)); now = time.Now() {
+	for now := time.Now(); ended.IsZero() || now.Before(end.Add(streamSlack)); now = time.Now() {
 		switch {
 		case began.IsZero() && now.After(begin):
 			cpu0, err = threadCPU()
@@ -232,9 +232,6 @@ func (c Client) send(fd int) (share float64, err error) {
 		if err := rawWrite(fd, block); err != nil {
 			return 0, fmt.Errorf("write: %w", err)
 		}
-	}
-	if ended.IsZero() {
-		return 0, fmt.Errorf("one write took longer than the %s after the window", streamSlack)
 	}
 	return float64(cpu1-cpu0) / float64(ended.Sub(began)), nil
 }
