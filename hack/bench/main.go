@@ -15,13 +15,14 @@ import (
 
 	"wirelab.dev/wirelab/internal/bench"
 	"wirelab.dev/wirelab/internal/bench/bed"
+	"wirelab.dev/wirelab/internal/bench/control"
 	"wirelab.dev/wirelab/internal/bench/plan"
 	"wirelab.dev/wirelab/internal/bench/workload"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -56,6 +57,7 @@ type options struct {
 	rounds  int
 	window  workload.Window
 	cpu     int
+	plugin  string
 	samples string
 	report  string
 }
@@ -68,6 +70,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.DurationVar(&o.window.WarmUp, "warm-up", o.window.WarmUp, "how long before each measurement")
 	f.DurationVar(&o.window.Length, "window", o.window.Length, "how long each measurement")
 	f.IntVar(&o.cpu, "cpu", runtime.NumCPU()-1, "the CPU that both ends are pinned to")
+	f.StringVar(&o.plugin, "plugin", "bin/wirelab-cni", "the CNI plugin's binary")
 	f.StringVar(&o.samples, "samples", "", "file for one line of JSON a sample")
 	f.StringVar(&o.report, "report", "", "file for the report, besides stdout")
 	if err := f.Parse(args); err != nil {
@@ -79,7 +82,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// asAgent is the only argument of the processes that are agents for this one.
+const asAgent = "agent"
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if len(args) == 1 && args[0] == asAgent {
+		return control.RunAgent(ctx, stdin, stderr)
+	}
 	o, err := parse(args, stderr)
 	if err != nil {
 		return err
@@ -133,6 +142,8 @@ func measure(ctx context.Context, o options, stderr io.Writer) (_ *bench.Report,
 	report.AddComparisons(plan.Comparisons()...)
 	fmt.Fprintln(stderr, "measuring programs and maps")
 	report.Rows = append(report.Rows, plan.Gates(ctx, layout)...)
+	fmt.Fprintln(stderr, "measuring the control plane")
+	report.Rows = append(report.Rows, plan.ControlPlane(ctx, b, layout, o.plugin, []string{"/proc/self/exe", asAgent})...)
 	report.Took = time.Since(report.Began)
 	return report, nil
 }
