@@ -17,23 +17,42 @@ import (
 
 // Status is the data plane as read back from the kernel.
 type Status struct {
+	// Mode is the one in force.
 	Mode Mode `json:"mode"`
 	// Attach is how programs are attached: "tcx", or "clsact" on kernels before 6.6.
-	Attach string `json:"attach"`
-	// HostRouting is "Legacy": packets to other nodes pass the node's IP stack.
-	HostRouting        string           `json:"hostRouting"`
-	Router             netip.Addr       `json:"router"`
-	MTU                int              `json:"mtu"`
-	MonitorAggregation Aggregation      `json:"monitorAggregation"`
-	Devices            []DeviceStatus   `json:"devices"`
-	Programs           []ProgramStatus  `json:"programs"`
-	Maps               []MapStatus      `json:"maps"`
-	Routes             []RouteStatus    `json:"routes"`
-	Masquerade         MasqueradeStatus `json:"masquerade"`
-	HostPorts          int              `json:"hostPorts"`
-	Sysctls            []SysctlStatus   `json:"sysctls"`
+	Attach             string            `json:"attach"`
+	HostRouting        HostRoutingStatus `json:"hostRouting"`
+	Router             netip.Addr        `json:"router"`
+	MTU                int               `json:"mtu"`
+	MonitorAggregation Aggregation       `json:"monitorAggregation"`
+	Devices            []DeviceStatus    `json:"devices"`
+	Programs           []ProgramStatus   `json:"programs"`
+	Maps               []MapStatus       `json:"maps"`
+	Routes             []RouteStatus     `json:"routes"`
+	Masquerade         MasqueradeStatus  `json:"masquerade"`
+	HostPorts          int               `json:"hostPorts"`
+	Sysctls            []SysctlStatus    `json:"sysctls"`
 	// Services is nil in modes that leave Services to others.
 	Services *ServicesStatus `json:"services,omitempty"`
+}
+
+// HostRoutingStatus says what carries pods' packets between the node's devices.
+type HostRoutingStatus struct {
+	// Requested is what the settings ask for.
+	Requested Routing `json:"requested"`
+	// Effective is what the programs now loaded do.
+	Effective Routing `json:"effective"`
+	// Reason is why it is not BPF, as "needs BPF masquerade"; more than one are joined by "; ". Empty when
+	// it is BPF.
+	Reason string `json:"reason,omitempty"`
+}
+
+// String is the effective routing, with the reason in brackets when it is not BPF.
+func (s HostRoutingStatus) String() string {
+	if s.Reason == "" {
+		return string(s.Effective)
+	}
+	return fmt.Sprintf("%s (%s)", s.Effective, s.Reason)
 }
 
 // DeviceStatus is a NIC or a device of ours.
@@ -69,14 +88,16 @@ type RouteStatus struct {
 	Device string       `json:"device"`
 }
 
-// MasqueradeStatus is what the node's iptables have of ours.
+// MasqueradeStatus is what gives pods' packets the node's address.
 type MasqueradeStatus struct {
 	Enabled bool `json:"enabled"`
-	// Kind is "iptables", or empty when it is not enabled.
+	// Kind is "BPF" or "iptables", or empty when it is not enabled.
 	Kind string `json:"kind"`
+	// Devices are the NICs whose programs masquerade, sorted; only for "BPF".
+	Devices []string `json:"devices,omitempty"`
 	// Backend is iptables' own word for its variant: "nf_tables" or "legacy".
 	Backend string `json:"backend"`
-	// NativeCIDR is what the rule spares.
+	// NativeCIDR is what is spared.
 	NativeCIDR netip.Prefix `json:"nativeCIDR"`
 }
 
@@ -91,7 +112,7 @@ type SysctlStatus struct {
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
 // error, joined; the rest is filled in all the same.
 func (d *Datapath) Status(ctx context.Context) (Status, error) {
-	s := Status{Mode: d.cfg.Mode, HostRouting: "Legacy", Attach: d.attacher.kind()}
+	s := Status{Mode: d.cfg.Mode, HostRouting: d.cfg.routing, Attach: d.attacher.kind()}
 	err := errors.Join(
 		d.programStatus(ctx, &s),
 		d.deviceStatus(ctx, &s),
