@@ -40,6 +40,7 @@ type Datapath struct {
 	endpoints sync.RWMutex
 	busy      keyedMutex
 	chains    sync.Mutex // one iptables read and write at a time
+	nodes     sync.Mutex // one change of lab_nodes at a time
 	events    hub
 }
 

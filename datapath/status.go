@@ -112,17 +112,45 @@ type SysctlStatus struct {
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
 // error, joined; the rest is filled in all the same.
 func (d *Datapath) Status(ctx context.Context) (Status, error) {
-	s := Status{Mode: d.cfg.Mode, HostRouting: d.cfg.routing, Attach: d.attacher.kind()}
+	s := Status{HostRouting: d.cfg.routing, Attach: d.attacher.kind()}
 	err := errors.Join(
+		d.modeStatus(&s),
 		d.programStatus(ctx, &s),
 		d.deviceStatus(ctx, &s),
 		d.mapStatus(&s),
 		d.routeStatus(ctx, &s),
 		d.iptablesStatus(ctx, &s),
+		d.bpfMasqueradeStatus(&s),
 		d.sysctlStatus(&s),
 		d.servicesStatus(&s),
 	)
 	return s, err
+}
+
+// modeStatus says what the loaded programs do, whatever they were asked to.
+func (d *Datapath) modeStatus(s *Status) (err error) {
+	if s.Mode, err = d.progs.inForce(); err != nil {
+		return err
+	}
+	s.HostRouting.Effective = RoutingLegacy
+	if s.Mode == ModeEBPF {
+		s.HostRouting.Effective = RoutingBPF
+	}
+	return nil
+}
+
+// bpfMasqueradeStatus finds the NICs whose running programs masquerade.
+func (d *Datapath) bpfMasqueradeStatus(s *Status) error {
+	on, cidr, err := d.progs.services.masquerades()
+	if !on || err != nil {
+		return err
+	}
+	devices, err := d.nicsRunning()
+	if len(devices) > 0 {
+		s.Masquerade.Enabled, s.Masquerade.Kind = true, masqueradeBPF
+		s.Masquerade.Devices, s.Masquerade.NativeCIDR = devices, cidr
+	}
+	return err
 }
 
 func (d *Datapath) programStatus(ctx context.Context, s *Status) (err error) {
@@ -308,7 +336,7 @@ func (d *Datapath) iptablesStatus(ctx context.Context, s *Status) error {
 		if !jumpsTo(rule, "MASQUERADE") {
 			continue
 		}
-		s.Masquerade.Enabled, s.Masquerade.Kind = true, "iptables"
+		s.Masquerade.Enabled, s.Masquerade.Kind = true, masqueradeIPTables
 		if _, rest, ok := strings.Cut(rule, "! -d "); ok {
 			cidr, _, _ := strings.Cut(rest, " ")
 			s.Masquerade.NativeCIDR, _ = netip.ParsePrefix(cidr)
