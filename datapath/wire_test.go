@@ -44,8 +44,10 @@ func echoRequest(t *testing.T, srcMAC, dstMAC net.HardwareAddr, src, dst netip.A
 }
 
 // Whatever address a pod asks for but its own, its own host-side veth answers.
-func TestARP(t *testing.T) {
-	l := newLab(t, 2)
+func TestARP(t *testing.T) { inModes(t, testARP) }
+
+func testARP(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	unspecified := netip.IPv4Unspecified()
@@ -105,8 +107,10 @@ func checkARPReply(t *testing.T, f netnstest.Frame, asker *pod, sender, target n
 	}
 }
 
-func TestSpoofedSource(t *testing.T) {
-	l := newLab(t, 2)
+func TestSpoofedSource(t *testing.T) { inModes(t, testSpoofedSource) }
+
+func testSpoofedSource(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	for name, test := range map[string]struct {
@@ -218,8 +222,10 @@ func echoTTLs(frames []netnstest.Frame) (request, reply uint8) {
 	return request, reply
 }
 
-func TestFramesComeFromTheHostSideVeth(t *testing.T) {
-	l := newLab(t, 2)
+func TestFramesComeFromTheHostSideVeth(t *testing.T) { inModes(t, testFramesComeFromTheHostSideVeth) }
+
+func testFramesComeFromTheHostSideVeth(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	b := l.nodes[0].addPod("b")
 	for name, from := range map[string]*netnstest.NS{
 		"pod on the same node": l.nodes[0].addPod("a").NS,
