@@ -111,3 +111,6 @@ func (c *Config) chooseRouting(missing []string) error {
 	}
 	return nil
 }
+
+// HostRouting is what was asked for, what is, and why, as [Open] found it.
+func (d *Datapath) HostRouting() HostRoutingStatus { return d.cfg.routing }

@@ -118,7 +118,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 		Routing: api.Routing{Network: a.cfg.RoutingMode, Host: string(got.HostRouting.Effective), Reason: got.HostRouting.Reason, Skipped: n.skippedNodes()},
 		Masquerading: api.Masquerading{
 			Enabled: got.Masquerade.Enabled, Kind: got.Masquerade.Kind,
-			Backend: got.Masquerade.Backend, NativeCIDR: got.Masquerade.NativeCIDR,
+			Backend: got.Masquerade.Backend, Devices: got.Masquerade.Devices, NativeCIDR: got.Masquerade.NativeCIDR,
 		},
 		Services:           servicesStatus(got.Services),
 		HostPorts:          got.HostPorts,
