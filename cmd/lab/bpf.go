@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -102,16 +103,17 @@ func (l listing[T]) command() *cobra.Command {
 		if len(answers) == 0 && failed != nil {
 			return failed
 		}
-		err = out.print(cmd.OutOrStdout(), answers, func() string { return onNodes(answers, l.table).String() })
+		err = out.print(cmd.OutOrStdout(), answers, func() string { return onNodes(opened.Name, answers, l.table).String() })
 		return errors.Join(err, failed)
 	}
 	return cmd
 }
 
-func onNodes[T any](answers []labs.OnNode[T], table func([]T) show.Table) show.Table {
+// onNodes is one table of all nodes, whose names leave the lab's out.
+func onNodes[T any](lab string, answers []labs.OnNode[T], table func([]T) show.Table) show.Table {
 	all := []show.Table{table(nil).On("")}
 	for _, a := range answers {
-		all = append(all, table(a.Entries).On(a.Node))
+		all = append(all, table(a.Entries).On(strings.TrimPrefix(a.Node, lab+"-")))
 	}
 	return show.Join(all...)
 }
