@@ -47,6 +47,8 @@ var good = []struct {
 	{"debug", "debug: {enabled: true, verbose: datapath}", func(c config.Config) bool { return c.Debug.Enabled && c.Debug.Verbose == "datapath" }},
 	{"prometheus port", "prometheus: {port: 1234}", func(c config.Config) bool { return c.Prometheus.Port == 1234 }},
 	{"no prometheus", "prometheus: {enabled: false}", func(c config.Config) bool { return !c.Prometheus.Enabled }},
+	{"health port", "clusterHealth: {port: 1234}", func(c config.Config) bool { return c.ClusterHealth.Enabled && c.ClusterHealth.Port == 1234 }},
+	{"no health", "clusterHealth: {enabled: false}", func(c config.Config) bool { return !c.ClusterHealth.Enabled }},
 	{"API server", "{k8sServiceHost: cp, k8sServicePort: 6443}", func(config.Config) bool { return true }},
 	{"image", "image: {repository: example/agent, tag: t1, pullPolicy: Never}", func(config.Config) bool { return true }},
 }
@@ -106,6 +108,7 @@ func TestValuesAreRefused(t *testing.T) {
 		{"image: {pullPolicy: Sometimes}", "pullPolicy"},
 		{"image: {repository: ''}", "repository"},
 		{"prometheus: {port: 0}", "port"},
+		{"clusterHealth: {port: 0}", "port"},
 		// What the settings say together.
 		{"ipv4NativeRoutingCIDR: ''", "enableIPv4Masquerade needs ipv4NativeRoutingCIDR"},
 		{"k8sServicePort: 6443", "k8sServicePort needs k8sServiceHost"},

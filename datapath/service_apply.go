@@ -23,7 +23,9 @@ var ErrNoServices = errors.New("this mode translates no Services")
 type serviceEngine struct {
 	mu sync.Mutex
 	// have is the maps' content; nil when it has to be read.
-	have      *tables
+	have *tables
+	// laid is what have was made from; nil when that is not known.
+	laid      *laidOut
 	names     map[uint32]string // by service id, for listings
 	conflicts []string
 }
@@ -56,24 +58,74 @@ func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 	e := &v.d.services
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	m := v.d.maps.services
 	if e.have == nil {
-		if e.have, err = m.read(); err != nil {
+		e.laid = nil
+		if e.have, err = v.d.maps.services.read(); err != nil {
 			return err
 		}
 	}
-	p := newPlan(e.have, m.capacity(), v.d.cfg.NodeName, s.Zone, addrs)
+	known := byID(services)
+	if c, ok := e.laid.changeTo(known, s.Zone, addrs); ok && len(known) == len(services) {
+		if done, err := v.applyPart(c); err != nil || done {
+			return e.settle(known, err)
+		}
+	}
+	return e.settle(known, v.applyAll(services, s.Zone, addrs))
+}
+
+// settle remembers what has been laid out, if it has.
+func (e *serviceEngine) settle(services map[serviceID]Service, err error) error {
+	if err == nil {
+		e.laid.services = services
+	}
+	return err
+}
+
+// applyAll plans everything anew.
+func (v *Services) applyAll(services []Service, zone string, addrs []netip.Addr) error {
+	e := &v.d.services
+	p := newPlan(e.have, v.d.maps.services.capacity(), v.d.cfg.NodeName, zone, addrs)
 	if err := p.add(services); err != nil {
 		return fmt.Errorf("lay Services out: %w", err)
 	}
-	changed, err := m.apply(p)
+	changes, err := v.d.maps.services.apply(p)
 	if err != nil {
 		e.have = nil // whatever it is now
 		return err
 	}
 	e.have, e.names = p.want, p.names
-	v.report(p, changed)
+	e.laid = &laidOut{zone: zone, addrs: addrs, owners: p.owners, lastID: p.nextID, disputed: len(p.conflicts) > 0}
+	v.reportConflicts(p.conflicts)
+	v.reportChanges(changes)
 	return nil
+}
+
+// applyPart plans the Services that change alone, which takes hardly longer with many others. done is
+// false when that cannot be done.
+func (v *Services) applyPart(c change) (done bool, err error) {
+	e := &v.d.services
+	p, err := e.laid.planPart(e.have, v.d.maps.services.capacity(), v.d.cfg.NodeName, c)
+	if err != nil {
+		return false, fmt.Errorf("lay Services out: %w", err)
+	}
+	if p == nil {
+		return false, nil
+	}
+	changes, err := v.d.maps.services.apply(p.plan)
+	if err != nil {
+		e.have = nil // whatever it is now
+		return false, err
+	}
+	for _, s := range p.have.frontends {
+		delete(e.names, s.Id)
+	}
+	for id, name := range p.names {
+		e.names[id] = name
+	}
+	e.have.replace(p.have, p.want)
+	e.laid.took(p)
+	v.reportChanges(changes)
+	return true, nil
 }
 
 // Clean removes all Services. Flows that they have begun go on until they end.
@@ -93,16 +145,21 @@ func (v *Services) check() error {
 	return nil
 }
 
-func (v *Services) report(p *plan, changed int) {
+func (v *Services) reportConflicts(conflicts []string) {
 	e := &v.d.services
-	if !slices.Equal(e.conflicts, p.conflicts) {
-		for _, c := range p.conflicts {
-			v.d.log.Warn("an address and port is claimed twice", "conflict", c)
-		}
-		e.conflicts = p.conflicts
+	if slices.Equal(e.conflicts, conflicts) {
+		return
 	}
-	if changed > 0 {
-		v.d.log.Debug("services are set", "frontends", len(p.want.frontends), "backends", len(p.want.backends), "changes", changed)
+	for _, c := range conflicts {
+		v.d.log.Warn("an address and port is claimed twice", "conflict", c)
+	}
+	e.conflicts = conflicts
+}
+
+func (v *Services) reportChanges(changes int) {
+	have := v.d.services.have
+	if changes > 0 {
+		v.d.log.Debug("services are set", "frontends", len(have.frontends), "backends", len(have.backends), "changes", changes)
 	}
 }
 

@@ -46,7 +46,8 @@ type plan struct {
 	nextID    uint32
 	nextSlot  uint32
 	known     map[backendName]uint32
-	listsOf   map[uint32][]uint32 // by service: first slots of the lists that it has
+	taken     map[uint32]bpf.Backend // places that are not free
+	listsOf   map[uint32][]uint32    // by service: first slots of the lists that it has
 	owners    map[bpf.ServiceKey]string
 	usedIDs   map[uint32]bool
 	names     map[uint32]string // of services, by id
@@ -73,6 +74,7 @@ func newPlan(have *tables, room capacity, node, zone string, addrs []netip.Addr)
 		addrs:   addrs,
 		rows:    freeRows(have.lists, room.slots),
 		known:   make(map[backendName]uint32, len(have.backends)),
+		taken:   have.backends,
 		listsOf: map[uint32][]uint32{},
 		owners:  map[bpf.ServiceKey]string{},
 		usedIDs: map[uint32]bool{},
@@ -93,6 +95,25 @@ func newPlan(have *tables, room capacity, node, zone string, addrs []netip.Addr)
 
 // add puts all services in, in an order of their own, so that the same state makes the same tables.
 func (p *plan) add(services []Service) error {
+	services, expanded, err := p.expand(services)
+	if err != nil {
+		return err
+	}
+	p.claim(services, expanded)
+	return p.addServices(services, expanded)
+}
+
+// addPart is add for some of the services, all of which have their addresses and ports already.
+func (p *plan) addPart(services []Service) error {
+	services, expanded, err := p.expand(services)
+	if err != nil {
+		return err
+	}
+	return p.addServices(services, expanded)
+}
+
+// expand sorts and checks services and finds all frontends of each.
+func (p *plan) expand(services []Service) ([]Service, [][]Frontend, error) {
 	services = slices.Clone(services)
 	slices.SortFunc(services, func(a, b Service) int { return cmp.Compare(a.String(), b.String()) })
 	var errs []error
@@ -108,10 +129,10 @@ func (p *plan) add(services []Service) error {
 		}
 		expanded[i] = s.onNode(p.addrs)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	p.claim(services, expanded)
+	return services, expanded, errors.Join(errs...)
+}
+
+func (p *plan) addServices(services []Service, expanded [][]Frontend) error {
 	for i, s := range services {
 		if err := p.addService(s, expanded[i]); err != nil {
 			return fmt.Errorf("service %s: %w", s, err)
@@ -302,7 +323,7 @@ func (p *plan) addBackend(service uint32, b Backend, flag bpf.BackendFlag) (uint
 // freeBackend is a place that no backend has, nor had until now: packets may still be on their way to it.
 func (p *plan) freeBackend() (id uint32, ok bool) {
 	for ; p.nextSlot < p.room.backends; p.nextSlot++ {
-		_, used := p.have.backends[p.nextSlot]
+		_, used := p.taken[p.nextSlot]
 		if _, taken := p.want.backends[p.nextSlot]; !used && !taken {
 			return p.nextSlot, true
 		}

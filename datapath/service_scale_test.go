@@ -138,5 +138,13 @@ func BenchmarkApply(b *testing.B) {
 				m.apply()
 			}
 		})
+		b.Run(fmt.Sprintf("one comes or goes beside %d", n), func(b *testing.B) {
+			m.services = services
+			m.apply()
+			for i := 0; b.Loop(); i++ {
+				m.services = services[:n-1+i%2]
+				m.apply()
+			}
+		})
 	}
 }

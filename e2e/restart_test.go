@@ -29,7 +29,7 @@ func podsOf(t *testing.T, lab, namespace, label string) []pod {
 }
 
 // testAgentRestart deletes the agents of two nodes, then kills them, while requests run from a pod of
-// the one to a pod of the other. Not one request may fail.
+// the one to a pod of the other, and from the other to the demo's Service. Not one request may fail.
 func testAgentRestart(t *testing.T, lab string) {
 	demo := podsOf(t, lab, "default", "app=demo")
 	if len(demo) < 2 || demo[0].Node == demo[1].Node {
@@ -37,7 +37,8 @@ func testAgentRestart(t *testing.T, lab string) {
 	}
 	client, server := demo[0], demo[1]
 	const rate, seconds = 500, 40
-	traffic := startRequests(t, lab, client, server, rate, seconds)
+	service := kubectl(t, lab, "get", "service", "demo", "-o", "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}")
+	traffic := []stream{startRequests(t, lab, client, server.IP, rate, seconds), startRequests(t, lab, server, service, rate, seconds)}
 
 	for _, node := range []string{client.Node, server.Node} {
 		old := agentOn(t, lab, node)
@@ -67,11 +68,16 @@ func testAgentRestart(t *testing.T, lab string) {
 		})
 	}
 
-	r := traffic()
-	if r.Sent != rate*seconds || r.OK != r.Sent {
-		t.Errorf("%d of %d requests failed: %s", r.Sent-r.OK, r.Sent, r.Failures)
+	for _, s := range traffic {
+		s.wantRunning(t)
 	}
-	t.Logf("%d requests at %d/s across two deleted and two killed agents, %d failed", r.Sent, rate, r.Sent-r.OK)
+	for _, s := range traffic {
+		r := s.result(t)
+		if r.Sent != rate*seconds || r.OK != r.Sent {
+			t.Errorf("to %s: %d of %d requests failed: %s", s.to, r.Sent-r.OK, r.Sent, r.Failures)
+		}
+		t.Logf("to %s: %d requests at %d/s across two deleted and two killed agents, %d failed", s.to, r.Sent, rate, r.Sent-r.OK)
+	}
 }
 
 type requests struct {
@@ -79,35 +85,48 @@ type requests struct {
 	Failures json.RawMessage
 }
 
-// startRequests sends requests from client to server, each on a connection of its own. The returned
-// function waits for the last. They outlast the restarts, which it makes sure of.
-func startRequests(t *testing.T, lab string, client, server pod, rate, seconds int) func() requests {
+// stream is requests under way, each on a connection of its own.
+type stream struct {
+	to    string
+	ended chan error
+	out   *strings.Builder // to be read when the stream has ended
+}
+
+// startRequests sends requests from client to an address, at a rate and for so long.
+func startRequests(t *testing.T, lab string, client pod, to string, rate, seconds int) stream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(seconds+60)*time.Second)
 	t.Cleanup(cancel)
+	s := stream{to: to, ended: make(chan error, 1), out: new(strings.Builder)}
 	cmd := exec.CommandContext(ctx, "docker", "exec", lab+"-control-plane", "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf",
-		"exec", client.Name, "--", "nettool", "probe", "http", "http://"+server.IP+"/", "--rate", fmt.Sprint(rate), "--count", fmt.Sprint(rate*seconds))
-	var out strings.Builder
-	cmd.Stdout = &out
+		"exec", client.Name, "--", "nettool", "probe", "http", "http://"+to+"/", "--rate", fmt.Sprint(rate), "--count", fmt.Sprint(rate*seconds))
+	cmd.Stdout = s.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	return func() requests {
-		t.Helper()
-		select {
-		case err := <-ended:
-			t.Fatalf("the requests ended before the restarts did (%v): %s", err, out.String())
-		default:
-		}
-		err := <-ended
-		var line struct{ HTTP *requests }
-		if jsonErr := json.Unmarshal([]byte(out.String()), &line); jsonErr != nil || line.HTTP == nil {
-			t.Fatalf("read the probe's result %q: %v (%v)", out.String(), jsonErr, err)
-		}
-		return *line.HTTP
+	go func() { s.ended <- cmd.Wait() }()
+	return s
+}
+
+// wantRunning makes sure that the requests have outlasted what the caller did meanwhile.
+func (s stream) wantRunning(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-s.ended:
+		t.Fatalf("the requests to %s ended before the restarts did (%v): %s", s.to, err, s.out)
+	default:
 	}
+}
+
+// result waits for the last request.
+func (s stream) result(t *testing.T) requests {
+	t.Helper()
+	err := <-s.ended
+	var line struct{ HTTP *requests }
+	if jsonErr := json.Unmarshal([]byte(s.out.String()), &line); jsonErr != nil || line.HTTP == nil {
+		t.Fatalf("read what came of the requests to %s, %q: %v (%v)", s.to, s.out, jsonErr, err)
+	}
+	return *line.HTTP
 }
 
 func agentOn(t *testing.T, lab, node string) pod {

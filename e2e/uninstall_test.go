@@ -12,19 +12,26 @@ import (
 	"helm.sh/helm/v3/pkg/cli"
 )
 
-// traces finds what wirelab makes on a node, a line each. It prints nothing on a clean one. Programs and
-// maps live as long as their pins and devices do; a list of them would show every lab of the machine.
+// traces finds what wirelab makes on a node, a line each. It prints nothing on a clean one. Programs on
+// devices, and maps, live as long as their pins and devices do; a list of them would show every lab of the
+// machine. Programs at sockets are listed by the node's own groups.
 const traces = `
 ip -o link | grep -oE ': (lxc[0-9a-f]{8}|lab_[a-z]+)[@:]'
 ip -4 route show table all | grep -E 'lab_|proto (wirelab|[0-9]+)'
 find /sys/fs/bpf/wirelab /run/wirelab /etc/cni/net.d/05-wirelab.conflist /opt/cni/bin/wirelab-cni 2>/dev/null
 iptables-save | grep -E 'LAB-|wirelab'
+bpftool cgroup tree | grep -oE 'lab_[a-z0-9]+'
+sysctl -n net.ipv4.ip_local_reserved_ports | sed -n 's/^.*65535$/reserved &/p'
 true`
 
 // testUninstall removes the release as `helm uninstall` does and wants the nodes as they were found.
-func testUninstall(t *testing.T, name string) {
+func testUninstall(t *testing.T, profile, name string) {
+	wants := []string{"lxc", "lab_host", "/sys/fs/bpf/wirelab", "LAB-"}
+	if profile != "kubeproxy" {
+		wants = append(wants, "lab_connect4", "reserved")
+	}
 	for _, node := range containers(t, name) {
-		for _, want := range []string{"lxc", "lab_host", "/sys/fs/bpf/wirelab", "LAB-"} {
+		for _, want := range wants {
 			if found := onNode(t, node, "bash", "-c", traces); !strings.Contains(found, want) {
 				t.Errorf("%s with wirelab installed shows no %q: this does not see what it should:\n%s", node, want, found)
 			}

@@ -11,6 +11,7 @@ import (
 	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs/demo"
+	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
 )
 
@@ -47,6 +48,7 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 	cfg := verify.Config{
 		Lab: l.Name, Mode: string(p.Mode()), Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine,
 		Image: nettool.Ref(), Nettool: binary,
+		Masquerade: masquerade(p),
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU,
 		Progress: progress,
 	}
@@ -57,6 +59,14 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 		}
 	}
 	return verify.Run(ctx, cfg, sel)
+}
+
+// masquerade says who is to do it, in the words of checks.
+func masquerade(p *profiles.Profile) string {
+	if p.Network.EnableIPv4Masquerade {
+		return verify.MasqueradeIPTables
+	}
+	return verify.NoMasquerade
 }
 
 // podExec lets checks run commands in pods.

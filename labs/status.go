@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -33,15 +34,19 @@ type Status struct {
 
 // Sum adds up what the nodes say.
 type Sum struct {
-	Nodes          int `json:"nodes"`
-	NodesReady     int `json:"nodesReady"`
-	Agents         int `json:"agents"` // that answered
-	AgentsReady    int `json:"agentsReady"`
-	Controllers    int `json:"controllers"`
-	ControllersOK  int `json:"controllersHealthy"`
-	Endpoints      int `json:"endpoints"`
-	AddressesUsed  int `json:"addressesUsed"`
-	AddressesTotal int `json:"addressesTotal"`
+	Nodes      int `json:"nodes"`
+	NodesReady int `json:"nodesReady"`
+	// NodesReached are reached by every agent that answered, in every way that they probe; -1 when none probes.
+	NodesReached int `json:"nodesReached"`
+	Agents       int `json:"agents"` // that answered
+	AgentsReady  int `json:"agentsReady"`
+	// AgentsToKubernetes are those that reach the API server.
+	AgentsToKubernetes int `json:"agentsToKubernetes"`
+	Controllers        int `json:"controllers"`
+	ControllersOK      int `json:"controllersHealthy"`
+	Endpoints          int `json:"endpoints"`
+	AddressesUsed      int `json:"addressesUsed"`
+	AddressesTotal     int `json:"addressesTotal"`
 }
 
 // NodeStatus is one node and its agent.
@@ -51,6 +56,7 @@ type NodeStatus struct {
 	IP      string `json:"ip"`
 	PodCIDR string `json:"podCIDR,omitempty"`
 	Kubelet string `json:"kubelet,omitempty"`
+	Runtime string `json:"runtime,omitempty"` // of containers, with its version
 	Ready   bool   `json:"ready"`
 	// Agent is what the node's agent reports; nil when it did not, and AgentError says why then.
 	Agent      *api.Status `json:"agent,omitempty"`
@@ -111,7 +117,7 @@ func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Nod
 		if k.Name != n.Name {
 			continue
 		}
-		s.PodCIDR, s.Kubelet = k.Spec.PodCIDR, k.Status.NodeInfo.KubeletVersion
+		s.PodCIDR, s.Kubelet, s.Runtime = k.Spec.PodCIDR, k.Status.NodeInfo.KubeletVersion, k.Status.NodeInfo.ContainerRuntimeVersion
 		for _, c := range k.Status.Conditions {
 			if c.Type == corev1.NodeReady {
 				s.Ready = c.Status == corev1.ConditionTrue
@@ -163,6 +169,9 @@ func sumOf(nodes []NodeStatus) Sum {
 		if a.Ready {
 			s.AgentsReady++
 		}
+		if a.Kubernetes.Reachable {
+			s.AgentsToKubernetes++
+		}
 		for _, r := range a.Reconcilers {
 			s.Controllers++
 			if r.Healthy {
@@ -175,7 +184,32 @@ func sumOf(nodes []NodeStatus) Sum {
 			s.AddressesTotal += a.IPAM.Capacity
 		}
 	}
+	s.NodesReached = reached(nodes)
 	return s
+}
+
+// reached counts the nodes that every agent reaches.
+func reached(nodes []NodeStatus) int {
+	n, anyProbes := 0, false
+	for _, target := range nodes {
+		ok := true
+		for _, from := range nodes {
+			if from.Agent == nil || from.Agent.ClusterHealth == nil {
+				continue
+			}
+			anyProbes = true
+			ok = ok && slices.ContainsFunc(from.Agent.ClusterHealth.Nodes, func(h api.NodeHealth) bool {
+				return h.Name == target.Name && h.Reached
+			})
+		}
+		if ok {
+			n++
+		}
+	}
+	if !anyProbes {
+		return -1
+	}
+	return n
 }
 
 // Pods lists the names of pods as namespace/name, for completion.

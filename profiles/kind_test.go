@@ -141,6 +141,7 @@ func TestValuesFitTheChart(t *testing.T) {
 	for _, set := range [][]string{
 		nil,
 		{"network.ipv4NativeRoutingCIDR=", "network.enableIPv4Masquerade=false", "network.autoDirectNodeRoutes=false"},
+		{"cluster.kubeProxyMode=none", "network.kubeProxyReplacement=true"},
 		{"network.mtu=1400", "network.devices=eth0,eth1", "network.bpf.monitorAggregation=maximum", "network.debug.verbose="},
 	} {
 		values := parse(t, head, Options{Set: set}).Values(Install{ImageRepository: "wirelab/agent", ImageTag: "abc"})

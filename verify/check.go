@@ -29,6 +29,9 @@ type Check struct {
 	// NeedsDemo is set where the claim is about the demo: a lab without one
 	// makes no such claim.
 	NeedsDemo bool
+	// If, where set, tells whether a lab with these settings makes the claim;
+	// others are spared the check as well.
+	If func(Config) bool
 	// Run looks. What it saw goes into the evidence, for the claim by Saw,
 	// against it by Wrong. An error means that it was not able to look.
 	Run func(ctx context.Context, env *Env, ev *Evidence) error
@@ -37,6 +40,11 @@ type Check struct {
 // In tells whether c holds in mode; the empty mode stands for any.
 func (c Check) In(mode string) bool {
 	return mode == "" || len(c.Modes) == 0 || slices.Contains(c.Modes, mode)
+}
+
+// claimedOf tells whether c says anything about a lab with these settings.
+func (c Check) claimedOf(cfg Config) bool {
+	return (cfg.Demo != nil || !c.NeedsDemo) && (c.If == nil || c.If(cfg))
 }
 
 // Status is how a check ended.
@@ -58,6 +66,9 @@ type Result struct {
 	Seen  []string `json:"seen,omitempty"`
 	Wrong []string `json:"wrong,omitempty"`
 	Error string   `json:"error,omitempty"`
+	// Cells are those of the path table that the check fills in; a cell is
+	// there more than once where pairs of pods differ.
+	Cells []Cell `json:"cells,omitempty"`
 	// Duration includes no waiting for a turn. In JSON it is in nanoseconds.
 	Duration time.Duration `json:"durationNs"`
 }

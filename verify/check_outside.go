@@ -10,8 +10,14 @@ import (
 
 func outsideChecks() []Check {
 	return []Check{
-		{Name: "outside/masquerade", Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.", Run: masqueraded},
-		{Name: "outside/native-cidr", Claim: "A pod reaches an address inside the native-routing CIDR with its own address.", Run: nativeRouted},
+		{
+			Name: "outside/masquerade", Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.",
+			If: func(cfg Config) bool { return cfg.Masquerade != NoMasquerade }, Run: masqueraded,
+		},
+		{
+			Name: "outside/native-cidr", Claim: "A pod reaches an address inside the native-routing CIDR with its own address.",
+			If: func(cfg Config) bool { return cfg.NativeCIDR.IsValid() }, Run: nativeRouted,
+		},
 	}
 }
 

@@ -27,7 +27,7 @@ func ruleChecks() []Check {
 			Run:   afterSettling(noServiceRule),
 		},
 		{
-			Name: "rules/masquerade-chain", Modes: []string{modeKubeProxy, modeReplacement},
+			Name: "rules/masquerade-chain", If: func(cfg Config) bool { return cfg.Masquerade == MasqueradeIPTables },
 			Claim: "On every node iptables-save shows the chain " + masqueradeChain + ": traffic of its own pods is masqueraded, except to nodes and inside the native-routing CIDR.",
 			Run:   masqueradeInIPTables,
 		},

@@ -13,6 +13,7 @@ func serviceChecks() []Check {
 	checks := []Check{
 		{Name: "services/clusterip-from-pods", Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: clusterIPFromPods},
 		{Name: "services/clusterip-from-nodes", Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: clusterIPFromNodes},
+		{Name: "services/clusterip-by-packets", Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: clusterIPByPackets},
 		{Name: "services/every-backend", Claim: "A ClusterIP leads to each of its backends, from every node.", Run: everyBackend},
 		{Name: "services/nodeport-from-pods", Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: nodePortFromPods},
 		{Name: "services/nodeport-from-nodes", Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: nodePortFromNodes},
@@ -63,6 +64,38 @@ func clusterIPFromNodes(ctx context.Context, env *Env, ev *Evidence) error {
 		asks = append(asks, clusterIPs(ctx, env, node.Host)...)
 	}
 	return askAll(ctx, ev, asks)
+}
+
+// packetPort is where a pod's datagrams to a ClusterIP come from; no socket has it.
+const packetPort = 4343
+
+// clusterIPByPackets sends from a raw socket, whose packets only a rule or
+// program in their way can translate, and watches for what comes back.
+func clusterIPByPackets(ctx context.Context, env *Env, ev *Evidence) error {
+	return each(env.Nodes, func(node *Node) error {
+		return each([]Service{env.Every, env.One}, func(s Service) error {
+			pod := node.Client
+			if !pod.Addr.IsValid() {
+				_, err := pod.Probe(ctx, probe.Request{})
+				return fmt.Errorf("%s has no address to send from: %w", pod.Name, err)
+			}
+			answer := probe.Filter{Direction: probe.In, Protocol: "udp", Source: s.Addr, SourcePort: s.Port, DestinationPort: packetPort}
+			watch, err := pod.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{Interface: "eth0", Filter: answer, Count: 1}})
+			if err != nil {
+				return err
+			}
+			what := fmt.Sprintf("%s sends a packet to Service %s at %s", pod.Name, s.Name, s.At())
+			_, _, err = sent(ctx, pod, what, probe.Request{Send: &probe.Send{
+				Protocol: "udp", Source: pod.Addr, SourcePort: packetPort, Destination: s.Addr, DestinationPort: s.Port, Payload: newMarker(),
+			}}, ev)
+			seen, waitErr := watch.Wait(ctx)
+			if err := errors.Join(err, waitErr); err != nil {
+				return err
+			}
+			ev.Expect(len(seen.Capture.Packets) == 1, "%s: %d answers come from there %s", what, len(seen.Capture.Packets), seen.Failure)
+			return nil
+		})
+	})
 }
 
 func everyBackend(ctx context.Context, env *Env, ev *Evidence) error {

@@ -22,7 +22,7 @@ const watchTimeout = probe.Duration(4 * time.Second)
 // Checks returns every check there is, in the order of reports. The slow ones
 // of a group come first, as they start in this order.
 func Checks() []Check {
-	return slices.Concat(pathChecks(), ttlChecks(), nodeChecks(), podChecks(), outsideChecks(),
+	return slices.Concat(pathChecks(), hopChecks(), hostChecks(), nodeChecks(), podChecks(), outsideChecks(),
 		serviceChecks(), policyChecks(), dnsChecks(), mapChecks(), ruleChecks(), kubeProxyChecks(), []Check{demoCheck()})
 }
 

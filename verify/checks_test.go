@@ -20,15 +20,16 @@ func runIn(t *testing.T, w *world, check Check) Result {
 // inEachMode runs a test in a right network of each mode, with the checks that
 // hold there.
 func inEachMode(t *testing.T, test func(t *testing.T, w *world, checks []Check)) {
-	for _, mode := range []string{modeKubeProxy, modeReplacement} {
+	for _, mode := range []string{modeKubeProxy, modeReplacement, modeEBPF} {
 		t.Run(mode, func(t *testing.T) {
-			test(t, newWorld(t, mode), checksIn(mode))
+			w := newWorld(t, mode)
+			test(t, w, checksOf(w))
 		})
 	}
 }
 
-func checksIn(mode string) []Check {
-	return slices.DeleteFunc(Checks(), func(c Check) bool { return !c.In(mode) })
+func checksOf(w *world) []Check {
+	return slices.DeleteFunc(Checks(), func(c Check) bool { return !c.In(w.env.Mode) || !c.claimedOf(w.env.Config) })
 }
 
 func TestEveryCheckPassesInARightNetwork(t *testing.T) {
@@ -62,7 +63,7 @@ func TestNoCheckOfPacketsPassesWhenNothingAnswers(t *testing.T) {
 
 func noCheckPassesUnanswered(t *testing.T, w *world, checks []Check) {
 	w.spoil = func(_ *place, request probe.Request, reply *probe.Reply) {
-		if request.Exec == nil && request.Capture == nil && request.Send == nil && request.BPFMap == nil {
+		if request.Exec == nil && request.Capture == nil && request.BPFMap == nil {
 			*reply = probe.Reply{Failure: "no answer within 3s"}
 		}
 	}
@@ -218,10 +219,9 @@ func faults() []fault {
 				}
 			}
 		}, []string{"paths/hops-same-node"}},
-		{"a reply bypasses a host-side veth", func(w *world) {
+		{"a reply takes another way than by the NIC", func(w *world) {
 			w.hop = func(at string, p *probe.Packet) {
-				veth := w.places["pod client-control-plane"].veth
-				if strings.HasSuffix(at, veth) && p.ICMPType == icmpEchoReply && p.Source == w.env.Nodes[1].Server.Addr {
+				if at == "node worker eth0" && p.Protocol == "icmp" && p.ICMPType == icmpEchoReply && p.Source == w.env.Nodes[1].Server.Addr {
 					p.TTL = 0
 				}
 			}
@@ -232,7 +232,7 @@ func faults() []fault {
 					p.SourceMAC = "02:00:00:00:00:01"
 				}
 			}
-		}, []string{"paths/frame-source"}},
+		}, []string{"paths/frame-source", "paths/hops-across-nodes", "paths/hops-same-node"}},
 		{"a neighbour answers for itself", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.ARP != nil && r.ARP.Address == p.node.Server.Addr {
 				reply.ARP.MAC = p.w.places[p.node.Server.Name].eth0
@@ -345,7 +345,7 @@ func turnsRed(t *testing.T, w *world, f fault, checks []Check) {
 	}
 }
 
-func allFaults() []fault { return slices.Concat(faults(), serviceFaults()) }
+func allFaults() []fault { return slices.Concat(faults(), pathFaults(), serviceFaults()) }
 
 func TestEveryCheckHasAFaultItNotices(t *testing.T) {
 	var noticed []string

@@ -26,6 +26,9 @@ type Config struct {
 	// Nettool is the static nettool binary, put on nodes and on the outside
 	// host for as long as a run lasts.
 	Nettool []byte
+	// Masquerade is who gives pods' packets their node's address when they
+	// leave NativeCIDR: one of the constants below.
+	Masquerade string
 	// NativeCIDR is what the profile calls ipv4NativeRoutingCIDR: inside it pods
 	// keep their own address. ServiceCIDR is the cluster's Service subnet.
 	NativeCIDR  netip.Prefix
@@ -42,6 +45,12 @@ type Config struct {
 	Progress func(Progress)
 	Log      *slog.Logger // nil: nothing is logged
 }
+
+// Values of Config.Masquerade.
+const (
+	NoMasquerade       = ""
+	MasqueradeIPTables = "iptables"
+)
 
 // Defaults of [Config]. Checks mostly wait, so more of them than there are
 // cores make sense.

@@ -11,6 +11,16 @@ type Evidence struct {
 	mu    sync.Mutex
 	seen  []string
 	wrong []string
+	cells []Cell
+}
+
+// Cell is one cell of the path table: what was seen of one kind of traffic at
+// one point of its way, and what is to be seen there in the lab's mode.
+type Cell struct {
+	Row    string `json:"row"`
+	Column string `json:"column"`
+	Seen   string `json:"seen"`
+	Want   string `json:"want"`
 }
 
 // Saw records an observation that agrees with the claim.
@@ -31,6 +41,16 @@ func (e *Evidence) Expect(ok bool, format string, args ...any) bool {
 	return ok
 }
 
+// Cell records a cell of the path table, for the report to print. It is no
+// evidence: what speaks for or against the claim goes to Saw and Wrong.
+func (e *Evidence) Cell(row, column, seen, want string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := (Cell{row, column, seen, want}); !slices.Contains(e.cells, c) {
+		e.cells = append(e.cells, c)
+	}
+}
+
 func (e *Evidence) add(list *[]string, format string, args []any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -42,7 +62,7 @@ func (e *Evidence) add(list *[]string, format string, args []any) {
 func (e *Evidence) result(c Check, err error) Result {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := Result{Name: c.Name, Claim: c.Claim, Seen: slices.Sorted(slices.Values(e.seen)), Wrong: slices.Sorted(slices.Values(e.wrong))}
+	r := Result{Name: c.Name, Claim: c.Claim, Seen: slices.Sorted(slices.Values(e.seen)), Wrong: slices.Sorted(slices.Values(e.wrong)), Cells: e.cells}
 	switch {
 	case len(r.Wrong) > 0:
 		// Something contradicts the claim, whatever else could not be seen.

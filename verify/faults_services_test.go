@@ -12,6 +12,13 @@ import (
 func serviceFaults() []fault {
 	elsewhere := netip.MustParseAddr("192.0.2.1")
 	return []fault{
+		{"packets to a ClusterIP are answered from the backend's address", func(w *world) {
+			w.hop = func(at string, p *probe.Packet) {
+				if at == "pod client-worker eth0" && p.DestinationPort == packetPort && p.Direction == probe.In {
+					p.Source = elsewhere
+				}
+			}
+		}, []string{"services/clusterip-by-packets"}},
 		{"a client changes its backend", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.HTTP != nil && strings.Contains(r.HTTP.URL, p.w.env.Sticky.At().String()) {
 				reply.HTTP.AnsweredBy["another"]++

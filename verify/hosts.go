@@ -125,7 +125,7 @@ func removeFromHosts(ctx context.Context, cfg Config) error {
 		if !node.Running {
 			return nil
 		}
-		script := "ip route flush proto " + routeProtocol + "; rm -f " + nettoolOnHost
+		script := "ip route flush proto " + routeProtocol + "; rm -f " + nettoolOnHost + "; " + removeRulesScript(ruleComment)
 		return command(ctx, cfg.Engine, node.Name, "sh", "-c", script)
 	}))
 }

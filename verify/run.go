@@ -25,7 +25,7 @@ type connector func(ctx context.Context, cfg Config) (*Env, func(context.Context
 const cleanupTimeout = 30 * time.Second
 
 func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect connector) (_ *Report, err error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return c.NeedsDemo && cfg.Demo == nil })
+	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.claimedOf(cfg) })
 	checks, err := sel.Select(all, cfg.Mode)
 	if err != nil {
 		return nil, err

@@ -146,6 +146,16 @@ func TestRunCleansUp(t *testing.T) {
 			}
 		}
 	})
+	t.Run("and leaves out what a lab with these settings does not claim", func(t *testing.T) {
+		masquerade := pass
+		masquerade.Name, masquerade.If = "a/masquerade", func(cfg Config) bool { return cfg.Masquerade != NoMasquerade }
+		for _, cfg := range []Config{{}, {Masquerade: MasqueradeIPTables}} {
+			report, err := run(t.Context(), cfg.withDefaults(), Selection{}, []Check{pass, masquerade}, (&lifecycle{}).connect)
+			if want := map[bool]int{true: 1, false: 2}[cfg.Masquerade == NoMasquerade]; err != nil || len(report.Results) != want {
+				t.Errorf("report %+v, error %v, want %d results", report, err, want)
+			}
+		}
+	})
 	t.Run("and leaves out what needs more nodes than there are, which is no report when nothing else is left", func(t *testing.T) {
 		across := pass
 		across.Name, across.MinNodes = "a/across", 2

@@ -38,6 +38,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 			writeEvidence(out, result)
 		}
 	}
+	tableOf(r.Results).write(out)
 	fmt.Fprintf(out, "\n%s\n", strings.Join(wrap(summary(r), textWidth), "\n"))
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)

@@ -18,13 +18,16 @@ type watch struct {
 	packets []probe.Packet
 }
 
-// Start implements [Prober]; the model has captures only.
+// Start implements [Prober] for captures and servers.
 func (p *place) Start(_ context.Context, request probe.Request) (Running, error) {
-	if request.Capture == nil {
-		return nil, errors.New("the model starts captures only")
-	}
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
+	if request.Serve != nil {
+		return p.startServer(), nil
+	}
+	if request.Capture == nil {
+		return nil, errors.New("the model starts captures and servers only")
+	}
 	started := &watch{at: p, spec: *request.Capture}
 	p.w.captures = append(p.w.captures, started)
 	return started, nil
@@ -62,19 +65,26 @@ func (w *world) pass(at *place, device string, p probe.Packet) {
 		return // the test took it away
 	}
 	for _, c := range w.captures {
-		if c.at == at && c.spec.Interface == device && c.spec.Filter.Match(p) {
+		if c.at == at && c.spec.Interface == device && c.spec.Picks(p) {
 			c.packets = append(c.packets, p)
 		}
 	}
 }
 
 // travel shows a packet at each device on its way with the TTL it has there.
-func (w *world) travel(from, to *place, p probe.Packet) {
+// It returns whether the packet arrives.
+func (w *world) travel(from, to *place, p probe.Packet) bool {
 	node := func(at *place) *place {
 		if at.node == nil {
 			return nil
 		}
 		return w.places[at.node.Name]
+	}
+	nic := func(at *place) string {
+		if n := node(at); n != nil {
+			return n.eth0
+		}
+		return at.eth0
 	}
 	p.TTL = 64
 	if from.isPod() {
@@ -83,16 +93,24 @@ func (w *world) travel(from, to *place, p probe.Packet) {
 		p.TTL--
 	}
 	if from.node != to.node {
-		w.pass(node(from), "eth0", moving(p, probe.Out, "", ""))
-		w.pass(node(to), "eth0", moving(p, probe.In, "", ""))
+		byStack := w.byStack(from, to)
+		if byStack && from.isPod() && !w.forwarded(from.node, p) {
+			return false
+		}
+		w.pass(node(from), "eth0", moving(p, probe.Out, nic(from), nic(to)))
+		w.pass(node(to), "eth0", moving(p, probe.In, nic(from), nic(to)))
+		if byStack && to.isPod() && !w.forwarded(to.node, p) {
+			return false
+		}
 		if to.isPod() {
 			p.TTL--
 		}
 	}
-	if to.isPod() {
+	if to.isPod() && (w.env.Mode != modeEBPF || !from.isPod()) {
 		w.pass(node(to), to.veth, moving(p, probe.Out, to.mac, to.eth0))
 	}
 	w.pass(to, "eth0", moving(p, probe.In, to.mac, to.eth0))
+	return true
 }
 
 func moving(p probe.Packet, d probe.Direction, source, dest string) probe.Packet {
@@ -113,9 +131,9 @@ func (p *place) answerICMP(spec *probe.ICMP) probe.Reply {
 		source = p.node.Addr
 	}
 	packet := probe.Packet{Protocol: "icmp", Source: source, Destination: spec.Address, ICMPType: icmpEchoRequest, Payload: spec.Marker}
-	p.w.travel(p, to, packet)
-	packet.ICMPType, packet.Source, packet.Destination = icmpEchoReply, spec.Address, source
-	p.w.travel(to, p, packet)
+	if why := p.w.exchange(p, to, packet); why != "" {
+		return probe.Reply{Failure: why}
+	}
 	n := max(spec.Count, 1)
 	return probe.Reply{ICMP: &probe.ICMPResult{Sent: n, Received: n, From: spec.Address, TTL: 64}}
 }
@@ -123,7 +141,20 @@ func (p *place) answerICMP(spec *probe.ICMP) probe.Reply {
 // send drops what is forged after the host-side veth has seen it.
 func (p *place) send(spec *probe.Send) {
 	packet := probe.Packet{Protocol: spec.Protocol, Source: spec.Source, Destination: spec.Destination, Payload: spec.Payload, TTL: 64}
+	if service, _ := p.w.serviceAt(netip.AddrPortFrom(spec.Destination, spec.DestinationPort), true); service != nil {
+		p.w.pass(p, "eth0", moving(probe.Packet{
+			Protocol: "udp", Source: spec.Destination, SourcePort: spec.DestinationPort, Destination: p.addr, DestinationPort: spec.SourcePort, TTL: 62,
+		}, probe.In, p.mac, p.eth0))
+		return
+	}
+	packet.SourcePort, packet.DestinationPort = spec.SourcePort, spec.DestinationPort
+	if p.sendControl(packet) {
+		return
+	}
 	to := p.w.at(spec.Destination)
+	if spec.Protocol == "icmp" {
+		p.w.track(p, to, fmt.Sprintf("icmp 1 29 src=%%s dst=%%s type=8 code=0 id=%d src=", spec.SourcePort))
+	}
 	if spec.Source == p.addr || p.w.forward {
 		p.w.travel(p, to, packet)
 		return
@@ -144,9 +175,16 @@ func (p *place) run(argv []string) string {
 		return p.processes()
 	case argv[0] == "sh" && argv[2] == dumpScript:
 		return p.rulesText()
-	default:
-		return "the model cannot run " + command
+	case command == "iptables-save -c":
+		return p.countsText()
+	case argv[0] == "conntrack":
+		return strings.Join(p.w.stacks.tracked[p.node], "\n")
+	case argv[0] == "sh":
+		if text, known := p.runScript(argv[2]); known {
+			return text
+		}
 	}
+	return "the model cannot run " + strings.Join(argv, " ")
 }
 
 func deviceJSON(index, peer int, name, mac string, addresses ...netip.Prefix) map[string]any {

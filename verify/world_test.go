@@ -22,6 +22,7 @@ type world struct {
 
 	places   map[string]*place
 	captures []*watch
+	stacks   stacks
 
 	// spoil edits each final reply before it is handed out.
 	spoil func(at *place, request probe.Request, reply *probe.Reply)
@@ -54,9 +55,9 @@ const (
 // newWorld models nodes called control-plane, worker and worker2, in a mode.
 func newWorld(t *testing.T, mode string) *world {
 	t.Helper()
-	w := &world{places: map[string]*place{}, env: &Env{
+	w := &world{places: map[string]*place{}, stacks: newStacks(), env: &Env{
 		Config: Config{
-			Lab: "test", Mode: mode, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
+			Lab: "test", Mode: mode, Masquerade: MasqueradeIPTables, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
 			ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 			Demo:        &Demo{Namespace: "default", Service: "demo", Headless: "demo-headless", Port: 8080, NodePort: 32000},
 		}.withDefaults(),
@@ -172,10 +173,12 @@ func (p *place) answer(request probe.Request) probe.Reply {
 		return p.answerHTTP(request.HTTP)
 	case request.UDP != nil:
 		id, why := p.serve(request.UDP.Address, true)
-		return orFailure(why, probe.Reply{UDP: &probe.UDPResult{Sent: 1, Received: 1, Identity: id}})
+		local, lost := p.ask("udp", request.UDP.Address)
+		return orFailure(why+lost, probe.Reply{UDP: &probe.UDPResult{Sent: 1, Received: 1, Local: local, Identity: id}})
 	case request.TCP != nil:
 		id, why := p.serve(request.TCP.Address, false)
-		return orFailure(why, probe.Reply{TCP: &probe.TCPResult{Identity: id, Up: request.TCP.Bytes, Down: request.TCP.Bytes}})
+		local, lost := p.ask("tcp", request.TCP.Address)
+		return orFailure(why+lost, probe.Reply{TCP: &probe.TCPResult{Identity: id, Local: local, Up: request.TCP.Bytes, Down: request.TCP.Bytes}})
 	case request.ICMP != nil:
 		return p.answerICMP(request.ICMP)
 	case request.ARP != nil:
@@ -210,6 +213,9 @@ func (p *place) answerHTTP(spec *probe.HTTP) probe.Reply {
 	}
 	if reply, ok := p.w.health(to); ok {
 		return reply
+	}
+	if _, lost := p.ask("tcp", to); lost != "" {
+		return probe.Reply{Failure: lost}
 	}
 	result := &probe.HTTPResult{AnsweredBy: map[string]int{}}
 	for range max(spec.Count, 1) {

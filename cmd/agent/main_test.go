@@ -97,17 +97,16 @@ func TestStatusText(t *testing.T) {
 	}
 	got := lines(out)
 	for key, want := range map[string]string{
-		"Node:":         "worker",
-		"Ready:":        "yes",
-		"Kubernetes:":   "v1.37.0 at https://cp:6443, 3 nodes",
-		"Datapath:":     "kubeproxy, attached by tcx, MTU 1500",
-		"Routing:":      "native, 1 route to other nodes",
-		"Host Routing:": "Legacy (needs BPF masquerade)",
-		"Masquerading:": "iptables (nf_tables), outside 10.0.0.0/8",
-		"IPAM:":         "2/253 allocated from 10.0.1.0/24 (kubernetes)",
-		"Reconcilers:":  "2/2 healthy",
-		"devices":       "ok, 0s ago",
-		"routes":        "ok, 0s ago (failed 1m0s ago: no such device)",
+		"Node:":                 "worker, cluster lab",
+		"Ready:":                "yes",
+		"Kubernetes:":           "Ok, v1.37.0 at https://cp:6443, 3 nodes",
+		"Datapath:":             "kubeproxy, attached by tcx, MTU 1500",
+		"Routing:":              "native, 1 route to other nodes",
+		"Host Routing:":         "Legacy (needs BPF masquerade)",
+		"Masquerading:":         "IPTables (nf_tables) 10.0.0.0/8",
+		"KubeProxyReplacement:": "False",
+		"IPAM:":                 "2/253 allocated from 10.0.1.0/24 (kubernetes)",
+		"Controllers:":          "2/2 healthy",
 	} {
 		if got[key] != want {
 			t.Errorf("%s %q, want %q", key, got[key], want)
@@ -125,14 +124,16 @@ func TestStatusVerbose(t *testing.T) {
 	}
 	got := lines(out)
 	for key, want := range map[string]string{
+		"devices":             "ok, 0s ago",
+		"routes":              "ok, 0s ago (failed 1m ago: no such device)",
 		"lab_endpoints":       "id 7, 2 of 64 entries, 4 KiB",
 		"lab_events":          "id 8, - of 0 entries, 0 KiB",
 		"net.ipv4.ip_forward": "1 (was 0)",
 		"x":                   "1",
 		"10.0.2.0/24":         "via 192.0.2.2 dev eth0",
 	} {
-		if got[key] != want {
-			t.Errorf("%s %q, want %q", key, got[key], want)
+		if got[key+":"] != want {
+			t.Errorf("%s %q, want %q", key, got[key+":"], want)
 		}
 	}
 }
@@ -147,13 +148,22 @@ func TestStatusOfANodeThatDoesNotWork(t *testing.T) {
 	}
 	got := lines(out)
 	for key, want := range map[string]string{
-		"Ready:":      "no: routes fails: no such device",
-		"Kubernetes:": "unreachable at https://cp:6443: refused",
-		"routes":      "failed 3 times in a row, last 0s ago: no such device",
-		"cni-config":  "has not run yet",
+		"Ready:":       "no: routes fails: no such device",
+		"Kubernetes:":  "unreachable at https://cp:6443: refused",
+		"Controllers:": "0/2 healthy; routes: no such device; cni-config: has not run yet",
 	} {
 		if got[key] != want {
 			t.Errorf("%s %q, want %q", key, got[key], want)
+		}
+	}
+	out, _ = runCmd(t, "status", "-v", "--socket", socket)
+	got = lines(out)
+	for key, want := range map[string]string{
+		"routes:":     "failed 3 times in a row, last 0s ago: no such device",
+		"cni-config:": "has not run yet",
+	} {
+		if got[key] != want {
+			t.Errorf("verbose: %s %q, want %q", key, got[key], want)
 		}
 	}
 	out, err = runCmd(t, "status", "-o", "json", "--socket", socket)

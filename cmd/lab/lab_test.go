@@ -10,9 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/doctor"
-	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -196,41 +194,6 @@ func TestLabsText(t *testing.T) {
 	for _, part := range []string{"half made", "  2  ", "wirelab/node:v1", "60m"} {
 		if !strings.Contains(s, part) {
 			t.Errorf("no %q in\n%s", part, s)
-		}
-	}
-}
-
-func TestStatusText(t *testing.T) {
-	s := &labs.Status{
-		Lab: "a", Profile: "kubeproxy", Mode: "kubeproxy", Kubernetes: "v1.37.0", Context: "kind-a",
-		Problems: []kube.Problem{{Want: "demo", Why: "is ready on 1 of 2 nodes"}},
-		Sum:      labs.Sum{Nodes: 2, NodesReady: 2, Agents: 1, AgentsReady: 1, Controllers: 3, ControllersOK: 2},
-		Nodes: []labs.NodeStatus{
-			{Name: "a-worker", Ready: true, Agent: &api.Status{
-				Ready: true, Endpoints: 4,
-				Datapath: &api.Datapath{
-					Routing:      api.Routing{Network: "native", Host: "Legacy"},
-					Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables"},
-					Programs:     []api.Program{{Name: "lab_pod_egress", ID: 7, AttachedTo: []string{"lxc1"}}},
-				},
-				Reconcilers: []api.Reconciler{{Name: "routes", LastError: "no route"}},
-			}},
-			{Name: "a-worker2", AgentError: "no agent pod on this node"},
-		},
-	}
-	short := statusText(s, false)
-	for _, part := range []string{"NOT READY", "2/3 healthy", "demo: is ready on 1 of 2", "native, host: Legacy", "iptables (nf_tables)", "no agent pod"} {
-		if !strings.Contains(short, part) {
-			t.Errorf("no %q in\n%s", part, short)
-		}
-	}
-	if strings.Contains(short, "lab_pod_egress") {
-		t.Errorf("programs without --verbose:\n%s", short)
-	}
-	long := statusText(s, true)
-	for _, part := range []string{"lab_pod_egress, id 7, on lxc1", "routes, failing: no route", "a-worker2: no agent"} {
-		if !strings.Contains(long, part) {
-			t.Errorf("no %q in\n%s", part, long)
 		}
 	}
 }

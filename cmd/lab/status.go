@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -40,7 +42,7 @@ the lab is not ready. Without LAB it shows the only one there is.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show programs, maps, routes and control loops of every node")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show all that the agent of every node reports")
 	out.flag(cmd)
 	return cmd
 }
@@ -54,24 +56,11 @@ func first(args []string) string {
 
 func statusText(s *labs.Status, verbose bool) string {
 	var b strings.Builder
-	ready := "ready"
-	if !s.Ready {
-		ready = "NOT READY"
+	b.WriteString(summary(s).String())
+	for _, p := range problems(s) {
+		fmt.Fprintf(&b, "Problem: %s\n", p)
 	}
-	b.WriteString(columns(
-		fmt.Sprintf("Lab:\t%s (%s)", s.Lab, ready),
-		fmt.Sprintf("Profile:\t%s (mode %s)", s.Profile, s.Mode),
-		"Kubernetes:\t"+s.Kubernetes+", context "+s.Context,
-		fmt.Sprintf("Nodes:\t%d/%d ready", s.Sum.NodesReady, s.Sum.Nodes),
-		fmt.Sprintf("Agents:\t%d/%d ready", s.Sum.AgentsReady, s.Sum.Nodes),
-		fmt.Sprintf("Controllers:\t%d/%d healthy", s.Sum.ControllersOK, s.Sum.Controllers),
-		fmt.Sprintf("Endpoints:\t%d", s.Sum.Endpoints),
-		fmt.Sprintf("IPAM:\t%d of %d addresses used", s.Sum.AddressesUsed, s.Sum.AddressesTotal),
-	))
-	for _, p := range s.Problems {
-		fmt.Fprintf(&b, "Problem: %s: %s\n", p.Want, p.Why)
-	}
-	b.WriteString("\n" + nodesText(s.Nodes))
+	b.WriteString("\n" + nodesTable(s).String())
 	if verbose {
 		for _, n := range s.Nodes {
 			b.WriteString("\n" + nodeText(n))
@@ -80,78 +69,209 @@ func statusText(s *labs.Status, verbose bool) string {
 	return b.String()
 }
 
-func nodesText(nodes []labs.NodeStatus) string {
-	rows := []string{"NODE\tROLE\tREADY\tADDRESS\tPODS' RANGE\tAGENT\tROUTING\tMASQUERADING\tENDPOINTS"}
-	for _, n := range nodes {
-		agent, routing, masq, eps := "-", "-", "-", "-"
-		if a := n.Agent; a != nil {
-			agent = "ready"
-			if !a.Ready {
-				agent = "not ready: " + strings.Join(a.NotReady, "; ")
+// summary is what holds for the whole lab, and where nodes differ which they are.
+func summary(s *labs.Status) show.Block {
+	ready := "ready"
+	if !s.Ready {
+		ready = "NOT READY"
+	}
+	lines := [][2]string{
+		{"Lab", fmt.Sprintf("%s (%s)", s.Lab, ready)},
+		{"Profile", fmt.Sprintf("%s (mode %s)", s.Profile, s.Mode)},
+		{"Kubernetes", fmt.Sprintf("%s, reachable from %d/%d nodes, context %s", s.Kubernetes, s.Sum.AgentsToKubernetes, s.Sum.Nodes, s.Context)},
+		{"Nodes", fmt.Sprintf("%d/%d ready", s.Sum.NodesReady, s.Sum.Nodes)},
+		{"Agents", fmt.Sprintf("%d/%d ready%s", s.Sum.AgentsReady, s.Sum.Nodes, after(", version ", across(s, func(a *api.Status) string { return a.Version })))},
+	}
+	for _, l := range []struct {
+		key string
+		of  func(*api.Datapath) string
+	}{
+		{"KubeProxyReplacement", replacement},
+		{"Attach Mode", func(d *api.Datapath) string { return d.AttachMode }},
+		{"Routing", func(d *api.Datapath) string { return d.Routing.Network }},
+		{"Host Routing", func(d *api.Datapath) string { return show.HostRouting(d.Routing) }},
+		{"Masquerading", func(d *api.Datapath) string { return show.Masquerading(d.Masquerading) }},
+		{"Services", servicesOf},
+	} {
+		text := across(s, func(a *api.Status) string {
+			if a.Datapath == nil {
+				return ""
 			}
-			eps = fmt.Sprint(a.Endpoints)
-			if d := a.Datapath; d != nil {
-				routing, masq = routingText(d.Routing), masqueradingText(d.Masquerading)
-			}
+			return l.of(a.Datapath)
+		})
+		if text != "" {
+			lines = append(lines, [2]string{l.key, text})
+		}
+	}
+	lines = append(lines,
+		[2]string{"IPAM", fmt.Sprintf("%d/%d addresses used%s", s.Sum.AddressesUsed, s.Sum.AddressesTotal, after(", mode ", across(s, ipamMode)))},
+		[2]string{"Endpoints", fmt.Sprint(s.Sum.Endpoints)},
+		[2]string{"Controllers", fmt.Sprintf("%d/%d healthy", s.Sum.ControllersOK, s.Sum.Controllers)},
+	)
+	if s.Sum.NodesReached >= 0 {
+		lines = append(lines, [2]string{"Cluster Health", fmt.Sprintf("%d/%d nodes reachable", s.Sum.NodesReached, s.Sum.Nodes)})
+	}
+	return show.Block{Lines: lines}
+}
+
+func replacement(d *api.Datapath) string {
+	if d.Services == nil {
+		return "False"
+	}
+	// The addresses are in the table.
+	return "True [" + strings.Join(d.Services.Devices, ", ") + "]"
+}
+
+// servicesOf leaves out what differs from node to node by nature: NodePorts are on each address of a node.
+func servicesOf(d *api.Datapath) string {
+	if d.Services == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s, %d with session affinity, %s", show.Plural(d.Services.Services, "port"), d.Services.Affinity, show.Plural(d.Services.Backends, "backend"))
+}
+
+func ipamMode(a *api.Status) string {
+	if a.IPAM == nil {
+		return ""
+	}
+	return a.IPAM.Mode
+}
+
+// across is what the agents say in one voice, or else each answer with the nodes that gave it.
+func across(s *labs.Status, say func(*api.Status) string) string {
+	var answers []string
+	by := map[string][]string{}
+	for _, n := range s.Nodes {
+		if n.Agent == nil {
+			continue
+		}
+		text := say(n.Agent)
+		if text == "" {
+			continue
+		}
+		if by[text] == nil {
+			answers = append(answers, text)
+		}
+		by[text] = append(by[text], short(s, n.Name))
+	}
+	if len(answers) < 2 {
+		return strings.Join(answers, "")
+	}
+	for i, text := range answers {
+		answers[i] = strings.Join(by[text], " ") + ": " + text
+	}
+	return strings.Join(answers, "; ")
+}
+
+// short is a node's name without the lab's in front.
+func short(s *labs.Status, node string) string { return strings.TrimPrefix(node, s.Lab+"-") }
+
+func after(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}
+
+// problems are sentences on what is not as it should be, those of the whole lab first.
+func problems(s *labs.Status) []string {
+	var out []string
+	for _, p := range s.Problems {
+		out = append(out, p.Want+": "+p.Why)
+	}
+	for _, n := range s.Nodes {
+		say := func(format string, args ...any) {
+			out = append(out, "node "+short(s, n.Name)+": "+fmt.Sprintf(format, args...))
 		}
 		if n.AgentError != "" {
-			agent = n.AgentError
+			say("%s", n.AgentError)
 		}
-		rows = append(rows, strings.Join([]string{n.Name, n.Role, yesNo(n.Ready), n.IP, n.PodCIDR, agent, routing, masq, eps}, "\t"))
+		a := n.Agent
+		if a == nil {
+			continue
+		}
+		for _, text := range a.NotReady {
+			say("%s", text)
+		}
+		if d := a.Datapath; d != nil && d.Error != "" {
+			say("%s", strings.ReplaceAll(d.Error, "\n", "; "))
+		}
+		for _, text := range a.Warnings {
+			say("%s", text)
+		}
+		if h := a.ClusterHealth; h != nil {
+			for _, text := range unreached(h) {
+				say("%s", text)
+			}
+		}
 	}
-	return columns(rows...)
+	return out
 }
 
-func yesNo(b bool) string {
-	if b {
-		return "yes"
+func unreached(h *api.ClusterHealth) []string {
+	var out []string
+	if h.Error != "" {
+		out = append(out, h.Error)
 	}
-	return "no"
+	for _, n := range h.Nodes {
+		if n.Failing != "" {
+			out = append(out, n.Failing)
+		}
+	}
+	return out
 }
 
-func routingText(r api.Routing) string { return fmt.Sprintf("%s, host: %s", r.Network, r.Host) }
-
-func masqueradingText(m api.Masquerading) string {
-	if !m.Enabled {
-		return "off"
+func nodesTable(s *labs.Status) show.Table {
+	t := show.Table{Head: []string{"NODE", "READY", "ADDRESS", "PODS", "IPAM", "HOST", "MASQUERADING", "CONTROLLERS", "HEALTH"}}
+	for _, n := range s.Nodes {
+		row := []string{short(s, n.Name), nodeReady(n), n.IP, orDash(n.PodCIDR), "-", "-", "-", "-", "-"}
+		if a := n.Agent; a != nil {
+			if a.IPAM != nil {
+				row[4] = fmt.Sprintf("%d/%d", a.IPAM.Used, a.IPAM.Capacity)
+			}
+			if d := a.Datapath; d != nil {
+				row[5], row[6] = d.Routing.Host, show.MasqueradingKind(d.Masquerading)
+			}
+			row[7] = show.ControllersHealthy(a.Reconcilers)
+			if h := a.ClusterHealth; h != nil {
+				row[8] = fmt.Sprintf("%d/%d", h.Reachable, len(h.Nodes))
+			}
+		}
+		t.Rows = append(t.Rows, row)
 	}
-	s := m.Kind
-	if m.Backend != "" {
-		s += " (" + m.Backend + ")"
+	return t
+}
+
+// nodeReady is yes, or the first thing that is not.
+func nodeReady(n labs.NodeStatus) string {
+	switch {
+	case n.Agent == nil:
+		return "no agent"
+	case !n.Agent.Ready:
+		return "agent not"
+	case !n.Ready:
+		return "node not"
+	}
+	return "yes"
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
 	}
 	return s
 }
 
 func nodeText(n labs.NodeStatus) string {
-	a := n.Agent
-	if a == nil {
-		return n.Name + ": no agent\n"
+	var b strings.Builder
+	fmt.Fprintf(&b, "== %s (%s, kubelet %s, %s)\n", n.Name, n.Role, n.Kubelet, n.Runtime)
+	if n.Agent == nil {
+		return b.String() + "no agent\n"
 	}
-	rows := []string{n.Name + ":", "  agent\t" + a.Version}
-	for _, w := range a.Warnings {
-		rows = append(rows, "  warning\t"+w)
+	now := time.Now()
+	b.WriteString(show.Status(*n.Agent, now).String())
+	for _, block := range show.Details(*n.Agent, now) {
+		b.WriteString(block.String())
 	}
-	if d := a.Datapath; d != nil {
-		rows = append(rows, fmt.Sprintf("  datapath\tmode %s, attached by %s, MTU %d, router %s", d.Mode, d.AttachMode, d.MTU, d.Router))
-		for _, dev := range d.Devices {
-			rows = append(rows, fmt.Sprintf("  device\t%s, index %d, MTU %d", dev.Name, dev.Index, dev.MTU))
-		}
-		for _, p := range d.Programs {
-			rows = append(rows, fmt.Sprintf("  program\t%s, id %d, on %s", p.Name, p.ID, strings.Join(p.AttachedTo, " ")))
-		}
-		for _, m := range d.Maps {
-			rows = append(rows, fmt.Sprintf("  map\t%s, %d of %d entries, %d KiB", m.Name, m.Entries, m.MaxEntries, m.MemoryBytes>>10))
-		}
-		for _, r := range d.Routing.Routes {
-			rows = append(rows, fmt.Sprintf("  route\t%s via %s dev %s", r.PodCIDR, r.Via, r.Device))
-		}
-	}
-	for _, r := range a.Reconcilers {
-		state := "healthy"
-		if !r.Healthy {
-			state = "failing: " + r.LastError
-		}
-		rows = append(rows, fmt.Sprintf("  controller\t%s, %s, %d runs", r.Name, state, r.Runs))
-	}
-	return columns(rows...)
+	return b.String()
 }

@@ -184,6 +184,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		return err
 	}
 	n.makeLoops(a.kube, a.condition(), a.cni, newHealthChecks(ctx, eg), a.metrics, a.log)
+	n.prober = a.newProber(n)
 	a.node.Store(n)
 	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
 	n.serving.Store(true)
@@ -208,6 +209,9 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	}
 	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == "datapath" {
 		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx), a.log); return nil })
+	}
+	if n.prober != nil {
+		eg.Go(func() error { n.prober.Run(ctx); return nil })
 	}
 	eg.Go(func() error { return n.loops.all.Run(ctx) })
 	select {
@@ -251,6 +255,7 @@ func (a *Agent) datapathConfig(s self) datapath.Config {
 		HostRoot:           a.cfg.Paths.HostRoot,
 		BPFFS:              a.cfg.Paths.BPFFS,
 		Proc:               a.cfg.Paths.Proc,
+		CgroupRoot:         a.cfg.Paths.CgroupRoot,
 		// Where the programs keep track of flows, the kernel need not.
 		Untracked: a.cfg.ReplacesKubeProxy(),
 	}

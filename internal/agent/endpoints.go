@@ -164,9 +164,10 @@ func (e *endpoints) remove(ctx context.Context, req api.CNIRequest) error {
 func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 	e.whole.Lock()
 	defer e.whole.Unlock()
-	attachments := make([]datapath.Attachment, len(valid))
-	for i, a := range valid {
-		attachments[i] = datapath.Attachment{ContainerID: a.ContainerID, IfName: a.IfName}
+	// The runtime does not know of the agent's own.
+	attachments := []datapath.Attachment{{ContainerID: healthContainer, IfName: healthIfName}}
+	for _, a := range valid {
+		attachments = append(attachments, datapath.Attachment{ContainerID: a.ContainerID, IfName: a.IfName})
 	}
 	removed, err := e.dp.KeepEndpoints(ctx, attachments)
 	for _, ep := range removed {

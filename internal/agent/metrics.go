@@ -14,11 +14,12 @@ import (
 )
 
 // metrics are the agent's own registry. Most values are read when they are
-// asked for; only durations of CNI calls are kept.
+// asked for; only counts and durations of calls and probes are kept.
 type metrics struct {
 	registry *prometheus.Registry
 	cniOps   *prometheus.HistogramVec
 	services serviceMetrics // registered where the agent carries Services
+	probes   probeMetrics
 }
 
 // snapshot is what is there to count at one moment.
@@ -28,6 +29,7 @@ type snapshot struct {
 	ipam        *api.IPAM // nil when there is no pool yet
 	reconcilers []reconcile.Health
 	packets     []datapath.Metric
+	health      *api.ClusterHealth // nil where other nodes are not probed
 }
 
 // newMetrics registers everything. take is called at each scrape.
@@ -41,9 +43,10 @@ func newMetrics(take func() snapshot) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 14),
 		}, []string{"command", "result"}),
 		services: newServiceMetrics(),
+		probes:   newProbeMetrics(),
 	}
 	m.registry.MustRegister(
-		m.cniOps,
+		m.cniOps, m.probes.latency, m.probes.failures,
 		snapshotCollector{take: take, descs: newDescs()},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -71,7 +74,7 @@ type snapshotCollector struct {
 
 type descs struct {
 	build, ready, endpoints, used, capacity          *prometheus.Desc
-	healthy, failures, lastSuccess                   *prometheus.Desc
+	healthy, failures, lastSuccess, nodes            *prometheus.Desc
 	forwarded, forwardedBytes, dropped, droppedBytes *prometheus.Desc
 }
 
@@ -88,6 +91,7 @@ func newDescs() descs {
 		healthy:        desc("reconciler_healthy", "1 when the reconciler's latest run succeeded.", "reconciler"),
 		failures:       desc("reconciler_consecutive_failures", "Failed runs since the last success.", "reconciler"),
 		lastSuccess:    desc("reconciler_last_success_timestamp_seconds", "When the reconciler succeeded last, Unix time.", "reconciler"),
+		nodes:          desc("cluster_nodes", "Nodes of the cluster by whether every probe of them was answered.", "state"),
 		forwarded:      desc("datapath_forwarded_packets_total", "Packets the programs passed on, by what became of them.", "reason", "direction"),
 		forwardedBytes: desc("datapath_forwarded_bytes_total", "Bytes of the packets the programs passed on.", "reason", "direction"),
 		dropped:        desc("datapath_dropped_packets_total", "Packets the programs dropped, by reason.", "reason", "direction"),
@@ -99,7 +103,7 @@ func newDescs() descs {
 func (c snapshotCollector) Describe(ch chan<- *prometheus.Desc) {
 	d := c.descs
 	for _, one := range []*prometheus.Desc{d.build, d.ready, d.endpoints, d.used, d.capacity, d.healthy, d.failures,
-		d.lastSuccess, d.forwarded, d.forwardedBytes, d.dropped, d.droppedBytes} {
+		d.lastSuccess, d.nodes, d.forwarded, d.forwardedBytes, d.dropped, d.droppedBytes} {
 		ch <- one
 	}
 }
@@ -122,6 +126,11 @@ func (c snapshotCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(d.failures, float64(h.ConsecutiveFailures), h.Name)
 		if !h.LastSuccess.IsZero() {
 			gauge(d.lastSuccess, float64(h.LastSuccess.UnixMilli())/1000, h.Name)
+		}
+	}
+	if now.health != nil {
+		for state, n := range healthCounts(now.health) {
+			gauge(d.nodes, float64(n), state)
 		}
 	}
 	for _, p := range now.packets {

@@ -24,6 +24,7 @@ func TestMetrics(t *testing.T) {
 				{Name: "devices", Healthy: true, LastSuccess: time.UnixMilli(1500)},
 				{Name: "routes", ConsecutiveFailures: 4},
 			},
+			health: &api.ClusterHealth{Nodes: []api.NodeHealth{{Reached: true, ProbedAt: time.UnixMilli(1)}, {ProbedAt: time.UnixMilli(1)}, {}}},
 			packets: []datapath.Metric{
 				{Reason: "to-kernel", Direction: datapath.FromPod, Packets: 7, Bytes: 700},
 				{Reason: "source-address", Direction: datapath.FromPod, Drop: true, Packets: 2, Bytes: 84},
@@ -32,7 +33,14 @@ func TestMetrics(t *testing.T) {
 	})
 	m.observeCNI("ADD", true, 3*time.Millisecond)
 	m.observeCNI("ADD", false, time.Second)
+	m.observeProbe(api.Probe{Target: "node", Protocol: "icmp", Latency: time.Millisecond})
+	m.observeProbe(api.Probe{Target: "endpoint", Protocol: "tcp", Error: "no answer"})
 	want := `
+# HELP wirelab_cluster_nodes Nodes of the cluster by whether every probe of them was answered.
+# TYPE wirelab_cluster_nodes gauge
+wirelab_cluster_nodes{state="reached"} 1
+wirelab_cluster_nodes{state="unknown"} 1
+wirelab_cluster_nodes{state="unreached"} 1
 # HELP wirelab_datapath_dropped_bytes_total Bytes of the packets the programs dropped.
 # TYPE wirelab_datapath_dropped_bytes_total counter
 wirelab_datapath_dropped_bytes_total{direction="from-pod",reason="source-address"} 84
@@ -54,6 +62,9 @@ wirelab_ipam_addresses_capacity 253
 # HELP wirelab_ipam_addresses_used Pod addresses in use.
 # TYPE wirelab_ipam_addresses_used gauge
 wirelab_ipam_addresses_used 3
+# HELP wirelab_probe_failures_total Probes of other nodes without an answer.
+# TYPE wirelab_probe_failures_total counter
+wirelab_probe_failures_total{protocol="tcp",target="endpoint"} 1
 # HELP wirelab_ready 1 when pods on this node work.
 # TYPE wirelab_ready gauge
 wirelab_ready 1
@@ -72,12 +83,15 @@ wirelab_reconciler_last_success_timestamp_seconds{reconciler="devices"} 1.5
 	names := []string{"wirelab_ready", "wirelab_endpoints", "wirelab_ipam_addresses_used", "wirelab_ipam_addresses_capacity",
 		"wirelab_reconciler_healthy", "wirelab_reconciler_consecutive_failures", "wirelab_reconciler_last_success_timestamp_seconds",
 		"wirelab_datapath_forwarded_packets_total", "wirelab_datapath_forwarded_bytes_total",
-		"wirelab_datapath_dropped_packets_total", "wirelab_datapath_dropped_bytes_total"}
+		"wirelab_datapath_dropped_packets_total", "wirelab_datapath_dropped_bytes_total", "wirelab_cluster_nodes", "wirelab_probe_failures_total"}
 	if err := testutil.GatherAndCompare(m.registry, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
 	}
 	if n, err := testutil.GatherAndCount(m.registry, "wirelab_cni_operation_duration_seconds"); err != nil || n != 2 {
 		t.Errorf("%d series of CNI calls, want one for each result; %v", n, err)
+	}
+	if n, err := testutil.GatherAndCount(m.registry, "wirelab_probe_duration_seconds"); err != nil || n != 1 {
+		t.Errorf("%d series of probes that were answered, want one; %v", n, err)
 	}
 	if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) != 0 {
 		t.Errorf("the metrics' names: %v, %v", problems, err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/agent/reach"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/ipam"
 )
@@ -19,7 +20,8 @@ type node struct {
 	pool    *ipam.Pool
 	eps     *endpoints
 	loops   loops
-	serving atomic.Bool // cni.sock is served
+	prober  *reach.Prober // nil where other nodes are not probed
+	serving atomic.Bool   // cni.sock is served
 
 	mu      sync.Mutex
 	skipped []string // nodes without a route, sorted

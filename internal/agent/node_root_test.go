@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
@@ -60,7 +61,8 @@ func runTests(m *testing.M) int {
 }
 
 // runAsAgent reads what happens in the cluster from standard input, a line
-// each: "node NAME IP PODCIDR", where - is for nothing, or "uninstall".
+// each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP" and
+// "endpoints ADDR..." of the Service ns/web, port 80 to 8080, or "uninstall".
 func runAsAgent(encoded string) error {
 	var cfg config.Config
 	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
@@ -91,6 +93,14 @@ func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
 	if line[0] == "uninstall" {
 		return cluster.AppsV1().DaemonSets("kube-system").Delete(ctx, "wirelab-agent", metav1.DeleteOptions{})
 	}
+	if line[0] == "service" {
+		svc := kubeService(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = line[1], line[1:] })
+		_, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{})
+		return err
+	}
+	if line[0] == "endpoints" {
+		return putEndpoints(ctx, cluster, line[1:])
+	}
 	for i := range line {
 		line[i] = strings.TrimPrefix(line[i], "-")
 	}
@@ -107,8 +117,9 @@ func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
 // goes.
 type testNode struct {
 	*netnstest.Host
-	t   *testing.T
-	cfg config.Config
+	t       *testing.T
+	cfg     config.Config
+	podCIDR string
 
 	mu   sync.Mutex
 	pods map[int]*netnstest.NS
@@ -120,10 +131,15 @@ type testNode struct {
 
 const testPodCIDR = "10.99.1.0/24"
 
-// newTestNode makes a node without an agent.
+// newTestNode makes a node without an agent, on a network of its own.
 func newTestNode(t *testing.T) *testNode {
 	t.Helper()
-	host := netnstest.NewNetwork(t).AddHost("n1")
+	return newTestNodeOn(t, netnstest.NewNetwork(t), "n1", testPodCIDR)
+}
+
+func newTestNodeOn(t *testing.T, network *netnstest.Network, name, podCIDR string) *testNode {
+	t.Helper()
+	host := network.AddHost(name)
 	dir, err := os.MkdirTemp("", "wl") // t.TempDir's names are too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +150,8 @@ func newTestNode(t *testing.T) *testNode {
 		}
 	})
 	cfg := config.Default()
-	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = "n1", "kube-system/wirelab-agent", "10.0.0.0/8"
+	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = name, "kube-system/wirelab-agent", "10.0.0.0/8"
+	cfg.ClusterHealth.Enabled = false // most tests count what there is of pods
 	cfg.Paths.RunDir = filepath.Join(dir, "run")
 	cfg.Paths.CNIConfDir, cfg.Paths.CNIBinDir = filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")
 	cfg.Paths.CNIPlugin = plugin(t)
@@ -145,7 +162,7 @@ func newTestNode(t *testing.T) *testNode {
 			t.Fatal(err)
 		}
 	}
-	n := &testNode{Host: host, t: t, cfg: cfg, log: &syncBuffer{}, pods: map[int]*netnstest.NS{}}
+	n := &testNode{Host: host, t: t, cfg: cfg, podCIDR: podCIDR, log: &syncBuffer{}, pods: map[int]*netnstest.NS{}}
 	t.Cleanup(func() {
 		n.kill()
 		if t.Failed() {
@@ -199,7 +216,7 @@ func (n *testNode) launch() {
 func (n *testNode) start() {
 	n.t.Helper()
 	n.launch()
-	n.tell("node n1 %s %s", n.Addr, testPodCIDR)
+	n.tell("node %s %s %s", n.cfg.NodeName, n.Addr, n.podCIDR)
 	eventually(n.t, "the agent is ready", func() bool { return n.status().Ready })
 }
 

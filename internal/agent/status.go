@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/internal/api"
@@ -34,7 +35,7 @@ func (a *Agent) problems() []string {
 func (a *Agent) status(ctx context.Context) api.Status {
 	problems := a.problems()
 	s := api.Status{
-		Version: version.Version, Node: a.cfg.NodeName, Cluster: a.cfg.ClusterName, Started: a.started,
+		Version: version.Version, Kernel: kernelRelease(), Node: a.cfg.NodeName, Cluster: a.cfg.ClusterName, Started: a.started,
 		Ready: len(problems) == 0, NotReady: problems,
 		Kubernetes: a.kubernetes(ctx),
 		CNI:        api.CNI{Config: a.cni.onNode, Written: a.cni.written()},
@@ -47,6 +48,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.Datapath = a.datapath(ctx, n)
 	s.IPAM = a.ipam(n)
 	s.Endpoints = n.eps.count()
+	s.ClusterHealth = n.clusterHealth()
 	s.CNI.Serving = n.serving.Load()
 	for _, h := range n.loops.all.Health() {
 		s.Reconcilers = append(s.Reconcilers, api.Reconciler{
@@ -55,6 +57,15 @@ func (a *Agent) status(ctx context.Context) api.Status {
 		})
 	}
 	return s
+}
+
+// kernelRelease is what uname -r prints; empty where it is not to be had.
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }
 
 // kubernetes asks the API server for its version, for at most two seconds.
@@ -163,6 +174,7 @@ func (a *Agent) snapshot() snapshot {
 		return now
 	}
 	now.endpoints, now.ipam, now.reconcilers = n.eps.count(), a.ipam(n), n.loops.all.Health()
+	now.health = n.clusterHealth()
 	packets, err := n.dp.Metrics()
 	if err != nil {
 		a.log.Warn("read the packet counters", "err", err)

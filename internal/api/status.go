@@ -10,6 +10,7 @@ import (
 // the settings, except where a field is named Requested.
 type Status struct {
 	Version string    `json:"version"`
+	Kernel  string    `json:"kernel,omitempty"` // the node's, as uname -r has it
 	Node    string    `json:"node"`
 	Cluster string    `json:"cluster,omitempty"`
 	Started time.Time `json:"started"`
@@ -27,7 +28,10 @@ type Status struct {
 	Endpoints   int          `json:"endpoints"`
 	CNI         CNI          `json:"cni"`
 	Reconcilers []Reconciler `json:"reconcilers"` // sorted by name
-	Warnings    []string     `json:"warnings,omitempty"`
+	// ClusterHealth is nil where it is switched off or not known yet. It has
+	// no say in Ready.
+	ClusterHealth *ClusterHealth `json:"clusterHealth,omitempty"`
+	Warnings      []string       `json:"warnings,omitempty"`
 }
 
 // Kubernetes is the API server as the agent sees it.

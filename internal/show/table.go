@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Table is text in columns. A row may be shorter than Head.
+// Table is text in columns. A row may be shorter than Head, which may be left
+// out.
 type Table struct {
 	Head []string
 	Rows [][]string
@@ -46,10 +47,16 @@ func (t Table) Write(w io.Writer) error {
 }
 
 func (t Table) String() string {
-	widths := make([]int, len(t.Head))
-	lines := append([][]string{t.Head}, t.Rows...)
+	lines := t.Rows
+	if len(t.Head) > 0 {
+		lines = append([][]string{t.Head}, t.Rows...)
+	}
+	var widths []int
 	for _, line := range lines {
 		for i, cell := range line {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}

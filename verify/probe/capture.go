@@ -2,6 +2,7 @@ package probe
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -10,11 +11,18 @@ import (
 type Capture struct {
 	Interface string `json:"interface"` // a name, or "any"
 	Filter    Filter `json:"filter"`
+	// Also picks further packets: one is collected that any of these matches.
+	Also []Filter `json:"also,omitempty"`
 	// Count ends the capture after so many packets; 0 means no such end.
 	Count int `json:"count,omitempty"`
 	// Until ends the capture after the first packet it matches, which is
 	// collected too. A check for absence sends such a packet last.
 	Until *Filter `json:"until,omitempty"`
+}
+
+// Picks tells whether p is one to collect.
+func (c Capture) Picks(p Packet) bool {
+	return c.Filter.Match(p) || slices.ContainsFunc(c.Also, func(f Filter) bool { return f.Match(p) })
 }
 
 // CaptureResult holds the packets in the order they were seen. A capture that

@@ -59,6 +59,9 @@ debug:
 prometheus:
   enabled: {{ .Values.prometheus.enabled }}
   port: {{ .Values.prometheus.port | int }}
+clusterHealth:
+  enabled: {{ .Values.clusterHealth.enabled }}
+  port: {{ .Values.clusterHealth.port | int }}
 paths:
   hostRoot: /host
   proc: /host-proc-sys

@@ -39,7 +39,10 @@ type Config struct {
 	Debug      Debug      `mapstructure:"debug"`
 	Prometheus Prometheus `mapstructure:"prometheus"`
 	Health     Health     `mapstructure:"health"`
-	Paths      Paths      `mapstructure:"paths"`
+
+	ClusterHealth ClusterHealth `mapstructure:"clusterHealth"`
+
+	Paths Paths `mapstructure:"paths"`
 }
 
 // BPF is about the programs.
@@ -69,14 +72,24 @@ type Health struct {
 	Port int `mapstructure:"port"` // on 127.0.0.1
 }
 
+// ClusterHealth says whether the agents probe each other, and where they
+// answer.
+type ClusterHealth struct {
+	Enabled bool `mapstructure:"enabled"`
+	Port    int  `mapstructure:"port"` // TCP, on the node's address and the health endpoint's; the same on all nodes
+}
+
 // Paths are where things are on the node or, of HostRoot, BPFFS, Proc and
 // RunDir, where the agent sees them.
 type Paths struct {
 	// HostRoot is where the node's root is mounted; empty when the agent
 	// runs on the node itself. CNIConfDir and CNIBinDir are below it.
-	HostRoot   string `mapstructure:"hostRoot"`
-	BPFFS      string `mapstructure:"bpffs"`
-	Proc       string `mapstructure:"proc"` // the writable /proc/sys
+	HostRoot string `mapstructure:"hostRoot"`
+	BPFFS    string `mapstructure:"bpffs"`
+	Proc     string `mapstructure:"proc"` // the writable /proc/sys
+	// CgroupRoot is the root of the node's cgroup2 hierarchy; empty means
+	// that the agent looks for it. Only Services in BPF need it.
+	CgroupRoot string `mapstructure:"cgroupRoot"`
 	RunDir     string `mapstructure:"runDir"`
 	CNIConfDir string `mapstructure:"cniConfDir"`
 	CNIBinDir  string `mapstructure:"cniBinDir"`
@@ -104,6 +117,7 @@ func Default() Config {
 		IPAM:                 IPAM{Mode: "kubernetes"},
 		Prometheus:           Prometheus{Enabled: true, Port: 9962},
 		Health:               Health{Port: 9879},
+		ClusterHealth:        ClusterHealth{Enabled: true, Port: 4240},
 		Paths: Paths{
 			BPFFS:      "/sys/fs/bpf",
 			Proc:       "/proc/sys",
@@ -166,7 +180,9 @@ func (c Config) validate() error {
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		bad("mtu is %d: want 576 to 65535, or 0 for the NIC's", c.MTU)
 	}
-	for key, port := range map[string]int{"prometheus.port": c.Prometheus.Port, "health.port": c.Health.Port} {
+	for key, port := range map[string]int{
+		"prometheus.port": c.Prometheus.Port, "health.port": c.Health.Port, "clusterHealth.port": c.ClusterHealth.Port,
+	} {
 		if port < 1 || port > 65535 {
 			bad("%s is %d: want 1 to 65535", key, port)
 		}

@@ -76,7 +76,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"words", minimal + "routingMode: tunnel\nipam: {mode: pool}\nbpf: {monitorAggregation: some}\nkubeProxyReplacement: stirct\ndebug: {verbose: all}", "",
 			[]string{"routingMode", "ipam.mode", "bpf.monitorAggregation", "kubeProxyReplacement", "debug.verbose"}},
 		{"half a replacement", minimal + "kubeProxyReplacement: partial", "", []string{"kubeProxyReplacement", "two translators for one flow"}},
-		{"numbers", minimal + "mtu: 100\nprometheus: {port: 0}\nhealth: {port: 70000}", "", []string{"mtu is 100", "prometheus.port is 0", "health.port is 70000"}},
+		{"numbers", minimal + "mtu: 100\nprometheus: {port: 0}\nhealth: {port: 70000}\nclusterHealth: {port: -1}", "",
+			[]string{"mtu is 100", "prometheus.port is 0", "health.port is 70000", "clusterHealth.port is -1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Load(write(t, tc.yaml), []string{tc.env})

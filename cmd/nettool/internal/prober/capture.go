@@ -68,7 +68,7 @@ func (c *collection) add(frame []byte, from *unix.SockaddrLinklayer) bool {
 	packet := decode(frame, from)
 	packet.Interface = c.names.of(from.Ifindex)
 	last := c.spec.Until != nil && c.spec.Until.Match(packet)
-	if last || c.spec.Filter.Match(packet) {
+	if last || c.spec.Picks(packet) {
 		c.packets = append(c.packets, packet)
 	}
 	return last || (c.spec.Count > 0 && len(c.packets) >= c.spec.Count)

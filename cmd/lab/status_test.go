@@ -1,0 +1,117 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/labs"
+)
+
+// agentOf is the status of an agent where all is well.
+func agentOf(addr, podCIDR string) *api.Status {
+	return &api.Status{
+		Version: "v1", Ready: true, Endpoints: 4, Started: time.Now(),
+		Kubernetes: api.Kubernetes{Reachable: true, Version: "v1.37.0"},
+		IPAM:       &api.IPAM{Mode: "kubernetes", CIDR: netip.MustParsePrefix(podCIDR), Used: 5, Capacity: 253},
+		Datapath: &api.Datapath{
+			Mode: "ebpf", AttachMode: "tcx",
+			Devices:      []api.Device{{Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix(addr + "/16")}}},
+			Routing:      api.Routing{Network: "native", Host: "BPF"},
+			Masquerading: api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0"}, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")},
+			Services:     &api.Services{Devices: []string{"eth0"}, Services: 9, Affinity: 1, Backends: 12},
+			Programs:     []api.Program{{Name: "lab_pod_egress", ID: 7, AttachedTo: []string{"lxc1"}}},
+		},
+		Reconcilers:   []api.Reconciler{{Name: "routes", Healthy: true}, {Name: "services", Healthy: true}},
+		ClusterHealth: &api.ClusterHealth{Reachable: 2, Nodes: []api.NodeHealth{{Name: "a-control-plane", Reached: true}, {Name: "a-worker", Reached: true}}},
+	}
+}
+
+func twoNodes() *labs.Status {
+	return &labs.Status{
+		Lab: "a", Profile: "ebpf", Mode: "ebpf", Kubernetes: "v1.37.0", Context: "kind-a", Ready: true,
+		Sum: labs.Sum{Nodes: 2, NodesReady: 2, NodesReached: 2, Agents: 2, AgentsReady: 2, AgentsToKubernetes: 2, Controllers: 4, ControllersOK: 4, Endpoints: 8, AddressesUsed: 10, AddressesTotal: 506},
+		Nodes: []labs.NodeStatus{
+			{Name: "a-control-plane", Ready: true, IP: "172.18.0.2", PodCIDR: "10.244.0.0/24", Agent: agentOf("172.18.0.2", "10.244.0.0/24")},
+			{Name: "a-worker", Ready: true, IP: "172.18.0.3", PodCIDR: "10.244.1.0/24", Agent: agentOf("172.18.0.3", "10.244.1.0/24")},
+		},
+	}
+}
+
+func TestStatusText(t *testing.T) {
+	want := `Lab:                   a (ready)
+Profile:               ebpf (mode ebpf)
+Kubernetes:            v1.37.0, reachable from 2/2 nodes, context kind-a
+Nodes:                 2/2 ready
+Agents:                2/2 ready, version v1
+KubeProxyReplacement:  True [eth0]
+Attach Mode:           tcx
+Routing:               native
+Host Routing:          BPF
+Masquerading:          BPF [eth0] 10.0.0.0/8
+Services:              9 ports, 1 with session affinity, 12 backends
+IPAM:                  10/506 addresses used, mode kubernetes
+Endpoints:             8
+Controllers:           4/4 healthy
+Cluster Health:        2/2 nodes reachable
+
+NODE           READY  ADDRESS     PODS           IPAM   HOST  MASQUERADING  CONTROLLERS  HEALTH
+control-plane  yes    172.18.0.2  10.244.0.0/24  5/253  BPF   BPF           2/2          2/2
+worker         yes    172.18.0.3  10.244.1.0/24  5/253  BPF   BPF           2/2          2/2
+`
+	got := statusText(twoNodes(), false)
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for line := range strings.Lines(got) {
+		if len(line) > 101 {
+			t.Errorf("%d columns: %s", len(line), line)
+		}
+	}
+}
+
+func TestStatusTextWhereNodesDiffer(t *testing.T) {
+	s := twoNodes()
+	s.Ready, s.Problems = false, []kube.Problem{{Want: "demo", Why: "is ready on 1 of 2 nodes"}}
+	s.Nodes[0].Agent.Datapath.Routing = api.Routing{Network: "native", Host: "Legacy", Reason: "needs BPF masquerade"}
+	s.Nodes[0].Agent.Datapath.Services = nil
+	s.Nodes[0].Agent.Warnings = []string{"somebody else's configuration comes first"}
+	s.Nodes[0].Agent.ClusterHealth.Nodes[1].Failing = "node a-worker: endpoint 10.244.1.2 does not answer by icmp"
+	s.Nodes = append(s.Nodes, labs.NodeStatus{Name: "a-worker2", Ready: true, AgentError: "no agent pod on this node"})
+	text := statusText(s, false)
+	for _, part := range []string{
+		"a (NOT READY)",
+		"Problem: demo: is ready on 1 of 2 nodes\n",
+		"Problem: node control-plane: somebody else's configuration comes first\n",
+		"Problem: node control-plane: node a-worker: endpoint 10.244.1.2 does not answer by icmp\n",
+		"Problem: node worker2: no agent pod on this node\n",
+		"control-plane: Legacy (needs BPF masquerade); worker: BPF\n",
+		"control-plane: False; worker: True [eth0]\n",
+		"worker2        no agent",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in\n%s", part, text)
+		}
+	}
+}
+
+func TestStatusVerbose(t *testing.T) {
+	s := twoNodes()
+	s.Nodes[0].Agent.Reconcilers[0] = api.Reconciler{Name: "routes", LastError: "no route", ConsecutiveFailures: 2}
+	s.Nodes[1].Agent = nil
+	if text := statusText(s, false); strings.Contains(text, "lab_pod_egress") {
+		t.Errorf("programs without --verbose:\n%s", text)
+	}
+	text := statusText(s, true)
+	for _, part := range []string{
+		"== a-control-plane", "KubeProxyReplacement:  True [eth0 172.18.0.2]", "lab_pod_egress:", "failed 2 times in a row", "Session Affinity:  1 of 9 Service ports",
+		"== a-worker (, kubelet , )\nno agent\n",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in\n%s", part, text)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package datapath
+
+import (
+	"net/netip"
+	"slices"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// laidOut is what the tables were last made from, and who got what: enough to change some Services and
+// leave the others alone.
+type laidOut struct {
+	services map[serviceID]Service
+	zone     string
+	addrs    []netip.Addr
+	owners   map[bpf.ServiceKey]string
+	lastID   uint32 // no Service has a higher one
+	// disputed says that several Services claim one address and port. Then each may get what another leaves.
+	disputed bool
+}
+
+// serviceID identifies one port of a Service.
+type serviceID struct{ namespace, name, port, proto string }
+
+func byID(services []Service) map[serviceID]Service {
+	m := make(map[serviceID]Service, len(services))
+	for _, s := range services {
+		m[serviceID{s.Namespace, s.Name, s.Port, s.Proto}] = s
+	}
+	return m
+}
+
+// change is what two states differ in: Services as they were, unless they are new, and as they are to be,
+// unless they go.
+type change struct{ before, after []Service }
+
+// fewAre is how many Services may change one by one; more are as fast with all others.
+const fewAre = 1000
+
+// changeTo compares the Services with those laid out. ok says that nothing else is different, and that
+// they are few.
+func (l *laidOut) changeTo(services map[serviceID]Service, zone string, addrs []netip.Addr) (c change, ok bool) {
+	if l == nil || zone != l.zone || !slices.Equal(addrs, l.addrs) {
+		return c, false
+	}
+	for id, s := range services {
+		old, known := l.services[id]
+		if known && s.same(old) {
+			continue
+		}
+		c.after = append(c.after, s)
+		if known {
+			c.before = append(c.before, old)
+		}
+	}
+	for id, old := range l.services {
+		if _, stays := services[id]; !stays {
+			c.before = append(c.before, old)
+		}
+	}
+	return c, len(c.before)+len(c.after) <= fewAre
+}
+
+func (s Service) same(o Service) bool {
+	return s.Affinity == o.Affinity && s.InternalLocal == o.InternalLocal && s.ExternalLocal == o.ExternalLocal &&
+		slices.Equal(s.Frontends, o.Frontends) && slices.Equal(s.SourceRanges, o.SourceRanges) &&
+		slices.EqualFunc(s.Backends, o.Backends, func(a, b Backend) bool {
+			return a.Addr == b.Addr && a.Node == b.Node && a.Ready == b.Ready && a.Serving == b.Serving &&
+				a.Terminating == b.Terminating && slices.Equal(a.ForNodes, b.ForNodes) && slices.Equal(a.ForZones, b.ForZones)
+		})
+}
+
+// claims are the addresses and ports that services want, with their names; ok is false when two want one.
+func (l *laidOut) claims(services []Service) (claims map[bpf.ServiceKey]string, ok bool) {
+	claims, ok = map[bpf.ServiceKey]string{}, true
+	for _, s := range services {
+		for _, f := range s.onNode(l.addrs) {
+			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], 0)
+			if other, taken := claims[key]; taken && other != s.String() {
+				ok = false
+			}
+			claims[key] = s.String()
+		}
+	}
+	return claims, ok
+}
+
+// part is a plan for some Services, and what becomes of their claims.
+type part struct {
+	*plan
+	gone, claimed map[bpf.ServiceKey]string
+}
+
+// planPart plans the Services of a change alone: from their part of the tables, and around what the rest
+// occupies. It is nil when that cannot be done, as who gets what depends on others.
+func (l *laidOut) planPart(have *tables, room capacity, node string, c change) (*part, error) {
+	gone, _ := l.claims(c.before)
+	claimed, ok := l.claims(c.after)
+	if !ok || l.disputed {
+		return nil, nil
+	}
+	for key := range claimed {
+		if _, own := gone[key]; l.owners[key] != "" && !own {
+			return nil, nil
+		}
+	}
+	old := have.part(idsAt(have, gone))
+	p := newPlan(old, room, node, l.zone, l.addrs)
+	p.rows = freeRows(have.lists, room.slots)
+	p.taken = have.backends
+	p.owners = claimed
+	p.nextID = l.lastID
+	p.room.frontends -= uint32(len(have.frontends) - len(old.frontends))
+	p.room.sources -= uint32(len(have.sources) - len(old.sources))
+	return &part{p, gone, claimed}, p.addPart(c.after)
+}
+
+// took notes who has what after a part was carried out.
+func (l *laidOut) took(p *part) {
+	for key := range p.gone {
+		delete(l.owners, key)
+	}
+	for key, owner := range p.claimed {
+		l.owners[key] = owner
+	}
+	l.lastID = p.nextID
+}
+
+// idsAt are the ids of the Services at these addresses and ports.
+func idsAt(have *tables, claims map[bpf.ServiceKey]string) map[uint32]bool {
+	ids := map[uint32]bool{}
+	for key := range claims {
+		for _, scope := range []bpf.Scope{bpf.PodLabScopeLAB_INSIDE, bpf.PodLabScopeLAB_OUTSIDE} {
+			if s, ok := have.frontends[withScope(key, scope)]; ok {
+				ids[s.Id] = true
+			}
+		}
+	}
+	return ids
+}
+
+// part is what the Services with these ids have.
+func (t *tables) part(ids map[uint32]bool) *tables {
+	part := newTables()
+	for k, s := range t.frontends {
+		if !ids[s.Id] {
+			continue
+		}
+		part.frontends[k] = s
+		if list, ok := t.lists[s.First]; ok && s.Count > 0 {
+			part.lists[s.First] = list
+		}
+	}
+	for id, b := range t.backends {
+		if ids[b.Service] {
+			part.backends[id] = b
+		}
+	}
+	for k := range t.sources {
+		if ids[k.Service] {
+			part.sources[k] = bpf.Source{}
+		}
+	}
+	return part
+}
+
+// replace puts other where part was.
+func (t *tables) replace(part, other *tables) {
+	replace(t.frontends, part.frontends, other.frontends)
+	replace(t.lists, part.lists, other.lists)
+	replace(t.backends, part.backends, other.backends)
+	replace(t.sources, part.sources, other.sources)
+}
+
+func replace[K comparable, V any](all, part, other map[K]V) {
+	for k := range part {
+		delete(all, k)
+	}
+	for k, v := range other {
+		all[k] = v
+	}
+}

@@ -1,0 +1,144 @@
+package datapath
+
+import (
+	"context"
+	"fmt"
+	stdmaps "maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// changeOne changes how one of the services is used, not where it is.
+func changeOne(services []Service, random *rand.Rand) {
+	s := &services[random.IntN(len(services))]
+	switch random.IntN(5) {
+	case 0:
+		s.Affinity = time.Duration(random.IntN(3)) * time.Minute
+	case 1:
+		s.ExternalLocal = !s.ExternalLocal
+	case 2:
+		s.SourceRanges = nil
+		if random.IntN(2) == 0 {
+			s.SourceRanges = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(random.IntN(4)), 0}), 24)}
+		}
+	default:
+		s.Backends = nil
+		for i := range random.IntN(6) {
+			b := Backend{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(10 + random.IntN(20))}), uint16(8000+i))}
+			b.Ready = random.IntN(4) > 0
+			b.Serving, b.Terminating = true, !b.Ready
+			b.Node = []string{"a", "b"}[random.IntN(2)]
+			s.Backends = append(s.Backends, b)
+		}
+	}
+}
+
+// TestChangesAreLikeAFreshStart holds that Services changed one after the other leave the maps as if
+// they had been written at once, and that nothing is planned anew because of one change, unless Services
+// claim each other's addresses.
+func TestChangesAreLikeAFreshStart(t *testing.T) {
+	for _, disputed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("disputed=%v", disputed), func(t *testing.T) { testChanges(t, disputed) })
+	}
+}
+
+func testChanges(t *testing.T, disputed bool) {
+	m := newModel(t)
+	random := rand.New(rand.NewPCG(7, 7))
+	all := make([]Service, 12)
+	for i := range all {
+		shared := i
+		if disputed {
+			shared = i / 2 // every other claims what its neighbour has
+		}
+		all[i] = Service{Namespace: "n", Name: fmt.Sprint("s", i), Proto: "tcp", Frontends: []Frontend{
+			{Kind: ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 1, byte(i)}), Port: 80},
+			{Kind: NodePort, Port: uint16(30000 + i)},
+			{Kind: LoadBalancer, Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + shared)}), Port: 80},
+		}}
+	}
+	whole, there := 0, map[int]bool{}
+	for step := range 300 {
+		switch i := random.IntN(len(all)); random.IntN(4) {
+		case 0:
+			there[i] = !there[i]
+		case 1: // other addresses, also such as another had before
+			all[i].Frontends[1].Port = uint16(30000 + 20*random.IntN(3) + i)
+		default:
+			changeOne(all, random)
+		}
+		m.services = nil
+		for i, s := range all {
+			if there[i] {
+				s.Frontends = slices.Clone(s.Frontends)
+				m.services = append(m.services, s)
+			}
+		}
+		before := m.d.services.laid
+		m.apply()
+		if m.d.services.laid != before {
+			whole++
+		}
+		m.compareWithFresh(step)
+	}
+	if !disputed && whole > 0 {
+		t.Errorf("everything was planned anew %d times in 300 changes", whole)
+	}
+	if disputed && whole == 0 {
+		t.Error("Services that claim one address never were planned together")
+	}
+}
+
+// compareWithFresh holds what is remembered and, now and then, what the maps have against a plan from nothing.
+func (m *model) compareWithFresh(step int) {
+	m.t.Helper()
+	fresh := newPlan(newTables(), m.d.maps.services.capacity(), "a", "", m.d.services.laid.addrs)
+	m.must(fresh.add(m.services))
+	want := fresh.want.show()
+	if got := m.d.services.have.show(); !slices.Equal(got, want) {
+		m.t.Fatalf("step %d: remembered as\n%v\nwant\n%v", step, got, want)
+	}
+	if step%25 != 24 {
+		return // reading all of the maps takes long
+	}
+	inMaps, err := m.d.maps.services.read()
+	m.must(err)
+	if got := inMaps.show(); !slices.Equal(got, want) {
+		m.t.Fatalf("step %d: the maps have\n%v\nwant\n%v", step, got, want)
+	}
+	var names []string
+	for _, s := range m.services {
+		names = append(names, s.String())
+	}
+	slices.Sort(names)
+	if got := slices.Sorted(stdmaps.Values(m.d.services.names)); !slices.Equal(got, names) {
+		m.t.Fatalf("step %d: the Services are listed as %v, want %v", step, got, names)
+	}
+}
+
+// TestBadChangeIsRefusedUntilMended holds that a Service that cannot be laid out keeps what it had, is
+// refused each time, and that the next good state is taken.
+func TestBadChangeIsRefusedUntilMended(t *testing.T) {
+	m := newModel(t)
+	good := m.d.services.have.show()
+	bad := slices.Clone(m.services)
+	bad[0].Affinity = 25 * time.Hour
+	for range 2 {
+		m.ns.Do(func() {
+			if err := m.d.Services().Apply(context.Background(), ServiceState{Services: bad}); err == nil {
+				t.Error("it was taken")
+			}
+		})
+	}
+	if got := m.d.services.have.show(); !slices.Equal(got, good) {
+		t.Errorf("the maps have changed to %v", got)
+	}
+	m.services[0].Affinity = time.Minute
+	m.apply()
+	if got := m.d.services.have.show(); slices.Equal(got, good) {
+		t.Error("the good change was not taken")
+	}
+}

@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+
+	"wirelab.dev/wirelab/internal/agent/reach"
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// twoProbingNodes are two nodes on one network whose agents know each other.
+func twoProbingNodes(t *testing.T) (n1, n2 *testNode) {
+	t.Helper()
+	netnstest.RequireRoot(t)
+	network := netnstest.NewNetwork(t)
+	n1, n2 = newTestNodeOn(t, network, "n1", testPodCIDR), newTestNodeOn(t, network, "n2", "10.99.2.0/24")
+	for _, n := range []*testNode{n1, n2} {
+		n.cfg.ClusterHealth.Enabled = true
+	}
+	n1.startBeside(n2)
+	n2.startBeside(n1)
+	return n1, n2
+}
+
+// startBeside starts an agent that knows of another node.
+func (n *testNode) startBeside(other *testNode) {
+	n.t.Helper()
+	n.start()
+	n.tell("node %s %s %s", other.cfg.NodeName, other.Addr, other.podCIDR)
+}
+
+// health is what n's agent says of another node; empty while it says nothing.
+func (n *testNode) health(node string) api.NodeHealth {
+	if h := n.status().ClusterHealth; h != nil {
+		for _, one := range h.Nodes {
+			if one.Name == node {
+				return one
+			}
+		}
+	}
+	return api.NodeHealth{}
+}
+
+// within is eventually with more patience: nodes that are reached are probed
+// every ten seconds.
+func within(t *testing.T, patience time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come to be that %s", what)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestNodesProbeEachOther(t *testing.T) {
+	n1, n2 := twoProbingNodes(t)
+	eventually(t, "the nodes reach each other", func() bool {
+		return n1.status().ClusterHealth.Reachable == 2 && n2.status().ClusterHealth.Reachable == 2
+	})
+	h := n1.health("n2")
+	if h.Addr != n2.Addr || h.Endpoint != n2.status().ClusterHealth.Endpoint || len(h.Probes) != 4 || h.Self {
+		t.Errorf("of n2 is known %+v", h)
+	}
+	for _, p := range h.Probes {
+		// A first packet may be lost while the other node has no route back yet, and is sent again.
+		if p.Latency <= 0 || p.Latency > reach.DefaultPace().Timeout || p.Error != "" {
+			t.Errorf("a probe that was answered: %+v", p)
+		}
+	}
+	if self := n1.health("n1"); !self.Self || len(self.Probes) != 2 {
+		t.Errorf("of itself n1 knows %+v", self)
+	}
+
+	n2.kill()
+	within(t, 20*time.Second, "the agent that is gone is missed", func() bool { return n1.health("n2").Failing != "" })
+	h = n1.health("n2")
+	for _, part := range []string{"node n2 is not reached: its address " + n2.Addr.String() + " by tcp (connection refused)", "its health endpoint " + h.Endpoint.String() + " by icmp ("} {
+		if !strings.Contains(h.Failing, part) {
+			t.Errorf("no %q in %q", part, h.Failing)
+		}
+	}
+	if h.Probes[0].Error != "" {
+		t.Errorf("the node itself is there and answers pings: %+v", h.Probes[0])
+	}
+	if s := n1.status(); !s.Ready || s.ClusterHealth.Reachable != 1 || h.Since.IsZero() {
+		t.Errorf("a node that is not reached has no say in readiness: %+v", s.ClusterHealth)
+	}
+	n2.startBeside(n1)
+	within(t, 20*time.Second, "the node is reached again", func() bool { return n1.health("n2").Reached })
+	if h := n1.health("n2"); h.Failing != "" || !h.Since.IsZero() {
+		t.Errorf("it is reached again, and yet %+v", h)
+	}
+}
+
+// TestProbesTakeThePodsWay drops what pods of one node send to the other's,
+// and nothing between the nodes.
+func TestProbesTakeThePodsWay(t *testing.T) {
+	n1, n2 := twoProbingNodes(t)
+	eventually(t, "n1 reaches n2", func() bool { return n1.health("n2").Reached })
+	n2.Run("iptables", "-I", "FORWARD", "-j", "DROP")
+	within(t, 20*time.Second, "the endpoint of n2 is not reached", func() bool { return n1.health("n2").Failing != "" })
+	for _, p := range n1.health("n2").Probes {
+		if want := p.Target == "endpoint"; (p.Error != "") != want || want && p.Error != "no answer" {
+			t.Errorf("with forwarding stopped on n2: %+v", p)
+		}
+	}
+	n2.Run("iptables", "-D", "FORWARD", "-j", "DROP")
+	within(t, 20*time.Second, "n1 reaches n2 again", func() bool { return n1.health("n2").Reached })
+}
+
+func TestHealthEndpoint(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	before := n.kernelState()
+	n.cfg.ClusterHealth.Enabled = true
+	n.start()
+	has := func() bool { s := n.status(); return s.ClusterHealth.Endpoint.IsValid() && s.Endpoints == 1 }
+	eventually(t, "there is a health endpoint", has)
+	ep := n.endpoints()[0]
+	if ep.Namespace != healthNamespace || ep.Pod != healthName || !ep.Attached || ep.Addr != n.status().ClusterHealth.Endpoint {
+		t.Errorf("it is %+v", ep)
+	}
+
+	r := n.runtime()
+	list := r.list()
+	err := r.do(func(ctx context.Context) error { return r.cni.GCNetworkList(ctx, list, &libcni.GCArgs{}) })
+	if eps := n.endpoints(); err != nil || len(eps) != 1 || eps[0] != ep {
+		t.Errorf("the runtime collects all of its own: %v, left are %+v", err, eps)
+	}
+
+	n.Run("ip", "link", "del", ep.HostIf)
+	within(t, 20*time.Second, "the health endpoint is made again", func() bool {
+		eps := n.endpoints()
+		return len(eps) == 1 && eps[0].HostIndex != 0 && eps[0].HostIndex != ep.HostIndex
+	})
+
+	n.kill()
+	n.start()
+	eventually(t, "the next agent has one, too", has)
+	if links := n.links("lxc"); len(links) != 1 {
+		t.Errorf("devices after the restart: %v", links)
+	}
+
+	n.tell("uninstall")
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	n.expectClean(before)
+}
+
+// TestHealthEndpointGoesWithTheAgent holds that an agent that is stopped
+// takes its endpoint along, and leaves pods alone.
+func TestHealthEndpointGoesWithTheAgent(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.cfg.ClusterHealth.Enabled = true
+	n.start()
+	eventually(t, "there is a health endpoint", func() bool { return n.status().Endpoints == 1 })
+	n.runtime().mustAdd("a", netnstest.New(t, "pod"))
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if links := n.links("lxc"); len(links) != 1 {
+		t.Errorf("devices after the stop: %v", links)
+	}
+}
+
+// TestHealthPortIsTaken has another process on the port.
+func TestHealthPortIsTaken(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.cfg.ClusterHealth.Enabled = true
+	n.cfg.ClusterHealth.Port = n.cfg.Prometheus.Port
+	n.start()
+	eventually(t, "the status says why nobody is probed", func() bool {
+		return strings.Contains(n.status().ClusterHealth.Error, "clusterHealth.port")
+	})
+	if s := n.status(); !s.Ready || len(s.ClusterHealth.Nodes) != 0 {
+		t.Errorf("the node itself works: %v, %+v", s.NotReady, s.ClusterHealth)
+	}
+	if _, err := os.Stat(n.cfg.Paths.AgentSocket()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,183 @@
+package show
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// Details are what --verbose adds to a node's status. Blocks that would be
+// empty are left out.
+func Details(s api.Status, now time.Time) []Block {
+	blocks := []Block{controllerBlock(s.Reconcilers, now)}
+	if s.ClusterHealth != nil {
+		blocks = append(blocks, healthBlock(s.ClusterHealth, now))
+	}
+	if d := s.Datapath; d != nil {
+		if d.Services != nil {
+			blocks = append(blocks, servicesBlock(d))
+		}
+		blocks = append(blocks, deviceBlock(d), routeBlock(d), programBlock(d), mapBlock(d), sysctlBlock(d))
+	}
+	out := blocks[:0]
+	for _, b := range blocks {
+		if len(b.Lines) > 0 {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func controllerBlock(rs []api.Reconciler, now time.Time) Block {
+	b := Block{Title: "Controllers"}
+	for _, r := range rs {
+		b.add(r.Name, "%s", reconcilerText(r, now))
+	}
+	return b
+}
+
+func reconcilerText(r api.Reconciler, now time.Time) string {
+	ago := func(t time.Time) string { return Duration(now.Sub(t)) + " ago" }
+	switch {
+	case r.ConsecutiveFailures > 0:
+		times := "once"
+		if r.ConsecutiveFailures > 1 {
+			times = fmt.Sprintf("%d times in a row", r.ConsecutiveFailures)
+		}
+		return fmt.Sprintf("failed %s, last %s: %s", times, ago(r.LastErrorAt), r.LastError)
+	case !r.Healthy:
+		return "has not run yet"
+	case r.LastError != "":
+		return fmt.Sprintf("ok, %s (failed %s: %s)", ago(r.LastSuccess), ago(r.LastErrorAt), r.LastError)
+	}
+	return "ok, " + ago(r.LastSuccess)
+}
+
+// healthBlock is a line for each node with the way to it of every probe.
+func healthBlock(h *api.ClusterHealth, now time.Time) Block {
+	b := Block{Title: "Cluster Health"}
+	for _, n := range h.Nodes {
+		b.add(n.Name, "%s", nodeHealthText(n, now))
+	}
+	return b
+}
+
+func nodeHealthText(n api.NodeHealth, now time.Time) string {
+	if n.ProbedAt.IsZero() {
+		return "not probed yet"
+	}
+	var targets []string
+	for _, target := range []string{"node", "endpoint"} {
+		var ways []string
+		for _, p := range n.Probes {
+			if p.Target == target {
+				ways = append(ways, probeText(p))
+			}
+		}
+		if len(ways) == 0 {
+			continue
+		}
+		addr := n.Addr
+		if target == "endpoint" {
+			addr = n.Endpoint
+		}
+		name := target
+		if addr.IsValid() {
+			name += " " + addr.String()
+		}
+		targets = append(targets, name+" "+strings.Join(ways, ", "))
+	}
+	text := strings.Join(targets, "; ")
+	if n.Self {
+		text += " (this node)"
+	}
+	if !n.Since.IsZero() {
+		text += ", failing for " + Duration(now.Sub(n.Since))
+	}
+	return text
+}
+
+func probeText(p api.Probe) string {
+	if p.Error != "" {
+		return p.Protocol + " FAILED"
+	}
+	return p.Protocol + " " + latency(p.Latency)
+}
+
+// latency has three digits that count.
+func latency(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%dµs", d.Microseconds())
+	case d < time.Second:
+		return fmt.Sprintf("%.1fms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%.1fs", d.Seconds())
+}
+
+func servicesBlock(d *api.Datapath) Block {
+	s := d.Services
+	b := Block{Title: "KubeProxyReplacement"}
+	sockets := "attached nowhere"
+	if len(s.Sockets) > 0 {
+		sockets = fmt.Sprintf("%s, at cgroup %d", strings.Join(s.Sockets, " "), s.Cgroup)
+	}
+	b.add("Socket LB", "%s", sockets)
+	b.add("Devices", "%s", strings.TrimPrefix(KubeProxyReplacement(d), "True "))
+	b.add("NodePorts", "%s", either(s.NodePorts != "", s.NodePorts+" in use", "none in use"))
+	b.add("NAT Ports", "%s, for clients outside of backends on other nodes", s.NATPorts)
+	b.add("Session Affinity", "%d of %s", s.Affinity, Plural(s.Services, "Service port"))
+	b.add("Frontends", "%s", frontendsText(s))
+	b.add("Backends", "%d", s.Backends)
+	return b
+}
+
+func deviceBlock(d *api.Datapath) Block {
+	b := Block{Title: "Devices"}
+	for _, x := range d.Devices {
+		b.add(x.Name, "index %d, MTU %d, %s", x.Index, x.MTU, joined(" ", either(x.Up, "up", "down"), prefixes(x.Addrs)))
+	}
+	return b
+}
+
+func routeBlock(d *api.Datapath) Block {
+	b := Block{Title: "Node routes"}
+	for _, x := range d.Routing.Routes {
+		b.add(x.PodCIDR.String(), "via %s dev %s", x.Via, x.Device)
+	}
+	return b
+}
+
+func programBlock(d *api.Datapath) Block {
+	b := Block{Title: "Programs"}
+	for _, x := range d.Programs {
+		b.add(x.Name, "id %d, tag %s, on %s", x.ID, x.Tag, strings.Join(x.AttachedTo, " "))
+	}
+	return b
+}
+
+func mapBlock(d *api.Datapath) Block {
+	b := Block{Title: "Maps"}
+	for _, x := range d.Maps {
+		entries := "-"
+		if x.Entries >= 0 {
+			entries = fmt.Sprint(x.Entries)
+		}
+		b.add(x.Name, "id %d, %s of %d entries, %d KiB", x.ID, entries, x.MaxEntries, x.MemoryBytes>>10)
+	}
+	return b
+}
+
+func sysctlBlock(d *api.Datapath) Block {
+	b := Block{Title: "Sysctls"}
+	for _, x := range d.Sysctls {
+		was := ""
+		if x.Found != "" && x.Found != x.Value {
+			was = " (was " + x.Found + ")"
+		}
+		b.add(x.Name, "%s%s", x.Value, was)
+	}
+	return b
+}

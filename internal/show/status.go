@@ -1,0 +1,278 @@
+package show
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// Block is lines of key and value under a title, aligned among themselves.
+type Block struct {
+	Title string // may be empty
+	Lines [][2]string
+}
+
+func (b *Block) add(key, format string, args ...any) {
+	b.Lines = append(b.Lines, [2]string{key, fmt.Sprintf(format, args...)})
+}
+
+// String ends keys with a colon, and puts lines below a title two spaces in.
+func (b Block) String() string {
+	var t Table
+	indent := ""
+	var out strings.Builder
+	if b.Title != "" {
+		indent = "  "
+		out.WriteString(b.Title + ":\n")
+	}
+	for _, l := range b.Lines {
+		t.Rows = append(t.Rows, []string{indent + l[0] + ":", l[1]})
+	}
+	return out.String() + t.String()
+}
+
+// Status is the state of one node in a screen of lines. now is the time to
+// count from.
+func Status(s api.Status, now time.Time) Block {
+	var b Block
+	b.add("Node", "%s", joined(", ", s.Node, prefixed("cluster ", s.Cluster)))
+	b.add("Ready", "%s", readyText(s))
+	b.add("Versions", "%s", joined(", ", "agent "+s.Version, "up "+Duration(now.Sub(s.Started)), prefixed("kernel ", s.Kernel)))
+	b.add("Kubernetes", "%s", kubernetesText(s.Kubernetes))
+	if d := s.Datapath; d != nil {
+		b.add("KubeProxyReplacement", "%s", KubeProxyReplacement(d))
+		b.add("Datapath", "%s, attached by %s, MTU %d", d.Mode, d.AttachMode, d.MTU)
+		b.add("Routing", "%s", Routing(d.Routing))
+		b.add("Host Routing", "%s", HostRouting(d.Routing))
+		b.add("Masquerading", "%s", Masquerading(d.Masquerading))
+		if d.Services != nil {
+			b.add("Services", "%s", ServicesLine(d.Services))
+		}
+		b.add("Host Ports", "%d", d.HostPorts)
+		b.add("Monitor", "aggregation %s", d.MonitorAggregation)
+	}
+	if s.IPAM != nil {
+		b.add("IPAM", "%s", IPAM(s.IPAM))
+	}
+	b.add("Endpoints", "%d", s.Endpoints)
+	b.add("CNI", "%s, %s", either(s.CNI.Serving, "serving", "not serving"), either(s.CNI.Written, s.CNI.Config, "no configuration written"))
+	b.add("Controllers", "%s", Controllers(s.Reconcilers))
+	if h := s.ClusterHealth; h != nil {
+		b.add("Cluster Health", "%s", ClusterHealth(h))
+	}
+	if s.Datapath != nil && s.Datapath.Error != "" {
+		b.add("Unreadable", "%s", strings.ReplaceAll(s.Datapath.Error, "\n", "; "))
+	}
+	for _, w := range s.Warnings {
+		b.add("Warning", "%s", w)
+	}
+	return b
+}
+
+func readyText(s api.Status) string {
+	if s.Ready {
+		return "yes"
+	}
+	return "no: " + strings.Join(s.NotReady, "; ")
+}
+
+func kubernetesText(k api.Kubernetes) string {
+	if !k.Reachable {
+		return fmt.Sprintf("unreachable at %s: %s", k.Server, k.Error)
+	}
+	return fmt.Sprintf("Ok, %s at %s, %s", k.Version, k.Server, Plural(k.Nodes, "node"))
+}
+
+// KubeProxyReplacement says whether Services are translated in BPF, and on
+// which of the node's devices with which addresses.
+func KubeProxyReplacement(d *api.Datapath) string {
+	if d.Services == nil {
+		return "False"
+	}
+	var devices []string
+	for _, name := range d.Services.Devices {
+		devices = append(devices, strings.Join(append([]string{name}, addrsOf(d.Devices, name)...), " "))
+	}
+	if len(devices) == 0 {
+		return "True, on no device"
+	}
+	return "True [" + strings.Join(devices, ", ") + "]"
+}
+
+func addrsOf(devices []api.Device, name string) []string {
+	var out []string
+	for _, dev := range devices {
+		if dev.Name == name {
+			for _, a := range dev.Addrs {
+				out = append(out, a.Addr().String())
+			}
+		}
+	}
+	return out
+}
+
+// Routing says how packets get to other nodes.
+func Routing(r api.Routing) string {
+	text := fmt.Sprintf("%s, %s to other nodes", r.Network, Plural(len(r.Routes), "route"))
+	if len(r.Skipped) > 0 {
+		text += ", none to " + strings.Join(r.Skipped, " ")
+	}
+	return text
+}
+
+// HostRouting is BPF, or Legacy and why.
+func HostRouting(r api.Routing) string {
+	if r.Reason == "" {
+		return r.Host
+	}
+	return r.Host + " (" + r.Reason + ")"
+}
+
+// Masquerading says what does it, and which destinations it leaves alone.
+func Masquerading(m api.Masquerading) string {
+	if !m.Enabled {
+		return "Disabled"
+	}
+	text := MasqueradingKind(m)
+	switch {
+	case len(m.Devices) > 0:
+		text += " [" + strings.Join(m.Devices, ", ") + "]"
+	case m.Backend != "":
+		text += " (" + m.Backend + ")"
+	}
+	if m.NativeCIDR.IsValid() {
+		text += " " + m.NativeCIDR.String()
+	}
+	return text
+}
+
+// MasqueradingKind is BPF, IPTables or Disabled.
+func MasqueradingKind(m api.Masquerading) string {
+	switch {
+	case !m.Enabled:
+		return "Disabled"
+	case m.Kind == "iptables":
+		return "IPTables"
+	}
+	return m.Kind
+}
+
+// ServicesLine counts what the maps hold.
+func ServicesLine(s *api.Services) string {
+	return fmt.Sprintf("%s, %s, %s", Plural(s.Services, "port"), frontendsText(s), Plural(s.Backends, "backend"))
+}
+
+func frontendsText(s *api.Services) string {
+	total := 0
+	var kinds []string
+	for _, kind := range []string{"ClusterIP", "NodePort", "ExternalIP", "LoadBalancer", "HostPort"} {
+		if n := s.Frontends[kind]; n > 0 {
+			total += n
+			kinds = append(kinds, fmt.Sprintf("%d %s", n, kind))
+		}
+	}
+	text := Plural(total, "frontend")
+	if len(kinds) > 0 {
+		text += " (" + strings.Join(kinds, ", ") + ")"
+	}
+	return text
+}
+
+// IPAM says how much of a node's addresses is used.
+func IPAM(i *api.IPAM) string {
+	return fmt.Sprintf("%d/%d allocated from %s (%s)", i.Used, i.Capacity, i.CIDR, i.Mode)
+}
+
+// Controllers counts the healthy ones and says what the others miss.
+func Controllers(rs []api.Reconciler) string {
+	var failing []string
+	for _, r := range rs {
+		if !r.Healthy {
+			failing = append(failing, r.Name+": "+reconcilerFailing(r))
+		}
+	}
+	return joined("; ", ControllersHealthy(rs)+" healthy", failing...)
+}
+
+// ControllersHealthy is how many of how many are healthy, as "8/9".
+func ControllersHealthy(rs []api.Reconciler) string {
+	healthy := 0
+	for _, r := range rs {
+		if r.Healthy {
+			healthy++
+		}
+	}
+	return fmt.Sprintf("%d/%d", healthy, len(rs))
+}
+
+func reconcilerFailing(r api.Reconciler) string {
+	if r.LastError == "" {
+		return "has not run yet"
+	}
+	return r.LastError
+}
+
+// ClusterHealth counts the nodes that are reached and says what fails.
+func ClusterHealth(h *api.ClusterHealth) string {
+	text := fmt.Sprintf("%d/%d reachable", h.Reachable, len(h.Nodes))
+	if h.Endpoint.IsValid() {
+		text += " from " + h.Endpoint.String()
+	}
+	waiting := 0
+	var failing []string
+	for _, n := range h.Nodes {
+		switch {
+		case n.Failing != "":
+			failing = append(failing, n.Failing)
+		case n.ProbedAt.IsZero():
+			waiting++
+		}
+	}
+	if waiting > 0 {
+		text += fmt.Sprintf(", %d not probed yet", waiting)
+	}
+	if h.Error != "" {
+		failing = append([]string{h.Error}, failing...)
+	}
+	return joined("; ", text, failing...)
+}
+
+// joined joins what is not empty.
+func joined(sep, first string, more ...string) string {
+	all := slices.DeleteFunc(append([]string{first}, more...), func(s string) bool { return s == "" })
+	return strings.Join(all, sep)
+}
+
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}
+
+func either(b bool, yes, no string) string {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// Plural is "1 node" or "2 nodes".
+func Plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func prefixes(ps []netip.Prefix) string {
+	words := make([]string, len(ps))
+	for i, p := range ps {
+		words[i] = p.String()
+	}
+	return strings.Join(words, " ")
+}

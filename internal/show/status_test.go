@@ -1,0 +1,123 @@
+package show
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+var now = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func node() api.Status {
+	return api.Status{
+		Version: "v1", Kernel: "6.18.1", Node: "worker", Cluster: "a", Started: now.Add(-90 * time.Minute), Ready: true,
+		Kubernetes: api.Kubernetes{Server: "https://cp:6443", Version: "v1.37.0", Reachable: true, Nodes: 2},
+		Datapath: &api.Datapath{
+			Mode: "kubeproxy-replacement", AttachMode: "tcx", MTU: 1500, MonitorAggregation: "none",
+			Devices:      []api.Device{{Name: "eth0", Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("172.18.0.3/16")}}, {Name: "lab_host", Index: 3}},
+			Routing:      api.Routing{Network: "native", Host: "Legacy", Reason: "needs BPF masquerade", Routes: []api.NodeRoute{{PodCIDR: netip.MustParsePrefix("10.0.2.0/24")}}},
+			Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables", NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")},
+			Services: &api.Services{
+				Sockets: []string{"connect4", "sendmsg4"}, Cgroup: 1, Devices: []string{"eth0"}, NodePorts: "30080-32000", NATPorts: "49152-65535",
+				Services: 4, Affinity: 1, Frontends: map[string]int{"NodePort": 4, "ClusterIP": 3, "HostPort": 0}, Backends: 7,
+			},
+		},
+		IPAM:        &api.IPAM{Mode: "kubernetes", CIDR: netip.MustParsePrefix("10.0.1.0/24"), Used: 3, Capacity: 253},
+		Endpoints:   2,
+		CNI:         api.CNI{Serving: true, Written: true, Config: "/etc/cni/net.d/05-wirelab.conflist"},
+		Reconcilers: []api.Reconciler{{Name: "routes", Healthy: true}, {Name: "services"}},
+		ClusterHealth: &api.ClusterHealth{Endpoint: netip.MustParseAddr("10.0.1.9"), Reachable: 1, Nodes: []api.NodeHealth{
+			{Name: "cp", Addr: netip.MustParseAddr("172.18.0.2"), Endpoint: netip.MustParseAddr("10.0.0.9"), ProbedAt: now, Since: now.Add(-time.Minute),
+				Failing: "node cp: endpoint 10.0.0.9 does not answer by tcp: connection refused",
+				Probes: []api.Probe{
+					{Target: "node", Protocol: "icmp", Latency: 120 * time.Microsecond}, {Target: "node", Protocol: "tcp", Latency: 1250 * time.Microsecond},
+					{Target: "endpoint", Protocol: "icmp", Latency: 2 * time.Second}, {Target: "endpoint", Protocol: "tcp", Error: "connection refused"},
+				}},
+			{Name: "new"},
+			{Name: "worker", Self: true, Reached: true, ProbedAt: now, Addr: netip.MustParseAddr("172.18.0.3"), Probes: []api.Probe{{Target: "node", Protocol: "icmp", Latency: time.Microsecond}}},
+		}},
+	}
+}
+
+func TestStatus(t *testing.T) {
+	want := `Node:                  worker, cluster a
+Ready:                 yes
+Versions:              agent v1, up 1h30m, kernel 6.18.1
+Kubernetes:            Ok, v1.37.0 at https://cp:6443, 2 nodes
+KubeProxyReplacement:  True [eth0 172.18.0.3]
+Datapath:              kubeproxy-replacement, attached by tcx, MTU 1500
+Routing:               native, 1 route to other nodes
+Host Routing:          Legacy (needs BPF masquerade)
+Masquerading:          IPTables (nf_tables) 10.0.0.0/8
+Services:              4 ports, 7 frontends (3 ClusterIP, 4 NodePort), 7 backends
+Host Ports:            0
+Monitor:               aggregation none
+IPAM:                  3/253 allocated from 10.0.1.0/24 (kubernetes)
+Endpoints:             2
+CNI:                   serving, /etc/cni/net.d/05-wirelab.conflist
+Controllers:           1/2 healthy; services: has not run yet
+Cluster Health:        1/3 reachable from 10.0.1.9, 1 not probed yet; node cp: endpoint 10.0.0.9 does not answer by tcp: connection refused
+`
+	if got := Status(node(), now).String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestDetails(t *testing.T) {
+	var b strings.Builder
+	for _, block := range Details(node(), now) {
+		b.WriteString(block.String())
+	}
+	for _, part := range []string{`KubeProxyReplacement:
+  Socket LB:         connect4 sendmsg4, at cgroup 1
+  Devices:           [eth0 172.18.0.3]
+  NodePorts:         30080-32000 in use
+  NAT Ports:         49152-65535, for clients outside of backends on other nodes
+  Session Affinity:  1 of 4 Service ports
+  Frontends:         7 frontends (3 ClusterIP, 4 NodePort)
+  Backends:          7
+`, `Cluster Health:
+  cp:      node 172.18.0.2 icmp 120µs, tcp 1.2ms; endpoint 10.0.0.9 icmp 2.0s, tcp FAILED, failing for 1m
+  new:     not probed yet
+  worker:  node 172.18.0.3 icmp 1µs (this node)
+`, `Devices:
+  eth0:      index 2, MTU 1500, up 172.18.0.3/16
+  lab_host:  index 3, MTU 0, down
+`} {
+		if !strings.Contains(b.String(), part) {
+			t.Errorf("no\n%s\nin\n%s", part, b.String())
+		}
+	}
+	if strings.Contains(b.String(), "Programs:") {
+		t.Errorf("a title of nothing in\n%s", b.String())
+	}
+}
+
+func TestStatusOfAnAgentThatHasJustStarted(t *testing.T) {
+	got := Status(api.Status{Version: "v1", Started: now, Node: "worker", NotReady: []string{"opening the datapath"}, Kubernetes: api.Kubernetes{Server: "s", Error: "refused"}}, now).String()
+	for _, part := range []string{"no: opening the datapath", "unreachable at s: refused", "0/0 healthy", "no configuration written"} {
+		if !strings.Contains(got, part) {
+			t.Errorf("no %q in\n%s", part, got)
+		}
+	}
+}
+
+func TestWordsForTheDatapath(t *testing.T) {
+	devices := []api.Device{{Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("172.18.0.3/16")}}, {Name: "eth1"}}
+	for _, tt := range []struct{ got, want string }{
+		{KubeProxyReplacement(&api.Datapath{}), "False"},
+		{KubeProxyReplacement(&api.Datapath{Services: &api.Services{}}), "True, on no device"},
+		{KubeProxyReplacement(&api.Datapath{Devices: devices, Services: &api.Services{Devices: []string{"eth0", "eth1"}}}), "True [eth0 172.18.0.3, eth1]"},
+		{Masquerading(api.Masquerading{}), "Disabled"},
+		{Masquerading(api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0", "eth1"}, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")}), "BPF [eth0, eth1] 10.0.0.0/8"},
+		{HostRouting(api.Routing{Host: "BPF"}), "BPF"},
+		{Routing(api.Routing{Network: "native", Skipped: []string{"far"}}), "native, 0 routes to other nodes, none to far"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("got %q, want %q", tt.got, tt.want)
+		}
+	}
+}

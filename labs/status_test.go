@@ -1,0 +1,47 @@
+package labs
+
+import (
+	"testing"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+func TestSum(t *testing.T) {
+	health := func(reached ...bool) *api.ClusterHealth {
+		h := &api.ClusterHealth{}
+		for i, name := range []string{"a", "b"} {
+			h.Nodes = append(h.Nodes, api.NodeHealth{Name: name, Reached: reached[i]})
+		}
+		return h
+	}
+	agent := func(h *api.ClusterHealth) *api.Status {
+		return &api.Status{
+			Ready: true, Kubernetes: api.Kubernetes{Reachable: true}, Endpoints: 2, IPAM: &api.IPAM{Used: 3, Capacity: 253},
+			Reconcilers: []api.Reconciler{{Healthy: true}, {}}, ClusterHealth: h,
+		}
+	}
+	for _, tt := range []struct {
+		name    string
+		a, b    *api.Status
+		reached int
+	}{
+		{"all well", agent(health(true, true)), agent(health(true, true)), 2},
+		{"one does not reach the other", agent(health(true, false)), agent(health(true, true)), 1},
+		{"none reaches itself", agent(health(false, true)), agent(health(true, false)), 0},
+		{"one agent is silent", agent(health(true, true)), nil, 2},
+		{"nobody probes", agent(nil), agent(nil), -1},
+	} {
+		got := sumOf([]NodeStatus{{Name: "a", Ready: true, Agent: tt.a}, {Name: "b", Agent: tt.b}})
+		n := 1
+		if tt.b != nil {
+			n = 2
+		}
+		want := Sum{
+			Nodes: 2, NodesReady: 1, NodesReached: tt.reached, Agents: n, AgentsReady: n, AgentsToKubernetes: n,
+			Controllers: 2 * n, ControllersOK: n, Endpoints: 2 * n, AddressesUsed: 3 * n, AddressesTotal: 253 * n,
+		}
+		if got != want {
+			t.Errorf("%s: got %+v, want %+v", tt.name, got, want)
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// hook is a chain of a node's iptables that packets pass, after its table.
+type hook string
+
+const (
+	rawPrerouting     hook = "raw PREROUTING"
+	manglePrerouting  hook = "mangle PREROUTING"
+	mangleInput       hook = "mangle INPUT"
+	mangleForward     hook = "mangle FORWARD"
+	filterForward     hook = "filter FORWARD"
+	mangleOutput      hook = "mangle OUTPUT"
+	manglePostrouting hook = "mangle POSTROUTING"
+)
+
+func (h hook) table() string { table, _, _ := strings.Cut(string(h), " "); return table }
+func (h hook) chain() string { _, chain, _ := strings.Cut(string(h), " "); return chain }
+
+// String writes h as people speak of it: the table is left out where it is the
+// one that iptables takes by itself.
+func (h hook) String() string { return strings.TrimPrefix(string(h), "filter ") }
+
+// ruleComment marks rules a run adds, so that those of an interrupted run are
+// found. It must be in no name of what a run makes: kube-proxy's rules have
+// the names of Services in their comments.
+const ruleComment = "lab-verify-rule"
+
+// tripwire is one rule in front of all others of its chain. It drops what it
+// matches, or only counts it.
+type tripwire struct {
+	hook
+	match string // as iptables takes it
+	drop  bool
+	// key tells rules of one flow from those of others; several may share it.
+	key string
+}
+
+// tripwires are the rules of one check, the same on every node.
+type tripwires struct {
+	id    string // of the check's run
+	nodes []*Node
+	rules []tripwire
+}
+
+func (w tripwires) tag() string { return ruleComment + " " + w.id }
+
+// laid adds the rules, calls look and removes them again, also when ctx ended.
+func (w tripwires) laid(ctx context.Context, look func() error) (err error) {
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, each(w.nodes, func(n *Node) error { return runOn(ctx, n.Host, removeRulesScript(w.tag())) }))
+	}()
+	script := w.script()
+	if err := each(w.nodes, func(n *Node) error { return runOn(ctx, n.Host, script) }); err != nil {
+		return fmt.Errorf("add rules to iptables: %w", err)
+	}
+	return look()
+}
+
+// script adds all rules at once: a command for each would take a second.
+func (w tripwires) script() string {
+	byTable, tables := map[string][]string{}, []string{}
+	for _, r := range w.rules {
+		if _, known := byTable[r.table()]; !known {
+			tables = append(tables, r.table())
+		}
+		line := fmt.Sprintf(`-I %s %s -m comment --comment "%s %s"`, r.chain(), r.match, w.tag(), r.key)
+		if r.drop {
+			line += " -j DROP"
+		}
+		byTable[r.table()] = append(byTable[r.table()], line)
+	}
+	var b strings.Builder
+	b.WriteString("iptables-restore --wait 5 --noflush <<'END'\n")
+	for _, table := range tables {
+		fmt.Fprintf(&b, "*%s\n%s\nCOMMIT\n", table, strings.Join(byTable[table], "\n"))
+	}
+	b.WriteString("END\n")
+	return b.String()
+}
+
+// removeRulesScript removes the rules whose comment has the tag.
+func removeRulesScript(tag string) string {
+	return fmt.Sprintf(`found=$(iptables-save | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
+case "$found" in *"-D "*) echo "$found" | iptables-restore --wait 5 --noflush ;; esac`, tag)
+}
+
+// counted is where a rule is and the key of its flow.
+type counted struct {
+	hook
+	key string
+}
+
+// counts reads how many packets the rules on a node have counted.
+func (w tripwires) counts(ctx context.Context, node *Node) (map[counted]int, error) {
+	text, err := output(ctx, node.Host, "iptables-save", "-c")
+	if err != nil {
+		return nil, err
+	}
+	found, rules, err := readCounts(text, w.tag())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", node.Name, err)
+	}
+	if rules != len(w.rules) {
+		return nil, fmt.Errorf("%s: iptables-save shows %d of the %d rules that were added", node.Name, rules, len(w.rules))
+	}
+	return found, nil
+}
+
+// countsOf reads the counts on every node, by the node's name.
+func (w tripwires) countsOf(ctx context.Context, into map[string]map[counted]int) error {
+	for _, node := range w.nodes {
+		counts, err := w.counts(ctx, node)
+		if err != nil {
+			return err
+		}
+		into[node.Node] = counts
+	}
+	return nil
+}
+
+var countedRule = regexp.MustCompile(`^\[(\d+):\d+\] -A (\S+) .*--comment "([^"]*)"`)
+
+// readCounts reads what iptables-save -c prints of rules with the tag, and how
+// many rules these are.
+func readCounts(text, tag string) (map[counted]int, int, error) {
+	found, table, rules := map[counted]int{}, "", 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = name
+		}
+		rule := countedRule.FindStringSubmatch(line)
+		if rule == nil {
+			continue
+		}
+		key, ours := strings.CutPrefix(rule[3], tag+" ")
+		if !ours {
+			continue
+		}
+		packets, err := strconv.Atoi(rule[1])
+		if err != nil {
+			return nil, 0, fmt.Errorf("read the counter in %q: %w", line, err)
+		}
+		rules++
+		found[counted{hook(table + " " + rule[2]), key}] += packets
+	}
+	return found, rules, nil
+}
