@@ -13,7 +13,7 @@ import (
 )
 
 // edit changes fields of a packet's IPv4 header and mends its checksum.
-func edit(t *testing.T, frame []byte, change func(*layers.IPv4)) []byte {
+func edit(t testing.TB, frame []byte, change func(*layers.IPv4)) []byte {
 	t.Helper()
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
 	ip := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
