@@ -76,7 +76,7 @@ test-generate: ## generated code is what the sources say
 	hack/check-generated.sh
 
 # Packages with tests that need root run under test-datapath as a whole, so that no test runs twice.
-ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool
+ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./internal/bench/bed
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
@@ -87,6 +87,17 @@ test-datapath: ## the real programs in network namespaces; needs root
 test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
 	WIRELAB_TEST_STRICT=1 go test -count=1 -tags e2e -timeout 45m -v ./e2e/...
+
+##@ speed
+.PHONY: bench
+BENCH         ?=
+BENCH_SAMPLES ?= bin/bench.jsonl
+BENCH_REPORT  ?= bin/bench.md
+
+bench: deps ## measure against the goals of docs/performance.md, as root; BENCH="-rounds 9 …" for its flags
+	mkdir -p bin
+	go build -trimpath -o bin/bench ./hack/bench
+	bin/bench -samples $(BENCH_SAMPLES) -report $(BENCH_REPORT) $(BENCH)
 
 .PHONY: clean
 clean: ## remove what make built here; labs and caches stay

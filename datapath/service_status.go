@@ -26,7 +26,7 @@ type ServicesStatus struct {
 	Devices []string `json:"devices"`
 	// NATPorts is the range of ports for flows to backends on other nodes.
 	NATPorts string `json:"natPorts"`
-	// NodePorts are the lowest and the highest port of NodePort frontends, as "30080-32000"; empty when
+	// NodePorts are the lowest and the highest port of NodePort frontends, as "30080-32000" or "32000"; empty when
 	// there is none.
 	NodePorts string `json:"nodePorts"`
 	// Services counts ports of Services, Affinity those of them whose clients stay with their backend.
@@ -216,8 +216,11 @@ func (st *ServicesStatus) count(t *tables) {
 			high = max(high, port)
 		}
 	}
-	if high != 0 {
+	switch {
+	case low != high:
 		st.NodePorts = fmt.Sprintf("%d-%d", low, high)
+	case high != 0:
+		st.NodePorts = fmt.Sprint(high)
 	}
 }
 

@@ -61,6 +61,7 @@ func within(t *testing.T, patience time.Duration, what string, ok func() bool) {
 }
 
 func TestNodesProbeEachOther(t *testing.T) {
+	t.Parallel() // they wait for nodes to be probed again
 	n1, n2 := twoProbingNodes(t)
 	eventually(t, "the nodes reach each other", func() bool {
 		return n1.status().ClusterHealth.Reachable == 2 && n2.status().ClusterHealth.Reachable == 2
@@ -82,7 +83,7 @@ func TestNodesProbeEachOther(t *testing.T) {
 	n2.kill()
 	within(t, 20*time.Second, "the agent that is gone is missed", func() bool { return n1.health("n2").Failing != "" })
 	h = n1.health("n2")
-	for _, part := range []string{"node n2 is not reached: its address " + n2.Addr.String() + " by tcp (connection refused)", "its health endpoint " + h.Endpoint.String() + " by icmp ("} {
+	for _, part := range []string{"node n2 is not reached: its address " + n2.Addr.String() + " by tcp (connection refused)", "its health endpoint " + h.Endpoint.String() + " by icmp"} {
 		if !strings.Contains(h.Failing, part) {
 			t.Errorf("no %q in %q", part, h.Failing)
 		}
@@ -103,6 +104,7 @@ func TestNodesProbeEachOther(t *testing.T) {
 // TestProbesTakeThePodsWay drops what pods of one node send to the other's,
 // and nothing between the nodes.
 func TestProbesTakeThePodsWay(t *testing.T) {
+	t.Parallel() // they wait for nodes to be probed again
 	n1, n2 := twoProbingNodes(t)
 	eventually(t, "n1 reaches n2", func() bool { return n1.health("n2").Reached })
 	n2.Run("iptables", "-I", "FORWARD", "-j", "DROP")
@@ -117,6 +119,7 @@ func TestProbesTakeThePodsWay(t *testing.T) {
 }
 
 func TestHealthEndpoint(t *testing.T) {
+	t.Parallel()
 	netnstest.RequireRoot(t)
 	n := newTestNode(t)
 	before := n.kernelState()

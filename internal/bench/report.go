@@ -1,0 +1,155 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Report is a run.
+type Report struct {
+	// Began and Took are when the run was.
+	Began time.Time
+	Took  time.Duration
+	// Machine says where it was.
+	Machine string
+	// Rows are the goals, in the order in which they are shown.
+	Rows []Row
+	// Controls are the outcomes that were known before.
+	Controls []ControlRow
+	Samples  []Sample
+}
+
+// ControlRow is a control and what became of it. A nil Err means that it came out as it had to.
+type ControlRow struct {
+	Control
+	Measured Summary
+	Err      error
+}
+
+// AddControls checks controls against the samples.
+func (r *Report) AddControls(controls ...Control) {
+	for _, c := range controls {
+		measured, err := c.Check(r.Samples)
+		r.Controls = append(r.Controls, ControlRow{Control: c, Measured: measured, Err: err})
+	}
+}
+
+// AddComparisons judges comparisons by the samples.
+func (r *Report) AddComparisons(comparisons ...Comparison) {
+	for _, c := range comparisons {
+		r.Rows = append(r.Rows, c.Row(r.Samples))
+	}
+}
+
+// Proves is false when a control came out wrong: then the rows, good or bad, say nothing.
+func (r *Report) Proves() bool {
+	for _, c := range r.Controls {
+		if c.Err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Missed are the rows whose bar does not hold.
+func (r *Report) Missed() []Row {
+	var missed []Row
+	for _, row := range r.Rows {
+		if row.Verdict == BarMissed || row.Verdict == NotMeasured {
+			missed = append(missed, row)
+		}
+	}
+	return missed
+}
+
+// WriteSamples writes one line of JSON a sample.
+func WriteSamples(w io.Writer, samples []Sample) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	for _, s := range samples {
+		if err := encoder.Encode(s); err != nil {
+			return fmt.Errorf("write samples: %w", err)
+		}
+	}
+	return nil
+}
+
+// Markdown is the report for people.
+func (r *Report) Markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s, %d samples in %s.\n", r.Began.UTC().Format("2006-01-02 15:04 UTC"), r.Machine, len(r.Samples), r.Took.Round(time.Second))
+	if !r.Proves() {
+		b.WriteString("\n**This run proves nothing:** what had to come out did not.\n")
+		for _, c := range r.Controls {
+			if c.Err != nil {
+				fmt.Fprintf(&b, "- %s\n", c.Err)
+			}
+		}
+	}
+	if len(r.Controls) > 0 {
+		b.WriteString("\n| control | workload | has to be | is |\n|---|---|---|---|\n")
+		for _, c := range r.Controls {
+			fmt.Fprintf(&b, "| %s | %s | %s to %s | %s |\n", c.What, c.Suite, number(c.Low), number(c.High), c.Measured)
+		}
+	}
+	b.WriteString("\n| # | goal | bar | aim | measured | verdict |\n|---|---|---|---|---|---|\n")
+	for _, row := range r.Rows {
+		measured := row.Measured.String()
+		if row.Note != "" {
+			measured = strings.TrimPrefix(measured+"; "+row.Note, "-; ")
+		}
+		if row.Measured.N == 0 {
+			measured = row.Note
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", row.ID, row.What, row.Bar, row.Aim, measured, row.Verdict)
+	}
+	b.WriteString("\n" + r.arms())
+	return b.String()
+}
+
+// arms is the table of everything that was sampled.
+func (r *Report) arms() string {
+	type key struct{ suite, arm string }
+	var order []key
+	relative, cost := map[key][]float64{}, map[key][]float64{}
+	var failures []string
+	for _, s := range r.Samples {
+		k := key{s.Suite, s.Arm}
+		if s.Error != "" {
+			failures = append(failures, fmt.Sprintf("- %s, %s: %s\n", s.Suite, s.Arm, s.Error))
+			continue
+		}
+		if s.Reference {
+			k.arm += " (reference)"
+		}
+		if cost[k] == nil {
+			order = append(order, k)
+		}
+		cost[k] = append(cost[k], s.Result.Cost())
+		if s.Relative > 0 {
+			relative[k] = append(relative[k], 1/s.Relative)
+		}
+	}
+	var b strings.Builder
+	if len(order) > 0 {
+		b.WriteString("| workload | path | µs an operation, or ns CPU a KiB | speed by the reference's |\n|---|---|---|---|\n")
+	}
+	for _, k := range order {
+		c := Summarize(cost[k]).Median
+		if k.suite != "tcp_stream" {
+			c /= 1000
+		}
+		speed := "1"
+		if relative[k] != nil {
+			speed = Summarize(relative[k]).String()
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", k.suite, k.arm, number(c), speed)
+	}
+	if len(failures) > 0 {
+		b.WriteString("\nSamples that failed:\n\n" + strings.Join(failures, ""))
+	}
+	return b.String()
+}

@@ -1,0 +1,237 @@
+package workload
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Client is one client's visit to a server.
+type Client struct {
+	Place  Place
+	Kind   Kind
+	To     netip.AddrPort
+	Window Window
+	// Congestion is the sockets' congestion control; empty means DefaultCongestion.
+	Congestion string
+	// Delay makes every operation take longer by so much: a change of known size, by which to see whether
+	// a measurement would show it. It is not for streams.
+	Delay time.Duration
+}
+
+// Run measures on a thread in the client's place. It fails when the server does not answer for a few seconds.
+func (c Client) Run() (r Result, err error) {
+	if c.Congestion == "" {
+		c.Congestion = DefaultCongestion
+	}
+	if c.Kind == TCPStream && c.Delay != 0 {
+		return r, errors.New("a stream has no operations to delay")
+	}
+	err = c.Place.Do(func() error {
+		if c.Kind == TCPStream {
+			r, err = c.stream()
+		} else {
+			r, err = c.operations()
+		}
+		return err
+	})
+	if err != nil {
+		return r, fmt.Errorf("measure %s to %s: %w", c.Kind, c.To, err)
+	}
+	r.Kind = c.Kind
+	return r, nil
+}
+
+// expectedOperations is room for the fastest that is expected; there is more when it is needed.
+const expectedOperations = 1 << 17
+
+func (c Client) operations() (r Result, err error) {
+	to := toSocketAddr(c.To)
+	op, ask, done, err := c.steps(&to)
+	if err != nil {
+		return r, err
+	}
+	defer done()
+	times := make([]time.Duration, 0, expectedOperations)
+	var cpu0 time.Duration
+	begin := time.Now().Add(c.Window.WarmUp)
+	end := begin.Add(c.Window.Length)
+	last, measured := time.Now(), false
+	for last.Before(end) || len(times) == 0 { // on a busy machine one operation may take long
+		if err := op(); err != nil {
+			return r, err
+		}
+		now := time.Now()
+		if c.Delay > 0 {
+			now = spin(now.Add(c.Delay))
+		}
+		if measured {
+			times = append(times, now.Sub(last))
+		} else if now.After(begin) {
+			if cpu0, err = threadCPU(); err != nil {
+				return r, err
+			}
+			measured, now = true, time.Now()
+			begin = now
+		}
+		last = now
+	}
+	cpu, err := threadCPU()
+	if err != nil {
+		return r, err
+	}
+	server, err := ask()
+	if err != nil {
+		return r, fmt.Errorf("read the server's report: %w", err)
+	}
+	if server.operations == 0 {
+		return r, errors.New("the server reports no operation")
+	}
+	r.Operations, r.Elapsed = len(times), last.Sub(begin)
+	r.ClientCPU = float64(cpu-cpu0) / float64(len(times))
+	r.ServerCPU = float64(server.cpu) / float64(server.operations)
+	slices.Sort(times)
+	r.P50, r.P90, r.P99 = times[len(times)/2], times[len(times)*90/100], times[len(times)*99/100]
+	return r, nil
+}
+
+// spin waits without giving the CPU away.
+func spin(until time.Time) time.Time {
+	for {
+		if now := time.Now(); !now.Before(until) {
+			return now
+		}
+	}
+}
+
+// steps are one operation, the question for the server's report, and the end.
+func (c Client) steps(to *socketAddr) (op func() error, ask func() (report, error), done func(), err error) {
+	answer := make([]byte, reportSize)
+	request, ending := []byte{opByte}, []byte{reportByte}
+	if c.Kind == TCPCRR {
+		op = func() error { return c.connection(to, request, answer) }
+		ask = func() (report, error) {
+			fd, err := dial(c.Kind, to, c.Congestion)
+			if err != nil {
+				return report{}, err
+			}
+			defer rawClose(fd)
+			if err := errors.Join(rawWrite(fd, ending), readFull(fd, answer)); err != nil {
+				return report{}, err
+			}
+			return decodeReport(answer), nil
+		}
+		return op, ask, func() {}, nil
+	}
+	fd, err := dial(c.Kind, to, c.Congestion)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	op = func() error {
+		if err := rawWrite(fd, request); err != nil {
+			return fmt.Errorf("write request: %w", err)
+		}
+		if err := readFull(fd, answer[:1]); err != nil {
+			return fmt.Errorf("read reply: %w", err)
+		}
+		return nil
+	}
+	ask = func() (report, error) {
+		if err := errors.Join(rawWrite(fd, ending), readFull(fd, answer)); err != nil {
+			return report{}, err
+		}
+		return decodeReport(answer), nil
+	}
+	return op, ask, func() { rawClose(fd) }, nil
+}
+
+// connection is one whole connection. The server closes first, so that the client's port is free at once.
+func (c Client) connection(to *socketAddr, request, answer []byte) error {
+	fd, err := dial(c.Kind, to, c.Congestion)
+	if err != nil {
+		return err
+	}
+	defer rawClose(fd)
+	if err := rawWrite(fd, request); err != nil {
+		return fmt.Errorf("write request: %w", err)
+	}
+	if err := readFull(fd, answer[:1]); err != nil {
+		return fmt.Errorf("read reply: %w", err)
+	}
+	n, err := rawRead(fd, answer[:1])
+	if err != nil || n != 0 {
+		return fmt.Errorf("wait for the server to close: %d bytes, %w", n, err)
+	}
+	return nil
+}
+
+// streamSlack is how much longer the client sends than it measures: the server's window begins later by the
+// time that the first bytes take.
+const streamSlack = 50 * time.Millisecond
+
+func (c Client) stream() (r Result, err error) {
+	to := toSocketAddr(c.To)
+	fd, err := dial(c.Kind, &to, c.Congestion)
+	if err != nil {
+		return r, err
+	}
+	defer rawClose(fd)
+	header := binary.BigEndian.AppendUint64(nil, uint64(c.Window.WarmUp))
+	header = binary.BigEndian.AppendUint64(header, uint64(c.Window.Length))
+	if err := rawWrite(fd, header); err != nil {
+		return r, fmt.Errorf("write: %w", err)
+	}
+	used, err := c.send(fd)
+	if err != nil {
+		return r, err
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return r, fmt.Errorf("end the stream: %w", err)
+	}
+	answer := make([]byte, reportSize)
+	if err := readFull(fd, answer); err != nil {
+		return r, fmt.Errorf("read the server's report: %w", err)
+	}
+	server := decodeReport(answer)
+	if server.elapsed == 0 || server.bytes == 0 {
+		return r, fmt.Errorf("nothing arrived within %s", c.Window.Length)
+	}
+	kib := float64(server.bytes) / 1024
+	r.Bytes, r.Elapsed = int64(server.bytes), server.elapsed //nolint:gosec // far below
+	// The client's window is as long as the server's, and the bytes of both are the same but for what is
+	// on its way.
+	r.ClientCPU = used * float64(server.elapsed) / kib
+	r.ServerCPU = float64(server.cpu) / kib
+	return r, nil
+}
+
+// send fills the connection until the window is over and returns the thread's share of a CPU in it.
+func (c Client) send(fd int) (share float64, err error) {
+	block := make([]byte, blockSize)
+	begin := time.Now().Add(c.Window.WarmUp)
+	end := begin.Add(c.Window.Length)
+	var cpu0, cpu1 time.Duration
+	var began, ended time.Time
+	for now := time.Now(); ended.IsZero() || now.Before(end.Add(streamSlack)); now = time.Now() {
+		switch {
+		case began.IsZero() && now.After(begin):
+			cpu0, err = threadCPU()
+			began = now
+		case ended.IsZero() && now.After(end):
+			cpu1, err = threadCPU()
+			ended = now
+		}
+		if err != nil {
+			return 0, err
+		}
+		if err := rawWrite(fd, block); err != nil {
+			return 0, fmt.Errorf("write: %w", err)
+		}
+	}
+	return float64(cpu1-cpu0) / float64(ended.Sub(began)), nil
+}

@@ -1,0 +1,195 @@
+package workload
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The functions below call the kernel without telling Go's scheduler, which would otherwise give the thread's
+// place to another goroutine in the middle of a measurement. They may block for as long as patience. A signal
+// interrupts them when the runtime wants to stop all threads, for garbage collection say: it must have its way.
+
+func interrupted(errno unix.Errno) bool {
+	if errno != unix.EINTR {
+		return false
+	}
+	runtime.Gosched()
+	return true
+}
+
+func rawRead(fd int, b []byte) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		if errno == 0 {
+			return int(n), nil
+		}
+		if !interrupted(errno) {
+			return 0, errno
+		}
+	}
+}
+
+func rawWrite(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		switch {
+		case errno == 0:
+			b = b[n:]
+		case !interrupted(errno):
+			return errno
+		}
+	}
+	return nil
+}
+
+// readFull reads as many bytes as b has room for.
+func readFull(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, err := rawRead(fd, b)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("the other end closed with %d bytes missing", len(b))
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// socketAddr is an IPv4 address as the kernel has it.
+type socketAddr = unix.RawSockaddrInet4
+
+func toSocketAddr(a netip.AddrPort) socketAddr {
+	sa := socketAddr{Family: unix.AF_INET, Addr: a.Addr().Unmap().As4()}
+	sa.Port = binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, a.Port()))
+	return sa
+}
+
+func rawSocket(kind int) (int, error) {
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_INET, uintptr(kind|unix.SOCK_CLOEXEC), 0)
+	if errno != 0 {
+		return -1, fmt.Errorf("open socket: %w", errno)
+	}
+	return int(fd), nil
+}
+
+func rawConnect(fd int, to *socketAddr) error {
+	for {
+		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(to)), unix.SizeofSockaddrInet4)
+		switch {
+		case errno == 0 || errno == unix.EISCONN: // the latter after a signal
+			return nil
+		case errno != unix.EALREADY && !interrupted(errno):
+			return errno
+		}
+	}
+}
+
+func rawAccept(fd int) (int, error) {
+	for {
+		conn, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_CLOEXEC, 0, 0)
+		if errno == 0 {
+			return int(conn), nil
+		}
+		if !interrupted(errno) {
+			return -1, errno
+		}
+	}
+}
+
+func rawRecvFrom(fd int, b []byte, from *socketAddr) (int, error) {
+	for {
+		size := uint32(unix.SizeofSockaddrInet4)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0,
+			uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(&size)))
+		if errno == 0 {
+			return int(n), nil
+		}
+		if !interrupted(errno) {
+			return 0, errno
+		}
+	}
+}
+
+func rawSendTo(fd int, b []byte, to *socketAddr) error {
+	for {
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0,
+			uintptr(unsafe.Pointer(to)), unix.SizeofSockaddrInet4)
+		if errno == 0 {
+			return nil
+		}
+		if !interrupted(errno) {
+			return errno
+		}
+	}
+}
+
+func rawClose(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// configure sets what is the same for every socket of a kind. Accepted connections inherit it.
+func configure(fd int, kind Kind, congestion string) error {
+	wait := unix.NsecToTimeval(int64(patience))
+	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, opt, &wait); err != nil {
+			return fmt.Errorf("limit the socket's waiting: %w", err)
+		}
+	}
+	if kind == UDPRR {
+		return nil
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return fmt.Errorf("set TCP_NODELAY: %w", err)
+	}
+	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion); err != nil {
+		return fmt.Errorf("set TCP_CONGESTION to %s: %w", congestion, err)
+	}
+	return nil
+}
+
+// dial opens a socket to a server.
+func dial(kind Kind, to *socketAddr, congestion string) (int, error) {
+	proto := unix.SOCK_STREAM
+	if kind == UDPRR {
+		proto = unix.SOCK_DGRAM
+	}
+	fd, err := rawSocket(proto)
+	if err != nil {
+		return -1, err
+	}
+	if err = configure(fd, kind, congestion); err == nil {
+		if err = rawConnect(fd, to); err == nil {
+			return fd, nil
+		}
+		err = fmt.Errorf("connect: %w", err)
+	}
+	rawClose(fd)
+	return -1, err
+}
+
+// report is what a server tells at the end of a session, in network byte order.
+type report struct {
+	operations, bytes uint64
+	elapsed, cpu      time.Duration
+}
+
+const reportSize = 4 * 8
+
+func (r report) encode() []byte {
+	var b []byte
+	for _, v := range []uint64{r.operations, r.bytes, uint64(r.elapsed), uint64(r.cpu)} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+func decodeReport(b []byte) report {
+	at := func(i int) uint64 { return binary.BigEndian.Uint64(b[8*i:]) }
+	return report{operations: at(0), bytes: at(1), elapsed: time.Duration(at(2)), cpu: time.Duration(at(3))}
+}
