@@ -62,18 +62,16 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, const s
 	/* Addresses of this node do not come from outside: the stack knows what to do with those. */
 	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
 		reason = enter_pod(ctx, p, to, &p->ev.dst);
-	if (reason != LAB_TO_POD && !cfg_masquerade)
-		return LAB_REASON_NONE;
 	c->shape = tuple_of(ctx, p, &c->from, false);
-	if (c->shape == SHAPE_NONE)
-		return reason;
-	if (reason == LAB_TO_POD && translate_back(p, &c->from, c))
-		return reason;
-	if (cfg_masquerade && is_outside(&p->ev.src))
-		remember_inbound(ctx, p, c);
-	else
-		c->shape = SHAPE_NONE;
-	return reason;
+	if (c->shape != SHAPE_NONE && !(reason == LAB_TO_POD && translate_back(p, &c->from, c))) {
+		if (cfg_masquerade && is_outside(&p->ev.src)) {
+			remember_inbound(ctx, p, c);
+		} else {
+			forget_over(p, &c->from);
+			c->shape = SHAPE_NONE;
+		}
+	}
+	return reason == LAB_TO_KERNEL && c->shape == SHAPE_NONE ? LAB_REASON_NONE : reason;
 }
 
 /* What comes in. LAB_REASON_NONE: nothing of ours. */
@@ -84,7 +82,7 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct p
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_REASON_NONE;
 	if (is_own_pod(&p->ev.dst))
-		return has_routing() || cfg_masquerade ? decide_pod(ctx, p, c, to) : LAB_REASON_NONE;
+		return decide_pod(ctx, p, c, to);
 	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
 	if (c->shape == SHAPE_NONE)
 		return LAB_REASON_NONE;

@@ -105,3 +105,25 @@ func testOuterAddresses(t *testing.T, mode setup) {
 		t.Error("the refused client was not counted")
 	}
 }
+
+// A client's port that came through a Service, and then comes to the same backend by its own address: the
+// answers are those to the second connection.
+func TestPortIsUsedAgain(t *testing.T) { inServiceModes(t, testPortIsUsedAgain) }
+
+func testPortIsUsedAgain(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
+	n, m := l.nodes[0], l.nodes[1]
+	b, c := n.addPod("b"), m.addPod("c")
+	l.balance(both(withNodePort(demo(ready(b, n))))...)
+	serve(b.NS)
+	for _, to := range []netip.AddrPort{
+		netip.AddrPortFrom(n.Host.Addr, nodePort), // translated where the backend is
+		netip.AddrPortFrom(m.Host.Addr, nodePort), // translated where the client is
+		b.at(port),
+	} {
+		seen, err := c.AskFrom(40000, "tcp4", to, []byte("x"))
+		if err != nil || seen != c.Addr {
+			t.Errorf("%s: seen is %s, %v", to, seen, err)
+		}
+	}
+}

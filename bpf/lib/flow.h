@@ -225,6 +225,22 @@ as_it_is:
 }
 
 /*
+ * A connection from elsewhere that comes with a backend's own address, from a port from which its client
+ * came through a Service here: that one is over, and its answers are not to be taken for this one's.
+ */
+static __always_inline void forget_over(const struct packet *p, const struct tuple *t)
+{
+	struct tuple key = { .src = t->dst, .dst = t->src, .sport = t->dport, .dport = t->sport, .proto = t->proto };
+	const struct translation *other;
+
+	if ((p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return;
+	other = bpf_map_lookup_elem(&lab_nat, &key);
+	if (other && is_over(other))
+		bpf_map_delete_elem(&lab_nat, &key);
+}
+
+/*
  * A packet to a Service. LAB_REASON_NONE: c says what becomes of it, which is nothing when it is not to
  * a Service.
  */
