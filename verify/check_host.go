@@ -60,13 +60,13 @@ func hostDrops(ctx context.Context, env *Env, ev *Evidence) (err error) {
 	}
 	t := newTrial(env, flows)
 	for salt, at := range hooks {
-		t.addControls(at, env.controls(salt), true)
+		t.addControls(at, env.controls(salt), drop)
 	}
 	droppedIn := map[string]hook{} // by marker
 	for i, f := range flows {
 		at := hooks[i*len(hooks)/len(flows)]
 		droppedIn[f.marker] = at
-		t.rules.rules = append(t.rules.rules, f.tripwires(at, true)...)
+		t.rules.rules = append(t.rules.rules, f.tripwires(at, drop)...)
 	}
 	if err := t.run(ctx, env, env.untilLost); err != nil {
 		return err
@@ -133,12 +133,12 @@ func hostCounters(ctx context.Context, env *Env, ev *Evidence) (err error) {
 	t := newTrial(env, flows)
 	for _, at := range hooks {
 		for _, f := range flows {
-			t.rules.rules = append(t.rules.rules, f.tripwires(at, false)...)
+			t.rules.rules = append(t.rules.rules, f.tripwires(at, "")...)
 		}
 	}
 	const salt = 10 // not those of hostDrops
 	for _, at := range through {
-		t.addControls(at, env.controls(salt), false)
+		t.addControls(at, env.controls(salt), "")
 	}
 	if err := t.run(ctx, env, patient); err != nil {
 		return err

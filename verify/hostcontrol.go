@@ -24,8 +24,8 @@ type control struct {
 
 func (c control) key() string { return "control-" + c.through.Node }
 
-func (c control) tripwire(at hook, drop bool) tripwire {
-	return tripwire{hook: at, match: fmt.Sprintf("-d %s -p udp -m udp --dport %d", c.to, controlPort), drop: drop, key: c.key()}
+func (c control) tripwire(at hook, target string) tripwire {
+	return tripwire{hook: at, match: fmt.Sprintf("-d %s -p udp -m udp --dport %d", c.to, controlPort), target: target, key: c.key()}
 }
 
 // controls lists one way through each node. Addresses of different salts differ.

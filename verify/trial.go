@@ -26,11 +26,18 @@ func newTrial(env *Env, flows []flow) *trial {
 	}
 }
 
-// addControls adds the rules in one chain that count the packets of controls.
-func (t *trial) addControls(at hook, controls []control, drop bool) {
+// addControls adds the rules in one chain that count the packets of controls,
+// and takes these past whatever else there is in FORWARD on their way.
+func (t *trial) addControls(at hook, controls []control, target string) {
 	t.controls[at] = controls
 	for _, c := range controls {
-		t.rules.rules = append(t.rules.rules, c.tripwire(at, drop))
+		if at == filterForward && target == "" {
+			target = accept
+		}
+		t.rules.rules = append(t.rules.rules, c.tripwire(at, target))
+		if at == manglePostrouting && target == drop {
+			t.rules.rules = append(t.rules.rules, c.tripwire(filterForward, accept))
+		}
 	}
 }
 
