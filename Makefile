@@ -86,7 +86,7 @@ test-datapath: ## the real programs in network namespaces; needs root
 
 test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
-	WIRELAB_TEST_STRICT=1 go test -count=1 -tags e2e -timeout 45m -v ./e2e/...
+	WIRELAB_TEST_STRICT=1 go test -count=1 -tags e2e -timeout 90m -v ./e2e/...
 
 ##@ speed
 .PHONY: bench

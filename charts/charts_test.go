@@ -42,6 +42,11 @@ var good = []struct {
 	{"MTU", "MTU: 1400", func(c config.Config) bool { return c.MTU == 1400 }},
 	{"largest MTU", "MTU: 65535", func(c config.Config) bool { return c.MTU == 65535 }},
 	{"aggregation", "bpf: {monitorAggregation: none}", func(c config.Config) bool { return c.BPF.MonitorAggregation == "none" }},
+	{"BPF masquerade", "{kubeProxyReplacement: strict, k8sServiceHost: cp, bpf: {masquerade: true}}", func(c config.Config) bool {
+		return c.KubeProxyReplacement == "strict" && c.BPF.Masquerade
+	}},
+	{"legacy routing", "bpf: {hostLegacyRouting: true}", func(c config.Config) bool { return c.BPF.HostLegacyRouting }},
+	{"fallback", "bpf: {allowFallback: true}", func(c config.Config) bool { return c.BPF.AllowFallback }},
 	{"ipam", "ipam: {mode: kubernetes}", func(c config.Config) bool { return c.IPAM.Mode == "kubernetes" }},
 	{"cluster", "cluster: {name: 'yes'}", func(c config.Config) bool { return c.ClusterName == "yes" }},
 	{"debug", "debug: {enabled: true, verbose: datapath}", func(c config.Config) bool { return c.Debug.Enabled && c.Debug.Verbose == "datapath" }},

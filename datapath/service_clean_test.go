@@ -24,7 +24,7 @@ func TestCleanTakesServicesAlong(t *testing.T) {
 			host.Sysctl("net/ipv4/ip_local_reserved_ports", found)
 			n := &node{Host: host, t: t, cfg: datapath.Config{
 				Mode: datapath.ModeKubeProxyReplacement, NodeName: "node", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
-				NativeCIDR: native, Untracked: true, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
+				NativeCIDR: native, LegacyRouting: true, Untracked: true, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
 			}}
 			test.with(&n.cfg)
 			n.next = n.cfg.Router()

@@ -52,7 +52,7 @@ func TestBadKeys(t *testing.T) {
 		},
 		{"in the wrong place", "enableIPv4Masquerade: false\n", []problem{{1, "enableIPv4Masquerade", "unknown key", "network.enableIPv4Masquerade"}}},
 		{"far from all", "demo:\n  colour: blue\n", []problem{{2, "demo.colour", "known here: enabled, port, targetPort, nodePort", ""}}},
-		{"of a later mode", "network:\n  bpf:\n    hostLegacyRouting: true\n", []problem{{3, "network.bpf.hostLegacyRouting", "known here: monitorAggregation", ""}}},
+		{"of others", "network:\n  bpf:\n    datapathQuux: 1\n", []problem{{3, "network.bpf.datapathQuux", "known here: monitorAggregation, masquerade", ""}}},
 		{"with dots", "network.mtu: 1400\n", []problem{{1, "network.mtu", "nested", ""}}},
 		{"twice", "demo:\n  port: 1\n  port: 2\n", []problem{{3, "demo.port", "set twice, first in line 6", ""}}},
 		{"that is a list", "? [a, b]\n: c\n", []problem{{1, "", "a list stands where a key belongs", ""}}},

@@ -28,7 +28,7 @@ func networkRows() []row {
 		},
 		{
 			key: "network.enableIPv4Masquerade", def: "true",
-			text: "Gives pod traffic that leaves the native-routing CIDR the address of its node, so that answers find the way back. The node's iptables does it.",
+			text: "Gives pod traffic that leaves the native-routing CIDR the address of its node, so that answers find the way back. The node's iptables does it, or BPF where network.bpf.masquerade is true.",
 		},
 		{
 			key: "network.bpf", text: "Settings of the BPF programs.",
@@ -36,6 +36,18 @@ func networkRows() []row {
 		{
 			key: "network.bpf.monitorAggregation", def: "maximum", allowed: []string{"none", "maximum"},
 			text: "What `wirelab-agent monitor` gets to see: none reports every packet that a BPF program sees, maximum only those it drops.",
+		},
+		{
+			key: "network.bpf.masquerade", def: "false",
+			text: "Masquerades in BPF at the network devices, where network.enableIPv4Masquerade asks for it, instead of in iptables. Then nothing is left for the node's IP stack to do with pod traffic between nodes and to the outside, and BPF routes it past the stack (host routing). It takes network.kubeProxyReplacement.",
+		},
+		{
+			key: "network.bpf.hostLegacyRouting", def: "false",
+			text: "Keeps the node's IP stack, with its iptables and connection tracking, in the way of pod traffic even where BPF could route.",
+		},
+		{
+			key: "network.bpf.allowFallback", def: "false",
+			text: "Goes on with the node's IP stack on kernels that cannot route in BPF as the profile asks, instead of failing. lab status then says what was asked for, what is, and why.",
 		},
 		{
 			key: "network.ipam", text: "Where pod addresses come from.",

@@ -96,7 +96,7 @@ func TestValues(t *testing.T) {
 	want := map[string]any{
 		"routingMode": "native", "autoDirectNodeRoutes": true, "ipv4NativeRoutingCIDR": "10.0.0.0/8",
 		"kubeProxyReplacement": false, "enableIPv4Masquerade": true,
-		"bpf":  map[string]any{"monitorAggregation": "none"},
+		"bpf":  map[string]any{"monitorAggregation": "none", "masquerade": false, "hostLegacyRouting": false, "allowFallback": false},
 		"ipam": map[string]any{"mode": "kubernetes"},
 		"MTU":  1400, "devices": []any{"eth0", "eth1"},
 		"debug":          map[string]any{"enabled": true, "verbose": "datapath"},

@@ -97,6 +97,42 @@ func TestShippedReplacementDiffersByWhoServesServices(t *testing.T) {
 	}
 }
 
+func TestShippedEBPFDiffersByOneSetting(t *testing.T) {
+	a, err := Load("kubeproxy-replacement", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Load("ebpf", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Change{{"network.bpf.masquerade", "false", "true"}}, Diff(a, b)); diff != "" {
+		t.Error(diff)
+	}
+	if b.Mode() != ModeEBPF {
+		t.Errorf("mode %q, want ebpf", b.Mode())
+	}
+}
+
+// TestModeOfSettings: what BPF routes follows from who masquerades, not from a setting of its own.
+func TestModeOfSettings(t *testing.T) {
+	const replaced = "cluster: {kubeProxyMode: none}\nnetwork:\n  kubeProxyReplacement: true\n"
+	for _, tc := range []struct {
+		network string
+		want    Mode
+	}{
+		{"", ModeReplacement},
+		{"  bpf: {masquerade: true}\n", ModeEBPF},
+		{"  bpf: {masquerade: true, hostLegacyRouting: true}\n", ModeReplacement},
+		{"  enableIPv4Masquerade: false\n", ModeEBPF},
+		{"  enableIPv4Masquerade: false\n  bpf: {hostLegacyRouting: true}\n", ModeReplacement},
+	} {
+		if got := parse(t, head+replaced+tc.network, Options{}).Mode(); got != tc.want {
+			t.Errorf("%q: mode %q, want %q", tc.network, got, tc.want)
+		}
+	}
+}
+
 // TestOlderWords: what is loaded knows two values only.
 func TestOlderWords(t *testing.T) {
 	for word, want := range map[string]bool{"strict": true, "\"strict\"": true, "true": true, "disabled": false, "false": false} {
@@ -258,7 +294,7 @@ func TestUnknownProfile(t *testing.T) {
 	dir := write(t, map[string]string{"mine.yaml": strings.Replace(head, "kubeproxy", "missing.yaml", 1)})
 	tests := []struct{ ref, want string }{
 		{"kubeprxoy", "did you mean kubeproxy?"},
-		{"something-else", "shipped are kubeproxy"},
+		{"something-else", "shipped are ebpf, kubeproxy"},
 		{"", "its name is empty"},
 		{filepath.Join(dir, "nowhere.yaml"), "there is no file"},
 		{filepath.Join(dir, "kubeproxy.yaml"), "given by its name alone, kubeproxy"},

@@ -27,6 +27,9 @@ const (
 	ModeKubeProxy Mode = "kubeproxy"
 	// ModeReplacement serves Services from BPF maps; there is no kube-proxy.
 	ModeReplacement Mode = "kubeproxy-replacement"
+	// ModeEBPF routes and masquerades in BPF besides: pod traffic between nodes and to the outside does not
+	// enter the nodes' IP stacks.
+	ModeEBPF Mode = "ebpf"
 )
 
 // Words that settings of a profile take and that other packages branch on.
@@ -110,6 +113,12 @@ type Network struct {
 type BPF struct {
 	// MonitorAggregation is "none" or "maximum".
 	MonitorAggregation string `json:"monitorAggregation" yaml:"monitorAggregation"`
+	// Masquerade is done in BPF, where it is done at all, instead of in iptables.
+	Masquerade bool `json:"masquerade" yaml:"masquerade"`
+	// HostLegacyRouting keeps the node's IP stack in the way where BPF could route.
+	HostLegacyRouting bool `json:"hostLegacyRouting" yaml:"hostLegacyRouting"`
+	// AllowFallback does so on kernels that cannot route in BPF.
+	AllowFallback bool `json:"allowFallback" yaml:"allowFallback"`
 }
 
 // IPAM says where pod addresses come from.
@@ -167,12 +176,16 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Mode says which datapath the network settings amount to.
+// Mode says which datapath the network settings amount to, on a kernel that can do it.
 func (p *Profile) Mode() Mode {
-	if p.Network.KubeProxyReplacement {
+	n := p.Network
+	switch {
+	case !n.KubeProxyReplacement:
+		return ModeKubeProxy
+	case n.BPF.HostLegacyRouting, n.EnableIPv4Masquerade && !n.BPF.Masquerade:
 		return ModeReplacement
 	}
-	return ModeKubeProxy
+	return ModeEBPF
 }
 
 // Nodes is the number of the cluster's nodes.

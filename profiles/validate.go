@@ -28,6 +28,7 @@ func validate(p *Profile, origins map[string]origin, partial bool, found *proble
 	c.subnets()
 	c.nodes()
 	c.masquerade()
+	c.bpfMasquerade()
 	c.services()
 	c.devices()
 	c.mirrors()
@@ -122,6 +123,17 @@ func (c *checker) masquerade() {
 		c.report(key, "%s covers every address, so nothing would be masqueraded; narrow it, or set network.enableIPv4Masquerade to false", native)
 	case c.sound(podKey) && pods.IsValid() && unusable(pods) == "" && !contains(native, pods):
 		c.report(c.later(key, podKey), "the native-routing CIDR %s does not contain the pod subnet %s, so traffic between pods would be masqueraded; widen the one or move the other", native, pods)
+	}
+}
+
+// bpfMasquerade: where kube-proxy translates, only the stack knows what it has translated.
+func (c *checker) bpfMasquerade() {
+	const key, needs = "network.bpf.masquerade", "network.kubeProxyReplacement"
+	if !c.sound(key, needs) {
+		return
+	}
+	if c.p.Network.BPF.Masquerade && !c.p.Network.KubeProxyReplacement {
+		c.report(c.later(key, needs), "masquerade in BPF (%s true) needs Services in BPF (%s true); set the second to true or the first to false", key, needs)
 	}
 }
 

@@ -84,6 +84,10 @@ func TestContradictions(t *testing.T) {
 			[]problem{{4, "network.kubeProxyReplacement", "nothing would serve Services", ""}},
 		},
 		{
+			"masquerade in BPF beside kube-proxy", "network:\n  bpf:\n    masquerade: true\n",
+			[]problem{{3, "network.bpf.masquerade", "needs Services in BPF (network.kubeProxyReplacement true)", ""}},
+		},
+		{
 			"device names", "network:\n  devices:\n  - eth0\n  - lo\n  - eth0\n  - lab_host\n  - lxc12345678\n  - a/b\n  - \"\"\n",
 			[]problem{
 				{4, "network.devices[1]", "lo does not lead out", ""},

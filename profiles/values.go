@@ -36,14 +36,17 @@ func (p *Profile) Values(in Install) map[string]any {
 		"ipv4NativeRoutingCIDR": written(n.IPv4NativeRoutingCIDR),
 		"kubeProxyReplacement":  n.KubeProxyReplacement,
 		"enableIPv4Masquerade":  n.EnableIPv4Masquerade,
-		"bpf":                   map[string]any{"monitorAggregation": n.BPF.MonitorAggregation},
-		"ipam":                  map[string]any{"mode": n.IPAM.Mode},
-		"MTU":                   n.MTU,
-		"devices":               devices,
-		"debug":                 map[string]any{"enabled": n.Debug.Enabled, "verbose": n.Debug.Verbose},
-		"cluster":               map[string]any{"name": in.Name},
-		"k8sServiceHost":        in.APIServerHost,
-		"k8sServicePort":        in.APIServerPort,
+		"bpf": map[string]any{
+			"monitorAggregation": n.BPF.MonitorAggregation, "masquerade": n.BPF.Masquerade,
+			"hostLegacyRouting": n.BPF.HostLegacyRouting, "allowFallback": n.BPF.AllowFallback,
+		},
+		"ipam":           map[string]any{"mode": n.IPAM.Mode},
+		"MTU":            n.MTU,
+		"devices":        devices,
+		"debug":          map[string]any{"enabled": n.Debug.Enabled, "verbose": n.Debug.Verbose},
+		"cluster":        map[string]any{"name": in.Name},
+		"k8sServiceHost": in.APIServerHost,
+		"k8sServicePort": in.APIServerPort,
 	}
 	image := map[string]any{}
 	if in.ImageRepository != "" {

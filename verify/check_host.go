@@ -46,12 +46,6 @@ func hostChecks() []Check {
 // kernelForwards tells whether the stack of the nodes carries a flow.
 func (e *Env) kernelForwards(f flow) bool { return e.Mode != modeEBPF && !f.sameNode() }
 
-// dropAt is a flow and the chain that a rule drops it in.
-type dropAt struct {
-	flow
-	hook
-}
-
 // hostDrops drops flows in one chain each, on all nodes.
 func hostDrops(ctx context.Context, env *Env, ev *Evidence) (err error) {
 	hooks := []hook{rawPrerouting, filterForward, manglePostrouting}
@@ -64,52 +58,31 @@ func hostDrops(ctx context.Context, env *Env, ev *Evidence) (err error) {
 	if err != nil {
 		return err
 	}
-	rules := tripwires{id: newMarker(), nodes: env.Nodes}
-	controls := map[hook][]control{}
-	var allControls []control
+	t := newTrial(env, flows)
 	for salt, at := range hooks {
-		controls[at] = env.controls(salt)
-		allControls = append(allControls, controls[at]...)
-		for _, c := range controls[at] {
-			rules.rules = append(rules.rules, c.tripwire(at, true))
-		}
+		t.addControls(at, env.controls(salt), drop)
 	}
-	drops := map[string]dropAt{} // by marker
+	droppedIn := map[string]hook{} // by marker
 	for i, f := range flows {
 		at := hooks[i*len(hooks)/len(flows)]
-		drops[f.marker] = dropAt{f, at}
-		rules.rules = append(rules.rules, f.tripwires(at, true)...)
+		droppedIn[f.marker] = at
+		t.rules.rules = append(t.rules.rules, f.tripwires(at, drop)...)
 	}
-	var under []exchange
-	var controlErr error
-	counts := map[string]map[counted]int{} // by node
-	err = routed(ctx, env, allControls, func() error {
-		return rules.laid(ctx, func() error {
-			var err error
-			if under, err = exchangeAll(ctx, flows, env.untilLost); err != nil {
-				return err
-			}
-			for _, at := range hooks {
-				controlErr = errors.Join(controlErr, seeControls(ctx, env, rules, at, controls[at]))
-			}
-			return rules.countsOf(ctx, counts)
-		})
-	})
-	if err != nil {
+	if err := t.run(ctx, env, env.untilLost); err != nil {
 		return err
 	}
 	after, err := exchangeAll(ctx, flows, patient)
 	if err != nil {
 		return err
 	}
-	for i, x := range under {
+	for i, x := range t.exchanges {
 		if after[i].lost != "" {
 			ev.Wrong("%s (%s): without any rule it is lost: %s", x, x.protocol, after[i].lost)
-		} else if controlErr == nil {
-			judgeDrop(env, ev, x, drops[x.marker].hook, counts)
+		} else if t.deaf == nil {
+			judgeDrop(env, ev, x, droppedIn[x.marker], t.counts)
 		}
 	}
-	return controlErr
+	return t.deaf
 }
 
 // untilLost is how long to wait for an answer: briefly where none may come.
@@ -157,43 +130,27 @@ func hostCounters(ctx context.Context, env *Env, ev *Evidence) (err error) {
 	}
 	through := []hook{rawPrerouting, manglePrerouting, mangleForward, filterForward, manglePostrouting}
 	hooks := append(slices.Clone(through), mangleInput, mangleOutput)
-	rules := tripwires{id: newMarker(), nodes: env.Nodes}
-	const salt = 10 // not those of hostDrops
-	controls := env.controls(salt)
+	t := newTrial(env, flows)
 	for _, at := range hooks {
 		for _, f := range flows {
-			rules.rules = append(rules.rules, f.tripwires(at, false)...)
-		}
-		for _, c := range controls {
-			rules.rules = append(rules.rules, c.tripwire(at, false))
+			t.rules.rules = append(t.rules.rules, f.tripwires(at, "")...)
 		}
 	}
-	var done []exchange
-	var controlErr error
-	counts := map[string]map[counted]int{} // by node
-	err = routed(ctx, env, controls, func() error {
-		return rules.laid(ctx, func() error {
-			var err error
-			if done, err = exchangeAll(ctx, flows, patient); err != nil {
-				return err
-			}
-			for _, at := range through {
-				controlErr = errors.Join(controlErr, seeControls(ctx, env, rules, at, controls))
-			}
-			return rules.countsOf(ctx, counts)
-		})
-	})
-	if err != nil {
+	const salt = 10 // not those of hostDrops
+	for _, at := range through {
+		t.addControls(at, env.controls(salt), "")
+	}
+	if err := t.run(ctx, env, patient); err != nil {
 		return err
 	}
-	for _, x := range done {
+	for _, x := range t.exchanges {
 		if x.lost != "" {
 			ev.Wrong("%s (%s): %s", x, x.protocol, x.lost)
-		} else if controlErr == nil {
-			judgeCounters(env, ev, x, hooks, through, counts)
+		} else if t.deaf == nil {
+			judgeCounters(env, ev, x, hooks, through, t.counts)
 		}
 	}
-	return controlErr
+	return t.deaf
 }
 
 func judgeCounters(env *Env, ev *Evidence, x exchange, hooks, through []hook, counts map[string]map[counted]int) {

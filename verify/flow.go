@@ -50,11 +50,11 @@ func (f flow) match(protocol, direction string) string {
 }
 
 // tripwires are the rules about f in one chain.
-func (f flow) tripwires(at hook, drop bool) []tripwire {
+func (f flow) tripwires(at hook, target string) []tripwire {
 	var rules []tripwire
 	for _, protocol := range protocols() {
 		for _, direction := range []string{toServer, fromServer} {
-			rules = append(rules, tripwire{hook: at, match: f.match(protocol, direction), drop: drop, key: f.key(protocol, direction)})
+			rules = append(rules, tripwire{hook: at, match: f.match(protocol, direction), target: target, key: f.key(protocol, direction)})
 		}
 	}
 	return rules

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"wirelab.dev/wirelab/verify/probe"
@@ -23,8 +24,8 @@ type control struct {
 
 func (c control) key() string { return "control-" + c.through.Node }
 
-func (c control) tripwire(at hook, drop bool) tripwire {
-	return tripwire{hook: at, match: fmt.Sprintf("-d %s -p udp -m udp --dport %d", c.to, controlPort), drop: drop, key: c.key()}
+func (c control) tripwire(at hook, target string) tripwire {
+	return tripwire{hook: at, match: fmt.Sprintf("-d %s -p udp -m udp --dport %d", c.to, controlPort), target: target, key: c.key()}
 }
 
 // controls lists one way through each node. Addresses of different salts differ.
@@ -42,11 +43,17 @@ func (e *Env) controls(salt int) []control {
 }
 
 // routed gives the host outside a route to each control's address while use runs.
-func routed(ctx context.Context, env *Env, controls []control, use func() error) error {
+func routed(ctx context.Context, env *Env, controls map[hook][]control, use func() error) error {
+	ways := map[netip.Addr]*Node{} // an address may be that of several hooks
+	for _, of := range controls {
+		for _, c := range of {
+			ways[c.to] = c.through
+		}
+	}
 	script := func(verb string) string {
 		all := "set -e"
-		for _, c := range controls {
-			all += fmt.Sprintf("\nip route %s %s/32 via %s", verb, c.to, c.through.Addr)
+		for to, through := range ways {
+			all += fmt.Sprintf("\nip route %s %s/32 via %s", verb, to, through.Addr)
 		}
 		return all
 	}
@@ -63,29 +70,58 @@ func routed(ctx context.Context, env *Env, controls []control, use func() error)
 // which takes milliseconds.
 const controlTimeout = 3 * time.Second
 
-// seeControls sends the control packets and waits until the rules in a chain
-// have counted them, each on its node. The error says that one has not: then
-// what the rules did not count proves nothing.
-func seeControls(ctx context.Context, env *Env, w tripwires, at hook, controls []control) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, controlTimeout, errors.New("it did not count the control packet"))
+// see sends the control packets and waits until every node's rules have counted
+// its own in each of the hooks. The error says that some have not: then what
+// the rules did not count proves nothing. A rule that drops takes a packet from
+// those after it, so each hook that drops needs a way of its own.
+func (t *trial) see(ctx context.Context, env *Env) error {
+	sent := map[netip.Addr]bool{}
+	expected := map[*Node][]counted{}
+	for at, ways := range t.controls {
+		for _, c := range ways {
+			expected[c.through] = append(expected[c.through], counted{at, c.key()})
+			if sent[c.to] {
+				continue
+			}
+			sent[c.to] = true
+			if err := c.send(ctx, env.Outside); err != nil {
+				return err
+			}
+		}
+	}
+	return each(env.Nodes, func(node *Node) error { return t.rules.awaitCounted(ctx, node, expected[node]) })
+}
+
+func (c control) send(ctx context.Context, from Host) error {
+	reply, err := from.Probe(ctx, probe.Request{Send: &probe.Send{
+		Protocol: "udp", Source: from.Addr, Destination: c.to, SourcePort: controlPort, DestinationPort: controlPort, Payload: "control",
+	}})
+	if err != nil {
+		return err
+	}
+	if reply.Failure != "" {
+		return fmt.Errorf("send a control packet through %s: %s", c.through.Name, reply.Failure)
+	}
+	return nil
+}
+
+// awaitCounted waits until each of the rules on a node has counted a packet.
+func (w tripwires) awaitCounted(ctx context.Context, node *Node, expected []counted) error {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	return each(controls, func(c control) error {
-		reply, err := env.Outside.Probe(ctx, probe.Request{Send: &probe.Send{
-			Protocol: "udp", Source: env.Outside.Addr, Destination: c.to, SourcePort: controlPort, DestinationPort: controlPort, Payload: "control",
-		}})
-		if err != nil {
-			return err
+	var idle []string
+	err := poll(ctx, func(ctx context.Context) (bool, error) {
+		counts, err := w.counts(ctx, node)
+		idle = nil
+		for _, rule := range expected {
+			if counts[rule] == 0 {
+				idle = append(idle, rule.hook.String())
+			}
 		}
-		if reply.Failure != "" {
-			return fmt.Errorf("send a control packet through %s: %s", c.through.Name, reply.Failure)
-		}
-		err = poll(ctx, func(ctx context.Context) (bool, error) {
-			counts, err := w.counts(ctx, c.through)
-			return counts[counted{at, c.key()}] > 0, err
-		})
-		if err != nil {
-			return fmt.Errorf("%s: look whether the rule in %s is in force: %w", c.through.Name, at, err)
-		}
-		return nil
+		return len(idle) == 0, err
 	})
+	if err != nil {
+		return fmt.Errorf("%s: see rules count a control packet, which those in %s did not: %w", node.Name, strings.Join(idle, ", "), err)
+	}
+	return nil
 }

@@ -9,6 +9,12 @@ import (
 	"strings"
 )
 
+// Targets of rules.
+const (
+	drop   = "DROP"
+	accept = "ACCEPT"
+)
+
 // hook is a chain of a node's iptables that packets pass, after its table.
 type hook string
 
@@ -34,12 +40,12 @@ func (h hook) String() string { return strings.TrimPrefix(string(h), "filter ") 
 // the names of Services in their comments.
 const ruleComment = "lab-verify-rule"
 
-// tripwire is one rule in front of all others of its chain. It drops what it
-// matches, or only counts it.
+// tripwire is one rule in front of all others of its chain.
 type tripwire struct {
 	hook
 	match string // as iptables takes it
-	drop  bool
+	// target is what becomes of a packet; empty where it is only counted.
+	target string
 	// key tells rules of one flow from those of others; several may share it.
 	key string
 }
@@ -75,8 +81,8 @@ func (w tripwires) script() string {
 			tables = append(tables, r.table())
 		}
 		line := fmt.Sprintf(`-I %s %s -m comment --comment "%s %s"`, r.chain(), r.match, w.tag(), r.key)
-		if r.drop {
-			line += " -j DROP"
+		if r.target != "" {
+			line += " -j " + r.target
 		}
 		byTable[r.table()] = append(byTable[r.table()], line)
 	}

@@ -34,9 +34,8 @@ func newStacks() stacks {
 // modelRule is a rule that a run has added to a node's iptables.
 type modelRule struct {
 	hook
-	match, comment string
-	drop           bool
-	packets        int
+	match, comment, target string
+	packets                int
 }
 
 // matches knows the few matches that checks use.
@@ -104,7 +103,7 @@ func (w *world) forwarded(node *Node, p probe.Packet) bool {
 		for _, rule := range w.stacks.rules[node] {
 			if rule.hook == at && rule.matches(p) && !w.stacks.deaf {
 				rule.packets++
-				if rule.drop {
+				if rule.target == drop {
 					return false
 				}
 			}
@@ -168,7 +167,7 @@ func (p *place) sendControl(packet probe.Packet) bool {
 }
 
 var (
-	addedRule  = regexp.MustCompile(`^-I (\S+) (.*) -m comment --comment "([^"]*)"( -j DROP)?$`)
+	addedRule  = regexp.MustCompile(`^-I (\S+) (.*) -m comment --comment "([^"]*)"(?: -j (\S+))?$`)
 	addedRoute = regexp.MustCompile(`^ip route (replace|del) (\S+)/32 via (\S+)$`)
 	removedTag = regexp.MustCompile(`/"([^/]*) /s/`)
 )
@@ -184,7 +183,7 @@ func (p *place) runScript(script string) (string, bool) {
 				table = name
 			}
 			if m := addedRule.FindStringSubmatch(line); m != nil {
-				p.w.stacks.rules[p.node] = append(p.w.stacks.rules[p.node], &modelRule{hook: hook(table + " " + m[1]), match: m[2], comment: m[3], drop: m[4] != ""})
+				p.w.stacks.rules[p.node] = append(p.w.stacks.rules[p.node], &modelRule{hook: hook(table + " " + m[1]), match: m[2], comment: m[3], target: m[4]})
 			}
 		}
 	case strings.HasPrefix(script, "found=$(iptables-save"):

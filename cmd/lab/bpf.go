@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,7 @@ func newServiceCmd() *cobra.Command {
 		long: `list shows Services node by node: their addresses, and the backends that each node sends new
 connections to. "here" is behind a backend on the node itself. It is read back from the
 nodes' maps, and fails in a mode that leaves Services to kube-proxy.`,
-		example: "  lab service list\n  lab service list --node worker --service demo/demo",
+		example: "  lab service list\n  lab service list --node worker --service default/demo",
 		ask:     []string{"service", "list"}, table: show.Services, filters: []string{"service", "frontend"},
 	}.command())
 }
@@ -38,7 +39,7 @@ func newBPFCmd() *cobra.Command {
 			long: `list shows the frontends in each node's map lab_services and, a line each, the backends of their
 lists in lab_slots. FROM says who meets an entry: pods and processes of the node (inside),
 what comes in at a network card (outside), or both.`,
-			example: "  lab bpf lb list --node worker\n  lab bpf lb list --service demo/demo",
+			example: "  lab bpf lb list --node worker\n  lab bpf lb list --service default/demo",
 			ask:     []string{"bpf", "lb", "list"}, table: show.Frontends, filters: []string{"service", "frontend"},
 		}.command()),
 		parent("ct", "Translated flows, as they are opened", listing[api.Flow]{
@@ -102,16 +103,17 @@ func (l listing[T]) command() *cobra.Command {
 		if len(answers) == 0 && failed != nil {
 			return failed
 		}
-		err = out.print(cmd.OutOrStdout(), answers, func() string { return onNodes(answers, l.table).String() })
+		err = out.print(cmd.OutOrStdout(), answers, func() string { return onNodes(opened.Name, answers, l.table).String() })
 		return errors.Join(err, failed)
 	}
 	return cmd
 }
 
-func onNodes[T any](answers []labs.OnNode[T], table func([]T) show.Table) show.Table {
+// onNodes is one table of all nodes, whose names leave the lab's out.
+func onNodes[T any](lab string, answers []labs.OnNode[T], table func([]T) show.Table) show.Table {
 	all := []show.Table{table(nil).On("")}
 	for _, a := range answers {
-		all = append(all, table(a.Entries).On(a.Node))
+		all = append(all, table(a.Entries).On(strings.TrimPrefix(a.Node, lab+"-")))
 	}
 	return show.Join(all...)
 }

@@ -14,15 +14,15 @@ func TestListsOfNodes(t *testing.T) {
 		ID: 1, Service: "demo/demo:http", Type: "ClusterIP", Addr: netip.MustParseAddrPort("10.96.0.9:8080"), Protocol: "tcp", From: "inside",
 		Backends: []api.Backend{{ID: 1, Addr: netip.MustParseAddrPort("10.0.1.5:80"), OnNode: true}, {ID: 2, Addr: netip.MustParseAddrPort("10.0.2.5:80")}},
 	}
-	got := onNodes([]labs.OnNode[api.Frontend]{{Node: "a-worker", Entries: []api.Frontend{entry}}, {Node: "a-worker2"}}, show.Frontends).String()
-	want := `NODE      FRONTEND            ID  FROM    TYPE       BACKEND           SERVICE
-a-worker  10.96.0.9:8080/tcp  1   inside  ClusterIP  10.0.1.5:80 here  demo/demo:http
-                                                     10.0.2.5:80
+	got := onNodes("a", []labs.OnNode[api.Frontend]{{Node: "a-worker", Entries: []api.Frontend{entry}}, {Node: "a-worker2"}}, show.Frontends).String()
+	want := `NODE    FRONTEND            ID  FROM    TYPE       BACKEND           SERVICE
+worker  10.96.0.9:8080/tcp  1   inside  ClusterIP  10.0.1.5:80 here  demo/demo:http
+                                                   10.0.2.5:80
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := onNodes(nil, show.Endpoints).String(); got != "NODE  ADDRESS  ID  IFINDEX  MAC  NODE MAC  POD\n" {
+	if got := onNodes("a", nil, show.Endpoints).String(); got != "NODE  ADDRESS  ID  IFINDEX  MAC  NODE MAC  POD\n" {
 		t.Errorf("nothing at all: %q", got)
 	}
 }

@@ -52,7 +52,7 @@ func TestProfileList(t *testing.T) {
 	}
 	raw, _, err := profileCmd(t, "profile", "list", "-o", "json")
 	var all []profiles.Summary
-	if err != nil || json.Unmarshal([]byte(raw), &all) != nil || len(all) == 0 || all[0].Name != "kubeproxy" {
+	if err != nil || json.Unmarshal([]byte(raw), &all) != nil || len(all) != 3 || all[1].Name != "kubeproxy" {
 		t.Errorf("%v:\n%s", err, raw)
 	}
 }
@@ -185,7 +185,7 @@ func TestProfileBadUsage(t *testing.T) {
 		{[]string{"validate", "nowhere.yaml"}, "1 of 1 profiles do not exist"},
 		{[]string{"explain", "network.mut"}, "did you mean network.mtu?"},
 		{[]string{"explain", "a", "b"}, "accepts at most 1 arg"},
-		{[]string{"diff", "kubeproxy", "nowhere"}, "shipped are kubeproxy"},
+		{[]string{"diff", "kubeproxy", "nowhere"}, "shipped are ebpf, kubeproxy"},
 		{[]string{"diff", "kubeproxy"}, "accepts 2 arg"},
 	}
 	for _, tt := range tests {

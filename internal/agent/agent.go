@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -237,6 +238,11 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the datapath: %w", err)
 	}
+	if r := dp.HostRouting(); r.Reason != "" {
+		for _, reason := range strings.Split(r.Reason, "; ") {
+			a.log.Info("BPF host routing is not in use, the node's IP stack routes", "reason", reason)
+		}
+	}
 	return &node{self: s, dp: dp, pool: pool, eps: newEndpoints(dp, pool, a.log)}, nil
 }
 
@@ -248,6 +254,9 @@ func (a *Agent) datapathConfig(s self) datapath.Config {
 		PodCIDR:            s.PodCIDR,
 		NativeCIDR:         a.cfg.NativeCIDR(),
 		Masquerade:         a.cfg.EnableIPv4Masquerade,
+		BPFMasquerade:      a.cfg.BPF.Masquerade,
+		LegacyRouting:      a.cfg.BPF.HostLegacyRouting,
+		AllowFallback:      a.cfg.BPF.AllowFallback,
 		DirectNodeRoutes:   a.cfg.AutoDirectNodeRoutes,
 		Devices:            a.cfg.Devices,
 		MTU:                a.cfg.MTU,

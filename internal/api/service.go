@@ -68,7 +68,7 @@ type Services struct {
 	Sockets   []string       `json:"sockets"`             // hooks at Cgroup that run the programs now loaded, sorted
 	Cgroup    uint64         `json:"cgroup"`              // the kernel's number of the cgroup; 0: none
 	Devices   []string       `json:"devices"`             // NICs that run the programs now loaded, sorted
-	NodePorts string         `json:"nodePorts,omitempty"` // the lowest and highest in use: "30080-32000"
+	NodePorts string         `json:"nodePorts,omitempty"` // the lowest and highest in use: "30080-32000", or the only one
 	NATPorts  string         `json:"natPorts"`            // ports of the node for flows to other nodes
 	Services  int            `json:"services"`            // ports of Services
 	Affinity  int            `json:"affinity"`            // those with session affinity

@@ -80,10 +80,13 @@ type Device struct {
 // Routing says how packets leave for other nodes (Network: native) and
 // whether the node's own stack is in their way (Host: Legacy) or not (BPF).
 type Routing struct {
-	Network string      `json:"network"`
-	Host    string      `json:"host"`
-	Reason  string      `json:"reason,omitempty"` // why Host is Legacy
-	Routes  []NodeRoute `json:"routes,omitempty"` // to other nodes' pods, sorted
+	Network string `json:"network"`
+	Host    string `json:"host"`
+	Reason  string `json:"reason,omitempty"` // why Host is Legacy
+	// Requested is what the settings ask Host to be: BPF or Legacy. It
+	// differs from Host where the kernel cannot and falling back is allowed.
+	Requested string      `json:"hostRequested,omitempty"`
+	Routes    []NodeRoute `json:"routes,omitempty"` // to other nodes' pods, sorted
 	// Skipped are nodes that got no route since they are not on the same
 	// L2, sorted by name.
 	Skipped []string `json:"skipped,omitempty"`

@@ -124,12 +124,17 @@ func Routing(r api.Routing) string {
 	return text
 }
 
-// HostRouting is BPF, or Legacy and why.
+// HostRouting is BPF, or Legacy and why, and what was asked for if that is
+// something else.
 func HostRouting(r api.Routing) string {
-	if r.Reason == "" {
-		return r.Host
+	text := r.Host
+	if r.Requested != "" && r.Requested != r.Host {
+		text += ", not " + r.Requested + " as asked for"
 	}
-	return r.Host + " (" + r.Reason + ")"
+	if r.Reason != "" {
+		text += " (" + r.Reason + ")"
+	}
+	return text
 }
 
 // Masquerading says what does it, and which destinations it leaves alone.

@@ -113,7 +113,8 @@ func TestWordsForTheDatapath(t *testing.T) {
 		{KubeProxyReplacement(&api.Datapath{Devices: devices, Services: &api.Services{Devices: []string{"eth0", "eth1"}}}), "True [eth0 172.18.0.3, eth1]"},
 		{Masquerading(api.Masquerading{}), "Disabled"},
 		{Masquerading(api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0", "eth1"}, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")}), "BPF [eth0, eth1] 10.0.0.0/8"},
-		{HostRouting(api.Routing{Host: "BPF"}), "BPF"},
+		{HostRouting(api.Routing{Host: "BPF", Requested: "BPF"}), "BPF"},
+		{HostRouting(api.Routing{Host: "Legacy", Requested: "BPF", Reason: "the kernel lacks bpf_redirect_peer"}), "Legacy, not BPF as asked for (the kernel lacks bpf_redirect_peer)"},
 		{Routing(api.Routing{Network: "native", Skipped: []string{"far"}}), "native, 0 routes to other nodes, none to far"},
 	} {
 		if tt.got != tt.want {

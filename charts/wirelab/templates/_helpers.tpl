@@ -30,6 +30,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (has $replacement (list "true" "strict")) (not .Values.k8sServiceHost) -}}
 {{- fail "kubeProxyReplacement needs k8sServiceHost: without kube-proxy the agents cannot reach the API server by its Service before they have made it work; set it to the API server's address" -}}
 {{- end -}}
+{{- if and .Values.bpf.masquerade (not (has $replacement (list "true" "strict"))) -}}
+{{- fail "bpf.masquerade needs kubeProxyReplacement: where kube-proxy translates Services, only iptables knows which packets it did; set kubeProxyReplacement to true, or bpf.masquerade to false" -}}
+{{- end -}}
 {{- if and .Values.k8sServicePort (not .Values.k8sServiceHost) -}}
 {{- fail "k8sServicePort needs k8sServiceHost: set the address of the API server, too" -}}
 {{- end -}}
@@ -51,6 +54,9 @@ devices: {{ .Values.devices | toJson }}
 mtu: {{ .Values.MTU | int }}
 bpf:
   monitorAggregation: {{ .Values.bpf.monitorAggregation }}
+  masquerade: {{ .Values.bpf.masquerade }}
+  hostLegacyRouting: {{ .Values.bpf.hostLegacyRouting }}
+  allowFallback: {{ .Values.bpf.allowFallback }}
 ipam:
   mode: {{ .Values.ipam.mode }}
 debug:

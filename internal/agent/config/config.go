@@ -48,6 +48,14 @@ type Config struct {
 // BPF is about the programs.
 type BPF struct {
 	MonitorAggregation string `mapstructure:"monitorAggregation"` // none | maximum
+	// Masquerade has the programs at the NICs masquerade instead of iptables.
+	Masquerade bool `mapstructure:"masquerade"`
+	// HostLegacyRouting keeps the node's IP stack in the way of pods' packets
+	// even where BPF could route them.
+	HostLegacyRouting bool `mapstructure:"hostLegacyRouting"`
+	// AllowFallback goes on with the node's IP stack on kernels that cannot
+	// route in BPF as the settings ask.
+	AllowFallback bool `mapstructure:"allowFallback"`
 }
 
 // IPAM says where pod addresses come from.
@@ -134,12 +142,17 @@ func (c Config) ReplacesKubeProxy() bool {
 	return c.KubeProxyReplacement == "true" || c.KubeProxyReplacement == "strict"
 }
 
-// Mode is the datapath's mode that these settings ask for.
+// Mode is the datapath's mode that these settings ask for, whatever the kernel
+// can do.
 func (c Config) Mode() datapath.Mode {
-	if c.ReplacesKubeProxy() {
-		return datapath.ModeKubeProxyReplacement
+	if !c.ReplacesKubeProxy() {
+		return datapath.ModeKubeProxy
 	}
-	return datapath.ModeKubeProxy
+	w := datapath.Wanted{Replacement: true, IPTables: c.EnableIPv4Masquerade && !c.BPF.Masquerade, Legacy: c.BPF.HostLegacyRouting}
+	if w.Asked() == datapath.RoutingBPF {
+		return datapath.ModeEBPF
+	}
+	return datapath.ModeKubeProxyReplacement
 }
 
 // NativeCIDR is IPv4NativeRoutingCIDR, or the zero Prefix if that is empty.
@@ -165,6 +178,9 @@ func (c Config) validate() error {
 		bad("kubeProxyReplacement is %q: half of the Services in BPF and half in kube-proxy would be two translators for one flow; use \"true\" and take kube-proxy away, or \"false\"", c.KubeProxyReplacement)
 	default:
 		oneOf("kubeProxyReplacement", c.KubeProxyReplacement, "true", "strict", "false", "disabled")
+	}
+	if c.BPF.Masquerade && !c.ReplacesKubeProxy() {
+		bad("bpf.masquerade needs kubeProxyReplacement: where kube-proxy translates Services, only iptables knows which packets it did; set kubeProxyReplacement to true, or bpf.masquerade to false")
 	}
 	oneOf("routingMode", c.RoutingMode, "native")
 	oneOf("ipam.mode", c.IPAM.Mode, "kubernetes")

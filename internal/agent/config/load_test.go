@@ -76,6 +76,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"words", minimal + "routingMode: tunnel\nipam: {mode: pool}\nbpf: {monitorAggregation: some}\nkubeProxyReplacement: stirct\ndebug: {verbose: all}", "",
 			[]string{"routingMode", "ipam.mode", "bpf.monitorAggregation", "kubeProxyReplacement", "debug.verbose"}},
 		{"half a replacement", minimal + "kubeProxyReplacement: partial", "", []string{"kubeProxyReplacement", "two translators for one flow"}},
+		{"masquerade beside kube-proxy", minimal + "bpf: {masquerade: true}", "", []string{"bpf.masquerade needs kubeProxyReplacement"}},
 		{"numbers", minimal + "mtu: 100\nprometheus: {port: 0}\nhealth: {port: 70000}\nclusterHealth: {port: -1}", "",
 			[]string{"mtu is 100", "prometheus.port is 0", "health.port is 70000", "clusterHealth.port is -1"}},
 	} {
@@ -113,6 +114,21 @@ func TestEnvNames(t *testing.T) {
 			t.Errorf("%s and %s have the same variable", key, other)
 		}
 		seen[EnvName(key)] = key
+	}
+}
+
+func TestModeFollowsRouting(t *testing.T) {
+	for yaml, want := range map[string]datapath.Mode{
+		"bpf: {masquerade: true}":                                     datapath.ModeEBPF,
+		"bpf: {masquerade: true, hostLegacyRouting: true}":            datapath.ModeKubeProxyReplacement,
+		"enableIPv4Masquerade: false":                                 datapath.ModeEBPF,
+		"enableIPv4Masquerade: false\nbpf: {hostLegacyRouting: true}": datapath.ModeKubeProxyReplacement,
+		"bpf: {allowFallback: true}":                                  datapath.ModeKubeProxyReplacement,
+	} {
+		got, err := Load(write(t, minimal+"kubeProxyReplacement: true\n"+yaml), nil)
+		if err != nil || got.Mode() != want {
+			t.Errorf("%s: mode %q, %v; want %q", yaml, got.Mode(), err, want)
+		}
 	}
 }
 

@@ -146,6 +146,11 @@ func TestFailing(t *testing.T) {
 	if got := failing(n); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+	n.Probes[0].Error = "no route to host"
+	want = "node n2 is not reached: its address 192.0.2.2 by icmp and tcp (no route to host); its health endpoint by icmp (x)"
+	if got := failing(n); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
 }
 
 // asked serves h on loopback and asks it.
@@ -188,7 +193,9 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"another server", "something else answers on the port: 404", http.NotFound},
 		{"another kind of answer", "something else answers on the port", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }},
 		{"nobody's name", "something else answers on the port", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(answer{}) }},
-		{"too much", "something else answers on the port", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"node":"`+strings.Repeat("x", 1<<16)) }},
+		{"too much", "something else answers on the port", func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, `{"node":"`+strings.Repeat("x", 1<<16))
+		}},
 		{"silence", "no answer", func(http.ResponseWriter, *http.Request) { <-wait }},
 	} {
 		timeout := 5 * time.Second

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -216,13 +215,8 @@ func failing(n api.NodeHealth) string {
 		name string
 		addr netip.Addr
 	}{{onNode, n.Addr}, {onEndpoint, n.Endpoint}} {
-		var ways []string
-		for _, p := range n.Probes {
-			if p.Target == target.name && p.Error != "" {
-				ways = append(ways, p.Protocol+" ("+p.Error+")")
-			}
-		}
-		if len(ways) == 0 {
+		ways := unanswered(n.Probes, target.name)
+		if ways == "" {
 			continue
 		}
 		what := "its address"
@@ -232,10 +226,27 @@ func failing(n api.NodeHealth) string {
 		if target.addr.IsValid() {
 			what += " " + target.addr.String()
 		}
-		parts = append(parts, what+" by "+strings.Join(slices.Compact(ways), " and "))
+		parts = append(parts, what+" by "+ways)
 	}
 	if len(parts) == 0 {
 		return ""
 	}
 	return "node " + n.Name + " is not reached: " + strings.Join(parts, "; ")
+}
+
+// unanswered names the protocols, each with its reason, or both with one.
+func unanswered(probes []api.Probe, target string) string {
+	var protocols, reasons []string
+	for _, p := range probes {
+		if p.Target == target && p.Error != "" {
+			protocols, reasons = append(protocols, p.Protocol), append(reasons, p.Error)
+		}
+	}
+	if len(reasons) == 2 && reasons[0] != reasons[1] {
+		return fmt.Sprintf("%s (%s) and %s (%s)", protocols[0], reasons[0], protocols[1], reasons[1])
+	}
+	if len(reasons) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s)", strings.Join(protocols, " and "), reasons[0])
 }

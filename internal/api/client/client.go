@@ -126,7 +126,7 @@ func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	defer resp.Body.Close()
 	var e api.HTTPError
 	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
-		e.Message = resp.Status
+		e.Message = fmt.Sprintf("ask the agent for %s: %s", path, resp.Status)
 	}
-	return nil, fmt.Errorf("ask the agent for %s: %s", path, e.Message)
+	return nil, errors.New(e.Message) // a sentence
 }

@@ -1,0 +1,154 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const bpffs = "/sys/fs/bpf/wirelab"
+
+// acrossNodes lists the checks that need every pod to reach those of the other nodes.
+func acrossNodes() []string {
+	return []string{
+		"pods/*-across-nodes", "paths/hops-across-nodes", "paths/frame-source", "services/every-backend", "services/headless",
+		"host/drops-*", "host/counters-*", "host/conntrack-*",
+	}
+}
+
+// viaServices lists the checks of Services whose backends are on all nodes. A Service picks one for each
+// connection, so of a fault between two nodes they may or may not see something.
+func viaServices() []string { return []string{"services/*", "demo/answers", "dns/*"} }
+
+func faults() []fault {
+	return []fault{
+		{
+			name: "program detached", plant: detachProgram,
+			red: map[string][]string{"": append(acrossNodes(), "nodes/to-pods", "pods/to-nodes")},
+			may: append(viaServices(), "outside/*", "paths/spoofed-source"),
+		},
+		{
+			name: "node route removed", plant: removeRoute,
+			red: map[string][]string{"": append(acrossNodes(), "nodes/routes", "nodes/to-pods", "pods/to-nodes")},
+			may: append(viaServices(), "paths/spoofed-source"),
+		},
+		{
+			name: "masquerade off", plant: stopMasquerade,
+			red: map[string][]string{
+				"kubeproxy":             {"outside/masquerade", "rules/masquerade-chain"},
+				"kubeproxy-replacement": {"outside/masquerade", "rules/masquerade-chain"},
+				"ebpf":                  {"outside/masquerade"},
+			},
+		},
+		{
+			name: "wrong MAC in the endpoint map", plant: spoilMAC,
+			red: map[string][]string{"": {"demo/answers"}},
+		},
+		{
+			name: "FORWARD policy DROP", plant: dropForward,
+			red: map[string][]string{
+				"kubeproxy":             append(acrossNodes(), "outside/*"),
+				"kubeproxy-replacement": append(acrossNodes(), "outside/*"),
+				"ebpf":                  {},
+			},
+			may: append(viaServices(), "paths/spoofed-source", "pods/to-nodes", "nodes/to-pods"),
+		},
+		{
+			name: "forwarding off", plant: stopForwarding,
+			red: map[string][]string{"": append(acrossNodes(), "outside/*")},
+			may: append(viaServices(), "paths/spoofed-source", "nodes/to-pods", "pods/to-nodes"),
+		},
+		{
+			name: "CoreDNS gone", plant: stopCoreDNS,
+			red: map[string][]string{"": {"dns/*", "demo/answers"}},
+			may: []string{"services/headless"},
+		},
+	}
+}
+
+// detachProgram takes the program off that delivers to pods what comes from the node's stack or the network.
+func detachProgram(t *testing.T, f faulty) func() {
+	link := bpffs + "/links/lab_host"
+	return keep(t, f.node, "bpftool link detach pinned "+link)
+}
+
+// removeRoute removes the node's route to the other node's pods.
+func removeRoute(t *testing.T, f faulty) func() {
+	cidr := kubectl(t, f.lab, "get", "node", f.other, "-o", "jsonpath={.spec.podCIDR}")
+	return keep(t, f.node, "ip route del "+cidr+" 2>/dev/null || true")
+}
+
+// stopMasquerade empties the chain, or detaches the program at the NIC.
+func stopMasquerade(t *testing.T, f faulty) func() {
+	return keep(t, f.node, "iptables -w -t nat -F LAB-MASQUERADE")
+}
+
+// spoilMAC changes what the map of endpoints says of the demo's pod on the node.
+func spoilMAC(t *testing.T, f faulty) func() {
+	demo := podsOf(t, f.lab, "default", "app=demo")
+	i := slices.IndexFunc(demo, func(p pod) bool { return p.Node == f.node })
+	if i < 0 {
+		t.Fatalf("no pod of the demo is on %s: %v", f.node, demo)
+	}
+	mac := strings.Split(kubectl(t, f.lab, "exec", demo[i].Name, "--", "cat", "/sys/class/net/eth0/address"), ":")
+	endpoints := onNode(t, f.node, "sh", "-c", "echo "+bpffs+"/maps/*/lab_endpoints")
+	var entries []struct{ Key, Value []string }
+	if err := json.Unmarshal([]byte(onNode(t, f.node, "bpftool", "-j", "map", "dump", "pinned", endpoints)), &entries); err != nil {
+		t.Fatalf("read the map of endpoints: %v", err)
+	}
+	for _, e := range entries {
+		for at := range e.Value {
+			found := at+len(mac) <= len(e.Value) && slices.EqualFunc(e.Value[at:at+len(mac)], mac, func(a, b string) bool { return strings.TrimPrefix(a, "0x") == b })
+			if !found {
+				continue
+			}
+			old := strings.Join(e.Value, " ")
+			e.Value[at+len(mac)-1] = map[bool]string{true: "0x01", false: "0x00"}[e.Value[at+len(mac)-1] == "0x00"]
+			update := func(value string) string {
+				return fmt.Sprintf("bpftool map update pinned %s key %s value %s", endpoints, strings.Join(e.Key, " "), value)
+			}
+			stop := keep(t, f.node, update(strings.Join(e.Value, " ")))
+			return func() {
+				stop()
+				onNode(t, f.node, "sh", "-c", update(old))
+			}
+		}
+	}
+	t.Fatalf("the map of endpoints has no entry with MAC %v: %v", mac, entries)
+	return nil
+}
+
+// dropForward makes the node drop what it forwards.
+func dropForward(t *testing.T, f faulty) func() {
+	onNode(t, f.node, "iptables", "-w", "-P", "FORWARD", "DROP")
+	return func() { onNode(t, f.node, "iptables", "-w", "-P", "FORWARD", "ACCEPT") }
+}
+
+// stopForwarding switches forwarding off for all the node's devices.
+func stopForwarding(t *testing.T, f faulty) func() {
+	return keep(t, f.node, "echo 0 >/proc/sys/net/ipv4/ip_forward")
+}
+
+// stopCoreDNS takes away all that resolve names.
+func stopCoreDNS(t *testing.T, f faulty) func() {
+	scale := func(n string) {
+		kubectl(t, f.lab, "-n", "kube-system", "scale", "deployment", "coredns", "--replicas", n)
+	}
+	scale("0")
+	eventually(t, time.Minute, "CoreDNS to be gone", func() string {
+		var names []string
+		for _, p := range podsOf(t, f.lab, "kube-system", "k8s-app=kube-dns") {
+			names = append(names, p.Name)
+		}
+		return strings.Join(names, " ")
+	})
+	return func() {
+		scale("2")
+		kubectl(t, f.lab, "-n", "kube-system", "rollout", "status", "deployment", "coredns", "--timeout", "50s")
+	}
+}
