@@ -48,8 +48,8 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 			remember_flow(p);
 	}
 	if (has_services()) {
-		c->shape = tuple_of(ctx, p, &c->from);
-		if (c->shape != SHAPE_NONE && !translate_back(p, c))
+		c->shape = tuple_of(ctx, p, &c->from, false);
+		if (c->shape != SHAPE_NONE && !translate_back(p, &c->from, c))
 			c->shape = SHAPE_NONE;
 	}
 	return LAB_TO_POD;

@@ -16,28 +16,32 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HostMapLabAffinity  = "lab_affinity"
-	HostMapLabBackends  = "lab_backends"
-	HostMapLabCt        = "lab_ct"
-	HostMapLabEndpoints = "lab_endpoints"
-	HostMapLabEvents    = "lab_events"
-	HostMapLabFragments = "lab_fragments"
-	HostMapLabIfaces    = "lab_ifaces"
-	HostMapLabKernelCt  = "lab_kernel_ct"
-	HostMapLabMetrics   = "lab_metrics"
-	HostMapLabNat       = "lab_nat"
-	HostMapLabServices  = "lab_services"
-	HostMapLabSlots     = "lab_slots"
-	HostMapLabSources   = "lab_sources"
-	HostProgLabToPod    = "lab_to_pod"
-	HostVarCfgMode      = "cfg_mode"
-	HostVarCfgNatMax    = "cfg_nat_max"
-	HostVarCfgNatMin    = "cfg_nat_min"
-	HostVarCfgNodeIp    = "cfg_node_ip"
-	HostVarCfgNodeNetns = "cfg_node_netns"
-	HostVarCfgPodCidr   = "cfg_pod_cidr"
-	HostVarCfgPodMask   = "cfg_pod_mask"
-	HostVarCfgTrace     = "cfg_trace"
+	HostMapLabAffinity   = "lab_affinity"
+	HostMapLabBackends   = "lab_backends"
+	HostMapLabCt         = "lab_ct"
+	HostMapLabEndpoints  = "lab_endpoints"
+	HostMapLabEvents     = "lab_events"
+	HostMapLabFragments  = "lab_fragments"
+	HostMapLabIfaces     = "lab_ifaces"
+	HostMapLabKernelCt   = "lab_kernel_ct"
+	HostMapLabMetrics    = "lab_metrics"
+	HostMapLabNat        = "lab_nat"
+	HostMapLabServices   = "lab_services"
+	HostMapLabSlots      = "lab_slots"
+	HostMapLabSources    = "lab_sources"
+	HostProgLabToPod     = "lab_to_pod"
+	HostVarCfgMasquerade = "cfg_masquerade"
+	HostVarCfgMode       = "cfg_mode"
+	HostVarCfgMtu        = "cfg_mtu"
+	HostVarCfgNatMax     = "cfg_nat_max"
+	HostVarCfgNatMin     = "cfg_nat_min"
+	HostVarCfgNativeCidr = "cfg_native_cidr"
+	HostVarCfgNativeMask = "cfg_native_mask"
+	HostVarCfgNodeIp     = "cfg_node_ip"
+	HostVarCfgNodeNetns  = "cfg_node_netns"
+	HostVarCfgPodCidr    = "cfg_pod_cidr"
+	HostVarCfgPodMask    = "cfg_pod_mask"
+	HostVarCfgTrace      = "cfg_trace"
 )
 
 // LoadHost returns the embedded CollectionSpec for Host.
@@ -108,14 +112,18 @@ type HostMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostVariableSpecs struct {
-	CfgMode      *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
 }
 
 // HostObjects contains all objects after they have been loaded into the kernel.
@@ -175,14 +183,18 @@ func (m *HostMaps) Close() error {
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostVariables struct {
-	CfgMode      *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
 }
 
 // HostPrograms contains all programs after they have been loaded into the kernel.

@@ -16,8 +16,11 @@ import (
 var bars = map[bpf.Mode]map[string]int{
 	bpf.PodLabModeLAB_KUBEPROXY: {"lab_pod_egress": 650, "lab_to_pod": 500},
 	bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT: {
-		"lab_pod_egress": 3000, "lab_to_pod": 1200, "lab_from_network": 2600, "lab_to_network": 1000,
+		"lab_pod_egress": 3000, "lab_to_pod": 1200, "lab_from_network": 3600, "lab_to_network": 1800,
 		"lab_connect4": 500, "lab_connect6": 500, "lab_sendmsg4": 500, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,
+	},
+	bpf.PodLabModeLAB_EBPF: {
+		"lab_pod_egress": 3200, "lab_to_pod": 1200, "lab_from_network": 4100, "lab_to_network": 1800,
 	},
 }
 
@@ -25,27 +28,36 @@ func TestEveryModeLoads(t *testing.T) {
 	netnstest.RequireRoot(t)
 	for mode, bars := range bars {
 		for name, trace := range settings {
-			t.Run(fmt.Sprintf("mode %d, %s", mode, name), func(t *testing.T) {
-				for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock} {
-					spec, err := loadSpec()
-					must(t, err)
-					loadMode(t, spec, mode, trace, bars)
+			for _, masquerade := range []bool{false, true} {
+				if masquerade && mode == bpf.PodLabModeLAB_KUBEPROXY {
+					continue // that is iptables' there
 				}
-			})
+				t.Run(fmt.Sprintf("mode %d, masquerade %v, %s", mode, masquerade, name), func(t *testing.T) {
+					for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock} {
+						spec, err := loadSpec()
+						must(t, err)
+						loadMode(t, spec, mode, masquerade, trace, bars)
+					}
+				})
+			}
 		}
 	}
 }
 
-func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, trace bool, bars map[string]int) {
+func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade, trace bool, bars map[string]int) {
 	t.Helper()
 	for name, value := range map[string]any{
-		bpf.PodVarCfgMode:    mode,
-		bpf.PodVarCfgTrace:   trace,
-		bpf.PodVarCfgNatMin:  uint16(49152),
-		bpf.PodVarCfgNatMax:  uint16(65535),
-		bpf.PodVarCfgNodeIp:  ip(addrFar),
-		bpf.PodVarCfgPodCidr: ip(netip.MustParseAddr("10.0.0.0")),
-		bpf.PodVarCfgPodMask: ip(netip.MustParseAddr("255.255.255.0")),
+		bpf.PodVarCfgMode:       mode,
+		bpf.PodVarCfgTrace:      trace,
+		bpf.PodVarCfgMasquerade: masquerade,
+		bpf.PodVarCfgMtu:        uint32(1500),
+		bpf.PodVarCfgNatMin:     uint16(49152),
+		bpf.PodVarCfgNatMax:     uint16(65535),
+		bpf.PodVarCfgNodeIp:     ip(addrFar),
+		bpf.PodVarCfgPodCidr:    ip(netip.MustParseAddr("10.0.0.0")),
+		bpf.PodVarCfgPodMask:    ip(netip.MustParseAddr("255.255.255.0")),
+		bpf.PodVarCfgNativeCidr: ip(netip.MustParseAddr("10.0.0.0")),
+		bpf.PodVarCfgNativeMask: ip(netip.MustParseAddr("255.0.0.0")),
 	} {
 		if v := spec.Variables[name]; v != nil {
 			must(t, v.Set(value))

@@ -1,8 +1,8 @@
 //go:build ignore
 
 /*
- * Services at the node's network cards: what comes in for them, and what answers go out. All other
- * traffic passes as it is.
+ * The node's network cards: Services for clients outside, and answers to them; packets that come for the
+ * node's pods; and the node's address for what pods send to the outside. All other traffic passes as it is.
  */
 
 #include <linux/bpf.h>
@@ -15,17 +15,11 @@
 #include "lib/deliver.h"
 #include "lib/events.h"
 #include "lib/flow.h"
+#include "lib/masquerade.h"
+#include "lib/node.h"
 #include "lib/parse.h"
 #include "lib/reject.h"
-
-#define AF_INET 2
-
-static __always_inline bool to_own_pod(const struct ip *dst)
-{
-	struct ip cidr = cfg_pod_cidr, mask = cfg_pod_mask;
-
-	return (v4(dst) & v4(&mask)) == v4(&cidr);
-}
+#include "lib/route.h"
 
 static __always_inline bool is_nat_port(__be16 port)
 {
@@ -34,58 +28,92 @@ static __always_inline bool is_nat_port(__be16 port)
 	return p >= cfg_nat_min && p <= cfg_nat_max;
 }
 
+/*
+ * A packet that is, or has become, one for a pod of this node. Where the stack is in the way, or has to
+ * have its say, it translates at lab_host what may be left to translate. LAB_TO_KERNEL: it has.
+ */
+static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, const struct packet *p, struct endpoint **to, const struct ip *dst)
+{
+	if (!has_routing() || p->ev.ttl <= 1 || p->options || wire_length(ctx) > cfg_mtu)
+		return LAB_TO_KERNEL;
+	*to = bpf_map_lookup_elem(&lab_endpoints, dst);
+	return *to ? LAB_TO_POD : LAB_TO_KERNEL;
+}
+
+/* An answer to a pod that was masqueraded, or to a client outside whose backend is elsewhere. */
+static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **to)
+{
+	struct tuple again = { .src = c->src, .dst = c->dst, .sport = c->sport, .dport = c->dport, .proto = c->from.proto };
+	enum lab_reason reason;
+
+	if (!cfg_masquerade || !is_own_pod(&c->dst))
+		return LAB_TO_NETWORK;
+	reason = enter_pod(ctx, p, to, &c->dst);
+	if (reason == LAB_TO_POD)
+		translate_back(p, &again, c); /* the pod may have asked a Service, and that one somebody outside */
+	return reason;
+}
+
+/* A packet to a pod by its own address. */
+static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **to)
+{
+	enum lab_reason reason = LAB_TO_KERNEL;
+
+	/* Addresses of this node do not come from outside: the stack knows what to do with those. */
+	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
+		reason = enter_pod(ctx, p, to, &p->ev.dst);
+	if (reason != LAB_TO_POD && !cfg_masquerade)
+		return LAB_REASON_NONE;
+	c->shape = tuple_of(ctx, p, &c->from, false);
+	if (c->shape == SHAPE_NONE)
+		return reason;
+	if (reason == LAB_TO_POD && translate_back(p, &c->from, c))
+		return reason;
+	if (cfg_masquerade && is_outside(&p->ev.src))
+		remember_inbound(ctx, p, c);
+	else
+		c->shape = SHAPE_NONE;
+	return reason;
+}
+
 /* What comes in. LAB_REASON_NONE: nothing of ours. */
-static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct packet *p, struct change *c)
+static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct packet *p, struct change *c, struct endpoint **to)
 {
 	enum lab_reason reason;
 
-	if (parse_ipv4(ctx, p) != PARSE_OK || to_own_pod(&p->ev.dst))
+	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_REASON_NONE;
-	c->shape = tuple_of(ctx, p, &c->from);
+	if (is_own_pod(&p->ev.dst))
+		return has_routing() || cfg_masquerade ? decide_pod(ctx, p, c, to) : LAB_REASON_NONE;
+	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
 	if (c->shape == SHAPE_NONE)
 		return LAB_REASON_NONE;
 	/* An answer to a flow that got a port here. */
-	if (is_nat_port(c->from.dport) && translate_back(p, c))
-		return LAB_TO_NETWORK;
-	reason = translate(p, LAB_OUTSIDE, c);
+	if (is_nat_port(c->from.dport) && translate_back(p, &c->from, c))
+		return decide_answer(ctx, p, c, to);
+	if (c->shape == SHAPE_ECHO)
+		return LAB_REASON_NONE;
+	reason = translate(ctx, p, LAB_OUTSIDE, c);
 	if (reason != LAB_REASON_NONE || c->shape == SHAPE_NONE)
 		return reason;
-	/* A backend on this node sees the client's own address, and is reached through the stack. */
-	return ip_equal(&c->src, &c->from.src) ? LAB_TO_KERNEL : LAB_TO_NETWORK;
+	/* A backend on this node sees the client's own address. */
+	return ip_equal(&c->src, &c->from.src) ? enter_pod(ctx, p, to, &c->dst) : LAB_TO_NETWORK;
 }
 
 /*
  * Sends a translated packet on its way. It cannot go through the stack: with the node's own address as
- * source, the stack would take it for a forgery. The route is the stack's all the same.
+ * source, the stack would take it for a forgery.
  */
-static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, struct packet *p, const struct change *c, struct bpf_fib_lookup *fib)
+static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, const struct packet *p, const struct change *c, struct next_hop *hop)
 {
+	enum lab_reason reason;
+
 	if (p->ev.ttl <= 1)
 		return LAB_DROP_TTL;
-	fib->family = AF_INET;
-	fib->ifindex = p->ev.ifindex;
-	fib->l4_protocol = p->ev.proto;
-	fib->ipv4_src = v4(&c->src);
-	fib->ipv4_dst = v4(&c->dst);
-	switch (bpf_fib_lookup(ctx, fib, sizeof(*fib), 0)) {
-	case BPF_FIB_LKUP_RET_SUCCESS: /* next hop and its MAC are known */
-	case BPF_FIB_LKUP_RET_NO_NEIGH: /* next hop is known; whoever sends asks for its MAC */
-		return LAB_TO_NETWORK;
-	default: /* blackhole, unreachable, prohibited, not forwarded: as the stack would, without an answer */
-		return LAB_DROP_NO_ROUTE;
-	}
-}
-
-static __always_inline int send_out(struct __sk_buff *ctx, const struct bpf_fib_lookup *fib)
-{
-	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	struct bpf_redir_neigh next = { .nh_family = AF_INET, .ipv4_nh = fib->ipv4_dst };
-	struct iphdr *ip = data + ETH_HLEN;
-
-	if ((void *)(ip + 1) > data_end)
-		return TC_ACT_SHOT;
-	decrement_ttl(ip);
-	return bpf_redirect_neigh(fib->ifindex, &next, sizeof(next), 0);
+	reason = find_route(ctx, p, &c->src, &c->dst, hop);
+	if (reason == LAB_TO_NETWORK && has_routing())
+		ctx->mark = MARK_DONE;
+	return reason == LAB_TO_KERNEL ? LAB_DROP_NO_ROUTE : reason;
 }
 
 SEC("tcx/ingress")
@@ -93,7 +121,8 @@ int lab_from_network(struct __sk_buff *ctx)
 {
 	struct packet p = {};
 	struct change c = { .shape = SHAPE_NONE };
-	struct bpf_fib_lookup fib = {};
+	struct next_hop hop = {};
+	struct endpoint *to = NULL;
 	enum lab_reason reason;
 
 	p.ev.ifindex = ctx->ifindex;
@@ -102,11 +131,13 @@ int lab_from_network(struct __sk_buff *ctx)
 	if (ctx->pkt_type != PACKET_HOST || ctx->vlan_present || p.ev.ether_type != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
 	linearize(ctx);
-	reason = decide_in(ctx, &p, &c);
+	reason = decide_in(ctx, &p, &c, &to);
 	if (reason == LAB_REASON_NONE)
 		return TC_ACT_UNSPEC;
 	if (reason == LAB_TO_NETWORK)
-		reason = find_route(ctx, &p, &c, &fib);
+		reason = decide_route(ctx, &p, &c, &hop);
+	if (to)
+		p.ev.dst_id = to->id;
 	account(ctx, &p, reason, LAB_FROM_NETWORK);
 
 	if (reason == LAB_DROP_NO_BACKEND)
@@ -117,30 +148,48 @@ int lab_from_network(struct __sk_buff *ctx)
 		count(LAB_DROP_REWRITE, LAB_FROM_NETWORK, ctx->len);
 		return TC_ACT_SHOT;
 	}
-	return reason == LAB_TO_NETWORK ? send_out(ctx, &fib) : TC_ACT_UNSPEC;
+	if (reason == LAB_TO_POD && to)
+		return deliver_inside(ctx, to);
+	return reason == LAB_TO_NETWORK ? send_out(ctx, &hop) : TC_ACT_UNSPEC;
 }
 
-/*
- * The answers of this node's backends, which the stack has sent on as they are, get the address that the
- * client asked for.
- */
+/* What goes out. LAB_REASON_NONE: nothing of ours. */
+static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct packet *p, struct change *c)
+{
+	if (parse_ipv4(ctx, p) != PARSE_OK)
+		return LAB_REASON_NONE;
+	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
+	/* Answers of backends, which the stack has sent on as they are, get the address that the client asked for. */
+	if (c->shape != SHAPE_NONE && c->shape != SHAPE_ECHO && translate_back(p, &c->from, c))
+		return LAB_TO_NETWORK;
+	if (cfg_masquerade)
+		return masquerade(ctx, p, c);
+	c->shape = SHAPE_NONE;
+	return LAB_REASON_NONE;
+}
+
 SEC("tcx/egress")
 int lab_to_network(struct __sk_buff *ctx)
 {
 	struct packet p = {};
 	struct change c = { .shape = SHAPE_NONE };
+	enum lab_reason reason;
 
+	if (has_routing() && ctx->mark == MARK_DONE) {
+		ctx->mark = 0;
+		return TC_ACT_UNSPEC;
+	}
 	p.ev.ifindex = ctx->ifindex;
 	p.ev.ether_type = ctx->protocol;
 	if (ctx->vlan_present || p.ev.ether_type != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
 	linearize(ctx);
-	if (parse_ipv4(ctx, &p) != PARSE_OK)
+	reason = decide_out(ctx, &p, &c);
+	if (reason == LAB_REASON_NONE)
 		return TC_ACT_UNSPEC;
-	c.shape = tuple_of(ctx, &p, &c.from);
-	if (c.shape == SHAPE_NONE || !translate_back(&p, &c))
-		return TC_ACT_UNSPEC;
-	account(ctx, &p, LAB_TO_NETWORK, LAB_DIR_TO_NETWORK);
+	account(ctx, &p, reason, LAB_DIR_TO_NETWORK);
+	if (is_drop(reason))
+		return TC_ACT_SHOT;
 	if (!rewrite(ctx, &c)) {
 		count(LAB_DROP_REWRITE, LAB_DIR_TO_NETWORK, ctx->len);
 		return TC_ACT_SHOT;

@@ -19,6 +19,7 @@ const (
 	NetdevMapLabAffinity     = "lab_affinity"
 	NetdevMapLabBackends     = "lab_backends"
 	NetdevMapLabCt           = "lab_ct"
+	NetdevMapLabDevices      = "lab_devices"
 	NetdevMapLabEndpoints    = "lab_endpoints"
 	NetdevMapLabEvents       = "lab_events"
 	NetdevMapLabFragments    = "lab_fragments"
@@ -26,14 +27,19 @@ const (
 	NetdevMapLabKernelCt     = "lab_kernel_ct"
 	NetdevMapLabMetrics      = "lab_metrics"
 	NetdevMapLabNat          = "lab_nat"
+	NetdevMapLabNodes        = "lab_nodes"
 	NetdevMapLabServices     = "lab_services"
 	NetdevMapLabSlots        = "lab_slots"
 	NetdevMapLabSources      = "lab_sources"
 	NetdevProgLabFromNetwork = "lab_from_network"
 	NetdevProgLabToNetwork   = "lab_to_network"
+	NetdevVarCfgMasquerade   = "cfg_masquerade"
 	NetdevVarCfgMode         = "cfg_mode"
+	NetdevVarCfgMtu          = "cfg_mtu"
 	NetdevVarCfgNatMax       = "cfg_nat_max"
 	NetdevVarCfgNatMin       = "cfg_nat_min"
+	NetdevVarCfgNativeCidr   = "cfg_native_cidr"
+	NetdevVarCfgNativeMask   = "cfg_native_mask"
 	NetdevVarCfgNodeIp       = "cfg_node_ip"
 	NetdevVarCfgNodeNetns    = "cfg_node_netns"
 	NetdevVarCfgPodCidr      = "cfg_pod_cidr"
@@ -94,6 +100,7 @@ type NetdevMapSpecs struct {
 	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
 	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
 	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabDevices   *ebpf.MapSpec `ebpf:"lab_devices"`
 	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
@@ -101,6 +108,7 @@ type NetdevMapSpecs struct {
 	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNodes     *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
@@ -110,14 +118,18 @@ type NetdevMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetdevVariableSpecs struct {
-	CfgMode      *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
 }
 
 // NetdevObjects contains all objects after they have been loaded into the kernel.
@@ -143,6 +155,7 @@ type NetdevMaps struct {
 	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
 	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
 	LabCt        *ebpf.Map `ebpf:"lab_ct"`
+	LabDevices   *ebpf.Map `ebpf:"lab_devices"`
 	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.Map `ebpf:"lab_events"`
 	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
@@ -150,6 +163,7 @@ type NetdevMaps struct {
 	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat       *ebpf.Map `ebpf:"lab_nat"`
+	LabNodes     *ebpf.Map `ebpf:"lab_nodes"`
 	LabServices  *ebpf.Map `ebpf:"lab_services"`
 	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
 	LabSources   *ebpf.Map `ebpf:"lab_sources"`
@@ -160,6 +174,7 @@ func (m *NetdevMaps) Close() error {
 		m.LabAffinity,
 		m.LabBackends,
 		m.LabCt,
+		m.LabDevices,
 		m.LabEndpoints,
 		m.LabEvents,
 		m.LabFragments,
@@ -167,6 +182,7 @@ func (m *NetdevMaps) Close() error {
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
+		m.LabNodes,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
@@ -177,14 +193,18 @@ func (m *NetdevMaps) Close() error {
 //
 // It can be passed to LoadNetdevObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetdevVariables struct {
-	CfgMode      *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
 }
 
 // NetdevPrograms contains all programs after they have been loaded into the kernel.

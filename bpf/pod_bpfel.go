@@ -35,6 +35,14 @@ type PodBackend struct {
 	Pad     uint8
 }
 
+type PodCtKind uint8
+
+const (
+	PodCtKindCT_SERVICE    PodCtKind = 0
+	PodCtKindCT_MASQUERADE PodCtKind = 1
+	PodCtKindCT_INBOUND    PodCtKind = 2
+)
+
 type PodCtState uint8
 
 const (
@@ -138,6 +146,14 @@ type PodLabMode uint8
 const (
 	PodLabModeLAB_KUBEPROXY             PodLabMode = 0
 	PodLabModeLAB_KUBEPROXY_REPLACEMENT PodLabMode = 1
+	PodLabModeLAB_EBPF                  PodLabMode = 2
+)
+
+type PodLabNodeFlag uint8
+
+const (
+	PodLabNodeFlagLAB_IS_NODE  PodLabNodeFlag = 1
+	PodLabNodeFlagLAB_IS_LOCAL PodLabNodeFlag = 2
 )
 
 type PodLabReason uint8
@@ -162,6 +178,12 @@ const (
 	PodLabReasonLAB_DROP_NO_ROUTE         PodLabReason = 24
 	PodLabReasonLAB_DROP_TTL              PodLabReason = 25
 	PodLabReasonLAB_DROP_REWRITE          PodLabReason = 26
+	PodLabReasonLAB_DROP_BLACKHOLE        PodLabReason = 27
+	PodLabReasonLAB_DROP_UNREACHABLE      PodLabReason = 28
+	PodLabReasonLAB_DROP_PROHIBITED       PodLabReason = 29
+	PodLabReasonLAB_DROP_TOO_BIG          PodLabReason = 30
+	PodLabReasonLAB_DROP_MASQUERADE       PodLabReason = 31
+	PodLabReasonLAB_DROP_FRAGMENT         PodLabReason = 32
 	PodLabReasonLAB_REASON_MAX            PodLabReason = 64
 )
 
@@ -189,6 +211,12 @@ type PodMetric struct {
 	_       structs.HostLayout
 	Packets uint64
 	Bytes   uint64
+}
+
+type PodNode struct {
+	_     structs.HostLayout
+	Flags PodLabNodeFlag
+	Pad   [3]uint8
 }
 
 type PodPresent struct {
@@ -228,6 +256,13 @@ type PodSourceKey struct {
 	Addr    PodIp
 }
 
+type PodStage uint8
+
+const (
+	PodStageSTAGE_SERVICE    PodStage = 0
+	PodStageSTAGE_MASQUERADE PodStage = 1
+)
+
 type PodTranslation struct {
 	_       structs.HostLayout
 	Src     PodIp
@@ -238,7 +273,8 @@ type PodTranslation struct {
 	Service uint32
 	Backend uint32
 	State   PodCtState
-	Pad     [7]uint8
+	Kind    PodCtKind
+	Pad     [6]uint8
 }
 
 type PodTuple struct {
@@ -248,7 +284,8 @@ type PodTuple struct {
 	Sport uint16
 	Dport uint16
 	Proto uint8
-	Pad   [3]uint8
+	Stage PodStage
+	Pad   [2]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -258,6 +295,7 @@ const (
 	PodMapLabAffinity   = "lab_affinity"
 	PodMapLabBackends   = "lab_backends"
 	PodMapLabCt         = "lab_ct"
+	PodMapLabDevices    = "lab_devices"
 	PodMapLabEndpoints  = "lab_endpoints"
 	PodMapLabEvents     = "lab_events"
 	PodMapLabFragments  = "lab_fragments"
@@ -265,13 +303,18 @@ const (
 	PodMapLabKernelCt   = "lab_kernel_ct"
 	PodMapLabMetrics    = "lab_metrics"
 	PodMapLabNat        = "lab_nat"
+	PodMapLabNodes      = "lab_nodes"
 	PodMapLabServices   = "lab_services"
 	PodMapLabSlots      = "lab_slots"
 	PodMapLabSources    = "lab_sources"
 	PodProgLabPodEgress = "lab_pod_egress"
+	PodVarCfgMasquerade = "cfg_masquerade"
 	PodVarCfgMode       = "cfg_mode"
+	PodVarCfgMtu        = "cfg_mtu"
 	PodVarCfgNatMax     = "cfg_nat_max"
 	PodVarCfgNatMin     = "cfg_nat_min"
+	PodVarCfgNativeCidr = "cfg_native_cidr"
+	PodVarCfgNativeMask = "cfg_native_mask"
 	PodVarCfgNodeIp     = "cfg_node_ip"
 	PodVarCfgNodeNetns  = "cfg_node_netns"
 	PodVarCfgPodCidr    = "cfg_pod_cidr"
@@ -331,6 +374,7 @@ type PodMapSpecs struct {
 	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
 	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
 	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabDevices   *ebpf.MapSpec `ebpf:"lab_devices"`
 	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
@@ -338,6 +382,7 @@ type PodMapSpecs struct {
 	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNodes     *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
@@ -347,14 +392,18 @@ type PodMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodVariableSpecs struct {
-	CfgMode      *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
 }
 
 // PodObjects contains all objects after they have been loaded into the kernel.
@@ -380,6 +429,7 @@ type PodMaps struct {
 	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
 	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
 	LabCt        *ebpf.Map `ebpf:"lab_ct"`
+	LabDevices   *ebpf.Map `ebpf:"lab_devices"`
 	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
 	LabEvents    *ebpf.Map `ebpf:"lab_events"`
 	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
@@ -387,6 +437,7 @@ type PodMaps struct {
 	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat       *ebpf.Map `ebpf:"lab_nat"`
+	LabNodes     *ebpf.Map `ebpf:"lab_nodes"`
 	LabServices  *ebpf.Map `ebpf:"lab_services"`
 	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
 	LabSources   *ebpf.Map `ebpf:"lab_sources"`
@@ -397,6 +448,7 @@ func (m *PodMaps) Close() error {
 		m.LabAffinity,
 		m.LabBackends,
 		m.LabCt,
+		m.LabDevices,
 		m.LabEndpoints,
 		m.LabEvents,
 		m.LabFragments,
@@ -404,6 +456,7 @@ func (m *PodMaps) Close() error {
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
+		m.LabNodes,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
@@ -414,14 +467,18 @@ func (m *PodMaps) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodVariables struct {
-	CfgMode      *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
 }
 
 // PodPrograms contains all programs after they have been loaded into the kernel.

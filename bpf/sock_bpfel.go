@@ -37,9 +37,13 @@ const (
 	SockProgLabRecvmsg4  = "lab_recvmsg4"
 	SockProgLabRecvmsg6  = "lab_recvmsg6"
 	SockProgLabSendmsg4  = "lab_sendmsg4"
+	SockVarCfgMasquerade = "cfg_masquerade"
 	SockVarCfgMode       = "cfg_mode"
+	SockVarCfgMtu        = "cfg_mtu"
 	SockVarCfgNatMax     = "cfg_nat_max"
 	SockVarCfgNatMin     = "cfg_nat_min"
+	SockVarCfgNativeCidr = "cfg_native_cidr"
+	SockVarCfgNativeMask = "cfg_native_mask"
 	SockVarCfgNodeIp     = "cfg_node_ip"
 	SockVarCfgNodeNetns  = "cfg_node_netns"
 	SockVarCfgPodCidr    = "cfg_pod_cidr"
@@ -122,14 +126,18 @@ type SockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
-	CfgMode      *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
 }
 
 // SockObjects contains all objects after they have been loaded into the kernel.
@@ -191,14 +199,18 @@ func (m *SockMaps) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
-	CfgMode      *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgNatMax    *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin    *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNodeIp    *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr   *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask   *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgTrace     *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
 }
 
 // SockPrograms contains all programs after they have been loaded into the kernel.

@@ -14,9 +14,12 @@ type (
 
 	Backend      = PodBackend
 	BackendFlag  = PodLabBackendFlag
+	FlowKind     = PodCtKind
 	FlowState    = PodCtState
 	FrontendKind = PodLabFrontend
 	Mode         = PodLabMode
+	Node         = PodNode
+	NodeFlag     = PodLabNodeFlag
 	Scope        = PodLabScope
 	Service      = PodService
 	ServiceFlag  = PodLabServiceFlag

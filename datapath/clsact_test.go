@@ -21,6 +21,9 @@ func TestClsact(t *testing.T) {
 		"add is idempotent": addTwice,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, (*datapath.Config).ForceClsact) })
+		if name != "Service" { // of iptables
+			t.Run(name+", ebpf", func(t *testing.T) { test(t, routed, (*datapath.Config).ForceClsact) })
+		}
 	}
 }
 

@@ -17,8 +17,12 @@ const ModeKubeProxy Mode = "kubeproxy"
 // No kube-proxy may run on the node. Routing and masquerading stay the node's own IP stack's.
 const ModeKubeProxyReplacement Mode = "kubeproxy-replacement"
 
+// ModeEBPF is what ModeKubeProxyReplacement becomes where [HostRouting] says so: pods' traffic between
+// nodes and to the outside does not enter the node's IP stack. In a Config the two ask for the same.
+const ModeEBPF Mode = "ebpf"
+
 // services says whether Services are translated here.
-func (m Mode) services() bool { return m == ModeKubeProxyReplacement }
+func (m Mode) services() bool { return m == ModeKubeProxyReplacement || m == ModeEBPF }
 
 // Aggregation says which packets the programs report to [Datapath.Events].
 type Aggregation string
@@ -45,6 +49,14 @@ type Config struct {
 	NativeCIDR netip.Prefix
 	// Masquerade gives traffic from pods to addresses outside NativeCIDR the node's address.
 	Masquerade bool
+	// BPFMasquerade makes BPF at Devices masquerade instead of iptables. It needs a mode that translates
+	// Services, and says nothing when Masquerade is not set.
+	BPFMasquerade bool
+	// LegacyRouting keeps the node's IP stack in the way of its pods' traffic even where BPF could route.
+	LegacyRouting bool
+	// AllowFallback goes on with legacy routing on kernels that cannot route in BPF, where the settings ask
+	// for that. Without it Open fails there.
+	AllowFallback bool
 	// DirectNodeRoutes makes [Routes] lay one route for each other node.
 	DirectNodeRoutes bool
 	// Devices are the NICs by name. Empty means the one that carries NodeIP.
@@ -70,14 +82,20 @@ type Config struct {
 	// connections' state.
 	Untracked bool
 
+	// routing is what became of the wish for BPF host routing; [Open] fills it in, and Mode with it.
+	routing HostRoutingStatus
 	// netnsCookie is the kernel's name for the node's network namespace; [Open] fills it in.
 	netnsCookie uint64
-	// forceClsact lets tests take the way of older kernels.
+	// forceClsact and lackHelpers let tests take the way of older kernels.
 	forceClsact bool
+	lackHelpers []string
 }
 
 // Router is the pods' gateway: the first address of PodCIDR.
 func (c Config) Router() netip.Addr { return c.PodCIDR.Masked().Addr().Next() }
+
+// masqueradesInBPF says whether the programs at the NICs masquerade.
+func (c Config) masqueradesInBPF() bool { return c.Masquerade && c.BPFMasquerade }
 
 func (c Config) withDefaults() Config {
 	if c.MonitorAggregation == "" {
@@ -99,8 +117,11 @@ func (c Config) withDefaults() Config {
 // validate reports everything that is wrong with c at once.
 func (c Config) validate() error {
 	var errs []error
-	if c.Mode != ModeKubeProxy && c.Mode != ModeKubeProxyReplacement {
+	if c.Mode != ModeKubeProxy && !c.Mode.services() {
 		errs = append(errs, fmt.Errorf("mode %q is not known: use %q or %q", c.Mode, ModeKubeProxy, ModeKubeProxyReplacement))
+	}
+	if c.BPFMasquerade && !c.Mode.services() {
+		errs = append(errs, fmt.Errorf("masquerading in BPF needs mode %q: its programs are at the NICs only there", ModeKubeProxyReplacement))
 	}
 	if c.NodeName == "" {
 		errs = append(errs, errors.New("node name is empty"))

@@ -49,7 +49,7 @@ func serve(hosts ...*netnstest.NS) {
 	}
 }
 
-func TestConversations(t *testing.T) { converse(t) }
+func TestConversations(t *testing.T) { inModes(t, func(t *testing.T, mode setup) { converse(t, mode) }) }
 
 func converse(t *testing.T, with ...func(*datapath.Config)) {
 	l := newLab(t, 2, with...)
@@ -73,8 +73,10 @@ func converse(t *testing.T, with ...func(*datapath.Config)) {
 	}
 }
 
-func TestPodsReachTheNativeCIDRWithTheirOwnAddress(t *testing.T) {
-	l := newLab(t, 1)
+func TestPodsReachTheNativeCIDRWithTheirOwnAddress(t *testing.T) { inModes(t, testPodsReachTheNativeCIDRWithTheirOwnAddress) }
+
+func testPodsReachTheNativeCIDRWithTheirOwnAddress(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	a := l.nodes[0].addPod("a")
 	inside := netip.MustParseAddr("10.99.0.1")
 	l.outside.AddAddr(netnstest.NIC, netip.PrefixFrom(inside, 32))
@@ -89,8 +91,10 @@ func TestPodsReachTheNativeCIDRWithTheirOwnAddress(t *testing.T) {
 	asks{a.NS, l.outside.Addr, l.nodes[0].Host.Addr}.check(t)
 }
 
-func TestPing(t *testing.T) {
-	l := newLab(t, 2)
+func TestPing(t *testing.T) { inModes(t, testPing) }
+
+func testPing(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	for name, ping := range map[string]struct {
 		from *pod
@@ -121,8 +125,10 @@ func TestPing(t *testing.T) {
 }
 
 // The node is the first hop, to a pod on the same node too.
-func TestTimeExceeded(t *testing.T) {
-	l := newLab(t, 2)
+func TestTimeExceeded(t *testing.T) { inModes(t, testTimeExceeded) }
+
+func testTimeExceeded(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	for name, hop := range map[string]struct {
 		to   netip.Addr
@@ -167,8 +173,10 @@ func TestForwardChain(t *testing.T) {
 	}
 }
 
-func TestOwnMTU(t *testing.T) {
-	l := newLab(t, 1, func(c *datapath.Config) { c.MTU = 1400 })
+func TestOwnMTU(t *testing.T) { inModes(t, testOwnMTU) }
+
+func testOwnMTU(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode, func(c *datapath.Config) { c.MTU = 1400 })
 	a, b := l.nodes[0].addPod("a"), l.nodes[0].addPod("b")
 	if _, err := a.Ping(b.Addr, netnstest.PingOptions{Size: 1400}); err != nil {
 		t.Errorf("a packet of the MTU is lost: %v", err)
@@ -180,8 +188,10 @@ func TestOwnMTU(t *testing.T) {
 
 // Bulk data crosses the veths in pieces far larger than the MTU, or every byte would cost several times
 // as much.
-func TestLargeSendsStayLarge(t *testing.T) {
-	l := newLab(t, 2)
+func TestLargeSendsStayLarge(t *testing.T) { inModes(t, testLargeSendsStayLarge) }
+
+func testLargeSendsStayLarge(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	a := l.nodes[0].addPod("a")
 	for name, server := range map[string]*pod{"same node": l.nodes[0].addPod("b"), "across nodes": l.nodes[1].addPod("c")} {
 		t.Run(name, func(t *testing.T) {

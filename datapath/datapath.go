@@ -40,6 +40,7 @@ type Datapath struct {
 	endpoints sync.RWMutex
 	busy      keyedMutex
 	chains    sync.Mutex // one iptables read and write at a time
+	nodes     sync.Mutex // one change of lab_nodes at a time
 	events    hub
 }
 
@@ -52,6 +53,13 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	}
 	d := &Datapath{cfg: cfg.withDefaults(), log: log}
 	d.pins = pinsAt(d.cfg.BPFFS)
+	missing, err := missingHelpers()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.cfg.chooseRouting(append(missing, cfg.lackHelpers...)); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -83,7 +91,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := d.pins.dropOtherLayouts(); err != nil {
 		return nil, err
 	}
-	d.log.Info("datapath is open", "mode", d.cfg.Mode, "attach", d.attacher.kind(), "devices", d.cfg.Devices, "mtu", d.cfg.MTU)
+	d.log.Info("datapath is open", "mode", d.cfg.Mode, "hostRouting", d.cfg.routing, "attach", d.attacher.kind(), "devices", d.cfg.Devices, "mtu", d.cfg.MTU)
 	return d, nil
 }
 
@@ -120,7 +128,8 @@ func (d *Datapath) Close() error {
 	return errors.Join(errs...)
 }
 
-// Config is what the datapath was opened with, defaults filled in (MTU and Devices as found).
+// Config is what the datapath was opened with, defaults filled in: MTU and Devices as found, Mode as it is
+// in force.
 func (d *Datapath) Config() Config { return d.cfg }
 
 // keyedMutex lets work on different keys run at the same time.

@@ -45,6 +45,9 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := v.ensureRoute(ctx, host); err != nil {
 		return err
 	}
+	if err := v.d.enterLocal(ctx); err != nil {
+		return err
+	}
 	return v.d.attachNICs()
 }
 

@@ -23,6 +23,8 @@ type FlowStatus struct {
 	NewDst netip.AddrPort `json:"newDst"`
 	// Service is its name; empty when this process has not named it yet, or the flow has none.
 	Service string `json:"service"`
+	// Kind is "service", "masquerade" or "inbound": why the flow is remembered.
+	Kind string `json:"kind"`
 	// State is what has been seen: "opening", "answered", "closing", "reset".
 	State string `json:"state"`
 	// Expires is in how long the flow is forgotten unless more is seen of it; negative when it is due.
@@ -64,6 +66,7 @@ func (v *Services) flows(m *ebpf.Map) ([]FlowStatus, error) {
 			NewSrc:  addrPort(e.Src, e.Sport),
 			NewDst:  addrPort(e.Dst, e.Dport),
 			Service: names[e.Service],
+			Kind:    kindName(e.Kind),
 			State:   stateName(e.State),
 			Expires: time.Duration(int32(e.Expires-now)) * time.Second,
 		})
@@ -75,6 +78,16 @@ func (v *Services) flows(m *ebpf.Map) ([]FlowStatus, error) {
 		return cmp.Or(a.Src.Compare(b.Src), a.Dst.Compare(b.Dst), cmp.Compare(a.Proto, b.Proto))
 	})
 	return list, nil
+}
+
+func kindName(k bpf.FlowKind) string {
+	switch k {
+	case bpf.PodCtKindCT_MASQUERADE:
+		return "masquerade"
+	case bpf.PodCtKindCT_INBOUND:
+		return "inbound"
+	}
+	return "service"
 }
 
 func stateName(s bpf.FlowState) string {

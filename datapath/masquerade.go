@@ -9,18 +9,30 @@ import (
 
 const masqueradeChain = "LAB-MASQUERADE"
 
+const (
+	masqueradeBPF      = "BPF"
+	masqueradeIPTables = "iptables"
+)
+
 var masqueradeJump = jump{"POSTROUTING", `-m comment --comment "wirelab: pods to the outside" -j ` + masqueradeChain}
 
-// Masquerade keeps the iptables chain LAB-MASQUERADE.
+// Masquerade keeps the iptables chain LAB-MASQUERADE, or, where BPF masquerades, what its programs know of
+// the cluster's nodes.
 type Masquerade struct{ d *Datapath }
 
-// Masquerade returns the reconciler of the masquerade chain.
+// Masquerade returns the reconciler of masquerading.
 func (d *Datapath) Masquerade() *Masquerade { return &Masquerade{d: d} }
 
-// Apply makes the chain match nodes, whose addresses pods reach with their own. Without
-// Config.Masquerade the chain is removed. It writes only when what is there differs.
+// Apply makes chain or map match nodes, whose addresses pods reach with their own. Without
+// Config.Masquerade, and where BPF masquerades, the chain is removed. It writes only when what is there
+// differs.
 func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
-	if !m.d.cfg.Masquerade {
+	if m.d.cfg.Mode.services() {
+		if err := m.d.enterNodes(clusterAddrs(m.d.cfg, nodes)); err != nil {
+			return fmt.Errorf("set masquerading up: %w", err)
+		}
+	}
+	if !m.d.cfg.Masquerade || m.d.cfg.BPFMasquerade {
 		return m.Clean(ctx)
 	}
 	m.d.chains.Lock()
@@ -32,7 +44,7 @@ func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
 	return nil
 }
 
-// Clean removes the chain.
+// Clean removes the chain. BPF masquerades for as long as its programs are at the NICs.
 func (m *Masquerade) Clean(ctx context.Context) error {
 	m.d.chains.Lock()
 	defer m.d.chains.Unlock()
@@ -46,9 +58,8 @@ func cleanMasquerade(ctx context.Context, t iptables) error {
 	return nil
 }
 
-// masqueradeRules spare the nodes first: between pods and nodes both sides keep their addresses. What
-// goes to a local pod stays as it is too, since the devices that lead there are ours.
-func masqueradeRules(cfg Config, nodes []Node) []string {
+// clusterAddrs are the nodes' addresses, this one's among them, sorted.
+func clusterAddrs(cfg Config, nodes []Node) []netip.Addr {
 	addrs := make([]netip.Addr, 0, len(nodes)+1)
 	for _, n := range append(slices.Clone(nodes), Node{IP: cfg.NodeIP}) {
 		if n.IP.Is4() {
@@ -56,8 +67,14 @@ func masqueradeRules(cfg Config, nodes []Node) []string {
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs)
+}
+
+// masqueradeRules spare the nodes first: between pods and nodes both sides keep their addresses. What
+// goes to a local pod stays as it is too, since the devices that lead there are ours.
+func masqueradeRules(cfg Config, nodes []Node) []string {
 	var rules []string
-	for _, a := range slices.Compact(addrs) {
+	for _, a := range clusterAddrs(cfg, nodes) {
 		rules = append(rules, fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
 	}
 	return append(rules, fmt.Sprintf(

@@ -16,7 +16,7 @@ const (
 	FromPod Direction = "from-pod"
 	// ToPod is a packet of the node's stack going to a local pod, at lab_host.
 	ToPod Direction = "to-pod"
-	// FromNetwork and ToNetwork are packets at a NIC, counted when they are translated or dropped.
+	// FromNetwork and ToNetwork are packets at a NIC, counted when they are translated, routed or dropped.
 	FromNetwork Direction = "from-network"
 	ToNetwork   Direction = "to-network"
 )
@@ -54,6 +54,12 @@ var reasons = map[bpf.Reason]string{
 	bpf.PodLabReasonLAB_DROP_NO_ROUTE:         "no-route",
 	bpf.PodLabReasonLAB_DROP_TTL:              "ttl-exceeded",
 	bpf.PodLabReasonLAB_DROP_REWRITE:          "not-rewritable",
+	bpf.PodLabReasonLAB_DROP_BLACKHOLE:        "blackhole",
+	bpf.PodLabReasonLAB_DROP_UNREACHABLE:      "unreachable",
+	bpf.PodLabReasonLAB_DROP_PROHIBITED:       "prohibited",
+	bpf.PodLabReasonLAB_DROP_TOO_BIG:          "too-big",
+	bpf.PodLabReasonLAB_DROP_MASQUERADE:       "not-masqueradable",
+	bpf.PodLabReasonLAB_DROP_FRAGMENT:         "no-first-fragment",
 	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR:      "source-address",
 	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT:      "no-endpoint",
 	bpf.PodLabReasonLAB_DROP_PROTOCOL:         "unsupported-protocol",

@@ -214,7 +214,7 @@ func TestStatus(t *testing.T) {
 		})
 	}
 	read()
-	if s.Mode != datapath.ModeKubeProxy || s.Attach != "tcx" || s.HostRouting != "Legacy" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != datapath.AggregationMaximum {
+	if s.Mode != datapath.ModeKubeProxy || s.Attach != "tcx" || s.HostRouting.String() != "Legacy (needs kube-proxy replacement; needs BPF masquerade)" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != datapath.AggregationMaximum {
 		t.Errorf("status is %+v", s)
 	}
 	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {

@@ -15,6 +15,7 @@ type programs struct {
 	toPod     *ebpf.Program // tcx egress of lab_host
 	services  servicePrograms
 	trace     *ebpf.Variable
+	mode      *ebpf.Variable
 }
 
 // loadPrograms loads them with what cfg decides as constants, using the given maps.
@@ -36,7 +37,7 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 	if err := loadSpec(pod, cfg, m, &podObjects); err != nil {
 		return nil, err
 	}
-	p.podEgress, p.trace = podObjects.LabPodEgress, podObjects.CfgTrace
+	p.podEgress, p.trace, p.mode = podObjects.LabPodEgress, podObjects.CfgTrace, podObjects.CfgMode
 
 	host, err := bpf.LoadHost()
 	if err != nil {
@@ -51,6 +52,13 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 		err = p.services.load(cfg, m)
 	}
 	return p, err
+}
+
+// modes are the programs' numbers for them.
+var modes = map[Mode]bpf.Mode{
+	ModeKubeProxy:            bpf.PodLabModeLAB_KUBEPROXY,
+	ModeKubeProxyReplacement: bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT,
+	ModeEBPF:                 bpf.PodLabModeLAB_EBPF,
 }
 
 func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
@@ -72,19 +80,19 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 
 // setConstants decides what the program does, as far as it has a say in it.
 func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
-	mode := bpf.PodLabModeLAB_KUBEPROXY
-	if cfg.Mode.services() {
-		mode = bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT
-	}
 	for name, value := range map[string]any{
-		bpf.PodVarCfgTrace:     cfg.MonitorAggregation == AggregationNone,
-		bpf.PodVarCfgMode:      mode,
-		bpf.PodVarCfgNodeIp:    toIP(cfg.NodeIP),
-		bpf.PodVarCfgPodCidr:   toIP(cfg.PodCIDR.Addr()),
-		bpf.PodVarCfgPodMask:   toIP(maskOf(cfg.PodCIDR)),
-		bpf.PodVarCfgNatMin:    uint16(natMin),
-		bpf.PodVarCfgNatMax:    uint16(natMax),
-		bpf.PodVarCfgNodeNetns: cfg.netnsCookie,
+		bpf.PodVarCfgTrace:      cfg.MonitorAggregation == AggregationNone,
+		bpf.PodVarCfgMode:       modes[cfg.Mode],
+		bpf.PodVarCfgNodeIp:     toIP(cfg.NodeIP),
+		bpf.PodVarCfgPodCidr:    toIP(cfg.PodCIDR.Addr()),
+		bpf.PodVarCfgPodMask:    toIP(maskOf(cfg.PodCIDR)),
+		bpf.PodVarCfgNativeCidr: toIP(cfg.NativeCIDR.Addr()),
+		bpf.PodVarCfgNativeMask: toIP(maskOf(cfg.NativeCIDR)),
+		bpf.PodVarCfgMasquerade: cfg.masqueradesInBPF(),
+		bpf.PodVarCfgMtu:        uint32(cfg.MTU),
+		bpf.PodVarCfgNatMin:     uint16(natMin),
+		bpf.PodVarCfgNatMax:     uint16(natMax),
+		bpf.PodVarCfgNodeNetns:  cfg.netnsCookie,
 	} {
 		variable, ok := spec.Variables[name]
 		if !ok {
@@ -107,6 +115,20 @@ func (p *programs) aggregation() (Aggregation, error) {
 		return AggregationNone, nil
 	}
 	return AggregationMaximum, nil
+}
+
+// inForce is the mode that the loaded programs have.
+func (p *programs) inForce() (Mode, error) {
+	var code bpf.Mode
+	if err := p.mode.Get(&code); err != nil {
+		return "", fmt.Errorf("read cfg_mode: %w", err)
+	}
+	for mode, c := range modes {
+		if c == code {
+			return mode, nil
+		}
+	}
+	return "", fmt.Errorf("read cfg_mode: %d is no mode", code)
 }
 
 func (p *programs) close() error {

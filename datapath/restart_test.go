@@ -18,7 +18,9 @@ import (
 )
 
 // Closing and opening again, with other settings too, loses no packet and resets no connection.
-func TestRestartLosesNothing(t *testing.T) { restart(t) }
+func TestRestartLosesNothing(t *testing.T) {
+	inModes(t, func(t *testing.T, mode setup) { restart(t, mode) })
+}
 
 func restart(t *testing.T, with ...func(*datapath.Config)) {
 	l := newLab(t, 2, with...)

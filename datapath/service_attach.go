@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -32,6 +33,8 @@ var natRange = fmt.Sprintf("%d-%d", natMin, natMax)
 type servicePrograms struct {
 	fromNetwork, toNetwork *ebpf.Program // tcx ingress and egress of every NIC
 	sock                   bpf.SockPrograms
+	// what the programs at the NICs were told
+	masquerade, nativeCIDR, nativeMask *ebpf.Variable
 }
 
 func (p *servicePrograms) load(cfg Config, m *maps) error {
@@ -39,16 +42,33 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 	if err != nil {
 		return err
 	}
-	var netdevObjects bpf.NetdevPrograms
+	var netdevObjects struct {
+		bpf.NetdevPrograms
+		bpf.NetdevVariables
+	}
 	if err := loadSpec(netdev, cfg, m, &netdevObjects); err != nil {
 		return err
 	}
 	p.fromNetwork, p.toNetwork = netdevObjects.LabFromNetwork, netdevObjects.LabToNetwork
+	p.masquerade, p.nativeCIDR, p.nativeMask = netdevObjects.CfgMasquerade, netdevObjects.CfgNativeCidr, netdevObjects.CfgNativeMask
 	sock, err := bpf.LoadSock()
 	if err != nil {
 		return err
 	}
 	return loadSpec(sock, cfg, m, &p.sock)
+}
+
+// masquerades says whether the programs loaded for the NICs do, and what they spare.
+func (p *servicePrograms) masquerades() (on bool, native netip.Prefix, err error) {
+	if p.masquerade == nil {
+		return false, native, nil
+	}
+	var cidr, mask bpf.IP
+	if err := errors.Join(p.masquerade.Get(&on), p.nativeCIDR.Get(&cidr), p.nativeMask.Get(&mask)); err != nil {
+		return false, native, fmt.Errorf("read what the NICs' programs masquerade: %w", err)
+	}
+	bits, _ := net.IPMask(fromIP(mask).AsSlice()).Size()
+	return on, netip.PrefixFrom(fromIP(cidr), bits), nil
 }
 
 func (p *servicePrograms) list() []*ebpf.Program {

@@ -13,7 +13,7 @@ import (
 )
 
 // edit changes fields of a packet's IPv4 header and mends its checksum.
-func edit(t *testing.T, frame []byte, change func(*layers.IPv4)) []byte {
+func edit(t testing.TB, frame []byte, change func(*layers.IPv4)) []byte {
 	t.Helper()
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
 	ip := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
@@ -122,7 +122,7 @@ func TestNoRouteToABackend(t *testing.T) {
 	m.ns.Run("ip", "route", "add", "blackhole", "10.99.0.0/16")
 	verdict, _ := m.run(netip.MustParseAddrPort("192.0.2.50:40000"),
 		packet(layers.IPProtocolTCP, netip.MustParseAddrPort("192.0.2.50:40000"), netip.AddrPortFrom(m.ns.Addr, 30000), synFlag))
-	if n := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[bpf.PodLabReasonLAB_DROP_NO_ROUTE]; verdict != actShot || n != 1 {
+	if n := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[bpf.PodLabReasonLAB_DROP_BLACKHOLE]; verdict != actShot || n != 1 {
 		t.Errorf("verdict %d, %d counted", int32(verdict), n)
 	}
 }

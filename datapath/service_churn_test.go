@@ -22,8 +22,10 @@ const (
 
 // 200 Services with 2,000 endpoints change a hundred times a second. Connections that are there go on,
 // each with its backend; new ones always find one, whatever is being written at the moment.
-func TestChurn(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestChurn(t *testing.T) { inServiceModes(t, testChurn) }
+
+func testChurn(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	sign(t, b.NS, c.NS)

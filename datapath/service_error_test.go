@@ -20,8 +20,10 @@ import (
 
 // Nobody listens at the backend's port: the error that it answers with finds the client, and speaks of
 // the address that the client knows, or the client's kernel would not take it.
-func TestErrorsFindTheClient(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestErrorsFindTheClient(t *testing.T) { inServiceModes(t, testErrorsFindTheClient) }
+
+func testErrorsFindTheClient(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	closed := ready(b, n)
@@ -50,8 +52,10 @@ func TestErrorsFindTheClient(t *testing.T) {
 
 // The client's side of a UDP flow is gone when the answer comes: its error finds the backend, which shows
 // by the backend's socket being refused.
-func TestErrorsFindTheBackend(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestErrorsFindTheBackend(t *testing.T) { inServiceModes(t, testErrorsFindTheBackend) }
+
+func testErrorsFindTheBackend(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b := n.addPod("a"), n.addPod("b")
 	l.balance(both(withNodePort(demo(ready(b, n))))...)
@@ -83,8 +87,10 @@ func TestErrorsFindTheBackend(t *testing.T) {
 }
 
 // A hop that is too many: who answers "time exceeded" is a router on the way, and quotes what it saw.
-func TestTimeExceededToAService(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestTimeExceededToAService(t *testing.T) { inServiceModes(t, testTimeExceededToAService) }
+
+func testTimeExceededToAService(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b := n.addPod("a"), m.addPod("b")
 	l.balance(both(demo(ready(b, m)))...)

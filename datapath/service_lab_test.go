@@ -16,8 +16,38 @@ const nodePort = 32000
 // hairpin is the client that a pod sees when it reaches itself through its Service.
 var hairpin = netip.MustParseAddr("169.254.87.1")
 
-// replacement makes a lab's nodes translate Services themselves.
+// setup changes a node's settings.
+type setup func(*datapath.Config)
+
+// kubeProxy leaves Services to others.
+func kubeProxy(c *datapath.Config) { c.Mode = datapath.ModeKubeProxy }
+
+// replacement makes a lab's nodes translate Services themselves, and leave the rest to their stack.
 func replacement(c *datapath.Config) { c.Mode = datapath.ModeKubeProxyReplacement }
+
+// masqueraded is replacement with BPF at the NICs for iptables, and the stack in between all the same.
+func masqueraded(c *datapath.Config) {
+	replacement(c)
+	c.BPFMasquerade, c.LegacyRouting = true, true
+}
+
+// routed makes BPF route too.
+func routed(c *datapath.Config) {
+	replacement(c)
+	c.BPFMasquerade = true
+}
+
+// inServiceModes runs a test in every mode that translates Services, inModes in all.
+func inServiceModes(t *testing.T, f func(*testing.T, setup)) {
+	t.Run("kubeproxy-replacement", func(t *testing.T) { f(t, replacement) })
+	t.Run("BPF masquerade", func(t *testing.T) { f(t, masqueraded) })
+	t.Run("ebpf", func(t *testing.T) { f(t, routed) })
+}
+
+func inModes(t *testing.T, f func(*testing.T, setup)) {
+	t.Run("kubeproxy", func(t *testing.T) { f(t, kubeProxy) })
+	inServiceModes(t, f)
+}
 
 // balance gives every node the same Services.
 func (l *lab) balance(services ...datapath.Service) {

@@ -15,19 +15,23 @@ import (
 type serviceMaps struct {
 	services, slots, backends, sources, affinity *ebpf.Map
 	ct, nat, fragments, peers                    *ebpf.Map
+	// nodes and devices say whom to masquerade, and with which address: see bpf/lib/node.h.
+	nodes, devices *ebpf.Map
 }
 
 func (m *serviceMaps) byName() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
-		bpf.PodMapLabServices:  &m.services,
-		bpf.PodMapLabSlots:     &m.slots,
-		bpf.PodMapLabBackends:  &m.backends,
-		bpf.PodMapLabSources:   &m.sources,
-		bpf.PodMapLabAffinity:  &m.affinity,
-		bpf.PodMapLabCt:        &m.ct,
-		bpf.PodMapLabNat:       &m.nat,
-		bpf.PodMapLabFragments: &m.fragments,
-		bpf.SockMapLabPeers:    &m.peers,
+		bpf.PodMapLabServices:   &m.services,
+		bpf.PodMapLabSlots:      &m.slots,
+		bpf.PodMapLabBackends:   &m.backends,
+		bpf.PodMapLabSources:    &m.sources,
+		bpf.PodMapLabAffinity:   &m.affinity,
+		bpf.PodMapLabCt:         &m.ct,
+		bpf.PodMapLabNat:        &m.nat,
+		bpf.PodMapLabFragments:  &m.fragments,
+		bpf.SockMapLabPeers:     &m.peers,
+		bpf.PodMapLabNodes:      &m.nodes,
+		bpf.NetdevMapLabDevices: &m.devices,
 	}
 }
 
@@ -65,6 +69,12 @@ func (d *Datapath) dropOtherModes(ctx context.Context) error {
 	var err error
 	if d.cfg.Mode.services() {
 		err = cleanHostPorts(ctx, d.iptables())
+		if d.cfg.masqueradesInBPF() {
+			err = errors.Join(err, cleanMasquerade(ctx, d.iptables()))
+		}
+		if d.cfg.Mode == ModeEBPF {
+			err = errors.Join(err, cleanUntracked(ctx, d.iptables()))
+		}
 	} else {
 		err = errors.Join(d.pins.dropServices(), cleanUntracked(ctx, d.iptables()))
 	}

@@ -66,7 +66,14 @@ type modelFlow struct {
 
 func (n flowName) String() string { return fmt.Sprintf("%s %s -> %s", n.proto, n.client, n.dst) }
 
-func newModel(t testing.TB) *model {
+// legacy leaves routing to the stack, inBPF does not.
+func legacy(c *Config) { c.LegacyRouting = true }
+
+func inBPF(c *Config) { c.Masquerade, c.BPFMasquerade = true, true }
+
+func newModel(t testing.TB) *model { return newModelWith(t, legacy) }
+
+func newModelWith(t testing.TB, with func(*Config)) *model {
 	network := netnstest.NewNetwork(t)
 	host := network.AddHost("node")
 	m := &model{
@@ -79,6 +86,7 @@ func newModel(t testing.TB) *model {
 		Mode: ModeKubeProxyReplacement, NodeName: "a", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
 		NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), DirectNodeRoutes: true, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
 	}
+	with(&cfg)
 	host.Do(func() {
 		var err error
 		m.d, err = Open(context.Background(), cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -308,14 +316,20 @@ type stage struct {
 }
 
 // wayBack is where an answer is translated: between local pods at the backend's veth, to a local pod from
-// another node at lab_host, to the outside at the NIC.
+// another node at lab_host, to the outside at the NIC. Where BPF routes, there is no lab_host in the way,
+// and what leaves has been translated at the veth.
 func (m *model) wayBack(f *modelFlow) []stage {
+	routed := m.d.cfg.Mode == ModeEBPF
 	localBackend, localClient := slices.Contains(m.local, f.backend.Addr()), slices.Contains(m.local, f.client.Addr())
 	switch {
 	case localBackend && localClient:
 		return []stage{{m.d.progs.podEgress, m.ifindex(f.backend.Addr())}}
+	case localClient && routed:
+		return []stage{{m.d.progs.services.fromNetwork, m.nic()}}
 	case localClient:
 		return []stage{{m.d.progs.toPod, m.ifindex(m.local[0])}}
+	case localBackend && routed:
+		return []stage{{m.d.progs.podEgress, m.ifindex(f.backend.Addr())}}
 	case localBackend:
 		return []stage{{m.d.progs.services.toNetwork, m.nic()}}
 	}
@@ -355,17 +369,19 @@ func (m *model) nic() int {
 }
 
 func TestModel(t *testing.T) {
-	for seed := range uint64(4) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			m := newModel(t)
-			random := rand.New(rand.NewPCG(seed, 0))
-			for range 3000 {
-				m.step(random)
-			}
-			if m.sent < 1000 || m.refused == 0 || len(m.flows) < 10 {
-				t.Errorf("too little happened: %d packets, %d refused, %d flows", m.sent, m.refused, len(m.flows))
-			}
-		})
+	for name, with := range map[string]func(*Config){"legacy routing": legacy, "BPF routing": inBPF} {
+		for seed := range uint64(4) {
+			t.Run(fmt.Sprint(name, ", seed ", seed), func(t *testing.T) {
+				m := newModelWith(t, with)
+				random := rand.New(rand.NewPCG(seed, 0))
+				for range 3000 {
+					m.step(random)
+				}
+				if m.sent < 1000 || m.refused == 0 || len(m.flows) < 10 {
+					t.Errorf("too little happened: %d packets, %d refused, %d flows", m.sent, m.refused, len(m.flows))
+				}
+			})
+		}
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"wirelab.dev/wirelab/datapath"
 )
 
-func TestClusterIP(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestClusterIP(t *testing.T) { inServiceModes(t, testClusterIP) }
+
+func testClusterIP(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	l.balance(both(demo(ready(b, n)))...)
@@ -25,8 +27,10 @@ func TestClusterIP(t *testing.T) {
 }
 
 // The node's own network is not only for pods: the API server is a backend on a node's address.
-func TestBackendInTheNodesNetwork(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestBackendInTheNodesNetwork(t *testing.T) { inServiceModes(t, testBackendInTheNodesNetwork) }
+
+func testBackendInTheNodesNetwork(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, c := n.addPod("a"), m.addPod("c")
 	s := demo(datapath.Backend{Addr: netip.AddrPortFrom(n.Host.Addr, port), Node: n.cfg.NodeName, Ready: true})
@@ -39,8 +43,10 @@ func TestBackendInTheNodesNetwork(t *testing.T) {
 	asks{l.outside.NS, m.Host.Addr, m.Host.Addr}.checkAt(t, nodePort)
 }
 
-func TestNodePort(t *testing.T) {
-	l := newLab(t, 3, replacement)
+func TestNodePort(t *testing.T) { inServiceModes(t, testNodePort) }
+
+func testNodePort(t *testing.T, mode setup) {
+	l := newLab(t, 3, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	s := demo(ready(b, n))
@@ -63,9 +69,11 @@ func TestNodePort(t *testing.T) {
 	}
 }
 
-func TestOuterAddresses(t *testing.T) {
+func TestOuterAddresses(t *testing.T) { inServiceModes(t, testOuterAddresses) }
+
+func testOuterAddresses(t *testing.T, mode setup) {
 	external, ingress := netip.MustParseAddr("192.0.2.210"), netip.MustParseAddr("192.0.2.220")
-	l := newLab(t, 2, replacement)
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b := n.addPod("a"), n.addPod("b")
 	s := demo(ready(b, n))

@@ -11,8 +11,10 @@ import (
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
-func TestBackendsAreChosenEvenly(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestBackendsAreChosenEvenly(t *testing.T) { inServiceModes(t, testBackendsAreChosenEvenly) }
+
+func testBackendsAreChosenEvenly(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a := n.addPod("a")
 	backends := map[string]*pod{}
@@ -39,8 +41,10 @@ func TestBackendsAreChosenEvenly(t *testing.T) {
 	}
 }
 
-func TestServiceWithoutBackends(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestServiceWithoutBackends(t *testing.T) { inServiceModes(t, testServiceWithoutBackends) }
+
+func testServiceWithoutBackends(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	a := n.addPod("a")
 	l.balance(both(withNodePort(demo()))...)
@@ -75,8 +79,10 @@ func TestServiceWithoutBackends(t *testing.T) {
 
 // A Service that only takes backends on the node, and has some elsewhere, does not refuse: a balancer in
 // front of the nodes shall notice by its health checks.
-func TestLocalPolicies(t *testing.T) {
-	l := newLab(t, 3, replacement)
+func TestLocalPolicies(t *testing.T) { inServiceModes(t, testLocalPolicies) }
+
+func testLocalPolicies(t *testing.T, mode setup) {
+	l := newLab(t, 3, mode)
 	n, m, none := l.nodes[0], l.nodes[1], l.nodes[2]
 	a, b, c, d := n.addPod("a"), n.addPod("b"), m.addPod("c"), none.addPod("d")
 	s := withNodePort(demo(ready(b, n), ready(c, m)))
@@ -115,8 +121,10 @@ func TestLocalPolicies(t *testing.T) {
 	}
 }
 
-func TestExternalLocalKeepsTheClientsAddress(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestExternalLocalKeepsTheClientsAddress(t *testing.T) { inServiceModes(t, testExternalLocalKeepsTheClientsAddress) }
+
+func testExternalLocalKeepsTheClientsAddress(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	b := n.addPod("b")
 	s := withNodePort(demo(ready(b, n)))
@@ -126,8 +134,10 @@ func TestExternalLocalKeepsTheClientsAddress(t *testing.T) {
 	asks{l.outside.NS, n.Host.Addr, l.outside.Addr}.checkAt(t, nodePort)
 }
 
-func TestSessionAffinity(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestSessionAffinity(t *testing.T) { inServiceModes(t, testSessionAffinity) }
+
+func testSessionAffinity(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a := n.addPod("a")
 	var list []datapath.Backend

@@ -177,8 +177,10 @@ func (n *node) inCgroup(ns *netnstest.NS, c conversation) (all []told) {
 	return all
 }
 
-func TestSocketsAreGivenABackend(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestSocketsAreGivenABackend(t *testing.T) { inServiceModes(t, testSocketsAreGivenABackend) }
+
+func testSocketsAreGivenABackend(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	l.balance(both(withNodePort(demo(ready(b, n), ready(c, m))))...)
@@ -229,8 +231,10 @@ func unmapped(addrPort string) string {
 }
 
 // Both kinds of socket take the same way: IPv6 ones know IPv4 addresses as mapped ones.
-func TestIPv6SocketsSpeakToServices(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestIPv6SocketsSpeakToServices(t *testing.T) { inServiceModes(t, testIPv6SocketsSpeakToServices) }
+
+func testIPv6SocketsSpeakToServices(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
 	l.balance(both(demo(ready(b, n)))...)
@@ -245,8 +249,10 @@ func TestIPv6SocketsSpeakToServices(t *testing.T) {
 	}
 }
 
-func TestSocketsAreRefused(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestSocketsAreRefused(t *testing.T) { inServiceModes(t, testSocketsAreRefused) }
+
+func testSocketsAreRefused(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, c := n.addPod("a"), m.addPod("c")
 	local := demo(ready(c, m))
@@ -266,8 +272,10 @@ func TestSocketsAreRefused(t *testing.T) {
 }
 
 // Loopback is each namespace's own: the node's processes find NodePorts there, a pod finds itself.
-func TestNodePortOnLoopback(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestNodePortOnLoopback(t *testing.T) { inServiceModes(t, testNodePortOnLoopback) }
+
+func testNodePortOnLoopback(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
 	l.balance(both(withNodePort(demo(ready(b, n))))...)
@@ -285,8 +293,10 @@ func TestNodePortOnLoopback(t *testing.T) {
 
 // One UDP socket speaks to a Service and to its backend by its own address: each answer comes from where
 // it was asked.
-func TestUnconnectedSocketToServiceAndBackend(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestUnconnectedSocketToServiceAndBackend(t *testing.T) { inServiceModes(t, testUnconnectedSocketToServiceAndBackend) }
+
+func testUnconnectedSocketToServiceAndBackend(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
 	l.balance(both(demo(ready(b, n)))...)
@@ -299,8 +309,10 @@ func TestUnconnectedSocketToServiceAndBackend(t *testing.T) {
 	}
 }
 
-func TestSocketAffinity(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestSocketAffinity(t *testing.T) { inServiceModes(t, testSocketAffinity) }
+
+func testSocketAffinity(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, other := n.addPod("a"), n.addPod("other")
 	var list []datapath.Backend

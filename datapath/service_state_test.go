@@ -23,8 +23,10 @@ func established(t *testing.T, from *pod, network string, to netip.AddrPort) (c 
 }
 
 // A restart, a changed list of backends and the end of the Service itself: what is connected goes on.
-func TestConnectionsOutliveChanges(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestConnectionsOutliveChanges(t *testing.T) { inServiceModes(t, testConnectionsOutliveChanges) }
+
+func testConnectionsOutliveChanges(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	sign(t, b.NS, c.NS)
@@ -57,8 +59,10 @@ func TestConnectionsOutliveChanges(t *testing.T) {
 	}
 }
 
-func TestListIsReadBack(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestListIsReadBack(t *testing.T) { inServiceModes(t, testListIsReadBack) }
+
+func testListIsReadBack(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	b := n.addPod("b")
 	s := demo(ready(b, n))
@@ -93,8 +97,10 @@ func TestListIsReadBack(t *testing.T) {
 }
 
 // The socket of a UDP client outlives its backend: its next packet goes to another.
-func TestUDPClientsMoveOn(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestUDPClientsMoveOn(t *testing.T) { inServiceModes(t, testUDPClientsMoveOn) }
+
+func testUDPClientsMoveOn(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	sign(t, b.NS, c.NS)
@@ -110,8 +116,10 @@ func TestUDPClientsMoveOn(t *testing.T) {
 }
 
 // A backend that finishes: no new connections while another is ready, but some when none is.
-func TestTerminatingBackends(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestTerminatingBackends(t *testing.T) { inServiceModes(t, testTerminatingBackends) }
+
+func testTerminatingBackends(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), n.addPod("c")
 	sign(t, b.NS, c.NS)
@@ -133,8 +141,10 @@ func TestTerminatingBackends(t *testing.T) {
 	}
 }
 
-func TestFlowsAreListedAndCollected(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestFlowsAreListedAndCollected(t *testing.T) { inServiceModes(t, testFlowsAreListedAndCollected) }
+
+func testFlowsAreListedAndCollected(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
 	sign(t, b.NS)
@@ -174,8 +184,10 @@ func TestFlowsAreListedAndCollected(t *testing.T) {
 
 // Either entry of a flow may be evicted: the connection goes on, by the other or by the choice that
 // follows from the addresses.
-func TestConnectionsOutliveEviction(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestConnectionsOutliveEviction(t *testing.T) { inServiceModes(t, testConnectionsOutliveEviction) }
+
+func testConnectionsOutliveEviction(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a := n.addPod("a")
 	var list []datapath.Backend
@@ -212,8 +224,10 @@ func TestConnectionsOutliveEviction(t *testing.T) {
 	}
 }
 
-func TestHostPortsWithServices(t *testing.T) {
-	l := newLab(t, 2, replacement)
+func TestHostPortsWithServices(t *testing.T) { inServiceModes(t, testHostPortsWithServices) }
+
+func testHostPortsWithServices(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	serve(b.NS)
@@ -276,8 +290,10 @@ func TestModesFollowOneAnother(t *testing.T) {
 	}
 }
 
-func TestServicesInTheStatus(t *testing.T) {
-	l := newLab(t, 1, replacement)
+func TestServicesInTheStatus(t *testing.T) { inServiceModes(t, testServicesInTheStatus) }
+
+func testServicesInTheStatus(t *testing.T, mode setup) {
+	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	b := n.addPod("b")
 	l.balance(both(withNodePort(demo(ready(b, n))))...)

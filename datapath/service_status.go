@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
 )
@@ -138,6 +139,9 @@ func kindOf(code bpf.FrontendKind) FrontendKind {
 }
 
 func protocolName(number uint8) string {
+	if number == unix.IPPROTO_ICMP {
+		return "icmp"
+	}
 	for name, n := range protocols {
 		if n == number {
 			return name
@@ -168,14 +172,21 @@ func (d *Datapath) servicesStatus(s *Status) error {
 		}
 	}
 	slices.Sort(st.Sockets)
+	st.Devices, err = d.nicsRunning()
+	return errors.Join(append(errs, err)...)
+}
+
+// nicsRunning are the NICs that run the programs now loaded, sorted.
+func (d *Datapath) nicsRunning() (devices []string, err error) {
+	var errs []error
 	for _, name := range d.cfg.Devices {
 		running, err := d.runningOnNIC(name)
 		errs = append(errs, err)
 		if running {
-			st.Devices = append(st.Devices, name)
+			devices = append(devices, name)
 		}
 	}
-	return errors.Join(errs...)
+	return devices, errors.Join(errs...)
 }
 
 // count counts what the tables hold. Inside and outside are one frontend.

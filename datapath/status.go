@@ -17,23 +17,42 @@ import (
 
 // Status is the data plane as read back from the kernel.
 type Status struct {
+	// Mode is the one in force.
 	Mode Mode `json:"mode"`
 	// Attach is how programs are attached: "tcx", or "clsact" on kernels before 6.6.
-	Attach string `json:"attach"`
-	// HostRouting is "Legacy": packets to other nodes pass the node's IP stack.
-	HostRouting        string           `json:"hostRouting"`
-	Router             netip.Addr       `json:"router"`
-	MTU                int              `json:"mtu"`
-	MonitorAggregation Aggregation      `json:"monitorAggregation"`
-	Devices            []DeviceStatus   `json:"devices"`
-	Programs           []ProgramStatus  `json:"programs"`
-	Maps               []MapStatus      `json:"maps"`
-	Routes             []RouteStatus    `json:"routes"`
-	Masquerade         MasqueradeStatus `json:"masquerade"`
-	HostPorts          int              `json:"hostPorts"`
-	Sysctls            []SysctlStatus   `json:"sysctls"`
+	Attach             string            `json:"attach"`
+	HostRouting        HostRoutingStatus `json:"hostRouting"`
+	Router             netip.Addr        `json:"router"`
+	MTU                int               `json:"mtu"`
+	MonitorAggregation Aggregation       `json:"monitorAggregation"`
+	Devices            []DeviceStatus    `json:"devices"`
+	Programs           []ProgramStatus   `json:"programs"`
+	Maps               []MapStatus       `json:"maps"`
+	Routes             []RouteStatus     `json:"routes"`
+	Masquerade         MasqueradeStatus  `json:"masquerade"`
+	HostPorts          int               `json:"hostPorts"`
+	Sysctls            []SysctlStatus    `json:"sysctls"`
 	// Services is nil in modes that leave Services to others.
 	Services *ServicesStatus `json:"services,omitempty"`
+}
+
+// HostRoutingStatus says what carries pods' packets between the node's devices.
+type HostRoutingStatus struct {
+	// Requested is what the settings ask for.
+	Requested Routing `json:"requested"`
+	// Effective is what the programs now loaded do.
+	Effective Routing `json:"effective"`
+	// Reason is why it is not BPF, as "needs BPF masquerade"; more than one are joined by "; ". Empty when
+	// it is BPF.
+	Reason string `json:"reason,omitempty"`
+}
+
+// String is the effective routing, with the reason in brackets when it is not BPF.
+func (s HostRoutingStatus) String() string {
+	if s.Reason == "" {
+		return string(s.Effective)
+	}
+	return fmt.Sprintf("%s (%s)", s.Effective, s.Reason)
 }
 
 // DeviceStatus is a NIC or a device of ours.
@@ -69,14 +88,16 @@ type RouteStatus struct {
 	Device string       `json:"device"`
 }
 
-// MasqueradeStatus is what the node's iptables have of ours.
+// MasqueradeStatus is what gives pods' packets the node's address.
 type MasqueradeStatus struct {
 	Enabled bool `json:"enabled"`
-	// Kind is "iptables", or empty when it is not enabled.
+	// Kind is "BPF" or "iptables", or empty when it is not enabled.
 	Kind string `json:"kind"`
+	// Devices are the NICs whose programs masquerade, sorted; only for "BPF".
+	Devices []string `json:"devices,omitempty"`
 	// Backend is iptables' own word for its variant: "nf_tables" or "legacy".
 	Backend string `json:"backend"`
-	// NativeCIDR is what the rule spares.
+	// NativeCIDR is what is spared.
 	NativeCIDR netip.Prefix `json:"nativeCIDR"`
 }
 
@@ -91,17 +112,45 @@ type SysctlStatus struct {
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
 // error, joined; the rest is filled in all the same.
 func (d *Datapath) Status(ctx context.Context) (Status, error) {
-	s := Status{Mode: d.cfg.Mode, HostRouting: "Legacy", Attach: d.attacher.kind()}
+	s := Status{HostRouting: d.cfg.routing, Attach: d.attacher.kind()}
 	err := errors.Join(
+		d.modeStatus(&s),
 		d.programStatus(ctx, &s),
 		d.deviceStatus(ctx, &s),
 		d.mapStatus(&s),
 		d.routeStatus(ctx, &s),
 		d.iptablesStatus(ctx, &s),
+		d.bpfMasqueradeStatus(&s),
 		d.sysctlStatus(&s),
 		d.servicesStatus(&s),
 	)
 	return s, err
+}
+
+// modeStatus says what the loaded programs do, whatever they were asked to.
+func (d *Datapath) modeStatus(s *Status) (err error) {
+	if s.Mode, err = d.progs.inForce(); err != nil {
+		return err
+	}
+	s.HostRouting.Effective = RoutingLegacy
+	if s.Mode == ModeEBPF {
+		s.HostRouting.Effective = RoutingBPF
+	}
+	return nil
+}
+
+// bpfMasqueradeStatus finds the NICs whose running programs masquerade.
+func (d *Datapath) bpfMasqueradeStatus(s *Status) error {
+	on, cidr, err := d.progs.services.masquerades()
+	if !on || err != nil {
+		return err
+	}
+	devices, err := d.nicsRunning()
+	if len(devices) > 0 {
+		s.Masquerade.Enabled, s.Masquerade.Kind = true, masqueradeBPF
+		s.Masquerade.Devices, s.Masquerade.NativeCIDR = devices, cidr
+	}
+	return err
 }
 
 func (d *Datapath) programStatus(ctx context.Context, s *Status) (err error) {
@@ -287,7 +336,7 @@ func (d *Datapath) iptablesStatus(ctx context.Context, s *Status) error {
 		if !jumpsTo(rule, "MASQUERADE") {
 			continue
 		}
-		s.Masquerade.Enabled, s.Masquerade.Kind = true, "iptables"
+		s.Masquerade.Enabled, s.Masquerade.Kind = true, masqueradeIPTables
 		if _, rest, ok := strings.Cut(rule, "! -d "); ok {
 			cidr, _, _ := strings.Cut(rest, " ")
 			s.Masquerade.NativeCIDR, _ = netip.ParsePrefix(cidr)

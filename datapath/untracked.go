@@ -14,16 +14,17 @@ const untrackedChain = "LAB-UNTRACKED"
 var untrackedJump = jump{"PREROUTING", `-m comment --comment "wirelab: pods to pods" -j ` + untrackedChain}
 
 // Untracked keeps the iptables chain LAB-UNTRACKED of the raw table: what BPF has translated, or what
-// needs no translation, is not tracked by the kernel a second time.
+// needs no translation, is not tracked by the kernel a second time. Where BPF routes, traffic between pods
+// does not come by there.
 type Untracked struct{ d *Datapath }
 
 // Untracked returns the reconciler of the chain.
 func (d *Datapath) Untracked() *Untracked { return &Untracked{d: d} }
 
-// Apply makes the chain match nodes. Without Config.Untracked, and in modes that leave Services to others,
-// the chain is removed. It writes only when what is there differs.
+// Apply makes the chain match nodes. Without Config.Untracked, and in modes other than
+// ModeKubeProxyReplacement, the chain is removed. It writes only when what is there differs.
 func (u *Untracked) Apply(ctx context.Context, nodes []Node) error {
-	if !u.d.cfg.Untracked || !u.d.cfg.Mode.services() {
+	if !u.d.cfg.Untracked || u.d.cfg.Mode != ModeKubeProxyReplacement {
 		return u.Clean(ctx)
 	}
 	u.d.chains.Lock()

@@ -44,8 +44,10 @@ func echoRequest(t *testing.T, srcMAC, dstMAC net.HardwareAddr, src, dst netip.A
 }
 
 // Whatever address a pod asks for but its own, its own host-side veth answers.
-func TestARP(t *testing.T) {
-	l := newLab(t, 2)
+func TestARP(t *testing.T) { inModes(t, testARP) }
+
+func testARP(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	unspecified := netip.IPv4Unspecified()
@@ -105,8 +107,10 @@ func checkARPReply(t *testing.T, f netnstest.Frame, asker *pod, sender, target n
 	}
 }
 
-func TestSpoofedSource(t *testing.T) {
-	l := newLab(t, 2)
+func TestSpoofedSource(t *testing.T) { inModes(t, testSpoofedSource) }
+
+func testSpoofedSource(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	for name, test := range map[string]struct {
@@ -149,7 +153,9 @@ func TestSpoofedSource(t *testing.T) {
 
 // What each device on the way carries, as in the table of docs: TTLs of request and reply, and the MACs
 // that a frame has where it reaches a pod.
-func TestPathsOfAnEcho(t *testing.T) { echoPaths(t) }
+func TestPathsOfAnEcho(t *testing.T) {
+	inModes(t, func(t *testing.T, mode setup) { echoPaths(t, mode) })
+}
 
 func echoPaths(t *testing.T, with ...func(*datapath.Config)) {
 	l := newLab(t, 2, with...)
@@ -160,22 +166,29 @@ func echoPaths(t *testing.T, with ...func(*datapath.Config)) {
 		request uint8
 		reply   uint8
 	}
+	// inward is what the host-side veth carries of what goes into its pod.
+	inward := func(ttl uint8) uint8 {
+		if l.nodes[0].dp.Config().Mode == datapath.ModeEBPF {
+			return 0
+		}
+		return ttl
+	}
 	for name, test := range map[string]struct {
 		to     *pod
 		points []point
 	}{
 		"same node": {b, []point{
 			{a.NS, "eth0", 64, 63},
-			{l.nodes[0].NS, a.HostIf, 64, 63},
-			{l.nodes[0].NS, b.HostIf, 63, 64},
+			{l.nodes[0].NS, a.HostIf, 64, inward(63)},
+			{l.nodes[0].NS, b.HostIf, inward(63), 64},
 			{b.NS, "eth0", 63, 64},
 		}},
 		"across nodes": {c, []point{
 			{a.NS, "eth0", 64, 62},
-			{l.nodes[0].NS, a.HostIf, 64, 62},
+			{l.nodes[0].NS, a.HostIf, 64, inward(62)},
 			{l.nodes[0].NS, netnstest.NIC, 63, 63},
 			{l.nodes[1].NS, netnstest.NIC, 63, 63},
-			{l.nodes[1].NS, c.HostIf, 62, 64},
+			{l.nodes[1].NS, c.HostIf, inward(62), 64},
 			{c.NS, "eth0", 62, 64},
 		}},
 	} {
@@ -218,8 +231,10 @@ func echoTTLs(frames []netnstest.Frame) (request, reply uint8) {
 	return request, reply
 }
 
-func TestFramesComeFromTheHostSideVeth(t *testing.T) {
-	l := newLab(t, 2)
+func TestFramesComeFromTheHostSideVeth(t *testing.T) { inModes(t, testFramesComeFromTheHostSideVeth) }
+
+func testFramesComeFromTheHostSideVeth(t *testing.T, mode setup) {
+	l := newLab(t, 2, mode)
 	b := l.nodes[0].addPod("b")
 	for name, from := range map[string]*netnstest.NS{
 		"pod on the same node": l.nodes[0].addPod("a").NS,

@@ -35,6 +35,20 @@ static __always_inline struct ip ip_from_v4(__be32 v4)
 	return u.ip;
 }
 
+static __always_inline __be32 v4(const struct ip *a)
+{
+	union ip_words u = { .ip = *a };
+
+	return u.w32[3];
+}
+
+static __always_inline bool ip_equal(const struct ip *a, const struct ip *b)
+{
+	const union ip_words *x = (const void *)a, *y = (const void *)b;
+
+	return x->w64[0] == y->w64[0] && x->w64[1] == y->w64[1];
+}
+
 /* Any total order will do, as long as both directions of a flow agree on it. */
 static __always_inline bool ip_less(const struct ip *a, const struct ip *b)
 {

@@ -19,6 +19,7 @@ volatile const bool cfg_trace;
 enum lab_mode {
 	LAB_KUBEPROXY = 0, /* Services are the node's stack's */
 	LAB_KUBEPROXY_REPLACEMENT = 1, /* Services are translated here */
+	LAB_EBPF = 2, /* and packets are routed here */
 } __attribute__((packed));
 
 volatile const enum lab_mode cfg_mode;
@@ -29,6 +30,16 @@ volatile const struct ip cfg_node_ip;
 /* The node's pods: address and mask. */
 volatile const struct ip cfg_pod_cidr;
 volatile const struct ip cfg_pod_mask;
+
+/* Where pods are known by their own addresses: address and mask. */
+volatile const struct ip cfg_native_cidr;
+volatile const struct ip cfg_native_mask;
+
+/* What leaves that for an address which is no node's gets an address of the node's at the network card. */
+volatile const bool cfg_masquerade;
+
+/* Of the pods' interfaces. */
+volatile const __u32 cfg_mtu;
 
 /* Ports given to flows that need one, which the node's own sockets are kept out of. Host byte order. */
 volatile const __u16 cfg_nat_min;
@@ -41,4 +52,32 @@ volatile const __u64 cfg_node_netns;
 static __always_inline bool has_services(void)
 {
 	return cfg_mode != LAB_KUBEPROXY;
+}
+
+/* Whether packets are routed here, and do not enter the node's IP stack. */
+static __always_inline bool has_routing(void)
+{
+	return cfg_mode == LAB_EBPF;
+}
+
+/* An address of the node's pods, whether or not there is one. */
+static __always_inline bool is_own_pod(const struct ip *a)
+{
+	struct ip cidr = cfg_pod_cidr, mask = cfg_pod_mask;
+
+	return (v4(a) & v4(&mask)) == v4(&cidr);
+}
+
+static __always_inline bool is_native(const struct ip *a)
+{
+	struct ip cidr = cfg_native_cidr, mask = cfg_native_mask;
+
+	return (v4(a) & v4(&mask)) == v4(&cidr);
+}
+
+static __always_inline bool is_node_ip(const struct ip *a)
+{
+	struct ip node = cfg_node_ip;
+
+	return v4(a) == v4(&node);
 }

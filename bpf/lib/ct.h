@@ -29,7 +29,15 @@ enum lab_timeout {
 	LAB_TIMEOUT_TCP_CLOSING = 10,
 	LAB_TIMEOUT_UDP = 120,
 	LAB_TIMEOUT_UDP_OPENING = 30,
+	LAB_TIMEOUT_ECHO = 30,
 };
+
+/* Why a flow is remembered. */
+enum ct_kind {
+	CT_SERVICE = 0, /* it was sent to a Service, or has to be told apart from one that was */
+	CT_MASQUERADE = 1, /* it leaves with the node's address */
+	CT_INBOUND = 2, /* a pod was asked from outside by its own address, and answers with it */
+} __attribute__((packed));
 
 /* What becomes of the four fields of a packet, and what is known of its flow. */
 struct translation {
@@ -41,7 +49,8 @@ struct translation {
 	__u32 service; /* 0: none, the flow only needed another port */
 	__u32 backend;
 	enum ct_state state;
-	__u8 pad[7];
+	enum ct_kind kind;
+	__u8 pad[6];
 };
 _Static_assert(sizeof(struct translation) == 56, "shared with datapath/");
 
@@ -81,6 +90,8 @@ static __always_inline enum lab_timeout timeout_of(const struct translation *e, 
 {
 	bool answered = e->state & CT_ANSWERED;
 
+	if (proto == IPPROTO_ICMP)
+		return LAB_TIMEOUT_ECHO;
 	if (proto == IPPROTO_UDP)
 		return answered ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_UDP_OPENING;
 	if (is_closing(e))
@@ -92,6 +103,12 @@ static __always_inline enum lab_timeout timeout_of(const struct translation *e, 
 static __always_inline bool is_over(const struct translation *e)
 {
 	return is_closing(e) || (__s32)(seconds() - e->expires) > 0;
+}
+
+/* Where in lab_ct a flow of its kind is. */
+static __always_inline enum stage stage_of(const struct translation *e)
+{
+	return e->kind == CT_SERVICE ? STAGE_SERVICE : STAGE_MASQUERADE;
 }
 
 /* The tuple of packets in the other direction, before these are translated. */
@@ -160,6 +177,8 @@ static __always_inline void touch(struct translation *e, const struct tuple *t, 
 	if (!update(e, p, t->proto, back))
 		return;
 	key = answer_to(e, t->proto);
+	if (back)
+		key.stage = stage_of(e);
 	other = back ? bpf_map_lookup_elem(&lab_ct, &key) : bpf_map_lookup_elem(&lab_nat, &key);
 	if (!other) {
 		reverse(&again, e, t);

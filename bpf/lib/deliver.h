@@ -4,6 +4,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
@@ -42,20 +43,40 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 }
 
 /*
- * Sends the IPv4 packet out of the endpoint's host-side veth, as if that one had routed it. The frame's
- * headers are linear and have been parsed before, so the bounds check cannot fail.
+ * Gives the IPv4 packet the addresses of a frame from the endpoint's host-side veth. The frame's headers
+ * are linear and have been parsed before, so the bounds check cannot fail.
  */
-static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *to, bool forwarded)
+static __always_inline bool address_to(struct __sk_buff *ctx, const struct endpoint *to, bool forwarded)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	struct iphdr *ip = data + ETH_HLEN;
 
 	if ((void *)(ip + 1) > data_end)
-		return TC_ACT_SHOT;
+		return false;
 	copy_mac(eth->h_dest, &to->mac);
 	copy_mac(eth->h_source, &to->node_mac);
 	if (forwarded)
 		decrement_ttl(ip);
-	return bpf_redirect(to->ifindex, 0);
+	return true;
+}
+
+/* Sends the packet out of the endpoint's host-side veth, as if that one had routed it, or the stack has. */
+static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *to, bool forwarded)
+{
+	return address_to(ctx, to, forwarded) ? bpf_redirect(to->ifindex, 0) : TC_ACT_SHOT;
+}
+
+/*
+ * Puts the packet straight into the pod: it does not cross the host-side veth, nor wait in another queue.
+ * That is possible where packets come in only. The pod's stack asks who the frame was for, which was said
+ * before it got its addresses.
+ */
+static __always_inline int deliver_inside(struct __sk_buff *ctx, const struct endpoint *to)
+{
+	if (!address_to(ctx, to, true))
+		return TC_ACT_SHOT;
+	if (ctx->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(ctx, PACKET_HOST);
+	return bpf_redirect_peer(to->ifindex, 0);
 }

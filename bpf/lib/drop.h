@@ -15,7 +15,7 @@ enum lab_reason {
 	LAB_ARP_REPLY = 3, /* an ARP request, answered */
 	LAB_ARP_IGNORED = 4, /* ARP that asks for no answer: announcements, replies, probes for the own address */
 	LAB_EVENT_LOST = 5, /* not a packet's fate: an event that found lab_events full */
-	LAB_TO_NETWORK = 6, /* translated and sent out of a network card */
+	LAB_TO_NETWORK = 6, /* routed or translated, and sent out of a network card */
 
 	LAB_DROP = 16,
 	LAB_DROP_SOURCE_ADDR = 16, /* a pod sent with an address that is not its own */
@@ -26,9 +26,15 @@ enum lab_reason {
 	LAB_DROP_NO_LOCAL_BACKEND = 21, /* to a Service that only takes backends on this node, which has none */
 	LAB_DROP_SOURCE_RANGE = 22, /* to a load balancer's address, from where it does not accept clients */
 	LAB_DROP_NAT_PORTS = 23, /* no port was free to translate a flow with */
-	LAB_DROP_NO_ROUTE = 24, /* translated, but the node has no route to its new destination */
+	LAB_DROP_NO_ROUTE = 24, /* the node has no route there */
 	LAB_DROP_TTL = 25, /* translated, but it has no hop left */
 	LAB_DROP_REWRITE = 26, /* could not be rewritten */
+	LAB_DROP_BLACKHOLE = 27, /* the node's route there is a blackhole */
+	LAB_DROP_UNREACHABLE = 28, /* the node's route there says unreachable */
+	LAB_DROP_PROHIBITED = 29, /* the node's route there says prohibited */
+	LAB_DROP_TOO_BIG = 30, /* larger than the route's MTU, and not to be fragmented */
+	LAB_DROP_MASQUERADE = 31, /* would have left with a pod's address: no TCP, UDP or echo request, or with IP options */
+	LAB_DROP_FRAGMENT = 32, /* a fragment of a datagram whose first one has not been seen */
 
 	LAB_REASON_MAX = 64,
 } __attribute__((packed));

@@ -43,20 +43,26 @@ static __always_inline void apply(struct change *c, const struct translation *e)
 	c->dport = e->dport;
 }
 
-/*
- * An answer to a translated flow: it gets the addresses back that were asked for. Not found: false.
- * Errors and fragments do not count as signs of life.
- */
-static __always_inline bool translate_back(const struct packet *p, struct change *c)
+/* Whether a packet is a sign of life of its flow. Errors and fragments are not. */
+static __always_inline bool is_sign_of_life(const struct change *c)
 {
-	struct translation *e = bpf_map_lookup_elem(&lab_nat, &c->from);
+	return c->shape == SHAPE_PACKET || c->shape == SHAPE_ECHO;
+}
+
+/*
+ * An answer to a translated flow, which comes with tuple t: it gets the addresses back that were asked
+ * for. Not found: NULL.
+ */
+static __always_inline const struct translation *translate_back(const struct packet *p, const struct tuple *t, struct change *c)
+{
+	struct translation *e = bpf_map_lookup_elem(&lab_nat, t);
 
 	if (!e)
-		return false;
+		return NULL;
 	apply(c, e);
-	if (c->shape == SHAPE_PACKET)
-		touch(e, &c->from, p, true);
-	return true;
+	if (is_sign_of_life(c))
+		touch(e, t, p, true);
+	return e;
 }
 
 /*
@@ -69,8 +75,8 @@ static __always_inline bool continues(const struct translation *e, const struct 
 
 	if (p->ev.proto == IPPROTO_TCP && (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
 		return true;
-	if (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP)
-		return true; /* an error about it */
+	if (is_icmp_error(p))
+		return true; /* about it */
 	if (is_over(e))
 		return false;
 	if (!e->service)
@@ -87,7 +93,7 @@ static __always_inline bool translate_on(const struct packet *p, struct change *
 	if (!e || !continues(e, p))
 		return false;
 	apply(c, e);
-	if (c->shape == SHAPE_PACKET)
+	if (is_sign_of_life(c))
 		touch(e, &c->from, p, false);
 	return true;
 }
@@ -108,11 +114,30 @@ static __always_inline bool claim(const struct translation *e, const struct tupl
 }
 
 /*
+ * Whether a socket of the node's has the port that e gives its flow. Sockets are kept out of the range,
+ * but not those that ask for a port by its number.
+ */
+static __always_inline bool is_sockets(struct __sk_buff *ctx, const struct translation *e, __u8 proto)
+{
+	struct bpf_sock_tuple t = { .ipv4 = { .saddr = v4(&e->dst), .daddr = v4(&e->src), .sport = e->dport, .dport = e->sport } };
+	struct bpf_sock *sk = NULL;
+
+	if (proto == IPPROTO_TCP)
+		sk = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+	else if (proto == IPPROTO_UDP)
+		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/*
  * Enters a new flow of packets with tuple t, which become what e says. With a port of its own the source
  * port is one of the node's; otherwise only when two flows could not be told apart by their answers.
  * Ports are tried in an order that follows from the tuple: a flow whose entries were lost finds its own.
  */
-static __always_inline bool enter(struct translation *e, const struct tuple *t, bool own_port)
+static __always_inline bool enter(struct __sk_buff *ctx, struct translation *e, const struct tuple *t, bool own_port)
 {
 	__u32 range = cfg_nat_max - cfg_nat_min + 1, start = hash(t);
 	int i;
@@ -122,6 +147,8 @@ static __always_inline bool enter(struct translation *e, const struct tuple *t, 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < PORT_TRIES; i++) {
 		e->sport = bpf_htons(cfg_nat_min + (start + i * 7919u) % range); /* a prime, to leave crowds */
+		if (own_port && is_sockets(ctx, e, t->proto))
+			continue;
 		if (claim(e, t))
 			return !bpf_map_update_elem(&lab_ct, t, e, BPF_ANY);
 	}
@@ -136,7 +163,7 @@ static __always_inline struct service *find_service(const struct tuple *t, enum 
 }
 
 /* Opens a flow to one of the service's backends. */
-static __always_inline enum lab_reason open_flow(const struct packet *p, const struct service *s, enum lab_scope scope, struct change *c)
+static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const struct packet *p, const struct service *s, enum lab_scope scope, struct change *c)
 {
 	struct translation e = { .service = s->id, .src = c->from.src, .sport = c->from.sport };
 	__u32 now = seconds(), random = hash(&c->from);
@@ -163,7 +190,7 @@ static __always_inline enum lab_reason open_flow(const struct packet *p, const s
 	} else if (ip_equal(&e.dst, &e.src)) {
 		e.src = ip_from_v4(HAIRPIN_V4);
 	}
-	if (!enter(&e, &c->from, own_port))
+	if (!enter(ctx, &e, &c->from, own_port))
 		return LAB_DROP_NAT_PORTS;
 	apply(c, &e);
 	return LAB_REASON_NONE;
@@ -174,7 +201,7 @@ static __always_inline enum lab_reason open_flow(const struct packet *p, const s
  * through a Service: the answers could not be told apart, so this flow gets another port. When the other
  * flow is over, it is forgotten.
  */
-static __always_inline void set_apart(const struct packet *p, struct change *c)
+static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
 	struct translation *other, e = { .src = c->from.src, .dst = c->from.dst, .dport = c->from.dport };
 	struct tuple key = { .src = e.dst, .dst = e.src, .sport = e.dport, .dport = c->from.sport, .proto = c->from.proto };
@@ -189,7 +216,7 @@ static __always_inline void set_apart(const struct packet *p, struct change *c)
 		goto as_it_is;
 	}
 	update(&e, p, c->from.proto, false);
-	if (enter(&e, &c->from, true)) {
+	if (enter(ctx, &e, &c->from, true)) {
 		apply(c, &e);
 		return;
 	}
@@ -201,7 +228,7 @@ as_it_is:
  * A packet to a Service. LAB_REASON_NONE: c says what becomes of it, which is nothing when it is not to
  * a Service.
  */
-static __always_inline enum lab_reason translate(const struct packet *p, enum lab_scope scope, struct change *c)
+static __always_inline enum lab_reason translate(struct __sk_buff *ctx, const struct packet *p, enum lab_scope scope, struct change *c)
 {
 	const struct service *s;
 
@@ -209,9 +236,9 @@ static __always_inline enum lab_reason translate(const struct packet *p, enum la
 		return LAB_REASON_NONE;
 	s = c->shape == SHAPE_ERROR ? NULL : find_service(&c->from, scope);
 	if (s)
-		return open_flow(p, s, scope, c);
+		return open_flow(ctx, p, s, scope, c);
 	if (scope == LAB_INSIDE)
-		set_apart(p, c);
+		set_apart(ctx, p, c);
 	else
 		c->shape = SHAPE_NONE;
 	return LAB_REASON_NONE;

@@ -15,6 +15,7 @@ struct packet {
 	struct event ev;
 	bool fragment; /* any but a whole datagram */
 	bool options; /* IPv4 options, which the node's stack has to look at */
+	bool dont_fragment;
 
 	/*
 	 * The flow it belongs to, seen from the source: its own, or for an ICMP error the one that it

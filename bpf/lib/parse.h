@@ -30,6 +30,7 @@ struct icmphdr {
 	__be16 sequence;
 };
 
+#define IP_DONT_FRAGMENT 0x4000
 #define IP_FRAGMENT_MASK 0x3fff /* more fragments, offset */
 #define IP_OFFSET_MASK 0x1fff
 
@@ -162,6 +163,7 @@ static __always_inline enum parse_result parse_ipv4(struct __sk_buff *ctx, struc
 	p->ev.ttl = ip->ttl;
 	p->fragment = ip->frag_off & bpf_htons(IP_FRAGMENT_MASK);
 	p->options = ip->ihl != 5;
+	p->dont_fragment = ip->frag_off & bpf_htons(IP_DONT_FRAGMENT);
 	/* Behind options nobody asks for ports: such packets take the way through the stack whole. */
 	if (p->options || ip->frag_off & bpf_htons(IP_OFFSET_MASK))
 		return PARSE_OK;

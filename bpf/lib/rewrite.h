@@ -24,13 +24,6 @@ struct change {
 	enum shape shape;
 };
 
-static __always_inline __be32 v4(const struct ip *a)
-{
-	union ip_words u = { .ip = *a };
-
-	return u.w32[3];
-}
-
 /* RFC 1624: the checksum of what has changed by diff. */
 static __always_inline __sum16 csum_add(__sum16 check, __u32 diff)
 {
@@ -89,6 +82,22 @@ static __always_inline bool rewrite_packet(struct __sk_buff *ctx, const struct c
 	       !bpf_l4_csum_replace(ctx, check, 0, port_diff, flags);
 }
 
+/* An echo's id is the port that it has; the checksum covers no address. */
+static __always_inline bool rewrite_echo(struct __sk_buff *ctx, const struct change *c)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	struct icmphdr *icmp = (void *)(ip + 1);
+	__be16 before;
+
+	if ((void *)(icmp + 1) > data_end)
+		return false;
+	set_addrs(ip, v4(&c->src), v4(&c->dst));
+	before = icmp->id;
+	icmp->id = icmp->type == ICMP_ECHO ? c->sport : c->dport;
+	return !bpf_l4_csum_replace(ctx, ETH_HLEN + sizeof(*ip) + offsetof(struct icmphdr, checksum), before, icmp->id, sizeof(before));
+}
+
 static __always_inline bool rewrite_fragment(struct __sk_buff *ctx, const struct change *c)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
@@ -120,7 +129,13 @@ static __always_inline bool rewrite_error(struct __sk_buff *ctx, const struct ch
 	__builtin_memcpy(old, quoted, sizeof(old));
 	set_addrs(ip, ip->saddr == v4(&c->from.src) ? v4(&c->src) : ip->saddr, v4(&c->dst));
 	diff = set_addrs(quoted, v4(&c->dst), v4(&c->src));
-	if (quoted->protocol == IPPROTO_UDP && udp->check) {
+	if (quoted->protocol == IPPROTO_ICMP) {
+		struct icmphdr *echo = (void *)udp;
+		__be32 before = echo->id, after = c->dport;
+
+		echo->id = c->dport;
+		echo->checksum = csum_add(echo->checksum, bpf_csum_diff(&before, sizeof(before), &after, sizeof(after), 0));
+	} else if (quoted->protocol == IPPROTO_UDP && udp->check) {
 		udp->check = csum_add(udp->check, diff);
 		udp->check = csum_add(udp->check, set_ports((__be16 *)udp, c->dport, c->sport));
 	} else {
@@ -136,6 +151,8 @@ static __always_inline bool rewrite(struct __sk_buff *ctx, const struct change *
 	switch (c->shape) {
 	case SHAPE_PACKET:
 		return rewrite_packet(ctx, c);
+	case SHAPE_ECHO:
+		return rewrite_echo(ctx, c);
 	case SHAPE_FRAGMENT:
 		return rewrite_fragment(ctx, c);
 	case SHAPE_ERROR:

@@ -13,14 +13,27 @@
 #include "packet.h"
 #include "parse.h"
 
-/* One direction of a TCP or UDP flow. */
+/*
+ * A packet of a flow may be translated twice on a node: to a Service's backend, and then to the node's
+ * address. Its tuples are found in lab_ct by which of the two it is.
+ */
+enum stage {
+	STAGE_SERVICE = 0,
+	STAGE_MASQUERADE = 1,
+} __attribute__((packed));
+
+/*
+ * One direction of a TCP or UDP flow, or of an ICMP echo: requests have their id as source port,
+ * replies as destination port, and 0 in the other.
+ */
 struct tuple {
 	struct ip src;
 	struct ip dst;
 	__be16 sport;
 	__be16 dport;
 	__u8 proto;
-	__u8 pad[3]; /* always 0: keys are compared byte by byte */
+	enum stage stage; /* in lab_ct; otherwise 0 */
+	__u8 pad[2]; /* always 0: keys are compared byte by byte */
 };
 _Static_assert(sizeof(struct tuple) == 40, "shared with datapath/");
 
@@ -30,6 +43,7 @@ enum shape {
 	SHAPE_PACKET, /* by its own header */
 	SHAPE_FRAGMENT, /* a later fragment: by the first one's header */
 	SHAPE_ERROR, /* an ICMP error: by the header that it quotes */
+	SHAPE_ECHO, /* an ICMP echo request or reply: by its own header */
 };
 
 /* A datagram in fragments, of which only the first has ports. */
@@ -58,13 +72,6 @@ struct {
 /* An ICMP error that quotes enough to tell the flow. */
 #define ERROR_LENGTH (2 * sizeof(struct iphdr) + sizeof(struct icmphdr) + 8)
 
-static __always_inline bool ip_equal(const struct ip *a, const struct ip *b)
-{
-	const union ip_words *x = (const void *)a, *y = (const void *)b;
-
-	return x->w64[0] == y->w64[0] && x->w64[1] == y->w64[1];
-}
-
 static __always_inline bool is_icmp_error(const struct packet *p)
 {
 	return p->ev.proto == IPPROTO_ICMP && (p->ev.icmp_type == ICMP_DEST_UNREACH || p->ev.icmp_type == ICMP_TIME_EXCEEDED ||
@@ -75,21 +82,40 @@ static __always_inline bool is_icmp_error(const struct packet *p)
  * The flow that an ICMP error is about, in the error's own direction: whoever sent the quoted packet gets
  * the error, wherever on the way it was made.
  */
-static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, struct tuple *t)
+static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, struct tuple *t, bool echo)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *outer = data + ETH_HLEN, *ip = (void *)(outer + 1) + sizeof(struct icmphdr);
 	const __be16 *port = (void *)(ip + 1);
 
-	if ((void *)port + 8 > data_end || bpf_ntohs(outer->tot_len) < ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(IP_OFFSET_MASK) ||
-	    (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP))
+	if ((void *)port + 8 > data_end || bpf_ntohs(outer->tot_len) < ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(IP_OFFSET_MASK))
 		return SHAPE_NONE;
 	t->src = ip_from_v4(ip->daddr);
 	t->dst = ip_from_v4(ip->saddr);
-	t->sport = port[1];
-	t->dport = port[0];
 	t->proto = ip->protocol;
+	if (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_UDP) {
+		t->sport = port[1];
+		t->dport = port[0];
+		return SHAPE_ERROR;
+	}
+	if (!echo || ip->protocol != IPPROTO_ICMP || *(const __u8 *)port != ICMP_ECHO)
+		return SHAPE_NONE;
+	t->dport = port[2]; /* the quoted request's id */
 	return SHAPE_ERROR;
+}
+
+static __always_inline enum shape echo_tuple(const struct packet *p, struct tuple *t)
+{
+	if (p->fragment || !is_echo(p->ev.icmp_type))
+		return SHAPE_NONE;
+	t->src = p->ev.src;
+	t->dst = p->ev.dst;
+	t->proto = p->ev.proto;
+	if (p->ev.icmp_type == ICMP_ECHO)
+		t->sport = p->flow_sport;
+	else
+		t->dport = p->flow_dport;
+	return SHAPE_ECHO;
 }
 
 /* Remembers or recalls the ports of a datagram in fragments. */
@@ -115,13 +141,18 @@ static __always_inline enum shape fragment_tuple(struct __sk_buff *ctx, const st
 	return SHAPE_FRAGMENT;
 }
 
-/* The flow that a parsed IPv4 packet belongs to. Only TCP and UDP are translated, and errors about them. */
-static __always_inline enum shape tuple_of(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
+/*
+ * The flow that a parsed IPv4 packet belongs to: TCP or UDP, and errors about them; and echoes where
+ * these may be translated, which is only when masquerading. t is all 0 before.
+ */
+static __always_inline enum shape tuple_of(struct __sk_buff *ctx, const struct packet *p, struct tuple *t, bool echo)
 {
 	if (p->options)
 		return SHAPE_NONE;
 	if (is_icmp_error(p))
-		return quoted_tuple(ctx, t);
+		return quoted_tuple(ctx, t, echo);
+	if (echo && p->ev.proto == IPPROTO_ICMP)
+		return echo_tuple(p, t);
 	if (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP)
 		return SHAPE_NONE;
 	t->src = p->ev.src;

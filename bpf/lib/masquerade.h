@@ -1,0 +1,87 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "ct.h"
+#include "flow.h"
+#include "node.h"
+
+/* Segments and datagrams that open a flow in none of its directions: they answer one that is there. */
+static __always_inline bool only_answers(const struct packet *p, const struct change *c)
+{
+	const __u8 both = TCP_SYN | TCP_ACK;
+
+	if (c->shape == SHAPE_ECHO)
+		return p->ev.icmp_type == ICMP_ECHOREPLY;
+	return p->ev.proto == IPPROTO_TCP && (p->ev.tcp_flags & both) == both;
+}
+
+static __always_inline struct ip address_of(__u32 ifindex)
+{
+	const struct ip *device = bpf_map_lookup_elem(&lab_devices, &ifindex);
+	struct ip node = cfg_node_ip;
+
+	return device ? *device : node;
+}
+
+/*
+ * A pod's packet about to leave: to the outside it gets the node's address and a port of the node's.
+ * What cannot have one would leave with an address that nobody can answer to, and is dropped.
+ * LAB_REASON_NONE: it stays as it is.
+ */
+static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const struct packet *p, struct change *c)
+{
+	struct translation e = { .kind = CT_MASQUERADE };
+
+	if (!is_own_pod(&p->ev.src) || !is_outside(&p->ev.dst)) {
+		c->shape = SHAPE_NONE;
+		return LAB_REASON_NONE;
+	}
+	if (c->shape == SHAPE_NONE)
+		return p->fragment && !p->options ? LAB_DROP_FRAGMENT : LAB_DROP_MASQUERADE;
+	c->from.stage = STAGE_MASQUERADE;
+	if (translate_on(p, c))
+		return LAB_TO_NETWORK;
+	if (c->shape == SHAPE_ERROR)
+		return LAB_DROP_MASQUERADE;
+	if (only_answers(p, c)) {
+		c->shape = SHAPE_NONE;
+		return LAB_REASON_NONE;
+	}
+	e.src = address_of(p->ev.ifindex);
+	e.dst = c->from.dst;
+	e.dport = c->from.dport;
+	update(&e, p, c->from.proto, false);
+	if (!enter(ctx, &e, &c->from, true))
+		return LAB_DROP_NAT_PORTS;
+	apply(c, &e);
+	return LAB_TO_NETWORK;
+}
+
+/*
+ * A packet from outside to a pod's own address: its answers are not to be masqueraded. Two flows that
+ * could not be told apart by their answers get ports of their own, as always.
+ */
+static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct packet *p, struct change *c)
+{
+	struct translation e = { .kind = CT_INBOUND, .src = c->from.src, .dst = c->from.dst, .sport = c->from.sport, .dport = c->from.dport };
+
+	if (c->shape != SHAPE_PACKET)
+		goto as_it_is; /* echo replies are told by their type, and the rest follows its flow */
+	c->from.stage = STAGE_MASQUERADE;
+	if (translate_on(p, c))
+		return;
+	update(&e, p, c->from.proto, false);
+	if (p->ev.tcp_flags & TCP_RST || !enter(ctx, &e, &c->from, false))
+		goto as_it_is;
+	apply(c, &e);
+	return;
+as_it_is:
+	c->shape = SHAPE_NONE;
+}

@@ -1,0 +1,60 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "addr.h"
+#include "config.h"
+
+enum lab_node_flag {
+	LAB_IS_NODE = 1, /* a node's address: pods reach it with their own */
+	LAB_IS_LOCAL = 2, /* one of this node's addresses */
+} __attribute__((packed));
+
+struct node {
+	enum lab_node_flag flags;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct node) == 4, "shared with datapath/");
+
+/* Addresses of the cluster's nodes, and all of this one's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct ip);
+	__type(value, struct node);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} lab_nodes SEC(".maps");
+
+/* The address that pods get that leave by a network card, by its interface index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct ip);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} lab_devices SEC(".maps");
+
+static __always_inline enum lab_node_flag node_flags(const struct ip *a)
+{
+	const struct node *n = bpf_map_lookup_elem(&lab_nodes, a);
+
+	return n ? n->flags : 0;
+}
+
+/* Where pods are not known by their own addresses. */
+static __always_inline bool is_outside(const struct ip *a)
+{
+	return !is_native(a) && !(node_flags(a) & LAB_IS_NODE);
+}
+
+/* Multicast, and what is beyond it. */
+static __always_inline bool is_multicast(const struct ip *a)
+{
+	return bpf_ntohl(v4(a)) >= 0xe0000000;
+}

@@ -1,0 +1,101 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "deliver.h"
+#include "drop.h"
+#include "packet.h"
+#include "rewrite.h"
+
+#define AF_INET 2
+
+/*
+ * On a packet that leaves: the program at the network card has nothing to do. Packets that are routed
+ * here never meet the stack, nor its rules about marks.
+ */
+#define MARK_DONE 0x1ab0d07e
+
+/* Where a packet leaves, and the neighbour that it goes to. */
+struct next_hop {
+	__u32 ifindex;
+	struct bpf_redir_neigh neighbour;
+};
+
+/* How large a packet is on the wire: a large send is cut into segments there. */
+static __always_inline __u32 wire_length(struct __sk_buff *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct iphdr *ip = data + ETH_HLEN;
+	const struct tcphdr *tcp = (void *)(ip + 1);
+	__u32 header = sizeof(struct udphdr);
+
+	if (!ctx->gso_size || (void *)(tcp + 1) > data_end)
+		return ctx->len - ETH_HLEN;
+	if (ip->protocol == IPPROTO_TCP)
+		header = tcp->doff * 4;
+	return sizeof(*ip) + header + ctx->gso_size;
+}
+
+/*
+ * Asks the node's routes, which are the authority for every packet, where this one goes with the addresses
+ * that it has by now.
+ */
+static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct ip *src, const struct ip *dst, struct next_hop *hop)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.ifindex = p->ev.ifindex,
+		.l4_protocol = p->ev.proto,
+		.tot_len = wire_length(ctx),
+		.ipv4_src = v4(src),
+		.ipv4_dst = v4(dst),
+	};
+
+	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
+	case BPF_FIB_LKUP_RET_SUCCESS: /* next hop and its MAC are known */
+	case BPF_FIB_LKUP_RET_NO_NEIGH: /* next hop is known; whoever sends asks for its MAC */
+		hop->ifindex = fib.ifindex;
+		hop->neighbour.nh_family = fib.family;
+		__builtin_memcpy(hop->neighbour.ipv6_nh, fib.ipv6_dst, sizeof(fib.ipv6_dst)); /* of either family */
+		return LAB_TO_NETWORK;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
+		return LAB_DROP_BLACKHOLE;
+	case BPF_FIB_LKUP_RET_UNREACHABLE:
+		return LAB_DROP_UNREACHABLE;
+	case BPF_FIB_LKUP_RET_PROHIBIT:
+		return LAB_DROP_PROHIBITED;
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		return LAB_DROP_TOO_BIG;
+	case BPF_FIB_LKUP_RET_NOT_FWDED: /* or it is for the node itself */
+		return LAB_DROP_NO_ROUTE;
+	default: /* a kind of route that only the stack can take */
+		return LAB_TO_KERNEL;
+	}
+}
+
+/*
+ * Sends a packet to the next hop that find_route has found. The kernel's neighbour table writes the MACs,
+ * asks for those it does not know, and sees that they are in use.
+ */
+static __always_inline int send_out(struct __sk_buff *ctx, struct next_hop *hop)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+
+	if ((void *)(ip + 1) > data_end)
+		return TC_ACT_SHOT;
+	decrement_ttl(ip);
+	return bpf_redirect_neigh(hop->ifindex, &hop->neighbour, sizeof(hop->neighbour), 0);
+}
