@@ -76,7 +76,7 @@ test-generate: ## generated code is what the sources say
 	hack/check-generated.sh
 
 # Packages with tests that need root run under test-datapath as a whole, so that no test runs twice.
-ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./internal/bench/bed
+ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./internal/bench/bed ./internal/bench/control
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
@@ -94,7 +94,7 @@ BENCH         ?=
 BENCH_SAMPLES ?= bin/bench.jsonl
 BENCH_REPORT  ?= bin/bench.md
 
-bench: deps ## measure against the goals of docs/performance.md, as root; BENCH="-rounds 9 …" for its flags
+bench: deps build ## measure against the goals of docs/performance.md, as root; BENCH="-rounds 9 …" for its flags
 	mkdir -p bin
 	go build -trimpath -o bin/bench ./hack/bench
 	bin/bench -samples $(BENCH_SAMPLES) -report $(BENCH_REPORT) $(BENCH)
