@@ -18,21 +18,11 @@ type Path struct {
 	nodes []*Node
 }
 
-// portOf is where the server of a workload listens.
-func portOf(kind workload.Kind) uint16 {
-	for i, k := range workload.Kinds() {
-		if k == kind {
-			return 7000 + uint16(i) //nolint:gosec // there are four
-		}
-	}
-	return 0
-}
-
 func withPort(at netip.AddrPort, kind workload.Kind) netip.AddrPort {
 	if at.Port() != 0 {
 		return at
 	}
-	return netip.AddrPortFrom(at.Addr(), portOf(kind))
+	return netip.AddrPortFrom(at.Addr(), workload.Port(kind))
 }
 
 func (b *Bed) at(s *Space, cgroup string) workload.Place {
@@ -74,7 +64,7 @@ func (p Path) packets() Path {
 
 // backend is where the measured Service leads.
 func (c *Cluster) backend() netip.AddrPort {
-	return netip.AddrPortFrom(c.Nodes[1].pods[0].addr, portOf(workload.TCPCRR))
+	return netip.AddrPortFrom(c.Nodes[1].pods[0].addr, workload.Port(workload.TCPCRR))
 }
 
 // Pair is what measures the path.
