@@ -82,7 +82,7 @@ test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
 
 test-datapath: ## the real programs in network namespaces; needs root
-	WIRELAB_TEST_STRICT=1 go test -count=1 $(ROOT_PACKAGES)
+	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 30m $(ROOT_PACKAGES)
 
 test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
