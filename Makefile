@@ -76,13 +76,13 @@ test-generate: ## generated code is what the sources say
 	hack/check-generated.sh
 
 # Packages with tests that need root run under test-datapath as a whole, so that no test runs twice.
-ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./internal/bench/bed
+ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./internal/bench/bed ./internal/bench/control
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
 
 test-datapath: ## the real programs in network namespaces; needs root
-	WIRELAB_TEST_STRICT=1 go test -count=1 $(ROOT_PACKAGES)
+	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 30m $(ROOT_PACKAGES)
 
 test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
@@ -94,7 +94,7 @@ BENCH         ?=
 BENCH_SAMPLES ?= bin/bench.jsonl
 BENCH_REPORT  ?= bin/bench.md
 
-bench: deps ## measure against the goals of docs/performance.md, as root; BENCH="-rounds 9 …" for its flags
+bench: deps build ## measure against the goals of docs/performance.md, as root; BENCH="-rounds 9 …" for its flags
 	mkdir -p bin
 	go build -trimpath -o bin/bench ./hack/bench
 	bin/bench -samples $(BENCH_SAMPLES) -report $(BENCH_REPORT) $(BENCH)

@@ -23,14 +23,22 @@ func acrossNodes() []string {
 
 // viaServices lists the checks of Services whose backends are on all nodes. A Service picks one for each
 // connection, so of a fault between two nodes they may or may not see something.
-func viaServices() []string { return []string{"services/*", "demo/answers", "dns/*"} }
+func viaServices() []string { return []string{"services/*", "demo/answers", "dns/*", "maps/follow"} }
 
 func faults() []fault {
+	ofPackets := []string{"outside/*", "paths/spoofed-source", "pods/to-nodes", "nodes/to-pods"}
 	return []fault{
 		{
-			name: "program detached", plant: detachProgram,
-			red: map[string][]string{"": append(acrossNodes(), "nodes/to-pods", "pods/to-nodes")},
+			// What comes from the node's stack reaches no pod any more.
+			name: "program detached", plant: detach("lab_host"),
+			red: inKernelModes(append(acrossNodes(), "nodes/to-pods", "pods/to-nodes")...),
 			may: append(viaServices(), "outside/*", "paths/spoofed-source"),
+		},
+		{
+			// Pods still reach each other, as the node's stack steps in: it is seen to.
+			name: "program detached", plant: detach("eth0_in"),
+			red: map[string][]string{"ebpf": {"paths/hops-across-nodes", "host/drops-bypassed", "host/counters-still", "host/conntrack-empty", "outside/masquerade"}},
+			may: viaServices(),
 		},
 		{
 			name: "node route removed", plant: removeRoute,
@@ -38,12 +46,14 @@ func faults() []fault {
 			may: append(viaServices(), "paths/spoofed-source"),
 		},
 		{
-			name: "masquerade off", plant: stopMasquerade,
-			red: map[string][]string{
-				"kubeproxy":             {"outside/masquerade", "rules/masquerade-chain"},
-				"kubeproxy-replacement": {"outside/masquerade", "rules/masquerade-chain"},
-				"ebpf":                  {"outside/masquerade"},
-			},
+			name: "masquerade off", plant: flushMasquerade,
+			red: inKernelModes("outside/masquerade", "rules/masquerade-chain"),
+		},
+		{
+			// The same program answers for Services to clients outside.
+			name: "masquerade off", plant: detach("eth0_out"),
+			red: map[string][]string{"ebpf": {"outside/masquerade"}},
+			may: viaServices(),
 		},
 		{
 			name: "wrong MAC in the endpoint map", plant: spoilMAC,
@@ -51,30 +61,41 @@ func faults() []fault {
 		},
 		{
 			name: "FORWARD policy DROP", plant: dropForward,
-			red: map[string][]string{
-				"kubeproxy":             append(acrossNodes(), "outside/*"),
-				"kubeproxy-replacement": append(acrossNodes(), "outside/*"),
-				"ebpf":                  {},
-			},
-			may: append(viaServices(), "paths/spoofed-source", "pods/to-nodes", "nodes/to-pods"),
+			red: inKernelModes(append(acrossNodes(), "outside/*")...),
+			may: append(viaServices(), ofPackets...),
+		},
+		{
+			name: "FORWARD policy DROP", plant: dropForward,
+			red: map[string][]string{"ebpf": {}},
 		},
 		{
 			name: "forwarding off", plant: stopForwarding,
-			red: map[string][]string{"": append(acrossNodes(), "outside/*")},
-			may: append(viaServices(), "paths/spoofed-source", "nodes/to-pods", "pods/to-nodes"),
+			red: inKernelModes(append(acrossNodes(), "outside/*")...),
+			may: append(viaServices(), ofPackets...),
+		},
+		{
+			// Pods do not notice. The checks that look at the stack's rules cannot: it forwards nothing to see.
+			name: "forwarding off", plant: stopForwarding,
+			red: map[string][]string{"ebpf": {"host/drops-bypassed", "host/counters-still"}},
+			may: viaServices(),
 		},
 		{
 			name: "CoreDNS gone", plant: stopCoreDNS,
-			red: map[string][]string{"": {"dns/*", "demo/answers"}},
-			may: []string{"services/headless"},
+			red: map[string][]string{"": {"dns/*", "demo/answers", "services/headless"}},
 		},
 	}
 }
 
-// detachProgram takes the program off that delivers to pods what comes from the node's stack or the network.
-func detachProgram(t *testing.T, f faulty) func() {
-	link := bpffs + "/links/lab_host"
-	return keep(t, f.node, "bpftool link detach pinned "+link)
+// inKernelModes is a fault's red where the node's stack routes.
+func inKernelModes(patterns ...string) map[string][]string {
+	return map[string][]string{"kubeproxy": patterns, "kubeproxy-replacement": patterns}
+}
+
+// detach takes a program off where its link is pinned.
+func detach(link string) func(*testing.T, faulty) func() {
+	return func(t *testing.T, f faulty) func() {
+		return keep(t, f.node, "bpftool link detach pinned "+bpffs+"/links/"+link)
+	}
 }
 
 // removeRoute removes the node's route to the other node's pods.
@@ -83,8 +104,8 @@ func removeRoute(t *testing.T, f faulty) func() {
 	return keep(t, f.node, "ip route del "+cidr+" 2>/dev/null || true")
 }
 
-// stopMasquerade empties the chain, or detaches the program at the NIC.
-func stopMasquerade(t *testing.T, f faulty) func() {
+// flushMasquerade empties the chain that masquerades.
+func flushMasquerade(t *testing.T, f faulty) func() {
 	return keep(t, f.node, "iptables -w -t nat -F LAB-MASQUERADE")
 }
 

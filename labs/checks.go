@@ -63,10 +63,14 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 
 // masquerade says who is to do it, in the words of checks.
 func masquerade(p *profiles.Profile) string {
-	if p.Network.EnableIPv4Masquerade {
+	switch {
+	case !p.Network.EnableIPv4Masquerade:
+		return verify.NoMasquerade
+	case p.Network.BPF.Masquerade:
+		return verify.MasqueradeBPF
+	default:
 		return verify.MasqueradeIPTables
 	}
-	return verify.NoMasquerade
 }
 
 // podExec lets checks run commands in pods.

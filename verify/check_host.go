@@ -34,7 +34,7 @@ func hostChecks() []Check {
 		},
 		{
 			Name: "host/conntrack-outside", MinNodes: 2, Modes: []string{modeReplacement}, Run: hostConntrack,
-			Claim: "nf_conntrack has an entry of every flow from a pod to the outside, which iptables masquerades, and none of a flow between pods, on one node or on two.",
+			Claim: "nf_conntrack has an entry of every flow from a pod to the outside, and none of a flow between pods, on one node or on two.",
 		},
 		{
 			Name: "host/conntrack-empty", MinNodes: 2, Modes: byBPF, Run: hostConntrack,

@@ -31,6 +31,11 @@ func ruleChecks() []Check {
 			Claim: "On every node iptables-save shows the chain " + masqueradeChain + ": traffic of its own pods is masqueraded, except to nodes and inside the native-routing CIDR.",
 			Run:   masqueradeInIPTables,
 		},
+		{
+			Name: "rules/no-masquerade", If: func(cfg Config) bool { return cfg.Masquerade == MasqueradeBPF },
+			Claim: "No node has a rule that masquerades pods, in iptables-save, iptables-legacy-save or nft: no chain " + masqueradeChain + ", and none about the pods' addresses.",
+			Run:   noMasqueradeRule,
+		},
 	}
 }
 
@@ -188,6 +193,39 @@ func masqueradeInIPTables(ctx context.Context, env *Env, ev *Evidence) error {
 		judgeMasquerade(ev, env, node, all)
 		return nil
 	})
+}
+
+func noMasqueradeRule(ctx context.Context, env *Env, ev *Evidence) error {
+	return each(env.Nodes, func(node *Node) error {
+		all, err := dumps(ctx, node.Host)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(all, func(d dump) bool { return slices.ContainsFunc(d.Lines, kubeletChain.MatchString) }) {
+			return fmt.Errorf("%s: not even the kubelet's own chains are in its rules, so they cannot be trusted to be all", node.Name)
+		}
+		for _, d := range all {
+			if rules := masqueradeRules(d, env); len(rules) > 0 {
+				ev.Wrong("%s: %s has %q", node.Name, d.Tool, rules[0])
+			} else {
+				ev.Saw("%s: none of the %d lines of %s is about masquerading pods", node.Name, len(d.Lines), d.Tool)
+			}
+		}
+		return nil
+	})
+}
+
+// masqueradeRules finds what masquerades pods. iptables writes the target in
+// capitals, nft does not.
+func masqueradeRules(d dump, env *Env) []string {
+	var found []string
+	for _, line := range d.Lines {
+		ofPods := slices.ContainsFunc(env.Nodes, func(n *Node) bool { return strings.Contains(line, n.PodCIDR.String()) })
+		if strings.Contains(line, masqueradeChain) || ofPods && strings.Contains(strings.ToLower(line), "masquerade") {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 // judgeMasquerade reads the chain as the kernel does, in order.

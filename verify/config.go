@@ -50,6 +50,7 @@ type Config struct {
 const (
 	NoMasquerade       = ""
 	MasqueradeIPTables = "iptables"
+	MasqueradeBPF      = "BPF"
 )
 
 // Defaults of [Config]. Checks mostly wait, so more of them than there are

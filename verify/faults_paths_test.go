@@ -39,6 +39,9 @@ func pathFaults() []fault {
 		{"something bypasses the nodes' stacks", func(w *world) {
 			w.stacks.carries = func(from, _ *place) bool { return from.name != "pod client-worker" }
 		}, []string{"host/conntrack-pods", "host/counters-move", "host/drops-apply"}},
+		{"a rule for masquerading is left in nft alone", prints("node worker", "sh -c", func(p *place, text string) string {
+			return text + "### nft list ruleset\nip saddr " + p.node.PodCIDR.String() + " ip daddr != 10.0.0.0/8 masquerade fully-random\n"
+		}), []string{"rules/no-masquerade"}},
 		{"conntrack forgets what is masqueraded", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.Exec != nil && r.Exec.Argv[0] == "conntrack" && strings.HasSuffix(strings.Join(r.Exec.Argv, " "), p.node.Client.Addr.String()) {
 				reply.Exec.Stdout = ""

@@ -235,7 +235,11 @@ func (p *place) routeJSON() string {
 func (p *place) rulesText() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("### iptables-save\n*nat\n:LAB-MASQUERADE - [0:0]\n:KUBE-KUBELET-CANARY - [0:0]")
+	line("### iptables-save\n*nat\n:KUBE-KUBELET-CANARY - [0:0]")
+	if p.w.env.Masquerade != MasqueradeIPTables {
+		return b.String()
+	}
+	line(":LAB-MASQUERADE - [0:0]")
 	line(`-A POSTROUTING -m comment --comment "wirelab: pods leave as their node" -j LAB-MASQUERADE`)
 	for _, n := range p.w.env.Nodes {
 		line("-A LAB-MASQUERADE -d %s/32 -j RETURN", n.Addr)

@@ -57,7 +57,7 @@ func newWorld(t *testing.T, mode string) *world {
 	t.Helper()
 	w := &world{places: map[string]*place{}, stacks: newStacks(), env: &Env{
 		Config: Config{
-			Lab: "test", Mode: mode, Masquerade: MasqueradeIPTables, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
+			Lab: "test", Mode: mode, Masquerade: masqueradeIn(mode), NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
 			ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 			Demo:        &Demo{Namespace: "default", Service: "demo", Headless: "demo-headless", Port: 8080, NodePort: 32000},
 		}.withDefaults(),
@@ -71,6 +71,14 @@ func newWorld(t *testing.T, mode string) *world {
 	w.env.Outside.Prober = w.place(w.env.Outside, nil)
 	w.addServices()
 	return w
+}
+
+// masqueradeIn is who masquerades in the shipped profile of a mode.
+func masqueradeIn(mode string) string {
+	if mode == modeEBPF {
+		return MasqueradeBPF
+	}
+	return MasqueradeIPTables
 }
 
 func (w *world) addNode(i int, name string) {

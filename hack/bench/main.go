@@ -15,13 +15,13 @@ import (
 
 	"wirelab.dev/wirelab/internal/bench"
 	"wirelab.dev/wirelab/internal/bench/bed"
+	"wirelab.dev/wirelab/internal/bench/control"
 	"wirelab.dev/wirelab/internal/bench/plan"
-	"wirelab.dev/wirelab/internal/bench/workload"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -51,35 +51,13 @@ func exitCode(err error) int {
 	return 1
 }
 
-// options are the command line.
-type options struct {
-	rounds  int
-	window  workload.Window
-	cpu     int
-	samples string
-	report  string
-}
+// asAgent is the only argument of the processes that are agents for this one.
+const asAgent = "agent"
 
-func parse(args []string, stderr io.Writer) (options, error) {
-	o := options{window: workload.DefaultWindow()}
-	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.IntVar(&o.rounds, "rounds", 9, "how often every path is measured; 7 at least for a result")
-	f.DurationVar(&o.window.WarmUp, "warm-up", o.window.WarmUp, "how long before each measurement")
-	f.DurationVar(&o.window.Length, "window", o.window.Length, "how long each measurement")
-	f.IntVar(&o.cpu, "cpu", runtime.NumCPU()-1, "the CPU that both ends are pinned to")
-	f.StringVar(&o.samples, "samples", "", "file for one line of JSON a sample")
-	f.StringVar(&o.report, "report", "", "file for the report, besides stdout")
-	if err := f.Parse(args); err != nil {
-		return o, errors.Join(errUsage, err)
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if len(args) == 1 && args[0] == asAgent {
+		return control.RunAgent(ctx, stdin, stderr)
 	}
-	if f.NArg() != 0 || o.rounds < 1 || o.cpu < 0 || o.cpu >= runtime.NumCPU() {
-		return o, fmt.Errorf("%w: no arguments, at least one round, and a CPU below %d", errUsage, runtime.NumCPU())
-	}
-	return o, nil
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parse(args, stderr)
 	if err != nil {
 		return err
@@ -123,18 +101,41 @@ func measure(ctx context.Context, o options, stderr io.Writer) (_ *bench.Report,
 	}
 	runner := bench.Runner{Rounds: o.rounds, Random: bench.Now(), CPU: o.cpu, Progress: progressTo(stderr)}
 	for _, s := range suites {
+		if !o.wants(s.Name) {
+			continue
+		}
 		samples, err := runner.Run(ctx, s)
 		if err != nil {
 			return nil, err
 		}
 		report.Samples = append(report.Samples, samples...)
 	}
-	report.AddControls(plan.Controls()...)
-	report.AddComparisons(plan.Comparisons()...)
-	fmt.Fprintln(stderr, "measuring programs and maps")
-	report.Rows = append(report.Rows, plan.Gates(ctx, layout)...)
+	judge(o, report)
+	if o.wants(partPrograms) {
+		fmt.Fprintln(stderr, "measuring programs and maps")
+		report.Rows = append(report.Rows, plan.Gates(ctx, layout)...)
+	}
+	if o.wants(partControl) {
+		fmt.Fprintln(stderr, "measuring the control plane")
+		report.Rows = append(report.Rows, plan.ControlPlane(ctx, b, layout, o.plugin, []string{"/proc/self/exe", asAgent})...)
+	}
 	report.Took = time.Since(report.Began)
 	return report, nil
+}
+
+// judge looks at the controls and goals of what was sampled.
+func judge(o options, report *bench.Report) {
+	for _, c := range plan.Controls() {
+		if o.wants(c.Suite) {
+			report.AddControls(c)
+		}
+	}
+	for _, c := range plan.Comparisons() {
+		if o.wants(c.Suite) {
+			report.AddComparisons(c)
+		}
+	}
+	report.Rows = append(report.Rows, plan.NotYet()...)
 }
 
 // progressTo says now and then how far a suite is.

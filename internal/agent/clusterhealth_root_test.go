@@ -2,26 +2,30 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
 
+	"wirelab.dev/wirelab/internal/agent/config"
 	"wirelab.dev/wirelab/internal/agent/reach"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
 // twoProbingNodes are two nodes on one network whose agents know each other.
-func twoProbingNodes(t *testing.T) (n1, n2 *testNode) {
+func twoProbingNodes(t *testing.T, settings func(*config.Config)) (n1, n2 *testNode) {
 	t.Helper()
 	netnstest.RequireRoot(t)
 	network := netnstest.NewNetwork(t)
 	n1, n2 = newTestNodeOn(t, network, "n1", testPodCIDR), newTestNodeOn(t, network, "n2", "10.99.2.0/24")
 	for _, n := range []*testNode{n1, n2} {
 		n.cfg.ClusterHealth.Enabled = true
+		settings(&n.cfg)
 	}
 	n1.startBeside(n2)
 	n2.startBeside(n1)
@@ -62,7 +66,7 @@ func within(t *testing.T, patience time.Duration, what string, ok func() bool) {
 
 func TestNodesProbeEachOther(t *testing.T) {
 	t.Parallel() // they wait for nodes to be probed again
-	n1, n2 := twoProbingNodes(t)
+	n1, n2 := twoProbingNodes(t, func(*config.Config) {})
 	eventually(t, "the nodes reach each other", func() bool {
 		return n1.status().ClusterHealth.Reachable == 2 && n2.status().ClusterHealth.Reachable == 2
 	})
@@ -105,7 +109,7 @@ func TestNodesProbeEachOther(t *testing.T) {
 // and nothing between the nodes.
 func TestProbesTakeThePodsWay(t *testing.T) {
 	t.Parallel() // they wait for nodes to be probed again
-	n1, n2 := twoProbingNodes(t)
+	n1, n2 := twoProbingNodes(t, func(*config.Config) {})
 	eventually(t, "n1 reaches n2", func() bool { return n1.health("n2").Reached })
 	n2.Run("iptables", "-I", "FORWARD", "-j", "DROP")
 	within(t, 20*time.Second, "the endpoint of n2 is not reached", func() bool { return n1.health("n2").Failing != "" })
@@ -116,6 +120,34 @@ func TestProbesTakeThePodsWay(t *testing.T) {
 	}
 	n2.Run("iptables", "-D", "FORWARD", "-j", "DROP")
 	within(t, 20*time.Second, "n1 reaches n2 again", func() bool { return n1.health("n2").Reached })
+}
+
+// TestProbesInEveryMode holds that each mode carries probes, and that the
+// status says what carries them.
+func TestProbesInEveryMode(t *testing.T) {
+	for _, tt := range []struct {
+		mode, host, masquerading string
+		settings                 func(*config.Config)
+	}{
+		{"kubeproxy", "Legacy", "iptables", func(*config.Config) {}},
+		{"kubeproxy-replacement", "Legacy", "iptables", func(c *config.Config) { c.KubeProxyReplacement = "true" }},
+		{"ebpf", "BPF", "BPF", func(c *config.Config) { c.KubeProxyReplacement, c.BPF.Masquerade = "true", true }},
+	} {
+		t.Run(tt.mode, func(t *testing.T) {
+			n1, n2 := twoProbingNodes(t, func(c *config.Config) {
+				tt.settings(c)
+				c.Paths.CgroupRoot = strings.Replace(netnstest.NewCgroup(t).Path, "self", fmt.Sprint(os.Getpid()), 1)
+			})
+			eventually(t, "the nodes reach each other", func() bool { return n1.health("n2").Reached && n2.health("n1").Reached })
+			d := n1.status().Datapath
+			if d.Mode != tt.mode || d.Routing.Host != tt.host || d.Routing.Requested != tt.host || (d.Routing.Reason == "") != (tt.host == "BPF") {
+				t.Errorf("the mode is %s, host routing %+v", d.Mode, d.Routing)
+			}
+			if m := d.Masquerading; !m.Enabled || m.Kind != tt.masquerading || (tt.masquerading == "BPF") != slices.Equal(m.Devices, []string{netnstest.NIC}) {
+				t.Errorf("masquerading is %+v", m)
+			}
+		})
+	}
 }
 
 func TestHealthEndpoint(t *testing.T) {

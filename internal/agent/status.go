@@ -115,7 +115,10 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 	d := &api.Datapath{
 		Mode: string(got.Mode), AttachMode: got.Attach,
 		NodeIP: cfg.NodeIP, PodCIDR: cfg.PodCIDR, Router: got.Router, MTU: got.MTU,
-		Routing: api.Routing{Network: a.cfg.RoutingMode, Host: string(got.HostRouting.Effective), Reason: got.HostRouting.Reason, Skipped: n.skippedNodes()},
+		Routing: api.Routing{
+			Network: a.cfg.RoutingMode, Host: string(got.HostRouting.Effective), Requested: string(got.HostRouting.Requested),
+			Reason: got.HostRouting.Reason, Skipped: n.skippedNodes(),
+		},
 		Masquerading: api.Masquerading{
 			Enabled: got.Masquerade.Enabled, Kind: got.Masquerade.Kind,
 			Backend: got.Masquerade.Backend, Devices: got.Masquerade.Devices, NativeCIDR: got.Masquerade.NativeCIDR,

@@ -22,6 +22,11 @@ func Summarize(values []float64) Summary {
 	return Summary{Median: quantile(sorted, 0.5), Q1: quantile(sorted, 0.25), Q3: quantile(sorted, 0.75), N: len(sorted)}
 }
 
+// Quantile is the value that the part q of all values is below, between the two nearest. Of no values it is NaN.
+func Quantile(values []float64, q float64) float64 {
+	return quantile(slices.Sorted(slices.Values(values)), q)
+}
+
 // quantile interpolates between the two nearest of sorted values.
 func quantile(sorted []float64, q float64) float64 {
 	if len(sorted) == 0 {

@@ -74,7 +74,7 @@ func (b *Bed) cluster(ctx context.Context, name string, n int, set func(*datapat
 		}
 	}
 	list := services(n, c.backend(), c.Nodes[1].cfg.NodeName)
-	rules := kubeProxyRules(list, allPods)
+	rules := kubeProxyRules(withOneBackend(list), allPods)
 	return c, c.each(func(node *Node) error {
 		if err := node.reconcile(ctx, list); err != nil || node.cfg.Mode != datapath.ModeKubeProxy {
 			return err

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/datapath"
 )
 
 // Cost is what one program takes for a packet of an established flow.
@@ -89,10 +91,7 @@ func (c *Cluster) Flat(ctx context.Context, n int) (before, after Cost, err erro
 	if before, err = c.fromPod(f, true); err != nil {
 		return before, after, err
 	}
-	list := services(n, c.backend(), c.Nodes[1].cfg.NodeName)
-	for i := range list { // there is not room for two backends of each
-		list[i].Backends = list[i].Backends[:1]
-	}
+	list := withOneBackend(services(n, c.backend(), c.Nodes[1].cfg.NodeName)) // for two there is no room
 	// The Service of the flow stays what it is.
 	list[c.Services/2] = services(c.Services, c.backend(), c.Nodes[1].cfg.NodeName)[c.Services/2]
 	if err := c.Nodes[0].reconcile(ctx, list); err != nil {
@@ -100,6 +99,23 @@ func (c *Cluster) Flat(ctx context.Context, n int) (before, after Cost, err erro
 	}
 	after, err = c.fromPod(f, true)
 	return before, after, err
+}
+
+// FillTime is how long the first node takes to have n Services after it had none. The cluster's Services are
+// gone then.
+func (c *Cluster) FillTime(ctx context.Context, n int) (took time.Duration, err error) {
+	node := c.Nodes[0]
+	if err := node.reconcile(ctx, nil); err != nil {
+		return 0, err
+	}
+	list := services(n, c.backend(), c.Nodes[1].cfg.NodeName)
+	err = node.do(func() error {
+		start := time.Now()
+		err := node.dp.Services().Apply(ctx, datapath.ServiceState{Services: list})
+		took = time.Since(start)
+		return err
+	})
+	return took, err
 }
 
 // MapMemory is the kernel memory of all maps of a node, pinned ones and those that only programs hold, in bytes.

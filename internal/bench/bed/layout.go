@@ -49,6 +49,9 @@ func modes() []mode {
 	return []mode{
 		{KubeProxy, func(c *datapath.Config) { c.Mode = datapath.ModeKubeProxy }},
 		{Replacement, func(c *datapath.Config) { c.Mode, c.Untracked = datapath.ModeKubeProxyReplacement, true }},
+		{EBPF, func(c *datapath.Config) {
+			c.Mode, c.Untracked, c.BPFMasquerade = datapath.ModeKubeProxyReplacement, true, true
+		}},
 	}
 }
 
@@ -56,6 +59,7 @@ func modes() []mode {
 const (
 	KubeProxy   = "kubeproxy"
 	Replacement = "kubeproxy-replacement"
+	EBPF        = "ebpf"
 )
 
 // ToPod is the way from pod to pod across nodes, in a cluster of a mode.

@@ -1,7 +1,6 @@
 package bed
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -30,7 +29,7 @@ func mount(kind string) (*os.File, string, error) {
 	return os.NewFile(uintptr(fd), kind), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), nil
 }
 
-// cgroupPrefix begins the names of our cgroups.
+// cgroupPrefix begins the names of our cgroups. The number of the process follows.
 const cgroupPrefix = "wirelab-bench-"
 
 // cgroups is a cgroup that this process is in, for threaded ones below it, which single threads can be in.
@@ -51,13 +50,13 @@ func enterCgroups() (_ *cgroups, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cgroups{fs: fs, home: root, path: filepath.Join(root, cgroupPrefix+strings.ToLower(rand.Text()[:8]))}
+	c := &cgroups{fs: fs, home: root, path: filepath.Join(root, fmt.Sprint(cgroupPrefix, os.Getpid()))}
 	for line := range strings.Lines(string(own)) {
 		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
 			c.home = filepath.Join(root, path)
 		}
 	}
-	removeEmptyCgroups(root)
+	removeLeftCgroups(root)
 	if err := os.Mkdir(c.path, 0o755); err != nil {
 		return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), fs.Close())
 	}
@@ -67,10 +66,14 @@ func enterCgroups() (_ *cgroups, err error) {
 	return c, nil
 }
 
-// removeEmptyCgroups removes what killed runs left. What is in use cannot be removed, and stays.
-func removeEmptyCgroups(root string) {
+// removeLeftCgroups removes what killed runs left. What is still in use cannot be removed, and stays.
+func removeLeftCgroups(root string) {
 	found, _ := filepath.Glob(filepath.Join(root, cgroupPrefix+"*")) // the pattern is right
 	for _, dir := range found {
+		process := strings.TrimPrefix(filepath.Base(dir), cgroupPrefix)
+		if _, err := os.Stat(filepath.Join("/proc", process)); err == nil && process != fmt.Sprint(os.Getpid()) {
+			continue
+		}
 		below, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.type"))
 		for _, file := range below {
 			_ = os.Remove(filepath.Dir(file))

@@ -3,6 +3,7 @@ package bed
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"wirelab.dev/wirelab/datapath"
 )
@@ -36,6 +37,16 @@ func services(n int, backend netip.AddrPort, node string) []datapath.Service {
 		}
 	}
 	list[n/2].Backends = []datapath.Backend{{Addr: backend, Node: node, Ready: true, Serving: true}}
+	return list
+}
+
+// withOneBackend leaves the first backend to each Service: a packet meets the rules of no backend but its own
+// Service's, and iptables-restore takes time with the square of the number of chains.
+func withOneBackend(services []datapath.Service) []datapath.Service {
+	list := slices.Clone(services)
+	for i := range list {
+		list[i].Backends = list[i].Backends[:1]
+	}
 	return list
 }
 

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"wirelab.dev/wirelab/internal/bench"
 	"wirelab.dev/wirelab/internal/bench/bed"
 	"wirelab.dev/wirelab/internal/bench/workload"
@@ -15,19 +17,74 @@ func atMost(id, what string, bar, aim float64) bench.Goal {
 	return bench.Goal{ID: id, What: what, Bar: bench.AtMost(bar), Aim: bench.AtMost(aim)}
 }
 
-// speed compares how fast operations are.
+// speed compares how fast operations are, cost what a byte takes.
 func speed(g bench.Goal, kind workload.Kind, of, by string) bench.Comparison {
 	return bench.Comparison{Goal: g, Suite: string(kind), Of: of, By: by}
 }
 
+func cost(g bench.Goal, of, by string) bench.Comparison {
+	return bench.Comparison{Goal: g, Suite: string(workload.TCPStream), Of: of, By: by, Cost: true}
+}
+
 // Comparisons are the goals about paths. The numbers are those of docs/performance.md.
 func Comparisons() []bench.Comparison {
-	const rr, crr = workload.TCPRR, workload.TCPCRR
-	kubeproxy, replacement := bed.KubeProxy, bed.Replacement
+	return slices.Concat(byTheHost(), byKubeProxy(), sameNode())
+}
+
+const (
+	rr  = workload.TCPRR
+	crr = workload.TCPCRR
+)
+
+// byTheHost are the goals of the fastest mode, with many Services, against paths without a cluster.
+func byTheHost() []bench.Comparison {
+	pod := bed.ToPod(bed.EBPF, bed.Many)
 	return []bench.Comparison{
-		speed(atLeast("P10", "kubeproxy-replacement / kubeproxy, few Services: TCP_RR", 0.97, 1.0), rr, bed.ToPod(replacement, bed.Few), bed.ToPod(kubeproxy, bed.Few)),
-		speed(atLeast("P10", "the same: TCP_CRR to a Service", 1.00, 1.1), crr, bed.ToService(replacement, bed.Few), bed.ToService(kubeproxy, bed.Few)),
-		speed(atLeast("P10", "10,000 Services: TCP_CRR to a Service", 3.5, 4), crr, bed.ToService(replacement, bed.Many), bed.ToService(kubeproxy, bed.Many)),
+		speed(atLeast("P1", "ebpf across nodes / host to host: TCP_RR", 0.83, 0.90), rr, pod, ""),
+		speed(atLeast("P2", "the same: UDP_RR", 0.81, 0.89), workload.UDPRR, pod, ""),
+		speed(atLeast("P3", "the same: TCP_CRR to a pod's address", 0.78, 0.88), crr, pod, ""),
+		speed(atLeast("P4", "TCP_CRR to a Service by socket / to the pod's address", 0.97, 1.00), crr, bed.ToService(bed.EBPF, bed.Many), pod),
+		speed(atLeast("P5", "TCP_CRR to a Service by packets / host to host", 0.76, 0.85), crr, bed.ToServiceByPackets(bed.EBPF, bed.Many), ""),
+		cost(atMost("P6", "ebpf across nodes / host to host: CPU a byte", 1.25, 1.12), pod, ""),
+		speed(atLeast("P14", "TCP_CRR to a Service, 10,000 Services / few", 0.97, 0.99), crr, bed.ToService(bed.EBPF, bed.Many), bed.ToService(bed.EBPF, bed.Few)),
+		speed(atLeast("P18", "ebpf across nodes / minimal redirecting program: TCP_RR", 0.93, 0.97), rr, pod, bed.Yardstick),
+	}
+}
+
+// byKubeProxy are the goals of one mode against another.
+func byKubeProxy() []bench.Comparison {
+	kubeproxy, replacement, ebpf := bed.KubeProxy, bed.Replacement, bed.EBPF
+	few, many := bed.Few, bed.Many
+	return []bench.Comparison{
+		speed(atLeast("P7", "ebpf / kubeproxy, few Services: TCP_RR", 1.20, 1.31), rr, bed.ToPod(ebpf, few), bed.ToPod(kubeproxy, few)),
+		speed(atLeast("P7", "the same: TCP_CRR to a pod's address", 1.25, 1.40), crr, bed.ToPod(ebpf, few), bed.ToPod(kubeproxy, few)),
+		cost(atMost("P7", "the same: CPU a byte", 0.85, 0.70), bed.ToPod(ebpf, few), bed.ToPod(kubeproxy, few)),
+		speed(atLeast("P8", "ebpf / kubeproxy, 10,000 Services: TCP_CRR to a Service", 4, 5.5), crr, bed.ToService(ebpf, many), bed.ToService(kubeproxy, many)),
+		speed(atLeast("P9", "ebpf / kubeproxy-replacement: TCP_RR", 1.20, 1.30), rr, bed.ToPod(ebpf, many), bed.ToPod(replacement, many)),
+		cost(atMost("P9", "the same: CPU a byte", 0.80, 0.72), bed.ToPod(ebpf, many), bed.ToPod(replacement, many)),
+		speed(atLeast("P10", "kubeproxy-replacement / kubeproxy, few Services: TCP_RR", 0.97, 1.0), rr, bed.ToPod(replacement, few), bed.ToPod(kubeproxy, few)),
+		speed(atLeast("P10", "the same: TCP_CRR to a Service", 1.00, 1.1), crr, bed.ToService(replacement, few), bed.ToService(kubeproxy, few)),
+		speed(atLeast("P10", "10,000 Services: TCP_CRR to a Service", 3.5, 4), crr, bed.ToService(replacement, many), bed.ToService(kubeproxy, many)),
+	}
+}
+
+// sameNode are the goals between two pods of one node.
+func sameNode() []bench.Comparison {
+	pods := bed.SameNode(bed.EBPF, bed.Many)
+	return []bench.Comparison{
+		speed(atLeast("P11", "ebpf / Linux bridge, same node: TCP_RR", 1.10, 1.19), rr, pods, bed.Bridge),
+		speed(atLeast("P11", "the same: TCP_CRR", 1.10, 1.21), crr, pods, bed.Bridge),
+		cost(atMost("P11", "the same: CPU a byte", 0.87, 0.79), pods, bed.Bridge),
+		speed(atLeast("P12", "ebpf, same node / one bare veth pair: TCP_RR", 0.90, 0.97), rr, pods, bed.BareVeth),
+	}
+}
+
+// NotYet are goals about what is not there.
+func NotYet() []bench.Row {
+	return []bench.Row{
+		atLeast("P13", "VXLAN in BPF / the kernel's: TCP_RR", 1.10, 1.15).Absent("there is no tunnel mode"),
+		atMost("P13", "the same: CPU a byte", 0.90, 0.87).Absent("there is no tunnel mode"),
+		atLeast("P17", "policy and aggregated flow events, on / off: TCP_RR", 0.97, 0.99).Absent("there are no policies"),
 	}
 }
 

@@ -24,20 +24,24 @@ func paths(kind workload.Kind) []string {
 			slower, bed.BareVeth, bed.Bridge, bed.Yardstick,
 			bed.ToPod(bed.KubeProxy, bed.Few),
 			bed.ToPod(bed.Replacement, bed.Few), bed.ToPod(bed.Replacement, bed.Many),
+			bed.ToPod(bed.EBPF, bed.Few), bed.ToPod(bed.EBPF, bed.Many), bed.SameNode(bed.EBPF, bed.Many),
 		}
 	case workload.UDPRR:
-		return []string{bed.ToPod(bed.KubeProxy, bed.Few), bed.ToPod(bed.Replacement, bed.Many)}
+		return []string{bed.ToPod(bed.KubeProxy, bed.Few), bed.ToPod(bed.Replacement, bed.Many), bed.ToPod(bed.EBPF, bed.Many)}
 	case workload.TCPCRR:
 		return []string{
 			bed.Bridge,
 			bed.ToPod(bed.KubeProxy, bed.Few), bed.ToService(bed.KubeProxy, bed.Few), bed.ToService(bed.KubeProxy, bed.Many),
-			bed.ToPod(bed.Replacement, bed.Few), bed.ToService(bed.Replacement, bed.Few), bed.ToService(bed.Replacement, bed.Many),
+			bed.ToService(bed.Replacement, bed.Few), bed.ToService(bed.Replacement, bed.Many),
+			bed.ToPod(bed.EBPF, bed.Few), bed.ToService(bed.EBPF, bed.Few),
+			bed.ToPod(bed.EBPF, bed.Many), bed.ToService(bed.EBPF, bed.Many), bed.ToServiceByPackets(bed.EBPF, bed.Many),
+			bed.SameNode(bed.EBPF, bed.Many),
 		}
 	}
 	return []string{
 		bed.Bridge,
-		bed.ToPod(bed.KubeProxy, bed.Few),
-		bed.ToPod(bed.Replacement, bed.Few), bed.ToPod(bed.Replacement, bed.Many),
+		bed.ToPod(bed.KubeProxy, bed.Few), bed.ToPod(bed.Replacement, bed.Many),
+		bed.ToPod(bed.EBPF, bed.Few), bed.ToPod(bed.EBPF, bed.Many), bed.SameNode(bed.EBPF, bed.Many),
 	}
 }
 
