@@ -49,7 +49,9 @@ func serve(hosts ...*netnstest.NS) {
 	}
 }
 
-func TestConversations(t *testing.T) { inModes(t, func(t *testing.T, mode setup) { converse(t, mode) }) }
+func TestConversations(t *testing.T) {
+	inModes(t, func(t *testing.T, mode setup) { converse(t, mode) })
+}
 
 func converse(t *testing.T, with ...func(*datapath.Config)) {
 	l := newLab(t, 2, with...)
@@ -73,7 +75,9 @@ func converse(t *testing.T, with ...func(*datapath.Config)) {
 	}
 }
 
-func TestPodsReachTheNativeCIDRWithTheirOwnAddress(t *testing.T) { inModes(t, testPodsReachTheNativeCIDRWithTheirOwnAddress) }
+func TestPodsReachTheNativeCIDRWithTheirOwnAddress(t *testing.T) {
+	inModes(t, testPodsReachTheNativeCIDRWithTheirOwnAddress)
+}
 
 func testPodsReachTheNativeCIDRWithTheirOwnAddress(t *testing.T, mode setup) {
 	l := newLab(t, 1, mode)

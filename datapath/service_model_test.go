@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	stdmaps "maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -47,6 +48,7 @@ type model struct {
 	flows    map[flowName]*modelFlow
 	sent     int
 	refused  int
+	most     int // flows at a time
 }
 
 type flowName struct {
@@ -62,6 +64,8 @@ type modelFlow struct {
 	newSrc, backend end
 	// orphan says that its backend was removed, if only for a moment: what may, opens anew.
 	orphan bool
+	// moved says that the Service's backends are not those any more that it was chosen from.
+	moved bool
 }
 
 func (n flowName) String() string { return fmt.Sprintf("%s %s -> %s", n.proto, n.client, n.dst) }
@@ -150,6 +154,8 @@ func (m *model) step(random *rand.Rand) {
 	switch n := random.IntN(100); {
 	case n < 4:
 		m.changeBackends(random)
+	case n < 5:
+		m.loseFlows()
 	case n < 55:
 		m.send(random)
 	case n < 95:
@@ -165,11 +171,31 @@ func (m *model) changeBackends(random *rand.Rand) {
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	s.Backends = all[:random.IntN(len(all)+1)]
 	for _, f := range m.flows {
+		f.moved = f.moved || &m.services[f.service] == s
 		if !hasBackend(m.services[f.service], f.backend) {
 			f.orphan = true
 		}
 	}
 	m.apply()
+}
+
+// loseFlows evicts all entries. A flow finds its backend again where the backends are the same, and its
+// port where no other flow has taken that meanwhile, so the next packet of each comes at once.
+func (m *model) loseFlows() {
+	m.t.Helper()
+	m.d.EvictFlows(m.t, true, true)
+	before := m.flows
+	m.flows = map[flowName]*modelFlow{}
+	for _, name := range slices.SortedFunc(stdmaps.Keys(before), compareNames) {
+		f := before[name]
+		if f.moved {
+			continue
+		}
+		m.deliver(f.service, name, ackFlag)
+		if again := m.flows[name]; again != nil && again.backend != f.backend {
+			m.t.Fatalf("%v went to %s, and after its entries were lost goes to %s", name, f.backend, again.backend)
+		}
+	}
 }
 
 // send lets a client send a packet to a Service: one of few, from one of few ports, so that flows meet.
@@ -219,9 +245,9 @@ func (m *model) deliver(service int, name flowName, flags uint8) {
 	m.t.Helper()
 	m.sent++
 	s := m.services[service]
-	known := m.flows[name]
+	known, uncertain := m.flows[name], false
 	if known != nil && known.orphan && (name.proto == layers.IPProtocolUDP || flags&synFlag != 0) {
-		known = nil
+		known, uncertain = nil, true // its backend may have come back in time
 		delete(m.flows, name)
 	}
 	verdict, out := m.run(name.client, packet(name.proto, name.client, name.dst, flags))
@@ -249,7 +275,8 @@ func (m *model) deliver(service int, name flowName, flags uint8) {
 		}
 	}
 	m.checkSource(name, got)
-	m.flows[name] = &modelFlow{flowName: name, service: service, newSrc: got.src, backend: got.dst}
+	m.flows[name] = &modelFlow{flowName: name, service: service, newSrc: got.src, backend: got.dst, moved: uncertain}
+	m.most = max(m.most, len(m.flows))
 }
 
 // checkSource holds the client's address as a backend sees it against the documentation.
@@ -276,11 +303,7 @@ func (m *model) answer(random *rand.Rand) {
 	if len(m.flows) == 0 {
 		return
 	}
-	names := make([]flowName, 0, len(m.flows))
-	for name := range m.flows {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b flowName) int { return compareNames(a, b) })
+	names := slices.SortedFunc(stdmaps.Keys(m.flows), compareNames)
 	m.checkAnswer(m.flows[names[random.IntN(len(names))]])
 }
 
@@ -377,8 +400,8 @@ func TestModel(t *testing.T) {
 				for range 3000 {
 					m.step(random)
 				}
-				if m.sent < 1000 || m.refused == 0 || len(m.flows) < 10 {
-					t.Errorf("too little happened: %d packets, %d refused, %d flows", m.sent, m.refused, len(m.flows))
+				if m.sent < 1000 || m.refused == 0 || m.most < 20 {
+					t.Errorf("too little happened: %d packets, %d refused, %d flows", m.sent, m.refused, m.most)
 				}
 			})
 		}

@@ -121,7 +121,9 @@ func testLocalPolicies(t *testing.T, mode setup) {
 	}
 }
 
-func TestExternalLocalKeepsTheClientsAddress(t *testing.T) { inServiceModes(t, testExternalLocalKeepsTheClientsAddress) }
+func TestExternalLocalKeepsTheClientsAddress(t *testing.T) {
+	inServiceModes(t, testExternalLocalKeepsTheClientsAddress)
+}
 
 func testExternalLocalKeepsTheClientsAddress(t *testing.T, mode setup) {
 	l := newLab(t, 2, mode)

@@ -293,7 +293,9 @@ func testNodePortOnLoopback(t *testing.T, mode setup) {
 
 // One UDP socket speaks to a Service and to its backend by its own address: each answer comes from where
 // it was asked.
-func TestUnconnectedSocketToServiceAndBackend(t *testing.T) { inServiceModes(t, testUnconnectedSocketToServiceAndBackend) }
+func TestUnconnectedSocketToServiceAndBackend(t *testing.T) {
+	inServiceModes(t, testUnconnectedSocketToServiceAndBackend)
+}
 
 func testUnconnectedSocketToServiceAndBackend(t *testing.T, mode setup) {
 	l := newLab(t, 1, mode)

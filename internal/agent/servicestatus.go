@@ -103,7 +103,7 @@ func apiFlows(flows []datapath.FlowStatus) []api.Flow {
 	for i, f := range flows {
 		out[i] = api.Flow{
 			Protocol: f.Proto, Src: f.Src, Dst: f.Dst, NewSrc: f.NewSrc, NewDst: f.NewDst,
-			Service: withoutProto(f.Service), State: f.State, Expires: f.Expires,
+			Service: withoutProto(f.Service), Kind: f.Kind, State: f.State, Expires: f.Expires,
 		}
 	}
 	return out

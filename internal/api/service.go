@@ -59,6 +59,7 @@ type Flow struct {
 	NewSrc   netip.AddrPort `json:"newSrc"`
 	NewDst   netip.AddrPort `json:"newDst"`
 	Service  string         `json:"service,omitempty"` // as in [Service]; empty for a flow of none
+	Kind     string         `json:"kind"`              // service | masquerade | inbound: why it is remembered
 	State    string         `json:"state"`             // opening | answered | closing | reset
 	Expires  time.Duration  `json:"expires"`           // nanoseconds from now; negative when it is due
 }
