@@ -6,6 +6,7 @@ import (
 
 	"wirelab.dev/wirelab/images"
 	"wirelab.dev/wirelab/internal/bench"
+	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/labs/speed"
 )
@@ -20,6 +21,7 @@ type BenchOptions struct {
 }
 
 // Bench measures the lab. The error wraps [ErrBusy] while another command is at work on it.
+// Nodes that lack the image it is measured from get it.
 func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) {
 	unlock, err := lock(l.Name)
 	if err != nil {
@@ -28,6 +30,9 @@ func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) 
 	defer unlock()
 	nettool, err := image.Nettool(images.Payload)
 	if err != nil {
+		return nil, err
+	}
+	if err := cluster.New(l.Engine, nil).LoadImage(ctx, l.Nodes, nettool.Ref(), nettool.Open); err != nil {
 		return nil, err
 	}
 	return speed.Run(ctx, speed.Config{
