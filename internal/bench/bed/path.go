@@ -56,9 +56,12 @@ func (b *Bed) service(c *Cluster) Path {
 	return p
 }
 
-// packets is the same path for a client whose sockets no program sees, so that its packets are translated.
-func (p Path) packets() Path {
-	p.client.Cgroup = ""
+// packets is the same path for a client whose sockets no program sees, so that its packets are translated. It
+// is another pod, since to the Service and to its backend the same client may use the same port at once, which
+// the two would then have to be told apart by.
+func (b *Bed) packets(c *Cluster) Path {
+	p, client := b.service(c), c.Nodes[0].pods[1]
+	p.client, p.space = b.at(client.Space, ""), client.Space
 	return p
 }
 
