@@ -13,7 +13,7 @@ import (
 func newRootCmd() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "nettool",
-		Short:         "Serve and probe a network",
+		Short:         "Serve, probe and measure a network",
 		Version:       version.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -22,7 +22,7 @@ func newRootCmd() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServeCmd(), newProbeCmd())
+	root.AddCommand(newServeCmd(), newProbeCmd(), newBenchCmd())
 	return root
 }
 

@@ -8,8 +8,8 @@ import (
 // Bound is a limit that a number has to keep.
 type Bound struct {
 	// AtLeast says that larger numbers are better.
-	AtLeast bool
-	Value   float64
+	AtLeast bool    `json:"at_least"`
+	Value   float64 `json:"value"`
 }
 
 // AtLeast and AtMost are bounds from below and from above.
@@ -35,11 +35,12 @@ func (b Bound) String() string {
 // Goal is one number that this project promises.
 type Goal struct {
 	// ID is that of the table in docs/performance.md; several numbers may share one.
-	ID string
+	ID string `json:"id"`
 	// What is measured, in a few words, with its unit unless it is a ratio.
-	What string
+	What string `json:"what"`
 	// Bar has to hold. Aim is what the technique can reach.
-	Bar, Aim Bound
+	Bar Bound `json:"bar"`
+	Aim Bound `json:"aim"`
 }
 
 // Verdict is what became of a goal.
@@ -61,10 +62,10 @@ const (
 // Row is a goal and what was measured.
 type Row struct {
 	Goal
-	Measured Summary
-	Verdict  Verdict
+	Measured Summary `json:"measured"`
+	Verdict  Verdict `json:"verdict"`
 	// Note says under which conditions, or why not.
-	Note string
+	Note string `json:"note,omitempty"`
 }
 
 // Judge compares the median with the goal.

@@ -11,29 +11,37 @@ import (
 // Report is a run.
 type Report struct {
 	// Began and Took are when the run was.
-	Began time.Time
-	Took  time.Duration
+	Began time.Time     `json:"began"`
+	Took  time.Duration `json:"took_ns"`
 	// Machine says where it was.
-	Machine string
+	Machine string `json:"machine"`
 	// Rows are the goals, in the order in which they are shown.
-	Rows []Row
+	Rows []Row `json:"goals"`
 	// Controls are the outcomes that were known before.
-	Controls []ControlRow
-	Samples  []Sample
+	Controls []ControlRow `json:"controls"`
+	Samples  []Sample     `json:"samples"`
 }
 
-// ControlRow is a control and what became of it. A nil Err means that it came out as it had to.
+// ControlRow is a control and what became of it.
 type ControlRow struct {
-	Control
-	Measured Summary
-	Err      error
+	What     string  `json:"what"`
+	Suite    string  `json:"suite"`
+	Low      float64 `json:"low"`
+	High     float64 `json:"high"`
+	Measured Summary `json:"measured"`
+	// Wrong is empty when it came out as it had to, else it says how not.
+	Wrong string `json:"wrong,omitempty"`
 }
 
 // AddControls checks controls against the samples.
 func (r *Report) AddControls(controls ...Control) {
 	for _, c := range controls {
 		measured, err := c.Check(r.Samples)
-		r.Controls = append(r.Controls, ControlRow{Control: c, Measured: measured, Err: err})
+		row := ControlRow{What: c.What, Suite: c.Suite, Low: c.Low, High: c.High, Measured: measured}
+		if err != nil {
+			row.Wrong = err.Error()
+		}
+		r.Controls = append(r.Controls, row)
 	}
 }
 
@@ -47,7 +55,7 @@ func (r *Report) AddComparisons(comparisons ...Comparison) {
 // Proves is false when a control came out wrong: then the rows, good or bad, say nothing.
 func (r *Report) Proves() bool {
 	for _, c := range r.Controls {
-		if c.Err != nil {
+		if c.Wrong != "" {
 			return false
 		}
 	}
@@ -84,8 +92,8 @@ func (r *Report) Markdown() string {
 	if !r.Proves() {
 		b.WriteString("\n**This run proves nothing:** what had to come out did not.\n")
 		for _, c := range r.Controls {
-			if c.Err != nil {
-				fmt.Fprintf(&b, "- %s\n", c.Err)
+			if c.Wrong != "" {
+				fmt.Fprintf(&b, "- %s\n", c.Wrong)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -36,6 +37,15 @@ func quantile(sorted []float64, q float64) float64 {
 	low := int(at)
 	high := min(low+1, len(sorted)-1)
 	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+}
+
+// MarshalJSON writes null for a summary of nothing.
+func (s Summary) MarshalJSON() ([]byte, error) {
+	type plain Summary
+	if s.N == 0 {
+		return []byte("null"), nil
+	}
+	return json.Marshal(plain(s))
 }
 
 func (s Summary) String() string {

@@ -101,7 +101,7 @@ func (b *Bed) LayOut(ctx context.Context, sizes Sizes, progress func(string)) (*
 			l.Clusters[m.name][fill] = c
 			l.Paths[ToPod(m.name, fill)] = b.across(c)
 			l.Paths[ToService(m.name, fill)] = b.service(c)
-			l.Paths[ToServiceByPackets(m.name, fill)] = b.service(c).packets()
+			l.Paths[ToServiceByPackets(m.name, fill)] = b.packets(c)
 			l.Paths[SameNode(m.name, fill)] = b.within(c)
 		}
 	}

@@ -18,21 +18,11 @@ type Path struct {
 	nodes []*Node
 }
 
-// portOf is where the server of a workload listens.
-func portOf(kind workload.Kind) uint16 {
-	for i, k := range workload.Kinds() {
-		if k == kind {
-			return 7000 + uint16(i) //nolint:gosec // there are four
-		}
-	}
-	return 0
-}
-
 func withPort(at netip.AddrPort, kind workload.Kind) netip.AddrPort {
 	if at.Port() != 0 {
 		return at
 	}
-	return netip.AddrPortFrom(at.Addr(), portOf(kind))
+	return netip.AddrPortFrom(at.Addr(), workload.Port(kind))
 }
 
 func (b *Bed) at(s *Space, cgroup string) workload.Place {
@@ -66,15 +56,18 @@ func (b *Bed) service(c *Cluster) Path {
 	return p
 }
 
-// packets is the same path for a client whose sockets no program sees, so that its packets are translated.
-func (p Path) packets() Path {
-	p.client.Cgroup = ""
+// packets is the same path for a client whose sockets no program sees, so that its packets are translated. It
+// is another pod, since to the Service and to its backend the same client may use the same port at once, which
+// the two would then have to be told apart by.
+func (b *Bed) packets(c *Cluster) Path {
+	p, client := b.service(c), c.Nodes[0].pods[1]
+	p.client, p.space = b.at(client.Space, ""), client.Space
 	return p
 }
 
 // backend is where the measured Service leads.
 func (c *Cluster) backend() netip.AddrPort {
-	return netip.AddrPortFrom(c.Nodes[1].pods[0].addr, portOf(workload.TCPCRR))
+	return netip.AddrPortFrom(c.Nodes[1].pods[0].addr, workload.Port(workload.TCPCRR))
 }
 
 // Pair is what measures the path.

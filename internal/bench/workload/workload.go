@@ -28,6 +28,17 @@ const (
 // Kinds are all of them.
 func Kinds() []Kind { return []Kind{TCPRR, UDPRR, TCPCRR, TCPStream} }
 
+// Port is where the server of a workload listens, unless somebody has a reason for another; 0 for one that is
+// not known.
+func Port(kind Kind) uint16 {
+	for i, k := range Kinds() {
+		if k == kind {
+			return 7000 + uint16(i) //nolint:gosec // there are four
+		}
+	}
+	return 0
+}
+
 // ParseKind finds a workload by its name.
 func ParseKind(name string) (Kind, error) {
 	for _, k := range Kinds() {

@@ -1,0 +1,42 @@
+package labs
+
+import (
+	"context"
+	"time"
+
+	"wirelab.dev/wirelab/images"
+	"wirelab.dev/wirelab/internal/bench"
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/labs/speed"
+)
+
+// BenchOptions are those of [Lab.Bench].
+type BenchOptions struct {
+	// Rounds is how often every path is measured, Idle how long the agents are watched.
+	Rounds int
+	Idle   time.Duration
+	// Progress may be nil.
+	Progress func(what string, done, of int)
+}
+
+// Bench measures the lab. The error wraps [ErrBusy] while another command is at work on it.
+// Nodes that lack the image it is measured from get it.
+func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) {
+	unlock, err := lock(l.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	nettool, err := image.Nettool(images.Payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.New(l.Engine, nil).LoadImage(ctx, l.Nodes, nettool.Ref(), nettool.Open); err != nil {
+		return nil, err
+	}
+	return speed.Run(ctx, speed.Config{
+		Mode: string(l.Profile.Mode()), Kube: l.Kube, Nodes: l.Nodes, Image: nettool.Ref(),
+		Rounds: o.Rounds, Idle: o.Idle, Progress: o.Progress,
+	})
+}
