@@ -4,10 +4,7 @@ import (
 	"context"
 	"time"
 
-	"wirelab.dev/wirelab/images"
 	"wirelab.dev/wirelab/internal/bench"
-	"wirelab.dev/wirelab/internal/cluster"
-	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/labs/speed"
 )
 
@@ -28,11 +25,8 @@ func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) 
 		return nil, err
 	}
 	defer unlock()
-	nettool, err := image.Nettool(images.Payload)
+	nettool, err := l.loadNettool(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := cluster.New(l.Engine, nil).LoadImage(ctx, l.Nodes, nettool.Ref(), nettool.Open); err != nil {
 		return nil, err
 	}
 	return speed.Run(ctx, speed.Config{

@@ -24,14 +24,20 @@ func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(ve
 		return nil, err
 	}
 	defer unlock()
+	nettool, err := l.loadNettool(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.verify(ctx, nettool, sel, progress)
+}
+
+// loadNettool gives the image that probes run from to the nodes that lack it.
+func (l *Lab) loadNettool(ctx context.Context) (*image.Image, error) {
 	nettool, err := image.Nettool(images.Payload)
 	if err != nil {
 		return nil, err
 	}
-	if err := cluster.New(l.Engine, nil).LoadImage(ctx, l.Nodes, nettool.Ref(), nettool.Open); err != nil {
-		return nil, err
-	}
-	return l.verify(ctx, nettool, sel, progress)
+	return nettool, cluster.New(l.Engine, nil).LoadImage(ctx, l.Nodes, nettool.Ref(), nettool.Open)
 }
 
 func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {

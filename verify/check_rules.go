@@ -87,21 +87,31 @@ func (e *Env) endpointsOf(ctx context.Context, service Service) ([]endpoint, err
 	return all, nil
 }
 
-func serviceInIPTables(ctx context.Context, env *Env, ev *Evidence) error {
-	service, err := env.demoService(ctx)
+// demoBackends is the Service rules are looked for, with the addresses of its
+// ready backends, of which there has to be one.
+func (e *Env) demoBackends(ctx context.Context) (Service, []netip.Addr, error) {
+	service, err := e.demoService(ctx)
 	if err != nil {
-		return err
+		return service, nil, err
 	}
-	endpoints, err := env.endpointsOf(ctx, service)
+	endpoints, err := e.endpointsOf(ctx, service)
 	if err != nil {
-		return err
-	}
-	if len(endpoints) == 0 {
-		return fmt.Errorf("Service %s has no ready backend to look for", service.Name)
+		return service, nil, err
 	}
 	var backends []netip.Addr
 	for _, each := range endpoints {
 		backends = append(backends, each.addr)
+	}
+	if len(backends) == 0 {
+		return service, nil, fmt.Errorf("Service %s has no ready backend to look for", service.Name)
+	}
+	return service, backends, nil
+}
+
+func serviceInIPTables(ctx context.Context, env *Env, ev *Evidence) error {
+	service, backends, err := env.demoBackends(ctx)
+	if err != nil {
+		return err
 	}
 	return each(env.Nodes, func(node *Node) error {
 		all, err := dumps(ctx, node.Host)
@@ -137,17 +147,9 @@ func judgePresent(ev *Evidence, node string, service Service, backends []netip.A
 // noServiceRule looks for the demo's Service and for the run's own with the
 // search that finds them where kube-proxy is.
 func noServiceRule(ctx context.Context, env *Env, ev *Evidence) error {
-	service, err := env.demoService(ctx)
+	service, backends, err := env.demoBackends(ctx)
 	if err != nil {
 		return err
-	}
-	endpoints, err := env.endpointsOf(ctx, service)
-	if err != nil {
-		return err
-	}
-	var backends []netip.Addr
-	for _, each := range endpoints {
-		backends = append(backends, each.addr)
 	}
 	return each(env.Nodes, func(node *Node) error {
 		all, err := dumps(ctx, node.Host)

@@ -149,20 +149,5 @@ func filterFlags(cmd *cobra.Command, names []string) func() ([]string, error) {
 
 // completeServices completes with the Services of the lab that --name says.
 func completeServices(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeDeadline)
-	defer cancel()
-	name, err := cmd.Flags().GetString("name")
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	l, err := labs.Open(ctx, name)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	defer l.Close()
-	services, err := l.Services(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	return services, cobra.ShellCompDirectiveNoFileComp
+	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.Services(ctx) })
 }

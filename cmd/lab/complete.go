@@ -47,6 +47,24 @@ func completePlaces(cmd *cobra.Command, args []string, _ string) ([]string, cobr
 }
 
 func places(cmd *cobra.Command, pods bool) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) {
+		var out []string
+		for _, n := range l.Nodes {
+			out = append(out, cobra.CompletionWithDesc(strings.TrimPrefix(n.Name, l.Name+"-"), "node"))
+		}
+		if !pods {
+			return out, nil
+		}
+		all, err := l.Pods(ctx)
+		for _, p := range all {
+			out = append(out, cobra.CompletionWithDesc(strings.TrimPrefix(p, "default/"), "pod"))
+		}
+		return out, err
+	})
+}
+
+// completeFromLab completes with what ask finds in the lab that --name says, were it only a part.
+func completeFromLab(cmd *cobra.Command, ask func(context.Context, *labs.Lab) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeDeadline)
 	defer cancel()
 	name, err := cmd.Flags().GetString("name")
@@ -58,20 +76,11 @@ func places(cmd *cobra.Command, pods bool) ([]string, cobra.ShellCompDirective) 
 		return nil, cobra.ShellCompDirectiveError
 	}
 	defer l.Close()
-	var out []string
-	for _, n := range l.Nodes {
-		out = append(out, cobra.CompletionWithDesc(strings.TrimPrefix(n.Name, l.Name+"-"), "node"))
+	found, err := ask(ctx, l)
+	if err != nil && len(found) == 0 {
+		return nil, cobra.ShellCompDirectiveError
 	}
-	if pods {
-		all, err := l.Pods(ctx)
-		if err != nil {
-			return out, cobra.ShellCompDirectiveNoFileComp
-		}
-		for _, p := range all {
-			out = append(out, cobra.CompletionWithDesc(strings.TrimPrefix(p, "default/"), "pod"))
-		}
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
+	return found, cobra.ShellCompDirectiveNoFileComp
 }
 
 // known tells whether word is one of words.
