@@ -54,7 +54,6 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("look", func(t *testing.T) { testLook(t, profile, name) })
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
 	t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
-	t.Run("walkthrough", func(t *testing.T) { testWalkthrough(t, name, profile) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, name, profile) })
 	t.Run("churn", func(t *testing.T) { testChurn(t, name) })
 	t.Run("uninstall", func(t *testing.T) { testUninstall(t, profile, name) })
