@@ -16,32 +16,34 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HostMapLabAffinity   = "lab_affinity"
-	HostMapLabBackends   = "lab_backends"
-	HostMapLabCt         = "lab_ct"
-	HostMapLabEndpoints  = "lab_endpoints"
-	HostMapLabEvents     = "lab_events"
-	HostMapLabFragments  = "lab_fragments"
-	HostMapLabIfaces     = "lab_ifaces"
-	HostMapLabKernelCt   = "lab_kernel_ct"
-	HostMapLabMetrics    = "lab_metrics"
-	HostMapLabNat        = "lab_nat"
-	HostMapLabServices   = "lab_services"
-	HostMapLabSlots      = "lab_slots"
-	HostMapLabSources    = "lab_sources"
-	HostProgLabToPod     = "lab_to_pod"
-	HostVarCfgMasquerade = "cfg_masquerade"
-	HostVarCfgMode       = "cfg_mode"
-	HostVarCfgMtu        = "cfg_mtu"
-	HostVarCfgNatMax     = "cfg_nat_max"
-	HostVarCfgNatMin     = "cfg_nat_min"
-	HostVarCfgNativeCidr = "cfg_native_cidr"
-	HostVarCfgNativeMask = "cfg_native_mask"
-	HostVarCfgNodeIp     = "cfg_node_ip"
-	HostVarCfgNodeNetns  = "cfg_node_netns"
-	HostVarCfgPodCidr    = "cfg_pod_cidr"
-	HostVarCfgPodMask    = "cfg_pod_mask"
-	HostVarCfgTrace      = "cfg_trace"
+	HostMapLabAffinity    = "lab_affinity"
+	HostMapLabBackends    = "lab_backends"
+	HostMapLabCt          = "lab_ct"
+	HostMapLabEndpoints   = "lab_endpoints"
+	HostMapLabEvents      = "lab_events"
+	HostMapLabFragments   = "lab_fragments"
+	HostMapLabGenerations = "lab_generations"
+	HostMapLabIfaces      = "lab_ifaces"
+	HostMapLabKernelCt    = "lab_kernel_ct"
+	HostMapLabMetrics     = "lab_metrics"
+	HostMapLabNat         = "lab_nat"
+	HostMapLabServices    = "lab_services"
+	HostMapLabSlots       = "lab_slots"
+	HostMapLabSources     = "lab_sources"
+	HostMapLabWork        = "lab_work"
+	HostProgLabToPod      = "lab_to_pod"
+	HostVarCfgMasquerade  = "cfg_masquerade"
+	HostVarCfgMode        = "cfg_mode"
+	HostVarCfgMtu         = "cfg_mtu"
+	HostVarCfgNatMax      = "cfg_nat_max"
+	HostVarCfgNatMin      = "cfg_nat_min"
+	HostVarCfgNativeCidr  = "cfg_native_cidr"
+	HostVarCfgNativeMask  = "cfg_native_mask"
+	HostVarCfgNodeIp      = "cfg_node_ip"
+	HostVarCfgNodeNetns   = "cfg_node_netns"
+	HostVarCfgPodCidr     = "cfg_pod_cidr"
+	HostVarCfgPodMask     = "cfg_pod_mask"
+	HostVarCfgTrace       = "cfg_trace"
 )
 
 // LoadHost returns the embedded CollectionSpec for Host.
@@ -93,19 +95,21 @@ type HostProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostMapSpecs struct {
-	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
-	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
-	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
-	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.MapSpec `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
-	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
-	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
-	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
-	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabAffinity    *ebpf.MapSpec `ebpf:"lab_affinity"`
+	LabBackends    *ebpf.MapSpec `ebpf:"lab_backends"`
+	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
+	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
+	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
+	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
+	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
+	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
+	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
 
 // HostVariableSpecs contains global variables before they are loaded into the kernel.
@@ -146,19 +150,21 @@ func (o *HostObjects) Close() error {
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostMaps struct {
-	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
-	LabCt        *ebpf.Map `ebpf:"lab_ct"`
-	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.Map `ebpf:"lab_events"`
-	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.Map `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
-	LabNat       *ebpf.Map `ebpf:"lab_nat"`
-	LabServices  *ebpf.Map `ebpf:"lab_services"`
-	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
-	LabSources   *ebpf.Map `ebpf:"lab_sources"`
+	LabAffinity    *ebpf.Map `ebpf:"lab_affinity"`
+	LabBackends    *ebpf.Map `ebpf:"lab_backends"`
+	LabCt          *ebpf.Map `ebpf:"lab_ct"`
+	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEvents      *ebpf.Map `ebpf:"lab_events"`
+	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
+	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
+	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
+	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
+	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
+	LabNat         *ebpf.Map `ebpf:"lab_nat"`
+	LabServices    *ebpf.Map `ebpf:"lab_services"`
+	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
+	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
 
 func (m *HostMaps) Close() error {
@@ -169,6 +175,7 @@ func (m *HostMaps) Close() error {
 		m.LabEndpoints,
 		m.LabEvents,
 		m.LabFragments,
+		m.LabGenerations,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,
@@ -176,6 +183,7 @@ func (m *HostMaps) Close() error {
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabWork,
 	)
 }
 

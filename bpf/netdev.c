@@ -12,6 +12,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/cache.h"
 #include "lib/deliver.h"
 #include "lib/events.h"
 #include "lib/flow.h"
@@ -43,14 +44,15 @@ static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, const st
 /* An answer to a pod that was masqueraded, or to a client outside whose backend is elsewhere. */
 static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **to)
 {
-	struct tuple again = { .src = c->src, .dst = c->dst, .sport = c->sport, .dport = c->dport, .proto = c->from.proto };
+	struct tuple again = { .src = c->to.src, .dst = c->to.dst, .sport = c->to.sport, .dport = c->to.dport, .proto = c->from.proto };
 	enum lab_reason reason;
 
-	if (!cfg_masquerade || !is_own_pod(&c->dst))
+	if (!cfg_masquerade || !is_own_pod(&c->to.dst))
 		return LAB_TO_NETWORK;
-	reason = enter_pod(ctx, p, to, &c->dst);
-	if (reason == LAB_TO_POD)
-		translate_back(p, &again, c); /* the pod may have asked a Service, and that one somebody outside */
+	reason = enter_pod(ctx, p, to, &c->to.dst);
+	/* The pod may have asked a Service, and that one somebody outside. */
+	if (reason == LAB_TO_POD && translate_back(p, &again, c))
+		c->found = FOUND_ELSEWHERE;
 	return reason;
 }
 
@@ -63,24 +65,25 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, const s
 	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
 		reason = enter_pod(ctx, p, to, &p->ev.dst);
 	c->shape = tuple_of(ctx, p, &c->from, false);
-	if (c->shape != SHAPE_NONE && !(reason == LAB_TO_POD && translate_back(p, &c->from, c))) {
-		if (cfg_masquerade && is_outside(&p->ev.src)) {
+	if (c->shape != SHAPE_NONE && !(reason == LAB_TO_POD && !opens(p) && translate_back(p, &c->from, c))) {
+		if (cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
-		} else {
-			forget_over(p, &c->from);
+		else
 			c->shape = SHAPE_NONE;
-		}
 	}
 	return reason == LAB_TO_KERNEL && c->shape == SHAPE_NONE ? LAB_REASON_NONE : reason;
 }
 
 /* What comes in. LAB_REASON_NONE: nothing of ours. */
-static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct packet *p, struct change *c, struct endpoint **to)
+static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w, struct endpoint **to)
 {
+	struct packet *p = &w->p;
+	struct change *c = &w->c;
 	enum lab_reason reason;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_REASON_NONE;
+	look_up_generation(w);
 	if (is_own_pod(&p->ev.dst))
 		return decide_pod(ctx, p, c, to);
 	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
@@ -95,60 +98,70 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct p
 	if (reason != LAB_REASON_NONE || c->shape == SHAPE_NONE)
 		return reason;
 	/* A backend on this node sees the client's own address. */
-	return ip_equal(&c->src, &c->from.src) ? enter_pod(ctx, p, to, &c->dst) : LAB_TO_NETWORK;
+	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, p, to, &c->to.dst) : LAB_TO_NETWORK;
 }
 
 /*
  * Sends a translated packet on its way. It cannot go through the stack: with the node's own address as
  * source, the stack would take it for a forgery.
  */
-static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, const struct packet *p, const struct change *c, struct next_hop *hop)
+static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, const struct work *w, struct route *route)
 {
 	enum lab_reason reason;
 
-	if (p->ev.ttl <= 1)
+	if (w->p.ev.ttl <= 1)
 		return LAB_DROP_TTL;
-	reason = find_route(ctx, p, &c->src, &c->dst, hop);
+	reason = find_route(ctx, &w->p, &w->basis, &w->c.to.src, &w->c.to.dst, route);
 	if (reason == LAB_TO_NETWORK && has_routing())
 		ctx->mark = MARK_DONE;
 	return reason == LAB_TO_KERNEL ? LAB_DROP_NO_ROUTE : reason;
 }
 
-SEC("tcx/ingress")
-int lab_from_network(struct __sk_buff *ctx)
+/* Every packet whose fate is not known from the ones before it. */
+static __noinline int decide(struct __sk_buff *ctx)
 {
-	struct packet p = {};
-	struct change c = { .shape = SHAPE_NONE };
-	struct next_hop hop = {};
+	struct work *w = new_work(ctx);
+	struct route route = {};
 	struct endpoint *to = NULL;
 	enum lab_reason reason;
 
-	p.ev.ifindex = ctx->ifindex;
-	p.ev.ether_type = ctx->protocol;
-	/* Switches flood, and bridges pass on, what is for others. */
-	if (ctx->pkt_type != PACKET_HOST || ctx->vlan_present || p.ev.ether_type != bpf_htons(ETH_P_IP))
-		return TC_ACT_UNSPEC;
+	if (!w)
+		return TC_ACT_SHOT;
 	linearize(ctx);
-	reason = decide_in(ctx, &p, &c, &to);
+	reason = decide_in(ctx, w, &to);
 	if (reason == LAB_REASON_NONE)
 		return TC_ACT_UNSPEC;
 	if (reason == LAB_TO_NETWORK)
-		reason = decide_route(ctx, &p, &c, &hop);
+		reason = decide_route(ctx, w, &route);
 	if (to)
-		p.ev.dst_id = to->id;
-	account(ctx, &p, reason, LAB_FROM_NETWORK);
+		w->p.ev.dst_id = to->id;
+	account(ctx, &w->p, reason, LAB_FROM_NETWORK);
+	if (has_cache())
+		remember(ctx, w, reason, to, &route);
 
 	if (reason == LAB_DROP_NO_BACKEND)
-		return reject(ctx, &p, &c);
+		return reject(ctx, &w->p, &w->c);
 	if (is_drop(reason))
 		return TC_ACT_SHOT;
-	if (!rewrite(ctx, &c)) {
+	if (!rewrite(ctx, &w->c)) {
 		count(LAB_DROP_REWRITE, LAB_FROM_NETWORK, ctx->len);
 		return TC_ACT_SHOT;
 	}
 	if (reason == LAB_TO_POD && to)
 		return deliver_inside(ctx, to);
-	return reason == LAB_TO_NETWORK ? send_out(ctx, &hop) : TC_ACT_UNSPEC;
+	return reason == LAB_TO_NETWORK ? send_out(ctx, &route.hop) : TC_ACT_UNSPEC;
+}
+
+SEC("tcx/ingress")
+int lab_from_network(struct __sk_buff *ctx)
+{
+	struct cached_flow *known;
+
+	/* Switches flood, and bridges pass on, what is for others. */
+	if (ctx->pkt_type != PACKET_HOST || ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_UNSPEC;
+	known = has_cache() ? recall(ctx) : NULL;
+	return known ? follow(ctx, known, LAB_FROM_NETWORK) : decide(ctx);
 }
 
 /* What goes out. LAB_REASON_NONE: nothing of ours. */

@@ -22,15 +22,19 @@ const (
 	NetdevMapLabDevices      = "lab_devices"
 	NetdevMapLabEndpoints    = "lab_endpoints"
 	NetdevMapLabEvents       = "lab_events"
+	NetdevMapLabFlowCache    = "lab_flow_cache"
 	NetdevMapLabFragments    = "lab_fragments"
+	NetdevMapLabGenerations  = "lab_generations"
 	NetdevMapLabIfaces       = "lab_ifaces"
 	NetdevMapLabKernelCt     = "lab_kernel_ct"
 	NetdevMapLabMetrics      = "lab_metrics"
 	NetdevMapLabNat          = "lab_nat"
 	NetdevMapLabNodes        = "lab_nodes"
+	NetdevMapLabRouteCache   = "lab_route_cache"
 	NetdevMapLabServices     = "lab_services"
 	NetdevMapLabSlots        = "lab_slots"
 	NetdevMapLabSources      = "lab_sources"
+	NetdevMapLabWork         = "lab_work"
 	NetdevProgLabFromNetwork = "lab_from_network"
 	NetdevProgLabToNetwork   = "lab_to_network"
 	NetdevVarCfgMasquerade   = "cfg_masquerade"
@@ -97,21 +101,25 @@ type NetdevProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetdevMapSpecs struct {
-	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
-	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
-	LabDevices   *ebpf.MapSpec `ebpf:"lab_devices"`
-	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
-	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.MapSpec `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
-	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
-	LabNodes     *ebpf.MapSpec `ebpf:"lab_nodes"`
-	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
-	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
-	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabAffinity    *ebpf.MapSpec `ebpf:"lab_affinity"`
+	LabBackends    *ebpf.MapSpec `ebpf:"lab_backends"`
+	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabDevices     *ebpf.MapSpec `ebpf:"lab_devices"`
+	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
+	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
+	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
+	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
+	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
+	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
+	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
+	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
+	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
 
 // NetdevVariableSpecs contains global variables before they are loaded into the kernel.
@@ -152,21 +160,25 @@ func (o *NetdevObjects) Close() error {
 //
 // It can be passed to LoadNetdevObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetdevMaps struct {
-	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
-	LabCt        *ebpf.Map `ebpf:"lab_ct"`
-	LabDevices   *ebpf.Map `ebpf:"lab_devices"`
-	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.Map `ebpf:"lab_events"`
-	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.Map `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
-	LabNat       *ebpf.Map `ebpf:"lab_nat"`
-	LabNodes     *ebpf.Map `ebpf:"lab_nodes"`
-	LabServices  *ebpf.Map `ebpf:"lab_services"`
-	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
-	LabSources   *ebpf.Map `ebpf:"lab_sources"`
+	LabAffinity    *ebpf.Map `ebpf:"lab_affinity"`
+	LabBackends    *ebpf.Map `ebpf:"lab_backends"`
+	LabCt          *ebpf.Map `ebpf:"lab_ct"`
+	LabDevices     *ebpf.Map `ebpf:"lab_devices"`
+	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEvents      *ebpf.Map `ebpf:"lab_events"`
+	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
+	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
+	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
+	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
+	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
+	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
+	LabNat         *ebpf.Map `ebpf:"lab_nat"`
+	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
+	LabServices    *ebpf.Map `ebpf:"lab_services"`
+	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
+	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
 
 func (m *NetdevMaps) Close() error {
@@ -177,15 +189,19 @@ func (m *NetdevMaps) Close() error {
 		m.LabDevices,
 		m.LabEndpoints,
 		m.LabEvents,
+		m.LabFlowCache,
 		m.LabFragments,
+		m.LabGenerations,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabWork,
 	)
 }
 

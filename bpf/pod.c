@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/arp.h"
+#include "lib/cache.h"
 #include "lib/deliver.h"
 #include "lib/events.h"
 #include "lib/flow.h"
@@ -81,14 +82,14 @@ static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, con
 	c->shape = tuple_of(ctx, p, &c->from, false);
 	if (c->shape == SHAPE_NONE)
 		return LAB_REASON_NONE;
-	*back = (has_routing() || *peer || ip_equal(&p->ev.dst, &hairpin)) && translate_back(p, &c->from, c);
+	*back = !opens(p) && (has_routing() || *peer || ip_equal(&p->ev.dst, &hairpin)) && translate_back(p, &c->from, c);
 	if (!*back) {
 		reason = translate(ctx, p, LAB_INSIDE, c);
 		if (reason != LAB_REASON_NONE)
 			return reason;
 	}
 	if (c->shape != SHAPE_NONE)
-		*peer = local_pod(&c->dst);
+		*peer = local_pod(&c->to.dst);
 	return LAB_REASON_NONE;
 }
 
@@ -102,15 +103,17 @@ static __always_inline bool stack_answers(enum lab_reason reason)
 }
 
 /* A packet that leaves the node, or that the node itself is asked with. */
-static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, const struct packet *p, struct change *c, bool back, struct next_hop *hop)
+static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w, bool back, struct route *route)
 {
-	const struct ip *src = c->shape == SHAPE_NONE ? &p->ev.src : &c->src;
-	const struct ip *dst = c->shape == SHAPE_NONE ? &p->ev.dst : &c->dst;
+	const struct packet *p = &w->p;
+	struct change *c = &w->c;
+	const struct ip *src = c->shape == SHAPE_NONE ? &p->ev.src : &c->to.src;
+	const struct ip *dst = c->shape == SHAPE_NONE ? &p->ev.dst : &c->to.dst;
 	enum lab_reason reason = LAB_TO_KERNEL;
 
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl > 1 && !p->options && !is_node_ip(dst))
-		reason = find_route(ctx, p, src, dst, hop);
+		reason = find_route(ctx, p, &w->basis, src, dst, route);
 	if (reason == LAB_TO_NETWORK) {
 		if (!cfg_masquerade || back || !is_outside(dst))
 			ctx->mark = MARK_DONE;
@@ -126,65 +129,78 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, const
 	return reason;
 }
 
-static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct change *c, struct endpoint **peer, struct next_hop *hop)
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w, struct endpoint **peer, struct route *route)
 {
+	struct packet *p = &w->p;
 	const struct endpoint *self;
 	enum lab_reason reason;
 	bool back = false;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_DROP_MALFORMED;
+	look_up_generation(w);
 	self = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (!self || self->ifindex != p->ev.ifindex)
 		return LAB_DROP_SOURCE_ADDR;
 	p->ev.src_id = self->id;
 	*peer = local_pod(&p->ev.dst);
 	if (has_services()) {
-		reason = decide_service(ctx, p, c, peer, &back);
+		reason = decide_service(ctx, p, &w->c, peer, &back);
 		if (reason != LAB_REASON_NONE)
 			return reason;
 	}
 	if (!*peer)
-		return has_routing() ? decide_route(ctx, p, c, back, hop) : LAB_TO_KERNEL;
+		return has_routing() ? decide_route(ctx, w, back, route) : LAB_TO_KERNEL;
 	p->ev.dst_id = (*peer)->id;
 	return may_skip_stack(p) ? LAB_TO_POD : LAB_TO_KERNEL;
 }
 
-SEC("tcx/ingress")
-int lab_pod_egress(struct __sk_buff *ctx)
+/* Every packet whose fate is not known from the ones before it. */
+static __noinline int decide(struct __sk_buff *ctx)
 {
-	struct packet p = {};
-	struct change c = { .shape = SHAPE_NONE };
-	struct next_hop hop = {};
+	struct work *w = new_work(ctx);
+	struct route route = {};
 	struct endpoint *ep = NULL; /* whose addresses the frame gets */
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
-	p.ev.ifindex = ctx->ifindex;
-	p.ev.ether_type = ctx->protocol;
+	if (!w)
+		return TC_ACT_SHOT;
 	linearize(ctx);
-	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
-		reason = decide_ipv4(ctx, &p, &c, &ep, &hop);
-	else if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_ARP))
-		reason = decide_arp(ctx, &p, &ep);
-	account(ctx, &p, reason, LAB_FROM_POD);
+	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
+		reason = decide_ipv4(ctx, w, &ep, &route);
+	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
+		reason = decide_arp(ctx, &w->p, &ep);
+	account(ctx, &w->p, reason, LAB_FROM_POD);
+	if (has_cache())
+		remember(ctx, w, reason, ep, &route);
 
-	if (reason == LAB_DROP_NO_BACKEND)
-		return reject(ctx, &p, &c);
+	if (has_services() && reason == LAB_DROP_NO_BACKEND)
+		return reject(ctx, &w->p, &w->c);
 	if (is_drop(reason) && !stack_answers(reason))
 		return TC_ACT_SHOT;
-	if (!rewrite(ctx, &c)) {
+	if (has_services() && !rewrite(ctx, &w->c)) {
 		count(LAB_DROP_REWRITE, LAB_FROM_POD, ctx->len);
 		return TC_ACT_SHOT;
 	}
 	if (reason == LAB_TO_POD && ep)
 		return has_routing() ? deliver_inside(ctx, ep) : deliver(ctx, ep, true);
 	if (reason == LAB_TO_NETWORK)
-		return send_out(ctx, &hop);
+		return send_out(ctx, &route.hop);
 	if (reason == LAB_ARP_REPLY && ep)
-		return arp_answer(ctx, &p, &ep->node_mac);
+		return arp_answer(ctx, &w->p, &ep->node_mac);
 	if (reason == LAB_TO_KERNEL || stack_answers(reason))
 		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
 	return TC_ACT_SHOT;
+}
+
+SEC("tcx/ingress")
+int lab_pod_egress(struct __sk_buff *ctx)
+{
+	struct cached_flow *known = NULL;
+
+	if (has_cache() && !ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
+		known = recall(ctx);
+	return known ? follow(ctx, known, LAB_FROM_POD) : decide(ctx);
 }
 
 char _license[] SEC("license") = "GPL";

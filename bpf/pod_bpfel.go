@@ -35,6 +35,34 @@ type PodBackend struct {
 	Pad     uint8
 }
 
+type PodCacheRow struct {
+	_     structs.HostLayout
+	Flows [64]struct {
+		_     structs.HostLayout
+		Key   PodTuple
+		Basis struct {
+			_          structs.HostLayout
+			Ifindex    uint32
+			Generation uint32
+			Moment     uint32
+		}
+		SrcId  uint32
+		Reason PodLabReason
+		Flags  uint8
+		Mtu    uint16
+		Ep     PodEndpoint
+		_      [4]byte
+		To     struct {
+			_     structs.HostLayout
+			Src   PodIp
+			Dst   PodIp
+			Sport uint16
+			Dport uint16
+			_     [4]byte
+		}
+	}
+}
+
 type PodCtKind uint8
 
 const (
@@ -224,6 +252,41 @@ type PodPresent struct {
 	Unused uint8
 }
 
+type PodRouteRow struct {
+	_      structs.HostLayout
+	Routes [128]struct {
+		_   structs.HostLayout
+		Key struct {
+			_     structs.HostLayout
+			Src   PodIp
+			Dst   PodIp
+			Basis struct {
+				_          structs.HostLayout
+				Ifindex    uint32
+				Generation uint32
+				Moment     uint32
+			}
+			Proto uint32
+		}
+		Route struct {
+			_   structs.HostLayout
+			Hop struct {
+				_         structs.HostLayout
+				Ifindex   uint32
+				Neighbour struct {
+					_        structs.HostLayout
+					NhFamily uint32
+					Ipv4Nh   uint32
+					_        [12]byte
+				}
+			}
+			Mtu uint16
+			_   [2]byte
+		}
+		_ [4]byte
+	}
+}
+
 type PodService struct {
 	_        structs.HostLayout
 	Id       uint32
@@ -288,38 +351,84 @@ type PodTuple struct {
 	Pad   [2]uint8
 }
 
+type PodWork struct {
+	_     structs.HostLayout
+	Basis struct {
+		_          structs.HostLayout
+		Ifindex    uint32
+		Generation uint32
+		Moment     uint32
+	}
+	Hash       uint32
+	Generation uint32
+	_          [4]byte
+	P          struct {
+		_            structs.HostLayout
+		Ev           PodEvent
+		Fragment     bool
+		Options      bool
+		DontFragment bool
+		HasFlow      bool
+		FlowProto    uint8
+		_            [1]byte
+		FlowSport    uint16
+		FlowDport    uint16
+		_            [6]byte
+	}
+	C struct {
+		_    structs.HostLayout
+		From PodTuple
+		To   struct {
+			_     structs.HostLayout
+			Src   PodIp
+			Dst   PodIp
+			Sport uint16
+			Dport uint16
+			_     [4]byte
+		}
+		Shape uint32
+		Found uint32
+		Begun bool
+		_     [7]byte
+	}
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	PodMapLabAffinity   = "lab_affinity"
-	PodMapLabBackends   = "lab_backends"
-	PodMapLabCt         = "lab_ct"
-	PodMapLabDevices    = "lab_devices"
-	PodMapLabEndpoints  = "lab_endpoints"
-	PodMapLabEvents     = "lab_events"
-	PodMapLabFragments  = "lab_fragments"
-	PodMapLabIfaces     = "lab_ifaces"
-	PodMapLabKernelCt   = "lab_kernel_ct"
-	PodMapLabMetrics    = "lab_metrics"
-	PodMapLabNat        = "lab_nat"
-	PodMapLabNodes      = "lab_nodes"
-	PodMapLabServices   = "lab_services"
-	PodMapLabSlots      = "lab_slots"
-	PodMapLabSources    = "lab_sources"
-	PodProgLabPodEgress = "lab_pod_egress"
-	PodVarCfgMasquerade = "cfg_masquerade"
-	PodVarCfgMode       = "cfg_mode"
-	PodVarCfgMtu        = "cfg_mtu"
-	PodVarCfgNatMax     = "cfg_nat_max"
-	PodVarCfgNatMin     = "cfg_nat_min"
-	PodVarCfgNativeCidr = "cfg_native_cidr"
-	PodVarCfgNativeMask = "cfg_native_mask"
-	PodVarCfgNodeIp     = "cfg_node_ip"
-	PodVarCfgNodeNetns  = "cfg_node_netns"
-	PodVarCfgPodCidr    = "cfg_pod_cidr"
-	PodVarCfgPodMask    = "cfg_pod_mask"
-	PodVarCfgTrace      = "cfg_trace"
+	PodMapLabAffinity    = "lab_affinity"
+	PodMapLabBackends    = "lab_backends"
+	PodMapLabCt          = "lab_ct"
+	PodMapLabDevices     = "lab_devices"
+	PodMapLabEndpoints   = "lab_endpoints"
+	PodMapLabEvents      = "lab_events"
+	PodMapLabFlowCache   = "lab_flow_cache"
+	PodMapLabFragments   = "lab_fragments"
+	PodMapLabGenerations = "lab_generations"
+	PodMapLabIfaces      = "lab_ifaces"
+	PodMapLabKernelCt    = "lab_kernel_ct"
+	PodMapLabMetrics     = "lab_metrics"
+	PodMapLabNat         = "lab_nat"
+	PodMapLabNodes       = "lab_nodes"
+	PodMapLabRouteCache  = "lab_route_cache"
+	PodMapLabServices    = "lab_services"
+	PodMapLabSlots       = "lab_slots"
+	PodMapLabSources     = "lab_sources"
+	PodMapLabWork        = "lab_work"
+	PodProgLabPodEgress  = "lab_pod_egress"
+	PodVarCfgMasquerade  = "cfg_masquerade"
+	PodVarCfgMode        = "cfg_mode"
+	PodVarCfgMtu         = "cfg_mtu"
+	PodVarCfgNatMax      = "cfg_nat_max"
+	PodVarCfgNatMin      = "cfg_nat_min"
+	PodVarCfgNativeCidr  = "cfg_native_cidr"
+	PodVarCfgNativeMask  = "cfg_native_mask"
+	PodVarCfgNodeIp      = "cfg_node_ip"
+	PodVarCfgNodeNetns   = "cfg_node_netns"
+	PodVarCfgPodCidr     = "cfg_pod_cidr"
+	PodVarCfgPodMask     = "cfg_pod_mask"
+	PodVarCfgTrace       = "cfg_trace"
 )
 
 // LoadPod returns the embedded CollectionSpec for Pod.
@@ -371,21 +480,25 @@ type PodProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodMapSpecs struct {
-	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
-	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
-	LabDevices   *ebpf.MapSpec `ebpf:"lab_devices"`
-	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
-	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.MapSpec `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
-	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
-	LabNodes     *ebpf.MapSpec `ebpf:"lab_nodes"`
-	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
-	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
-	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabAffinity    *ebpf.MapSpec `ebpf:"lab_affinity"`
+	LabBackends    *ebpf.MapSpec `ebpf:"lab_backends"`
+	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabDevices     *ebpf.MapSpec `ebpf:"lab_devices"`
+	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
+	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
+	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
+	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
+	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
+	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
+	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
+	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
+	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
 
 // PodVariableSpecs contains global variables before they are loaded into the kernel.
@@ -426,21 +539,25 @@ func (o *PodObjects) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodMaps struct {
-	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
-	LabCt        *ebpf.Map `ebpf:"lab_ct"`
-	LabDevices   *ebpf.Map `ebpf:"lab_devices"`
-	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.Map `ebpf:"lab_events"`
-	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.Map `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
-	LabNat       *ebpf.Map `ebpf:"lab_nat"`
-	LabNodes     *ebpf.Map `ebpf:"lab_nodes"`
-	LabServices  *ebpf.Map `ebpf:"lab_services"`
-	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
-	LabSources   *ebpf.Map `ebpf:"lab_sources"`
+	LabAffinity    *ebpf.Map `ebpf:"lab_affinity"`
+	LabBackends    *ebpf.Map `ebpf:"lab_backends"`
+	LabCt          *ebpf.Map `ebpf:"lab_ct"`
+	LabDevices     *ebpf.Map `ebpf:"lab_devices"`
+	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEvents      *ebpf.Map `ebpf:"lab_events"`
+	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
+	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
+	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
+	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
+	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
+	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
+	LabNat         *ebpf.Map `ebpf:"lab_nat"`
+	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
+	LabServices    *ebpf.Map `ebpf:"lab_services"`
+	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
+	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
 
 func (m *PodMaps) Close() error {
@@ -451,15 +568,19 @@ func (m *PodMaps) Close() error {
 		m.LabDevices,
 		m.LabEndpoints,
 		m.LabEvents,
+		m.LabFlowCache,
 		m.LabFragments,
+		m.LabGenerations,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabWork,
 	)
 }
 

@@ -28,7 +28,7 @@ func (m *maps) enter(addr netip.Addr, e bpf.Endpoint, flags ebpf.MapUpdateFlags)
 	}
 	err := m.endpoints.Update(toIP(addr), e, flags)
 	if err == nil {
-		return nil
+		return m.newGeneration()
 	}
 	if errors.Is(err, ebpf.ErrKeyExist) {
 		err = ErrAddrInUse
@@ -45,7 +45,7 @@ func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
 	if err := forget(m.ifaces, e.Ifindex); err != nil {
 		errs = append(errs, fmt.Errorf("remove interface %d of %s: %w", e.Ifindex, addr, err))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.newGeneration())...)
 }
 
 // removeVeth removes the entries of a host-side veth, of which there is one at most unless something

@@ -84,7 +84,7 @@ func requireBPFFS(dir string) error {
 
 // maps are the pinned maps. Which programs use which is in bpf/lib/maps.h.
 type maps struct {
-	endpoints, ifaces, kernelCT, metrics, events *ebpf.Map
+	endpoints, ifaces, kernelCT, metrics, events, generations *ebpf.Map
 	// sysctls remembers what was found before anything was changed. It is pinned with the others
 	// because it has to live exactly as long as the values do: until reboot or Clean.
 	sysctls *ebpf.Map
@@ -103,7 +103,7 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 	}
 	sysctls := sysctlsSpec()
 	specs := map[string]*ebpf.MapSpec{sysctls.Name: sysctls}
-	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents} {
+	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabGenerations} {
 		specs[name] = pod.Maps[name]
 	}
 	return specs, addServiceSpecs(specs, pod)
@@ -160,12 +160,13 @@ func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
 
 func (m *maps) byName() map[string]**ebpf.Map {
 	slots := map[string]**ebpf.Map{
-		bpf.PodMapLabEndpoints: &m.endpoints,
-		bpf.PodMapLabIfaces:    &m.ifaces,
-		bpf.PodMapLabKernelCt:  &m.kernelCT,
-		bpf.PodMapLabMetrics:   &m.metrics,
-		bpf.PodMapLabEvents:    &m.events,
-		sysctlsMap:             &m.sysctls,
+		bpf.PodMapLabEndpoints:   &m.endpoints,
+		bpf.PodMapLabIfaces:      &m.ifaces,
+		bpf.PodMapLabKernelCt:    &m.kernelCT,
+		bpf.PodMapLabMetrics:     &m.metrics,
+		bpf.PodMapLabEvents:      &m.events,
+		bpf.PodMapLabGenerations: &m.generations,
+		sysctlsMap:               &m.sysctls,
 	}
 	if m.services != nil {
 		for name, slot := range m.services.byName() {

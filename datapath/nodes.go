@@ -61,6 +61,9 @@ func (d *Datapath) enterFlag(flag bpf.NodeFlag, addrs []netip.Addr) error {
 	for _, a := range addrs {
 		want[toIP(a)] |= flag
 	}
+	if stdmaps.Equal(have, want) {
+		return nil
+	}
 	for a, flags := range want {
 		var err error
 		switch {
@@ -73,7 +76,7 @@ func (d *Datapath) enterFlag(flag bpf.NodeFlag, addrs []netip.Addr) error {
 			return fmt.Errorf("%s: %w", fromIP(a), err)
 		}
 	}
-	return nil
+	return d.maps.newGeneration()
 }
 
 // enterDevices says by which address each NIC masquerades: the node's where it has that, otherwise the
@@ -113,7 +116,7 @@ func (d *Datapath) enterDevices(list []netlink.Addr) error {
 			return fmt.Errorf("remove an address of a NIC that is gone: %w", err)
 		}
 	}
-	return nil
+	return d.maps.newGeneration()
 }
 
 func addressOf(list []netlink.Addr, device int, preferred netip.Addr) (first netip.Addr) {

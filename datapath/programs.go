@@ -66,7 +66,7 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 		return err
 	}
 	use := m.forPrograms(spec.Maps)
-	fit(spec.Maps, use)
+	fit(spec.Maps, use, cfg.Mode)
 	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: use})
 	var rejected *ebpf.VerifierError
 	if errors.As(err, &rejected) {

@@ -54,8 +54,15 @@ var (
 	remotePod = netip.MustParseAddrPort("10.244.1.2:80")
 )
 
-// check runs a branch and compares verdict, counters, mark and frame.
+// check runs a branch and compares verdict, counters, mark and frame: of a packet that is decided about, and
+// of another one that may find the decision remembered.
 func (m *model) check(t *testing.T, dir bpf.Direction, at stage, b branch) []byte {
+	t.Helper()
+	m.checkOne(t, dir, at, b)
+	return m.checkOne(t, dir, at, b)
+}
+
+func (m *model) checkOne(t *testing.T, dir bpf.Direction, at stage, b branch) []byte {
 	t.Helper()
 	before := m.counters(dir)
 	opts := m.testRun(at.ifindex, b.frame)

@@ -88,7 +88,7 @@ func (v *Services) applyAll(services []Service, zone string, addrs []netip.Addr)
 	if err := p.add(services); err != nil {
 		return fmt.Errorf("lay Services out: %w", err)
 	}
-	changes, err := v.d.maps.services.apply(p)
+	changes, err := v.write(p)
 	if err != nil {
 		e.have = nil // whatever it is now
 		return err
@@ -111,7 +111,7 @@ func (v *Services) applyPart(c change) (done bool, err error) {
 	if p == nil {
 		return false, nil
 	}
-	changes, err := v.d.maps.services.apply(p.plan)
+	changes, err := v.write(p.plan)
 	if err != nil {
 		e.have = nil // whatever it is now
 		return false, err
@@ -126,6 +126,15 @@ func (v *Services) applyPart(c change) (done bool, err error) {
 	e.laid.took(p)
 	v.reportChanges(changes)
 	return true, nil
+}
+
+// write makes the maps what the plan wants. It returns how many entries it changed.
+func (v *Services) write(p *plan) (int, error) {
+	changes, err := v.d.maps.services.apply(p)
+	if changes > 0 || err != nil {
+		err = errors.Join(err, v.d.maps.newGeneration())
+	}
+	return changes, err
 }
 
 // Clean removes all Services. Flows that they have begun go on until they end.

@@ -50,8 +50,8 @@ func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) e
 }
 
 // fit makes what the programs declare be as large as the maps that they get. Maps that they only mention,
-// in branches that their constants rule out, take no room.
-func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) {
+// in branches that the mode rules out, take no room.
+func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode Mode) {
 	for name, m := range used {
 		declared[name].MaxEntries = m.MaxEntries()
 	}
@@ -59,6 +59,9 @@ func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map) {
 		if spec := declared[name]; spec != nil && used[name] == nil {
 			spec.MaxEntries = 1
 		}
+	}
+	if cache := declared[bpf.PodMapLabFlowCache]; cache != nil && mode != ModeEBPF {
+		cache.MaxEntries = 1
 	}
 }
 

@@ -184,6 +184,7 @@ func (m *model) changeBackends(random *rand.Rand) {
 func (m *model) loseFlows() {
 	m.t.Helper()
 	m.d.EvictFlows(m.t, true, true)
+	m.must(m.d.maps.newGeneration()) // as if a moment had passed: see TestKnownFlowsStayAlive
 	before := m.flows
 	m.flows = map[flowName]*modelFlow{}
 	for _, name := range slices.SortedFunc(stdmaps.Keys(before), compareNames) {

@@ -146,17 +146,29 @@ static __always_inline void reverse(struct translation *other, const struct tran
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-/* Takes a packet of the flow into account. Whether that changed anything: at most once a second otherwise. */
-static __always_inline bool update(struct translation *e, const struct packet *p, __u8 proto, bool back)
+/* The first segment of a connection, which answers nothing. Both sides at once (RFC 9293, 3.5) is for the card's ports. */
+static __always_inline bool opens(const struct packet *p)
+{
+	return (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* The second, which is nobody's first. */
+static __always_inline bool accepts(const struct packet *p)
+{
+	return (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+}
+
+/* Takes a packet of the flow into account, with its TCP flags if it has any. Whether that changed anything: at most once a second otherwise. */
+static __always_inline bool update(struct translation *e, __u8 tcp_flags, __u8 proto, bool back)
 {
 	enum ct_state before = e->state;
 	__u32 expires;
 
 	if (back)
 		e->state |= CT_ANSWERED;
-	if (p->ev.tcp_flags & TCP_FIN)
+	if (tcp_flags & TCP_FIN)
 		e->state |= back ? CT_FIN_BACK : CT_FIN;
-	if (p->ev.tcp_flags & TCP_RST)
+	if (tcp_flags & TCP_RST)
 		e->state |= CT_RESET;
 	expires = seconds() + timeout_of(e, proto);
 	if (e->state == before && e->expires == expires)
@@ -169,12 +181,12 @@ static __always_inline bool update(struct translation *e, const struct packet *p
  * Keeps both entries of a flow alive, and of one mind about its state. e is the entry that the packet
  * with tuple t found: in lab_nat when it comes back.
  */
-static __always_inline void touch(struct translation *e, const struct tuple *t, const struct packet *p, bool back)
+static __always_inline void touch(struct translation *e, const struct tuple *t, __u8 tcp_flags, bool back)
 {
 	struct translation *other, again;
 	struct tuple key;
 
-	if (!update(e, p, t->proto, back))
+	if (!update(e, tcp_flags, t->proto, back))
 		return;
 	key = answer_to(e, t->proto);
 	if (back)

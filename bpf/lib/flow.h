@@ -20,27 +20,13 @@
 /* How many ports are tried before a flow is given up. */
 #define PORT_TRIES 16
 
-/* Spreads tuples evenly over all 32-bit numbers. It is the same on every node and after a restart. */
-static __always_inline __u32 hash(const struct tuple *t)
+static __always_inline void apply(struct change *c, const struct translation *e, enum found found)
 {
-	const __u64 *word = (const __u64 *)t;
-	__u64 h = 0;
-	int i;
-
-#pragma clang loop unroll(full)
-	for (i = 0; i < (int)(sizeof(*t) / sizeof(*word)); i++) {
-		h = (h ^ word[i]) * 0x9e3779b97f4a7c15; /* 2^64 / golden ratio */
-		h ^= h >> 29;
-	}
-	return h >> 32;
-}
-
-static __always_inline void apply(struct change *c, const struct translation *e)
-{
-	c->src = e->src;
-	c->dst = e->dst;
-	c->sport = e->sport;
-	c->dport = e->dport;
+	c->found = found;
+	c->to.src = e->src;
+	c->to.dst = e->dst;
+	c->to.sport = e->sport;
+	c->to.dport = e->dport;
 }
 
 /* Whether a packet is a sign of life of its flow. Errors and fragments are not. */
@@ -51,7 +37,8 @@ static __always_inline bool is_sign_of_life(const struct change *c)
 
 /*
  * An answer to a translated flow, which comes with tuple t: it gets the addresses back that were asked
- * for. Not found: NULL.
+ * for. Not found: NULL. A connection that is accepted while the translated one with the same answers is
+ * over came by its backend's own address: that one is forgotten.
  */
 static __always_inline const struct translation *translate_back(const struct packet *p, const struct tuple *t, struct change *c)
 {
@@ -59,9 +46,14 @@ static __always_inline const struct translation *translate_back(const struct pac
 
 	if (!e)
 		return NULL;
-	apply(c, e);
+	if (accepts(p) && is_over(e)) {
+		bpf_map_delete_elem(&lab_nat, t);
+		renew(t);
+		return NULL;
+	}
+	apply(c, e, FOUND_IN_NAT);
 	if (is_sign_of_life(c))
-		touch(e, t, p, true);
+		touch(e, t, p->ev.tcp_flags, true);
 	return e;
 }
 
@@ -73,7 +65,7 @@ static __always_inline bool continues(const struct translation *e, const struct 
 {
 	const struct backend *b;
 
-	if (p->ev.proto == IPPROTO_TCP && (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+	if (p->ev.proto == IPPROTO_TCP && !opens(p))
 		return true;
 	if (is_icmp_error(p))
 		return true; /* about it */
@@ -92,9 +84,9 @@ static __always_inline bool translate_on(const struct packet *p, struct change *
 
 	if (!e || !continues(e, p))
 		return false;
-	apply(c, e);
+	apply(c, e, FOUND_IN_CT);
 	if (is_sign_of_life(c))
-		touch(e, &c->from, p, false);
+		touch(e, &c->from, p->ev.tcp_flags, false);
 	return true;
 }
 
@@ -105,12 +97,34 @@ static __always_inline bool claim(const struct translation *e, const struct tupl
 	struct translation back, *taken;
 
 	reverse(&back, e, t);
-	if (!bpf_map_update_elem(&lab_nat, &key, &back, BPF_NOEXIST))
-		return true;
 	taken = bpf_map_lookup_elem(&lab_nat, &key);
 	if (taken && !answers(taken, t) && !is_over(taken))
 		return false;
-	return !bpf_map_update_elem(&lab_nat, &key, &back, BPF_ANY);
+	if (taken)
+		*taken = back;
+	else if (bpf_map_update_elem(&lab_nat, &key, &back, BPF_NOEXIST))
+		return false;
+	renew(&key);
+	return true;
+}
+
+/* A flow's packets become what e says, from this one on. */
+static __always_inline void begin(struct change *c, const struct translation *e, enum found found)
+{
+	apply(c, e, found);
+	renew(&c->from);
+	c->begun = true;
+}
+
+/* Enters the flow's own direction. Writing over an entry spares the map from finding room for another. */
+static __always_inline bool enter_flow(const struct translation *e, const struct tuple *t)
+{
+	struct translation *old = bpf_map_lookup_elem(&lab_ct, t);
+
+	if (!old)
+		return !bpf_map_update_elem(&lab_ct, t, e, BPF_ANY);
+	*old = *e;
+	return true;
 }
 
 /*
@@ -143,14 +157,14 @@ static __always_inline bool enter(struct __sk_buff *ctx, struct translation *e, 
 	int i;
 
 	if (!own_port && claim(e, t))
-		return !bpf_map_update_elem(&lab_ct, t, e, BPF_ANY);
+		return enter_flow(e, t);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < PORT_TRIES; i++) {
 		e->sport = bpf_htons(cfg_nat_min + (start + i * 7919u) % range); /* a prime, to leave crowds */
 		if (own_port && is_sockets(ctx, e, t->proto))
 			continue;
 		if (claim(e, t))
-			return !bpf_map_update_elem(&lab_ct, t, e, BPF_ANY);
+			return enter_flow(e, t);
 	}
 	return false;
 }
@@ -170,7 +184,7 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	const struct backend *b;
 	bool own_port = false;
 
-	if (scope == LAB_OUTSIDE && !accepts(s, &c->from.src))
+	if (scope == LAB_OUTSIDE && !admits(s, &c->from.src))
 		return LAB_DROP_SOURCE_RANGE;
 	b = choose(s, &c->from.src, random, now, &e.backend);
 	if (!b) { /* its list may just have been replaced */
@@ -183,7 +197,7 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 		return s->flags & LAB_HAS_REMOTE ? LAB_DROP_NO_LOCAL_BACKEND : LAB_DROP_NO_BACKEND;
 	e.dst = b->addr;
 	e.dport = b->port;
-	update(&e, p, c->from.proto, false);
+	update(&e, p->ev.tcp_flags, c->from.proto, false);
 	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
 		e.src = cfg_node_ip;
 		own_port = true;
@@ -192,7 +206,7 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	}
 	if (!enter(ctx, &e, &c->from, own_port))
 		return LAB_DROP_NAT_PORTS;
-	apply(c, &e);
+	begin(c, &e, FOUND_IN_CT);
 	return LAB_REASON_NONE;
 }
 
@@ -206,18 +220,21 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 	struct translation *other, e = { .src = c->from.src, .dst = c->from.dst, .dport = c->from.dport };
 	struct tuple key = { .src = e.dst, .dst = e.src, .sport = e.dport, .dport = c->from.sport, .proto = c->from.proto };
 
-	if (c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN))
+	if (c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && !opens(p)))
 		goto as_it_is;
 	other = bpf_map_lookup_elem(&lab_nat, &key);
 	if (!other)
 		goto as_it_is;
+	if (opens(p) && translate_on(p, c))
+		return; /* it was set apart before */
 	if (is_over(other)) {
 		bpf_map_delete_elem(&lab_nat, &key);
+		renew(&key);
 		goto as_it_is;
 	}
-	update(&e, p, c->from.proto, false);
+	update(&e, p->ev.tcp_flags, c->from.proto, false);
 	if (enter(ctx, &e, &c->from, true)) {
-		apply(c, &e);
+		begin(c, &e, FOUND_IN_CT);
 		return;
 	}
 as_it_is:
@@ -225,34 +242,28 @@ as_it_is:
 }
 
 /*
- * A connection from elsewhere that comes with a backend's own address, from a port from which its client
- * came through a Service here: that one is over, and its answers are not to be taken for this one's.
- */
-static __always_inline void forget_over(const struct packet *p, const struct tuple *t)
-{
-	struct tuple key = { .src = t->dst, .dst = t->src, .sport = t->dport, .dport = t->sport, .proto = t->proto };
-	const struct translation *other;
-
-	if ((p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return;
-	other = bpf_map_lookup_elem(&lab_nat, &key);
-	if (other && is_over(other))
-		bpf_map_delete_elem(&lab_nat, &key);
-}
-
-/*
  * A packet to a Service. LAB_REASON_NONE: c says what becomes of it, which is nothing when it is not to
- * a Service.
+ * a Service. Maps of flows are too large for the CPU's caches, and a look into one is felt: there is none
+ * for what opens a connection to something else, or accepts one.
  */
 static __always_inline enum lab_reason translate(struct __sk_buff *ctx, const struct packet *p, enum lab_scope scope, struct change *c)
 {
-	const struct service *s;
+	const struct service *s = NULL;
 
+	if (accepts(p))
+		goto none;
+	if (opens(p)) {
+		s = find_service(&c->from, scope);
+		if (!s)
+			goto none;
+	}
 	if (translate_on(p, c))
 		return LAB_REASON_NONE;
-	s = c->shape == SHAPE_ERROR ? NULL : find_service(&c->from, scope);
+	if (!s && c->shape != SHAPE_ERROR)
+		s = find_service(&c->from, scope);
 	if (s)
 		return open_flow(ctx, p, s, scope, c);
+none:
 	if (scope == LAB_INSIDE)
 		set_apart(ctx, p, c);
 	else

@@ -185,7 +185,7 @@ static __always_inline const struct backend *choose(const struct service *s, con
 	return b;
 }
 
-static __always_inline bool accepts(const struct service *s, const struct ip *client)
+static __always_inline bool admits(const struct service *s, const struct ip *client)
 {
 	struct source_key key = { .prefix = 8 * (sizeof(key.service) + sizeof(key.addr)), .service = s->id, .addr = *client };
 

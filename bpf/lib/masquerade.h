@@ -57,10 +57,10 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 	e.src = address_of(p->ev.ifindex);
 	e.dst = c->from.dst;
 	e.dport = c->from.dport;
-	update(&e, p, c->from.proto, false);
+	update(&e, p->ev.tcp_flags, c->from.proto, false);
 	if (!enter(ctx, &e, &c->from, true))
 		return LAB_DROP_NAT_PORTS;
-	apply(c, &e);
+	begin(c, &e, FOUND_ELSEWHERE);
 	return LAB_TO_NETWORK;
 }
 
@@ -77,10 +77,10 @@ static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return;
-	update(&e, p, c->from.proto, false);
+	update(&e, p->ev.tcp_flags, c->from.proto, false);
 	if (p->ev.tcp_flags & TCP_RST || !enter(ctx, &e, &c->from, false))
 		goto as_it_is;
-	apply(c, &e);
+	begin(c, &e, FOUND_ELSEWHERE);
 	return;
 as_it_is:
 	c->shape = SHAPE_NONE;

@@ -11,18 +11,65 @@
 #include <linux/udp.h>
 #include <bpf/bpf_helpers.h>
 
+#include "basis.h"
 #include "parse.h"
 #include "tuple.h"
 
-/* What a packet's addresses and ports shall become. SHAPE_NONE: what they are. */
-struct change {
-	struct tuple from;
+/* Whom a packet says it is from and to. */
+struct ends {
 	struct ip src;
 	struct ip dst;
 	__be16 sport;
 	__be16 dport;
-	enum shape shape;
 };
+
+/* The map that has the entry by which a packet's own tuple is translated, when that alone does it. */
+enum found {
+	FOUND_ELSEWHERE,
+	FOUND_IN_CT,
+	FOUND_IN_NAT,
+};
+
+/* What a packet's addresses and ports shall become. SHAPE_NONE: what they are. */
+struct change {
+	struct tuple from;
+	struct ends to;
+	enum shape shape;
+	enum found found;
+	bool begun; /* with this packet, so that its flow's generation is one later */
+};
+
+/* What is found out about a packet. It would take most of a program's stack. */
+struct work {
+	struct basis basis; /* 0 where nothing is remembered */
+	__u32 hash; /* of the packet's own tuple */
+	__u32 generation; /* of the flow, before anything was decided */
+	struct packet p;
+	struct change c;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct work);
+	__uint(max_entries, 1);
+} lab_work SEC(".maps");
+
+/* Nothing is known yet but the basis. */
+static __always_inline struct work *new_work(struct __sk_buff *ctx)
+{
+	const __u32 first = 0;
+	struct work *w = bpf_map_lookup_elem(&lab_work, &first);
+
+	if (!w)
+		return NULL;
+	__builtin_memset(w, 0, sizeof(*w));
+	if (has_cache())
+		w->basis = basis_now(ctx);
+	w->p.ev.ifindex = ctx->ifindex;
+	w->p.ev.ether_type = ctx->protocol;
+	return w;
+}
 
 /* RFC 1624: the checksum of what has changed by diff. */
 static __always_inline __sum16 csum_add(__sum16 check, __u32 diff)
@@ -35,11 +82,19 @@ static __always_inline __sum16 csum_add(__sum16 check, __u32 diff)
 	return ~sum;
 }
 
+/* What it takes from one sum of words to another: RFC 1071, in as many bits as helpers take. */
+static __always_inline __u32 csum_diff(__u64 old, __u64 new)
+{
+	__u64 sum = new + ((1ULL << 34) - 4 - old); /* four times all ones, which is 0 here */
+
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
 /* Writes the addresses into a header and brings its checksum up to date. Returns by what they changed. */
 static __always_inline __u32 set_addrs(struct iphdr *ip, __be32 src, __be32 dst)
 {
-	__be32 old[2] = { ip->saddr, ip->daddr }, new[2] = { src, dst };
-	__u32 diff = bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0);
+	__u32 diff = csum_diff((__u64)ip->saddr + ip->daddr, (__u64)src + dst);
 
 	ip->saddr = src;
 	ip->daddr = dst;
@@ -49,18 +104,18 @@ static __always_inline __u32 set_addrs(struct iphdr *ip, __be32 src, __be32 dst)
 
 static __always_inline __u32 set_ports(__be16 *ports, __be16 sport, __be16 dport)
 {
-	__be16 old[2] = { ports[0], ports[1] }, new[2] = { sport, dport };
+	__u32 diff = csum_diff((__u64)ports[0] + ports[1], (__u64)sport + dport);
 
 	ports[0] = sport;
 	ports[1] = dport;
-	return bpf_csum_diff((__be32 *)old, sizeof(old), (__be32 *)new, sizeof(new), 0);
+	return diff;
 }
 
 /*
  * The checksum in a header that is sent may be the sender's to finish: then it holds the sum of the
  * pseudo header only, so addresses and ports are two changes. A UDP checksum of 0 is none, and stays so.
  */
-static __always_inline bool rewrite_packet(struct __sk_buff *ctx, const struct change *c)
+static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, const struct ends *to)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
@@ -70,14 +125,14 @@ static __always_inline bool rewrite_packet(struct __sk_buff *ctx, const struct c
 
 	if ((void *)(ports + 2) > data_end)
 		return false;
-	if (c->from.proto == IPPROTO_UDP) {
+	if (proto == IPPROTO_UDP) {
 		check += offsetof(struct udphdr, check);
 		flags = BPF_F_MARK_MANGLED_0;
 	} else {
 		check += offsetof(struct tcphdr, check);
 	}
-	addr_diff = set_addrs(ip, v4(&c->src), v4(&c->dst));
-	port_diff = set_ports(ports, c->sport, c->dport);
+	addr_diff = set_addrs(ip, v4(&to->src), v4(&to->dst));
+	port_diff = set_ports(ports, to->sport, to->dport);
 	return !bpf_l4_csum_replace(ctx, check, 0, addr_diff, flags | BPF_F_PSEUDO_HDR) &&
 	       !bpf_l4_csum_replace(ctx, check, 0, port_diff, flags);
 }
@@ -92,9 +147,9 @@ static __always_inline bool rewrite_echo(struct __sk_buff *ctx, const struct cha
 
 	if ((void *)(icmp + 1) > data_end)
 		return false;
-	set_addrs(ip, v4(&c->src), v4(&c->dst));
+	set_addrs(ip, v4(&c->to.src), v4(&c->to.dst));
 	before = icmp->id;
-	icmp->id = icmp->type == ICMP_ECHO ? c->sport : c->dport;
+	icmp->id = icmp->type == ICMP_ECHO ? c->to.sport : c->to.dport;
 	return !bpf_l4_csum_replace(ctx, ETH_HLEN + sizeof(*ip) + offsetof(struct icmphdr, checksum), before, icmp->id, sizeof(before));
 }
 
@@ -105,7 +160,7 @@ static __always_inline bool rewrite_fragment(struct __sk_buff *ctx, const struct
 
 	if ((void *)(ip + 1) > data_end)
 		return false;
-	set_addrs(ip, v4(&c->src), v4(&c->dst));
+	set_addrs(ip, v4(&c->to.src), v4(&c->to.dst));
 	return true;
 }
 
@@ -127,19 +182,19 @@ static __always_inline bool rewrite_error(struct __sk_buff *ctx, const struct ch
 	if ((void *)(udp + 1) > data_end)
 		return false;
 	__builtin_memcpy(old, quoted, sizeof(old));
-	set_addrs(ip, ip->saddr == v4(&c->from.src) ? v4(&c->src) : ip->saddr, v4(&c->dst));
-	diff = set_addrs(quoted, v4(&c->dst), v4(&c->src));
+	set_addrs(ip, ip->saddr == v4(&c->from.src) ? v4(&c->to.src) : ip->saddr, v4(&c->to.dst));
+	diff = set_addrs(quoted, v4(&c->to.dst), v4(&c->to.src));
 	if (quoted->protocol == IPPROTO_ICMP) {
 		struct icmphdr *echo = (void *)udp;
-		__be32 before = echo->id, after = c->dport;
+		__be32 before = echo->id, after = c->to.dport;
 
-		echo->id = c->dport;
+		echo->id = c->to.dport;
 		echo->checksum = csum_add(echo->checksum, bpf_csum_diff(&before, sizeof(before), &after, sizeof(after), 0));
 	} else if (quoted->protocol == IPPROTO_UDP && udp->check) {
 		udp->check = csum_add(udp->check, diff);
-		udp->check = csum_add(udp->check, set_ports((__be16 *)udp, c->dport, c->sport));
+		udp->check = csum_add(udp->check, set_ports((__be16 *)udp, c->to.dport, c->to.sport));
 	} else {
-		set_ports((__be16 *)udp, c->dport, c->sport);
+		set_ports((__be16 *)udp, c->to.dport, c->to.sport);
 	}
 	diff = bpf_csum_diff(old, sizeof(old), (__be32 *)quoted, sizeof(old), 0);
 	return !bpf_l4_csum_replace(ctx, ETH_HLEN + sizeof(*ip) + offsetof(struct icmphdr, checksum), 0, diff, 0);
@@ -150,7 +205,7 @@ static __always_inline bool rewrite(struct __sk_buff *ctx, const struct change *
 {
 	switch (c->shape) {
 	case SHAPE_PACKET:
-		return rewrite_packet(ctx, c);
+		return rewrite_packet(ctx, c->from.proto, &c->to);
 	case SHAPE_ECHO:
 		return rewrite_echo(ctx, c);
 	case SHAPE_FRAGMENT:

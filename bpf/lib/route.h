@@ -13,6 +13,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "basis.h"
 #include "config.h"
 #include "deliver.h"
 #include "drop.h"
@@ -33,6 +34,41 @@ struct next_hop {
 	struct bpf_redir_neigh neighbour;
 };
 
+/* What the node's routes say. */
+struct route {
+	struct next_hop hop;
+	__u16 mtu; /* bytes of IP packet */
+};
+
+/*
+ * Routes that were asked for a moment ago, as each CPU remembers them for itself: a look into the node's
+ * takes as long as all the rest of a program.
+ */
+struct route_key {
+	struct ip src;
+	struct ip dst;
+	struct basis basis;
+	__u32 proto;
+};
+
+struct cached_route {
+	struct route_key key;
+	struct route route;
+};
+
+#define ROUTE_CACHE_SIZE 128
+
+struct route_row {
+	struct cached_route routes[ROUTE_CACHE_SIZE];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct route_row);
+	__uint(max_entries, 1);
+} lab_route_cache SEC(".maps");
+
 /* How large a packet is on the wire: a large send is cut into segments there. */
 static __always_inline __u32 wire_length(struct __sk_buff *ctx)
 {
@@ -48,11 +84,8 @@ static __always_inline __u32 wire_length(struct __sk_buff *ctx)
 	return sizeof(*ip) + header + ctx->gso_size;
 }
 
-/*
- * Asks the node's routes, which are the authority for every packet, where this one goes with the addresses
- * that it has by now.
- */
-static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct ip *src, const struct ip *dst, struct next_hop *hop)
+/* Asks the node's routes. */
+static __always_inline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct packet *p, const struct ip *src, const struct ip *dst, struct route *route)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
@@ -66,9 +99,10 @@ static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const s
 	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
 	case BPF_FIB_LKUP_RET_SUCCESS: /* next hop and its MAC are known */
 	case BPF_FIB_LKUP_RET_NO_NEIGH: /* next hop is known; whoever sends asks for its MAC */
-		hop->ifindex = fib.ifindex;
-		hop->neighbour.nh_family = fib.family;
-		__builtin_memcpy(hop->neighbour.ipv6_nh, fib.ipv6_dst, sizeof(fib.ipv6_dst)); /* of either family */
+		route->mtu = fib.mtu_result;
+		route->hop.ifindex = fib.ifindex;
+		route->hop.neighbour.nh_family = fib.family;
+		__builtin_memcpy(route->hop.neighbour.ipv6_nh, fib.ipv6_dst, sizeof(fib.ipv6_dst)); /* of either family */
 		return LAB_TO_NETWORK;
 	case BPF_FIB_LKUP_RET_BLACKHOLE:
 		return LAB_DROP_BLACKHOLE;
@@ -83,6 +117,44 @@ static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const s
 	default: /* a kind of route that only the stack can take */
 		return LAB_TO_KERNEL;
 	}
+}
+
+static __always_inline bool route_key_equal(const struct route_key *a, const struct route_key *b)
+{
+	return basis_equal(&a->basis, &b->basis) && ip_equal(&a->dst, &b->dst) && ip_equal(&a->src, &b->src) && a->proto == b->proto;
+}
+
+static __always_inline struct cached_route *route_place(const struct ip *src, const struct ip *dst)
+{
+	__u32 h = (v4(src) * 31 + v4(dst)) * 0x9e3779b1, only = 0; /* 2^32 / golden ratio */
+	struct route_row *r = bpf_map_lookup_elem(&lab_route_cache, &only);
+
+	return r ? &r->routes[(h >> 16) % ROUTE_CACHE_SIZE] : NULL;
+}
+
+/*
+ * Where a packet goes with the addresses that it has by now. The node's routes are the authority for every
+ * one: what they said before counts until any of them has changed.
+ */
+static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ip *src, const struct ip *dst, struct route *route)
+{
+	struct route_key key = { .src = *src, .dst = *dst, .basis = *basis, .proto = p->ev.proto };
+	struct cached_route *place;
+	enum lab_reason reason;
+
+	if (!has_cache())
+		return ask_routes(ctx, p, src, dst, route);
+	place = route_place(src, dst);
+	if (place && route_key_equal(&place->key, &key) && wire_length(ctx) <= place->route.mtu) {
+		*route = place->route;
+		return LAB_TO_NETWORK;
+	}
+	reason = ask_routes(ctx, p, src, dst, route);
+	if (reason == LAB_TO_NETWORK && place) {
+		place->key = key;
+		place->route = *route;
+	}
+	return reason;
 }
 
 /*

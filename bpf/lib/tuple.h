@@ -37,6 +37,20 @@ struct tuple {
 };
 _Static_assert(sizeof(struct tuple) == 40, "shared with datapath/");
 
+/*
+ * Spreads tuples evenly over all 32-bit numbers: multilinear hashing (Lemire and Kaser, Strongly universal
+ * string hashing is fast), by the digits of pi. It is the same on every node and after a restart.
+ */
+static __always_inline __u32 hash(const struct tuple *t)
+{
+	const __u64 *word = (const __u64 *)t;
+	__u64 h = word[0] * 0x243f6a8885a308d3 + word[1] * 0x13198a2e03707345 + word[2] * 0xa4093822299f31d1 +
+		  word[3] * 0x082efa98ec4e6c89 + word[4] * 0x452821e638d01377;
+
+	h ^= h >> 32;
+	return (h * 0x9e3779b97f4a7c15) >> 32; /* 2^64 / golden ratio */
+}
+
 /* How a packet shows its flow, which is also how it has to be rewritten. */
 enum shape {
 	SHAPE_NONE, /* no flow that could be translated */

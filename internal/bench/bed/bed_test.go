@@ -72,7 +72,7 @@ func gates(t *testing.T, l *Layout) {
 			continue
 		}
 		t.Logf("%s: %+v, %+v", mode, fromPod, fromNIC)
-		if fromPod.Took <= fromPod.Empty || fromPod.Instructions < 50 {
+		if fromPod.Took <= fromPod.Empty || fromPod.Established < 10 || fromPod.Established > fromPod.Instructions {
 			t.Errorf("%s: a program costs as much as an empty one, or has no instructions: %+v", mode, fromPod)
 		}
 		if (fromNIC == nil) != (mode == KubeProxy) {

@@ -5,14 +5,17 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 )
 
 // Program is one that is attached to a device.
 type Program struct {
 	Name string
-	// Instructions are counted as the kernel runs them, before they become machine code.
-	Instructions int
+	// Instructions are counted as the kernel runs them, before they become machine code. Established are
+	// those before the first function that the program may call: what is decided about once a flow is
+	// functions.
+	Instructions, Established int
 	// Device and Ingress are where it is attached.
 	Device  string
 	Ingress bool
@@ -71,13 +74,21 @@ func (p *Program) describe() error {
 	if err != nil {
 		return fmt.Errorf("describe program %d: %w", p.id, err)
 	}
-	instructions, err := info.Instructions()
+	size, err := info.TranslatedSize()
 	if err != nil {
-		return fmt.Errorf("read instructions of %s: %w", info.Name, err)
+		return fmt.Errorf("read the size of %s: %w", info.Name, err)
+	}
+	functions, err := info.FuncInfos()
+	if err != nil {
+		return fmt.Errorf("read the functions of %s: %w", info.Name, err)
 	}
 	p.Name = info.Name
-	for _, i := range instructions {
-		p.Instructions += int(i.Size() / 8) // a load of 64 bits counts for two
+	p.Instructions = size / asm.InstructionSize // a load of 64 bits counts for two
+	p.Established = p.Instructions
+	for _, f := range functions {
+		if f.Offset > 0 {
+			p.Established = min(p.Established, int(f.Offset))
+		}
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func packetCosts(c *bed.Cluster) []bench.Row {
 func costRows(goals [2]bench.Goal, c bed.Cost) []bench.Row {
 	note := fmt.Sprintf("%s; %d ns, of which the empty program %d ns", c.Name, c.Took.Nanoseconds(), c.Empty.Nanoseconds())
 	return []bench.Row{
-		goals[0].Judge(one(float64(c.Instructions)), c.Name),
+		goals[0].Judge(one(float64(c.Established)), fmt.Sprintf("%s; %d with what decides about other packets", c.Name, c.Instructions)),
 		goals[1].Judge(one(float64((c.Took - c.Empty).Nanoseconds())), note),
 	}
 }

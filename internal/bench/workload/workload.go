@@ -59,7 +59,7 @@ const (
 	// patience is how long one end waits for the other. An answer takes microseconds.
 	patience = 3 * time.Second
 	// blockSize is how much one write or read of a stream takes.
-	blockSize = 128 << 10
+	blockSize = 16 << 10
 )
 
 // Window is when a session is measured.

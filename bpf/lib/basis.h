@@ -1,0 +1,113 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "tuple.h"
+
+/* What a decision rests on, beside the packet: it is worth as much as these are what they were. */
+struct basis {
+	__u32 ifindex; /* where the packets come in */
+	__u32 generation; /* a sum of numbers that only grow: it is the same as long as all of them are */
+	__u32 moment; /* entries that packets keep alive are looked at once in a while: see CACHE_MOMENT */
+};
+_Static_assert(sizeof(struct basis) == 12, "part of keys");
+
+#define FLOW_GENERATIONS 1024
+
+/*
+ * The first is raised by user space when it has changed endpoints, Services, nodes or devices; the others by
+ * programs when they have changed what becomes of flows, each for those whose tuples' hashes lead there.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1 + FLOW_GENERATIONS);
+} lab_generations SEC(".maps");
+
+/* 2^8 jiffies: a second where the kernel ticks 250 times in one, and a quarter to two and a half elsewhere. */
+#define CACHE_MOMENT 8
+
+/* As much of the kernel's structures as leads to the number by which it tells that its own cached routes are old. */
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct netns_ipv4 {
+	atomic_t rt_genid; /* rt_genid_ipv4() of include/net/net_namespace.h */
+} __attribute__((preserve_access_index));
+
+struct net {
+	struct netns_ipv4 ipv4;
+} __attribute__((preserve_access_index));
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct net_device {
+	possible_net_t nd_net;
+} __attribute__((preserve_access_index));
+
+struct sk_buff {
+	struct net_device *dev;
+} __attribute__((preserve_access_index));
+
+/* Since Linux 6.2. */
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak;
+
+/* Whether decisions are remembered. */
+static __always_inline bool has_cache(void)
+{
+	return has_routing() && &bpf_cast_to_kern_ctx != NULL;
+}
+
+static __always_inline __u32 *generation_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&lab_generations, &index);
+}
+
+/* Of flows with that hash. */
+static __always_inline __u32 flow_generation(__u32 hash)
+{
+	const __u32 *g = generation_at(1 + hash % FLOW_GENERATIONS);
+
+	return g ? *g : 0;
+}
+
+/* What becomes of packets with that tuple is not what it was. It comes after the change of the map. */
+static __always_inline void renew(const struct tuple *t)
+{
+	struct tuple plain = *t;
+	__u32 *g;
+
+	if (!has_cache())
+		return;
+	plain.stage = 0; /* packets do not show it */
+	g = generation_at(1 + hash(&plain) % FLOW_GENERATIONS);
+	if (g)
+		__sync_fetch_and_add(g, 1);
+}
+
+/* Without the flow's part. */
+static __always_inline struct basis basis_now(struct __sk_buff *ctx)
+{
+	const struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+	const __u32 *all = generation_at(0);
+	struct basis b = { .ifindex = ctx->ifindex };
+
+	b.generation = skb->dev->nd_net.net->ipv4.rt_genid.counter + (all ? *all : 0);
+	b.moment = bpf_jiffies64() >> CACHE_MOMENT;
+	return b;
+}
+
+static __always_inline bool basis_equal(const struct basis *a, const struct basis *b)
+{
+	return a->ifindex == b->ifindex && a->generation == b->generation && a->moment == b->moment;
+}

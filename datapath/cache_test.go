@@ -1,0 +1,156 @@
+package datapath
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/gopacket/gopacket/layers"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// known sends a packet of a flow from the model's first pod, so that what follows is remembered.
+func known(t *testing.T, m *model, frame []byte, reason bpf.Reason) {
+	t.Helper()
+	m.check(t, bpf.PodLabDirectionLAB_FROM_POD, stage{m.d.progs.podEgress, m.ifindex(m.local[0])}, branch{
+		frame: frame, verdict: actRedirect, reason: reason, outMark: map[bpf.Reason]uint32{bpf.PodLabReasonLAB_TO_NETWORK: done}[reason], hop: true,
+	})
+}
+
+// What was decided about a flow is remembered, which shows by an entry that is changed behind the
+// programs' back; and it counts for no packet after the datapath has changed an endpoint.
+func TestDecisionsAreRemembered(t *testing.T) {
+	m := router(t)
+	at := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), netip.AddrPortFrom(m.local[1], 80), ackFlag)
+	entry := func(mac byte) bpf.Endpoint {
+		return bpf.Endpoint{Ifindex: uint32(m.ifindex(m.local[1])), Id: 3, Veth: 1, Mac: bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, mac}}}
+	}
+	goesTo := func() byte {
+		_, out := m.runOn(at.prog, at.ifindex, frame)
+		return out[5]
+	}
+	m.must(m.d.maps.enter(m.local[1], entry(1), ebpf.UpdateAny))
+	if got := goesTo(); got != 1 {
+		t.Fatalf("a packet goes to %d, want 1", got)
+	}
+	// A decision holds for a part of a second: one of these three has another one that is younger.
+	remembered := false
+	for mac := byte(2); mac <= 4; mac++ {
+		goesTo()
+		m.must(m.d.maps.endpoints.Put(toIP(m.local[1]), entry(mac)))
+		remembered = remembered || goesTo() == mac-1
+	}
+	if !remembered {
+		t.Error("nothing is remembered")
+	}
+	m.must(m.d.maps.enter(m.local[1], entry(9), ebpf.UpdateAny))
+	if got := goesTo(); got != 9 {
+		t.Errorf("after the endpoint has changed a packet goes to %d, want 9", got)
+	}
+	m.must(m.d.maps.remove(m.local[1], entry(9)))
+	if got := goesTo(); got == 9 {
+		t.Error("after the endpoint is gone packets go to it")
+	}
+}
+
+// The node's routes, rules, devices and sysctls count from the next packet of a known flow on.
+func TestRoutesDecideAboutKnownFlows(t *testing.T) {
+	m := router(t)
+	client := netip.AddrPortFrom(m.local[0], 40000)
+	const sent = bpf.PodLabReasonLAB_TO_NETWORK
+	for name, c := range map[string]struct {
+		change, undo []string
+		size         int
+		reason       bpf.Reason
+	}{
+		"a route": {
+			change: []string{"ip", "route", "add", "blackhole", remotePod.Addr().String()},
+			undo:   []string{"ip", "route", "del", "blackhole", remotePod.Addr().String()},
+			reason: bpf.PodLabReasonLAB_DROP_BLACKHOLE,
+		},
+		"a rule": {
+			change: []string{"ip", "rule", "add", "from", client.Addr().String(), "prohibit"},
+			undo:   []string{"ip", "rule", "del", "from", client.Addr().String(), "prohibit"},
+			reason: bpf.PodLabReasonLAB_DROP_PROHIBITED,
+		},
+		"the MTU of a device": {
+			change: []string{"ip", "link", "set", "eth0", "mtu", "1400"},
+			undo:   []string{"ip", "link", "set", "eth0", "mtu", "1500"},
+			size:   1401, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG,
+		},
+		"the MTU of a route": {
+			change: []string{"ip", "route", "add", remotePod.Addr().String(), "via", "192.0.2.2", "mtu", "lock", "1300"},
+			undo:   []string{"ip", "route", "del", remotePod.Addr().String()},
+			size:   1301, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG,
+		},
+		"forwarding": {
+			change: []string{"sysctl", "-qw", "net.ipv4.ip_forward=0"},
+			undo:   []string{"sysctl", "-qw", "net.ipv4.ip_forward=1"},
+			reason: bpf.PodLabReasonLAB_TO_KERNEL,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			frame := sized(t, client, remotePod, max(c.size, 100), layers.IPv4DontFragment)
+			at := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+			for range 3 {
+				known(t, m, frame, sent)
+				m.ns.Run(c.change...)
+				m.check(t, bpf.PodLabDirectionLAB_FROM_POD, at, branch{frame: frame, verdict: actNext, reason: c.reason})
+				m.ns.Run(c.undo...)
+			}
+			known(t, m, frame, sent)
+		})
+	}
+}
+
+// A Service's datagrams find another backend as soon as theirs is none any more.
+func TestServicesDecideAboutKnownFlows(t *testing.T) {
+	m := router(t)
+	m.services = m.services[1:2] // UDP
+	client, service := netip.AddrPortFrom(m.local[1], 40000), netip.AddrPortFrom(m.services[0].Frontends[0].Addr, 80)
+	frame := packet(layers.IPProtocolUDP, client, service, 0)
+	backend := func() end {
+		_, out := m.run(client, frame)
+		return m.parse(out).dst
+	}
+	for _, only := range []Backend{remote(), here(), remote()} {
+		m.services[0].Backends = []Backend{only}
+		m.apply()
+		for range 3 {
+			if got := backend(); got != only.Addr {
+				t.Errorf("a datagram goes to %s, want %s", got, only.Addr)
+			}
+		}
+	}
+}
+
+// Packets of known flows keep these alive, and put back what was evicted, in a moment.
+func TestKnownFlowsStayAlive(t *testing.T) {
+	m := router(t)
+	client, service := netip.AddrPortFrom(m.local[1], 40000), netip.AddrPortFrom(m.services[0].Frontends[0].Addr, 80)
+	m.run(client, packet(layers.IPProtocolTCP, client, service, synFlag))
+	expires := func() (latest uint32) {
+		m.must(eachEntry(m.d.maps.services.ct, func(_ bpf.Tuple, e bpf.Translation) { latest = max(latest, e.Expires) }))
+		return latest
+	}
+	first := expires()
+	await := func(what string, is func() bool) {
+		t.Helper()
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		for !is() {
+			if ctx.Err() != nil {
+				t.Fatalf("%s while packets came", what)
+			}
+			m.run(client, packet(layers.IPProtocolTCP, client, service, ackFlag))
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	await("the flow's end did not move", func() bool { return expires() >= first+3 })
+	m.d.EvictFlows(t, true, true)
+	await("the flow's entries were not put back", func() bool { return expires() > 0 })
+}
