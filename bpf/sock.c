@@ -46,11 +46,30 @@ struct {
 	__uint(max_entries, 65536);
 } lab_peers SEC(".maps");
 
+/*
+ * UDP sockets that have spoken to a Service. All others, which is most, need no look for the peer of each
+ * datagram. Connections have one peer, and are hardly ever asked for it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__type(key, int);
+	__type(value, struct present);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} lab_sockets SEC(".maps");
+
 /* The address in a hook's context. */
 struct where {
 	struct ip addr;
 	__be16 port;
 };
+
+/* Whether lab_peers may have the socket's. With BPF_SK_STORAGE_GET_F_CREATE it may from now on. */
+static __always_inline bool has_peers(struct bpf_sock_addr *ctx, __u64 flags)
+{
+	if (ctx->protocol != IPPROTO_UDP)
+		return true;
+	return ctx->sk && bpf_sk_storage_get(&lab_sockets, ctx->sk, NULL, flags);
+}
 
 static __always_inline struct peer_key peer_of(struct bpf_sock_addr *ctx, const struct where *w)
 {
@@ -111,8 +130,11 @@ static __always_inline int refuse(const struct service *s)
  */
 static __always_inline void forget(struct bpf_sock_addr *ctx, const struct where *w)
 {
-	struct peer_key key = peer_of(ctx, w);
+	struct peer_key key;
 
+	if (!has_peers(ctx, 0))
+		return;
+	key = peer_of(ctx, w);
 	bpf_map_delete_elem(&lab_peers, &key);
 }
 
@@ -144,15 +166,20 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct where *w,
 	*changed = true;
 	key = peer_of(ctx, w);
 	bpf_map_update_elem(&lab_peers, &key, &seen, BPF_ANY);
+	has_peers(ctx, BPF_SK_STORAGE_GET_F_CREATE);
 	return ALLOW;
 }
 
 /* Puts the Service in the backend's place. */
 static __always_inline bool translate_back(struct bpf_sock_addr *ctx, struct where *w)
 {
-	struct peer_key key = peer_of(ctx, w);
-	struct peer *seen = bpf_map_lookup_elem(&lab_peers, &key);
+	struct peer_key key;
+	struct peer *seen;
 
+	if (!has_peers(ctx, 0))
+		return false;
+	key = peer_of(ctx, w);
+	seen = bpf_map_lookup_elem(&lab_peers, &key);
 	if (!seen)
 		return false;
 	w->addr = seen->addr;

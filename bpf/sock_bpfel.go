@@ -29,6 +29,7 @@ const (
 	SockMapLabPeers      = "lab_peers"
 	SockMapLabServices   = "lab_services"
 	SockMapLabSlots      = "lab_slots"
+	SockMapLabSockets    = "lab_sockets"
 	SockMapLabSources    = "lab_sources"
 	SockProgLabConnect4  = "lab_connect4"
 	SockProgLabConnect6  = "lab_connect6"
@@ -119,6 +120,7 @@ type SockMapSpecs struct {
 	LabPeers     *ebpf.MapSpec `ebpf:"lab_peers"`
 	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSockets   *ebpf.MapSpec `ebpf:"lab_sockets"`
 	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
 }
 
@@ -173,6 +175,7 @@ type SockMaps struct {
 	LabPeers     *ebpf.Map `ebpf:"lab_peers"`
 	LabServices  *ebpf.Map `ebpf:"lab_services"`
 	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
+	LabSockets   *ebpf.Map `ebpf:"lab_sockets"`
 	LabSources   *ebpf.Map `ebpf:"lab_sources"`
 }
 
@@ -191,6 +194,7 @@ func (m *SockMaps) Close() error {
 		m.LabPeers,
 		m.LabServices,
 		m.LabSlots,
+		m.LabSockets,
 		m.LabSources,
 	)
 }

@@ -35,9 +35,12 @@ func rawRead(fd int, b []byte) (int, error) {
 	}
 }
 
-func rawWrite(fd int, b []byte) error {
+func rawWrite(fd int, b []byte) error { return rawSend(fd, b, 0) }
+
+// rawSend takes flags of send(2).
+func rawSend(fd int, b []byte, flags int) error {
 	for len(b) > 0 {
-		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), uintptr(flags), 0, 0) //nolint:gosec // flags
 		switch {
 		case errno == 0:
 			b = b[n:]
