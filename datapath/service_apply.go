@@ -24,6 +24,8 @@ type serviceEngine struct {
 	mu sync.Mutex
 	// have is the maps' content; nil when it has to be read.
 	have *tables
+	// used is how much of the maps has to be read then; zero: all.
+	used extent
 	// laid is what have was made from; nil when that is not known.
 	laid      *laidOut
 	names     map[uint32]string // by service id, for listings
@@ -60,7 +62,10 @@ func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 	defer e.mu.Unlock()
 	if e.have == nil {
 		e.laid = nil
-		if e.have, err = v.d.maps.services.read(); err != nil {
+		if e.used == (extent{}) {
+			e.used = v.d.maps.services.everything()
+		}
+		if e.have, err = v.d.maps.services.read(e.used); err != nil {
 			return err
 		}
 	}
@@ -72,6 +77,9 @@ func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 	}
 	return e.settle(known, v.applyAll(services, s.Zone, addrs))
 }
+
+// unknown says that a change went wrong half-way.
+func (e *serviceEngine) unknown() { e.have, e.used = nil, extent{} }
 
 // settle remembers what has been laid out, if it has.
 func (e *serviceEngine) settle(services map[serviceID]Service, err error) error {
@@ -90,7 +98,7 @@ func (v *Services) applyAll(services []Service, zone string, addrs []netip.Addr)
 	}
 	changes, err := v.write(p)
 	if err != nil {
-		e.have = nil // whatever it is now
+		e.unknown()
 		return err
 	}
 	e.have, e.names = p.want, p.names
@@ -113,7 +121,7 @@ func (v *Services) applyPart(c change) (done bool, err error) {
 	}
 	changes, err := v.write(p.plan)
 	if err != nil {
-		e.have = nil // whatever it is now
+		e.unknown()
 		return false, err
 	}
 	for _, s := range p.have.frontends {
@@ -144,7 +152,9 @@ func (v *Services) Clean(ctx context.Context) error { return v.Apply(ctx, Servic
 func (v *Services) Reload() {
 	v.d.services.mu.Lock()
 	defer v.d.services.mu.Unlock()
-	v.d.services.have = nil
+	if e := &v.d.services; e.have != nil {
+		e.used, e.have = e.have.extent(), nil
+	}
 }
 
 func (v *Services) check() error {

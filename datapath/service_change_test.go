@@ -104,7 +104,7 @@ func (m *model) compareWithFresh(step int) {
 	if step%25 != 24 {
 		return // reading all of the maps takes long
 	}
-	inMaps, err := m.d.maps.services.read()
+	inMaps, err := m.d.maps.services.read(m.d.maps.services.everything())
 	m.must(err)
 	if got := inMaps.show(); !slices.Equal(got, want) {
 		m.t.Fatalf("step %d: the maps have\n%v\nwant\n%v", step, got, want)

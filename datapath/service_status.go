@@ -67,7 +67,7 @@ func (v *Services) List(_ context.Context) ([]ServiceStatus, error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
-	t, err := v.d.maps.services.read()
+	t, err := v.d.maps.services.read(v.d.maps.services.everything())
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (d *Datapath) servicesStatus(s *Status) error {
 	if d.maps.services == nil {
 		return nil
 	}
-	t, err := d.maps.services.read()
+	t, err := d.maps.services.read(d.maps.services.everything())
 	if err != nil {
 		return err
 	}

@@ -40,23 +40,48 @@ func (m *serviceMaps) capacity() capacity {
 // batchSize is how many entries one system call reads or writes.
 const batchSize = 4096
 
-// read fills tables from the pinned maps.
-func (m *serviceMaps) read() (*tables, error) {
+// extent is how much of the arrays has been in use: nothing points behind that.
+type extent struct{ backends, slots uint32 }
+
+// everything is the extent of arrays that nothing is known of.
+func (m *serviceMaps) everything() extent {
+	return extent{backends: m.backends.MaxEntries(), slots: m.slots.MaxEntries()}
+}
+
+func (t *tables) extent() (e extent) {
+	for id := range t.backends {
+		e.backends = max(e.backends, id+1)
+	}
+	for first, list := range t.lists {
+		e.slots = max(e.slots, first+uint32(len(list)))
+	}
+	return e
+}
+
+// read fills tables from the pinned maps, as far as they are in use.
+func (m *serviceMaps) read(used extent) (*tables, error) {
 	t := newTables()
 	err := errors.Join(
 		eachBatch(m.services, func(k bpf.ServiceKey, v bpf.Service) { t.frontends[k] = v }),
-		eachBatch(m.backends, func(id uint32, b bpf.Backend) {
-			if b.Service != 0 {
+		untilBatch(m.backends, func(id uint32, b bpf.Backend) bool {
+			if id < used.backends && b.Service != 0 {
 				t.backends[id] = b
 			}
+			return id < used.backends
 		}),
 		eachEntry(m.sources, func(k bpf.SourceKey, v bpf.Source) { t.sources[k] = v }),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("read services: %w", err)
 	}
-	slots := make([]uint32, m.slots.MaxEntries())
-	if err := eachBatch(m.slots, func(i, backend uint32) { slots[i] = backend }); err != nil {
+	slots := make([]uint32, 0, used.slots)
+	err = untilBatch(m.slots, func(i, backend uint32) bool {
+		if i < used.slots {
+			slots = append(slots, backend)
+		}
+		return i < used.slots
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read services' backends: %w", err)
 	}
 	for _, s := range t.frontends {
@@ -70,6 +95,14 @@ func (m *serviceMaps) read() (*tables, error) {
 // eachBatch calls f for every entry of a hash map or array, with few system calls. Entries that are added
 // or removed meanwhile may be missed.
 func eachBatch[K, V any](m *ebpf.Map, f func(K, V)) error {
+	return untilBatch(m, func(k K, v V) bool {
+		f(k, v)
+		return true
+	})
+}
+
+// untilBatch is eachBatch until f returns false; arrays have their entries in order.
+func untilBatch[K, V any](m *ebpf.Map, f func(K, V) bool) error {
 	keys, values := make([]K, batchSize), make([]V, batchSize)
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -78,7 +111,9 @@ func eachBatch[K, V any](m *ebpf.Map, f func(K, V)) error {
 			return fmt.Errorf("read map %s: %w", m, err)
 		}
 		for i := range n {
-			f(keys[i], values[i])
+			if !f(keys[i], values[i]) {
+				return nil
+			}
 		}
 		if err != nil {
 			return nil
