@@ -20,9 +20,12 @@ import (
 )
 
 const (
-	// pollInterval is how late an event may be. Programs wake nobody, so the reader looks for itself,
-	// as long as somebody listens. The ring has room for twice as long at 40,000 packets a second.
-	pollInterval = 100 * time.Millisecond
+	// Soon is how late events may be for a person who watches them. At 40,000 packets a second the ring has
+	// room for a quarter of a second.
+	Soon = 200 * time.Millisecond
+	// namesLast is how long a device's name is remembered. The kernel counts indexes up before it gives one
+	// to another device.
+	namesLast = 10 * time.Second
 	// backlog is how many events a consumer may be behind before it misses some.
 	backlog = 4096
 )
@@ -78,16 +81,18 @@ type listener struct {
 	done   chan struct{} // closed when err is set and no event follows
 	err    error
 	since  uint64 // CLOCK_MONOTONIC; the ring may hold older events
+	late   time.Duration
 	missed int
 }
 
-// Events yields events from now on, until ctx is done or the consumer stops. Any number of consumers
-// may listen at once. Programs write events whether or not somebody does, and overwrite none: what does
+// Events yields events from now on, until ctx is done or the consumer stops. Programs wake nobody, so the
+// ring is looked into as often as late says, which is how late an event may be. Any number of consumers may
+// listen at once; who is content with less may get more, and miss what did not fit the ring. Programs write events whether or not somebody does, and overwrite none: what does
 // not fit the ring is counted as "event-lost" in [Datapath.Metrics]. An error ends the sequence; that
 // ctx is done is none.
-func (d *Datapath) Events(ctx context.Context) iter.Seq2[Event, error] {
+func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		l, err := d.listen()
+		l, err := d.listen(late)
 		if err != nil {
 			yield(Event{}, err)
 			return
@@ -109,14 +114,14 @@ func (d *Datapath) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-func (d *Datapath) listen() (*listener, error) {
+func (d *Datapath) listen(late time.Duration) (*listener, error) {
 	h := &d.events
 	h.switching.Lock()
 	defer h.switching.Unlock()
 	if h.closed {
 		return nil, errClosed
 	}
-	l := &listener{events: make(chan Event, backlog), done: make(chan struct{}), since: monotonic()}
+	l := &listener{events: make(chan Event, backlog), done: make(chan struct{}), since: monotonic(), late: late}
 	h.mu.Lock()
 	if h.listeners == nil {
 		h.listeners = map[*listener]struct{}{}
@@ -135,15 +140,16 @@ func (d *Datapath) startReader() error {
 	if err != nil {
 		return fmt.Errorf("open the event ring: %w", err)
 	}
-	finished := make(chan struct{})
+	quit, finished := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(finished)
-		if err := d.read(ring); !errors.Is(err, os.ErrClosed) {
+		if err := d.read(ring, quit); !errors.Is(err, os.ErrClosed) {
 			d.events.end(err)
 		}
 	}()
 	d.events.stop = func() {
 		ring.Close()
+		close(quit)
 		<-finished
 	}
 	return nil
@@ -179,15 +185,21 @@ func (h *hub) close() {
 }
 
 // read takes events until the ring is closed, and returns why it ended; os.ErrClosed then.
-func (d *Datapath) read(ring *ringbuf.Reader) error {
-	names := map[int]string{}
+func (d *Datapath) read(ring *ringbuf.Reader, quit <-chan struct{}) error {
+	names, since := map[int]string{}, time.Now()
 	var record ringbuf.Record
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
 	for {
 		err := ring.ReadInto(&record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			clear(names) // an index may belong to another device by now
-			time.Sleep(pollInterval)
+			if time.Since(since) > namesLast {
+				clear(names) // an index may belong to another device by now
+				since = time.Now()
+			}
+			select {
+			case <-quit:
+			case <-time.After(d.events.pause()):
+			}
 			continue
 		}
 		if err != nil {
@@ -208,6 +220,17 @@ func decode(record []byte) (raw bpf.Event, ok bool) {
 	}
 	_, err := binary.Decode(record, binary.NativeEndian, &raw)
 	return raw, err == nil
+}
+
+// pause is how long the ring may be left alone.
+func (h *hub) pause() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pause := time.Minute
+	for l := range h.listeners {
+		pause = min(pause, l.late)
+	}
+	return pause
 }
 
 func (h *hub) publish(raw bpf.Event, e Event) {

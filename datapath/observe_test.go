@@ -27,7 +27,7 @@ func watch(t *testing.T, n *node, wanted int, traffic func()) []datapath.Event {
 	var started, reader sync.WaitGroup
 	started.Add(1)
 	reader.Go(func() {
-		for e, err := range n.dp.Events(c) {
+		for e, err := range n.dp.Events(c, datapath.Soon) {
 			if err != nil {
 				t.Error(err)
 				return
@@ -135,7 +135,7 @@ func TestEventsEndWithTheDatapath(t *testing.T) {
 	var listening sync.WaitGroup
 	listening.Add(1)
 	go func() {
-		for _, err := range dp.Events(context.Background()) {
+		for _, err := range dp.Events(context.Background(), datapath.Soon) {
 			if err != nil {
 				ended <- err
 				return
@@ -154,7 +154,7 @@ func TestEventsEndWithTheDatapath(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("the sequence did not end")
 	}
-	for _, err := range dp.Events(context.Background()) {
+	for _, err := range dp.Events(context.Background(), datapath.Soon) {
 		if err == nil {
 			t.Error("a closed datapath has events")
 		}

@@ -209,7 +209,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		return err
 	}
 	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == "datapath" {
-		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx), a.log); return nil })
+		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx, loggedLate), a.log); return nil })
 	}
 	if n.prober != nil {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })

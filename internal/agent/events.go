@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -22,11 +23,13 @@ func apiEvent(node string, e datapath.Event) api.Event {
 	}
 }
 
-// Packets logged a second by debug.verbose=datapath, and in a burst. What is
-// more is counted: a log that slows its node down shows another node.
 const (
+	// Packets logged a second by debug.verbose=datapath, and in a burst. What is
+	// more is counted: a log that slows its node down shows another node.
 	loggedPerSecond = 50
 	loggedBurst     = 200
+	// loggedLate is how late packets may come into the log.
+	loggedLate = time.Second
 )
 
 // logEvents writes packets into the log until ctx is done.

@@ -61,7 +61,7 @@ func (a *Agent) monitor(w http.ResponseWriter, r *http.Request, n *node) {
 		return
 	}
 	enc := json.NewEncoder(w)
-	for e, err := range n.dp.Events(r.Context()) {
+	for e, err := range n.dp.Events(r.Context(), datapath.Soon) {
 		if err != nil {
 			if r.Context().Err() == nil {
 				a.log.Warn("stopped streaming events", "err", err)

@@ -116,7 +116,7 @@ func (p *Prober) session(ctx context.Context) error {
 	defer stop()
 	w := startWorkers(ns, p.probe)
 	defer w.stop()
-	tick := time.NewTicker(p.cfg.Pace.Again / 2)
+	tick := time.NewTicker(p.cfg.Pace.Again)
 	defer tick.Stop()
 	for attached := time.Now(); ctx.Err() == nil; {
 		if time.Since(attached) > p.cfg.Pace.Interval {

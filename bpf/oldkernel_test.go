@@ -1,0 +1,49 @@
+package bpf_test
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// Kernels before 6.2 have no bpf_cast_to_kern_ctx, without which nothing is remembered of flows. Simulated:
+// the programs ask for a function that no kernel has.
+func TestNothingIsRememberedOnOldKernels(t *testing.T) {
+	netnstest.RequireRoot(t)
+	for object, remembers := range map[string]string{"pod_bpfel.o": "lab_pod_egress", "netdev_bpfel.o": "lab_from_network"} {
+		raw, err := os.ReadFile(object)
+		must(t, err)
+		without := bytes.ReplaceAll(raw, []byte("bpf_cast_to_kern_ctx"), []byte("bpf_cast_to_kern_xxx"))
+		if got := functionsOf(t, raw, remembers); !got["see_end"] {
+			t.Errorf("%s has %v: this says nothing about old kernels", remembers, got)
+		}
+		if got := functionsOf(t, without, remembers); got["see_end"] || !got["decide"] {
+			t.Errorf("on an old kernel %s has %v", remembers, got)
+		}
+	}
+}
+
+// functionsOf are those that the kernel leaves in a program of the mode that remembers flows.
+func functionsOf(t *testing.T, object []byte, name string) map[string]bool {
+	t.Helper()
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	must(t, err)
+	must(t, spec.Variables[bpf.PodVarCfgMode].Set(bpf.PodLabModeLAB_EBPF))
+	c, err := ebpf.NewCollection(spec)
+	must(t, err)
+	defer c.Close()
+	info, err := c.Programs[name].Info()
+	must(t, err)
+	functions, err := info.FuncInfos()
+	must(t, err)
+	found := map[string]bool{}
+	for _, f := range functions {
+		found[f.Func.Name] = true
+	}
+	return found
+}
