@@ -22,16 +22,19 @@ const (
 // role is what a pod is for.
 type role string
 
-// Clients run nothing until they are asked to; the others serve.
+// Clients run nothing until they are asked to; the others serve. Whoever asks by Services has a pod of its
+// own: from one pod, connections to a Service and to its backend would use the same ports towards the same
+// address, and in turn give each other's translations work.
 const (
-	client     role = "client"
-	near       role = "near"
-	far        role = "far"
-	hostClient role = "host-client"
-	hostFar    role = "host-far"
+	client        role = "client"
+	serviceClient role = "service-client"
+	near          role = "near"
+	far           role = "far"
+	hostClient    role = "host-client"
+	hostFar       role = "host-far"
 )
 
-func roles() []role { return []role{client, near, far, hostClient, hostFar} }
+func roles() []role { return []role{client, serviceClient, near, far, hostClient, hostFar} }
 
 // away says that the pod is on the second node, host that it is in its node's own network.
 func (r role) away() bool { return r == far || r == hostFar }
@@ -62,7 +65,7 @@ func (r role) object(node, image string, cpu int) *corev1.Pod {
 }
 
 func (r role) command(cpu int) []string {
-	if r == client || r == hostClient {
+	if r == client || r == serviceClient || r == hostClient {
 		return []string{"/bin/sh", "-c", "trap exit TERM; while :; do sleep 3600 & wait $!; done"}
 	}
 	return []string{nettool, "bench", "serve", fmt.Sprintf("--cpu=%d", cpu)}

@@ -29,8 +29,8 @@ func (r *run) paths() []path {
 		{nodeToNode, hostClient, r.addrs[hostFar]},
 		{sameNode, client, r.addrs[near]},
 		{across, client, r.addrs[far]},
-		{sameService, client, r.vips[near]},
-		{farService, client, r.vips[far]},
+		{sameService, serviceClient, r.vips[near]},
+		{farService, serviceClient, r.vips[far]},
 	}
 }
 
