@@ -64,13 +64,13 @@ func (c *Cluster) establish(to netip.AddrPort) (_ *flow, err error) {
 	return f, nil
 }
 
-// frame is an acknowledgement of the flow on its way from src to dst.
-func (f *flow) frame(src, dst net.HardwareAddr) ([]byte, error) {
+// frame is an acknowledgement of the flow on its way from src to dst, or its first segment once more.
+func (f *flow) frame(src, dst net.HardwareAddr, first bool) ([]byte, error) {
 	ip := &layers.IPv4{
 		Version: 4, IHL: 5, TTL: 255, Protocol: layers.IPProtocolTCP, Flags: layers.IPv4DontFragment,
 		SrcIP: f.from.Addr().AsSlice(), DstIP: f.to.Addr().AsSlice(),
 	}
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(f.from.Port()), DstPort: layers.TCPPort(f.to.Port()), ACK: true, Window: 512}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(f.from.Port()), DstPort: layers.TCPPort(f.to.Port()), SYN: first, ACK: !first, Window: 512}
 	if err := tcp.SetNetworkLayerForChecksum(ip); err != nil {
 		return nil, err
 	}

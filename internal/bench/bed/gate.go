@@ -71,7 +71,7 @@ func (c *Cluster) fromPod(f *flow, once bool) (Cost, error) {
 }
 
 func (n *Node) costOf(p Program, f *flow, src, dst net.HardwareAddr, once bool) (Cost, error) {
-	frame, err := f.frame(src, dst)
+	frame, err := f.frame(src, dst, once)
 	if err != nil {
 		return Cost{}, err
 	}
@@ -80,8 +80,8 @@ func (n *Node) costOf(p Program, f *flow, src, dst net.HardwareAddr, once bool) 
 	return cost, err
 }
 
-// Flat measures what a pod's first program takes for a packet to the Service, with the cluster's Services and
-// with n.
+// Flat measures what a pod's first program takes for a packet that opens a connection to the Service, which has
+// it looked up, with the cluster's Services and with n.
 func (c *Cluster) Flat(ctx context.Context, n int) (before, after Cost, err error) {
 	f, err := c.establish(measured(c.Services))
 	if err != nil {
