@@ -15,11 +15,9 @@
 /* Segments and datagrams that open a flow in none of its directions: they answer one that is there. */
 static __always_inline bool only_answers(const struct packet *p, const struct change *c)
 {
-	const __u8 both = TCP_SYN | TCP_ACK;
-
 	if (c->shape == SHAPE_ECHO)
 		return p->ev.icmp_type == ICMP_ECHOREPLY;
-	return p->ev.proto == IPPROTO_TCP && (p->ev.tcp_flags & both) == both;
+	return accepts(p);
 }
 
 static __always_inline struct ip address_of(__u32 ifindex)
