@@ -280,6 +280,12 @@ type PodRouteRow struct {
 					_        [12]byte
 				}
 			}
+			Neighbour struct {
+				_       structs.HostLayout
+				Ifindex uint32
+				Mac     PodMac
+				OwnMac  PodMac
+			}
 			Mtu uint16
 			_   [2]byte
 		}

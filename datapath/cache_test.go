@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -104,6 +105,70 @@ func TestRoutesDecideAboutKnownFlows(t *testing.T) {
 			}
 			known(t, m, frame, sent)
 		})
+	}
+}
+
+// The neighbour table's MACs are written on the short way, those that it has by now. What is decided about
+// gets them from the table itself, later.
+func TestNeighboursDecideAboutKnownFlows(t *testing.T) {
+	m := router(t)
+	at := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), remotePod, ackFlag)
+	own := string(m.testRun(at.ifindex, frame).Data[:12])
+	card, err := m.ns.Netlink().LinkByName("eth0")
+	m.must(err)
+	macs := func() string {
+		_, out := m.runOn(at.prog, at.ifindex, frame)
+		return string(out[:12])
+	}
+	generation := func() (g uint32) {
+		m.must(m.d.maps.generations.Lookup(uint32(0), &g))
+		return g
+	}
+	await := func(what string, before uint32) {
+		t.Helper()
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		for generation() == before {
+			if ctx.Err() != nil {
+				t.Fatalf("%s is not noticed", what)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	before, done := generation(), make(chan error)
+	go m.ns.Do(func() { done <- m.d.FollowNeighbours(ctx) })
+	defer func() {
+		stop()
+		m.must(<-done)
+	}()
+	await("the start", before)
+	for i := range byte(3) {
+		mac := net.HardwareAddr{2, 0, 0, 0, 0, i}
+		before = generation()
+		m.ns.Run("ip", "neigh", "replace", otherNode.String(), "lladdr", mac.String(), "dev", "eth0", "nud", "permanent")
+		await("the neighbour's MAC", before)
+		if got := macs(); got != own {
+			t.Errorf("a packet that has to be decided about goes to % x", got)
+		}
+		want, got := string(mac)+string(card.Attrs().HardwareAddr), macs()
+		for range 2 { // a decision holds for a moment only
+			if got == own {
+				got = macs()
+			}
+		}
+		if got != want {
+			t.Errorf("the next ones go to % x, want % x", got, want)
+		}
+	}
+	before = generation()
+	m.ns.Run("ip", "neigh", "del", otherNode.String(), "dev", "eth0")
+	await("the neighbour's end", before)
+	for range 3 {
+		if got := macs(); got != own {
+			t.Errorf("without a neighbour packets go to % x", got)
+		}
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -85,6 +87,37 @@ func TestRoutesDecide(t *testing.T) {
 		n.Run("ip", "route", "add", far.String(), "via", l.nodes[1].Host.Addr.String(), "table", "77")
 		n.Run("ip", "rule", "add", "from", a.Addr.String(), "lookup", "77")
 		must(t, ask(port+1))
+	})
+}
+
+// A next hop that the packets of one flow go to is asked for its MAC again when that is old.
+func TestNeighboursInUseStayFresh(t *testing.T) {
+	inModes(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 2, mode)
+		n, next := l.nodes[0], l.nodes[1].Host.Addr.String()
+		a, c := n.addPod("a"), l.nodes[1].addPod("c")
+		serve(c.NS)
+		n.Sysctl("net/ipv4/neigh/"+netnstest.NIC+"/delay_first_probe_time", "1")
+		must(t, second(n.Ping(l.nodes[1].Host.Addr, netnstest.PingOptions{}))) // its MAC is known before the flow's first packet
+		conn, err := a.Dial("udp4", netip.AddrPortFrom(c.Addr, port))
+		must(t, err)
+		defer conn.Close()
+		must(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+		ask := func() {
+			must(t, second(conn.Write([]byte("x"))))
+			must(t, second(conn.Read(make([]byte, 64))))
+		}
+		is := func(state string) bool {
+			return strings.Contains(n.Run("ip", "neigh", "show", next, "dev", netnstest.NIC), state)
+		}
+		ask()
+		n.Run("ip", "neigh", "change", next, "dev", netnstest.NIC, "nud", "stale")
+		if !is("STALE") {
+			t.Fatal("the neighbour does not become stale")
+		}
+		for !is("REACHABLE") {
+			ask()
+		}
 	})
 }
 

@@ -36,6 +36,7 @@ enum cache_flag {
 	CACHED_IN_CT = 2, /* with their own tuple, that may be told to the entry in lab_ct */
 	CACHED_IN_NAT = 4, /* or in lab_nat */
 	CACHED_DONE = 8, /* the program at the network card has nothing to do */
+	CACHED_MACS = 16, /* of the next hop: neighbour is what is known of it, not hop */
 } __attribute__((packed));
 
 struct cached_flow {
@@ -48,6 +49,7 @@ struct cached_flow {
 	union {
 		struct endpoint ep;
 		struct next_hop hop;
+		struct neighbour neighbour;
 	};
 	struct ends to; /* when translated */
 };
@@ -203,7 +205,7 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 		return deliver_inside(ctx, &known->ep);
 	if (known->flags & CACHED_DONE)
 		ctx->mark = MARK_DONE;
-	return send_out(ctx, &known->hop);
+	return known->flags & CACHED_MACS ? send_to(ctx, &known->neighbour) : send_out(ctx, &known->hop);
 }
 
 static __always_inline struct tuple own_tuple(const struct packet *p)
@@ -262,5 +264,10 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 	if (ctx->mark == MARK_DONE)
 		place->flags |= CACHED_DONE;
 	place->mtu = route->mtu;
-	place->hop = route->hop;
+	if (route->neighbour.ifindex) {
+		place->flags |= CACHED_MACS;
+		place->neighbour = route->neighbour;
+	} else {
+		place->hop = route->hop;
+	}
 }

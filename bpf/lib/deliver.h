@@ -43,10 +43,10 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 }
 
 /*
- * Gives the IPv4 packet the addresses of a frame from the endpoint's host-side veth. The frame's headers
- * are linear and have been parsed before, so the bounds check cannot fail.
+ * Gives the IPv4 packet the addresses of a frame. The frame's headers are linear and have been parsed
+ * before, so the bounds check cannot fail.
  */
-static __always_inline bool address_to(struct __sk_buff *ctx, const struct endpoint *to, bool forwarded)
+static __always_inline bool address(struct __sk_buff *ctx, const struct mac *to, const struct mac *from, bool forwarded)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
@@ -54,8 +54,8 @@ static __always_inline bool address_to(struct __sk_buff *ctx, const struct endpo
 
 	if ((void *)(ip + 1) > data_end)
 		return false;
-	copy_mac(eth->h_dest, &to->mac);
-	copy_mac(eth->h_source, &to->node_mac);
+	copy_mac(eth->h_dest, to);
+	copy_mac(eth->h_source, from);
 	if (forwarded)
 		decrement_ttl(ip);
 	return true;
@@ -64,7 +64,7 @@ static __always_inline bool address_to(struct __sk_buff *ctx, const struct endpo
 /* Sends the packet out of the endpoint's host-side veth, as if that one had routed it, or the stack has. */
 static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *to, bool forwarded)
 {
-	return address_to(ctx, to, forwarded) ? bpf_redirect(to->ifindex, 0) : TC_ACT_SHOT;
+	return address(ctx, &to->mac, &to->node_mac, forwarded) ? bpf_redirect(to->ifindex, 0) : TC_ACT_SHOT;
 }
 
 /*
@@ -74,7 +74,7 @@ static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint 
  */
 static __always_inline int deliver_inside(struct __sk_buff *ctx, const struct endpoint *to)
 {
-	if (!address_to(ctx, to, true))
+	if (!address(ctx, &to->mac, &to->node_mac, true))
 		return TC_ACT_SHOT;
 	if (ctx->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(ctx, PACKET_HOST);

@@ -34,9 +34,17 @@ struct next_hop {
 	struct bpf_redir_neigh neighbour;
 };
 
-/* What the node's routes say. */
+/* A neighbour whose MAC is known, and the device that leads to it. */
+struct neighbour {
+	__u32 ifindex; /* 0: it is not known */
+	struct mac mac;
+	struct mac own_mac; /* the device's */
+};
+
+/* What the node's routes say, and its neighbour table. */
 struct route {
 	struct next_hop hop;
+	struct neighbour neighbour;
 	__u16 mtu; /* bytes of IP packet */
 };
 
@@ -98,6 +106,10 @@ static __always_inline enum lab_reason ask_routes(struct __sk_buff *ctx, const s
 
 	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
 	case BPF_FIB_LKUP_RET_SUCCESS: /* next hop and its MAC are known */
+		route->neighbour.ifindex = fib.ifindex;
+		copy_mac(&route->neighbour.mac, fib.dmac);
+		copy_mac(&route->neighbour.own_mac, fib.smac);
+		__attribute__((fallthrough));
 	case BPF_FIB_LKUP_RET_NO_NEIGH: /* next hop is known; whoever sends asks for its MAC */
 		route->mtu = fib.mtu_result;
 		route->hop.ifindex = fib.ifindex;
@@ -170,4 +182,13 @@ static __always_inline int send_out(struct __sk_buff *ctx, struct next_hop *hop)
 		return TC_ACT_SHOT;
 	decrement_ttl(ip);
 	return bpf_redirect_neigh(hop->ifindex, &hop->neighbour, sizeof(hop->neighbour), 0);
+}
+
+/*
+ * The same without a look into the neighbour table, which does not learn by it that the neighbour is in use:
+ * only between packets that tell it.
+ */
+static __always_inline int send_to(struct __sk_buff *ctx, const struct neighbour *to)
+{
+	return address(ctx, &to->mac, &to->own_mac, true) ? bpf_redirect(to->ifindex, 0) : TC_ACT_SHOT;
 }

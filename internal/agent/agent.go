@@ -208,6 +208,9 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if err := n.watchKube(a.kube, a.cfg.NodeName, changed); err != nil {
 		return err
 	}
+	if n.dp.HostRouting().Effective == datapath.RoutingBPF {
+		eg.Go(func() error { return n.dp.FollowNeighbours(ctx) })
+	}
 	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == "datapath" {
 		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx, loggedLate), a.log); return nil })
 	}
