@@ -47,12 +47,17 @@ type PodCacheRow struct {
 			Moment     uint32
 		}
 		SrcId  uint32
+		DstId  uint32
 		Reason PodLabReason
 		Flags  uint8
 		Mtu    uint16
-		Ep     PodEndpoint
-		_      [4]byte
-		To     struct {
+		Next   struct {
+			_       structs.HostLayout
+			Ifindex uint32
+			Mac     PodMac
+			OwnMac  PodMac
+		}
+		To struct {
 			_     structs.HostLayout
 			Src   PodIp
 			Dst   PodIp
@@ -60,6 +65,7 @@ type PodCacheRow struct {
 			Dport uint16
 			_     [4]byte
 		}
+		_ [8]byte
 	}
 }
 

@@ -21,6 +21,9 @@ func (d *Datapath) ExpireFlows(t testing.TB) {
 func (d *Datapath) AgeFlows(t testing.TB) {
 	t.Helper()
 	d.changeFlows(t, func(e *bpf.Translation) { e.Expires -= 5 })
+	if err := d.maps.newGeneration(); err != nil { // what was decided so long ago is forgotten
+		t.Fatal(err)
+	}
 }
 
 func (d *Datapath) changeFlows(t testing.TB, change func(*bpf.Translation)) {

@@ -39,12 +39,16 @@ type branch struct {
 	rewritten bool
 }
 
-// router is a model whose other node is known as one, and which has a way to the outside.
+// router is a model whose other node is known as one, and which has a way to the outside. The neighbours'
+// MACs are known: otherwise no decision to send to them would be remembered.
 func router(t testing.TB) *model {
 	t.Helper()
 	m := newModelWith(t, inBPF)
 	m.ns.Do(func() { m.must(m.d.Masquerade().Apply(context.Background(), []Node{{Name: "b", IP: otherNode}})) })
 	m.ns.Run("ip", "route", "add", "203.0.113.0/24", "via", "192.0.2.254")
+	for _, next := range []string{otherNode.String(), "192.0.2.254"} {
+		m.ns.Run("ip", "neigh", "add", next, "lladdr", "02:00:00:00:00:fe", "dev", "eth0", "nud", "permanent")
+	}
 	return m
 }
 

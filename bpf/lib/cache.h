@@ -36,23 +36,19 @@ enum cache_flag {
 	CACHED_IN_CT = 2, /* with their own tuple, that may be told to the entry in lab_ct */
 	CACHED_IN_NAT = 4, /* or in lab_nat */
 	CACHED_DONE = 8, /* the program at the network card has nothing to do */
-	CACHED_MACS = 16, /* of the next hop: neighbour is what is known of it, not hop */
 } __attribute__((packed));
 
 struct cached_flow {
 	struct tuple key;
 	struct basis basis;
 	__u32 src_id;
+	__u32 dst_id;
 	enum lab_reason reason; /* LAB_TO_POD or LAB_TO_NETWORK */
 	enum cache_flag flags;
 	__u16 mtu; /* bytes of IP packet that may go that way */
-	union {
-		struct endpoint ep;
-		struct next_hop hop;
-		struct neighbour neighbour;
-	};
+	struct neighbour next;
 	struct ends to; /* when translated */
-};
+} __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
 /*
@@ -179,7 +175,7 @@ static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_f
 		return 0;
 	p.ev.src_id = known->src_id;
 	if (known->reason == LAB_TO_POD)
-		p.ev.dst_id = known->ep.id;
+		p.ev.dst_id = known->dst_id;
 	report(ctx, &p, known->reason, dir);
 	return 0;
 }
@@ -193,7 +189,10 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
 	return false;
 }
 
-/* Does with a packet what was decided about the ones before it. */
+/*
+ * Does with a packet what was decided about the ones before it. The neighbour table does not learn by it that
+ * the next hop is in use: packets that are decided about tell it, and there is one in a moment.
+ */
 static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
 	count(known->reason, dir, ctx->len);
@@ -201,11 +200,13 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 		report_cached(ctx, known, dir);
 	if (known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known, dir))
 		return TC_ACT_SHOT;
+	if (!address(ctx, &known->next, true))
+		return TC_ACT_SHOT;
 	if (known->reason == LAB_TO_POD)
-		return deliver_inside(ctx, &known->ep);
+		return redirect_inside(ctx, known->next.ifindex);
 	if (known->flags & CACHED_DONE)
 		ctx->mark = MARK_DONE;
-	return known->flags & CACHED_MACS ? send_to(ctx, &known->neighbour) : send_out(ctx, &known->hop);
+	return bpf_redirect(known->next.ifindex, 0);
 }
 
 static __always_inline struct tuple own_tuple(const struct packet *p)
@@ -227,8 +228,8 @@ static __always_inline void look_up_generation(struct work *w)
 }
 
 /*
- * Remembers what was decided about a packet. Only LAB_TO_POD and LAB_TO_NETWORK are worth it, and only
- * packets that show their flow themselves.
+ * Remembers what was decided about a packet. Only LAB_TO_POD and LAB_TO_NETWORK, to a next hop whose MAC is
+ * known, are worth it, and only packets that show their flow themselves.
  */
 static __always_inline void remember(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, const struct endpoint *ep, const struct route *route)
 {
@@ -237,7 +238,7 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 
 	if (p->fragment || p->options || (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP))
 		return;
-	if (reason != LAB_TO_NETWORK && (reason != LAB_TO_POD || !ep))
+	if (reason == LAB_TO_NETWORK ? !route->neighbour.ifindex : reason != LAB_TO_POD || !ep)
 		return;
 	place = place_of(w->hash);
 	if (!place)
@@ -258,16 +259,12 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 	}
 	if (reason == LAB_TO_POD) {
 		place->mtu = cfg_mtu;
-		place->ep = *ep;
+		place->dst_id = ep->id;
+		place->next = behind_veth(ep);
 		return;
 	}
 	if (ctx->mark == MARK_DONE)
 		place->flags |= CACHED_DONE;
 	place->mtu = route->mtu;
-	if (route->neighbour.ifindex) {
-		place->flags |= CACHED_MACS;
-		place->neighbour = route->neighbour;
-	} else {
-		place->hop = route->hop;
-	}
+	place->next = route->neighbour;
 }

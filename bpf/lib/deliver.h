@@ -42,11 +42,25 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 	ip->ttl--;
 }
 
+/* Whom a frame goes to next, by a device that is known to lead there. */
+struct neighbour {
+	__u32 ifindex;
+	struct mac mac;
+	struct mac own_mac; /* the device's */
+};
+
+static __always_inline struct neighbour behind_veth(const struct endpoint *ep)
+{
+	struct neighbour n = { .ifindex = ep->ifindex, .mac = ep->mac, .own_mac = ep->node_mac };
+
+	return n;
+}
+
 /*
  * Gives the IPv4 packet the addresses of a frame. The frame's headers are linear and have been parsed
  * before, so the bounds check cannot fail.
  */
-static __always_inline bool address(struct __sk_buff *ctx, const struct mac *to, const struct mac *from, bool forwarded)
+static __always_inline bool address(struct __sk_buff *ctx, const struct neighbour *to, bool forwarded)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
@@ -54,29 +68,36 @@ static __always_inline bool address(struct __sk_buff *ctx, const struct mac *to,
 
 	if ((void *)(ip + 1) > data_end)
 		return false;
-	copy_mac(eth->h_dest, to);
-	copy_mac(eth->h_source, from);
+	copy_mac(eth->h_dest, &to->mac);
+	copy_mac(eth->h_source, &to->own_mac);
 	if (forwarded)
 		decrement_ttl(ip);
 	return true;
 }
 
 /* Sends the packet out of the endpoint's host-side veth, as if that one had routed it, or the stack has. */
-static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *to, bool forwarded)
+static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *ep, bool forwarded)
 {
-	return address(ctx, &to->mac, &to->node_mac, forwarded) ? bpf_redirect(to->ifindex, 0) : TC_ACT_SHOT;
+	const struct neighbour pod = behind_veth(ep);
+
+	return address(ctx, &pod, forwarded) ? bpf_redirect(pod.ifindex, 0) : TC_ACT_SHOT;
 }
 
 /*
- * Puts the packet straight into the pod: it does not cross the host-side veth, nor wait in another queue.
- * That is possible where packets come in only. The pod's stack asks who the frame was for, which was said
- * before it got its addresses.
+ * Puts an addressed packet straight into the pod behind the veth: it does not cross that, nor wait in
+ * another queue. That is possible where packets come in only. The pod's stack asks who the frame was for,
+ * which was said before it got its addresses.
  */
-static __always_inline int deliver_inside(struct __sk_buff *ctx, const struct endpoint *to)
+static __always_inline int redirect_inside(struct __sk_buff *ctx, __u32 ifindex)
 {
-	if (!address(ctx, &to->mac, &to->node_mac, true))
-		return TC_ACT_SHOT;
 	if (ctx->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(ctx, PACKET_HOST);
-	return bpf_redirect_peer(to->ifindex, 0);
+	return bpf_redirect_peer(ifindex, 0);
+}
+
+static __always_inline int deliver_inside(struct __sk_buff *ctx, const struct endpoint *ep)
+{
+	const struct neighbour pod = behind_veth(ep);
+
+	return address(ctx, &pod, true) ? redirect_inside(ctx, pod.ifindex) : TC_ACT_SHOT;
 }

@@ -34,17 +34,10 @@ struct next_hop {
 	struct bpf_redir_neigh neighbour;
 };
 
-/* A neighbour whose MAC is known, and the device that leads to it. */
-struct neighbour {
-	__u32 ifindex; /* 0: it is not known */
-	struct mac mac;
-	struct mac own_mac; /* the device's */
-};
-
 /* What the node's routes say, and its neighbour table. */
 struct route {
 	struct next_hop hop;
-	struct neighbour neighbour;
+	struct neighbour neighbour; /* the hop, when its MAC is known; otherwise its ifindex is 0 */
 	__u16 mtu; /* bytes of IP packet */
 };
 
@@ -182,13 +175,4 @@ static __always_inline int send_out(struct __sk_buff *ctx, struct next_hop *hop)
 		return TC_ACT_SHOT;
 	decrement_ttl(ip);
 	return bpf_redirect_neigh(hop->ifindex, &hop->neighbour, sizeof(hop->neighbour), 0);
-}
-
-/*
- * The same without a look into the neighbour table, which does not learn by it that the neighbour is in use:
- * only between packets that tell it.
- */
-static __always_inline int send_to(struct __sk_buff *ctx, const struct neighbour *to)
-{
-	return address(ctx, &to->mac, &to->own_mac, true) ? bpf_redirect(to->ifindex, 0) : TC_ACT_SHOT;
 }
