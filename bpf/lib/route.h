@@ -155,7 +155,7 @@ static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const s
 		return LAB_TO_NETWORK;
 	}
 	reason = ask_routes(ctx, p, src, dst, route);
-	if (reason == LAB_TO_NETWORK && place) {
+	if (reason == LAB_TO_NETWORK && place && route->neighbour.ifindex) {
 		place->key = key;
 		place->route = *route;
 	}
