@@ -179,17 +179,13 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 	return LAB_REASON_NONE;
 }
 
-SEC("tcx/egress")
-int lab_to_network(struct __sk_buff *ctx)
+/* Every packet that is not known to leave as it is. */
+static __noinline int leave(struct __sk_buff *ctx)
 {
 	struct packet p = {};
 	struct change c = { .shape = SHAPE_NONE };
 	enum lab_reason reason;
 
-	if (has_routing() && ctx->mark == MARK_DONE) {
-		ctx->mark = 0;
-		return TC_ACT_UNSPEC;
-	}
 	p.ev.ifindex = ctx->ifindex;
 	p.ev.ether_type = ctx->protocol;
 	if (ctx->vlan_present || p.ev.ether_type != bpf_htons(ETH_P_IP))
@@ -205,6 +201,15 @@ int lab_to_network(struct __sk_buff *ctx)
 		count(LAB_DROP_REWRITE, LAB_DIR_TO_NETWORK, ctx->len);
 		return TC_ACT_SHOT;
 	}
+	return TC_ACT_UNSPEC;
+}
+
+SEC("tcx/egress")
+int lab_to_network(struct __sk_buff *ctx)
+{
+	if (!has_routing() || ctx->mark != MARK_DONE)
+		return leave(ctx);
+	ctx->mark = 0;
 	return TC_ACT_UNSPEC;
 }
 
