@@ -5,6 +5,7 @@
 docker_socket=unix:///var/run/docker.sock
 docker_log=/var/log/wirelab-dockerd.log
 docker_ours=/run/wirelab-dockerd.pid # the dockerd that start_docker has started
+dockerd_pid=/run/docker.pid # any dockerd's own
 docker_config=/etc/docker/daemon.json
 runtime=/usr/local/lib/wirelab/ociruntime
 
@@ -82,14 +83,25 @@ start_docker() {
 		rm -f "$docker_ours"
 		systemctl start docker.service || die "the docker service did not start: see journalctl -u docker"
 	else
-		start_dockerd
+		await_other_dockerd
+		engine_answers || start_dockerd
 	fi
 	await_docker
 }
 
+# await_other_dockerd: one that runs and does not answer is starting or ending, and no other starts beside it.
+await_other_dockerd() {
+	local pid deadline=$((SECONDS + 60))
+	pid=$(cat "$dockerd_pid" 2>/dev/null) || return 0
+	while runs "$pid" dockerd && ! engine_answers; do
+		[ $SECONDS -lt $deadline ] || die "dockerd ($pid) neither answers nor ends: stop it by hand, then run this again"
+		sleep 0.2
+	done
+}
+
 start_dockerd() {
 	say "starting dockerd, log in $docker_log"
-	remove_stale_pid /run/docker.pid dockerd
+	remove_stale_pid "$dockerd_pid" dockerd
 	remove_stale_pid /run/docker/containerd/containerd.pid containerd
 	# Containers inherit these limits, and kubelet and etcd open many files.
 	(
