@@ -84,43 +84,77 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return nil
 }
 
-func measure(ctx context.Context, o options, stderr io.Writer) (_ *bench.Report, err error) {
+func measure(ctx context.Context, o options, stderr io.Writer) (*bench.Report, error) {
 	report := &bench.Report{Began: time.Now(), Machine: bench.Machine()}
+	runner := bench.Runner{Random: bench.Now(), CPU: o.cpu, Progress: progressTo(stderr)}
+	shares := o.shares()
+	var fixed []bench.Row
+	for i, rounds := range shares {
+		fmt.Fprintf(stderr, "layout %d of %d\n", i+1, len(shares))
+		runner.Rounds = rounds
+		err := inLayout(ctx, o, stderr, func(b *bed.Bed, l *bed.Layout) error {
+			samples, err := sample(ctx, o, runner, l)
+			report.Samples = append(report.Samples, samples...)
+			if i == len(shares)-1 && err == nil {
+				fixed = unsampled(ctx, o, stderr, b, l)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		runner.First += rounds
+	}
+	judge(o, report)
+	report.Rows = append(report.Rows, fixed...)
+	report.Took = time.Since(report.Began)
+	return report, nil
+}
+
+// inLayout makes all paths for as long as f runs.
+func inLayout(ctx context.Context, o options, stderr io.Writer, f func(*bed.Bed, *bed.Layout) error) (err error) {
 	b, err := bed.Make(o.cpu)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	layout, err := b.LayOut(ctx, bed.FullSizes(), func(what string) { fmt.Fprintln(stderr, "making", what) })
 	if err != nil {
-		return nil, err
+		return err
 	}
-	suites, err := plan.Suites(layout, o.window)
+	return f(b, layout)
+}
+
+// sample runs the workloads.
+func sample(ctx context.Context, o options, runner bench.Runner, l *bed.Layout) (samples []bench.Sample, err error) {
+	suites, err := plan.Suites(l, o.window)
 	if err != nil {
 		return nil, err
 	}
-	runner := bench.Runner{Rounds: o.rounds, Random: bench.Now(), CPU: o.cpu, Progress: progressTo(stderr)}
 	for _, s := range suites {
 		if !o.wants(s.Name) {
 			continue
 		}
-		samples, err := runner.Run(ctx, s)
+		more, err := runner.Run(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		report.Samples = append(report.Samples, samples...)
+		samples = append(samples, more...)
 	}
-	judge(o, report)
+	return samples, nil
+}
+
+// unsampled measures what needs no rounds.
+func unsampled(ctx context.Context, o options, stderr io.Writer, b *bed.Bed, l *bed.Layout) (rows []bench.Row) {
 	if o.wants(partPrograms) {
 		fmt.Fprintln(stderr, "measuring programs and maps")
-		report.Rows = append(report.Rows, plan.Gates(ctx, layout)...)
+		rows = append(rows, plan.Gates(ctx, l)...)
 	}
 	if o.wants(partControl) {
 		fmt.Fprintln(stderr, "measuring the control plane")
-		report.Rows = append(report.Rows, plan.ControlPlane(ctx, b, layout, o.plugin, []string{"/proc/self/exe", asAgent})...)
+		rows = append(rows, plan.ControlPlane(ctx, b, l, o.plugin, []string{"/proc/self/exe", asAgent})...)
 	}
-	report.Took = time.Since(report.Began)
-	return report, nil
+	return rows
 }
 
 // judge looks at the controls and goals of what was sampled.

@@ -43,8 +43,8 @@ const referenceEvery = 4
 
 // Runner takes samples.
 type Runner struct {
-	// Rounds is how often each arm is measured.
-	Rounds int
+	// Rounds is how often each arm is measured, First the number of the first round.
+	Rounds, First int
 	// Random shuffles the rounds.
 	Random *rand.Rand
 	// CPU is where the workloads are pinned; it is for the conditions.
@@ -76,7 +76,7 @@ func (r Runner) Run(ctx context.Context, s Suite) ([]Sample, error) {
 		samples = append(samples, sample)
 		return nil
 	}
-	for round := range r.Rounds {
+	for round := r.First; round < r.First+r.Rounds; round++ {
 		for i, at := range r.Random.Perm(len(s.Arms)) {
 			if i%referenceEvery == 0 {
 				if err := take(round, s.Reference, true); err != nil {
@@ -88,7 +88,7 @@ func (r Runner) Run(ctx context.Context, s Suite) ([]Sample, error) {
 			}
 		}
 	}
-	if err := take(r.Rounds-1, s.Reference, true); err != nil {
+	if err := take(r.First+r.Rounds-1, s.Reference, true); err != nil {
 		return samples, err
 	}
 	relate(samples)
