@@ -60,7 +60,7 @@ func TestProgramsLoad(t *testing.T) {
 	for name, trace := range settings {
 		t.Run(name, func(t *testing.T) {
 			p := load(t, trace)
-			for prog, bar := range map[*ebpf.Program]int{p.LabPodEgress: 680, p.LabToPod: 500} {
+			for prog, bar := range map[*ebpf.Program]int{p.LabPodEgress: 690, p.LabToPod: 500} {
 				info, err := prog.Info()
 				must(t, err)
 				insns, err := info.Instructions()
@@ -96,9 +96,10 @@ func skbContext(ifindex int) []byte {
 // packets sums a counter over the CPUs.
 func (p *programs) packets(t testing.TB, dir bpf.Direction, reason bpf.Reason) (packets, bytes uint64) {
 	t.Helper()
-	var perCPU []bpf.Metric
-	must(t, p.LabMetrics.Lookup(uint32(dir)*uint32(bpf.PodLabReasonLAB_REASON_MAX)+uint32(reason), &perCPU))
-	for _, m := range perCPU {
+	var perCPU []bpf.Metrics
+	must(t, p.LabMetrics.Lookup(uint32(0), &perCPU))
+	for i := range perCPU {
+		m := &perCPU[i].Of[dir][reason]
 		packets += m.Packets
 		bytes += m.Bytes
 	}

@@ -160,7 +160,11 @@ int lab_from_network(struct __sk_buff *ctx)
 	/* Switches flood, and bridges pass on, what is for others. */
 	if (ctx->pkt_type != PACKET_HOST || ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
-	known = has_cache() ? recall(ctx) : NULL;
+	if (!has_cache()) {
+		APART();
+		return decide(ctx);
+	}
+	known = recall(ctx);
 	return known ? follow(ctx, known, LAB_FROM_NETWORK) : decide(ctx);
 }
 
@@ -207,7 +211,11 @@ static __noinline int leave(struct __sk_buff *ctx)
 SEC("tcx/egress")
 int lab_to_network(struct __sk_buff *ctx)
 {
-	if (!has_routing() || ctx->mark != MARK_DONE)
+	if (!has_routing()) {
+		APART();
+		return leave(ctx);
+	}
+	if (ctx->mark != MARK_DONE)
 		return leave(ctx);
 	ctx->mark = 0;
 	return TC_ACT_UNSPEC;

@@ -198,7 +198,11 @@ int lab_pod_egress(struct __sk_buff *ctx)
 {
 	struct cached_flow *known = NULL;
 
-	if (has_cache() && !ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
+	if (!has_cache()) {
+		APART();
+		return decide(ctx);
+	}
+	if (!ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
 		known = recall(ctx);
 	return known ? follow(ctx, known, LAB_FROM_POD) : decide(ctx);
 }

@@ -247,6 +247,11 @@ type PodMetric struct {
 	Bytes   uint64
 }
 
+type PodMetrics struct {
+	_  structs.HostLayout
+	Of [4][64]PodMetric
+}
+
 type PodNode struct {
 	_     structs.HostLayout
 	Flags PodLabNodeFlag

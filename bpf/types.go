@@ -9,6 +9,7 @@ type (
 	IP        = PodIp
 	MAC       = PodMac
 	Metric    = PodMetric
+	Metrics   = PodMetrics
 	Reason    = PodLabReason
 	Direction = PodLabDirection
 

@@ -76,13 +76,14 @@ func (m Mode) counts(dir bpf.Direction, reason bpf.Reason) bool {
 // Metrics lists the counters that are not zero, and every reason to drop that the mode knows, sorted by
 // reason and direction.
 func (d *Datapath) Metrics() ([]Metric, error) {
+	perCPU, err := d.metrics()
+	if err != nil {
+		return nil, err
+	}
 	var list []Metric
 	for dir, dirName := range directions {
 		for reason, name := range reasons {
-			m, err := d.metric(dir, reason)
-			if err != nil {
-				return nil, err
-			}
+			m := sum(perCPU, dir, reason)
 			if m.Packets == 0 && (!isDrop(reason) || !d.cfg.Mode.counts(dir, reason)) {
 				continue
 			}
@@ -95,16 +96,20 @@ func (d *Datapath) Metrics() ([]Metric, error) {
 	return list, nil
 }
 
-// metric sums one counter over the CPUs.
-func (d *Datapath) metric(dir bpf.Direction, reason bpf.Reason) (sum bpf.Metric, err error) {
-	index := uint32(dir)*uint32(bpf.PodLabReasonLAB_REASON_MAX) + uint32(reason)
-	var perCPU []bpf.Metric
-	if err := d.maps.metrics.Lookup(index, &perCPU); err != nil {
-		return sum, fmt.Errorf("read counter %s: %w", reasons[reason], err)
+// metrics reads the counters of each CPU.
+func (d *Datapath) metrics() (perCPU []bpf.Metrics, err error) {
+	if err := d.maps.metrics.Lookup(uint32(0), &perCPU); err != nil {
+		return nil, fmt.Errorf("read the packet counters: %w", err)
 	}
-	for _, m := range perCPU {
+	return perCPU, nil
+}
+
+// sum adds up one counter over the CPUs.
+func sum(perCPU []bpf.Metrics, dir bpf.Direction, reason bpf.Reason) (sum bpf.Metric) {
+	for i := range perCPU {
+		m := &perCPU[i].Of[dir][reason]
 		sum.Packets += m.Packets
 		sum.Bytes += m.Bytes
 	}
-	return sum, nil
+	return sum
 }

@@ -104,12 +104,12 @@ func TestPacketsAtTheNIC(t *testing.T) {
 
 func (m *model) counters(dir bpf.Direction) map[bpf.Reason]uint64 {
 	m.t.Helper()
+	perCPU, err := m.d.metrics()
+	m.must(err)
 	counters := map[bpf.Reason]uint64{}
 	for reason := range reasons {
-		sum, err := m.d.metric(dir, reason)
-		m.must(err)
 		if reason != bpf.PodLabReasonLAB_EVENT_LOST { // nobody reads the ring here
-			counters[reason] = sum.Packets
+			counters[reason] = sum(perCPU, dir, reason).Packets
 		}
 	}
 	return counters

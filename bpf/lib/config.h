@@ -48,6 +48,13 @@ volatile const __u16 cfg_nat_max;
 /* Of the node's own network namespace. */
 volatile const __u64 cfg_node_netns;
 
+/*
+ * A branch that a setting rules out leaves the loaded program without a trace only if nothing else leads to
+ * where it goes (opt_hard_wire_dead_code_branches in the kernel's kernel/bpf/verifier.c). In front of what
+ * others do, too, this keeps the compiler from sharing it with them.
+ */
+#define APART() asm volatile("r0 = 0" ::: "r0")
+
 /* Whether Services are translated here. */
 static __always_inline bool has_services(void)
 {

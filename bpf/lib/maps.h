@@ -76,12 +76,16 @@ struct metric {
 };
 _Static_assert(sizeof(struct metric) == 16, "shared with datapath/");
 
-/* Index: direction * LAB_REASON_MAX + reason. */
+struct metrics {
+	struct metric of[LAB_DIRECTION_MAX][LAB_REASON_MAX];
+};
+
+/* One value, so that nobody waits for a packet's reason to know where the counters are. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, struct metric);
-	__uint(max_entries, LAB_REASON_MAX * LAB_DIRECTION_MAX);
+	__type(value, struct metrics);
+	__uint(max_entries, 1);
 } lab_metrics SEC(".maps");
 
 /*
