@@ -153,6 +153,14 @@ func configure(fd int, kind Kind, congestion string) error {
 	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion); err != nil {
 		return fmt.Errorf("set TCP_CONGESTION to %s: %w", congestion, err)
 	}
+	if kind != TCPStream {
+		return nil
+	}
+	for _, opt := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, streamBuffer); err != nil {
+			return fmt.Errorf("set the socket's buffer to %d bytes: %w", streamBuffer, err)
+		}
+	}
 	return nil
 }
 

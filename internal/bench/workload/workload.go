@@ -61,6 +61,10 @@ const (
 	// blockSize is how much one write or read of a stream takes: what netperf's TCP_STREAM sends unless told.
 	// With larger ones most of the time goes into copying, which is the same on all paths.
 	blockSize = 16 << 10
+	// streamBuffer is both ends' SO_SNDBUF and SO_RCVBUF for streams, in bytes: the most that kernels allow
+	// everybody unless told. With buffers that the kernel tunes, a connection at random is one where the
+	// writer sends or one where the reader's acknowledgements do, which differ by a fifth of a byte's cost.
+	streamBuffer = 212992
 )
 
 // Window is when a session is measured.
