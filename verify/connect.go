@@ -42,7 +42,7 @@ func connect(ctx context.Context, cfg Config) (*Env, func(context.Context) error
 }
 
 func (s *stage) setUp(ctx context.Context) (*Env, error) {
-	s.say("removing what an interrupted run left behind")
+	s.say("looking for what an interrupted run left behind")
 	if err := s.removeAll(ctx); err != nil {
 		return nil, err
 	}

@@ -66,6 +66,9 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%s is %v, want %v", rows[i].What, got, want)
 		}
 	}
+	if short, goal := rows[1].Bar.Value, idleCPU(5*time.Minute).Bar.Value; goal != 0.3 || short <= goal {
+		t.Errorf("the bar is %v for 10 s and %v for the goal's 5 minutes", short, goal)
+	}
 	delete(after[0], kubeProxyName)
 	if rows, err = usageRows([]map[string]process{before}, after, time.Second); err != nil || rows[2].Verdict != bench.NotApplicable {
 		t.Errorf("without kube-proxy: %+v, %v", rows, err)

@@ -89,10 +89,19 @@ func lookAll(ctx context.Context, cfg Config) ([]map[string]process, error) {
 
 const mib = 1024.0 // KiB
 
+// idleCPU is goal C5. It is about 5 minutes; in less, what the agent does now and then weighs more, and the bar
+// is a loose one.
+func idleCPU(watched time.Duration) bench.Goal {
+	bar := 0.3
+	if watched < 5*time.Minute {
+		bar = 0.6
+	}
+	return bench.Goal{ID: "C5", What: "agent's CPU time when idle, % of a CPU", Bar: bench.AtMost(bar), Aim: bench.AtMost(0.1)}
+}
+
 func usageRows(before, after []map[string]process, idle time.Duration) ([]bench.Row, error) {
 	memory := bench.Goal{ID: "C4", What: "agent's resident memory, MiB", Bar: bench.AtMost(60), Aim: bench.AtMost(35)}
 	compared := bench.Goal{ID: "C4", What: "the same / kube-proxy's", Bar: bench.AtMost(1), Aim: bench.AtMost(1)}
-	cpu := bench.Goal{ID: "C5", What: "agent's CPU time when idle, % of a CPU", Bar: bench.AtMost(0.3), Aim: bench.AtMost(0.1)}
 	var most, share, ratio float64
 	for i, now := range after {
 		a, ok := now[agentName]
@@ -106,7 +115,7 @@ func usageRows(before, after []map[string]process, idle time.Duration) ([]bench.
 		}
 	}
 	one := func(v float64) bench.Summary { return bench.Summarize([]float64{v}) }
-	rows := []bench.Row{memory.Judge(one(most), "the node with most"), cpu.Judge(one(share), fmt.Sprintf("in %s, the node with most", idle))}
+	rows := []bench.Row{memory.Judge(one(most), "the node with most"), idleCPU(idle).Judge(one(share), fmt.Sprintf("in %s, the node with most", idle))}
 	if ratio == 0 {
 		return append(rows, compared.Absent("no kube-proxy runs here")), nil
 	}
