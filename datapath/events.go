@@ -87,9 +87,9 @@ type listener struct {
 
 // Events yields events from now on, until ctx is done or the consumer stops. Programs wake nobody, so the
 // ring is looked into as often as late says, which is how late an event may be. Any number of consumers may
-// listen at once; who is content with less may get more, and miss what did not fit the ring. Programs write events whether or not somebody does, and overwrite none: what does
-// not fit the ring is counted as "event-lost" in [Datapath.Metrics]. An error ends the sequence; that
-// ctx is done is none.
+// listen at once; who is content with less may get more, and miss what did not fit the ring. Programs write
+// events whether or not somebody listens, and overwrite none: what does not fit the ring is counted as
+// "event-lost" in [Datapath.Metrics]. An error ends the sequence; that ctx is done is none.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		l, err := d.listen(late)
