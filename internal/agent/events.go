@@ -43,6 +43,7 @@ func logEvents(ctx context.Context, events iter.Seq2[datapath.Event, error], log
 			}
 			return
 		}
+		left += e.Missed
 		if !limit.Allow() {
 			left++
 			continue
