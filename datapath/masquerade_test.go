@@ -211,8 +211,8 @@ func TestMasqueradeOutlivesEviction(t *testing.T) {
 		for _, network := range []string{"tcp4", "udp4"} {
 			c := dialFrom(t, a.NS, network, 40001, netip.AddrPortFrom(l.outside.Addr, port))
 			for _, evict := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
-				n.dp.AgeFlows(t) // entries that are in use are not evicted
 				n.dp.EvictFlows(t, evict[0], evict[1])
+				n.dp.AgeFlows(t) // entries that are in use are not evicted
 				if name, err := who(c); err != nil || name != l.outside.Name {
 					t.Fatalf("%s, evicted %v: %q, %v", network, evict, name, err)
 				}
