@@ -57,13 +57,14 @@ func testFault(t *testing.T, f faulty, planted fault, red []string) {
 	statuses := verifyStatuses(t, f.lab)
 	t.Logf("verified in %.1f s", time.Since(began).Seconds())
 	var failed []string
-	for name, status := range statuses {
+	for name, seen := range statuses {
+		status := seen.Status
 		mustFail, mayFail := matchesAny(red, name), matchesAny(planted.may, name)
 		switch {
 		case status == "pass" && mustFail:
 			t.Errorf("%s passes", name)
 		case status != "pass" && !mustFail && !mayFail:
-			t.Errorf("%s: %s, and has nothing to do with it", name, status)
+			t.Errorf("%s: %s, and has nothing to do with it: %s", name, status, seen.why())
 		}
 		if status != "pass" {
 			failed = append(failed, name)
@@ -84,8 +85,8 @@ func testFault(t *testing.T, f faulty, planted fault, red []string) {
 	// An agent looks once a minute after what it keeps.
 	eventually(t, 100*time.Second, "all of it green again", func() string {
 		var still []string
-		for name, status := range verifyStatuses(t, f.lab, "--only", strings.Join(failed, ",")) {
-			if status != "pass" {
+		for name, seen := range verifyStatuses(t, f.lab, "--only", strings.Join(failed, ",")) {
+			if seen.Status != "pass" {
 				still = append(still, name)
 			}
 		}
@@ -97,19 +98,27 @@ func matchesAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { ok, _ := path.Match(p, name); return ok })
 }
 
-// verifyStatuses runs lab verify and returns each check's status.
-func verifyStatuses(t *testing.T, name string, args ...string) map[string]string {
+// checked is a check's result.
+type checked struct {
+	Name, Status, Error string
+	Wrong               []string
+}
+
+func (c checked) why() string { return strings.Join(append(c.Wrong, c.Error), "; ") }
+
+// verifyStatuses runs lab verify and returns each check's result.
+func verifyStatuses(t *testing.T, name string, args ...string) map[string]checked {
 	t.Helper()
 	o := lab(t, append([]string{"verify", name, "-o", "json"}, args...)...)
 	var report struct {
-		Results []struct{ Name, Status string }
+		Results []checked
 	}
 	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil || len(report.Results) == 0 {
 		t.Fatalf("lab verify: exit status %d, %v: %s", o.code, err, o.stderr)
 	}
-	statuses := map[string]string{}
+	statuses := map[string]checked{}
 	for _, r := range report.Results {
-		statuses[r.Name] = r.Status
+		statuses[r.Name] = r
 	}
 	return statuses
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,30 +68,25 @@ func routed(ctx context.Context, env *Env, controls map[hook][]control, use func
 	return errors.Join(err, runOn(ctx, env.Outside, script("del")))
 }
 
-// controlTimeout bounds the wait for rules to have counted the control packets,
+// controlTimeout bounds the wait for rules to have counted control packets,
 // which takes milliseconds.
 const controlTimeout = 3 * time.Second
 
-// see sends the control packets and waits until every node's rules have counted
-// its own in each of the hooks. The error says that some have not: then what
-// the rules did not count proves nothing. A rule that drops takes a packet from
-// those after it, so each hook that drops needs a way of its own.
+// see sends control packets until every node's rules have counted one in each
+// of the hooks. The error says that some have not: then what the rules did not
+// count proves nothing. A rule that drops takes a packet from those after it,
+// so each hook that drops needs a way of its own.
 func (t *trial) see(ctx context.Context, env *Env) error {
-	sent := map[netip.Addr]bool{}
-	expected := map[*Node][]counted{}
-	for at, ways := range t.controls {
-		for _, c := range ways {
-			expected[c.through] = append(expected[c.through], counted{at, c.key()})
-			if sent[c.to] {
-				continue
+	ways := map[*Node]map[counted]control{}
+	for at, list := range t.controls {
+		for _, c := range list {
+			if ways[c.through] == nil {
+				ways[c.through] = map[counted]control{}
 			}
-			sent[c.to] = true
-			if err := c.send(ctx, env.Outside); err != nil {
-				return err
-			}
+			ways[c.through][counted{at, c.key()}] = c
 		}
 	}
-	return each(env.Nodes, func(node *Node) error { return t.rules.awaitCounted(ctx, node, expected[node]) })
+	return each(env.Nodes, func(node *Node) error { return t.rules.seeCounted(ctx, env.Outside, node, ways[node]) })
 }
 
 func (c control) send(ctx context.Context, from Host) error {
@@ -105,23 +102,34 @@ func (c control) send(ctx context.Context, from Host) error {
 	return nil
 }
 
-// awaitCounted waits until each of the rules on a node has counted a packet.
-func (w tripwires) awaitCounted(ctx context.Context, node *Node, expected []counted) error {
+// seeCounted sends packets the ways of the rules on a node that have counted
+// none yet, until there is no such rule.
+func (w tripwires) seeCounted(ctx context.Context, from Host, node *Node, ways map[counted]control) error {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	var idle []string
+	idle := maps.Clone(ways)
 	err := poll(ctx, func(ctx context.Context) (bool, error) {
-		counts, err := w.counts(ctx, node)
-		idle = nil
-		for _, rule := range expected {
-			if counts[rule] == 0 {
-				idle = append(idle, rule.hook.String())
+		sent := map[netip.Addr]bool{}
+		for _, c := range idle {
+			if sent[c.to] {
+				continue
+			}
+			sent[c.to] = true
+			if err := c.send(ctx, from); err != nil {
+				return false, err
 			}
 		}
+		counts, err := w.counts(ctx, node)
+		maps.DeleteFunc(idle, func(rule counted, _ control) bool { return counts[rule] > 0 })
 		return len(idle) == 0, err
 	})
 	if err != nil {
-		return fmt.Errorf("%s: see rules count a control packet, which those in %s did not: %w", node.Name, strings.Join(idle, ", "), err)
+		var hooks []string
+		for rule := range idle {
+			hooks = append(hooks, rule.hook.String())
+		}
+		slices.Sort(hooks)
+		return fmt.Errorf("%s: see rules count control packets, which those in %s did not: %w", node.Name, strings.Join(hooks, ", "), err)
 	}
 	return nil
 }
