@@ -48,8 +48,7 @@ func (r *running) next(ctx context.Context) (probe.Reply, error) {
 	select {
 	case reply = <-r.replies:
 	case <-r.link.ended:
-		// Replies are read by another goroutine than the one that sees the end:
-		// one that came before it still counts.
+		// A reply that came before the end still counts.
 		select {
 		case reply = <-r.replies:
 		default:

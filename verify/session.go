@@ -95,7 +95,7 @@ func (s *session) send(ctx context.Context, request probe.Request) (*running, er
 	request.ID = r.id
 	if err := l.write(ctx, request); err != nil {
 		r.forget()
-		return nil, fmt.Errorf("%s: ask nettool: %w", s.name, err)
+		return nil, err
 	}
 	return r, nil
 }
@@ -132,9 +132,16 @@ func dial(life context.Context, name string, shell shell) *link {
 	stdinReader, stdinWriter := io.Pipe()
 	stdoutReader, stdoutWriter := io.Pipe()
 	l := &link{name: name, stdin: stdinWriter, lines: make(chan probe.Request), ended: make(chan struct{}), stop: stop, waiting: map[string]*running{}}
+	read := make(chan struct{})
+	l.all.Go(func() {
+		defer close(read)
+		l.readAll(stdoutReader)
+	})
 	l.all.Go(func() {
 		var words tail
 		err := shell(ctx, stdinReader, stdoutWriter, &words)
+		_ = stdoutWriter.Close()
+		<-read // its last line may be the reason why it ended
 		switch {
 		case ctx.Err() != nil:
 			err = context.Cause(ctx)
@@ -147,11 +154,9 @@ func dial(life context.Context, name string, shell shell) *link {
 		l.err = fmt.Errorf("%s: %w", name, err)
 		stop(nil)
 		_ = stdinReader.CloseWithError(io.ErrClosedPipe)
-		_ = stdoutWriter.Close()
 		close(l.ended)
 	})
 	l.all.Go(func() { l.writeAll(ctx) })
-	l.all.Go(func() { l.readAll(stdoutReader) })
 	return l
 }
 
@@ -205,7 +210,7 @@ func (l *link) write(ctx context.Context, request probe.Request) error {
 	case <-l.ended:
 		return l.err
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return fmt.Errorf("%s: ask nettool: %w", l.name, context.Cause(ctx))
 	}
 }
 
