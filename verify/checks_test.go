@@ -170,9 +170,9 @@ func faults() []fault {
 		{"a node without local backend does not pass nodePorts on, to pods", nodePortFault("pod *", "172.18.0.2:31002"), []string{"services/nodeport-from-pods"}},
 		{"the same to nodes", nodePortFault("node *", "172.18.0.2:31003"), []string{"services/nodeport-from-nodes"}},
 		{"the same to the outside", nodePortFault("outside host", "172.18.0.2:31002"), []string{"services/nodeport-from-outside"}},
-		{"a backend sees a translated address that is not the node's", replies("outside host", func(p *place, r probe.Request, reply *probe.Reply) {
+		{"a backend sees a translated address that is not the node's", replies("outside host", func(_ *place, r probe.Request, reply *probe.Reply) {
 			if id := answerOf(*reply); id != nil && r.UDP != nil && r.UDP.Address.Port() == 31001 {
-				id.Client = netip.AddrPortFrom(p.addr, 1)
+				id.Client = netip.AddrPortFrom(elsewhere, 1)
 			}
 		}), []string{"services/nodeport-from-outside"}},
 		{"a pod does not reach itself", replies("pod client-worker2", func(p *place, r probe.Request, reply *probe.Reply) {
