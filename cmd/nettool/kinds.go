@@ -31,7 +31,8 @@ func newHTTPCmd() *cobra.Command {
 			// Long enough for every request to use up its own time.
 			all := time.Duration(spec.Count) * each
 			if spec.Rate > 0 {
-				all = time.Duration(float64(spec.Count)/spec.Rate*float64(time.Second)) + each
+				// Twice what it takes: requests start late on a busy machine, never in a burst.
+				all = time.Duration(2*float64(spec.Count)/spec.Rate*float64(time.Second)) + each
 			}
 			if err := cmd.Flags().Set("timeout", all.String()); err != nil {
 				return probe.Request{}, err
@@ -40,7 +41,7 @@ func newHTTPCmd() *cobra.Command {
 		return probe.Request{HTTP: &spec}, nil
 	})
 	cmd.Flags().IntVar(&spec.Count, "count", 1, "how many requests")
-	cmd.Flags().Float64Var(&spec.Rate, "rate", 0, "requests to start in a second; 0: one after another")
+	cmd.Flags().Float64Var(&spec.Rate, "rate", 0, "requests to start in a second at most; 0: one after another")
 	cmd.Flags().BoolVar(&spec.KeepAlive, "keepalive", false, "reuse connections")
 	cmd.Flags().StringVar(&source, "source", "", "local address to send from")
 	cmd.Flags().StringVar(&spec.Interface, "interface", "", "device to send from")

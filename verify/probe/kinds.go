@@ -10,7 +10,7 @@ type HTTP struct {
 	Source    netip.Addr `json:"source,omitzero"`
 	Interface string     `json:"interface,omitempty"`
 	// Count is how many requests to make, 0 means 1. Rate is how many to
-	// start in a second; 0 sends each when the one before it has ended.
+	// start in a second at most; 0 sends each when the one before it has ended.
 	Count int     `json:"count,omitempty"`
 	Rate  float64 `json:"rate,omitempty"`
 	// KeepAlive reuses connections; without it each request dials anew.

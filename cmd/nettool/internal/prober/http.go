@@ -13,12 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"wirelab.dev/wirelab/verify/probe"
 )
 
-// getHTTP makes the requests one after another, or Rate of them a second
-// whether or not the earlier ones have been answered.
+// getHTTP makes the requests one after another, or at most Rate of them a
+// second whether or not the earlier ones have been answered. What a busy machine
+// could not start in time starts late, never in a burst: a burst would measure
+// the machine, and keep it busy.
 func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 	count := max(spec.Count, 1)
 	each := time.Duration(spec.RequestTimeout)
@@ -30,11 +33,13 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 
 	tally := &tally{start: time.Now(), result: probe.HTTPResult{AnsweredBy: map[string]int{}}}
 	var requests sync.WaitGroup
-	for i := range count {
-		if spec.Rate > 0 {
-			waitUntil(ctx, tally.start.Add(time.Duration(float64(i)/spec.Rate*float64(time.Second))))
-		}
-		if ctx.Err() != nil {
+	limit := rate.Inf
+	if spec.Rate > 0 {
+		limit = rate.Limit(spec.Rate)
+	}
+	pace := rate.NewLimiter(limit, 1)
+	for range count {
+		if pace.Wait(ctx) != nil {
 			break
 		}
 		one := func() {
@@ -52,15 +57,6 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 	}
 	requests.Wait()
 	return tally.total(count)
-}
-
-func waitUntil(ctx context.Context, at time.Time) {
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 func transport(spec probe.HTTP) *http.Transport {
