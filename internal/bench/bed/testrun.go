@@ -44,7 +44,10 @@ func testRun(prog *ebpf.Program, ifindex int, frame []byte, repeat uint32) (time
 		sizeIn: uint32(len(frame)), in: pointer(frame), sizeOut: uint32(len(out)), out: pointer(out), //nolint:gosec // small
 		ctxIn: contextSize, ctx: pointer(context),
 	}
-	_, _, errno := unix.Syscall(unix.SYS_BPF, bpfProgTestRun, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	errno := unix.EINTR
+	for errno == unix.EINTR { // Go's scheduler sends its threads signals
+		_, _, errno = unix.Syscall(unix.SYS_BPF, bpfProgTestRun, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	}
 	for _, kept := range [][]byte{frame, out, context} {
 		runtime.KeepAlive(kept)
 	}
