@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ func testFault(t *testing.T, f faulty, planted fault, red []string) {
 	began := time.Now()
 	statuses := verifyStatuses(t, f.lab)
 	t.Logf("verified in %.1f s", time.Since(began).Seconds())
+	lookAgain(t, f.lab, statuses, red)
 	var failed []string
 	for name, seen := range statuses {
 		status := seen.Status
@@ -92,6 +94,24 @@ func testFault(t *testing.T, f faulty, planted fault, red []string) {
 		}
 		return strings.Join(still, " ")
 	})
+}
+
+// lookAgain asks once more for the checks that must fail and did not. Once a minute the agent mends what it
+// finds broken, until keep breaks it again: a check that sends until something arrives may pass just then.
+// The second look is over long before the agent's next.
+func lookAgain(t *testing.T, lab string, statuses map[string]checked, red []string) {
+	t.Helper()
+	var passed []string
+	for name, seen := range statuses {
+		if seen.Status == "pass" && matchesAny(red, name) {
+			passed = append(passed, name)
+		}
+	}
+	if len(passed) == 0 {
+		return
+	}
+	t.Logf("passed, though it must fail, and is looked at again: %s", strings.Join(passed, " "))
+	maps.Copy(statuses, verifyStatuses(t, lab, "--only", strings.Join(passed, ",")))
 }
 
 func matchesAny(patterns []string, name string) bool {
