@@ -67,6 +67,7 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade
 			must(t, v.Set(value))
 		}
 	}
+	bpf.InlineConstants(spec)
 	c, err := ebpf.NewCollection(spec)
 	must(t, err)
 	defer c.Close()

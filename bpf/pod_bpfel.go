@@ -35,38 +35,73 @@ type PodBackend struct {
 	Pad     uint8
 }
 
-type PodCacheRow struct {
+type PodCachedFlow struct {
 	_     structs.HostLayout
-	Flows [64]struct {
+	Key   PodTuple
+	Basis struct {
+		_          structs.HostLayout
+		Ifindex    uint32
+		Generation uint32
+		Moment     uint32
+	}
+	SrcId  uint32
+	DstId  uint32
+	Reason PodLabReason
+	Flags  uint8
+	Mtu    uint16
+	Next   struct {
+		_       structs.HostLayout
+		Ifindex uint32
+		Mac     PodMac
+		OwnMac  PodMac
+	}
+	To struct {
 		_     structs.HostLayout
-		Key   PodTuple
+		Src   PodIp
+		Dst   PodIp
+		Sport uint16
+		Dport uint16
+		_     [4]byte
+	}
+	_ [8]byte
+}
+
+type PodCachedRoute struct {
+	_   structs.HostLayout
+	Key struct {
+		_     structs.HostLayout
+		Src   PodIp
+		Dst   PodIp
 		Basis struct {
 			_          structs.HostLayout
 			Ifindex    uint32
 			Generation uint32
 			Moment     uint32
 		}
-		SrcId  uint32
-		DstId  uint32
-		Reason PodLabReason
-		Flags  uint8
-		Mtu    uint16
-		Next   struct {
+		Proto uint32
+	}
+	Route struct {
+		_   structs.HostLayout
+		Hop struct {
+			_         structs.HostLayout
+			Ifindex   uint32
+			Neighbour struct {
+				_        structs.HostLayout
+				NhFamily uint32
+				Ipv4Nh   uint32
+				_        [12]byte
+			}
+		}
+		Neighbour struct {
 			_       structs.HostLayout
 			Ifindex uint32
 			Mac     PodMac
 			OwnMac  PodMac
 		}
-		To struct {
-			_     structs.HostLayout
-			Src   PodIp
-			Dst   PodIp
-			Sport uint16
-			Dport uint16
-			_     [4]byte
-		}
-		_ [8]byte
+		Mtu uint16
+		_   [2]byte
 	}
+	_ [4]byte
 }
 
 type PodCtKind uint8
@@ -261,47 +296,6 @@ type PodNode struct {
 type PodPresent struct {
 	_      structs.HostLayout
 	Unused uint8
-}
-
-type PodRouteRow struct {
-	_      structs.HostLayout
-	Routes [128]struct {
-		_   structs.HostLayout
-		Key struct {
-			_     structs.HostLayout
-			Src   PodIp
-			Dst   PodIp
-			Basis struct {
-				_          structs.HostLayout
-				Ifindex    uint32
-				Generation uint32
-				Moment     uint32
-			}
-			Proto uint32
-		}
-		Route struct {
-			_   structs.HostLayout
-			Hop struct {
-				_         structs.HostLayout
-				Ifindex   uint32
-				Neighbour struct {
-					_        structs.HostLayout
-					NhFamily uint32
-					Ipv4Nh   uint32
-					_        [12]byte
-				}
-			}
-			Neighbour struct {
-				_       structs.HostLayout
-				Ifindex uint32
-				Mac     PodMac
-				OwnMac  PodMac
-			}
-			Mtu uint16
-			_   [2]byte
-		}
-		_ [4]byte
-	}
 }
 
 type PodService struct {

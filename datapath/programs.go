@@ -65,8 +65,11 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 	if err := setConstants(spec, cfg); err != nil {
 		return err
 	}
+	bpf.InlineConstants(spec)
 	use := m.forPrograms(spec.Maps)
-	fit(spec.Maps, use, cfg.Mode)
+	if err := fit(spec.Maps, use, cfg.Mode); err != nil {
+		return err
+	}
 	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: use})
 	var rejected *ebpf.VerifierError
 	if errors.As(err, &rejected) {

@@ -51,8 +51,12 @@ func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) e
 }
 
 // fit makes what the programs declare be as large as the maps that they get. Maps that they only mention,
-// in branches that the mode rules out, take no room.
-func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode Mode) {
+// in branches that the mode rules out, take no room; of what a CPU remembers, each gets its part.
+func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode Mode) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count this node's CPUs: %w", err)
+	}
 	for name, m := range used {
 		declared[name].MaxEntries = m.MaxEntries()
 	}
@@ -61,9 +65,16 @@ func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode Mode
 			spec.MaxEntries = 1
 		}
 	}
-	if cache := declared[bpf.PodMapLabFlowCache]; cache != nil && mode != ModeEBPF {
-		cache.MaxEntries = 1
+	for _, name := range []string{bpf.PodMapLabFlowCache, bpf.PodMapLabRouteCache} {
+		switch cache := declared[name]; {
+		case cache == nil:
+		case mode == ModeEBPF:
+			cache.MaxEntries *= uint32(cpus) //nolint:gosec // not that many
+		default:
+			cache.MaxEntries = 1
+		}
 	}
+	return nil
 }
 
 // dropOtherModes removes what this mode has no use for, and a mode that the node was in before may have.

@@ -68,6 +68,15 @@ static __always_inline bool has_cache(void)
 	return has_routing() && &bpf_cast_to_kern_ctx != NULL;
 }
 
+/*
+ * Where a CPU remembers what has that hash, in an array that each has an equal part of. A map with a value for
+ * each CPU would have to be asked where that one is, and everything else waits for the answer.
+ */
+static __always_inline __u32 own_place(__u32 hash, __u32 size)
+{
+	return bpf_get_smp_processor_id() * size + hash % size;
+}
+
 static __always_inline __u32 *generation_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&lab_generations, &index);

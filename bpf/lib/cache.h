@@ -53,20 +53,16 @@ _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines"
 
 /*
  * Small, as it has to stay in the CPU's own caches: opening a connection through a cache four times as
- * large takes 2 % longer. A value holds many flows because each value has a place of its own in memory.
+ * large takes 2 % longer. Aligned to pages, and so to the CPU's cache lines, as user space could map it.
  */
-#define CACHE_ROWS 8
-#define CACHE_COLUMNS 64
-
-struct cache_row {
-	struct cached_flow flows[CACHE_COLUMNS];
-};
+#define CACHED_FLOWS 512 /* a CPU; user space makes the map that much larger */
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct cache_row);
-	__uint(max_entries, CACHE_ROWS);
+	__type(value, struct cached_flow);
+	__uint(max_entries, CACHED_FLOWS);
+	__uint(map_flags, BPF_F_MMAPABLE);
 } lab_flow_cache SEC(".maps");
 
 static __always_inline bool tuple_equal(const struct tuple *a, const struct tuple *b)
@@ -76,17 +72,11 @@ static __always_inline bool tuple_equal(const struct tuple *a, const struct tupl
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4];
 }
 
-static __always_inline struct cached_flow *place_of(__u32 h)
+static __always_inline struct cached_flow *place_of(__u32 hash)
 {
-	__u32 row = h / CACHE_COLUMNS % CACHE_ROWS;
-	struct cache_row *r = bpf_map_lookup_elem(&lab_flow_cache, &row);
-	struct cached_flow *place;
+	__u32 place = own_place(hash, CACHED_FLOWS);
 
-	if (!r)
-		return NULL;
-	place = &r->flows[h % CACHE_COLUMNS];
-	barrier_var(place); /* or the compiler works it out anew for each of its fields */
-	return place;
+	return bpf_map_lookup_elem(&lab_flow_cache, &place);
 }
 
 /*

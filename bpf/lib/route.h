@@ -57,17 +57,13 @@ struct cached_route {
 	struct route route;
 };
 
-#define ROUTE_CACHE_SIZE 128
-
-struct route_row {
-	struct cached_route routes[ROUTE_CACHE_SIZE];
-};
+#define CACHED_ROUTES 128 /* a CPU; user space makes the map that much larger */
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct route_row);
-	__uint(max_entries, 1);
+	__type(value, struct cached_route);
+	__uint(max_entries, CACHED_ROUTES);
 } lab_route_cache SEC(".maps");
 
 /* How large a packet is on the wire: a large send is cut into segments there. */
@@ -131,10 +127,10 @@ static __always_inline bool route_key_equal(const struct route_key *a, const str
 
 static __always_inline struct cached_route *route_place(const struct ip *src, const struct ip *dst)
 {
-	__u32 h = (v4(src) * 31 + v4(dst)) * 0x9e3779b1, only = 0; /* 2^32 / golden ratio */
-	struct route_row *r = bpf_map_lookup_elem(&lab_route_cache, &only);
+	__u32 h = (v4(src) * 31 + v4(dst)) * 0x9e3779b1; /* 2^32 / golden ratio */
+	__u32 place = own_place(h >> 16, CACHED_ROUTES);
 
-	return r ? &r->routes[(h >> 16) % ROUTE_CACHE_SIZE] : NULL;
+	return bpf_map_lookup_elem(&lab_route_cache, &place);
 }
 
 /*
