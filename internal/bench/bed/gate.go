@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"time"
@@ -30,75 +29,121 @@ func (c *Cluster) PacketCosts() (fromPod Cost, fromNIC *Cost, err error) {
 		return fromPod, nil, fmt.Errorf("connect two pods: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	if fromPod, err = c.fromPod(f, false); err != nil {
-		return fromPod, nil, err
-	}
-	node := c.Nodes[1]
-	p, err := node.find(nic)
-	if errors.Is(err, errNoProgram) {
-		return fromPod, nil, nil
-	}
+	pod, err := c.fromPod(f, false)
 	if err != nil {
 		return fromPod, nil, err
 	}
-	there, err := node.link(nic)
+	subjects := []subject{pod}
+	switch card, err := c.atCard(f); {
+	case err == nil:
+		subjects = append(subjects, card)
+	case !errors.Is(err, errNoProgram):
+		return fromPod, nil, err
+	}
+	list, err := costs(false, subjects...)
 	if err != nil {
 		return fromPod, nil, err
 	}
-	here, err := c.Nodes[0].link(nic)
-	if err != nil {
-		return fromPod, nil, err
+	if len(list) > 1 {
+		fromNIC = &list[1]
 	}
-	cost, err := node.costOf(p, f, here.Attrs().HardwareAddr, there.Attrs().HardwareAddr, false)
-	return fromPod, &cost, err
+	return list[0], fromNIC, nil
 }
 
-func (c *Cluster) fromPod(f *flow, once bool) (Cost, error) {
+// fromPod is a frame of the flow, or its first, for the program that it meets as it leaves the pod.
+func (c *Cluster) fromPod(f *flow, first bool) (subject, error) {
 	node, pod := c.Nodes[0], c.Nodes[0].pods[0]
 	p, err := node.find(pod.hostIf)
 	if err != nil {
-		return Cost{}, err
+		return subject{}, err
 	}
 	veth, err := node.link(pod.hostIf)
 	if err != nil {
-		return Cost{}, err
+		return subject{}, err
 	}
 	inside, err := pod.link(podDevice)
 	if err != nil {
-		return Cost{}, err
+		return subject{}, err
 	}
-	return node.costOf(p, f, inside.Attrs().HardwareAddr, veth.Attrs().HardwareAddr, once)
+	frame, err := f.frame(inside.Attrs().HardwareAddr, veth.Attrs().HardwareAddr, first)
+	return subject{node, p, frame}, err
 }
 
-func (n *Node) costOf(p Program, f *flow, src, dst net.HardwareAddr, once bool) (Cost, error) {
-	frame, err := f.frame(src, dst, once)
+// atCard is a frame of the flow for the program that it meets at the card of the other node.
+func (c *Cluster) atCard(f *flow) (subject, error) {
+	node := c.Nodes[1]
+	p, err := node.find(nic)
 	if err != nil {
-		return Cost{}, err
+		return subject{}, err
 	}
-	cost := Cost{Program: p}
-	cost.Took, cost.Empty, err = n.cost(p, frame, once)
-	return cost, err
+	there, err := node.link(nic)
+	if err != nil {
+		return subject{}, err
+	}
+	here, err := c.Nodes[0].link(nic)
+	if err != nil {
+		return subject{}, err
+	}
+	frame, err := f.frame(here.Attrs().HardwareAddr, there.Attrs().HardwareAddr, false)
+	return subject{node, p, frame}, err
 }
 
-// Flat measures what a pod's first program takes for a packet that opens a connection to the Service, which has
-// it looked up, with the cluster's Services and with n.
-func (c *Cluster) Flat(ctx context.Context, n int) (before, after Cost, err error) {
-	f, err := c.establish(measured(c.Services))
+// flatServices is how many Services, and connections, Flat takes the mean of: how far an entry is from its place
+// in a map's table, and which of the CPU's caches it shares with others, is chance.
+const flatServices = 10
+
+// Flat measures, in turn, what a pod's first program takes for a packet that opens a connection to a Service,
+// which has it looked up: in a cluster with few Services, and in another of the same mode with many.
+func Flat(ctx context.Context, few, many *Cluster, fewServices, manyServices int) (with, withMany Cost, err error) {
+	if err := few.serveAll(ctx, fewServices); err != nil {
+		return with, withMany, err
+	}
+	if err := many.serveAll(ctx, manyServices); err != nil {
+		return with, withMany, err
+	}
+	var subjects []subject
+	for i := range 2 * flatServices {
+		c := few
+		if i%2 == 1 {
+			c = many
+		}
+		f, err := c.establish(netip.AddrPortFrom(clusterIP(i/2), servicePort))
+		if err != nil {
+			return with, withMany, fmt.Errorf("connect a pod to a Service: %w", err)
+		}
+		opening, err := c.fromPod(f, true)
+		if err := errors.Join(err, f.close()); err != nil {
+			return with, withMany, err
+		}
+		subjects = append(subjects, opening)
+	}
+	took, err := costs(true, subjects...)
 	if err != nil {
-		return before, after, fmt.Errorf("connect a pod to a Service: %w", err)
+		return with, withMany, err
 	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	if before, err = c.fromPod(f, true); err != nil {
-		return before, after, err
+	with, withMany = took[0], took[1]
+	for i, c := range took[2:] {
+		sum := &with
+		if i%2 == 1 {
+			sum = &withMany
+		}
+		sum.Took += c.Took
 	}
+	with.Took /= flatServices
+	withMany.Took /= flatServices
+	return with, withMany, nil
+}
+
+// serveAll gives the first node n Services, the first of which all lead to the cluster's backend.
+func (c *Cluster) serveAll(ctx context.Context, n int) error {
 	list := withOneBackend(services(n, c.backend(), c.Nodes[1].cfg.NodeName)) // for two there is no room
-	// The Service of the flow stays what it is.
-	list[c.Services/2] = services(c.Services, c.backend(), c.Nodes[1].cfg.NodeName)[c.Services/2]
-	if err := c.Nodes[0].reconcile(ctx, list); err != nil {
-		return before, after, fmt.Errorf("give a node %d Services: %w", n, err)
+	for i := range flatServices {
+		list[i].Backends = list[n/2].Backends
 	}
-	after, err = c.fromPod(f, true)
-	return before, after, err
+	if err := c.Nodes[0].reconcile(ctx, list); err != nil {
+		return fmt.Errorf("give a node %d Services: %w", n, err)
+	}
+	return nil
 }
 
 // FillTime is how long the first node takes to have n Services after it had none. The cluster's Services are

@@ -63,49 +63,70 @@ func testRun(prog *ebpf.Program, ifindex int, frame []byte, repeat uint32) (time
 func pointer(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(&b[0]))) }
 
 const (
-	// testRuns is how many runs a time is the median of.
-	testRuns = 301
+	// testRuns is how many runs a time is the median of, and turn how many a program has in a row: the first
+	// finds the CPU's caches full of what others did.
+	testRuns, turn = 300, 20
 	// hot is how often one run repeats the program: less than the frame's TTL, which it may lower each time.
 	hot = 200
 )
 
-// cost is what the program at a device's ingress takes for a frame, and what an empty program takes in the
-// same way, measured in turn. Once is for frames that the program changes to something else.
-func (n *Node) cost(p Program, frame []byte, once bool) (own, empty time.Duration, err error) {
-	prog, err := p.open()
-	if err != nil {
-		return 0, 0, err
-	}
-	defer prog.Close()
+// subject is a frame for a program that a node has attached.
+type subject struct {
+	node    *Node
+	program Program
+	frame   []byte
+}
+
+// costs are what programs take for frames, and what an empty one takes in the same way on the first one's node,
+// measured in turn. Once is for frames that the programs change to something else.
+func costs(once bool, subjects ...subject) ([]Cost, error) {
 	nothing, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("load an empty program: %w", err)
+		return nil, fmt.Errorf("load an empty program: %w", err)
 	}
 	defer nothing.Close()
+	loaded := []*ebpf.Program{nothing}
+	for _, s := range subjects {
+		prog, err := s.program.open()
+		if err != nil {
+			return nil, err
+		}
+		defer prog.Close()
+		loaded = append(loaded, prog)
+	}
+	measured := append([]subject{subjects[0]}, subjects...)
 	repeat, runs := uint32(hot), testRuns
 	if once {
 		repeat, runs = 1, hot*testRuns/10
 	}
-	var times [2][]time.Duration
-	err = n.do(func() error {
-		for range runs {
-			for i, prog := range []*ebpf.Program{prog, nothing} {
-				took, err := testRun(prog, p.ifindex, frame, repeat)
-				if err != nil {
-					return fmt.Errorf("%s: %w", p.Name, err)
+	times := make([][]time.Duration, len(measured))
+	for range runs / turn {
+		for i, s := range measured {
+			err := s.node.do(func() error {
+				for range turn {
+					took, err := testRun(loaded[i], s.program.ifindex, s.frame, repeat)
+					if err != nil {
+						return err
+					}
+					times[i] = append(times[i], took)
 				}
-				times[i] = append(times[i], took)
+				return nil
+			})
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", s.program.Name, err)
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return 0, 0, err
 	}
+	medians := make([]time.Duration, len(times))
 	for i := range times {
 		slices.Sort(times[i])
+		medians[i] = times[i][len(times[i])/2]
 	}
-	return times[0][runs/2], times[1][runs/2], nil
+	list := make([]Cost, len(subjects))
+	for i, s := range subjects {
+		list[i] = Cost{Program: s.program, Took: medians[i+1], Empty: medians[0]}
+	}
+	return list, nil
 }
