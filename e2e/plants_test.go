@@ -92,25 +92,26 @@ func inKernelModes(patterns ...string) map[string][]string {
 }
 
 // detach takes a program off where its link is pinned.
-func detach(link string) func(*testing.T, faulty) func() {
-	return func(t *testing.T, f faulty) func() {
-		return keep(t, f.node, "bpftool link detach pinned "+bpffs+"/links/"+link)
+func detach(link string) func(*testing.T, faulty) planted {
+	return func(t *testing.T, f faulty) planted {
+		pinned := "pinned " + bpffs + "/links/" + link
+		return keep(t, f.node, "! bpftool link show "+pinned+" | grep -q detached && bpftool link detach "+pinned)
 	}
 }
 
 // removeRoute removes the node's route to the other node's pods.
-func removeRoute(t *testing.T, f faulty) func() {
+func removeRoute(t *testing.T, f faulty) planted {
 	cidr := kubectl(t, f.lab, "get", "node", f.other, "-o", "jsonpath={.spec.podCIDR}")
-	return keep(t, f.node, "ip route del "+cidr+" 2>/dev/null || true")
+	return keep(t, f.node, "ip route del "+cidr)
 }
 
 // flushMasquerade empties the chain that masquerades.
-func flushMasquerade(t *testing.T, f faulty) func() {
-	return keep(t, f.node, "iptables -w -t nat -F LAB-MASQUERADE")
+func flushMasquerade(t *testing.T, f faulty) planted {
+	return keep(t, f.node, "iptables -w -t nat -S LAB-MASQUERADE | grep -q ^-A && iptables -w -t nat -F LAB-MASQUERADE")
 }
 
 // spoilMAC changes what the map of endpoints says of the demo's pod on the node.
-func spoilMAC(t *testing.T, f faulty) func() {
+func spoilMAC(t *testing.T, f faulty) planted {
 	demo := podsOf(t, f.lab, "default", "app=demo")
 	i := slices.IndexFunc(demo, func(p pod) bool { return p.Node == f.node })
 	if i < 0 {
@@ -128,35 +129,38 @@ func spoilMAC(t *testing.T, f faulty) func() {
 			if !found {
 				continue
 			}
-			old := strings.Join(e.Value, " ")
+			old := slices.Clone(e.Value)
 			e.Value[at+len(mac)-1] = map[bool]string{true: "0x01", false: "0x00"}[e.Value[at+len(mac)-1] == "0x00"]
-			update := func(value string) string {
-				return fmt.Sprintf("bpftool map update pinned %s key %s value %s", endpoints, strings.Join(e.Key, " "), value)
+			key := fmt.Sprintf("pinned %s key %s", endpoints, strings.Join(e.Key, " "))
+			update := func(value []string) string {
+				return "bpftool map update " + key + " value " + strings.Join(value, " ")
 			}
-			stop := keep(t, f.node, update(strings.Join(e.Value, " ")))
-			return func() {
+			p := keep(t, f.node, fmt.Sprintf(`bpftool -j map lookup %s | grep -qF '"%s"' && %s`, key, strings.Join(old, `","`), update(e.Value)))
+			stop := p.mend
+			p.mend = func() {
 				stop()
 				onNode(t, f.node, "sh", "-c", update(old))
 			}
+			return p
 		}
 	}
 	t.Fatalf("the map of endpoints has no entry with MAC %v: %v", mac, entries)
-	return nil
+	return planted{}
 }
 
 // dropForward makes the node drop what it forwards.
-func dropForward(t *testing.T, f faulty) func() {
+func dropForward(t *testing.T, f faulty) planted {
 	onNode(t, f.node, "iptables", "-w", "-P", "FORWARD", "DROP")
-	return func() { onNode(t, f.node, "iptables", "-w", "-P", "FORWARD", "ACCEPT") }
+	return planted{mend: func() { onNode(t, f.node, "iptables", "-w", "-P", "FORWARD", "ACCEPT") }}
 }
 
 // stopForwarding switches forwarding off for all the node's devices.
-func stopForwarding(t *testing.T, f faulty) func() {
-	return keep(t, f.node, "echo 0 >/proc/sys/net/ipv4/ip_forward")
+func stopForwarding(t *testing.T, f faulty) planted {
+	return keep(t, f.node, "grep -q 1 /proc/sys/net/ipv4/ip_forward && echo 0 >/proc/sys/net/ipv4/ip_forward")
 }
 
 // stopCoreDNS takes away all that resolve names.
-func stopCoreDNS(t *testing.T, f faulty) func() {
+func stopCoreDNS(t *testing.T, f faulty) planted {
 	scale := func(n string) {
 		kubectl(t, f.lab, "-n", "kube-system", "scale", "deployment", "coredns", "--replicas", n)
 	}
@@ -168,8 +172,8 @@ func stopCoreDNS(t *testing.T, f faulty) func() {
 		}
 		return strings.Join(names, " ")
 	})
-	return func() {
+	return planted{mend: func() {
 		scale("2")
 		kubectl(t, f.lab, "-n", "kube-system", "rollout", "status", "deployment", "coredns", "--timeout", "50s")
-	}
+	}}
 }
