@@ -85,7 +85,7 @@ func gates(t *testing.T, l *Layout) {
 		if mode == KubeProxy {
 			continue
 		}
-		with, withMany, err := Flat(t.Context(), c, clusters[Many], 10, 100)
+		with, withMany, err := c.Flat(t.Context(), 10, 100)
 		if err != nil || with.Took == 0 || withMany.Took == 0 {
 			t.Errorf("%s: %+v, %+v (%v)", mode, with, withMany, err)
 		}

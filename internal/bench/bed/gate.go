@@ -88,26 +88,23 @@ func (c *Cluster) atCard(f *flow) (subject, error) {
 	return subject{node, p, frame}, err
 }
 
-// flatServices is how many Services, and connections, Flat takes the mean of: how far an entry is from its place
-// in a map's table, and which of the CPU's caches it shares with others, is chance.
-const flatServices = 10
+const (
+	// flatServices is how many Services, and connections, Flat takes the mean of: how far an entry is from its
+	// place in a map's table, and which of the CPU's caches it shares with others, is chance.
+	flatServices = 10
+	// flatTurns is how often Flat measures with few Services and with many.
+	flatTurns = 5
+)
 
 // Flat measures, in turn, what a pod's first program takes for a packet that opens a connection to a Service,
-// which has it looked up: in a cluster with few Services, and in another of the same mode with many.
-func Flat(ctx context.Context, few, many *Cluster, fewServices, manyServices int) (with, withMany Cost, err error) {
-	if err := few.serveAll(ctx, fewServices); err != nil {
-		return with, withMany, err
-	}
-	if err := many.serveAll(ctx, manyServices); err != nil {
+// which has it looked up: when its node has few Services, and when it has many.
+func (c *Cluster) Flat(ctx context.Context, few, many int) (with, withMany Cost, err error) {
+	if err := c.serve(ctx, few); err != nil {
 		return with, withMany, err
 	}
 	var subjects []subject
-	for i := range 2 * flatServices {
-		c := few
-		if i%2 == 1 {
-			c = many
-		}
-		f, err := c.establish(netip.AddrPortFrom(clusterIP(i/2), servicePort))
+	for i := range flatServices {
+		f, err := c.establish(netip.AddrPortFrom(clusterIP(i), servicePort))
 		if err != nil {
 			return with, withMany, fmt.Errorf("connect a pod to a Service: %w", err)
 		}
@@ -117,25 +114,31 @@ func Flat(ctx context.Context, few, many *Cluster, fewServices, manyServices int
 		}
 		subjects = append(subjects, opening)
 	}
-	took, err := costs(true, subjects...)
-	if err != nil {
-		return with, withMany, err
-	}
-	with, withMany = took[0], took[1]
-	for i, c := range took[2:] {
-		sum := &with
-		if i%2 == 1 {
-			sum = &withMany
+	for range flatTurns {
+		for n, sum := range map[int]*Cost{few: &with, many: &withMany} {
+			if err := c.serve(ctx, n); err != nil {
+				return with, withMany, err
+			}
+			list, err := costs(true, subjects...)
+			if err != nil {
+				return with, withMany, err
+			}
+			for _, cost := range list {
+				sum.Program = cost.Program
+				sum.Took += cost.Took
+				sum.Empty += cost.Empty
+			}
 		}
-		sum.Took += c.Took
 	}
-	with.Took /= flatServices
-	withMany.Took /= flatServices
+	for _, sum := range []*Cost{&with, &withMany} {
+		sum.Took /= flatTurns * flatServices
+		sum.Empty /= flatTurns * flatServices
+	}
 	return with, withMany, nil
 }
 
-// serveAll gives the first node n Services, the first of which all lead to the cluster's backend.
-func (c *Cluster) serveAll(ctx context.Context, n int) error {
+// serve gives the first node n Services, the first of which all lead to the cluster's backend.
+func (c *Cluster) serve(ctx context.Context, n int) error {
 	list := withOneBackend(services(n, c.backend(), c.Nodes[1].cfg.NodeName)) // for two there is no room
 	for i := range flatServices {
 		list[i].Backends = list[n/2].Backends

@@ -8,14 +8,14 @@ import (
 	"wirelab.dev/wirelab/internal/bench/bed"
 )
 
-// lots is how many Services a look-up has to be as fast with as with few.
-const lots = 100000
+// A look-up has to be as fast with lots of Services as with few.
+const few, lots = 10, 100000
 
 // Gates are the goals that do not depend on how busy the machine is. They come last, as they change a cluster.
 func Gates(ctx context.Context, l *bed.Layout) []bench.Row {
 	rows := packetCosts(l.Clusters[fastest][bed.Many])
 	rows = append(rows, mapMemory(l))
-	return append(rows, flatness(ctx, l.Clusters[fastest][bed.Few], l.Clusters[fastest][bed.Many]))
+	return append(rows, flatness(ctx, l.Clusters[fastest][bed.Many]))
 }
 
 // fastest is the mode that the goals about programs are for.
@@ -50,9 +50,9 @@ func costRows(goals [2]bench.Goal, c bed.Cost) []bench.Row {
 
 func one(v float64) bench.Summary { return bench.Summarize([]float64{v}) }
 
-func flatness(ctx context.Context, few, many *bed.Cluster) bench.Row {
+func flatness(ctx context.Context, c *bed.Cluster) bench.Row {
 	goal := atMost("P14", fmt.Sprintf("test-run ns of a packet to a Service, %d Services / few", lots), 1.05, 1.01)
-	with, withMany, err := bed.Flat(ctx, few, many, few.Services, lots)
+	with, withMany, err := c.Flat(ctx, few, lots)
 	if err != nil {
 		return goal.Fail(err)
 	}
