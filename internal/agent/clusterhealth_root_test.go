@@ -17,6 +17,9 @@ import (
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
+// probed is longer than a node, or the way to it, is left alone.
+const probed = 30 * time.Second
+
 // twoProbingNodes are two nodes on one network whose agents know each other.
 func twoProbingNodes(t *testing.T, settings func(*config.Config)) (n1, n2 *testNode) {
 	t.Helper()
@@ -85,7 +88,7 @@ func TestNodesProbeEachOther(t *testing.T) {
 	}
 
 	n2.kill()
-	within(t, 20*time.Second, "the agent that is gone is missed", func() bool { return n1.health("n2").Failing != "" })
+	within(t, probed, "the agent that is gone is missed", func() bool { return n1.health("n2").Failing != "" })
 	h = n1.health("n2")
 	for _, part := range []string{"node n2 is not reached: its address " + n2.Addr.String() + " by tcp (connection refused)", "its health endpoint " + h.Endpoint.String() + " by icmp"} {
 		if !strings.Contains(h.Failing, part) {
@@ -99,7 +102,7 @@ func TestNodesProbeEachOther(t *testing.T) {
 		t.Errorf("a node that is not reached has no say in readiness: %+v", s.ClusterHealth)
 	}
 	n2.startBeside(n1)
-	within(t, 20*time.Second, "the node is reached again", func() bool { return n1.health("n2").Reached })
+	within(t, probed, "the node is reached again", func() bool { return n1.health("n2").Reached })
 	if h := n1.health("n2"); h.Failing != "" || !h.Since.IsZero() {
 		t.Errorf("it is reached again, and yet %+v", h)
 	}
@@ -112,14 +115,14 @@ func TestProbesTakeThePodsWay(t *testing.T) {
 	n1, n2 := twoProbingNodes(t, func(*config.Config) {})
 	eventually(t, "n1 reaches n2", func() bool { return n1.health("n2").Reached })
 	n2.Run("iptables", "-I", "FORWARD", "-j", "DROP")
-	within(t, 20*time.Second, "the endpoint of n2 is not reached", func() bool { return n1.health("n2").Failing != "" })
+	within(t, probed, "the endpoint of n2 is not reached", func() bool { return n1.health("n2").Failing != "" })
 	for _, p := range n1.health("n2").Probes {
 		if want := p.Target == "endpoint"; (p.Error != "") != want || want && p.Error != "no answer" {
 			t.Errorf("with forwarding stopped on n2: %+v", p)
 		}
 	}
 	n2.Run("iptables", "-D", "FORWARD", "-j", "DROP")
-	within(t, 20*time.Second, "n1 reaches n2 again", func() bool { return n1.health("n2").Reached })
+	within(t, probed, "n1 reaches n2 again", func() bool { return n1.health("n2").Reached })
 }
 
 // TestProbesInEveryMode holds that each mode carries probes, and that the
@@ -172,7 +175,7 @@ func TestHealthEndpoint(t *testing.T) {
 	}
 
 	n.Run("ip", "link", "del", ep.HostIf)
-	within(t, 20*time.Second, "the health endpoint is made again", func() bool {
+	within(t, probed, "the health endpoint is made again", func() bool {
 		eps := n.endpoints()
 		return len(eps) == 1 && eps[0].HostIndex != 0 && eps[0].HostIndex != ep.HostIndex
 	})

@@ -29,7 +29,7 @@ const (
 	loggedPerSecond = 50
 	loggedBurst     = 200
 	// loggedLate is how late packets may come into the log.
-	loggedLate = time.Second
+	loggedLate = 3 * time.Second
 )
 
 // logEvents writes packets into the log until ctx is done.

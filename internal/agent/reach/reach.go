@@ -53,7 +53,7 @@ type Pace struct {
 	// much for every node.
 	PerNode time.Duration
 	// Again is how soon a node that was not reached is probed again. It
-	// doubles up to Interval as long as it is not.
+	// doubles up to half of Interval as long as it is not.
 	Again time.Duration
 	// Timeout is how long one probe waits for its answer.
 	Timeout time.Duration
@@ -62,7 +62,7 @@ type Pace struct {
 // DefaultPace probes 20 nodes a second at most, each of them with some 30
 // packets.
 func DefaultPace() Pace {
-	return Pace{Interval: 10 * time.Second, PerNode: 50 * time.Millisecond, Again: time.Second, Timeout: 2 * time.Second}
+	return Pace{Interval: 20 * time.Second, PerNode: 50 * time.Millisecond, Again: time.Second, Timeout: 2 * time.Second}
 }
 
 // Prober probes while Run runs. Report may be called at any time.
@@ -93,7 +93,7 @@ func (p *Prober) Run(ctx context.Context) {
 		if err := p.session(ctx); err != nil && ctx.Err() == nil {
 			p.setBroken(err)
 			p.forget()
-			sleep(ctx, p.cfg.Pace.Interval)
+			sleep(ctx, p.cfg.Pace.Interval/2)
 		}
 	}
 }

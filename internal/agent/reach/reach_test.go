@@ -93,7 +93,7 @@ func TestPace(t *testing.T) {
 		}
 	}
 	p.note(n, netip.Addr{}, answered(onNode))
-	between("reached", 10*time.Second)
+	between("reached", 20*time.Second)
 	lost := []api.Probe{{Target: onNode, Protocol: "icmp", Error: "no answer"}}
 	for _, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
 		p.note(n, netip.Addr{}, lost)

@@ -197,7 +197,7 @@ func (p *Prober) note(n Node, endpoint netip.Addr, probes []api.Probe) {
 			p.cfg.Log.Info("node is reached again", "node", n.Name)
 		}
 	} else {
-		pause = min(pause, p.cfg.Pace.Again<<min(t.failures, 16))
+		pause = min(pause/2, p.cfg.Pace.Again<<min(t.failures, 16))
 		t.failures++
 		if was == "" {
 			t.Since = now
