@@ -30,12 +30,7 @@ func constantLoads(t *testing.T, prog string, loadSpec func() (*ebpf.CollectionS
 	must(t, err)
 	must(t, spec.Variables[bpf.PodVarCfgMode].Set(bpf.PodLabModeLAB_EBPF))
 	prepare(spec)
-	c, err := ebpf.NewCollection(spec)
-	must(t, err)
-	defer c.Close()
-	info, err := c.Programs[prog].Info()
-	must(t, err)
-	insns, err := info.Instructions()
+	insns, err := infoOf(t, spec, prog).Instructions()
 	must(t, err)
 	for i, ins := range insns {
 		if i > 0 && btf.FuncMetadata(&ins) != nil {

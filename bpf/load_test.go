@@ -75,6 +75,17 @@ func TestProgramsLoad(t *testing.T) {
 	}
 }
 
+// infoOf loads programs and returns what the kernel says of one, which it keeps until the test ends.
+func infoOf(t *testing.T, spec *ebpf.CollectionSpec, name string) *ebpf.ProgramInfo {
+	t.Helper()
+	c, err := ebpf.NewCollection(spec)
+	must(t, err)
+	t.Cleanup(c.Close)
+	info, err := c.Programs[name].Info()
+	must(t, err)
+	return info
+}
+
 // run gives a frame to a program as if the device had it, and returns verdict and frame afterwards.
 func (p *programs) run(t testing.TB, prog *ebpf.Program, ifindex int, frame []byte) (verdict uint32, out []byte) {
 	t.Helper()

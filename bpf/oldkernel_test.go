@@ -34,12 +34,7 @@ func functionsOf(t *testing.T, object []byte, name string) map[string]bool {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	must(t, err)
 	must(t, spec.Variables[bpf.PodVarCfgMode].Set(bpf.PodLabModeLAB_EBPF))
-	c, err := ebpf.NewCollection(spec)
-	must(t, err)
-	defer c.Close()
-	info, err := c.Programs[name].Info()
-	must(t, err)
-	functions, err := info.FuncInfos()
+	functions, err := infoOf(t, spec, name).FuncInfos()
 	must(t, err)
 	found := map[string]bool{}
 	for _, f := range functions {

@@ -69,7 +69,8 @@ type Event struct {
 type hub struct {
 	// switching is held while the reader is started or stopped; a ring has one reader at a time.
 	switching sync.Mutex
-	stop      func() // nil when no reader runs
+	stop      func()        // nil when no reader runs
+	joined    chan struct{} // tells the reader of somebody who may wait less long than it pauses
 	closed    bool
 
 	mu        sync.Mutex // guards listeners
@@ -128,10 +129,14 @@ func (d *Datapath) listen(late time.Duration) (*listener, error) {
 	}
 	h.listeners[l] = struct{}{}
 	h.mu.Unlock()
-	if h.stop != nil {
-		return l, nil
+	if h.stop == nil {
+		return l, d.startReader()
 	}
-	return l, d.startReader()
+	select {
+	case h.joined <- struct{}{}:
+	default: // it has been told
+	}
+	return l, nil
 }
 
 // startReader is called with switching held.
@@ -140,10 +145,11 @@ func (d *Datapath) startReader() error {
 	if err != nil {
 		return fmt.Errorf("open the event ring: %w", err)
 	}
-	quit, finished := make(chan struct{}), make(chan struct{})
+	quit, finished, joined := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
+	d.events.joined = joined
 	go func() {
 		defer close(finished)
-		if err := d.read(ring, quit); !errors.Is(err, os.ErrClosed) {
+		if err := d.read(ring, quit, joined); !errors.Is(err, os.ErrClosed) {
 			d.events.end(err)
 		}
 	}()
@@ -185,7 +191,7 @@ func (h *hub) close() {
 }
 
 // read takes events until the ring is closed, and returns why it ended; os.ErrClosed then.
-func (d *Datapath) read(ring *ringbuf.Reader, quit <-chan struct{}) error {
+func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) error {
 	names, since := map[int]string{}, time.Now()
 	var record ringbuf.Record
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
@@ -198,6 +204,7 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit <-chan struct{}) error {
 			}
 			select {
 			case <-quit:
+			case <-joined:
 			case <-time.After(d.events.pause()):
 			}
 			continue

@@ -11,6 +11,13 @@ import (
 // ForceClsact makes Open attach as it does on kernels before 6.6.
 func (c *Config) ForceClsact() { c.forceClsact = true }
 
+// Listeners is how many consumers of events there are.
+func (d *Datapath) Listeners() int {
+	d.events.mu.Lock()
+	defer d.events.mu.Unlock()
+	return len(d.events.listeners)
+}
+
 // ExpireFlows makes all flows overdue.
 func (d *Datapath) ExpireFlows(t testing.TB) {
 	t.Helper()

@@ -127,6 +127,30 @@ func TestEventsOfDropsOnly(t *testing.T) {
 	}
 }
 
+// Somebody who waits for events gets them soon also when the ring was left alone for others.
+func TestEventsComeSoonBesideThePatient(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	a := n.addPod("a")
+	c, cancel := context.WithCancel(context.Background())
+	var patient sync.WaitGroup
+	patient.Go(func() {
+		for _, err := range n.dp.Events(c, time.Minute) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	defer patient.Wait()
+	defer cancel()
+	eventually(t, func() bool { return n.dp.Listeners() == 1 }, "the patient listens")
+	events := watch(t, n, 1, func() {
+		a.Capture("eth0").Inject(echoRequest(t, a.PodMAC, a.HostMAC, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("203.0.113.10")))
+	})
+	if len(events) == 0 {
+		t.Error("no event within 5 s")
+	}
+}
+
 func TestEventsEndWithTheDatapath(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	dp := n.dp

@@ -49,7 +49,7 @@ type Config struct {
 type Pace struct {
 	// Interval is how often each node is probed, give or take a fifth.
 	Interval time.Duration
-	// PerNode makes Interval longer in a large cluster: it is at least this
+	// PerNode makes pauses longer in a large cluster: they come to at least this
 	// much for every node.
 	PerNode time.Duration
 	// Again is how soon a node that was not reached is probed again. It

@@ -105,6 +105,10 @@ func TestPace(t *testing.T) {
 	p.cfg.Pace.PerNode = time.Minute
 	p.note(n, netip.Addr{}, answered(onNode))
 	between("in a large cluster", 2*time.Minute)
+	for range 8 {
+		p.note(n, netip.Addr{}, lost)
+	}
+	between("not reached in a large cluster", 2*time.Minute)
 }
 
 func TestReport(t *testing.T) {

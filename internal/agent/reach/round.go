@@ -190,14 +190,16 @@ func (p *Prober) note(n Node, endpoint netip.Addr, probes []api.Probe) {
 	t.probing, t.ProbedAt, t.Probes, t.Endpoint = false, now, probes, endpoint
 	t.Failing = failing(t.NodeHealth)
 	t.Reached = t.Failing == ""
-	pause := max(p.cfg.Pace.Interval, time.Duration(len(p.nodes))*p.cfg.Pace.PerNode)
+	pace := p.cfg.Pace
+	all := time.Duration(len(p.nodes)) * pace.PerNode
+	pause := max(pace.Interval, all)
 	if t.Reached {
 		t.failures, t.Since = 0, time.Time{}
 		if was != "" {
 			p.cfg.Log.Info("node is reached again", "node", n.Name)
 		}
 	} else {
-		pause = min(pause/2, p.cfg.Pace.Again<<min(t.failures, 16))
+		pause = min(max(pace.Interval/2, all), pace.Again<<min(t.failures, 16))
 		t.failures++
 		if was == "" {
 			t.Since = now

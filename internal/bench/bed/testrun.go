@@ -88,16 +88,20 @@ func costs(once bool, subjects ...subject) ([]Cost, error) {
 		return nil, fmt.Errorf("load an empty program: %w", err)
 	}
 	defer nothing.Close()
-	loaded := []*ebpf.Program{nothing}
+	type timed struct {
+		subject
+		prog  *ebpf.Program
+		times []time.Duration
+	}
+	all := []timed{{subject: subjects[0], prog: nothing}}
 	for _, s := range subjects {
 		prog, err := s.program.open()
 		if err != nil {
 			return nil, err
 		}
 		defer prog.Close()
-		loaded = append(loaded, prog)
+		all = append(all, timed{subject: s, prog: prog})
 	}
-	measured := append([]subject{subjects[0]}, subjects...)
 	repeat, runs := uint32(hot), testRuns
 	if once {
 		repeat, runs = 1, hot*testRuns/10
@@ -105,32 +109,32 @@ func costs(once bool, subjects ...subject) ([]Cost, error) {
 	// The collector, which has a lot to do when many Services were made, would be in the CPU's caches, too.
 	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	times := make([][]time.Duration, len(measured))
 	for range runs / turn {
-		for i, s := range measured {
-			err := s.node.do(func() error {
+		for i := range all {
+			one := &all[i]
+			err := one.node.do(func() error {
 				for range turn {
-					took, err := testRun(loaded[i], s.program.ifindex, s.frame, repeat)
+					took, err := testRun(one.prog, one.program.ifindex, one.frame, repeat)
 					if err != nil {
 						return err
 					}
-					times[i] = append(times[i], took)
+					one.times = append(one.times, took)
 				}
 				return nil
 			})
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", s.program.Name, err)
+				return nil, fmt.Errorf("%s: %w", one.program.Name, err)
 			}
 		}
 	}
-	medians := make([]time.Duration, len(times))
-	for i := range times {
-		slices.Sort(times[i])
-		medians[i] = times[i][len(times[i])/2]
+	median := func(times []time.Duration) time.Duration {
+		slices.Sort(times)
+		return times[len(times)/2]
 	}
-	list := make([]Cost, len(subjects))
-	for i, s := range subjects {
-		list[i] = Cost{Program: s.program, Took: medians[i+1], Empty: medians[0]}
+	empty := median(all[0].times)
+	var list []Cost
+	for _, one := range all[1:] {
+		list = append(list, Cost{Program: one.program, Took: median(one.times), Empty: empty})
 	}
 	return list, nil
 }
