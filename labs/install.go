@@ -130,7 +130,7 @@ func (u *up) connect(ctx context.Context) (*kube.Client, error) {
 }
 
 func (u *up) tryConnect(ctx context.Context) (*kube.Client, error) {
-	cfg, err := u.clusters.KubeConfig(u.Name)
+	cfg, err := u.clusters.KubeConfig(ctx, u.Name)
 	if err != nil {
 		return nil, err
 	}

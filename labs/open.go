@@ -57,7 +57,7 @@ func open(ctx context.Context, e *docker.Engine, name string) (*Lab, error) {
 	case !c.Running():
 		return nil, fmt.Errorf("lab %q has stopped nodes: start them with lab up %s --name %s", c.Name, c.Labels[cluster.LabelProfile], c.Name)
 	}
-	cfg, err := cs.KubeConfig(c.Name)
+	cfg, err := cs.KubeConfig(ctx, c.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/doctor"
 	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
@@ -62,7 +63,7 @@ type UpResult struct {
 }
 
 // ContextName is a lab's context in the user's kubeconfig, as kind names it.
-func ContextName(lab string) string { return "kind-" + lab }
+func ContextName(lab string) string { return cluster.ContextName(lab) }
 
 func foreign(name string) error {
 	return fmt.Errorf("%w: a kind cluster %q exists that wirelab did not make: choose another name with --name, or delete it with kind delete cluster --name %s", ErrTaken, name, name)

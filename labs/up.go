@@ -111,7 +111,9 @@ func (u *up) steps() []step {
 // examine runs the doctor and stops at what is missing.
 func (u *up) examine(ctx context.Context, _ func(string)) (string, error) {
 	p := u.Profile
-	u.result.Findings = doctor.Doctor{}.Examine(ctx, u.engine, u.connectErr, NeedsOf(p))
+	needs := NeedsOf(p)
+	needs.Context = ContextName(u.Name)
+	u.result.Findings = doctor.Doctor{}.Examine(ctx, u.engine, u.connectErr, needs)
 	if u.engine == nil {
 		return "", fmt.Errorf("%w: %w", ErrRequirements, u.connectErr)
 	}
@@ -181,7 +183,7 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 		if err := u.clusters.Start(ctx, u.existing); err != nil {
 			return "", err
 		}
-		return note, u.clusters.ExportKubeConfig(u.Name)
+		return note, u.clusters.ExportKubeConfig(ctx, u.Name)
 	}
 	if u.leftover {
 		say("removing what an interrupted run left")

@@ -9,7 +9,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -129,6 +128,7 @@ func (cl *Cluster) add(f docker.Found, e *docker.Engine) {
 	}
 	cl.Nodes = append(cl.Nodes, Node{
 		Name: f.Name, Role: f.Labels[labelKindRole], Network: f.Network, IP: f.IP, Running: f.Running, cluster: cl.Name, engine: e,
+		published: f.Published,
 	})
 }
 
@@ -146,42 +146,6 @@ func (c *Clusters) Find(ctx context.Context, name string) (*Cluster, error) {
 	return nil, nil
 }
 
-// KubeConfig is the kubeconfig to reach a cluster from this machine, by whatever name its context has there.
-func (c *Clusters) KubeConfig(name string) ([]byte, error) {
-	s, err := c.provider().KubeConfig(name, false)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig of lab %q: %w", name, explain(err))
-	}
-	return []byte(s), nil
-}
-
-// ExportKubeConfig puts the cluster into the user's kubeconfig (KUBECONFIG, else ~/.kube/config) and makes it the
-// current context, as kind does.
-func (c *Clusters) ExportKubeConfig(name string) error {
-	err := withKubeconfig(func() error { return c.provider().ExportKubeConfig(name, "", false) })
-	if err != nil {
-		return fmt.Errorf("write context kind-%s to the kubeconfig: %w", name, explain(err))
-	}
-	return nil
-}
-
-// kubeconfigPatience is how long to try when another command holds the lock on the user's kubeconfig, which is a file
-// beside it and held for milliseconds.
-const kubeconfigPatience = 5 * time.Second
-
-// withKubeconfig tries again what failed because the kubeconfig was locked: kind itself tries once.
-func withKubeconfig(change func() error) error {
-	for deadline := time.Now().Add(kubeconfigPatience); ; time.Sleep(50 * time.Millisecond) {
-		err := change()
-		if err == nil || !isLocked(err) {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%w: remove the lock file if no other command is changing the kubeconfig", err)
-		}
-	}
-}
-
 // Start starts nodes that are stopped, as after a restart of the machine.
 func (c *Clusters) Start(ctx context.Context, cl *Cluster) error {
 	for _, n := range cl.Nodes {
@@ -194,6 +158,3 @@ func (c *Clusters) Start(ctx context.Context, cl *Cluster) error {
 	}
 	return nil
 }
-
-// isLocked tells whether kind failed because another command was changing the kubeconfig; it has no error to test for.
-func isLocked(err error) bool { return strings.Contains(err.Error(), "failed to lock config file") }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"time"
 
 	"sigs.k8s.io/kind/pkg/cluster"
@@ -41,6 +43,9 @@ func (c *Clusters) Create(ctx context.Context, s Spec) error {
 	if err := c.create(ctx, s); err != nil {
 		return err
 	}
+	if err := c.ExportKubeConfig(ctx, s.Name); err != nil {
+		return err
+	}
 	return c.markComplete(ctx, s.Name)
 }
 
@@ -48,19 +53,23 @@ func (c *Clusters) Create(ctx context.Context, s Spec) error {
 // it: its next docker command then fails and it returns. With Retain there is no such lever without destroying
 // what is to be kept, so the call is left behind; the caller is about to exit.
 func (c *Clusters) create(ctx context.Context, s Spec) error {
+	// kind writes a kubeconfig as it goes, and not with the care that the user's deserves: it gets a file of its own.
+	scratch, err := os.MkdirTemp("", "wirelab-kind-*")
+	if err != nil {
+		return fmt.Errorf("make a folder for kind: %w", err)
+	}
+	defer os.RemoveAll(scratch)
 	done := make(chan error, 1)
 	go func() {
 		done <- c.provider().Create(s.Name,
 			cluster.CreateWithRawConfig(s.Config),
+			cluster.CreateWithKubeconfigPath(filepath.Join(scratch, "kubeconfig")),
 			// kind's own clean-up would race with the caller's, which also catches late containers.
 			cluster.CreateWithRetain(true),
 			cluster.CreateWithDisplayUsage(false), cluster.CreateWithDisplaySalutation(false))
 	}()
 	select {
 	case err := <-done:
-		if err != nil && isLocked(err) {
-			return c.ExportKubeConfig(s.Name) // the last thing kind does, and all that failed
-		}
 		if err != nil {
 			return fmt.Errorf("create cluster %q: %w", s.Name, explain(err))
 		}

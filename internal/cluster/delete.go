@@ -22,11 +22,7 @@ func (c *Clusters) Delete(ctx context.Context, name string) error {
 	// First the image: a docker command that is still under way for this lab cannot make another node.
 	imgErr := c.engine.RemoveImage(ctx, NodeTag(name))
 	nodeErr := c.removeAll(ctx, name)
-	// Without nodes, kind's Delete only takes the context out of the kubeconfig.
-	cfgErr := withKubeconfig(func() error { return c.provider().Delete(name, "") })
-	if cfgErr != nil {
-		cfgErr = fmt.Errorf("remove context kind-%s from the kubeconfig: %w", name, explain(cfgErr))
-	}
+	cfgErr := forgetKubeConfig(ctx, name)
 	if nodeErr == nil && imgErr != nil {
 		imgErr = c.engine.RemoveImage(ctx, NodeTag(name))
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	kinderrors "sigs.k8s.io/kind/pkg/errors"
 	"sigs.k8s.io/kind/pkg/exec"
@@ -49,29 +48,4 @@ func TestExplainGivesTheReason(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestWithKubeconfigWaitsForTheLock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		locked := kinderrors.Wrap(errors.New("open config.lock: file exists"), "failed to lock config file")
-		tries := 0
-		err := withKubeconfig(func() error {
-			if tries++; tries < 5 {
-				return locked
-			}
-			return nil
-		})
-		if err != nil || tries != 5 {
-			t.Errorf("%d tries, %v; want the fifth to do", tries, err)
-		}
-		err = withKubeconfig(func() error { return locked })
-		if err == nil || !strings.Contains(err.Error(), "remove the lock file") {
-			t.Errorf("error = %v, want the way out", err)
-		}
-		tries = 0
-		other := errors.New("other")
-		if err := withKubeconfig(func() error { tries++; return other }); !errors.Is(err, other) || tries != 1 {
-			t.Errorf("%d tries, %v; want one", tries, err)
-		}
-	})
 }

@@ -16,7 +16,9 @@ type Node struct {
 	IP      netip.Addr // its IPv4 address there; zero when it does not run
 	Running bool
 	cluster string
-	engine  *docker.Engine
+	// published is where on this machine its ports are.
+	published map[uint16]netip.AddrPort
+	engine    *docker.Engine
 }
 
 // Roles as kind labels them.

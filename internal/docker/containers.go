@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"path"
@@ -26,6 +27,8 @@ type Found struct {
 	Created         time.Time
 	Network         string     // the network it is on; empty before it started or when on none
 	IP              netip.Addr // its IPv4 address there; zero when it has none
+	// Published says where on this machine the container's TCP ports are, by their number in it. A stopped one has none.
+	Published map[uint16]netip.AddrPort
 }
 
 // Containers lists containers, running or not, that carry every given label (name or name=value), sorted by
@@ -45,6 +48,15 @@ func (e *Engine) Containers(ctx context.Context, labels ...string) ([]Found, err
 			for n, ep := range c.NetworkSettings.Networks {
 				f.Network, f.IP = n, ep.IPAddress
 			}
+		}
+		for _, p := range c.Ports {
+			if p.Type != "tcp" || p.PublicPort == 0 {
+				continue
+			}
+			if f.Published == nil {
+				f.Published = map[uint16]netip.AddrPort{}
+			}
+			f.Published[p.PrivatePort] = netip.AddrPortFrom(p.IP, p.PublicPort)
 		}
 		out = append(out, f)
 	}
@@ -93,6 +105,29 @@ func (e *Engine) writeFile(ctx context.Context, nameOrID, file string, mode fs.F
 		return fmt.Errorf("write %s in %s: %w", file, nameOrID, err)
 	}
 	return nil
+}
+
+// ReadFile reads a regular file of a container, which need not be running. What a running container has mounted, such as a
+// node's /run and /tmp, cannot be read.
+func (e *Engine) ReadFile(ctx context.Context, nameOrID, file string) ([]byte, error) {
+	r, err := e.api.CopyFromContainer(ctx, nameOrID, client.CopyFromContainerOptions{SourcePath: file})
+	if err != nil {
+		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, err)
+	}
+	defer r.Content.Close()
+	archive := tar.NewReader(r.Content)
+	h, err := archive.Next()
+	if err == nil && h.Typeflag != tar.TypeReg {
+		err = errors.New("it is no regular file")
+	}
+	var content []byte
+	if err == nil {
+		content, err = io.ReadAll(archive)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, err)
+	}
+	return content, nil
 }
 
 func joinCleanup(err, cleanup error) error {

@@ -40,6 +40,8 @@ type Needs struct {
 	APIServerPort int
 	// Network is the Docker network the nodes will be on; it may not exist yet.
 	Network string
+	// Context is the name of the lab's context; empty: that of no lab yet.
+	Context string
 	// Services is set when BPF maps are to serve Services.
 	Services bool
 }
@@ -53,7 +55,7 @@ type Doctor struct {
 // Examine looks at everything. engine is nil when Docker could not be reached, and connectErr says why then. The findings
 // are in a fixed order.
 func (d Doctor) Examine(ctx context.Context, engine *docker.Engine, connectErr error, n Needs) []Finding {
-	out := []Finding{d.dockerCommand()}
+	out := []Finding{d.dockerCommand(), kubeconfigOf(ctx, n)}
 	if engine == nil {
 		out = append([]Finding{dockerMissing(connectErr)}, out...)
 		out = append(out, d.kernel(n)...)

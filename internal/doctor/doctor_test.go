@@ -173,3 +173,13 @@ func TestKernel(t *testing.T) {
 		}
 	}
 }
+
+func TestKubeconfig(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("KUBECONFIG", filepath.Join(dir, "config"))
+	check(t, kubeconfigOf(t.Context(), Needs{}), OK, filepath.Join(dir, "config"))
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte("clusters: no\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(t, kubeconfigOf(t.Context(), Needs{}), Missing, "parse "+filepath.Join(dir, "config"))
+}

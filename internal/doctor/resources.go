@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/kubeconfig"
 )
 
 // What nodes need. Measured on a lab with its demo: a control plane uses 620 MB of memory and 960 MB of disk (its copy of
@@ -95,6 +96,17 @@ func (d Doctor) port(n Needs) Finding {
 	f.Found = addr + " is free"
 	if err := l.Close(); err != nil {
 		f.State, f.Found, f.Mend = Unknown, err.Error(), "try again"
+	}
+	return f
+}
+
+// kubeconfigOf looks whether the lab's context can be put into the user's kubeconfig, by doing all of it but the last step.
+func kubeconfigOf(ctx context.Context, n Needs) Finding {
+	files := kubeconfig.FromEnv()
+	f := Finding{Name: "kubeconfig", State: OK, Found: files.Target() + " can be read and written"}
+	if err := files.Check(ctx, n.Context); err != nil {
+		f.State, f.Found = Missing, strings.ReplaceAll(err.Error(), "\n", "; ")
+		f.Mend = "mend or move away what is named, or set KUBECONFIG to another file"
 	}
 	return f
 }
