@@ -13,6 +13,7 @@
 #include "lib/deliver.h"
 #include "lib/events.h"
 #include "lib/flow.h"
+#include "lib/foreign.h"
 #include "lib/maps.h"
 #include "lib/node.h"
 #include "lib/parse.h"
@@ -143,6 +144,8 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (!self || self->ifindex != p->ev.ifindex)
 		return LAB_DROP_SOURCE_ADDR;
 	p->ev.src_id = self->id;
+	if (has_services() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
+		return LAB_DROP_FOREIGN_ERROR;
 	*peer = local_pod(&p->ev.dst);
 	if (has_services()) {
 		reason = decide_service(ctx, p, &w->c, peer, &back);

@@ -17,6 +17,8 @@
 enum icmp_type {
 	ICMP_ECHOREPLY = 0,
 	ICMP_DEST_UNREACH = 3,
+	ICMP_SOURCE_QUENCH = 4,
+	ICMP_REDIRECT = 5,
 	ICMP_ECHO = 8,
 	ICMP_TIME_EXCEEDED = 11,
 	ICMP_PARAMETERPROB = 12,
@@ -34,8 +36,8 @@ struct icmphdr {
 #define IP_FRAGMENT_MASK 0x3fff /* more fragments, offset */
 #define IP_OFFSET_MASK 0x1fff
 
-/* Ethernet, IPv4 and an ICMP error with the IPv4 header and eight bytes it quotes: the most we look at. */
-#define HEADERS_MAX (ETH_HLEN + 2 * sizeof(struct iphdr) + 2 * 8)
+/* Ethernet, IPv4 with options and an ICMP error with the IPv4 header and eight bytes it quotes: the most we look at. */
+#define HEADERS_MAX (ETH_HLEN + 60 + sizeof(struct iphdr) + 2 * 8)
 
 enum parse_result {
 	PARSE_OK,

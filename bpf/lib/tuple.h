@@ -94,7 +94,7 @@ static __always_inline bool is_icmp_error(const struct packet *p)
 
 /*
  * The flow that an ICMP error is about, in the error's own direction: whoever sent the quoted packet gets
- * the error, wherever on the way it was made.
+ * the error, wherever on the way it was made. What goes to somebody else is about no flow (RFC 5508, 4.2).
  */
 static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, struct tuple *t, bool echo)
 {
@@ -102,7 +102,8 @@ static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, struct tup
 	const struct iphdr *outer = data + ETH_HLEN, *ip = (void *)(outer + 1) + sizeof(struct icmphdr);
 	const __be16 *port = (void *)(ip + 1);
 
-	if ((void *)port + 8 > data_end || bpf_ntohs(outer->tot_len) < ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(IP_OFFSET_MASK))
+	if ((void *)port + 8 > data_end || bpf_ntohs(outer->tot_len) < ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 ||
+	    ip->frag_off & bpf_htons(IP_OFFSET_MASK) || ip->saddr != outer->daddr)
 		return SHAPE_NONE;
 	t->src = ip_from_v4(ip->daddr);
 	t->dst = ip_from_v4(ip->saddr);

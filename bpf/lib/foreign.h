@@ -1,0 +1,39 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <bpf/bpf_endian.h>
+
+#include "parse.h"
+
+/*
+ * Whether a pod tells of a packet that it has not got, or that the one whom it tells has not sent: it would be
+ * taken into somebody else's flow. Pods forward nothing, so there is no other packet that they could tell of.
+ */
+static __noinline int is_foreign_error(struct __sk_buff *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct iphdr *ip = data + ETH_HLEN, *quoted;
+	const struct icmphdr *icmp;
+
+	if ((void *)(ip + 1) > data_end || ip->protocol != IPPROTO_ICMP || ip->frag_off & bpf_htons(IP_OFFSET_MASK))
+		return false;
+	icmp = (void *)ip + ip->ihl * 4;
+	if ((void *)(icmp + 1) > data_end)
+		return false;
+	switch (icmp->type) {
+	case ICMP_DEST_UNREACH:
+	case ICMP_SOURCE_QUENCH:
+	case ICMP_REDIRECT:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETERPROB:
+		quoted = (void *)(icmp + 1);
+		return (void *)(quoted + 1) > data_end || quoted->saddr != ip->daddr || quoted->daddr != ip->saddr;
+	}
+	return false;
+}
