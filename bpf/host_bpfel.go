@@ -19,6 +19,7 @@ const (
 	HostMapLabAffinity    = "lab_affinity"
 	HostMapLabBackends    = "lab_backends"
 	HostMapLabCt          = "lab_ct"
+	HostMapLabDevices     = "lab_devices"
 	HostMapLabEndpoints   = "lab_endpoints"
 	HostMapLabEvents      = "lab_events"
 	HostMapLabFragments   = "lab_fragments"
@@ -27,6 +28,7 @@ const (
 	HostMapLabKernelCt    = "lab_kernel_ct"
 	HostMapLabMetrics     = "lab_metrics"
 	HostMapLabNat         = "lab_nat"
+	HostMapLabNodes       = "lab_nodes"
 	HostMapLabServices    = "lab_services"
 	HostMapLabSlots       = "lab_slots"
 	HostMapLabSources     = "lab_sources"
@@ -98,6 +100,7 @@ type HostMapSpecs struct {
 	LabAffinity    *ebpf.MapSpec `ebpf:"lab_affinity"`
 	LabBackends    *ebpf.MapSpec `ebpf:"lab_backends"`
 	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabDevices     *ebpf.MapSpec `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
@@ -106,6 +109,7 @@ type HostMapSpecs struct {
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
@@ -153,6 +157,7 @@ type HostMaps struct {
 	LabAffinity    *ebpf.Map `ebpf:"lab_affinity"`
 	LabBackends    *ebpf.Map `ebpf:"lab_backends"`
 	LabCt          *ebpf.Map `ebpf:"lab_ct"`
+	LabDevices     *ebpf.Map `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
@@ -161,6 +166,7 @@ type HostMaps struct {
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
+	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
@@ -172,6 +178,7 @@ func (m *HostMaps) Close() error {
 		m.LabAffinity,
 		m.LabBackends,
 		m.LabCt,
+		m.LabDevices,
 		m.LabEndpoints,
 		m.LabEvents,
 		m.LabFragments,
@@ -180,6 +187,7 @@ func (m *HostMaps) Close() error {
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
+		m.LabNodes,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,

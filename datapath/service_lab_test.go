@@ -128,9 +128,12 @@ func signTCP(l net.Listener, name string) {
 func signUDP(c *net.UDPConn, name string) {
 	buf := make([]byte, 64)
 	for {
-		_, from, err := c.ReadFromUDPAddrPort(buf)
+		size, from, err := c.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
+		}
+		if string(buf[:size]) != "?" { // or two of them that are led to each other would never end
+			continue
 		}
 		c.WriteToUDPAddrPort([]byte(name), from)
 	}

@@ -12,6 +12,7 @@
 #include "ct.h"
 #include "drop.h"
 #include "lb.h"
+#include "node.h"
 #include "rewrite.h"
 
 /* A pod that reaches itself through its Service sees this as the client: from its own it takes nothing. */
@@ -127,23 +128,49 @@ static __always_inline bool enter_flow(const struct translation *e, const struct
 	return true;
 }
 
+/* Whether a socket of the node's takes packets with that tuple. One that listens counts where listeners says so. */
+static __always_inline bool has_socket(struct __sk_buff *ctx, const struct tuple *packets, bool listeners)
+{
+	struct bpf_sock_tuple t = { .ipv4 = { .saddr = v4(&packets->src), .daddr = v4(&packets->dst), .sport = packets->sport, .dport = packets->dport } };
+	struct bpf_sock *sk = NULL;
+	bool listens = false;
+
+	if (packets->proto == IPPROTO_TCP) {
+		sk = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (sk)
+			listens = sk->state == BPF_TCP_LISTEN;
+	} else if (packets->proto == IPPROTO_UDP) {
+		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return listeners || !listens;
+}
+
 /*
  * Whether a socket of the node's has the port that e gives its flow. Sockets are kept out of the range,
  * but not those that ask for a port by its number.
  */
 static __always_inline bool is_sockets(struct __sk_buff *ctx, const struct translation *e, __u8 proto)
 {
-	struct bpf_sock_tuple t = { .ipv4 = { .saddr = v4(&e->dst), .daddr = v4(&e->src), .sport = e->dport, .dport = e->sport } };
-	struct bpf_sock *sk = NULL;
+	struct tuple back = answer_to(e, proto);
 
-	if (proto == IPPROTO_TCP)
-		sk = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
-	else if (proto == IPPROTO_UDP)
-		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
+	return has_socket(ctx, &back, true);
+}
+
+/*
+ * Whether a packet to a frontend that belongs to no flow is for the node itself: its own sockets may have a
+ * frontend's port as the local end of what they have opened. Whom a segment without SYN is for, a listener
+ * cannot know; whom a datagram is for, a socket that is bound to the port can.
+ */
+static __always_inline bool is_nodes_own(struct __sk_buff *ctx, const struct packet *p, const struct service *s, const struct tuple *t)
+{
+	if (opens(p) || s->kind == LAB_CLUSTER_IP)
 		return false;
-	bpf_sk_release(sk);
-	return true;
+	if ((s->kind == LAB_EXTERNAL_IP || s->kind == LAB_LOAD_BALANCER) && !(node_flags(&t->dst) & LAB_IS_LOCAL))
+		return false;
+	return has_socket(ctx, t, false);
 }
 
 /*
@@ -261,7 +288,7 @@ static __always_inline enum lab_reason translate(struct __sk_buff *ctx, const st
 		return LAB_REASON_NONE;
 	if (!s && c->shape != SHAPE_ERROR)
 		s = find_service(&c->from, scope);
-	if (s)
+	if (s && !is_nodes_own(ctx, p, s, &c->from))
 		return open_flow(ctx, p, s, scope, c);
 none:
 	if (scope == LAB_INSIDE)
