@@ -8,9 +8,32 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
+
+type SockPeer struct {
+	_    structs.HostLayout
+	Addr struct {
+		_ structs.HostLayout
+		B [16]uint8
+	}
+	Port uint16
+	Pad  [6]uint8
+}
+
+type SockPeerKey struct {
+	_      structs.HostLayout
+	Cookie uint64
+	Addr   struct {
+		_ structs.HostLayout
+		B [16]uint8
+	}
+	Port  uint16
+	Proto uint8
+	Pad   [5]uint8
+}
 
 // Names of all BPF objects in the ELF.
 //

@@ -48,12 +48,18 @@ func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ Endpoi
 		return Endpoint{}, err
 	}
 	// What is left of an earlier attempt, or of an endpoint that somebody has damaged.
-	if _, err := d.removeEndpoint(spec.hostIf()); err != nil {
+	removed, err := d.removeEndpoint(spec.hostIf())
+	if err != nil {
 		return Endpoint{}, err
+	}
+	_, own := removed[spec.Addr]
+	putBack, err := d.takeAddress(spec.Addr, own)
+	if err != nil {
+		return Endpoint{}, fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err)
 	}
 	if err := b.run(ctx); err != nil {
 		_, undo := d.removeEndpoint(spec.hostIf())
-		return Endpoint{}, errors.Join(fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err), undo)
+		return Endpoint{}, errors.Join(fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err), undo, putBack())
 	}
 	d.log.Info("endpoint is added", "pod", spec.alias(), "addr", spec.Addr, "iface", b.ep.HostIf)
 	return b.ep, nil

@@ -36,8 +36,11 @@ func (m *maps) enter(addr netip.Addr, e bpf.Endpoint, flags ebpf.MapUpdateFlags)
 	return errors.Join(fmt.Errorf("enter endpoint %s: %w", addr, err), forget(m.ifaces, e.Ifindex))
 }
 
-// remove undoes enter, for an entry that was read before.
+// remove undoes enter, for an entry that was read before. The address rests from before it is free.
 func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
+	if err := m.rest(addr); err != nil {
+		return err
+	}
 	var errs []error
 	if err := forget(m.endpoints, toIP(addr)); err != nil {
 		errs = append(errs, fmt.Errorf("remove endpoint %s: %w", addr, err))

@@ -1,7 +1,10 @@
 package datapath
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -67,4 +70,37 @@ func entriesOf(t testing.TB, m *ebpf.Map) map[bpf.Tuple]bpf.Translation {
 		t.Fatal(err)
 	}
 	return entries
+}
+
+// AgeResting makes all addresses look as if they had been freed, and purged, so much earlier.
+func (d *Datapath) AgeResting(t testing.TB, by time.Duration) {
+	t.Helper()
+	all, err := d.maps.restingAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, r := range all {
+		r.Freed -= uint64(by)
+		if err := d.maps.resting.Put(toIP(addr), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// FillFlows fills lab_ct and lab_nat with flows between addresses that are nobody's.
+func (d *Datapath) FillFlows(t testing.TB) {
+	t.Helper()
+	for _, m := range []*ebpf.Map{d.maps.services.ct, d.maps.services.nat} {
+		n := int(m.MaxEntries())
+		keys, values := make([]bpf.Tuple, n), make([]bpf.Translation, n)
+		for i := range keys {
+			var b [4]byte
+			binary.BigEndian.PutUint32(b[:], 11<<24+uint32(i))
+			keys[i] = bpf.Tuple{Src: toIP(netip.AddrFrom4(b)), Dst: toIP(netip.AddrFrom4([4]byte{12, 0, 0, 1})), Proto: 6}
+			values[i] = bpf.Translation{Src: keys[i].Src, Dst: keys[i].Dst, Expires: monotonicSeconds() + 3600}
+		}
+		if _, err := m.BatchUpdate(keys, values, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

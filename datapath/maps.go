@@ -35,9 +35,9 @@ func (p pins) layouts() string      { return filepath.Join(p.root, "maps") }
 func (p pins) maps() string         { return filepath.Join(p.root, "maps", layout) }
 func (p pins) link(n string) string { return filepath.Join(p.links(), n) }
 
-// mapAt is where a map is pinned. What was found before us outlives a change of layout.
+// mapAt is where a map is pinned. What was found before us, and what rests, outlives a change of layout.
 func (p pins) mapAt(n string) string {
-	if n == sysctlsMap {
+	if n == sysctlsMap || n == restingMap {
 		return filepath.Join(p.layouts(), n)
 	}
 	return filepath.Join(p.maps(), n)
@@ -88,6 +88,8 @@ type maps struct {
 	// sysctls remembers what was found before anything was changed. It is pinned with the others
 	// because it has to live exactly as long as the values do: until reboot or Clean.
 	sysctls *ebpf.Map
+	// resting are the addresses that endpoints had, see addresses.go.
+	resting *ebpf.Map
 	// services are nil in the modes that leave Services to others.
 	services *serviceMaps
 }
@@ -101,8 +103,7 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	sysctls := sysctlsSpec()
-	specs := map[string]*ebpf.MapSpec{sysctls.Name: sysctls}
+	specs := map[string]*ebpf.MapSpec{sysctlsMap: sysctlsSpec(), restingMap: restingSpec()}
 	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabGenerations} {
 		specs[name] = pod.Maps[name]
 	}
@@ -167,6 +168,7 @@ func (m *maps) byName() map[string]**ebpf.Map {
 		bpf.PodMapLabEvents:      &m.events,
 		bpf.PodMapLabGenerations: &m.generations,
 		sysctlsMap:               &m.sysctls,
+		restingMap:               &m.resting,
 	}
 	if m.services != nil {
 		for name, slot := range m.services.byName() {

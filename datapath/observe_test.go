@@ -257,7 +257,7 @@ func TestStatus(t *testing.T) {
 	if m := s.Masquerade; !m.Enabled || m.Kind != "iptables" || m.NativeCIDR != native || m.Backend == "" {
 		t.Errorf("masquerading is %+v", m)
 	}
-	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 7 {
+	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 8 {
 		t.Errorf("status is %+v", s)
 	}
 	var memory uint64

@@ -23,6 +23,7 @@ type endpointDatapath interface {
 	KeepEndpoints(context.Context, []datapath.Attachment) ([]datapath.Endpoint, error)
 	SyncEndpoints(context.Context) ([]datapath.Endpoint, error)
 	Endpoints(context.Context) ([]datapath.Endpoint, error)
+	Resting(context.Context) ([]datapath.RestingAddr, error)
 }
 
 // endpoints gives pods their addresses and interfaces. What it knows is a
@@ -37,13 +38,16 @@ type endpoints struct {
 	whole sync.RWMutex
 	busy  keyedMutex // by host-side veth: one call an endpoint at a time
 
+	// freed is called when addresses may have become free. It must not block.
+	freed func()
+
 	mu      sync.Mutex
 	addrs   map[string]netip.Addr // by host-side veth
 	foreign []string              // endpoints outside the pool, for the status
 }
 
 func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpoints {
-	return &endpoints{dp: dp, pool: pool, log: log, addrs: map[string]netip.Addr{}}
+	return &endpoints{dp: dp, pool: pool, log: log, addrs: map[string]netip.Addr{}, freed: func() {}}
 }
 
 // sync has the datapath mend its endpoints, and makes the pool and the
@@ -58,7 +62,15 @@ func (e *endpoints) sync(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the endpoints: %w", err)
 	}
+	resting, err := e.dp.Resting(ctx)
+	if err != nil {
+		return fmt.Errorf("list the addresses that rest: %w", err)
+	}
 	e.adopt(live)
+	for _, r := range resting {
+		e.pool.Retire(r.Addr, r.For)
+	}
+	e.freed()
 	return nil
 }
 
@@ -157,6 +169,7 @@ func (e *endpoints) remove(ctx context.Context, req api.CNIRequest) error {
 		return fmt.Errorf("delete the interface of pod %s: %w", podName(req), err)
 	}
 	e.forget(hostIf, freed...)
+	e.freed()
 	return nil
 }
 
@@ -173,6 +186,7 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 	for _, ep := range removed {
 		e.forget(ep.HostIf, ep.Addr)
 	}
+	e.freed()
 	if err != nil {
 		return fmt.Errorf("collect endpoints: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
@@ -25,6 +26,7 @@ type fakeDatapath struct {
 	inWork  map[string]bool
 	fail    error // of the next AddEndpoint
 	missing []string
+	resting []datapath.RestingAddr
 }
 
 func newFakeDatapath(t *testing.T) *fakeDatapath {
@@ -118,6 +120,10 @@ func (f *fakeDatapath) Endpoints(context.Context) ([]datapath.Endpoint, error) {
 		eps = append(eps, ep)
 	}
 	return eps, nil
+}
+
+func (f *fakeDatapath) Resting(context.Context) ([]datapath.RestingAddr, error) {
+	return f.resting, nil
 }
 
 func testEndpoints(t *testing.T, cidr string) (*endpoints, *fakeDatapath) {
@@ -227,6 +233,35 @@ func TestSyncAdoptsWhatIsThere(t *testing.T) {
 	}
 	if e.pool.Used() != 1 || e.count() != 2 {
 		t.Errorf("%d addresses and %d endpoints after one vanished", e.pool.Used(), e.count())
+	}
+}
+
+// TestAddressesThatRest holds that sync learns of them, as an agent does that
+// starts, and that whoever purges them is told of new ones.
+func TestAddressesThatRest(t *testing.T) {
+	e, dp := testEndpoints(t, "10.0.0.0/28")
+	freed := 0
+	e.freed = func() { freed++ }
+	dp.resting = []datapath.RestingAddr{{Addr: netip.MustParseAddr("10.0.0.2"), For: time.Second}, {Addr: netip.MustParseAddr("10.9.9.9")}}
+	if err := e.sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustAdd(t, e, "a"); got.String() != "10.0.0.3" || e.pool.Resting() != 1 {
+		t.Errorf("ADD gave %s, %d rest", got, e.pool.Resting())
+	}
+	before := freed
+	if err := e.remove(t.Context(), call("a")); err != nil {
+		t.Fatal(err)
+	}
+	if freed != before+1 || e.pool.Resting() != 2 {
+		t.Errorf("after a removal it was told %d times, %d rest", freed-before, e.pool.Resting())
+	}
+	mustAdd(t, e, "b")
+	if err := e.keep(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if freed != before+2 || e.pool.Resting() != 3 {
+		t.Errorf("after a collection it was told %d times, %d rest", freed-before, e.pool.Resting())
 	}
 }
 

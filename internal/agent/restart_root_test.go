@@ -76,6 +76,31 @@ func TestDelWithoutAgent(t *testing.T) {
 	}
 }
 
+// TestAddressesRestAcrossRestarts holds that a new agent hands out none that
+// was in use a moment ago, whoever was there to see it go.
+func TestAddressesRestAcrossRestarts(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.start()
+	r := n.runtime()
+	pod := netnstest.New(t, "pod")
+	first := r.mustAdd("first", pod)
+	r.mustDel("first", pod)
+	n.kill()
+	n.start()
+	second := r.mustAdd("second", pod)
+	n.kill()
+	r.mustDel("second", pod)
+	n.start()
+	third := r.mustAdd("third", pod)
+	if first == second || first == third || second == third {
+		t.Errorf("addresses are %s, %s and %s", first, second, third)
+	}
+	if ipam := n.status().IPAM; ipam.Used != 1 || ipam.Resting != 2 {
+		t.Errorf("status is %+v", ipam)
+	}
+}
+
 func TestStoppedAgentLeavesTheNodeWorking(t *testing.T) {
 	netnstest.RequireRoot(t)
 	n := newTestNode(t)

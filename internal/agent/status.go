@@ -86,7 +86,7 @@ func (a *Agent) kubernetes(ctx context.Context) api.Kubernetes {
 }
 
 func (a *Agent) ipam(n *node) *api.IPAM {
-	return &api.IPAM{Mode: a.cfg.IPAM.Mode, CIDR: n.pool.CIDR(), Used: n.pool.Used(), Capacity: n.pool.Capacity()}
+	return &api.IPAM{Mode: a.cfg.IPAM.Mode, CIDR: n.pool.CIDR(), Used: n.pool.Used(), Capacity: n.pool.Capacity(), Resting: n.pool.Resting()}
 }
 
 // warnings are things that work otherwise than one may expect.

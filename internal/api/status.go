@@ -140,6 +140,8 @@ type IPAM struct {
 	CIDR     netip.Prefix `json:"cidr"`
 	Used     int          `json:"used"`
 	Capacity int          `json:"capacity"`
+	// Resting are free, and handed out again when they have rested or no others are left.
+	Resting int `json:"resting,omitempty"`
 }
 
 // CNI is the state of the plugin's side of the agent.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 var (
@@ -18,21 +19,30 @@ var (
 	ErrNotInPool = errors.New("address not in the pool")
 )
 
+// Rest is how long an address that was released is not handed out again, as
+// long as there are others: peers that still hold an old pod's address in a
+// connection or a DNS cache do not meet a new pod there. It is as long as
+// other nodes remember datagrams to the old pod (LAB_TIMEOUT_UDP of
+// bpf/lib/ct.h), and longer than the cluster's DNS is cached by default (30 s).
+const Rest = 2 * time.Minute
+
 // Pool is the pod addresses of one IPv4 prefix without its first address
 // (the network), its second (the router) and its last (broadcast). Addresses
 // are handed out in ascending order from the one handed out last, and from
-// the start again after the end, so that a freed address rests for as long as
-// the pool is large: peers that still hold an old pod's address in a
-// connection or a DNS cache do not meet a new pod there.
+// the start again after the end, without those that rest. When all others are
+// in use, the one that has rested for longest is next.
 //
 // A Pool keeps nothing on disk; it is rebuilt with Reserve from the endpoints
-// that exist. It is safe for concurrent use.
+// that exist, and with Retire from what is known of those that existed. It is
+// safe for concurrent use.
 type Pool struct {
 	cidr netip.Prefix
+	now  func() time.Time
 
-	mu   sync.Mutex
-	used map[netip.Addr]struct{}
-	next uint32 // offset into the prefix where the next search starts
+	mu    sync.Mutex
+	used  map[netip.Addr]struct{}
+	freed map[netip.Addr]time.Time // when those that are not in use were last
+	next  uint32                   // offset into the prefix where the next search starts
 }
 
 // Offsets into the prefix.
@@ -56,7 +66,10 @@ func NewPool(cidr netip.Prefix) (*Pool, error) {
 	case cidr.Bits() > maxBits:
 		return nil, fmt.Errorf("make an address pool of %s: a /%d or larger is needed to hold a pod", cidr, maxBits)
 	}
-	return &Pool{cidr: cidr, used: map[netip.Addr]struct{}{}, next: firstOffset}, nil
+	return &Pool{
+		cidr: cidr, now: time.Now, next: firstOffset,
+		used: map[netip.Addr]struct{}{}, freed: map[netip.Addr]time.Time{},
+	}, nil
 }
 
 // CIDR returns the prefix of the pool.
@@ -76,6 +89,19 @@ func (p *Pool) Used() int {
 	return len(p.used)
 }
 
+// Resting returns how many addresses are free and rest.
+func (p *Pool) Resting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, n := p.now(), 0
+	for _, at := range p.freed {
+		if now.Sub(at) < Rest {
+			n++
+		}
+	}
+	return n
+}
+
 // Allocate hands out a free address. The error wraps [ErrExhausted] when
 // there is none.
 func (p *Pool) Allocate() (netip.Addr, error) {
@@ -85,15 +111,47 @@ func (p *Pool) Allocate() (netip.Addr, error) {
 	if uint32(len(p.used)) >= capacity {
 		return netip.Addr{}, fmt.Errorf("%w in %s: %d of %d in use", ErrExhausted, p.cidr, len(p.used), capacity)
 	}
-	for {
-		offset := p.next
+	addr, ok := p.rested(capacity)
+	if !ok {
+		addr = p.longestRested()
+	}
+	if offset, ok := p.offset(addr); ok {
 		p.next = p.after(offset)
+	}
+	p.take(addr)
+	return addr, nil
+}
+
+// rested is the next free address that does not rest.
+func (p *Pool) rested(capacity uint32) (netip.Addr, bool) {
+	now, offset := p.now(), p.next
+	for range capacity {
 		addr := p.addr(offset)
-		if _, taken := p.used[addr]; !taken {
-			p.used[addr] = struct{}{}
-			return addr, nil
+		offset = p.after(offset)
+		if _, taken := p.used[addr]; taken {
+			continue
+		}
+		if at, ok := p.freed[addr]; !ok || now.Sub(at) >= Rest {
+			return addr, true
 		}
 	}
+	return netip.Addr{}, false
+}
+
+// longestRested is the free address that was released first. All free ones
+// rest.
+func (p *Pool) longestRested() (longest netip.Addr) {
+	for addr, at := range p.freed {
+		if !longest.IsValid() || at.Before(p.freed[longest]) || at.Equal(p.freed[longest]) && addr.Less(longest) {
+			longest = addr
+		}
+	}
+	return longest
+}
+
+func (p *Pool) take(addr netip.Addr) {
+	p.used[addr] = struct{}{}
+	delete(p.freed, addr)
 }
 
 // Reserve marks one address as handed out, and the search for the next goes
@@ -109,20 +167,37 @@ func (p *Pool) Reserve(addr netip.Addr) error {
 	if _, taken := p.used[addr]; taken {
 		return fmt.Errorf("reserve %s in %s: %w", addr, p.cidr, ErrInUse)
 	}
-	p.used[addr] = struct{}{}
+	p.take(addr)
 	if offset >= p.next {
 		p.next = p.after(offset)
 	}
 	return nil
 }
 
-// Release takes an address back and reports whether it was handed out.
+// Release takes an address back, which rests from now on, and reports whether
+// it was handed out.
 func (p *Pool) Release(addr netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, taken := p.used[addr]
 	delete(p.used, addr)
+	if taken {
+		p.freed[addr] = p.now()
+	}
 	return taken
+}
+
+// Retire has an address rest that was released some time ago, as an earlier
+// process knew. One in use, or of another pool, is left alone.
+func (p *Pool) Retire(addr netip.Addr, ago time.Duration) {
+	if _, ok := p.offset(addr); !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, taken := p.used[addr]; !taken {
+		p.freed[addr] = p.now().Add(-ago)
+	}
 }
 
 func (p *Pool) broadcastOffset() uint32 { return 1<<(32-p.cidr.Bits()) - 1 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func pool(t *testing.T, cidr string) *Pool {
@@ -111,6 +112,72 @@ func TestReleasedAddressRests(t *testing.T) {
 	}
 	if got := allocate(t, p); got != first {
 		t.Errorf("after a whole round came %s, want %s", got, first)
+	}
+}
+
+// clock makes the pool's time the test's.
+func clock(p *Pool) (pass func(time.Duration)) {
+	now := time.Now()
+	p.now = func() time.Time { return now }
+	return func(d time.Duration) { now = now.Add(d) }
+}
+
+// TestAddressesRestBeforeOthers holds that the order of addresses does not
+// cut a rest short, when what came before it is in use.
+func TestAddressesRestBeforeOthers(t *testing.T) {
+	p := pool(t, "10.9.0.0/28")
+	pass := clock(p)
+	for range 10 {
+		allocate(t, p)
+	}
+	for _, a := range []string{"10.9.0.3", "10.9.0.2"} {
+		p.Release(netip.MustParseAddr(a))
+		pass(time.Second)
+	}
+	// .12 to .14 were never in use.
+	for _, want := range []string{"10.9.0.12", "10.9.0.13", "10.9.0.14", "10.9.0.3"} {
+		if got := allocate(t, p).String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	p.Release(netip.MustParseAddr("10.9.0.9"))
+	pass(Rest)
+	p.Release(netip.MustParseAddr("10.9.0.5"))
+	if got := p.Resting(); got != 1 {
+		t.Errorf("%d addresses rest, want 1", got)
+	}
+	for _, want := range []string{"10.9.0.9", "10.9.0.2", "10.9.0.5"} {
+		if got := allocate(t, p).String(); got != want {
+			t.Errorf("after the rest got %s, want %s", got, want)
+		}
+	}
+}
+
+// TestRetiredAddressesRest holds that what an earlier process released is not
+// handed out by the next, whose search begins behind the addresses in use.
+func TestRetiredAddressesRest(t *testing.T) {
+	p := pool(t, "10.9.0.0/29")
+	pass := clock(p)
+	if err := p.Reserve(netip.MustParseAddr("10.9.0.2")); err != nil {
+		t.Fatal(err)
+	}
+	for addr, ago := range map[string]time.Duration{
+		"10.9.0.2": 0, // in use: that counts
+		"10.9.0.3": time.Second, "10.9.0.4": Rest, "10.9.0.6": time.Minute, "10.8.0.3": 0,
+	} {
+		p.Retire(netip.MustParseAddr(addr), ago)
+	}
+	if p.Used() != 1 || p.Resting() != 2 {
+		t.Errorf("%d in use, %d rest", p.Used(), p.Resting())
+	}
+	for _, want := range []string{"10.9.0.4", "10.9.0.5", "10.9.0.6", "10.9.0.3"} {
+		if got := allocate(t, p).String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		pass(time.Millisecond)
+	}
+	if _, err := p.Allocate(); !errors.Is(err, ErrExhausted) {
+		t.Errorf("got %v, want ErrExhausted", err)
 	}
 }
 

@@ -187,9 +187,13 @@ func frontendsText(s *api.Services) string {
 	return text
 }
 
-// IPAM says how much of a node's addresses is used.
+// IPAM says how much of a node's addresses is used, and what cannot be at once.
 func IPAM(i *api.IPAM) string {
-	return fmt.Sprintf("%d/%d allocated from %s (%s)", i.Used, i.Capacity, i.CIDR, i.Mode)
+	text := fmt.Sprintf("%d/%d allocated from %s (%s)", i.Used, i.Capacity, i.CIDR, i.Mode)
+	if i.Resting > 0 {
+		text += fmt.Sprintf(", %d at rest", i.Resting)
+	}
+	return text
 }
 
 // Controllers counts the healthy ones and says what the others miss.

@@ -1,0 +1,272 @@
+package datapath
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// What is remembered of a pod by its address, as flows, translations and choices of backends, must not be
+// met by the pod that has the address next. So an address that an endpoint gives up is written down as one
+// that rests, before it is free, and purged: everything that names it is forgotten. No endpoint gets an
+// address that rests unpurged. What rests is pinned beside the layouts of the other maps: restarts and
+// upgrades between a deletion and the purge change nothing of it.
+
+const (
+	restingMap = "lab_resting"
+	// maxResting is as many as lab_endpoints holds.
+	maxResting = 16384
+	// settled is how long after an address was freed others may still send to it: the lists of backends that
+	// name it are on their way to the nodes. What they leave is purged when that is over.
+	settled = 5 * time.Second
+	// purgeRounds bounds how often one purge looks again, because of packets that put back what it removed.
+	purgeRounds = 3
+)
+
+// resting is an address's value in lab_resting: nanoseconds of CLOCK_MONOTONIC.
+type resting struct {
+	Freed  uint64
+	Purged uint64 // when the latest purge began; 0: it is not purged
+}
+
+func (r resting) isPurged() bool {
+	return r.Purged != 0 && int64(r.Purged-r.Freed) >= int64(settled) //nolint:gosec // of one clock
+}
+
+// RestingAddr is an address that an endpoint had, and no other has had since.
+type RestingAddr struct {
+	Addr netip.Addr
+	// For is how long ago it was given up.
+	For time.Duration
+}
+
+func restingSpec() *ebpf.MapSpec {
+	return &ebpf.MapSpec{Name: restingMap, Type: ebpf.Hash, KeySize: 16, ValueSize: 16, MaxEntries: maxResting, Flags: unix.BPF_F_NO_PREALLOC}
+}
+
+// rest has an address rest from now on, unpurged.
+func (m *maps) rest(addr netip.Addr) error {
+	if err := m.resting.Put(toIP(addr), resting{Freed: monotonic()}); err != nil {
+		return fmt.Errorf("have address %s rest: %w", addr, err)
+	}
+	return nil
+}
+
+func (m *maps) restingAddrs() (map[netip.Addr]resting, error) {
+	all := map[netip.Addr]resting{}
+	if err := eachEntry(m.resting, func(ip bpf.IP, r resting) { all[fromIP(ip)] = r }); err != nil {
+		return nil, fmt.Errorf("read the addresses that rest: %w", err)
+	}
+	return all, nil
+}
+
+// Resting lists the addresses that rest, those that have for longest first.
+func (d *Datapath) Resting(_ context.Context) ([]RestingAddr, error) {
+	all, err := d.maps.restingAddrs()
+	if err != nil {
+		return nil, err
+	}
+	now := monotonic()
+	list := make([]RestingAddr, 0, len(all))
+	for addr, r := range all {
+		list = append(list, RestingAddr{Addr: addr, For: time.Duration(now - r.Freed)}) //nolint:gosec // of one clock
+	}
+	slices.SortFunc(list, func(a, b RestingAddr) int { return cmp.Or(cmp.Compare(b.For, a.For), a.Addr.Compare(b.Addr)) })
+	return list, nil
+}
+
+// PurgeAddresses forgets what is remembered of addresses that rest, and writes those off that have rested
+// for as long as rest. It is to be called when endpoints are gone, and now and then.
+func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration) error {
+	d.purging.Lock()
+	defer d.purging.Unlock()
+	if err := d.purge(); err != nil {
+		return err
+	}
+	all, err := d.maps.restingAddrs()
+	if err != nil {
+		return err
+	}
+	now := monotonic()
+	var errs []error
+	for addr, r := range all {
+		if r.isPurged() && now-r.Freed >= uint64(rest) {
+			errs = append(errs, forget(d.maps.resting, toIP(addr)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// takeAddress ends an address's rest, purged, for an endpoint that is to have it. own says that it is the
+// one that has just given it up, whose flows they are. putBack has it rest on after a failure.
+func (d *Datapath) takeAddress(addr netip.Addr, own bool) (putBack func() error, err error) {
+	nothing := func() error { return nil }
+	asked := monotonic()
+	r, ok, err := d.maps.restOf(addr)
+	if err != nil || !ok {
+		return nothing, err
+	}
+	d.purging.Lock()
+	defer d.purging.Unlock()
+	if r, ok, err = d.maps.restOf(addr); err != nil || !ok {
+		return nothing, err
+	}
+	// Whoever held the lock may have purged it meanwhile.
+	if !own && !r.isPurged() && r.Purged < asked {
+		if err := d.purge(); err != nil {
+			return nothing, err
+		}
+	}
+	if err := forget(d.maps.resting, toIP(addr)); err != nil {
+		return nothing, fmt.Errorf("end the rest of address %s: %w", addr, err)
+	}
+	return func() error { return d.maps.resting.Put(toIP(addr), resting{Freed: r.Freed}) }, nil
+}
+
+func (m *maps) restOf(addr netip.Addr) (r resting, ok bool, err error) {
+	err = m.resting.Lookup(toIP(addr), &r)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("look up the rest of address %s: %w", addr, err)
+	}
+	return r, true, nil
+}
+
+// purge purges all addresses that rest unpurged. The caller holds d.purging.
+func (d *Datapath) purge() error {
+	began := monotonic()
+	all, err := d.maps.restingAddrs()
+	if err != nil {
+		return err
+	}
+	due := map[bpf.IP]resting{}
+	for addr, r := range all {
+		var e bpf.Endpoint
+		switch err := d.maps.endpoints.Lookup(toIP(addr), &e); {
+		case err == nil:
+			continue // it is being removed just now, or that was cut off: it is not free
+		case !errors.Is(err, ebpf.ErrKeyNotExist):
+			return fmt.Errorf("look up endpoint %s: %w", addr, err)
+		}
+		if !r.isPurged() {
+			due[toIP(addr)] = r
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	if err := d.forgetAddrs(due); err != nil {
+		return fmt.Errorf("forget the flows of %d addresses that were given up: %w", len(due), err)
+	}
+	var errs []error
+	for ip, r := range due {
+		r.Purged = began
+		errs = append(errs, d.maps.resting.Update(ip, r, ebpf.UpdateExist))
+	}
+	return errors.Join(errs...)
+}
+
+// forgetAddrs removes what names one of the addresses from the programs' maps and the kernel's connection
+// tracking.
+func (d *Datapath) forgetAddrs(addrs map[bpf.IP]resting) error {
+	names := func(ips ...bpf.IP) bool {
+		return slices.ContainsFunc(ips, func(ip bpf.IP) bool { _, ok := addrs[ip]; return ok })
+	}
+	var errs []error
+	_, err := removeIf(d.maps.kernelCT, func(f bpf.Flow, _ bpf.PodPresent) bool { return names(f.Lo, f.Hi) })
+	errs = append(errs, err)
+	if s := d.maps.services; s != nil {
+		errs = append(errs, s.forgetFlows(func(t bpf.Tuple, e bpf.Translation) bool { return names(t.Src, t.Dst, e.Src, e.Dst) }))
+		_, err = removeIf(s.affinity, func(k bpf.PodAffinityKey, _ bpf.PodAffinity) bool { return names(k.Client) })
+		errs = append(errs, err)
+		_, err = removeIf(s.fragments, func(k bpf.PodFragmentKey, _ bpf.PodFragmentPorts) bool { return names(k.Src, k.Dst) })
+		errs = append(errs, err)
+		_, err = removeIf(s.peers, func(k bpf.SockPeerKey, _ bpf.SockPeer) bool { return names(bpf.IP(k.Addr)) })
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, d.forgetTracked(addrs))...)
+}
+
+// forgetFlows removes flows from both maps. A packet that finds one entry of a flow puts the other one back,
+// so it looks again until there is nothing left.
+func (s *serviceMaps) forgetFlows(which func(bpf.Tuple, bpf.Translation) bool) error {
+	for range purgeRounds {
+		answers, err := removeIf(s.nat, which)
+		if err != nil {
+			return err
+		}
+		flows, err := removeIf(s.ct, which)
+		if err != nil || answers+flows == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeIf removes the entries of a hash map that which picks, and says how many there were.
+func removeIf[K, V any](m *ebpf.Map, which func(K, V) bool) (int, error) {
+	var due []K
+	err := eachBatch(m, func(k K, v V) {
+		if which(k, v) {
+			due = append(due, k)
+		}
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, k := range due {
+		if err := forget(m, k); err != nil {
+			return 0, fmt.Errorf("remove from map %s: %w", m, err)
+		}
+	}
+	return len(due), nil
+}
+
+// trackedAddrs is a filter for flows that the kernel tracks.
+type trackedAddrs map[bpf.IP]resting
+
+// MatchConntrackFlow is called by netlink for each flow.
+func (t trackedAddrs) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	for _, ip := range [...]net.IP{f.Forward.SrcIP, f.Forward.DstIP, f.Reverse.SrcIP, f.Reverse.DstIP} {
+		if _, ok := t[toIP(toAddr(ip))]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// forgetTracked makes the kernel forget the flows that it tracks, whoever has it track them: iptables'
+// masquerading, kube-proxy, a firewall.
+func (d *Datapath) forgetTracked(addrs trackedAddrs) error {
+	count, err := readSysctl(d.cfg.Proc, "net/netfilter/nf_conntrack_count")
+	if errors.Is(err, os.ErrNotExist) || count == "0" {
+		return nil // a kernel that tracks nothing
+	}
+	if err != nil {
+		return err
+	}
+	for range purgeRounds {
+		_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, addrs)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("forget tracked flows: %w", err)
+	}
+	return nil
+}
