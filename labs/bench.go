@@ -20,7 +20,7 @@ type BenchOptions struct {
 // Bench measures the lab. The error wraps [ErrBusy] while another command is at work on it.
 // Nodes that lack the image it is measured from get it.
 func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) {
-	unlock, err := lock(l.Name)
+	unlock, err := lock(ctx, l.Engine, l.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 // Two runs at once would take each other's pods away, so the error wraps [ErrBusy] while another command is at work on
 // the lab. Nodes that lack the image the checks run from, since another version of this program made the lab, get it.
 func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
-	unlock, err := lock(l.Name)
+	unlock, err := lock(ctx, l.Engine, l.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -24,16 +24,16 @@ func Down(ctx context.Context, name string) (DownResult, error) {
 	if err := profiles.CheckName(name); err != nil {
 		return r, err
 	}
-	unlock, err := lock(name)
-	if err != nil {
-		return r, err
-	}
-	defer unlock()
 	e, err := docker.Connect(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer e.Close()
+	unlock, err := lock(ctx, e, name)
+	if err != nil {
+		return r, err
+	}
+	defer unlock()
 	cs := cluster.New(e, nil)
 	c, err := cs.Find(ctx, name)
 	if err != nil {

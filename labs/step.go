@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"wirelab.dev/wirelab/internal/interrupt"
 )
 
 // step is one part of a lab's life. Its Do starts when all steps it comes after have ended well; steps that do not
@@ -27,7 +29,8 @@ type step struct {
 const undoDeadline = 2 * time.Minute
 
 // run runs steps and returns how each that was started ended, in the order of steps. On the first error, or when ctx
-// ends, the others are cancelled and, unless keep is set, what was done is undone from last to first.
+// ends, the others are cancelled and, unless keep is set, what was done is undone from last to first. A second interrupt
+// ends that; the error then wraps [interrupt.ErrStopped] for each step that has not been undone.
 func run(ctx context.Context, steps []step, keep bool, tell Progress) ([]StepResult, error) {
 	r := &runner{steps: steps, tell: tell, ended: map[string]chan struct{}{}, results: map[string]*StepResult{}}
 	for _, s := range steps {
@@ -35,7 +38,7 @@ func run(ctx context.Context, steps []step, keep bool, tell Progress) ([]StepRes
 	}
 	err := r.all(ctx)
 	if err != nil && !keep && !r.whole() {
-		err = errors.Join(err, r.undo(context.WithoutCancel(ctx)))
+		err = errors.Join(err, r.undo(ctx))
 	}
 	var out []StepResult
 	for _, s := range steps {
@@ -134,9 +137,17 @@ func (r *runner) undo(ctx context.Context) error {
 		if s.undo == nil {
 			continue
 		}
+		if interrupt.Stopped(ctx) {
+			errs = append(errs, fmt.Errorf("undo %s: %w", name, interrupt.ErrStopped))
+			continue
+		}
 		r.tell(Event{Step: name, State: StepUndoing})
-		uctx, cancel := context.WithTimeout(ctx, undoDeadline)
-		if err := s.undo(uctx); err != nil {
+		uctx, cancel := interrupt.Cleanup(ctx, undoDeadline)
+		err := s.undo(uctx)
+		if err != nil && interrupt.Stopped(ctx) {
+			err = interrupt.ErrStopped // what it was at when it was cut off is no matter
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("undo %s: %w", name, err))
 		}
 		cancel()

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"wirelab.dev/wirelab/internal/interrupt"
 )
 
 // diary records what steps did, in order.
@@ -171,4 +173,31 @@ func TestUpStepsFormAnOrder(t *testing.T) {
 			t.Error("lab up --no-verify verifies")
 		}
 	}
+}
+
+// TestSecondInterruptStopsTheUndoing: what is not undone then is named, and none of it is begun.
+func TestSecondInterruptStopsTheUndoing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stop, second := context.WithCancel(t.Context())
+		ctx, first := context.WithCancel(interrupt.WithStop(t.Context(), stop))
+		var d diary
+		slow := d.made("b", time.Hour, nil, "a")
+		slow.undo = func(ctx context.Context) error {
+			d.note("undo b")
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		go func() { time.Sleep(2 * time.Second); first(); time.Sleep(time.Second); second() }()
+		start := time.Now()
+		_, err := run(ctx, []step{d.made("a", time.Second, nil), slow}, false, quiet)
+		if !errors.Is(err, interrupt.ErrStopped) || !strings.Contains(err.Error(), "undo b: ") || !strings.Contains(err.Error(), "undo a: ") {
+			t.Errorf("error = %v, want both steps named", err)
+		}
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("took %s, want the second interrupt to end it after 3s", took)
+		}
+		if slices.Contains(d.entries, "undo a") {
+			t.Errorf("did %q", d.entries)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"wirelab.dev/wirelab/internal/docker"
 	"wirelab.dev/wirelab/internal/doctor"
 	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/internal/interrupt"
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
@@ -49,20 +50,45 @@ func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	if err := profiles.CheckName(u.Name); err != nil {
 		return u.result, err
 	}
-	unlock, err := lock(u.Name)
-	if err != nil {
-		return u.result, err
-	}
-	defer unlock()
+	var err error
 	u.engine, u.connectErr = docker.Connect(ctx)
 	if u.engine != nil {
 		defer u.engine.Close()
+		unlock, err := lock(ctx, u.engine, u.Name)
+		if err != nil {
+			return u.result, err
+		}
+		defer unlock()
 		if err := u.find(ctx); err != nil {
 			return u.result, err
 		}
 	}
 	u.result.Steps, err = run(ctx, u.steps(), o.Retain, u.Progress)
+	if errors.Is(err, interrupt.ErrStopped) {
+		err = errors.Join(err, u.left(ctx))
+	}
 	return u.result, err
+}
+
+// leftDeadline bounds the look at what is left, which is the last thing a person waits for.
+const leftDeadline = 5 * time.Second
+
+// left says what an undoing that was stopped has left.
+func (u *up) left(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftDeadline)
+	defer cancel()
+	var left []string
+	err := u.connectErr
+	if u.clusters != nil {
+		left, err = u.clusters.Leftovers(ctx, u.Name)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("what is left of lab %s is not known: lab down %s removes it: %w", u.Name, u.Name, err)
+	case len(left) == 0:
+		return nil
+	}
+	return fmt.Errorf("left of lab %s: %s: lab down %s removes it", u.Name, strings.Join(left, ", "), u.Name)
 }
 
 // up is one run of [Up].

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"wirelab.dev/wirelab/internal/interrupt"
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -168,7 +169,7 @@ func serveAlone(ctx context.Context, on Host) (netip.AddrPort, func() error, err
 		return netip.AddrPort{}, nil, err
 	}
 	stop := func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		ctx, cancel := interrupt.Cleanup(ctx, cleanupTimeout)
 		defer cancel()
 		_, err := running.Stop(ctx)
 		return err

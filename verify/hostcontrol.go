@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"wirelab.dev/wirelab/internal/interrupt"
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -63,7 +64,7 @@ func routed(ctx context.Context, env *Env, controls map[hook][]control, use func
 		return fmt.Errorf("route control packets: %w", err)
 	}
 	err := use()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	ctx, cancel := interrupt.Cleanup(ctx, cleanupTimeout)
 	defer cancel()
 	return errors.Join(err, runOn(ctx, env.Outside, script("del")))
 }

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"wirelab.dev/wirelab/internal/interrupt"
 )
 
 // Targets of rules.
@@ -62,7 +64,7 @@ func (w tripwires) tag() string { return ruleComment + " " + w.id }
 // laid adds the rules, calls look and removes them again, also when ctx ended.
 func (w tripwires) laid(ctx context.Context, look func() error) (err error) {
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		ctx, cancel := interrupt.Cleanup(ctx, cleanupTimeout)
 		defer cancel()
 		err = errors.Join(err, each(w.nodes, func(n *Node) error { return runOn(ctx, n.Host, removeRulesScript(w.tag())) }))
 	}()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"wirelab.dev/wirelab/internal/interrupt"
 )
 
 // Run sets up what the checks need in the lab, runs those that sel picks, and
@@ -35,9 +37,14 @@ func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect co
 	defer cancel()
 	env, remove, err := connect(setupCtx, cfg)
 	defer func() {
-		cleanCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		cleanCtx, cancel := interrupt.Cleanup(ctx, cleanupTimeout)
 		defer cancel()
-		err = errors.Join(err, remove(cleanCtx))
+		removeErr := remove(cleanCtx)
+		if removeErr != nil && interrupt.Stopped(ctx) {
+			removeErr = fmt.Errorf("remove what the checks made in lab %s: %w: left are pods and Services with the label %s in namespace %s, and containers with the label %s=%s: the next lab verify removes them",
+				cfg.Lab, interrupt.ErrStopped, runLabel, Namespace, HostLabel, cfg.Lab)
+		}
+		err = errors.Join(err, removeErr)
 		report.Duration = time.Since(report.Started)
 	}()
 	if err != nil {

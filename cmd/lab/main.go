@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"wirelab.dev/wirelab/internal/kube"
@@ -15,10 +14,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the default is back, so that a second one ends a clean-up that takes too long.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	ctx, end := untilTold()
+	stdout, stderr := &watched{Writer: os.Stdout, gone: end}, &watched{Writer: os.Stderr, gone: end}
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, stdout, stderr))
 }
 
 // run is the whole program. It returns the exit status: 0 fine, 1 failed, 2 bad usage.
@@ -30,7 +28,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		explain(stderr, err, ctx.Err() != nil)
+		explain(stderr, err, context.Cause(ctx))
 	}
 	var exit statusError
 	if errors.As(err, &exit) {
@@ -40,14 +38,21 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // explain prints an error, and below it what helps to understand it. Of an interrupted command it says what went wrong
-// besides.
-func explain(w io.Writer, err error, interrupted bool) {
+// besides; why is what interrupted it, nil for one that was not.
+func explain(w io.Writer, err error, why error) {
 	var exit statusError
 	var reported reportedError
 	if errors.As(err, &exit) || errors.As(err, &reported) {
 		return // what there is to say has been said
 	}
-	if interrupted && errors.Is(err, context.Canceled) {
+	if errors.Is(why, errGone) {
+		// Who closes a pipe has seen enough. What could not be undone is said all the same.
+		if joined := afterInterrupt(err); joined != nil && !errors.Is(joined, syscall.EPIPE) && !errors.Is(joined, syscall.EIO) {
+			fmt.Fprintln(w, "lab:", joined)
+		}
+		return
+	}
+	if why != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintln(w, "lab: interrupted")
 		if joined := afterInterrupt(err); joined != nil {
 			fmt.Fprintln(w, "lab:", joined)

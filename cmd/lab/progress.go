@@ -37,7 +37,7 @@ func newProgress(w io.Writer, machine bool) *progress {
 		p.json = json.NewEncoder(w)
 		return p
 	}
-	f, ok := w.(*os.File)
+	f, ok := fileOf(w)
 	onTerminal := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 	for _, c := range []*color.Color{p.good, p.bad, p.faint} {
 		if onTerminal && os.Getenv("NO_COLOR") == "" {
@@ -52,6 +52,7 @@ func newProgress(w io.Writer, machine bool) *progress {
 			p.width = width
 		}
 		p.spin = spinner.New(spinner.CharSets[14], 100*time.Millisecond, spinner.WithWriterFile(f))
+		p.spin.Writer = w
 	}
 	return p
 }

@@ -70,8 +70,8 @@ func shell(cmd *cobra.Command, l *labs.Lab, place string, argv []string) error {
 }
 
 func terminals(cmd *cobra.Command) (in, out *os.File, ok bool) {
-	in, inOK := cmd.InOrStdin().(*os.File)
-	out, outOK := cmd.OutOrStdout().(*os.File)
+	in, inOK := fileOf(cmd.InOrStdin())
+	out, outOK := fileOf(cmd.OutOrStdout())
 	if !inOK || !outOK || !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())) {
 		return nil, nil, false
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/kind/pkg/cluster"
+
+	"wirelab.dev/wirelab/internal/interrupt"
 )
 
 // Spec is a cluster to make.
@@ -23,6 +25,9 @@ type Spec struct {
 	// Retain leaves what was made when making is interrupted.
 	Retain bool
 }
+
+// removeDeadline bounds the wait for kind to notice that its containers are gone.
+const removeDeadline = 2 * time.Minute
 
 // NodeTag is the tag of a lab's own node image.
 func NodeTag(name string) string { return "wirelab/lab-" + name + ":node" }
@@ -79,7 +84,8 @@ func (c *Clusters) create(ctx context.Context, s Spec) error {
 	if s.Retain {
 		return ctx.Err()
 	}
-	cctx := context.WithoutCancel(ctx)
+	cctx, cancel := interrupt.Cleanup(ctx, removeDeadline)
+	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -88,6 +94,8 @@ func (c *Clusters) create(ctx context.Context, s Spec) error {
 		select {
 		case <-done:
 			return ctx.Err()
+		case <-cctx.Done():
+			return ctx.Err() // kind is left behind; the caller is about to exit
 		case <-tick.C:
 		}
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"wirelab.dev/wirelab/internal/kubeconfig"
 )
 
 // Delete removes a lab's cluster, whole or half made: nodes, volumes, its labelled node image and its entry in the
@@ -37,6 +40,33 @@ func (c *Clusters) HasLeftovers(ctx context.Context, name string) (bool, error) 
 	}
 	found, err := c.engine.Containers(ctx, LabelLab+"="+name)
 	return len(found) > 0, err
+}
+
+// Leftovers names what is there of a lab: containers, node image, context in the user's kubeconfig.
+func (c *Clusters) Leftovers(ctx context.Context, name string) ([]string, error) {
+	var out []string
+	for _, label := range []string{LabelLab + "=" + name, labelKindCluster + "=" + name} {
+		found, err := c.engine.Containers(ctx, label)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			if what := "container " + f.Name; !slices.Contains(out, what) {
+				out = append(out, what)
+			}
+		}
+	}
+	have, err := c.engine.HasImage(ctx, NodeTag(name))
+	if err != nil {
+		return nil, err
+	}
+	if have {
+		out = append(out, "image "+NodeTag(name))
+	}
+	if kubeconfig.FromEnv().Has(ContextName(name)) {
+		out = append(out, "context "+ContextName(name))
+	}
+	return out, nil
 }
 
 // removeAll removes containers until none has been seen for a while: a docker run that was under way when the

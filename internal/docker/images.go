@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+
+	"wirelab.dev/wirelab/internal/interrupt"
 )
 
 // HasImage tells whether the engine holds an image of this name (tag, digest or both).
@@ -73,7 +75,9 @@ func (e *Engine) LabelImage(ctx context.Context, base, tag string, labels map[st
 	if err != nil {
 		err = fmt.Errorf("label image %s as %s: %w", base, tag, err)
 	}
-	if rmErr := e.RemoveContainer(context.WithoutCancel(ctx), made.ID); rmErr != nil {
+	cctx, cancel := interrupt.Cleanup(ctx, removeDeadline)
+	defer cancel()
+	if rmErr := e.RemoveContainer(cctx, made.ID); rmErr != nil {
 		err = joinCleanup(err, rmErr)
 	}
 	return err

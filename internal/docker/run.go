@@ -10,6 +10,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"wirelab.dev/wirelab/internal/interrupt"
 )
 
 // RunSpec says what container [Engine.Run] starts.
@@ -50,7 +52,9 @@ func (e *Engine) Run(ctx context.Context, s RunSpec) (*Container, error) {
 	}
 	c := &Container{ID: made.ID, Name: s.Name, engine: e}
 	if err := c.start(ctx, s); err != nil {
-		return nil, joinCleanup(err, c.Remove(context.WithoutCancel(ctx)))
+		cctx, cancel := interrupt.Cleanup(ctx, removeDeadline)
+		defer cancel()
+		return nil, joinCleanup(err, c.Remove(cctx))
 	}
 	return c, nil
 }

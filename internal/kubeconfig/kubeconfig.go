@@ -212,6 +212,12 @@ func (f Files) Remove(ctx context.Context, name string) error {
 	})
 }
 
+// Has tells whether the context called name is in a file, as far as they can be read.
+func (f Files) Has(name string) bool {
+	docs, _ := f.load()
+	return slices.ContainsFunc(f, func(file string) bool { return docs[file] != nil && docs[file].entry("contexts", name) != nil })
+}
+
 // change reads the files, lets edit change them, and writes those that it changed, all under their locks.
 func (f Files) change(ctx context.Context, files []string, edit func(map[string]*document) error) error {
 	slices.Sort(files)

@@ -16,6 +16,7 @@ import (
 	"wirelab.dev/wirelab/internal/bench"
 	"wirelab.dev/wirelab/internal/bench/workload"
 	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/interrupt"
 	"wirelab.dev/wirelab/internal/kube"
 )
 
@@ -48,7 +49,7 @@ func Run(ctx context.Context, cfg Config) (report *bench.Report, err error) {
 		return nil, err
 	}
 	defer func() {
-		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
+		after, cancel := interrupt.Cleanup(ctx, readyWithin)
 		defer cancel()
 		err = errors.Join(err, r.remove(after))
 	}()
