@@ -87,6 +87,9 @@ func (c *chain) add(f file) {
 	c.partial = c.partial || !ok
 	c.trail = append(c.trail, f)
 	switch ref, _ := l.values["extends"].(string); {
+	case strings.TrimSpace(ref) == "" && l.origins["extends"].source != "":
+		at := l.origins["extends"]
+		c.found.add(&Problem{Source: at.source, Line: at.line, Key: "extends", Message: "is empty; name a profile, or remove the line"})
 	case ref == "":
 	case f.dir == "" && isPath(ref):
 		at := l.origins["extends"]

@@ -23,13 +23,38 @@ type Doc struct {
 }
 
 // Explain describes a key such as network.mtu, a section such as network with all below
-// it, or everything for the empty key. An unknown key is a [*Problem] with the nearest.
+// it, or everything for the empty key. The end of a path will do
+// where just one key has it. An unknown key is a [*Problem] with the nearest.
 func Explain(key string) (Doc, error) {
-	n, unknown := newSchema().find(strings.TrimSuffix(key, "."))
-	if unknown != "" {
-		return Doc{}, n.unknown(key, unknown)
+	root := newSchema()
+	n, unknown, ok := root.find(strings.TrimSuffix(key, "."))
+	if ok {
+		return n.doc(), nil
 	}
-	return n.doc(), nil
+	switch ends := root.ending(key); len(ends) {
+	case 0:
+		return Doc{}, n.unknown(key, unknown)
+	case 1:
+		return ends[0].doc(), nil
+	default:
+		var keys []string
+		for _, e := range ends {
+			keys = append(keys, e.key)
+		}
+		return Doc{}, &Problem{Key: key, Message: "several keys end so: " + strings.Join(keys, ", ")}
+	}
+}
+
+// ending are the keys whose path ends in key, whole names of it.
+func (n *node) ending(key string) []*node {
+	var found []*node
+	key = strings.ReplaceAll(key, "[]", "")
+	n.walk(func(c *node) {
+		if strings.Contains(key, ".") && strings.HasSuffix(strings.ReplaceAll(c.key, "[]", ""), "."+key) {
+			found = append(found, c)
+		}
+	})
+	return found
 }
 
 func (n *node) doc() Doc {

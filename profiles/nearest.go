@@ -11,6 +11,9 @@ import (
 // Case, dashes and underscores do not count; swapped letters count as one mistake. Of
 // several equally near ones it is the first.
 func nearest(word string, candidates []string) string {
+	if len(word) > longestWord {
+		return ""
+	}
 	best, bound := "", (len(word)+2)/3
 	for _, c := range candidates {
 		if d := distance(word, c); d <= bound {
@@ -19,6 +22,9 @@ func nearest(word string, candidates []string) string {
 	}
 	return best
 }
+
+// longestWord is longer than any key's whole path with a slip or two.
+const longestWord = 80
 
 func distance(a, b string) int {
 	a, b = plain(a), plain(b)

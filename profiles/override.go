@@ -89,19 +89,35 @@ func setLayer(root *node, set []string, found *problems) layer {
 			found.add(&Problem{Source: setSource, Key: setting, Message: "is not of the form key=value, such as network.mtu=1400"})
 			continue
 		}
-		n, unknown := root.find(key)
+		n, unknown, ok := root.find(key)
 		switch {
-		case unknown != "":
+		case !ok:
 			found.add(unknownSetting(n, key, unknown))
 		case n.fixed:
 			found.add(&Problem{Source: setSource, Key: key, Message: "belongs in the profile's file" + hintFixed(n)})
 		case n.parent != nil && n.parent.shape == mirrors:
 			found.add(&Problem{Source: setSource, Key: key, Message: "is set for the whole list: " + n.parent.key + "=" + n.parent.example})
+		case strings.TrimSpace(raw) == "" && n.shape != prefix && !slices.Contains(n.allowed, ""):
+			found.add(&Problem{Source: setSource, Key: key, Message: "its value is empty; " + hintEmpty(n)})
+		case raw == `""` && n.shape == text:
+			l.read(n, "", setSource, found)
 		default:
 			l.read(n, raw, setSource, found)
 		}
 	}
 	return l
+}
+
+// hintEmpty says how to write what an empty value may have been meant for.
+func hintEmpty(n *node) string {
+	switch n.shape {
+	case texts, mirrors:
+		return "write [] for an empty list"
+	case text:
+		return `write "" with its quotes for the empty text`
+	default:
+		return "give one, such as " + n.key + "=" + n.sample()
+	}
 }
 
 // unknownSetting describes a key whose part unknown, below n, does not exist.
@@ -110,11 +126,39 @@ func unknownSetting(n *node, key, unknown string) *Problem {
 	p.Source, p.Key = setSource, key
 	// In netwrok.mtu the rest is right: say network.mtu, not network.
 	if rest := strings.TrimPrefix(key, n.join(unknown)); p.Nearest != "" && rest != "" {
-		if _, missing := n.root().find(p.Nearest + rest); missing == "" {
+		if _, _, ok := n.root().find(p.Nearest + rest); ok {
 			p.Nearest += rest
 		}
 	}
+	if near, _, ok := n.root().find(p.Nearest); p.Nearest != "" && (!ok || !near.settable()) {
+		p.Nearest = n.root().nearestSetting(key)
+	}
+	if p.Nearest == "" {
+		p.Message = "unknown key; lab profile explain lists those there are"
+	}
 	return p
+}
+
+// settable tells whether n is a key that takes a value after --set.
+func (n *node) settable() bool {
+	return n.shape != section && n.index != nil && !n.fixed
+}
+
+// nearestSetting is the settable key that was probably meant, by its whole path or by its last part; empty when none is near.
+func (n *node) nearestSetting(key string) string {
+	var paths, names []string
+	for _, s := range n.settings() {
+		if s.settable() {
+			paths, names = append(paths, s.key), append(names, s.name)
+		}
+	}
+	if found := nearest(key, paths); found != "" {
+		return found
+	}
+	if found := nearest(key[strings.LastIndex(key, ".")+1:], names); found != "" {
+		return paths[slices.Index(names, found)]
+	}
+	return ""
 }
 
 func hintFixed(n *node) string {

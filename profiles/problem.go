@@ -65,6 +65,9 @@ func Problems(err error) []*Problem {
 	}
 }
 
+// maxProblems is how many problems of one file are told. A file with more is another's, or written by a machine.
+const maxProblems = 100
+
 // problems collects what is wrong while a profile is read.
 type problems []*Problem
 

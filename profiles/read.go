@@ -34,14 +34,21 @@ type reader struct {
 	source string
 	found  *problems
 	layer  layer
+	// first is how many problems there were before this file.
+	first int
 }
 
 // readLayer reads one profile file strictly. Values that are wrong are left out of the
 // layer, so that reading can go on and report the rest. It reports false when the file
 // could not be read at all.
 func readLayer(root *node, source string, data []byte, found *problems) (layer, bool) {
-	r := &reader{source: source, found: found, layer: layer{values: map[string]any{}, origins: map[string]origin{}}}
+	r := &reader{source: source, found: found, layer: layer{values: map[string]any{}, origins: map[string]origin{}}, first: len(*found)}
 	document, bad := parseYAML(data)
+	if !isProfile(root, document, data) && (bad == nil || !harmless(bad.Message)) {
+		// Nothing of it is told: it may be a file that only the user lab runs as may read.
+		found.add(&Problem{Source: source, Message: "this is no profile, which has apiVersion: " + APIVersion + " and kind: " + Kind + "; nothing of it is used or shown"})
+		return r.layer, false
+	}
 	if bad != nil {
 		bad.Source = source
 		found.add(bad)
@@ -49,7 +56,45 @@ func readLayer(root *node, source string, data []byte, found *problems) (layer, 
 	}
 	r.layer.values = r.section(root, document, "")
 	r.demandRequired(root, r.layer.values, "", document.Line)
+	if r.full() {
+		found.add(&Problem{Source: source, Line: document.Line, Message: fmt.Sprintf("more than %d things are wrong with this file; the rest is not shown", maxProblems)})
+		return r.layer, false
+	}
 	return r.layer, true
+}
+
+// full tells whether enough is known to be wrong with this file.
+func (r *reader) full() bool { return len(*r.found)-r.first >= maxProblems }
+
+// profileLine is how a profile begins, in YAML that may be broken further down.
+var profileLine = regexp.MustCompile(`(?m)^[\s{,]*["']?(?:apiVersion["']?\s*:\s*["']?wirelab\.dev/|kind["']?\s*:\s*["']?` + Kind + `["']?\s*$)`)
+
+// harmless tells whether what is wrong with a whole file can be said without quoting it.
+func harmless(message string) bool {
+	for _, part := range []string{"the file is empty", "a profile is a mapping", "mapping values are not allowed", "cannot start any token"} {
+		if strings.Contains(message, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// isProfile tells whether a file means to be a profile: one of its two marks is there, well written, or both have been
+// forgotten and nothing stands at its top that a profile does not have. top is nil where the file could not be read as YAML.
+func isProfile(root *node, top *yaml.Node, data []byte) bool {
+	if top == nil {
+		return profileLine.Match(data)
+	}
+	forgotten := true
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		switch key, value := top.Content[i].Value, top.Content[i+1].Value; {
+		case key == "apiVersion" && strings.HasPrefix(value, "wirelab.dev/"), key == "kind" && value == Kind:
+			return true
+		case key == "apiVersion", key == "kind", root.child(key) == nil:
+			forgotten = false
+		}
+	}
+	return forgotten
 }
 
 // parseYAML gives the one mapping that a profile file consists of.
@@ -107,7 +152,7 @@ func (r *reader) section(n *node, y *yaml.Node, path string) map[string]any {
 		return values
 	}
 	lines := map[string]int{}
-	for i := 0; i+1 < len(y.Content); i += 2 {
+	for i := 0; i+1 < len(y.Content) && !r.full(); i += 2 {
 		key, value := y.Content[i], y.Content[i+1]
 		full := joinPath(path, key.Value)
 		if first, twice := lines[key.Value]; twice {
@@ -131,13 +176,13 @@ func (r *reader) section(n *node, y *yaml.Node, path string) map[string]any {
 // unknown reports a key that n does not have.
 func (r *reader) unknown(n *node, key *yaml.Node, path string) {
 	var p *Problem
-	_, missing := n.find(key.Value)
+	_, _, nested := n.find(key.Value)
 	switch {
 	case key.Value == "<<" || key.Kind == yaml.AliasNode:
 		p = &Problem{Key: path, Message: noAnchors}
 	case key.Kind != yaml.ScalarNode:
 		p = &Problem{Key: strings.TrimSuffix(path, "."), Message: describe(key) + " stands where a key belongs"}
-	case missing == "" && key.Value != "":
+	case nested && key.Value != "":
 		p = &Problem{Key: path, Message: "keys are nested in a file: each part stands on a line of its own, indented below the one before"}
 	default:
 		p = n.unknown(path, key.Value)

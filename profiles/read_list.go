@@ -17,8 +17,15 @@ func (r *reader) list(y *yaml.Node, path string) ([]*yaml.Node, bool) {
 		r.bad(y, path, "%s stands where a list belongs; each item is a line that starts with a dash", describe(y))
 		return nil, false
 	}
+	if len(y.Content) > maxItems {
+		r.bad(y, path, "has %d items; %d are the most", len(y.Content), maxItems)
+		return nil, false
+	}
 	return y.Content, true
 }
+
+// maxItems bounds a list; those of real profiles have a handful.
+const maxItems = 1000
 
 func (r *reader) texts(_ *node, y *yaml.Node, path string) (any, bool) {
 	items, ok := r.list(y, path)
@@ -27,6 +34,9 @@ func (r *reader) texts(_ *node, y *yaml.Node, path string) (any, bool) {
 	}
 	words := []string{}
 	for i, item := range items {
+		if r.full() {
+			break
+		}
 		at := fmt.Sprintf("%s[%d]", path, i)
 		r.layer.origins[at] = origin{source: r.source, line: item.Line}
 		if item.Kind != yaml.ScalarNode || isNull(item) || item.Anchor != "" {

@@ -146,6 +146,11 @@ func (n *node) choices() string {
 // typed reads a value as it is typed after --set or stands in the environment: lists
 // are separated by commas, mirrors written host=endpoint; "[]" is the empty list.
 func (n *node) typed(raw string) (any, *complaint) {
+	if list := n.shape == texts || n.shape == mirrors; list {
+		if bad := n.badList(raw); bad != nil {
+			return nil, bad
+		}
+	}
 	switch n.shape {
 	case section:
 		return nil, complain("this is a section; set one of its keys: %s", n.names())
@@ -164,6 +169,24 @@ func (n *node) typed(raw string) (any, *complaint) {
 	default:
 		return n.scalar(raw)
 	}
+}
+
+// badList says what is wrong with the outside of a list as it is typed.
+func (n *node) badList(raw string) *complaint {
+	raw = strings.TrimSpace(raw)
+	opens, closes := strings.HasPrefix(raw, "["), strings.HasSuffix(raw, "]")
+	if opens != closes || strings.HasPrefix(raw, "{") {
+		return complain("%q is not how a list is written; separate its items by commas, such as %s", raw, n.sampleList())
+	}
+	return nil
+}
+
+// sampleList is a list of two items of n's, as it is typed.
+func (n *node) sampleList() string {
+	if strings.Contains(n.example, ",") || n.shape == mirrors {
+		return n.example
+	}
+	return n.example + "," + strings.TrimRight(n.example, "0123456789") + "1"
 }
 
 func splitList(raw string) []string {

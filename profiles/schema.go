@@ -148,18 +148,18 @@ func (n *node) value(p *Profile) any {
 }
 
 // find follows a full path down from n. When that fails it returns the last key found
-// and the name below it that is unknown.
-func (n *node) find(path string) (found *node, unknown string) {
+// and the name below it that is unknown, which is empty where two dots meet.
+func (n *node) find(path string) (found *node, unknown string, ok bool) {
 	here := n
 	if path == "" {
-		return here, ""
+		return here, "", true
 	}
 	for _, name := range strings.Split(strings.ReplaceAll(path, "[]", ""), ".") {
 		next := here.child(name)
 		if next == nil {
-			return here, name
+			return here, name, false
 		}
 		here = next
 	}
-	return here, ""
+	return here, "", true
 }

@@ -83,6 +83,52 @@ func TestBadUsage(t *testing.T) {
 	}
 }
 
+// TestEmptyIsNoWish: what an unset variable in a script leaves is refused by name, not taken for what it is not.
+func TestEmptyIsNoWish(t *testing.T) {
+	withoutDocker(t)
+	for _, tt := range []struct {
+		args []string
+		say  string
+	}{
+		{[]string{"up", "kubeproxy", "--name", ""}, "--name"},
+		{[]string{"up", "kubeproxy", "--name="}, "--name"},
+		{[]string{"up", ""}, "argument 1"},
+		{[]string{"up", "kubeproxy", "--set", ""}, "--set"},
+		{[]string{"up", "kubeproxy", "--set", "verify.skip="}, "verify.skip"},
+		{[]string{"up", "kubeproxy", "--set", "cluster.image="}, "cluster.image"},
+		{[]string{"down", ""}, "argument 1"},
+		{[]string{"down", " "}, "argument 1"},
+		{[]string{"status", ""}, "argument 1"},
+		{[]string{"verify", ""}, "argument 1"},
+		{[]string{"verify", "--only", ""}, "--only"},
+		{[]string{"verify", "--only", "dns,"}, "--only"},
+		{[]string{"verify", "--only", "dns", "--only", ""}, "--only"},
+		{[]string{"verify", "--skip", ""}, "--skip"},
+		{[]string{"verify", "--list", "--only="}, "--only"},
+		{[]string{"bench", ""}, "argument 1"},
+		{[]string{"logs", "--name", ""}, "--name"},
+		{[]string{"logs", "--node", ""}, "--node"},
+		{[]string{"logs", ""}, "argument 1"},
+		{[]string{"shell", "", "--", "true"}, "argument 1"},
+		{[]string{"shell", "worker", "--name", "", "--", "true"}, "--name"},
+		{[]string{"service", "list", "--service", ""}, "--service"},
+		{[]string{"service", "list", "--name", ""}, "--name"},
+		{[]string{"bpf", "ct", "list", "--address", ""}, "--address"},
+		{[]string{"doctor", ""}, "argument 1"},
+		{[]string{"image", ""}, "argument 1"},
+		{[]string{"profile", "explain", ""}, "argument 1"},
+	} {
+		out, errOut, code := call(t, tt.args...)
+		if code != exitUsage || !strings.Contains(errOut, tt.say) || !strings.Contains(errOut, "empty") || out != "" {
+			t.Errorf("lab %q: exit %d, want 2 and %q on stderr alone:\n%s%s", tt.args, code, tt.say, out, errOut)
+		}
+	}
+	// A command that is run elsewhere has its own idea of empty words.
+	if _, errOut, code := call(t, "shell", "worker", "--", "test", "-z", ""); code != exitFailed || !strings.Contains(errOut, "docker is not running") {
+		t.Errorf("exit %d: %s", code, errOut)
+	}
+}
+
 func TestWithoutDocker(t *testing.T) {
 	withoutDocker(t)
 	t.Setenv("TMPDIR", t.TempDir())

@@ -23,6 +23,13 @@ Docker is needed: lab carries the programs it installs.`,
 		SilenceUsage:  true,
 		Args:          usageArgs(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Of every command below, as none has a hook of its own.
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			if err := noneEmpty(cmd, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = false

@@ -42,8 +42,8 @@ unless every check that was picked has passed.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&sel.Only, "only", nil, "run only these checks")
-	f.StringSliceVar(&sel.Skip, "skip", nil, "leave these checks out")
+	f.Var(patterns{&sel.Only}, "only", "run only these checks")
+	f.Var(patterns{&sel.Skip}, "skip", "leave these checks out")
 	f.BoolVar(&list, "list", false, "list the checks and run none")
 	f.BoolVarP(&verbose, "verbose", "v", false, "print the evidence of checks that passed, too")
 	out.flag(cmd)
