@@ -64,7 +64,7 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, const s
 	/* Addresses of this node do not come from outside: the stack knows what to do with those. */
 	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
 		reason = enter_pod(ctx, p, to, &p->ev.dst);
-	c->shape = tuple_of(ctx, p, &c->from, false);
+	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
 	if (c->shape != SHAPE_NONE && !(reason == LAB_TO_POD && !opens(p) && translate_back(p, &c->from, c))) {
 		if (cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
@@ -175,7 +175,7 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 		return LAB_REASON_NONE;
 	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
 	/* Answers of backends, which the stack has sent on as they are, get the address that the client asked for. */
-	if (c->shape != SHAPE_NONE && c->shape != SHAPE_ECHO && translate_back(p, &c->from, c))
+	if (c->shape != SHAPE_NONE && !(c->shape == SHAPE_ECHO && p->ev.icmp_type == ICMP_ECHO) && translate_back(p, &c->from, c))
 		return LAB_TO_NETWORK;
 	if (cfg_masquerade)
 		return masquerade(ctx, p, c);

@@ -341,6 +341,52 @@ func TestMasqueradeOrDrop(t *testing.T) {
 	})
 }
 
+// Whom somebody outside asks by his own address answers with it. What nobody has asked for does not leave so.
+func TestAnswersToTheOutside(t *testing.T) {
+	inMasqueradeModes(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 1, mode)
+		n := l.nodes[0]
+		a := n.addPod("a")
+		serve(a.NS)
+		l.outside.AddRoute(n.cfg.PodCIDR, n.Host.Addr)
+		asks{l.outside.NS, a.Addr, l.outside.Addr}.check(t)
+		for range 3 {
+			reply, err := l.outside.Ping(a.Addr, netnstest.PingOptions{})
+			if err != nil || reply.From != a.Addr || reply.Type != ipv4.ICMPTypeEchoReply {
+				t.Errorf("a ping of the pod: %+v, %v", reply, err)
+			}
+		}
+		tcp := func(flags uint8) []byte {
+			header := make([]byte, 20)
+			binary.BigEndian.PutUint16(header, port)
+			binary.BigEndian.PutUint16(header[2:], 999)
+			header[12], header[13] = 5<<4, flags
+			return header
+		}
+		for name, test := range map[string]struct {
+			proto   layers.IPProtocol
+			payload []byte
+		}{
+			"an echo reply": {layers.IPProtocolICMPv4, []byte{0, 0, 0xf0, 0xf0, 0x0f, 0x0e, 0, 1}},
+			"a SYN-ACK":     {layers.IPProtocolTCP, tcp(0x12)},
+		} {
+			t.Run(name, func(t *testing.T) {
+				before := n.packets("not-masqueradable", datapath.ToNetwork)
+				out := l.outside.Capture(netnstest.NIC)
+				a.Capture("eth0").Inject(frame(t, &layers.Ethernet{SrcMAC: a.PodMAC, DstMAC: a.HostMAC, EthernetType: layers.EthernetTypeIPv4},
+					&layers.IPv4{Version: 4, TTL: 64, Protocol: test.proto, SrcIP: a.Addr.AsSlice(), DstIP: l.outside.Addr.AsSlice()}, gopacket.Payload(test.payload)))
+				eventually(t, func() bool { return n.packets("not-masqueradable", datapath.ToNetwork) == before+1 }, "it is dropped")
+				if slices.ContainsFunc(out.Frames(), func(f netnstest.Frame) bool {
+					ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+					return ok && ip.SrcIP.Equal(a.Addr.AsSlice())
+				}) {
+					t.Error("it left with the pod's address")
+				}
+			})
+		}
+	})
+}
+
 // Status names the cards whose programs masquerade, and claims nothing else.
 func TestMasqueradeStatus(t *testing.T) {
 	inMasqueradeModes(t, func(t *testing.T, mode setup) {

@@ -48,10 +48,8 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 		return LAB_TO_NETWORK;
 	if (c->shape == SHAPE_ERROR)
 		return LAB_DROP_MASQUERADE;
-	if (only_answers(p, c)) {
-		c->shape = SHAPE_NONE;
-		return LAB_REASON_NONE;
-	}
+	if (only_answers(p, c))
+		return LAB_DROP_MASQUERADE; /* nobody has asked */
 	e.src = address_of(p->ev.ifindex);
 	e.dst = c->from.dst;
 	e.dport = c->from.dport;
@@ -70,13 +68,13 @@ static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct
 {
 	struct translation e = { .kind = CT_INBOUND, .src = c->from.src, .dst = c->from.dst, .sport = c->from.sport, .dport = c->from.dport };
 
-	if (c->shape != SHAPE_PACKET)
-		goto as_it_is; /* echo replies are told by their type, and the rest follows its flow */
+	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
+		goto as_it_is; /* what has no header of its own follows its flow */
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return;
 	update(&e, p->ev.tcp_flags, c->from.proto, false);
-	if (p->ev.tcp_flags & TCP_RST || !enter(ctx, &e, &c->from, false))
+	if (p->ev.tcp_flags & TCP_RST || only_answers(p, c) || !enter(ctx, &e, &c->from, false))
 		goto as_it_is;
 	begin(c, &e, FOUND_ELSEWHERE);
 	return;
