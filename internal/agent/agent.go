@@ -138,12 +138,12 @@ func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error { return serveHTTP(ctx, api, a.apiHandler()) })
+	eg.Go(func() error { return serveUnix(ctx, api, a.apiHandler()) })
 	health, err := listenTCP(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(a.cfg.Health.Port)), "health.port")
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error { return serveHTTP(ctx, health, healthHandler(a.problems)) })
+	eg.Go(func() error { return serveTCP(ctx, health, healthHandler(a.problems)) })
 	if !a.cfg.Prometheus.Enabled {
 		return nil
 	}
@@ -152,7 +152,7 @@ func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
 		return err
 	}
 	eg.Go(func() error {
-		return serveHTTP(ctx, prom, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
+		return serveTCP(ctx, prom, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
 	})
 	return nil
 }

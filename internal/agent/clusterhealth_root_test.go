@@ -2,7 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -151,6 +155,88 @@ func TestProbesInEveryMode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestIdleConnectionsHideNoNode has a host hold connections to all that a node
+// answers at, and open new ones for those that are closed.
+func TestIdleConnectionsHideNoNode(t *testing.T) {
+	t.Parallel()
+	n1, n2 := twoProbingNodes(t, func(c *config.Config) { c.KubeProxyReplacement = "true" })
+	eventually(t, "n1 reaches n2", func() bool { return n1.health("n2").Reached })
+	endpoint := n2.status().ClusterHealth.Endpoint
+	metrics := netip.AddrPortFrom(n2.Addr, uint16(n2.cfg.Prometheus.Port))
+	for _, to := range []netip.AddrPort{
+		netip.AddrPortFrom(n2.Addr, uint16(n2.cfg.ClusterHealth.Port)),
+		netip.AddrPortFrom(endpoint, uint16(n2.cfg.ClusterHealth.Port)),
+		metrics,
+	} {
+		n1.crowd(to, 300)
+	}
+	n1.kill() // the next one probes at once
+	n1.startBeside(n2)
+	within(t, 5*time.Second, "n1 has probed n2", func() bool { return !n1.health("n2").ProbedAt.IsZero() })
+	if h := n1.health("n2"); !h.Reached {
+		t.Errorf("of n2 is known %+v", h)
+	}
+	c, err := n1.Dial("tcp4", metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Write([]byte("GET /metrics HTTP/1.0\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	page, err := io.ReadAll(c)
+	if err != nil || !strings.Contains(string(page), "wirelab_") {
+		t.Errorf("the metrics are %d bytes, %v", len(page), err)
+	}
+}
+
+// crowd keeps many idle connections open until the test ends.
+func (n *testNode) crowd(to netip.AddrPort, many int) {
+	n.t.Helper()
+	conns := make([]net.Conn, many)
+	fill := func() {
+		for i, c := range conns {
+			if c != nil {
+				c.SetReadDeadline(time.Now().Add(10 * time.Microsecond))
+				if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+					continue
+				}
+				c.Close()
+			}
+			var err error
+			if conns[i], err = n.Dial("tcp4", to); err != nil {
+				conns[i] = nil
+			}
+		}
+	}
+	fill()
+	if conns[many-1] == nil {
+		n.t.Fatalf("%s cannot be connected to", to)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+				fill()
+			}
+		}
+	}()
+	n.t.Cleanup(func() {
+		close(stop)
+		<-done
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	})
 }
 
 func TestHealthEndpoint(t *testing.T) {

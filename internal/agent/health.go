@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"wirelab.dev/wirelab/internal/agent/guard"
 )
 
 // readiness says what keeps pods on this node from working, a sentence each;
@@ -29,15 +31,22 @@ func healthHandler(ready readiness) http.Handler {
 	return mux
 }
 
-// serveHTTP serves h on l until ctx is done, and closes l. Requests under way
-// get two seconds more.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-	}
+// serveTCP serves h on l, which others can reach, until ctx is done, and closes
+// l. Requests under way get two seconds more.
+func serveTCP(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h}
+	guard.HTTP(srv)
+	return serveHTTP(ctx, l, srv)
+}
+
+// serveUnix is serveTCP for a socket that only root can connect to, which may
+// wait for as long as it wants.
+func serveUnix(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serveHTTP(ctx, l, &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute})
+}
+
+func serveHTTP(ctx context.Context, l net.Listener, srv *http.Server) error {
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	done := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)

@@ -83,7 +83,7 @@ func (h *healthChecks) listen(p healthPort) error {
 	h.open[p] = cancel
 	h.eg.Go(func() error {
 		defer cancel()
-		return serveHTTP(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { h.answer(w, p.service) }))
+		return serveTCP(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { h.answer(w, p.service) }))
 	})
 	return nil
 }

@@ -8,9 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"time"
 
-	"golang.org/x/net/netutil"
+	"wirelab.dev/wirelab/internal/agent/guard"
 )
 
 // answer is what a node says of itself, on both of its addresses.
@@ -18,10 +17,6 @@ type answer struct {
 	Node     string     `json:"node"`
 	Endpoint netip.Addr `json:"endpoint,omitzero"` // of its health endpoint
 }
-
-// maxConns bounds what others can make this node do. A node asks two or three
-// times in ten seconds, and each answer takes less than a millisecond.
-const maxConns = 64
 
 // listen answers on the node's address and on the health endpoint's until
 // stop is called.
@@ -40,11 +35,12 @@ func (p *Prober) listen(ctx context.Context, ns *namespace) (stop func(), err er
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen in the health endpoint: %w", err), onNode.Close())
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(p.respond), ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 4096}
+	srv := &http.Server{Handler: http.HandlerFunc(p.respond)}
+	guard.HTTP(srv)
 	srv.SetKeepAlivesEnabled(false)
 	served := make(chan error, 2)
 	for _, l := range []net.Listener{onNode, onEndpoint} {
-		go func() { served <- srv.Serve(netutil.LimitListener(l, maxConns)) }()
+		go func() { served <- srv.Serve(l) }()
 	}
 	return func() {
 		srv.Close() //nolint:errcheck // what it says of listeners does not matter
