@@ -42,6 +42,7 @@ type Datapath struct {
 	chains    sync.Mutex // one iptables read and write at a time
 	nodes     sync.Mutex // one change of lab_nodes at a time
 	purging   sync.Mutex // held by who purges addresses, and who takes one that rests
+	routed    routed
 	events    hub
 }
 
@@ -82,7 +83,6 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 		d.Sysctls().Apply,
 		d.Devices().Apply,
 		d.attachEndpoints,
-		d.attachSockets,
 		d.dropOtherModes,
 	} {
 		if err := step(ctx); err != nil {

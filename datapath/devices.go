@@ -19,8 +19,8 @@ const (
 	netDevice = "lab_net"
 )
 
-// Devices keeps lab_host and lab_net, the router's address, the pod CIDR's route and the program on
-// lab_host.
+// Devices keeps lab_host and lab_net, the router's address, the pod CIDR's route, and the programs that are
+// not at pods' veths: on lab_host, on the network cards and at the node's cgroups.
 type Devices struct{ d *Datapath }
 
 // Devices returns the reconciler of the node's own devices.
@@ -48,7 +48,7 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := v.d.enterLocal(ctx); err != nil {
 		return err
 	}
-	return v.d.attachNICs()
+	return errors.Join(v.d.attachNICs(), v.d.attachSockets(ctx))
 }
 
 // Clean removes the devices and with them address, route and program.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
 )
@@ -193,6 +194,11 @@ func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.
 	ep, err := d.endpoint(addr, e, veth)
 	if err != nil {
 		return err
+	}
+	if veth.Attrs().RawFlags&unix.IFF_UP == 0 {
+		if err := d.nl.LinkSetUp(veth); err != nil {
+			return fmt.Errorf("set %s up: %w", ep.HostIf, err)
+		}
 	}
 	if err := setNeighbour(d.nl, ep); err != nil {
 		return err

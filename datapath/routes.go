@@ -35,6 +35,7 @@ type nextHop struct {
 // Config.DirectNodeRoutes the desired routes are none.
 func (r *Routes) Apply(ctx context.Context, nodes []Node) (skipped []string, err error) {
 	want := map[netip.Prefix]nextHop{}
+	r.d.routed.set(nodes)
 	if r.d.cfg.DirectNodeRoutes {
 		want, skipped = r.desired(nodes)
 	}

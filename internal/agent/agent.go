@@ -211,6 +211,12 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if n.dp.HostRouting().Effective == datapath.RoutingBPF {
 		eg.Go(func() error { return n.dp.FollowNeighbours(ctx) })
 	}
+	follower, err := n.dp.Follow()
+	if err != nil {
+		return err
+	}
+	eg.Go(func() error { return follower.Run(ctx, n.loops.wake) })
+	eg.Go(func() error { return a.cni.follow(ctx, n.loops.cniConfig.Trigger, a.log) })
 	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == "datapath" {
 		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx, loggedLate), a.log); return nil })
 	}

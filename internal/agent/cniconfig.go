@@ -66,6 +66,11 @@ func (f cniFiles) apply(context.Context) error {
 		return fmt.Errorf("open the CNI plugin: %w", err)
 	}
 	defer src.Close()
+	for _, dir := range []string{filepath.Dir(f.plugin), filepath.Dir(f.conf)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make the directory of the CNI files: %w", err)
+		}
+	}
 	if err := installFile(f.plugin, src, 0o755); err != nil {
 		return fmt.Errorf("install the CNI plugin: %w", err)
 	}

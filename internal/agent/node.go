@@ -31,15 +31,15 @@ type node struct {
 type loops struct {
 	all reconcile.Group
 
-	routes, masquerade, condition *reconcile.Reconciler
+	sysctls, devices, endpoints, routes, masquerade, condition, cniConfig *reconcile.Reconciler
 	// hostPorts is nil where services does their work, and services and
 	// untracked are nil where kube-proxy does.
 	hostPorts, services, untracked *reconcile.Reconciler
 }
 
-// How often reconcilers look whether others have changed what is theirs.
-// Looking costs a few milliseconds each, and copies of the CNI plugin are
-// compared in full.
+// How often reconcilers look whether others have changed what is theirs, where
+// nothing tells that they have: see follow. Looking costs a few milliseconds
+// each.
 const (
 	resyncOften  = time.Minute
 	resyncSeldom = 5 * time.Minute
@@ -70,11 +70,11 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 	addresses := reconcile.New("addresses", n.purge(), often, log)
 	n.eps.freed = addresses.Trigger
 	l.condition = reconcile.New("node-condition", condition.apply, reconcile.Options{Resync: resyncSeldom}, log)
+	l.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
+	l.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
+	l.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)
 	l.all = reconcile.Group{
-		reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log),
-		reconcile.New("devices", n.dp.Devices().Apply, often, log),
-		reconcile.New("endpoints", n.eps.sync, often, log),
-		addresses, l.routes, l.masquerade, l.condition,
+		l.sysctls, l.devices, l.endpoints, addresses, l.routes, l.masquerade, l.condition,
 	}
 	if k.services == nil {
 		l.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {
@@ -88,8 +88,8 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 	} else {
 		l.all = append(l.all, n.serviceLoops(k, checks, m, log)...)
 	}
-	l.all = append(l.all, reconcile.New("cni-config", cni.apply,
-		reconcile.Options{Resync: resyncSeldom, After: l.all}, log))
+	l.cniConfig = reconcile.New("cni-config", cni.apply, reconcile.Options{Resync: resyncOften, After: l.all}, log)
+	l.all = append(l.all, l.cniConfig)
 }
 
 // purgePace is how far apart purges are at least, and they never take more than

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,8 +62,8 @@ func runTests(m *testing.M) int {
 }
 
 // runAsAgent reads what happens in the cluster from standard input, a line
-// each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP" and
-// "endpoints ADDR..." of the Service ns/web, port 80 to 8080, or "uninstall".
+// each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP",
+// "nodeport CLUSTERIP PORT" and "endpoints ADDR..." of the Service ns/web, port 80 to 8080, or "uninstall".
 func runAsAgent(encoded string) error {
 	var cfg config.Config
 	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
@@ -95,6 +96,18 @@ func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
 	}
 	if line[0] == "service" {
 		svc := kubeService(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = line[1], line[1:] })
+		_, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{})
+		return err
+	}
+	if line[0] == "nodeport" {
+		svc := kubeService(func(s *corev1.Service) {
+			s.Spec.Type, s.Spec.ClusterIP, s.Spec.ClusterIPs = corev1.ServiceTypeNodePort, line[1], line[1:2]
+			port, err := strconv.ParseInt(line[2], 10, 32)
+			if err != nil {
+				panic(err)
+			}
+			s.Spec.Ports[0].NodePort = int32(port)
+		})
 		_, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{})
 		return err
 	}
@@ -273,6 +286,16 @@ func (n *testNode) status() api.Status {
 		return api.Status{}
 	}
 	return s
+}
+
+// frontends are the entries of the map of Services.
+func (n *testNode) frontends() []api.Frontend {
+	n.t.Helper()
+	list, err := client.New(n.cfg.Paths.AgentSocket()).Frontends(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return list
 }
 
 func (n *testNode) endpoints() []api.Endpoint {
