@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -183,7 +184,7 @@ func TestSchemaAndDefaultsHaveTheSameKeys(t *testing.T) {
 func TestRBACIsMinimal(t *testing.T) {
 	objs := objects(t, "")
 	if got, want := get[*rbacv1.ClusterRole](t, objs, "ClusterRole/wirelab-agent").Rules, []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"nodes/status"}, Verbs: []string{"patch"}},
 		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
 	}; !reflect.DeepEqual(got, want) {
@@ -206,8 +207,33 @@ func TestRBACIsMinimal(t *testing.T) {
 			t.Errorf("%s binds %v, want %v", binding, subjects, want)
 		}
 	}
-	if len(objs) != 7 {
-		t.Errorf("the chart renders %d objects, want the seven known ones: %v", len(objs), objs)
+	if len(objs) != 9 {
+		t.Errorf("the chart renders %d objects, want the nine known ones: %v", len(objs), objs)
+	}
+}
+
+// TestAgentsWriteTheirOwnNodesStatus holds that the policy is about the agents'
+// account, about what RBAC lets them write, and in force. What it says is tried
+// on a real API server (e2e).
+func TestAgentsWriteTheirOwnNodesStatus(t *testing.T) {
+	objs := objects(t, "")
+	policy := get[*admissionv1.ValidatingAdmissionPolicy](t, objs, "ValidatingAdmissionPolicy/wirelab-agent").Spec
+	if *policy.FailurePolicy != admissionv1.Fail {
+		t.Errorf("when it cannot be asked: %s", *policy.FailurePolicy)
+	}
+	if rules := policy.MatchConstraints.ResourceRules; len(rules) != 1 || !slices.Equal(rules[0].Operations, []admissionv1.OperationType{admissionv1.Update}) ||
+		!slices.Equal(rules[0].Resources, []string{"nodes/status"}) || !slices.Equal(rules[0].APIGroups, []string{""}) {
+		t.Errorf("it is about %+v", rules)
+	}
+	if c := policy.MatchConditions; len(c) != 1 || c[0].Expression != `request.userInfo.username == "system:serviceaccount:kube-system:wirelab-agent"` {
+		t.Errorf("it is for %+v", c)
+	}
+	if v := policy.Validations; len(v) != 2 || v[0].Expression != "object.metadata.name in variables.nodes" {
+		t.Errorf("it demands %+v", v)
+	}
+	binding := get[*admissionv1.ValidatingAdmissionPolicyBinding](t, objs, "ValidatingAdmissionPolicyBinding/wirelab-agent").Spec
+	if binding.PolicyName != "wirelab-agent" || binding.MatchResources != nil || !slices.Equal(binding.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
+		t.Errorf("it is bound by %+v", binding)
 	}
 }
 
