@@ -47,11 +47,14 @@ func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-c
 		if len(cmd) == 0 {
 			cmd = []string{"bash", "-l"}
 		}
-		return l.Engine.Interact(ctx, n.Name, docker.Terminal{
-			Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, TTY: s.TTY, Resize: forDocker(sizes),
+		held := newLeash(ctx, n, "")
+		code, err := l.Engine.Interact(ctx, n.Name, docker.Terminal{
+			Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, TTY: s.TTY, Resize: forDocker(sizes), Env: []string{held.env()},
 		}, cmd...)
+		held.end(err)
+		return code, err
 	}
-	pod, err := l.findPod(ctx, place)
+	found, err := l.findPod(ctx, place)
 	if err != nil {
 		return 0, err
 	}
@@ -61,31 +64,66 @@ func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-c
 	if sizes != nil {
 		s.Resize = sizeQueue{ctx, sizes}
 	}
-	return kube.ExecStream(ctx, l.Kube, l.Kube.Config, pod, s, cmd...)
+	return l.podShell(ctx, found, s, cmd)
+}
+
+// podShell runs a command in a pod, marked for its leash where the pod's container has env. One that has not, such as those
+// of images with a single program, is told by its command line.
+func (l *Lab) podShell(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd []string) (int, error) {
+	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
+	run := func(argv ...string) (int, error) { return kube.ExecStream(ctx, l.Kube, l.Kube.Config, ref, s, argv...) }
+	n, err := l.node(p.Spec.NodeName)
+	id := containerID(p)
+	if err != nil || id == "" {
+		return run(cmd...)
+	}
+	if p.Labels["app.kubernetes.io/name"] != agentName {
+		held := newLeash(ctx, n, "")
+		code, err := run(append([]string{"env", held.env()}, cmd...)...)
+		held.end(err)
+		if err == nil || !strings.Contains(err.Error(), `"env"`) || !strings.Contains(err.Error(), "executable file not found") {
+			return code, err
+		}
+	}
+	held := newLeash(ctx, n, id, cmd...)
+	code, err := run(cmd...)
+	held.end(err)
+	return code, err
+}
+
+// containerID is that of the pod's first container, as its runtime has it; empty when none runs.
+func containerID(p *corev1.Pod) string {
+	for _, s := range p.Status.ContainerStatuses {
+		if s.Name == p.Spec.Containers[0].Name && s.State.Running != nil {
+			_, id, _ := strings.Cut(s.ContainerID, "://")
+			return id
+		}
+	}
+	return ""
 }
 
 // findPod finds a running pod by what a person typed.
-func (l *Lab) findPod(ctx context.Context, place string) (kube.PodRef, error) {
+func (l *Lab) findPod(ctx context.Context, place string) (*corev1.Pod, error) {
 	ns, name, qualified := strings.Cut(strings.TrimPrefix(place, "pod/"), "/")
 	if !qualified {
 		ns, name = "", ns
 	}
 	list, err := l.Kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return kube.PodRef{}, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
+		return nil, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
 	}
 	fits := matching(list.Items, name)
 	switch len(fits) {
 	case 1:
-		return kube.PodRef{Namespace: fits[0].Namespace, Name: fits[0].Name, Container: fits[0].Spec.Containers[0].Name}, nil
+		return &fits[0], nil
 	case 0:
-		return kube.PodRef{}, fmt.Errorf("lab %q has neither a node nor a pod %q: nodes are %s; lab status shows more", l.Name, place, strings.Join(l.nodeNames(), ", "))
+		return nil, fmt.Errorf("lab %q has neither a node nor a pod %q: nodes are %s; lab status shows more", l.Name, place, strings.Join(l.nodeNames(), ", "))
 	}
 	var names []string
 	for _, p := range fits {
 		names = append(names, p.Namespace+"/"+p.Name)
 	}
-	return kube.PodRef{}, fmt.Errorf("%q fits %d pods: say which: %s", place, len(fits), strings.Join(names, ", "))
+	return nil, fmt.Errorf("%q fits %d pods: say which: %s", place, len(fits), strings.Join(names, ", "))
 }
 
 // matching are the pods of exactly that name, those of the default namespace first choice; if there are none, those

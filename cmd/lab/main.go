@@ -6,14 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"syscall"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/profiles"
 )
 
 func main() {
+	// What libraries log is meant for whoever runs a server. Errors that matter come back as errors.
+	klog.SetLogger(logr.Discard())
+	log.SetOutput(io.Discard)
 	ctx, end := untilTold()
 	stdout, stderr := &watched{Writer: os.Stdout, gone: end}, &watched{Writer: os.Stderr, gone: end}
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, stdout, stderr))

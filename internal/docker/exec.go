@@ -33,7 +33,7 @@ func (r Result) Err(cmd ...string) error {
 // When ctx ends, Exec returns its error; the process in the container may live on.
 func (e *Engine) Exec(ctx context.Context, container string, stdin io.Reader, cmd ...string) (Result, error) {
 	var out, errs bytes.Buffer
-	code, err := e.stream(ctx, container, stdin, &out, &errs, cmd)
+	code, err := e.stream(ctx, container, nil, stdin, &out, &errs, cmd)
 	if err != nil {
 		return Result{}, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
 	}
@@ -42,16 +42,16 @@ func (e *Engine) Exec(ctx context.Context, container string, stdin io.Reader, cm
 
 // ExecStream is Exec that hands output on as it comes. It returns the exit status.
 func (e *Engine) ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error) {
-	code, err := e.stream(ctx, container, stdin, stdout, stderr, cmd)
+	code, err := e.stream(ctx, container, nil, stdin, stdout, stderr, cmd)
 	if err != nil {
 		return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
 	}
 	return code, nil
 }
 
-func (e *Engine) stream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd []string) (int, error) {
+func (e *Engine) stream(ctx context.Context, container string, env []string, stdin io.Reader, stdout, stderr io.Writer, cmd []string) (int, error) {
 	made, err := e.api.ExecCreate(ctx, container, client.ExecCreateOptions{
-		Privileged: true, AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Cmd: cmd,
+		Privileged: true, AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Env: env, Cmd: cmd,
 	})
 	if err != nil {
 		return 0, err

@@ -16,6 +16,8 @@ type Terminal struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	TTY            bool
+	// Env is added to the command's environment, as NAME=value; may be nil.
+	Env []string
 	// Resize waits for the terminal's next size in characters; false, or the end of ctx, ends it. May be nil.
 	Resize func(ctx context.Context) (width, height uint, ok bool)
 }
@@ -24,7 +26,11 @@ type Terminal struct {
 // command ends, also when t.Stdin does not.
 func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd ...string) (int, error) {
 	if !t.TTY {
-		return e.ExecStream(ctx, container, t.Stdin, t.Stdout, t.Stderr, cmd...)
+		code, err := e.stream(ctx, container, t.Env, t.Stdin, t.Stdout, t.Stderr, cmd)
+		if err != nil {
+			return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
+		}
+		return code, nil
 	}
 	code, err := e.interact(ctx, container, t, cmd)
 	if err != nil {
@@ -36,7 +42,7 @@ func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd
 func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {
 	made, err := e.api.ExecCreate(ctx, container, client.ExecCreateOptions{
 		Privileged: true, TTY: true, AttachStdin: t.Stdin != nil, AttachStdout: true, AttachStderr: true,
-		Env: []string{"TERM=xterm-256color"}, Cmd: cmd,
+		Env: append([]string{"TERM=xterm-256color"}, t.Env...), Cmd: cmd,
 	})
 	if err != nil {
 		return 0, err
