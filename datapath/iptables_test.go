@@ -67,7 +67,7 @@ func TestBothVariants(t *testing.T) {
 			}
 			tables := iptables{dirs: []string{dir}}
 			chains := []chain{
-				{masqueradeChain, masqueradeRules(cfg, []Node{{Name: "b", IP: netip.MustParseAddr("192.0.2.2")}})},
+				{masqueradeChain, masqueradeRules(cfg, []Node{{Name: "b", IP: netip.MustParseAddr("192.0.2.2")}}, &masqueradeRange)},
 				{hostPortChain, dnatRules(ports)},
 				{hostPortSNATChain, hairpinRules(ports)},
 			}
@@ -83,7 +83,7 @@ func TestBothVariants(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(have[masqueradeChain]) != 3 || len(have[hostPortChain]) != 2 {
+				if len(have[masqueradeChain]) != 5 || len(have[hostPortChain]) != 2 {
 					t.Fatalf("the rules are not there: %v", have)
 				}
 				if lines := difference(have, chains, jumps); lines != nil {

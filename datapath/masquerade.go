@@ -23,7 +23,8 @@ type Masquerade struct{ d *Datapath }
 // Masquerade returns the reconciler of masquerading.
 func (d *Datapath) Masquerade() *Masquerade { return &Masquerade{d: d} }
 
-// Apply makes chain or map match nodes, whose addresses pods reach with their own. Without
+// Apply makes chain or map match nodes, whose addresses pods reach with their own, and the ports that Services
+// and host ports have on this node: it is to be called again when these have changed. Without
 // Config.Masquerade, and where BPF masquerades, the chain is removed. It writes only when what is there
 // differs.
 func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
@@ -35,13 +36,31 @@ func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
 	if !m.d.cfg.Masquerade || m.d.cfg.BPFMasquerade {
 		return m.Clean(ctx)
 	}
+	ports, err := m.ports()
+	if err != nil {
+		return fmt.Errorf("set masquerading up: %w", err)
+	}
 	m.d.chains.Lock()
 	defer m.d.chains.Unlock()
-	want := chain{masqueradeChain, masqueradeRules(m.d.cfg, nodes)}
+	want := chain{masqueradeChain, masqueradeRules(m.d.cfg, nodes, ports)}
 	if err := m.d.iptables().ensure(ctx, []chain{want}, []jump{masqueradeJump}); err != nil {
 		return fmt.Errorf("set masquerading up: %w", err)
 	}
 	return nil
+}
+
+// ports are those that iptables masquerades with; nil: any. Where Services are translated in BPF, connection
+// tracking does not know which ports are theirs.
+func (m *Masquerade) ports() (*portRange, error) {
+	if !m.d.cfg.Mode.services() {
+		return nil, nil
+	}
+	used, err := m.d.outerPorts()
+	if err != nil {
+		return nil, err
+	}
+	ports := masqueradePorts(used)
+	return &ports, nil
 }
 
 // Clean removes the chain. BPF masquerades for as long as its programs are at the NICs.
@@ -71,15 +90,21 @@ func clusterAddrs(cfg Config, nodes []Node) []netip.Addr {
 }
 
 // masqueradeRules spare the nodes first: between pods and nodes both sides keep their addresses. What
-// goes to a local pod stays as it is too, since the devices that lead there are ours.
-func masqueradeRules(cfg Config, nodes []Node) []string {
+// goes to a local pod stays as it is too, since the devices that lead there are ours. Protocols without
+// ports come last.
+func masqueradeRules(cfg Config, nodes []Node, ports *portRange) []string {
 	var rules []string
 	for _, a := range clusterAddrs(cfg, nodes) {
 		rules = append(rules, fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
 	}
-	return append(rules, fmt.Sprintf(
-		`-s %s ! -d %s ! -o lab_+ -m comment --comment "wirelab: leaves the native CIDR" -j MASQUERADE --random-fully`,
-		cfg.PodCIDR, cfg.NativeCIDR))
+	leaving := fmt.Sprintf(`-s %s ! -d %s ! -o lab_+ `, cfg.PodCIDR, cfg.NativeCIDR)
+	const masquerade = `-m comment --comment "wirelab: leaves the native CIDR" -j MASQUERADE `
+	if ports != nil {
+		for _, proto := range []string{"tcp", "udp"} {
+			rules = append(rules, fmt.Sprintf(`%s-p %s %s--to-ports %s --random-fully`, leaving, proto, masquerade, ports))
+		}
+	}
+	return append(rules, leaving+masquerade+"--random-fully")
 }
 
 func (d *Datapath) iptables() iptables { return iptables{root: d.cfg.HostRoot} }

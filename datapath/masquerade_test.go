@@ -387,6 +387,50 @@ func TestAnswersToTheOutside(t *testing.T) {
 	})
 }
 
+// Where iptables masquerades, no pod gets a port that is a frontend's, nor one of those that BPF gives.
+func TestMasqueradedPortsAreNoFrontends(t *testing.T) {
+	for name, first := range map[string]uint16{"usual NodePorts": 30000, "NodePorts above": 40000} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 1, replacement)
+			n := l.nodes[0]
+			a, b := n.addPod("a"), n.addPod("b")
+			serve(l.outside.NS)
+			sign(t, b.NS)
+			s := demo(ready(b, n))
+			s.Frontends = nil
+			for p := range uint16(2000) {
+				s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.NodePort, Port: first + p})
+			}
+			n.balance(datapath.ServiceState{Services: both(s), HostPorts: []datapath.HostPort{{Proto: "tcp", Port: 35000, Backend: b.at(port)}}})
+			l.reconcile()
+			server, used := netip.AddrPortFrom(l.outside.Addr, port), map[uint16]bool{}
+			for _, network := range []string{"tcp4", "udp4"} {
+				for range 400 {
+					c, err := a.Dial(network, server)
+					must(t, err)
+					said, err := who(c)
+					c.Close()
+					if err != nil {
+						t.Fatalf("%s from %s: %v", network, c.LocalAddr(), err)
+					}
+					line, _, _ := strings.Cut(said, "\n")
+					seen := netip.MustParseAddrPort(line)
+					used[seen.Port()] = true
+					if p := seen.Port(); seen.Addr() != n.Host.Addr || p >= first && p < first+2000 || p == 35000 || p >= natFirst || p < 1024 {
+						t.Fatalf("%s: it is seen as %s", network, seen)
+					}
+				}
+			}
+			if len(used) < 200 {
+				t.Errorf("only %d ports were used", len(used))
+			}
+			if got, err := whoAt(t, l.outside.NS, "tcp4", netip.AddrPortFrom(n.Host.Addr, first)); err != nil || got != b.NS.Name {
+				t.Errorf("a frontend is answered by %q, %v", got, err)
+			}
+		})
+	}
+}
+
 // Status names the cards whose programs masquerade, and claims nothing else.
 func TestMasqueradeStatus(t *testing.T) {
 	inMasqueradeModes(t, func(t *testing.T, mode setup) {

@@ -17,7 +17,7 @@ const collectOften = 10 * time.Second
 // serviceLoops are the reconcilers of an agent that carries Services.
 func (n *node) serviceLoops(k *kube, checks *healthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
 	often := reconcile.Options{Resync: resyncOften}
-	s := &serviceLoop{kube: k, node: n.dp.Config().NodeName, services: n.dp.Services(), checks: checks, metrics: m}
+	s := &serviceLoop{kube: k, node: n.dp.Config().NodeName, services: n.dp.Services(), checks: checks, metrics: m, portsChanged: func() { n.loops.masquerade.Trigger() }}
 	untracked := n.dp.Untracked()
 	n.loops.services = reconcile.New("services", s.apply, often, log)
 	n.loops.untracked = reconcile.New("untracked", func(ctx context.Context) error {
@@ -43,6 +43,29 @@ type serviceLoop struct {
 	checks   *healthChecks
 	metrics  *metrics
 	reloaded time.Time
+	// portsChanged is called when the ports that are reached from outside are not those of before.
+	portsChanged func()
+	ports        portSet
+}
+
+// portSet has a bit for each port.
+type portSet [1024]uint64
+
+func (s *portSet) add(port uint16) { s[port/64] |= 1 << (port % 64) }
+
+// outerPorts are those of all frontends that are no ClusterIPs, on whatever address.
+func outerPorts(services []datapath.Service, hostPorts []datapath.HostPort) (ports portSet) {
+	for _, s := range services {
+		for _, f := range s.Frontends {
+			if f.Kind != datapath.ClusterIP {
+				ports.add(f.Port)
+			}
+		}
+	}
+	for _, p := range hostPorts {
+		ports.add(p.Port)
+	}
+	return ports
 }
 
 func (s *serviceLoop) apply(ctx context.Context) error {
@@ -66,6 +89,10 @@ func (s *serviceLoop) apply(ctx context.Context) error {
 	err = s.services.Apply(ctx, datapath.ServiceState{Services: now.services, HostPorts: hostPorts, Zone: zone})
 	if err == nil {
 		s.metrics.observeServices(time.Since(began), now.changed)
+		if ports := outerPorts(now.services, hostPorts); ports != s.ports {
+			s.ports = ports
+			s.portsChanged()
+		}
 	}
 	return errors.Join(err, s.checks.apply(now.checks))
 }
