@@ -85,6 +85,8 @@ func requireBPFFS(dir string) error {
 // maps are the pinned maps. Which programs use which is in bpf/lib/maps.h.
 type maps struct {
 	endpoints, ifaces, kernelCT, metrics, events, generations *ebpf.Map
+	// generation raises the first of generations.
+	generation *generation
 	// sysctls remembers what was found before anything was changed. It is pinned with the others
 	// because it has to live exactly as long as the values do: until reboot or Clean.
 	sysctls *ebpf.Map
@@ -131,6 +133,9 @@ func openMaps(p pins, mode Mode) (_ *maps, err error) {
 		if *slot, err = openMap(specs[name], p.mapAt(name)); err != nil {
 			return nil, err
 		}
+	}
+	if m.generation, err = openGeneration(p.maps()); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -196,7 +201,7 @@ func (m *maps) close() error {
 			errs = append(errs, (*slot).Close())
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.generation.close())...)
 }
 
 func toIP(a netip.Addr) bpf.IP { return bpf.IP{B: a.As16()} }

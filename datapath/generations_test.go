@@ -1,0 +1,67 @@
+package datapath
+
+import (
+	"sync"
+	"testing"
+)
+
+func (m *model) generation() uint32 {
+	m.t.Helper()
+	var at uint32
+	m.must(m.d.maps.generations.Lookup(uint32(0), &at))
+	return at
+}
+
+// TestGenerationsOnlyGrow holds that whoever raises the generation, and with whom at once, it is never one
+// that was before: a decision of then would count again. The second Datapath stands for another process.
+func TestGenerationsOnlyGrow(t *testing.T) {
+	m := newModel(t)
+	other, err := openMaps(m.d.pins, m.d.cfg.Mode)
+	m.must(err)
+	defer other.close()
+	const raisers, times = 8, 1000
+	first := m.generation()
+	done := make(chan struct{})
+	seen := make(chan uint32)
+	go func() { // is raised all the while
+		last, backwards := first, uint32(0)
+		for {
+			select {
+			case <-done:
+				seen <- backwards
+				return
+			default:
+			}
+			var now uint32
+			if m.d.maps.generations.Lookup(uint32(0), &now) == nil {
+				if int32(now-last) < 0 {
+					backwards++
+				}
+				last = now
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for i := range raisers {
+		raise := m.d.maps.newGeneration
+		if i%2 == 1 {
+			raise = other.newGeneration
+		}
+		wg.Go(func() {
+			for range times {
+				if err := raise(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(done)
+	if n := <-seen; n > 0 {
+		t.Errorf("it went backwards %d times", n)
+	}
+	if got := m.generation() - first; got != raisers*times {
+		t.Errorf("raised %d times, it is %d later", raisers*times, got)
+	}
+}
