@@ -35,7 +35,8 @@ type Datapath struct {
 	attacher attacher
 	nl       *netlink.Handle
 
-	services serviceEngine
+	services         serviceEngine
+	skippedHostPorts skips
 	// endpoints is read-locked by work on one endpoint and write-locked by work on all of them.
 	endpoints sync.RWMutex
 	busy      keyedMutex

@@ -3,7 +3,6 @@ package datapath
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,12 +25,15 @@ var hostPortJumps = []jump{
 type HostPort struct {
 	// Proto is "tcp" or "udp".
 	Proto string
-	// HostIP is the node address it holds for. The zero Addr or 0.0.0.0 means every one but loopback.
+	// HostIP is the address of the node that it holds for; any other is refused. The zero Addr or 0.0.0.0 means
+	// every one, but where iptables carries host ports not loopback.
 	HostIP netip.Addr
 	// Port is the node's port.
 	Port uint16
 	// Backend is the pod's address and port.
 	Backend netip.AddrPort
+	// Namespace and Name are the pod's.
+	Namespace, Name string
 }
 
 // HostPorts keeps the iptables chains LAB-HOSTPORT and LAB-HOSTPORT-SNAT, in modes that leave Services to
@@ -41,19 +43,17 @@ type HostPorts struct{ d *Datapath }
 // HostPorts returns the reconciler of host ports.
 func (d *Datapath) HostPorts() *HostPorts { return &HostPorts{d: d} }
 
-// Apply makes the chains match ports. It writes only when what is there differs.
+// Apply makes the chains match ports. It writes only when what is there differs. What cannot be carried is left
+// out, see [HostPorts.Skipped], and is no error.
 func (h *HostPorts) Apply(ctx context.Context, ports []HostPort) error {
 	if h.d.cfg.Mode.services() {
 		return fmt.Errorf("set host ports up: in mode %q they are part of what Services.Apply is given", h.d.cfg.Mode)
 	}
-	ports = slices.Clone(ports)
-	for _, p := range ports {
-		if err := p.validate(); err != nil {
-			return err
-		}
+	at, err := h.d.place(ctx, "")
+	if err != nil {
+		return fmt.Errorf("set host ports up: %w", err)
 	}
-	slices.SortFunc(ports, HostPort.compare)
-	ports = slices.Compact(ports)
+	ports, skipped := forStack(ports, at)
 	h.d.chains.Lock()
 	defer h.d.chains.Unlock()
 	t := h.d.iptables()
@@ -66,11 +66,42 @@ func (h *HostPorts) Apply(ctx context.Context, ports []HostPort) error {
 	if err := t.restoreNAT(ctx, lines); err != nil {
 		return fmt.Errorf("set host ports up: %w", err)
 	}
+	h.d.skippedHostPorts.set(skipped, h.d.log)
 	if len(lines) == 0 {
 		return nil
 	}
 	h.d.log.Info("host ports are set", "count", len(ports))
 	return h.d.forgetUDP(have[hostPortChain], want[0].rules)
+}
+
+// forStack are the host ports that the node's stack carries, sorted, and what it does not: of two for one address
+// the first has it.
+func forStack(ports []HostPort, at place) (carried []HostPort, skipped []Skipped) {
+	ports = slices.Clone(ports)
+	slices.SortFunc(ports, HostPort.compare)
+	for _, p := range ports {
+		left := p.check(at)
+		switch {
+		case left != nil:
+		case p.HostIP.IsLoopback():
+			left = p.skip(NotCarried, "on a loopback address it is carried only where Services are translated in BPF")
+		case len(carried) > 0 && carried[len(carried)-1].sameClaim(p):
+			if carried[len(carried)-1].Backend == p.Backend {
+				continue
+			}
+			left = p.skip(AddressTaken, "it is that of pod %s/%s", carried[len(carried)-1].Namespace, carried[len(carried)-1].Name)
+		default:
+			carried = append(carried, p)
+			continue
+		}
+		skipped = append(skipped, *left)
+	}
+	return carried, skipped
+}
+
+// sameClaim says whether both are for the same packets.
+func (p HostPort) sameClaim(o HostPort) bool {
+	return p.Proto == o.Proto && p.Port == o.Port && (p.HostIP == o.HostIP || p.anyHostIP() && o.anyHostIP())
 }
 
 // Clean removes the chains.
@@ -87,18 +118,40 @@ func cleanHostPorts(ctx context.Context, t iptables) error {
 	return nil
 }
 
-func (p HostPort) validate() error {
+// check says why the node does not carry the host port, wherever else it is claimed; nil when it does. An
+// address that is not the node's would be taken from whoever has it.
+func (p HostPort) check(at place) *Skipped {
+	reason, why := flawOf(p.Backend)
 	switch {
-	case p.Proto != "tcp" && p.Proto != "udp":
-		return fmt.Errorf("set host port %d up: protocol %q is not tcp or udp", p.Port, p.Proto)
-	case p.Port == 0 || p.Backend.Port() == 0:
-		return errors.New("set host port up: port 0 is not a port")
-	case !p.Backend.Addr().Is4():
-		return fmt.Errorf("set host port %d up: %s is not an IPv4 address", p.Port, p.Backend.Addr())
-	case p.HostIP.IsValid() && !p.HostIP.Is4():
-		return fmt.Errorf("set host port %d up: %s is not an IPv4 address", p.Port, p.HostIP)
+	case protocols[p.Proto] == 0:
+		return p.skip(NotCarried, "only TCP and UDP are carried")
+	case p.Port == 0:
+		return p.skip(NotValid, "0 is not a port")
+	case why != "":
+		return p.skip(reason, "it cannot lead to %s: %s", p.Backend, why)
+	case p.anyHostIP():
+		return nil
+	case !p.HostIP.Is4():
+		return p.skip(NotCarried, "only IPv4 is carried")
+	case !at.isOwn(p.HostIP):
+		return p.skip(NotNodeAddress, "%s is not an address of this node", p.HostIP)
 	}
 	return nil
+}
+
+func (p HostPort) skip(reason SkipReason, format string, args ...any) *Skipped {
+	return &Skipped{
+		Kind: SkippedHostPort, Namespace: p.Namespace, Name: p.Name, Reason: reason,
+		Message: fmt.Sprintf("host port %s/%s is left out: %s", p.name(), p.Proto, fmt.Sprintf(format, args...)),
+	}
+}
+
+// name is the port, with the address if it is for one alone.
+func (p HostPort) name() string {
+	if p.anyHostIP() {
+		return fmt.Sprint(p.Port)
+	}
+	return netip.AddrPortFrom(p.HostIP, p.Port).String()
 }
 
 func (p HostPort) anyHostIP() bool { return !p.HostIP.IsValid() || p.HostIP.IsUnspecified() }

@@ -2,8 +2,6 @@ package datapath
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -43,6 +41,9 @@ type Service struct {
 	InternalLocal, ExternalLocal bool
 	// SourceRanges are the clients that LoadBalancer frontends accept. Empty means all.
 	SourceRanges []netip.Prefix
+
+	hostPort bool    // it is a pod's host port
+	pod      podName // whose
 }
 
 // Frontend is one address and port of a Service.
@@ -51,12 +52,15 @@ type Frontend struct {
 	// Addr is not set for a NodePort, which is on every address of the node.
 	Addr netip.Addr
 	Port uint16
+
+	everywhere bool // a host port's that is on every address, and gives way to one that names this
 }
 
 // Backend is one endpoint of a Service, with its conditions as the API has them.
 type Backend struct {
 	Addr netip.AddrPort
-	// Node is the name of the node it is on; empty when it is on none.
+	// Node is the name of the node it is on, for traffic policies and topology hints; empty when it is on none.
+	// Whether packets to it end on this node is a question of Addr alone.
 	Node string
 	// Ready endpoints take new connections.
 	Ready bool
@@ -83,60 +87,51 @@ func (s Service) String() string {
 	return name + "/" + s.Proto
 }
 
-func (s Service) validate() error {
-	var errs []error
-	wrong := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("service %s: "+format, append([]any{s}, args...)...))
-	}
-	if s.Proto != "tcp" && s.Proto != "udp" {
-		wrong("protocol %q is not tcp or udp", s.Proto)
-	}
-	for _, f := range s.Frontends {
-		switch {
-		case f.Port == 0:
-			wrong("frontend %s has no port", f.Kind)
-		case f.Kind != NodePort && !f.Addr.Is4():
-			wrong("frontend %s: %s is not an IPv4 address", f.Kind, f.Addr)
-		case f.Kind == NodePort && f.Addr.IsValid():
-			wrong("frontend %s is on every address of the node, not on %s", f.Kind, f.Addr)
-		}
-	}
-	for _, b := range s.Backends {
-		if !b.Addr.Addr().Is4() || b.Addr.Port() == 0 {
-			wrong("backend %s is not an IPv4 address and a port", b.Addr)
-		}
-	}
-	for _, r := range s.SourceRanges {
-		if !r.IsValid() || !r.Addr().Is4() {
-			wrong("source range %s is not an IPv4 prefix", r)
-		}
-	}
-	if s.Affinity < 0 || s.Affinity > maxAffinity {
-		wrong("affinity of %s is not between 0 and %s", s.Affinity, maxAffinity)
-	}
-	return errors.Join(errs...)
-}
-
 // maxAffinity is the API's own limit for sessionAffinityConfig.clientIP.timeoutSeconds.
 const maxAffinity = 24 * time.Hour
 
-// service is the host port as a Service with one backend, which is on this node.
-func (p HostPort) service(node string, any []netip.Addr) Service {
-	addrs := any
-	if !p.anyHostIP() {
-		addrs = []netip.Addr{p.HostIP}
-	}
+// service is the host port as a Service with one backend.
+func (p HostPort) service(at place) Service {
 	s := Service{
 		Namespace: "hostport",
 		Name:      p.Backend.String(),
-		Port:      fmt.Sprint(p.Port),
+		Port:      p.name(),
 		Proto:     p.Proto,
-		Backends:  []Backend{{Addr: p.Backend, Node: node, Ready: true, Serving: true}},
+		Backends:  []Backend{{Addr: p.Backend, Node: at.node, Ready: true, Serving: true}},
+		hostPort:  true,
+		pod:       podName{p.Namespace, p.Name},
+	}
+	addrs := []netip.Addr{p.HostIP}
+	if p.anyHostIP() {
+		addrs = at.nodePorts
 	}
 	for _, a := range addrs {
-		s.Frontends = append(s.Frontends, Frontend{Kind: HostPortFrontend, Addr: a, Port: p.Port})
+		s.Frontends = append(s.Frontends, Frontend{Kind: HostPortFrontend, Addr: a, Port: p.Port, everywhere: p.anyHostIP()})
 	}
 	return s
+}
+
+// podName identifies a pod.
+type podName struct{ namespace, name string }
+
+// serviceID identifies one port of a Service, or a host port.
+type serviceID struct {
+	hostPort                     bool
+	namespace, name, port, proto string
+}
+
+func (s Service) id() serviceID {
+	return serviceID{s.hostPort, s.Namespace, s.Name, s.Port, s.Proto}
+}
+
+func (i serviceID) compare(o serviceID) int {
+	if i.hostPort != o.hostPort {
+		if o.hostPort {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(i.namespace, o.namespace), cmp.Compare(i.name, o.name), cmp.Compare(i.port, o.port), cmp.Compare(i.proto, o.proto))
 }
 
 // onNode expands NodePort frontends to the node's addresses. The result is sorted and has no duplicates.

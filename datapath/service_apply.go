@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdmaps "maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,9 +28,9 @@ type serviceEngine struct {
 	// used is how much of the maps has to be read then; zero: all.
 	used extent
 	// laid is what have was made from; nil when that is not known.
-	laid      *laidOut
-	names     map[uint32]string // by service id, for listings
-	conflicts []string
+	laid    *laidOut
+	names   map[uint32]string // by service id, for listings
+	skipped skips
 }
 
 // Services keeps the maps by which Services are translated.
@@ -40,23 +41,18 @@ func (d *Datapath) Services() *Services { return &Services{d: d} }
 
 // Apply makes the maps match s, with as few changes as possible. Frontends, backends and lists that stay
 // keep their ids, after a restart too: connections go on. At no moment does a packet meet a Service that
-// is half of one state and half of another. NodePorts are put on the addresses that the node has now.
+// is half of one state and half of another. NodePorts and host ports are put on the addresses that the node
+// has now. What cannot be carried is left out, see [Services.Skipped], and is no error: the rest is.
 // The error wraps [ErrNoServices] in modes that leave Services to others.
 func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 	if err := v.check(); err != nil {
 		return err
 	}
-	addrs, err := v.d.nodeAddrs(ctx)
+	at, err := v.d.place(ctx, s.Zone)
 	if err != nil {
 		return err
 	}
-	services := slices.Clone(s.Services)
-	for _, p := range s.HostPorts {
-		if err := p.validate(); err != nil {
-			return err
-		}
-		services = append(services, p.service(v.d.cfg.NodeName, addrs))
-	}
+	services, skipped := s.prepare(at)
 	e := &v.d.services
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -69,42 +65,45 @@ func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 			return err
 		}
 	}
-	known := byID(services)
-	if c, ok := e.laid.changeTo(known, s.Zone, addrs); ok && len(known) == len(services) {
-		if done, err := v.applyPart(c); err != nil || done {
-			return e.settle(known, err)
-		}
+	done := false
+	if c, ok := e.laid.changeTo(services, at); ok {
+		done, err = v.applyPart(c)
 	}
-	return e.settle(known, v.applyAll(services, s.Zone, addrs))
+	if err == nil && !done {
+		err = v.applyAll(slices.Collect(stdmaps.Values(services)), at)
+	}
+	if err != nil {
+		return err
+	}
+	e.laid.services = services
+	e.skipped.set(append(skipped, e.laid.skipped...), v.d.log)
+	return nil
 }
 
 // unknown says that a change went wrong half-way.
 func (e *serviceEngine) unknown() { e.have, e.used = nil, extent{} }
 
-// settle remembers what has been laid out, if it has.
-func (e *serviceEngine) settle(services map[serviceID]Service, err error) error {
-	if err == nil {
-		e.laid.services = services
-	}
-	return err
-}
+// passes are how often all is planned while there is no room: what goes makes room for what comes once it is
+// out of the tables.
+const passes = 3
 
 // applyAll plans everything anew.
-func (v *Services) applyAll(services []Service, zone string, addrs []netip.Addr) error {
+func (v *Services) applyAll(services []Service, at place) error {
 	e := &v.d.services
-	p := newPlan(e.have, v.d.maps.services.capacity(), v.d.cfg.NodeName, zone, addrs)
-	if err := p.add(services); err != nil {
-		return fmt.Errorf("lay Services out: %w", err)
+	for range passes {
+		p := planAll(e.have, v.d.maps.services.capacity(), at, services)
+		changes, err := v.write(p)
+		if err != nil {
+			e.unknown()
+			return err
+		}
+		e.have, e.names = p.want, p.names
+		e.laid = &laidOut{at: at, owners: p.owners, lastID: p.nextID, disputed: p.disputed, skipped: p.skipped, crowded: p.lacksRoom}
+		v.reportChanges(changes)
+		if !p.lacksRoom || changes == 0 {
+			break
+		}
 	}
-	changes, err := v.write(p)
-	if err != nil {
-		e.unknown()
-		return err
-	}
-	e.have, e.names = p.want, p.names
-	e.laid = &laidOut{zone: zone, addrs: addrs, owners: p.owners, lastID: p.nextID, disputed: len(p.conflicts) > 0}
-	v.reportConflicts(p.conflicts)
-	v.reportChanges(changes)
 	return nil
 }
 
@@ -112,10 +111,10 @@ func (v *Services) applyAll(services []Service, zone string, addrs []netip.Addr)
 // false when that cannot be done.
 func (v *Services) applyPart(c change) (done bool, err error) {
 	e := &v.d.services
-	p, err := e.laid.planPart(e.have, v.d.maps.services.capacity(), v.d.cfg.NodeName, c)
-	if err != nil {
-		return false, fmt.Errorf("lay Services out: %w", err)
+	if len(c.before)+len(c.after) == 0 {
+		return true, nil
 	}
+	p := e.laid.planPart(e.have, v.d.maps.services.capacity(), c)
 	if p == nil {
 		return false, nil
 	}
@@ -162,17 +161,6 @@ func (v *Services) check() error {
 		return fmt.Errorf("translate Services: %w: it is %q", ErrNoServices, v.d.cfg.Mode)
 	}
 	return nil
-}
-
-func (v *Services) reportConflicts(conflicts []string) {
-	e := &v.d.services
-	if slices.Equal(e.conflicts, conflicts) {
-		return
-	}
-	for _, c := range conflicts {
-		v.d.log.Warn("an address and port is claimed twice", "conflict", c)
-	}
-	e.conflicts = conflicts
 }
 
 func (v *Services) reportChanges(changes int) {
@@ -303,29 +291,37 @@ func (m *serviceMaps) clearBackends(p *plan) (int, error) {
 	return writeBatches(m.backends, ids, make([]bpf.Backend, len(ids)))
 }
 
-// nodeAddrs are the node's own IPv4 addresses, sorted: all but those on our devices, and of loopback's
-// the one that everybody uses.
-func (d *Datapath) nodeAddrs(ctx context.Context) ([]netip.Addr, error) {
+// place is this node as it is now. NodePorts are on all of its addresses but those on our devices, and of
+// loopback's on the one that everybody uses.
+func (d *Datapath) place(ctx context.Context, zone string) (place, error) {
+	at := place{node: d.cfg.NodeName, zone: zone, pods: d.cfg.PodCIDR, nodePorts: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}}
 	links, err := dump(ctx, d.nl.LinkList)
 	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
+		return at, fmt.Errorf("list devices: %w", err)
 	}
-	ours := map[int]bool{}
+	down, ours := map[int]bool{}, map[int]bool{}
 	for _, l := range links {
 		name := l.Attrs().Name
-		ours[l.Attrs().Index] = name == hostDevice || name == netDevice || strings.HasPrefix(name, hostIfPrefix) ||
-			l.Attrs().RawFlags&unix.IFF_UP == 0
+		down[l.Attrs().Index] = l.Attrs().RawFlags&unix.IFF_UP == 0
+		ours[l.Attrs().Index] = name == hostDevice || name == netDevice || strings.HasPrefix(name, hostIfPrefix)
 	}
 	list, err := dump(ctx, func() ([]netlink.Addr, error) { return d.nl.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
+		return at, fmt.Errorf("list addresses: %w", err)
 	}
-	addrs := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	for _, a := range list {
-		if addr := toAddr(a.IP); !ours[a.LinkIndex] && !addr.IsLoopback() {
-			addrs = append(addrs, addr)
+		addr := toAddr(a.IP)
+		if down[a.LinkIndex] || addr.IsLoopback() {
+			continue
+		}
+		at.own = append(at.own, addr)
+		if !ours[a.LinkIndex] {
+			at.nodePorts = append(at.nodePorts, addr)
 		}
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	return slices.Compact(addrs), nil
+	for _, addrs := range []*[]netip.Addr{&at.nodePorts, &at.own} {
+		slices.SortFunc(*addrs, netip.Addr.Compare)
+		*addrs = slices.Compact(*addrs)
+	}
+	return at, nil
 }

@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"net/netip"
 	"slices"
 
 	"wirelab.dev/wirelab/bpf"
@@ -11,23 +10,15 @@ import (
 // leave the others alone.
 type laidOut struct {
 	services map[serviceID]Service
-	zone     string
-	addrs    []netip.Addr
-	owners   map[bpf.ServiceKey]string
+	at       place
+	owners   map[bpf.ServiceKey]serviceID
 	lastID   uint32 // no Service has a higher one
-	// disputed says that several Services claim one address and port. Then each may get what another leaves.
-	disputed bool
-}
-
-// serviceID identifies one port of a Service.
-type serviceID struct{ namespace, name, port, proto string }
-
-func byID(services []Service) map[serviceID]Service {
-	m := make(map[serviceID]Service, len(services))
-	for _, s := range services {
-		m[serviceID{s.Namespace, s.Name, s.Port, s.Proto}] = s
-	}
-	return m
+	// disputed are what several Services claim: each may get what another leaves.
+	disputed map[bpf.ServiceKey]bool
+	// skipped are Services, or parts of them, that others have kept out. When crowded, room is what they lack,
+	// and each may get what another leaves.
+	skipped []Skipped
+	crowded bool
 }
 
 // change is what two states differ in: Services as they were, unless they are new, and as they are to be,
@@ -39,8 +30,8 @@ const fewAre = 1000
 
 // changeTo compares the Services with those laid out. ok says that nothing else is different, and that
 // they are few.
-func (l *laidOut) changeTo(services map[serviceID]Service, zone string, addrs []netip.Addr) (c change, ok bool) {
-	if l == nil || zone != l.zone || !slices.Equal(addrs, l.addrs) {
+func (l *laidOut) changeTo(services map[serviceID]Service, at place) (c change, ok bool) {
+	if l == nil || !l.at.equal(at) {
 		return c, false
 	}
 	for id, s := range services {
@@ -70,16 +61,16 @@ func (s Service) same(o Service) bool {
 		})
 }
 
-// claims are the addresses and ports that services want, with their names; ok is false when two want one.
-func (l *laidOut) claims(services []Service) (claims map[bpf.ServiceKey]string, ok bool) {
-	claims, ok = map[bpf.ServiceKey]string{}, true
+// claims are the addresses and ports that services want, with whose they are; ok is false when two want one.
+func (l *laidOut) claims(services []Service) (claims map[bpf.ServiceKey]serviceID, ok bool) {
+	claims, ok = map[bpf.ServiceKey]serviceID{}, true
 	for _, s := range services {
-		for _, f := range s.onNode(l.addrs) {
+		for _, f := range s.onNode(l.at.nodePorts) {
 			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], 0)
-			if other, taken := claims[key]; taken && other != s.String() {
+			if other, taken := claims[key]; l.disputed[key] || taken && other != s.id() {
 				ok = false
 			}
-			claims[key] = s.String()
+			claims[key] = s.id()
 		}
 	}
 	return claims, ok
@@ -88,31 +79,35 @@ func (l *laidOut) claims(services []Service) (claims map[bpf.ServiceKey]string, 
 // part is a plan for some Services, and what becomes of their claims.
 type part struct {
 	*plan
-	gone, claimed map[bpf.ServiceKey]string
+	gone, claimed map[bpf.ServiceKey]serviceID
 }
 
 // planPart plans the Services of a change alone: from their part of the tables, and around what the rest
 // occupies. It is nil when that cannot be done, as who gets what depends on others.
-func (l *laidOut) planPart(have *tables, room capacity, node string, c change) (*part, error) {
-	gone, _ := l.claims(c.before)
-	claimed, ok := l.claims(c.after)
-	if !ok || l.disputed {
-		return nil, nil
+func (l *laidOut) planPart(have *tables, room capacity, c change) *part {
+	gone, goneAlone := l.claims(c.before)
+	claimed, alone := l.claims(c.after)
+	if !goneAlone || !alone || l.crowded {
+		return nil
 	}
 	for key := range claimed {
-		if _, own := gone[key]; l.owners[key] != "" && !own {
-			return nil, nil
+		if _, own := gone[key]; l.owners[key] != (serviceID{}) && !own {
+			return nil
 		}
 	}
 	old := have.part(idsAt(have, gone))
-	p := newPlan(old, room, node, l.zone, l.addrs)
+	p := newPlan(old, room, l.at)
 	p.rows = freeRows(have.lists, room.slots)
 	p.taken = have.backends
 	p.owners = claimed
 	p.nextID = l.lastID
 	p.room.frontends -= uint32(len(have.frontends) - len(old.frontends))
 	p.room.sources -= uint32(len(have.sources) - len(old.sources))
-	return &part{p, gone, claimed}, p.addPart(c.after)
+	p.addPart(c.after)
+	if len(p.crowded) > 0 {
+		return nil
+	}
+	return &part{p, gone, claimed}
 }
 
 // took notes who has what after a part was carried out.
@@ -127,7 +122,7 @@ func (l *laidOut) took(p *part) {
 }
 
 // idsAt are the ids of the Services at these addresses and ports.
-func idsAt(have *tables, claims map[bpf.ServiceKey]string) map[uint32]bool {
+func idsAt(have *tables, claims map[bpf.ServiceKey]serviceID) map[uint32]bool {
 	ids := map[uint32]bool{}
 	for key := range claims {
 		for _, scope := range []bpf.Scope{bpf.PodLabScopeLAB_INSIDE, bpf.PodLabScopeLAB_OUTSIDE} {

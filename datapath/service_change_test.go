@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"context"
 	"fmt"
 	stdmaps "maps"
 	"math/rand/v2"
@@ -95,8 +94,8 @@ func testChanges(t *testing.T, disputed bool) {
 // compareWithFresh holds what is remembered and, now and then, what the maps have against a plan from nothing.
 func (m *model) compareWithFresh(step int) {
 	m.t.Helper()
-	fresh := newPlan(newTables(), m.d.maps.services.capacity(), "a", "", m.d.services.laid.addrs)
-	m.must(fresh.add(m.services))
+	services, _ := ServiceState{Services: m.services}.prepare(m.d.services.laid.at)
+	fresh := planAll(newTables(), m.d.maps.services.capacity(), m.d.services.laid.at, slices.Collect(stdmaps.Values(services)))
 	want := fresh.want.show()
 	if got := m.d.services.have.show(); !slices.Equal(got, want) {
 		m.t.Fatalf("step %d: remembered as\n%v\nwant\n%v", step, got, want)
@@ -119,26 +118,29 @@ func (m *model) compareWithFresh(step int) {
 	}
 }
 
-// TestBadChangeIsRefusedUntilMended holds that a Service that cannot be laid out keeps what it had, is
-// refused each time, and that the next good state is taken.
-func TestBadChangeIsRefusedUntilMended(t *testing.T) {
+// TestBadServiceIsLeftOutUntilMended holds that a Service that cannot be laid out is said and left out, as if it
+// were not there, and that it is taken once it can.
+func TestBadServiceIsLeftOutUntilMended(t *testing.T) {
 	m := newModel(t)
-	good := m.d.services.have.show()
-	bad := slices.Clone(m.services)
-	bad[0].Affinity = 25 * time.Hour
+	all := m.services
+	m.services = all[1:]
+	m.apply()
+	without := m.d.services.have.show()
+	m.services = slices.Clone(all)
+	m.services[0].Affinity = 25 * time.Hour
 	for range 2 {
-		m.ns.Do(func() {
-			if err := m.d.Services().Apply(context.Background(), ServiceState{Services: bad}); err == nil {
-				t.Error("it was taken")
-			}
-		})
-	}
-	if got := m.d.services.have.show(); !slices.Equal(got, good) {
-		t.Errorf("the maps have changed to %v", got)
+		m.apply()
+		if got := m.d.services.have.show(); !slices.Equal(got, without) {
+			t.Errorf("the maps have %v, want the others %v", got, without)
+		}
+		if got := m.d.Services().Skipped(); len(got) != 1 || got[0].Name != all[0].Name || got[0].Reason != NotValid {
+			t.Errorf("left out: %v", got)
+		}
 	}
 	m.services[0].Affinity = time.Minute
 	m.apply()
-	if got := m.d.services.have.show(); slices.Equal(got, good) {
-		t.Error("the good change was not taken")
+	m.compareWithFresh(24)
+	if got := m.d.Services().Skipped(); len(got) != 0 {
+		t.Errorf("left out: %v", got)
 	}
 }

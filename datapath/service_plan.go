@@ -2,7 +2,6 @@ package datapath
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -39,8 +38,7 @@ func kindRank(k FrontendKind) int {
 type plan struct {
 	have, want *tables
 	room       capacity
-	node, zone string
-	addrs      []netip.Addr // of the node, sorted
+	at         place
 
 	rows      *rows
 	nextID    uint32
@@ -48,10 +46,15 @@ type plan struct {
 	known     map[backendName]uint32
 	taken     map[uint32]bpf.Backend // places that are not free
 	listsOf   map[uint32][]uint32    // by service: first slots of the lists that it has
-	owners    map[bpf.ServiceKey]string
+	owners    map[bpf.ServiceKey]serviceID
+	disputed  map[bpf.ServiceKey]bool // more than one Service claims it
 	usedIDs   map[uint32]bool
 	names     map[uint32]string // of services, by id
-	conflicts []string
+	crowded   []serviceID       // there is no room for them, in order
+	lacksRoom bool              // some had to be left out for that
+	skipped   []Skipped
+	frontends int // that there are while what goes and what comes are both there
+	sources   int
 }
 
 // backendName identifies a backend across restarts.
@@ -64,21 +67,22 @@ type backendName struct {
 func nameOf(b bpf.Backend) backendName { return backendName{b.Service, b.Addr, b.Port} }
 
 // newPlan starts from what is there. Services, lists and backends that stay the same keep their places.
-func newPlan(have *tables, room capacity, node, zone string, addrs []netip.Addr) *plan {
+func newPlan(have *tables, room capacity, at place) *plan {
 	p := &plan{
-		have:    have,
-		want:    newTables(),
-		room:    room,
-		node:    node,
-		zone:    zone,
-		addrs:   addrs,
-		rows:    freeRows(have.lists, room.slots),
-		known:   make(map[backendName]uint32, len(have.backends)),
-		taken:   have.backends,
-		listsOf: map[uint32][]uint32{},
-		owners:  map[bpf.ServiceKey]string{},
-		usedIDs: map[uint32]bool{},
-		names:   map[uint32]string{},
+		have:      have,
+		want:      newTables(),
+		room:      room,
+		at:        at,
+		rows:      freeRows(have.lists, room.slots),
+		known:     make(map[backendName]uint32, len(have.backends)),
+		taken:     have.backends,
+		listsOf:   map[uint32][]uint32{},
+		owners:    map[bpf.ServiceKey]serviceID{},
+		disputed:  map[bpf.ServiceKey]bool{},
+		usedIDs:   map[uint32]bool{},
+		names:     map[uint32]string{},
+		frontends: len(have.frontends),
+		sources:   len(have.sources),
 	}
 	for id, b := range have.backends {
 		p.known[nameOf(b)] = id
@@ -93,116 +97,262 @@ func newPlan(have *tables, room capacity, node, zone string, addrs []netip.Addr)
 	return p
 }
 
-// add puts all services in, in an order of their own, so that the same state makes the same tables.
-func (p *plan) add(services []Service) error {
-	services, expanded, err := p.expand(services)
-	if err != nil {
-		return err
-	}
-	p.claim(services, expanded)
-	return p.addServices(services, expanded)
-}
-
-// addPart is add for some of the services, all of which have their addresses and ports already.
-func (p *plan) addPart(services []Service) error {
-	services, expanded, err := p.expand(services)
-	if err != nil {
-		return err
-	}
-	return p.addServices(services, expanded)
-}
-
-// expand sorts and checks services and finds all frontends of each.
-func (p *plan) expand(services []Service) ([]Service, [][]Frontend, error) {
+// planAll plans Services that [ServiceState.prepare] has found sound. What there is no room for is left out as
+// a whole: first of all what comes or grows, and what it claims goes to the others.
+func planAll(have *tables, room capacity, at place, services []Service) *plan {
 	services = slices.Clone(services)
-	slices.SortFunc(services, func(a, b Service) int { return cmp.Compare(a.String(), b.String()) })
-	var errs []error
+	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })
+	p := newPlan(have, room, at)
+	p.add(services)
+	if len(p.crowded) == 0 {
+		return p
+	}
+	services = p.staysFirst(services)
+	var gone []Skipped
+	for {
+		p = newPlan(have, room, at)
+		p.add(services)
+		losers := p.crowdedOwners()
+		if len(losers) == 0 {
+			break
+		}
+		services = slices.DeleteFunc(services, func(s Service) bool {
+			if losers[s.id()] {
+				gone = append(gone, s.noRoom())
+			}
+			return losers[s.id()]
+		})
+	}
+	p.skipped, p.lacksRoom = append(p.skipped, gone...), len(p.crowded)+len(gone) > 0
+	return p
+}
+
+// staysFirst puts those in front that need no more places than they have: who comes, or grows, must not push
+// out who was there.
+func (p *plan) staysFirst(services []Service) []Service {
+	var stay, others []Service
+	for _, s := range services {
+		if p.has(s) {
+			stay = append(stay, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return append(stay, others...)
+}
+
+// has says whether all of the Service's frontends and backends are there already.
+func (p *plan) has(s Service) bool {
+	var id uint32
+	for _, f := range s.onNode(p.at.nodePorts) {
+		for _, scope := range scopesOf(f) {
+			have, ok := p.have.frontends[frontendKey(f.Addr, f.Port, protocols[s.Proto], scope)]
+			if !ok || id != 0 && have.Id != id {
+				return false
+			}
+			id = have.Id
+		}
+	}
+	c := s.choose(p.at.node, p.at.zone)
+	return !slices.ContainsFunc(slices.Concat(c.cluster, c.local), func(b Backend) bool {
+		at, ok := p.known[backendName{id, toIP(b.Addr.Addr()), toNetwork(b.Addr.Port())}]
+		return !ok || p.have.backends[at].Service != id
+	})
+}
+
+// crowdedOwners are the Services without room that keep others from what they claim.
+func (p *plan) crowdedOwners() map[serviceID]bool {
+	losers := map[serviceID]bool{}
+	for key := range p.disputed {
+		if owner := p.owners[key]; slices.Contains(p.crowded, owner) {
+			losers[owner] = true
+		}
+	}
+	return losers
+}
+
+// add puts all Services in, in the order given.
+func (p *plan) add(services []Service) {
+	expanded := p.expand(services)
+	p.claim(services, expanded)
+	p.addServices(services, expanded)
+}
+
+// addPart is add for some of the Services, all of which have their addresses and ports already.
+func (p *plan) addPart(services []Service) {
+	services = slices.Clone(services)
+	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })
+	p.addServices(services, p.expand(services))
+}
+
+// expand finds all frontends of each Service.
+func (p *plan) expand(services []Service) [][]Frontend {
 	expanded := make([][]Frontend, len(services))
 	for i, s := range services {
-		if err := s.validate(); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if i > 0 && services[i-1].String() == s.String() {
-			errs = append(errs, fmt.Errorf("service %s is there twice", s))
-			continue
-		}
-		expanded[i] = s.onNode(p.addrs)
+		expanded[i] = s.onNode(p.at.nodePorts)
 	}
-	return services, expanded, errors.Join(errs...)
+	return expanded
 }
 
-func (p *plan) addServices(services []Service, expanded [][]Frontend) error {
+func (p *plan) addServices(services []Service, expanded [][]Frontend) {
 	for i, s := range services {
-		if err := p.addService(s, expanded[i]); err != nil {
-			return fmt.Errorf("service %s: %w", s, err)
+		own := slices.DeleteFunc(expanded[i], func(f Frontend) bool {
+			return p.owners[frontendKey(f.Addr, f.Port, protocols[s.Proto], 0)] != s.id()
+		})
+		if len(own) > 0 && !p.addService(s, own) {
+			p.crowded = append(p.crowded, s.id())
+			p.skipped = append(p.skipped, s.noRoom())
 		}
 	}
-	if n := len(p.want.frontends); n > int(p.room.frontends) {
-		return fmt.Errorf("the node has room for %d frontends, not %d", p.room.frontends, n)
-	}
-	if n := len(p.want.sources); n > int(p.room.sources) {
-		return fmt.Errorf("the node has room for %d source ranges, not %d", p.room.sources, n)
-	}
-	slices.Sort(p.conflicts)
-	return nil
+}
+
+func (s Service) noRoom() Skipped {
+	return s.skip(NoRoom, "%s, with %d endpoints, is not carried: the tables of Services have no room for it", s.port(), len(s.Backends))
 }
 
 // claim decides who gets an address and port that more than one Service wants: the kind of frontend
 // first, then the order of names.
 func (p *plan) claim(services []Service, expanded [][]Frontend) {
-	type claimant struct {
-		rank  int
-		owner string
-	}
-	best := map[bpf.ServiceKey]claimant{}
-	for i, s := range services {
+	best := make(map[bpf.ServiceKey]claimant, len(services))
+	var lost []dispute
+	for i := range services {
+		s := &services[i]
 		for _, f := range expanded[i] {
 			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], 0)
-			c := claimant{kindRank(f.Kind), s.String()}
+			c := claimant{rankOf(f), s}
 			b, taken := best[key]
-			if taken && b.owner != c.owner {
-				loser := c.owner
-				if c.rank < b.rank {
-					loser = b.owner
-				}
-				p.conflicts = append(p.conflicts, fmt.Sprintf("%s:%d/%s is not %s's: another has it", f.Addr, f.Port, s.Proto, loser))
-			}
-			if !taken || c.rank < b.rank {
+			switch {
+			case !taken:
 				best[key] = c
+			case b.service == s:
+				best[key] = claimant{min(c.rank, b.rank), s}
+			case c.before(b):
+				best[key] = c
+				fallthrough
+			default:
+				p.disputed[key] = true
+				lost = append(lost, dispute{key, c}, dispute{key, b})
 			}
 		}
 	}
 	for key, c := range best {
-		p.owners[key] = c.owner
+		p.owners[key] = c.service.id()
+	}
+	p.sayLost(lost, best)
+}
+
+// claimant is a Service that wants an address and port.
+type claimant struct {
+	rank    int
+	service *Service
+}
+
+func (c claimant) before(o claimant) bool {
+	return cmp.Or(cmp.Compare(c.rank, o.rank), c.service.id().compare(o.service.id())) < 0
+}
+
+// dispute is one claim of several to an address and port.
+type dispute struct {
+	key  bpf.ServiceKey
+	from claimant
+}
+
+// rankOf is a frontend's place among those that claim the same: a host port that names the address comes
+// before one for all of them.
+func rankOf(f Frontend) int {
+	rank := 2 * kindRank(f.Kind)
+	if f.everywhere {
+		rank++
+	}
+	return rank
+}
+
+// sayLost says of each Service which of its addresses are another's.
+func (p *plan) sayLost(lost []dispute, best map[bpf.ServiceKey]claimant) {
+	type pair struct{ loser, winner *Service }
+	addrs := map[pair][]string{}
+	for _, d := range lost {
+		loser, winner := d.from.service, best[d.key].service
+		if loser == winner || loser.hostPort && winner.hostPort && loser.Backends[0].Addr == winner.Backends[0].Addr {
+			continue // a pod's port on one address and on all of them leads to the same
+		}
+		at := netip.AddrPortFrom(fromIP(d.key.Addr), fromNetwork(d.key.Port)).String()
+		addrs[pair{loser, winner}] = append(addrs[pair{loser, winner}], at)
+	}
+	for who, at := range addrs {
+		slices.Sort(at)
+		at = slices.Compact(at)
+		p.skipped = append(p.skipped, who.loser.skip(AddressTaken, "%s is not reached at %s: %s is there", who.loser.port(), listed(at), who.winner.title()))
 	}
 }
 
-func (p *plan) addService(s Service, frontends []Frontend) error {
-	c := s.choose(p.node, p.zone)
+// title is how other objects' messages name the Service.
+func (s Service) title() string {
+	if s.hostPort {
+		return fmt.Sprintf("%s of pod %s/%s", s.port(), s.pod.namespace, s.pod.name)
+	}
+	return fmt.Sprintf("Service %s/%s", s.Namespace, s.Name)
+}
+
+// addService lays a Service out at its own frontends. When there is no room for it, nothing is done.
+func (p *plan) addService(s Service, frontends []Frontend) bool {
+	c := s.choose(p.at.node, p.at.zone)
 	id := p.serviceID(s, frontends)
-	p.names[id] = s.String()
+	sources := p.sourcesOf(s, id, frontends)
 	var lists [2]run // for the cluster, local
+	d := p.draft(id)
+	fits := p.reserve(s, frontends, sources)
 	for i, backends := range [][]Backend{c.cluster, c.local} {
-		if !p.needs(s, frontends, i == 1) {
-			continue
-		}
-		var err error
-		if lists[i], err = p.addList(id, backends, []bpf.BackendFlag{bpf.PodLabBackendFlagLAB_IN_CLUSTER, bpf.PodLabBackendFlagLAB_IN_LOCAL}[i]); err != nil {
-			return err
+		if fits && p.needs(s, frontends, i == 1) {
+			lists[i], fits = d.addList(backends, []bpf.BackendFlag{bpf.PodLabBackendFlagLAB_IN_CLUSTER, bpf.PodLabBackendFlagLAB_IN_LOCAL}[i])
 		}
 	}
+	if !fits {
+		d.undo()
+		return false
+	}
+	p.names[id] = s.String()
+	for _, f := range frontends {
+		for _, scope := range scopesOf(f) {
+			p.enter(frontendKey(f.Addr, f.Port, protocols[s.Proto], scope), p.frontend(s, f, id, scope, lists, c.elsewhere))
+		}
+	}
+	for _, key := range sources {
+		if _, ok := p.have.sources[key]; !ok {
+			p.sources++
+		}
+		p.want.sources[key] = bpf.Source{}
+	}
+	return true
+}
+
+// reserve says whether the tables have room for what leads to the Service. What goes away makes room only when
+// what comes is there.
+func (p *plan) reserve(s Service, frontends []Frontend, sources []bpf.SourceKey) bool {
+	more := map[bpf.ServiceKey]bool{}
 	for _, f := range frontends {
 		for _, scope := range scopesOf(f) {
 			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], scope)
-			if p.owners[withScope(key, 0)] != s.String() {
-				continue
+			if _, ok := p.have.frontends[key]; !ok {
+				more[key] = true
 			}
-			p.want.frontends[key] = p.frontend(s, f, id, scope, lists, c.elsewhere)
 		}
 	}
-	p.addSources(s, id, frontends)
-	return nil
+	comes := 0
+	for _, key := range sources {
+		if _, ok := p.have.sources[key]; !ok {
+			comes++
+		}
+	}
+	return p.frontends+len(more) <= int(p.room.frontends) && p.sources+comes <= int(p.room.sources)
+}
+
+func (p *plan) enter(key bpf.ServiceKey, v bpf.Service) {
+	_, there := p.have.frontends[key]
+	if _, again := p.want.frontends[key]; !there && !again {
+		p.frontends++
+	}
+	p.want.frontends[key] = v
 }
 
 func withScope(k bpf.ServiceKey, scope bpf.Scope) bpf.ServiceKey {
@@ -256,9 +406,8 @@ func (p *plan) frontend(s Service, f Frontend, id uint32, scope bpf.Scope, lists
 func (p *plan) serviceID(s Service, frontends []Frontend) uint32 {
 	for _, f := range frontends {
 		for _, scope := range scopesOf(f) {
-			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], scope)
-			have, ok := p.have.frontends[key]
-			if ok && !p.usedIDs[have.Id] && p.owners[withScope(key, 0)] == s.String() {
+			have, ok := p.have.frontends[frontendKey(f.Addr, f.Port, protocols[s.Proto], scope)]
+			if ok && !p.usedIDs[have.Id] {
 				p.usedIDs[have.Id] = true
 				return have.Id
 			}
@@ -269,28 +418,62 @@ func (p *plan) serviceID(s Service, frontends []Frontend) uint32 {
 	return p.nextID
 }
 
-// addList enters backends and finds the row of slots for them: the one that has them already, if any.
-func (p *plan) addList(service uint32, backends []Backend, flag bpf.BackendFlag) (run, error) {
+// draft is what is entered for a Service until it is known to fit.
+type draft struct {
+	*plan
+	id       uint32
+	had      int // lists that the Service has
+	backends []uint32
+	lists    []uint32
+	rowsOf   []run // that were free
+	fresh    []backendName
+}
+
+func (p *plan) draft(id uint32) *draft { return &draft{plan: p, id: id, had: len(p.listsOf[id])} }
+
+// undo takes all of it out again.
+func (d *draft) undo() {
+	for _, id := range d.backends {
+		delete(d.want.backends, id)
+	}
+	for _, name := range d.fresh {
+		d.nextSlot = min(d.nextSlot, d.known[name])
+		delete(d.known, name)
+	}
+	for _, first := range d.lists {
+		delete(d.want.lists, first)
+	}
+	for _, r := range d.rowsOf {
+		d.rows.give(r)
+	}
+	d.listsOf[d.id] = d.listsOf[d.id][:d.had]
+}
+
+// addList enters backends and finds the row of slots for them: the one that has them already, if any. ok is
+// false when there is no room.
+func (d *draft) addList(backends []Backend, flag bpf.BackendFlag) (r run, ok bool) {
+	if len(backends) == 0 {
+		return run{}, true
+	}
 	ids := make([]uint32, 0, len(backends))
 	for _, b := range backends {
-		id, err := p.addBackend(service, b, flag)
-		if err != nil {
-			return run{}, err
+		id, ok := d.addBackend(b, flag)
+		if !ok {
+			return run{}, false
 		}
 		ids = append(ids, id)
 	}
-	if len(ids) == 0 {
-		return run{}, nil
+	r.count = uint32(len(ids))
+	if r.first, ok = d.sameList(d.id, ids); !ok {
+		if r.first, ok = d.rows.take(r.count); !ok {
+			return run{}, false
+		}
+		d.rowsOf = append(d.rowsOf, r)
 	}
-	r := run{count: uint32(len(ids))}
-	if first, ok := p.sameList(service, ids); ok {
-		r.first = first
-	} else if r.first, ok = p.rows.take(r.count); !ok {
-		return r, fmt.Errorf("the node has no room for %d more backends in a row of its %d", r.count, p.room.slots)
-	}
-	p.want.lists[r.first] = ids
-	p.listsOf[service] = append(p.listsOf[service], r.first)
-	return r, nil
+	d.want.lists[r.first] = ids
+	d.lists = append(d.lists, r.first)
+	d.listsOf[d.id] = append(d.listsOf[d.id], r.first)
+	return r, true
 }
 
 // sameList finds the list where the service has it already, or has just been given it.
@@ -303,21 +486,24 @@ func (p *plan) sameList(service uint32, ids []uint32) (first uint32, ok bool) {
 	return 0, false
 }
 
-func (p *plan) addBackend(service uint32, b Backend, flag bpf.BackendFlag) (uint32, error) {
-	entry := bpf.Backend{Addr: toIP(b.Addr.Addr()), Port: toNetwork(b.Addr.Port()), Service: service, Flags: flag}
-	if p.node != "" && b.Node == p.node {
+func (d *draft) addBackend(b Backend, flag bpf.BackendFlag) (uint32, bool) {
+	entry := bpf.Backend{Addr: toIP(b.Addr.Addr()), Port: toNetwork(b.Addr.Port()), Service: d.id, Flags: flag}
+	if d.at.isHere(b.Addr.Addr()) {
 		entry.Flags |= bpf.PodLabBackendFlagLAB_ON_NODE
 	}
-	id, ok := p.known[nameOf(entry)]
+	name := nameOf(entry)
+	id, ok := d.known[name]
 	if !ok {
-		if id, ok = p.freeBackend(); !ok {
-			return 0, fmt.Errorf("the node has room for %d backends", p.room.backends)
+		if id, ok = d.freeBackend(); !ok {
+			return 0, false
 		}
-		p.known[nameOf(entry)] = id
+		d.known[name] = id
+		d.fresh = append(d.fresh, name)
 	}
-	entry.Flags |= p.want.backends[id].Flags
-	p.want.backends[id] = entry
-	return id, nil
+	entry.Flags |= d.want.backends[id].Flags
+	d.want.backends[id] = entry
+	d.backends = append(d.backends, id)
+	return id, true
 }
 
 // freeBackend is a place that no backend has, nor had until now: packets may still be on their way to it.
@@ -331,14 +517,21 @@ func (p *plan) freeBackend() (id uint32, ok bool) {
 	return 0, false
 }
 
-func (p *plan) addSources(s Service, id uint32, frontends []Frontend) {
+// sourcesOf are the entries for the Service's source ranges, each once.
+func (p *plan) sourcesOf(s Service, id uint32, frontends []Frontend) (keys []bpf.SourceKey) {
 	if !slices.ContainsFunc(frontends, func(f Frontend) bool { return f.Kind == LoadBalancer }) {
-		return
+		return nil
 	}
+	seen := map[bpf.SourceKey]bool{}
 	for _, r := range s.SourceRanges {
 		r = r.Masked()
-		p.want.sources[bpf.SourceKey{Prefix: uint32(sourcePrefix + r.Bits()), Service: id, Addr: toIP(r.Addr())}] = bpf.Source{}
+		key := bpf.SourceKey{Prefix: uint32(sourcePrefix + r.Bits()), Service: id, Addr: toIP(r.Addr())}
+		if !seen[key] {
+			seen[key] = true
+			keys = append(keys, key)
+		}
 	}
+	return keys
 }
 
 // sourcePrefix is how many bits of a lab_sources key come before an IPv4 address: the service's and those

@@ -16,15 +16,27 @@ import (
 var (
 	roomy     = capacity{frontends: 4096, slots: 4096, backends: 4096, sources: 64}
 	nodeAddrs = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1")}
+	routerA   = netip.MustParseAddr("10.0.0.1")
+	nodeA     = place{node: "a", zone: "z1", nodePorts: nodeAddrs, own: []netip.Addr{routerA, nodeAddrs[1]}, pods: netip.MustParsePrefix("10.0.0.0/24")}
 )
 
+// lay lays out what all of is carried, apart from what others have.
 func lay(t *testing.T, have *tables, services ...Service) *plan {
 	t.Helper()
-	p := newPlan(have, roomy, "a", "z1", nodeAddrs)
-	if err := p.add(services); err != nil {
-		t.Fatal(err)
+	p, skipped := layOut(have, roomy, ServiceState{Services: services})
+	for _, s := range skipped {
+		if s.Reason != AddressTaken {
+			t.Fatalf("left out: %s", s)
+		}
 	}
 	return p
+}
+
+// layOut is what an Apply lays out, and what it leaves out.
+func layOut(have *tables, room capacity, s ServiceState) (*plan, []Skipped) {
+	services, skipped := s.prepare(nodeA)
+	p := planAll(have, room, nodeA, slices.Collect(stdmaps.Values(services)))
+	return p, append(skipped, p.skipped...)
 }
 
 func web(backends ...string) Service {
@@ -109,11 +121,11 @@ func TestFrontendsInTheMaps(t *testing.T) {
 		"affinity, rounded up": {with(func(s *Service) { s.Affinity = 1500 * time.Millisecond }), []string{
 			"inside 10.96.0.1:80/tcp ClusterIP affinity=2s 10.0.0.2:8080* 10.0.1.2:8080"}},
 		"headless": {with(func(s *Service) { s.Frontends = nil }), nil},
-		"host port": {HostPort{Proto: "udp", Port: 53, Backend: netip.MustParseAddrPort("10.0.0.5:5353")}.service("a", nodeAddrs), []string{
+		"host port": {HostPort{Proto: "udp", Port: 53, Backend: netip.MustParseAddrPort("10.0.0.5:5353")}.service(nodeA), []string{
 			"inside 127.0.0.1:53/udp HostPort 10.0.0.5:5353*",
 			"inside 192.0.2.1:53/udp HostPort 10.0.0.5:5353*",
 			"outside 192.0.2.1:53/udp HostPort 10.0.0.5:5353*"}},
-		"host port on one address": {HostPort{Proto: "tcp", HostIP: nodeAddrs[1], Port: 80, Backend: netip.MustParseAddrPort("10.0.0.5:80")}.service("a", nodeAddrs), []string{
+		"host port on one address": {HostPort{Proto: "tcp", HostIP: nodeAddrs[1], Port: 80, Backend: netip.MustParseAddrPort("10.0.0.5:80")}.service(nodeA), []string{
 			"inside 192.0.2.1:80/tcp HostPort 10.0.0.5:80*",
 			"outside 192.0.2.1:80/tcp HostPort 10.0.0.5:80*"}},
 	} {
@@ -139,32 +151,161 @@ func TestClaims(t *testing.T) {
 	if got := p.want.show(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if len(p.conflicts) != 1 || !strings.Contains(p.conflicts[0], "default/aaa/tcp") {
-		t.Errorf("conflicts: %q", p.conflicts)
+	if len(p.skipped) != 1 || p.skipped[0].Name != "aaa" || !strings.Contains(p.skipped[0].Message, "192.0.2.1:30000: Service default/web") {
+		t.Errorf("left out: %v", p.skipped)
 	}
 }
 
+// A host port for one address comes before one for all, whoever comes first by name, and gives way to Services.
+func TestHostPortClaims(t *testing.T) {
+	hostPort := func(pod, hostIP string, port uint16) HostPort {
+		p := HostPort{Proto: "tcp", Port: port, Backend: netip.MustParseAddrPort(pod), Namespace: "ns", Name: "pod-" + pod}
+		if hostIP != "" {
+			p.HostIP = netip.MustParseAddr(hostIP)
+		}
+		return p
+	}
+	service := web("10.0.0.9:80")
+	service.Frontends = []Frontend{{Kind: NodePort, Port: 30000}}
+	p, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{service}, HostPorts: []HostPort{
+		hostPort("10.0.0.2:80", "", 80), hostPort("10.0.0.3:80", "192.0.2.1", 80), hostPort("10.0.0.3:80", "0.0.0.0", 81),
+		hostPort("10.0.0.3:80", "192.0.2.1", 81), hostPort("10.0.0.4:80", "192.0.2.1", 30000), hostPort("10.0.0.5:80", "127.0.0.2", 90),
+		hostPort("10.0.0.5:80", "10.0.0.1", 91),
+	}})
+	want := []string{
+		"inside 10.0.0.1:91/tcp HostPort 10.0.0.5:80*",
+		"inside 127.0.0.1:30000/tcp NodePort 10.0.0.9:80*",
+		"inside 127.0.0.1:80/tcp HostPort 10.0.0.2:80*",
+		"inside 127.0.0.1:81/tcp HostPort 10.0.0.3:80*",
+		"inside 127.0.0.2:90/tcp HostPort 10.0.0.5:80*",
+		"inside 192.0.2.1:30000/tcp NodePort 10.0.0.9:80*",
+		"inside 192.0.2.1:80/tcp HostPort 10.0.0.3:80*",
+		"inside 192.0.2.1:81/tcp HostPort 10.0.0.3:80*",
+		"outside 10.0.0.1:91/tcp HostPort 10.0.0.5:80*",
+		"outside 192.0.2.1:30000/tcp NodePort 10.0.0.9:80*",
+		"outside 192.0.2.1:80/tcp HostPort 10.0.0.3:80*",
+		"outside 192.0.2.1:81/tcp HostPort 10.0.0.3:80*",
+	}
+	if got := p.want.show(); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	slices.SortFunc(skipped, Skipped.compare)
+	wantSkipped := []string{
+		"HostPort ns/pod-10.0.0.2:80: host port 80/tcp is not reached at 192.0.2.1:80: host port 192.0.2.1:80/tcp of pod ns/pod-10.0.0.3:80 is there",
+		"HostPort ns/pod-10.0.0.4:80: host port 192.0.2.1:30000/tcp is not reached at 192.0.2.1:30000: Service default/web is there",
+	}
+	var got []string
+	for _, s := range skipped {
+		got = append(got, s.String())
+	}
+	if !slices.Equal(got, wantSkipped) {
+		t.Errorf("left out\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(wantSkipped, "\n"))
+	}
+}
+
+// Whether a backend is here is a question of its address; its node's name is for policies.
+func TestWhichBackendsAreHere(t *testing.T) {
+	s := web("10.0.0.2:80", "10.0.0.3:80@b", "10.0.0.1:80", "192.0.2.1:80", "192.0.2.2:80@a", "10.0.1.2:80@a", "203.0.113.7:80")
+	s.InternalLocal = true
+	s.Frontends = append(s.Frontends, Frontend{Kind: ExternalIP, Addr: netip.MustParseAddr("203.0.113.1"), Port: 80})
+	here := " 10.0.0.1:80* 10.0.0.2:80* 10.0.0.3:80* 10.0.1.2:80 192.0.2.1:80* 192.0.2.2:80 203.0.113.7:80"
+	want := []string{
+		"inside 10.96.0.1:80/tcp ClusterIP local elsewhere 10.0.1.2:80 192.0.2.2:80",
+		"inside 203.0.113.1:80/tcp ExternalIP" + here,
+		"outside 203.0.113.1:80/tcp ExternalIP" + here,
+	}
+	if got := lay(t, newTables(), s).want.show(); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// What cannot be carried is left out alone, and said.
 func TestServicesAreChecked(t *testing.T) {
-	for name, change := range map[string]func(*Service){
-		"protocol":        func(s *Service) { s.Proto = "sctp" },
-		"port":            func(s *Service) { s.Frontends[0].Port = 0 },
-		"address":         func(s *Service) { s.Frontends[0].Addr = netip.MustParseAddr("fd00::1") },
-		"nodePort's addr": func(s *Service) { s.Frontends[0].Kind = NodePort },
-		"backend":         func(s *Service) { s.Backends[0].Addr = netip.MustParseAddrPort("[fd00::1]:80") },
-		"backend's port":  func(s *Service) { s.Backends[0].Addr = netip.MustParseAddrPort("10.0.0.1:0") },
-		"source range":    func(s *Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")} },
-		"affinity":        func(s *Service) { s.Affinity = 25 * time.Hour },
+	beside := web("10.0.0.9:80")
+	beside.Name, beside.Frontends = "beside", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80}}
+	const besideIt, asItIs = "inside 10.96.0.2:80/tcp ClusterIP 10.0.0.9:80*", "inside 10.96.0.1:80/tcp ClusterIP 10.0.0.2:80*"
+	extra := func(f Frontend) func(*Service) { return func(s *Service) { s.Frontends = append(s.Frontends, f) } }
+	backend := func(addr string) func(*Service) {
+		return func(s *Service) {
+			s.Backends = append(s.Backends, Backend{Addr: netip.MustParseAddrPort(addr), Ready: true})
+		}
+	}
+	external := func(addr string) func(*Service) {
+		return extra(Frontend{Kind: ExternalIP, Addr: netip.MustParseAddr(addr), Port: 80})
+	}
+	for name, test := range map[string]struct {
+		change func(*Service)
+		reason SkipReason
+		want   string // of the Service itself
+	}{
+		"protocol":               {func(s *Service) { s.Proto = "sctp" }, NotCarried, ""},
+		"affinity":               {func(s *Service) { s.Affinity = 25 * time.Hour }, NotValid, ""},
+		"negative affinity":      {func(s *Service) { s.Affinity = -1 }, NotValid, ""},
+		"port":                   {extra(Frontend{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.3")}), NotValid, asItIs},
+		"IPv6":                   {external("fd00::1"), NotCarried, asItIs},
+		"mapped":                 {external("::ffff:10.0.0.1"), NotCarried, asItIs},
+		"loopback":               {external("127.0.0.1"), NotValid, asItIs},
+		"any address":            {external("0.0.0.0"), NotValid, asItIs},
+		"multicast":              {external("224.0.0.1"), NotValid, asItIs},
+		"broadcast":              {external("255.255.255.255"), NotValid, asItIs},
+		"no address":             {extra(Frontend{Kind: ExternalIP, Port: 80}), NotCarried, asItIs},
+		"kind":                   {extra(Frontend{Kind: "Other", Addr: netip.MustParseAddr("10.96.0.3"), Port: 80}), NotValid, asItIs},
+		"nodePort's address":     {extra(Frontend{Kind: NodePort, Addr: nodeAddrs[1], Port: 30000}), NotValid, asItIs},
+		"nodePort's port":        {extra(Frontend{Kind: NodePort}), NotValid, asItIs},
+		"backend":                {backend("[fd00::1]:80"), NotCarried, asItIs},
+		"backend's port":         {backend("10.0.0.3:0"), NotValid, asItIs},
+		"backend's loopback":     {backend("127.0.0.1:6443"), NotValid, asItIs},
+		"backend's nothing":      {func(s *Service) { s.Backends = append(s.Backends, Backend{Ready: true}) }, NotCarried, asItIs},
+		"source range":           {func(s *Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")} }, NotCarried, asItIs},
+		"source range's nothing": {func(s *Service) { s.SourceRanges = []netip.Prefix{{}} }, NotCarried, asItIs},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := web("10.0.0.2:80@a")
-			change(&s)
-			if err := newPlan(newTables(), roomy, "a", "", nodeAddrs).add([]Service{s}); err == nil || !strings.Contains(err.Error(), "default/web") {
-				t.Errorf("got %v, want an error that names the service", err)
+			test.change(&s)
+			p, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{s, beside}})
+			want := []string{besideIt}
+			if test.want != "" {
+				want = []string{test.want, besideIt}
+			}
+			if got := p.want.show(); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if len(skipped) != 1 || skipped[0].Reason != test.reason || skipped[0].Kind != SkippedService || skipped[0].Namespace != "default" || skipped[0].Name != "web" {
+				t.Errorf("left out: %v, want web for %s", skipped, test.reason)
 			}
 		})
 	}
-	if err := newPlan(newTables(), roomy, "a", "", nodeAddrs).add([]Service{web(), web()}); err == nil {
-		t.Error("the same service twice was taken")
+}
+
+// A load balancer whose source ranges are all of a kind that is not carried is not open to everybody.
+func TestUnknownSourceRangesClose(t *testing.T) {
+	s := web("10.0.0.2:80@a")
+	s.Frontends = append(s.Frontends, Frontend{Kind: LoadBalancer, Addr: netip.MustParseAddr("203.0.113.1"), Port: 80})
+	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")}
+	p, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{s}})
+	if got := p.want.show(); len(got) != 1 || len(skipped) != 2 {
+		t.Errorf("got %q, left out %v", got, skipped)
+	}
+	s.SourceRanges = append(s.SourceRanges, netip.MustParsePrefix("192.0.2.0/25"))
+	p, _ = layOut(newTables(), roomy, ServiceState{Services: []Service{s}})
+	if got := p.want.show(); len(got) != 3 || !strings.Contains(got[2], "from 192.0.2.0/25 10") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Of what has one name twice, the same one is taken whatever the order.
+func TestNamesThatAreThereTwice(t *testing.T) {
+	a, b := web("10.0.0.2:80@a"), web("10.0.0.3:80@a")
+	one, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{a, b}})
+	other, _ := layOut(newTables(), roomy, ServiceState{Services: []Service{b, a}})
+	if len(skipped) != 1 || skipped[0].Reason != Duplicate || len(one.want.frontends) != 1 || !sameTables(one.want, other.want) {
+		t.Errorf("%v and %v, left out %v", one.want.show(), other.want.show(), skipped)
+	}
+	// These are named alike only for people.
+	a.Name, a.Port, b.Name, b.Port = "web:x", "", "web", "x"
+	b.Frontends = []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80}}
+	if p := lay(t, newTables(), a, b); len(p.want.frontends) != 2 {
+		t.Errorf("got %v", p.want.show())
 	}
 }
 
@@ -172,21 +313,65 @@ func TestMapsThatAreTooSmall(t *testing.T) {
 	s := web("10.0.0.2:80@a", "10.0.0.3:80@a")
 	s.Frontends = append(s.Frontends, Frontend{Kind: LoadBalancer, Addr: netip.MustParseAddr("203.0.113.1"), Port: 80})
 	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/25")}
-	fits := capacity{frontends: 3, slots: 2, backends: 2, sources: 1}
-	if err := newPlan(newTables(), fits, "a", "", nodeAddrs).add([]Service{s}); err != nil {
-		t.Errorf("what fits: %v", err)
+	small := web("10.0.0.9:80@a")
+	small.Name, small.Frontends = "zzz", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.9"), Port: 80}}
+	fits := capacity{frontends: 4, slots: 3, backends: 3, sources: 1}
+	both := ServiceState{Services: []Service{s, small}}
+	if p, skipped := layOut(newTables(), fits, both); len(skipped) > 0 || len(p.want.frontends) != 4 {
+		t.Errorf("what fits: %v, left out %v", p.want.show(), skipped)
 	}
 	for name, change := range map[string]func(*capacity){
-		"frontends": func(c *capacity) { c.frontends-- },
-		"slots":     func(c *capacity) { c.slots-- },
-		"backends":  func(c *capacity) { c.backends-- },
+		"frontends": func(c *capacity) { c.frontends -= 2 },
+		"slots":     func(c *capacity) { c.slots -= 2 },
+		"backends":  func(c *capacity) { c.backends -= 2 },
 		"sources":   func(c *capacity) { c.sources-- },
 	} {
-		room := fits
-		change(&room)
-		if err := newPlan(newTables(), room, "a", "", nodeAddrs).add([]Service{s}); err == nil {
-			t.Errorf("%s: what does not fit was taken", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			room := fits
+			change(&room)
+			p, skipped := layOut(newTables(), room, both)
+			if len(skipped) != 1 || skipped[0].Name != "web" || skipped[0].Reason != NoRoom || !p.lacksRoom {
+				t.Errorf("left out: %v", skipped)
+			}
+			if got := p.want.show(); len(got) != 1 || got[0] != "inside 10.96.0.9:80/tcp ClusterIP 10.0.0.9:80*" {
+				t.Errorf("what fits beside it: %q", got)
+			}
+			checkTables(t, p, room)
+		})
+	}
+}
+
+// Who is there stays, whoever comes or grows, and by name goes before.
+func TestNewcomersPushNobodyOut(t *testing.T) {
+	room := capacity{frontends: 16, slots: 16, backends: 6, sources: 4}
+	a, b, z := web("10.0.0.1:80", "10.0.0.2:80"), web("10.0.0.3:80", "10.0.0.4:80"), web("10.0.0.5:80", "10.0.0.6:80", "10.0.0.7:80")
+	a.Name, a.Frontends = "a", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80}}
+	b.Name, b.Frontends = "b", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.3"), Port: 80}}
+	z.Name = "z"
+	before, _ := layOut(newTables(), room, ServiceState{Services: []Service{z, b}})
+	p, skipped := layOut(before.want, room, ServiceState{Services: []Service{a, b, z}})
+	if len(skipped) != 1 || skipped[0].Name != "a" {
+		t.Errorf("left out %v, want the newcomer", skipped)
+	}
+	b.Backends = append(b.Backends, web("10.0.0.8:80", "10.0.0.9:80").Backends...)
+	p, skipped = layOut(p.want, room, ServiceState{Services: []Service{b, z}})
+	if len(skipped) != 1 || skipped[0].Name != "b" {
+		t.Errorf("left out %v, want who has grown", skipped)
+	}
+	checkTables(t, p, room)
+}
+
+// What a Service that there is no room for claims goes to the next.
+func TestClaimsOfWhoHasNoRoom(t *testing.T) {
+	room := capacity{frontends: 8, slots: 8, backends: 1, sources: 1}
+	large, small := web("10.0.0.1:80", "10.0.0.2:80"), web("10.0.0.3:80")
+	small.Name = "zzz"
+	p, skipped := layOut(newTables(), room, ServiceState{Services: []Service{large, small}})
+	if got := p.want.show(); len(got) != 1 || !strings.HasSuffix(got[0], "10.0.0.3:80*") {
+		t.Errorf("got %q", got)
+	}
+	if len(skipped) != 1 || skipped[0].Name != "web" || skipped[0].Reason != NoRoom {
+		t.Errorf("left out: %v", skipped)
 	}
 }
 
@@ -217,6 +402,11 @@ func TestPlacesAreKept(t *testing.T) {
 		random.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
 		p := lay(t, have, services...)
 		checkPlaces(t, round, p)
+		for key, s := range p.want.frontends {
+			if old, ok := p.have.frontends[key]; ok && old.Id != s.Id {
+				t.Fatalf("round %d: frontend %v changed its id from %d to %d", round, key, old.Id, s.Id)
+			}
+		}
 		again := lay(t, p.want, services...)
 		if !sameTables(again.want, p.want) {
 			t.Fatalf("round %d: the same state makes other tables", round)
@@ -233,9 +423,6 @@ func checkPlaces(t *testing.T, round int, p *plan) {
 		}
 	}
 	for key, s := range p.want.frontends {
-		if old, ok := p.have.frontends[key]; ok && old.Id != s.Id {
-			t.Fatalf("round %d: frontend %v changed its id from %d to %d", round, key, old.Id, s.Id)
-		}
 		for _, id := range p.want.lists[s.First][:s.Count] {
 			if p.want.backends[id].Service != s.Id {
 				t.Fatalf("round %d: frontend %v has a backend of another service", round, key)
@@ -243,7 +430,7 @@ func checkPlaces(t *testing.T, round int, p *plan) {
 		}
 	}
 	slots := map[uint32]uint32{}
-	for first, list := range p.have.lists {
+	for first, list := range p.have.lists { // of those that frontends point at
 		for i, id := range list {
 			slots[first+uint32(i)] = id
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdmaps "maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -67,11 +68,12 @@ func (v *Services) List(_ context.Context) ([]ServiceStatus, error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
+	names := v.names()
 	t, err := v.d.maps.services.read(v.d.maps.services.everything())
 	if err != nil {
 		return nil, err
 	}
-	names := v.names()
+	stdmaps.Copy(names, v.names()) // what has come meanwhile; what has gone is still in names
 	list := make([]ServiceStatus, 0, len(t.frontends))
 	for key, s := range t.frontends {
 		list = append(list, t.describe(key, s, names[s.Id]))
@@ -82,11 +84,13 @@ func (v *Services) List(_ context.Context) ([]ServiceStatus, error) {
 	return list, nil
 }
 
-// names are the services' names by id, as far as this process has given them.
+// names are the services' names by id, as far as this process has given them. They are the caller's.
 func (v *Services) names() map[uint32]string {
 	v.d.services.mu.Lock()
 	defer v.d.services.mu.Unlock()
-	return v.d.services.names // replaced as a whole, never written to
+	names := make(map[uint32]string, len(v.d.services.names))
+	stdmaps.Copy(names, v.d.services.names)
+	return names
 }
 
 func (t *tables) describe(key bpf.ServiceKey, s bpf.Service, name string) ServiceStatus {

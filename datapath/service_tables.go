@@ -166,6 +166,20 @@ func (r *rows) take(count uint32) (first uint32, ok bool) {
 	return 0, false
 }
 
+// give takes a row back.
+func (r *rows) give(back run) {
+	i, _ := slices.BinarySearchFunc(r.free, back, func(a, b run) int { return cmp.Compare(a.first, b.first) })
+	r.free = slices.Insert(r.free, i, back)
+	if next := i + 1; next < len(r.free) && back.first+back.count == r.free[next].first {
+		r.free[i].count += r.free[next].count
+		r.free = slices.Delete(r.free, next, next+1)
+	}
+	if i > 0 && r.free[i-1].first+r.free[i-1].count == back.first {
+		r.free[i-1].count += r.free[i].count
+		r.free = slices.Delete(r.free, i, i+1)
+	}
+}
+
 // toNetwork is fromNetwork the other way round, and the same operation.
 func toNetwork(n uint16) uint16 { return fromNetwork(n) }
 

@@ -176,19 +176,24 @@ func TestHostPortOnOneAddress(t *testing.T) {
 
 func TestHostPortsAreChecked(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
-	backend := netip.MustParseAddrPort("10.244.0.9:80")
+	a := n.addPod("a")
+	sign(t, a.NS)
+	backend, good := netip.MustParseAddrPort("10.244.0.9:80"), datapath.HostPort{Proto: "tcp", Port: 9000, Backend: a.at(port)}
 	for name, bad := range map[string]datapath.HostPort{
 		"protocol": {Proto: "icmp", Port: 80, Backend: backend},
 		"port":     {Proto: "tcp", Backend: backend},
 		"backend":  {Proto: "tcp", Port: 80, Backend: netip.MustParseAddrPort("[fd00::1]:80")},
 		"host IP":  {Proto: "tcp", Port: 80, HostIP: netip.MustParseAddr("fd00::1"), Backend: backend},
+		"loopback": {Proto: "tcp", Port: 80, HostIP: netip.MustParseAddr("127.0.0.1"), Backend: backend},
+		"twice":    {Proto: "tcp", Port: 9000, Backend: netip.AddrPortFrom(backend.Addr().Next(), 80)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n.Do(func() {
-				if err := n.dp.HostPorts().Apply(context.Background(), []datapath.HostPort{bad}); err == nil {
-					t.Errorf("%+v was taken", bad)
-				}
-			})
+			if skipped := n.setHostPorts([]datapath.HostPort{bad, good}); len(skipped) != 1 || skipped[0].Message == "" {
+				t.Errorf("left out: %v", skipped)
+			}
+			if got, err := whoAt(t, a.NS, "tcp4", netip.AddrPortFrom(n.Host.Addr, 9000)); err != nil || got != a.NS.Name {
+				t.Errorf("the good one beside it: %q, %v", got, err)
+			}
 		})
 	}
 }

@@ -1,0 +1,297 @@
+package datapath
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// SkipReason says in a word why something is not carried.
+type SkipReason string
+
+const (
+	// NotCarried is what this data plane does not do: SCTP, IPv6.
+	NotCarried SkipReason = "NotCarried"
+	// NotValid contradicts itself, or means nothing.
+	NotValid SkipReason = "NotValid"
+	// Duplicate is there already, under the same name.
+	Duplicate SkipReason = "Duplicate"
+	// AddressTaken says that another has the address and port.
+	AddressTaken SkipReason = "AddressTaken"
+	// NotNodeAddress says that a host port's address is none of the node's.
+	NotNodeAddress SkipReason = "NotNodeAddress"
+	// NoRoom says that the node's tables are full.
+	NoRoom SkipReason = "NoRoom"
+)
+
+// SkippedKind is a kind of [Skipped].
+type SkippedKind string
+
+const (
+	SkippedService  SkippedKind = "Service"
+	SkippedHostPort SkippedKind = "HostPort"
+)
+
+// Skipped is a Service's port, a part of one, or a host port that the node leaves out. All others are carried
+// as if it were not there.
+type Skipped struct {
+	Kind SkippedKind
+	// Namespace and Name are the Service's, or the pod's that wants the host port.
+	Namespace, Name string
+	Reason          SkipReason
+	// Message says what is left out and why, in half a sentence.
+	Message string
+}
+
+func (s Skipped) String() string {
+	return fmt.Sprintf("%s %s/%s: %s", s.Kind, s.Namespace, s.Name, s.Message)
+}
+
+func (s Skipped) compare(o Skipped) int {
+	return cmp.Or(cmp.Compare(s.Kind, o.Kind), cmp.Compare(s.Namespace, o.Namespace), cmp.Compare(s.Name, o.Name),
+		cmp.Compare(s.Reason, o.Reason), cmp.Compare(s.Message, o.Message))
+}
+
+// skips are what was left out at the latest [Services.Apply] or [HostPorts.Apply].
+type skips struct {
+	mu      sync.Mutex
+	current []Skipped
+}
+
+// set replaces what was left out before, and logs what is new in it.
+func (s *skips) set(now []Skipped, log *slog.Logger) {
+	slices.SortFunc(now, Skipped.compare)
+	now = slices.Compact(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range now {
+		if _, known := slices.BinarySearchFunc(s.current, x, Skipped.compare); !known {
+			log.Warn("something is left out", "kind", x.Kind, "name", x.Namespace+"/"+x.Name, "reason", x.Reason, "what", x.Message)
+		}
+	}
+	s.current = now
+}
+
+func (s *skips) get() []Skipped {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.current)
+}
+
+// Skipped is what the latest Apply has left out, sorted.
+func (v *Services) Skipped() []Skipped { return v.d.services.skipped.get() }
+
+// Skipped is what the latest Apply has left out, sorted.
+func (h *HostPorts) Skipped() []Skipped { return h.d.skippedHostPorts.get() }
+
+// place is the node that Services are laid out for.
+type place struct {
+	node, zone string
+	// nodePorts are the addresses that NodePorts are on, own are all of the node's. Both are sorted.
+	nodePorts, own []netip.Addr
+	// pods are the addresses of the node's pods.
+	pods netip.Prefix
+}
+
+func (p place) equal(o place) bool {
+	return p.node == o.node && p.zone == o.zone && p.pods == o.pods &&
+		slices.Equal(p.nodePorts, o.nodePorts) && slices.Equal(p.own, o.own)
+}
+
+// isOwn says whether the address is one of the node's. All of 127.0.0.0/8 is.
+func (p place) isOwn(a netip.Addr) bool {
+	_, ok := slices.BinarySearchFunc(p.own, a, netip.Addr.Compare)
+	return ok || a.IsLoopback()
+}
+
+// isHere says whether packets to the address end on the node: at one of its pods, or at itself.
+func (p place) isHere(a netip.Addr) bool { return p.pods.Contains(a) || p.isOwn(a) }
+
+// prepare makes Services of the host ports and takes out what cannot be laid out on any node. The same state in
+// another order gives the same.
+func (s ServiceState) prepare(at place) (map[serviceID]Service, []Skipped) {
+	services := make(map[serviceID]Service, len(s.Services)+len(s.HostPorts))
+	var skipped []Skipped
+	add := func(svc Service) {
+		id := svc.id()
+		other, twice := services[id]
+		if twice && !svc.hostPort { // of two like host ports nothing is lost
+			skipped = append(skipped, svc.skip(Duplicate, "%s is there twice", svc.port()))
+		}
+		if !twice || svc.allOf() < other.allOf() {
+			services[id] = svc
+		}
+	}
+	for _, svc := range s.Services {
+		svc, left := svc.sound()
+		skipped = append(skipped, left...)
+		if svc.Proto != "" {
+			add(svc)
+		}
+	}
+	for _, p := range s.HostPorts {
+		if left := p.check(at); left != nil {
+			skipped = append(skipped, *left)
+			continue
+		}
+		add(p.service(at))
+	}
+	return services, skipped
+}
+
+// allOf is the Service with all that it has, as text.
+func (s Service) allOf() string {
+	type plain Service // which has no String of its own
+	return fmt.Sprintf("%+v", plain(s))
+}
+
+// skip is a part of the Service that is left out.
+func (s Service) skip(reason SkipReason, format string, args ...any) Skipped {
+	x := Skipped{Kind: SkippedService, Namespace: s.Namespace, Name: s.Name, Reason: reason, Message: fmt.Sprintf(format, args...)}
+	if s.hostPort {
+		x.Kind, x.Namespace, x.Name = SkippedHostPort, s.pod.namespace, s.pod.name
+	}
+	return x
+}
+
+// port names the Service's port, or the host port that it is.
+func (s Service) port() string {
+	if s.hostPort {
+		return fmt.Sprintf("host port %s/%s", s.Port, s.Proto)
+	}
+	name := s.Port
+	if name == "" && len(s.Frontends) > 0 {
+		name = fmt.Sprint(s.Frontends[0].Port)
+	}
+	return fmt.Sprintf("port %s/%s", name, s.Proto)
+}
+
+// sound is the Service without the frontends, backends and source ranges that mean nothing. One that cannot be
+// had without harm has no protocol.
+func (s Service) sound() (Service, []Skipped) {
+	switch {
+	case s.hostPort:
+		return s, nil // see HostPort.check
+	case protocols[s.Proto] == 0:
+		left := s.skip(NotCarried, "%s is not carried: only TCP and UDP are", s.port())
+		return Service{}, []Skipped{left}
+	case s.Affinity < 0 || s.Affinity > maxAffinity:
+		left := s.skip(NotValid, "%s: an affinity of %s is not between 0 and %s", s.port(), s.Affinity, maxAffinity)
+		return Service{}, []Skipped{left}
+	}
+	var skipped []Skipped
+	leave := func(reason SkipReason, format string, args ...any) {
+		skipped = append(skipped, s.skip(reason, "%s: %s", s.port(), fmt.Sprintf(format, args...)))
+	}
+	ranges := len(s.SourceRanges)
+	s.SourceRanges = sift(s.SourceRanges, func(r netip.Prefix) bool {
+		if r.IsValid() && r.Addr().Is4() {
+			return true
+		}
+		leave(NotCarried, "source range %s is not an IPv4 prefix", r)
+		return false
+	})
+	closed := ranges > 0 && len(s.SourceRanges) == 0
+	s.Frontends = sift(s.Frontends, func(f Frontend) bool {
+		reason, why := f.flaw()
+		if closed && f.Kind == LoadBalancer {
+			reason, why = NotCarried, "none of its source ranges is carried"
+		}
+		if why != "" {
+			leave(reason, "%s %s is not carried: %s", f.Kind, f.text(), why)
+		}
+		return why == ""
+	})
+	s.Backends = sift(s.Backends, func(b Backend) bool {
+		reason, why := flawOf(b.Addr)
+		if why != "" {
+			leave(reason, "endpoint %s is not used: %s", b.Addr, why)
+		}
+		return why == ""
+	})
+	return s, firstFew(skipped)
+}
+
+// sift is what ok accepts: all itself when that is everything, which it nearly always is.
+func sift[T any](all []T, ok func(T) bool) []T {
+	for i, x := range all {
+		if ok(x) {
+			continue
+		}
+		kept := slices.Clone(all[:i])
+		for _, x := range all[i+1:] {
+			if ok(x) {
+				kept = append(kept, x)
+			}
+		}
+		return kept
+	}
+	return all
+}
+
+// fewSkipped is how much is said of one Service's port.
+const fewSkipped = 8
+
+// firstFew keeps a Service of which thousands of things are wrong from filling the log.
+func firstFew(skipped []Skipped) []Skipped {
+	if len(skipped) <= fewSkipped {
+		return skipped
+	}
+	slices.SortFunc(skipped, Skipped.compare)
+	rest := len(skipped) - fewSkipped
+	skipped = skipped[:fewSkipped]
+	last := &skipped[fewSkipped-1]
+	last.Message += fmt.Sprintf(", and so on: %d more are left out", rest)
+	return skipped
+}
+
+func (f Frontend) text() string {
+	if f.Kind == NodePort && !f.Addr.IsValid() {
+		return fmt.Sprint(f.Port)
+	}
+	return netip.AddrPortFrom(f.Addr, f.Port).String()
+}
+
+// flaw says why nothing can be reached at the frontend; why is empty when it can.
+func (f Frontend) flaw() (reason SkipReason, why string) {
+	switch {
+	case kindRank(f.Kind) == len(frontendKinds), f.Kind == HostPortFrontend:
+		return NotValid, "no such kind of address is known"
+	case f.Kind != NodePort:
+		return flawOf(netip.AddrPortFrom(f.Addr, f.Port))
+	case f.Addr.IsValid():
+		return NotValid, "a NodePort is on every address of the node"
+	case f.Port == 0:
+		return NotValid, "0 is not a port"
+	}
+	return "", ""
+}
+
+// flawOf says why an address and port cannot be a Service's, nor an endpoint's; why is empty when it can. A
+// loopback address would lead to the node's own sockets, which listen there to be safe from others.
+func flawOf(a netip.AddrPort) (reason SkipReason, why string) {
+	switch addr := a.Addr(); {
+	case !addr.Is4():
+		return NotCarried, "only IPv4 is"
+	case a.Port() == 0:
+		return NotValid, "0 is not a port"
+	case addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr == broadcast:
+		return NotValid, "that is no host's address"
+	}
+	return "", ""
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// listed is some of the texts, and how many more there are.
+func listed(texts []string) string {
+	const some = 3
+	if len(texts) > some {
+		return fmt.Sprintf("%s and %d more", strings.Join(texts[:some], ", "), len(texts)-some)
+	}
+	return strings.Join(texts, ", ")
+}
