@@ -83,8 +83,7 @@ func testFault(t *testing.T, f faulty, each fault, red []string) {
 	if len(failed) == 0 {
 		return
 	}
-	// An agent looks once a minute after what it keeps.
-	eventually(t, 100*time.Second, "all of it green again", func() string {
+	eventually(t, time.Minute, "all of it green again", func() string {
 		var still []string
 		for name, seen := range verifyStatuses(t, f.lab, "--only", strings.Join(failed, ",")) {
 			if seen.Status != "pass" {
@@ -95,8 +94,8 @@ func testFault(t *testing.T, f faulty, each fault, red []string) {
 	})
 }
 
-// verify runs lab verify while the fault is there. Once a minute the agent mends what it finds broken, and what
-// was looked at just then may have passed: such a run says nothing.
+// verify runs lab verify while the fault is there. Should the agent mend it meanwhile, what was looked at just then
+// may have passed: such a run says nothing.
 func (p planted) verify(t *testing.T, lab string) map[string]checked {
 	t.Helper()
 	for range 3 {
@@ -149,12 +148,15 @@ func verifyStatuses(t *testing.T, name string, args ...string) map[string]checke
 	return statuses
 }
 
-// keep runs a script on a node that breaks something, and fails when that is broken already. It runs over and
-// over, as the agent mends what it finds broken.
-func keep(t *testing.T, node, script string) planted {
+// keep runs a script on the fault's node that breaks something, and fails when that is broken already. The agent
+// would mend it within a second: its controllers that do are paused meanwhile. The script runs over and over all the
+// same, and counts when it had to break things anew, so that a pause that is none is seen.
+func keep(t *testing.T, f faulty, controllers, script string) planted {
 	t.Helper()
 	const pidFile, countFile = "/run/wirelab-e2e-fault.pid", "/run/wirelab-e2e-fault.count"
+	node := f.node
 	onNode(t, node, "rm", "-f", pidFile, countFile)
+	resume := pause(t, f, strings.Fields(controllers)...)
 	onNode(t, node, "sh", "-c", script)
 	once := fmt.Sprintf("if %s; then echo again >>%s; fi >/dev/null 2>&1", script, countFile)
 	if _, err := command("docker", "exec", "-d", node, "sh", "-c", fmt.Sprintf("echo $$ >%s; while :; do %s; sleep 0.1; done", pidFile, once)); err != nil {
@@ -169,9 +171,21 @@ func keep(t *testing.T, node, script string) planted {
 				return ""
 			})
 			onNode(t, node, "sh", "-c", "kill $(cat "+pidFile+"); rm -f "+pidFile+" "+countFile)
+			resume()
 		},
 		again: func() int {
 			return strings.Count(onNode(t, node, "sh", "-c", once+"; touch "+countFile+"; cat "+countFile), "again")
 		},
 	}
+}
+
+// pause keeps controllers of the agent on the fault's node from mending until the returned function is called.
+func pause(t *testing.T, f faulty, controllers ...string) (resume func()) {
+	t.Helper()
+	tell := func(args ...string) {
+		agent := agentOn(t, f.lab, f.node)
+		kubectl(t, f.lab, append([]string{"-n", "kube-system", "exec", agent.Name, "-c", "agent", "--", "wirelab-agent"}, args...)...)
+	}
+	tell(append([]string{"pause", "--for", "30m"}, controllers...)...)
+	return func() { tell("resume") }
 }

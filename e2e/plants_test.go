@@ -95,19 +95,19 @@ func inKernelModes(patterns ...string) map[string][]string {
 func detach(link string) func(*testing.T, faulty) planted {
 	return func(t *testing.T, f faulty) planted {
 		pinned := "pinned " + bpffs + "/links/" + link
-		return keep(t, f.node, "! bpftool link show "+pinned+" | grep -q detached && bpftool link detach "+pinned)
+		return keep(t, f, "devices", "! bpftool link show "+pinned+" | grep -q detached && bpftool link detach "+pinned)
 	}
 }
 
 // removeRoute removes the node's route to the other node's pods.
 func removeRoute(t *testing.T, f faulty) planted {
 	cidr := kubectl(t, f.lab, "get", "node", f.other, "-o", "jsonpath={.spec.podCIDR}")
-	return keep(t, f.node, "ip route del "+cidr)
+	return keep(t, f, "routes", "ip route del "+cidr)
 }
 
 // flushMasquerade empties the chain that masquerades.
 func flushMasquerade(t *testing.T, f faulty) planted {
-	return keep(t, f.node, "iptables -w -t nat -S LAB-MASQUERADE | grep -q ^-A && iptables -w -t nat -F LAB-MASQUERADE")
+	return keep(t, f, "masquerade", "iptables -w -t nat -S LAB-MASQUERADE | grep -q ^-A && iptables -w -t nat -F LAB-MASQUERADE")
 }
 
 // spoilMAC changes what the map of endpoints says of the demo's pod on the node.
@@ -135,7 +135,7 @@ func spoilMAC(t *testing.T, f faulty) planted {
 			update := func(value []string) string {
 				return "bpftool map update " + key + " value " + strings.Join(value, " ")
 			}
-			p := keep(t, f.node, fmt.Sprintf(`bpftool -j map lookup %s | grep -qF '"%s"' && %s`, key, strings.Join(old, `","`), update(e.Value)))
+			p := keep(t, f, "endpoints", fmt.Sprintf(`bpftool -j map lookup %s | grep -qF '"%s"' && %s`, key, strings.Join(old, `","`), update(e.Value)))
 			stop := p.mend
 			p.mend = func() {
 				stop()
@@ -156,7 +156,7 @@ func dropForward(t *testing.T, f faulty) planted {
 
 // stopForwarding switches forwarding off for all the node's devices.
 func stopForwarding(t *testing.T, f faulty) planted {
-	return keep(t, f.node, "grep -q 1 /proc/sys/net/ipv4/ip_forward && echo 0 >/proc/sys/net/ipv4/ip_forward")
+	return keep(t, f, "sysctls devices endpoints", "grep -q 1 /proc/sys/net/ipv4/ip_forward && echo 0 >/proc/sys/net/ipv4/ip_forward")
 }
 
 // stopCoreDNS takes away all that resolve names.

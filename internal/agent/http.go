@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
@@ -23,7 +24,49 @@ func (a *Agent) apiHandler() http.Handler {
 	mux.HandleFunc("GET "+api.FlowsPath, listing(a, flowList))
 	mux.HandleFunc("GET "+api.TranslationsPath, listing(a, translationList))
 	mux.HandleFunc("GET "+api.MonitorPath, a.whenOpen(a.monitor))
+	mux.HandleFunc("POST "+api.PausePath, a.whenOpen(a.pause))
+	mux.HandleFunc("POST "+api.ResumePath, a.whenOpen(a.resume))
 	return mux
+}
+
+// longestPause bounds what is forgotten.
+const longestPause = time.Hour
+
+func (a *Agent) pause(w http.ResponseWriter, r *http.Request, n *node) {
+	howLong, err := time.ParseDuration(r.FormValue("for"))
+	if err != nil || howLong <= 0 || howLong > longestPause {
+		a.refuse(w, http.StatusBadRequest, fmt.Sprintf("pause for %q: use a time of up to %s, as 10m", r.FormValue("for"), longestPause))
+		return
+	}
+	names := r.Form["name"]
+	if len(names) == 0 {
+		a.refuse(w, http.StatusBadRequest, "pause what? name the controllers, as wirelab-agent status --verbose lists them")
+		return
+	}
+	a.control(w, r, n.loops.all.Pause(time.Now().Add(howLong), names...))
+}
+
+// resume ends the pauses of all that are named, or of all there are.
+func (a *Agent) resume(w http.ResponseWriter, r *http.Request, n *node) {
+	if err := r.ParseForm(); err != nil {
+		a.refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	names := r.Form["name"]
+	if len(names) == 0 {
+		for _, h := range n.loops.all.Health() {
+			names = append(names, h.Name)
+		}
+	}
+	a.control(w, r, n.loops.all.Resume(names...))
+}
+
+func (a *Agent) control(w http.ResponseWriter, r *http.Request, err error) {
+	if err != nil {
+		a.refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	a.answer(w, a.status(r.Context()))
 }
 
 // listing answers with what list reads back, an empty list included.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf/link"
 
+	"wirelab.dev/wirelab/internal/api/client"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -225,6 +226,45 @@ func removed(path string) damage {
 		}
 		return ""
 	}}
+}
+
+// TestPausedControllersDoNotMend holds that a fault stays as long as its
+// controller is paused, that the status says so, and that it is mended after.
+func TestPausedControllersDoNotMend(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.start()
+	n.tell("node n2 192.0.2.200 10.99.2.0/24")
+	amiss := func() string { return lacks(n.Run("ip", "route", "show", "10.99.2.0/24"), "via 192.0.2.200") }
+	mendedSoon(t, amiss)
+	c := client.New(n.cfg.Paths.AgentSocket())
+	if _, err := c.Pause(t.Context(), time.Minute, "router"); err == nil || !strings.Contains(err.Error(), "routes") {
+		t.Errorf("a controller that is not there: %v", err)
+	}
+	if _, err := c.Pause(t.Context(), 2*time.Hour, "routes"); err == nil || !strings.Contains(err.Error(), "1h") {
+		t.Errorf("a pause that is too long: %v", err)
+	}
+	s, err := c.Pause(t.Context(), time.Minute, "routes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Ready || !strings.Contains(strings.Join(s.Warnings, "\n"), "routes (until") {
+		t.Errorf("the status is %v and warns of %q", s.Ready, s.Warnings)
+	}
+	n.Run("ip", "route", "del", "10.99.2.0/24")
+	for range 20 {
+		if amiss() == "" {
+			t.Fatal("a paused controller has mended it")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if s, err = c.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(strings.Join(s.Warnings, "\n"), "paused") {
+		t.Errorf("after the pause the status warns of %q", s.Warnings)
+	}
+	mendedSoon(t, amiss)
 }
 
 // expectRest holds that the agent does not go on to be woken by what it has

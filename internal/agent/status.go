@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
 )
@@ -53,7 +54,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	for _, h := range n.loops.all.Health() {
 		s.Reconcilers = append(s.Reconcilers, api.Reconciler{
 			Name: h.Name, Healthy: h.Healthy, LastSuccess: h.LastSuccess, LastError: h.LastError,
-			LastErrorAt: h.LastErrorAt, ConsecutiveFailures: h.ConsecutiveFailures, Runs: h.Runs,
+			LastErrorAt: h.LastErrorAt, ConsecutiveFailures: h.ConsecutiveFailures, Runs: h.Runs, PausedUntil: h.PausedUntil,
 		})
 	}
 	return s
@@ -102,10 +103,21 @@ func (a *Agent) warnings() []string {
 		warn("traffic to pods outside "+a.cfg.IPv4NativeRoutingCIDR+" is masqueraded: %s", outsideNative(nodes, a.cfg.NativeCIDR()))
 	}
 	if n := a.node.Load(); n != nil {
+		warn("controllers are paused, and what they keep is not mended: %s", pausedControllers(n.loops.all.Health()))
 		warn("no route to the pods of nodes that are not on the same L2: %s", n.skippedNodes())
 		warn("endpoints have addresses outside "+n.pool.CIDR().String()+", of an earlier podCIDR: %s", n.eps.outsidePool())
 	}
 	return out
+}
+
+// pausedControllers names those that are, and until when.
+func pausedControllers(all []reconcile.Health) (names []string) {
+	for _, h := range all {
+		if !h.PausedUntil.IsZero() {
+			names = append(names, fmt.Sprintf("%s (until %s)", h.Name, h.PausedUntil.Format(time.TimeOnly)))
+		}
+	}
+	return names
 }
 
 // datapath says the datapath's own status in the API's words.

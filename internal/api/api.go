@@ -13,11 +13,13 @@ const (
 	CNISocket   = RunDir + "/cni.sock"   // one CNIRequest, one CNIReply a connection
 )
 
-// Paths on AgentSocket, all GET. StatusPath answers a Status, EndpointsPath a
+// Paths on AgentSocket, GET but for the last two. StatusPath answers a Status, EndpointsPath a
 // []Endpoint sorted by address, MonitorPath an endless stream of Event, one
 // JSON object a line. The others read maps back that only modes without
 // kube-proxy have: a []Service sorted by name, a []Frontend sorted by address,
-// and a []Flow as flows are opened and as their answers come.
+// and a []Flow as flows are opened and as their answers come. PausePath and
+// ResumePath are POST and take names of controllers as "name"; PausePath for
+// how long as "for". Both answer a Status.
 const (
 	StatusPath       = "/v1/status"
 	EndpointsPath    = "/v1/endpoints"
@@ -26,6 +28,8 @@ const (
 	FrontendsPath    = "/v1/bpf/lb"
 	FlowsPath        = "/v1/bpf/ct"
 	TranslationsPath = "/v1/bpf/nat"
+	PausePath        = "/v1/controllers/pause"
+	ResumePath       = "/v1/controllers/resume"
 )
 
 // HTTPError is the body of every answer on AgentSocket that is not 200.

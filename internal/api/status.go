@@ -160,6 +160,8 @@ type Reconciler struct {
 	LastErrorAt         time.Time `json:"lastErrorAt,omitzero"`
 	ConsecutiveFailures int       `json:"consecutiveFailures"`
 	Runs                uint64    `json:"runs"`
+	// PausedUntil is set while it does not run because somebody wants it so.
+	PausedUntil time.Time `json:"pausedUntil,omitzero"`
 }
 
 // Endpoint is one pod interface on the node.

@@ -196,12 +196,16 @@ func IPAM(i *api.IPAM) string {
 	return text
 }
 
-// Controllers counts the healthy ones and says what the others miss.
+// Controllers counts the healthy ones, says what the others miss, and which
+// are paused.
 func Controllers(rs []api.Reconciler) string {
 	var failing []string
 	for _, r := range rs {
 		if !r.Healthy {
 			failing = append(failing, r.Name+": "+reconcilerFailing(r))
+		}
+		if !r.PausedUntil.IsZero() {
+			failing = append(failing, r.Name+" is paused until "+r.PausedUntil.Format(time.TimeOnly))
 		}
 	}
 	return joined("; ", ControllersHealthy(rs)+" healthy", failing...)

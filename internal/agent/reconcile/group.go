@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -26,6 +29,33 @@ func (g Group) Trigger() {
 	for _, r := range g {
 		r.Trigger()
 	}
+}
+
+// Pause pauses those with the given names. An unknown name is an error, and
+// then none is paused.
+func (g Group) Pause(until time.Time, names ...string) error {
+	return g.each(names, func(r *Reconciler) { r.Pause(until) })
+}
+
+// Resume ends the pauses of those with the given names.
+func (g Group) Resume(names ...string) error {
+	return g.each(names, (*Reconciler).Resume)
+}
+
+func (g Group) each(names []string, f func(*Reconciler)) error {
+	byName := map[string]*Reconciler{}
+	for _, r := range g {
+		byName[r.name] = r
+	}
+	for _, name := range names {
+		if byName[name] == nil {
+			return fmt.Errorf("there is no controller %q: use %s", name, strings.Join(slices.Sorted(maps.Keys(byName)), ", "))
+		}
+	}
+	for _, name := range names {
+		f(byName[name])
+	}
+	return nil
 }
 
 // Health returns a snapshot of each, sorted by name.

@@ -52,6 +52,7 @@ type Reconciler struct {
 
 	mu     sync.Mutex
 	health Health
+	again  chan struct{} // closed by Resume; nil when it is not paused
 }
 
 // Health is how a Reconciler fares.
@@ -64,6 +65,7 @@ type Health struct {
 	LastErrorAt         time.Time
 	ConsecutiveFailures int
 	Runs                uint64
+	PausedUntil         time.Time // zero when it is not paused
 }
 
 // New returns a Reconciler that does nothing until Run, and then runs apply
@@ -115,9 +117,65 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		}
 	}
 	for ctx.Err() == nil {
-		r.sleep(ctx, r.runOnce(ctx))
+		r.awaitResume(ctx)
+		if ctx.Err() == nil {
+			r.sleep(ctx, r.runOnce(ctx))
+		}
 	}
 	return nil
+}
+
+// Pause keeps Apply from running until then, or until Resume, for somebody who
+// wants to see what happens without it. A run that has begun goes on.
+func (r *Reconciler) Pause(until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.again != nil {
+		close(r.again) // who waits looks at the new end
+	}
+	r.again, r.health.PausedUntil = make(chan struct{}), until
+	r.log.Info("reconciliation is paused", "until", until)
+	r.Trigger() // it waits for the end of the pause, instead of for its next turn
+}
+
+// Resume ends a pause and runs Apply at once. Without a pause it does nothing.
+func (r *Reconciler) Resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.again != nil {
+		r.resume()
+	}
+}
+
+func (r *Reconciler) resume() {
+	close(r.again)
+	r.again, r.health.PausedUntil = nil, time.Time{}
+	r.log.Info("reconciliation goes on")
+}
+
+// awaitResume waits for the end of a pause, if there is one.
+func (r *Reconciler) awaitResume(ctx context.Context) {
+	for ctx.Err() == nil {
+		r.mu.Lock()
+		again, left := r.again, time.Until(r.health.PausedUntil)
+		if again != nil && left <= 0 {
+			r.resume()
+			again = nil
+		}
+		r.mu.Unlock()
+		if again == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-again:
+		case <-time.After(left):
+		}
+		select {
+		case <-r.trigger: // the run that follows sees the newest state
+		default:
+		}
+	}
 }
 
 // pause is how long to wait for the next run: deaf to triggers for a while,

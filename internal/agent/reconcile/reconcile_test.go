@@ -205,3 +205,61 @@ func TestApplyHasADeadlineAndStopIsNotAFailure(t *testing.T) {
 		}
 	})
 }
+
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs atomic.Int32
+		r := New("x", func(context.Context) error { runs.Add(1); return nil }, Options{Resync: time.Minute}, quiet())
+		g := Group{r}
+		start(t, g)
+		synctest.Wait()
+		expect := func(when string, want int32) {
+			t.Helper()
+			synctest.Wait()
+			if got := runs.Load(); got != want {
+				t.Errorf("%s: %d runs, want %d", when, got, want)
+			}
+		}
+		if err := g.Pause(time.Now().Add(time.Hour), "x", "y"); err == nil || !strings.Contains(err.Error(), `"y"`) {
+			t.Errorf("an unknown one: %v", err)
+		}
+		if h := r.Health(); !h.PausedUntil.IsZero() {
+			t.Errorf("it is paused all the same: %+v", h)
+		}
+		if err := g.Pause(time.Now().Add(10*time.Minute), "x"); err != nil {
+			t.Fatal(err)
+		}
+		if until := r.Health().PausedUntil; time.Until(until) != 10*time.Minute {
+			t.Errorf("paused until %v", until)
+		}
+		r.Trigger()
+		time.Sleep(9 * time.Minute)
+		expect("paused", 1)
+		time.Sleep(time.Minute)
+		expect("after the pause", 2)
+		if !r.Health().PausedUntil.IsZero() {
+			t.Error("it still says that it is paused")
+		}
+
+		if err := g.Pause(time.Now().Add(time.Hour), "x"); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Pause(time.Now().Add(10*time.Minute), "x"); err != nil { // a second thought
+			t.Fatal(err)
+		}
+		before := runs.Load()
+		r.Trigger()
+		time.Sleep(5 * time.Minute)
+		expect("paused", before)
+		if err := g.Resume("x"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if runs.Load() == before {
+			t.Error("Resume does not run it")
+		}
+		if err := g.Resume("x"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -11,6 +11,8 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"net/url"
+	"time"
 
 	"wirelab.dev/wirelab/internal/api"
 )
@@ -71,6 +73,28 @@ func list[T any](ctx context.Context, c *Client, path string) ([]T, error) {
 	return items, err
 }
 
+// Pause keeps controllers from mending what they keep, for a while.
+func (c *Client) Pause(ctx context.Context, howLong time.Duration, names ...string) (api.Status, error) {
+	return c.control(ctx, api.PausePath, url.Values{"name": names, "for": {howLong.String()}})
+}
+
+// Resume has paused controllers go on.
+func (c *Client) Resume(ctx context.Context, names ...string) (api.Status, error) {
+	return c.control(ctx, api.ResumePath, url.Values{"name": names})
+}
+
+func (c *Client) control(ctx context.Context, path string, query url.Values) (s api.Status, err error) {
+	body, err := c.ask(ctx, http.MethodPost, path+"?"+query.Encode())
+	if err != nil {
+		return s, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&s); err != nil {
+		return s, fmt.Errorf("decode %s of the agent: %w", path, err)
+	}
+	return s, nil
+}
+
 // Monitor yields events until ctx is done, the agent stops or the consumer
 // does. An error ends the sequence; the end of ctx is not one.
 func (c *Client) Monitor(ctx context.Context) iter.Seq2[api.Event, error] {
@@ -112,7 +136,11 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 
 // open returns the body of a 200 answer, which the caller closes.
 func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	return c.ask(ctx, http.MethodGet, path)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent for %s: %w", path, err)
 	}
