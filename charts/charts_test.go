@@ -187,6 +187,8 @@ func TestRBACIsMinimal(t *testing.T) {
 		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"nodes/status"}, Verbs: []string{"patch"}},
 		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("cluster-wide rights %v, want %v", got, want)
 	}
@@ -322,8 +324,11 @@ func TestNotesNameTheRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if notes := files["wirelab/templates/NOTES.txt"]; !strings.Contains(notes, "helm -n kube-system uninstall wirelab") {
-		t.Errorf("notes: %s", notes)
+	notes := files["wirelab/templates/NOTES.txt"]
+	for _, part := range []string{"helm -n kube-system uninstall wirelab", "NetworkPolicies are not enforced"} {
+		if !strings.Contains(notes, part) {
+			t.Errorf("no %q in the notes: %s", part, notes)
+		}
 	}
 }
 

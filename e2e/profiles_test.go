@@ -54,6 +54,7 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("look", func(t *testing.T) { testLook(t, profile, name) })
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
 	t.Run("rights", func(t *testing.T) { testRights(t, name) })
+	t.Run("policies", func(t *testing.T) { testPolicies(t, name) })
 	t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, name, profile) })
 	t.Run("churn", func(t *testing.T) { testChurn(t, name) })

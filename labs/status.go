@@ -47,6 +47,8 @@ type Sum struct {
 	Endpoints          int `json:"endpoints"`
 	AddressesUsed      int `json:"addressesUsed"`
 	AddressesTotal     int `json:"addressesTotal"`
+	// NetworkPolicies is how many the cluster has, of which none is enforced; nil when no agent knows.
+	NetworkPolicies *int `json:"networkPolicies,omitempty"`
 }
 
 // NodeStatus is one node and its agent.
@@ -179,6 +181,9 @@ func sumOf(nodes []NodeStatus) Sum {
 			}
 		}
 		s.Endpoints += a.Endpoints
+		if p := a.NetworkPolicies; p != nil && (s.NetworkPolicies == nil || *p > *s.NetworkPolicies) {
+			s.NetworkPolicies = p
+		}
 		if a.IPAM != nil {
 			s.AddressesUsed += a.IPAM.Used
 			s.AddressesTotal += a.IPAM.Capacity

@@ -45,3 +45,24 @@ func TestSum(t *testing.T) {
 		}
 	}
 }
+
+// TestSumOfPolicies takes the number of the agent that knows of most: others may
+// not have heard yet.
+func TestSumOfPolicies(t *testing.T) {
+	sum := func(counts ...*int) *int {
+		var nodes []NodeStatus
+		for _, n := range counts {
+			nodes = append(nodes, NodeStatus{Agent: &api.Status{NetworkPolicies: n}})
+		}
+		return sumOf(nodes).NetworkPolicies
+	}
+	if got := sum(new(0), new(3), nil, new(2)); got == nil || *got != 3 {
+		t.Errorf("got %v, want 3", got)
+	}
+	if got := sum(nil, new(0)); got == nil || *got != 0 {
+		t.Errorf("got %v, want 0", got)
+	}
+	if got := sum(nil); got != nil {
+		t.Errorf("got %d, and no agent knows", *got)
+	}
+}

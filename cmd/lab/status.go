@@ -103,6 +103,9 @@ func summary(s *labs.Status) show.Block {
 			lines = append(lines, [2]string{l.key, text})
 		}
 	}
+	if n := s.Sum.NetworkPolicies; n != nil {
+		lines = append(lines, [2]string{"NetworkPolicies", show.NetworkPolicies(*n)})
+	}
 	lines = append(lines,
 		[2]string{"IPAM", fmt.Sprintf("%d/%d addresses used%s", s.Sum.AddressesUsed, s.Sum.AddressesTotal, after(", mode ", across(s, ipamMode)))},
 		[2]string{"Endpoints", fmt.Sprint(s.Sum.Endpoints)},

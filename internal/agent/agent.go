@@ -19,6 +19,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
@@ -118,6 +119,7 @@ func (a *Agent) work(ctx context.Context) error {
 	}
 	eg.Go(func() error { a.kube.nodeInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
+	eg.Go(func() error { a.kube.policyInf.RunWithContext(ctx); return nil })
 	if a.kube.services != nil {
 		eg.Go(func() error { return a.kube.services.run(ctx) })
 	}
@@ -224,12 +226,27 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })
 	}
 	eg.Go(func() error { return n.loops.all.Run(ctx) })
+	if err := a.tellOfPolicies(ctx, eg); err != nil {
+		return err
+	}
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-changed:
 		return err
 	}
+}
+
+// tellOfPolicies has no say in the node's readiness, so it is not one of its
+// loops.
+func (a *Agent) tellOfPolicies(ctx context.Context, eg *errgroup.Group) error {
+	p := newPolicies(a.kube, a.cfg.NodeName, newNotices(a.client, a.cfg.NodeName))
+	loop := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
+	if err := p.watch(loop.Trigger); err != nil {
+		return err
+	}
+	eg.Go(func() error { return loop.Run(ctx) })
+	return nil
 }
 
 // openNode opens the datapath and makes the pool, empty as yet.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
+	networkinglisters "k8s.io/client-go/listers/networking/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
@@ -47,8 +48,8 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 }
 
 // kube is what the agent watches in the API server: all nodes, the pods of
-// its own node, its own DaemonSet and, where it carries them, all Services,
-// each without the parts it never reads.
+// its own node, its own DaemonSet, that there are NetworkPolicies and, where it
+// carries them, all Services, each without the parts it never reads.
 type kube struct {
 	nodes      listers.NodeLister
 	pods       listers.PodLister
@@ -56,6 +57,8 @@ type kube struct {
 	podInf     cache.SharedIndexInformer
 	daemonSets cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
 	services   *serviceWatch             // nil when kube-proxy carries Services
+	policies   networkinglisters.NetworkPolicyLister
+	policyInf  cache.SharedIndexInformer
 }
 
 // newKube makes the informers without starting them. daemonSet is
@@ -64,11 +67,15 @@ func newKube(client kubernetes.Interface, nodeName, daemonSet string) (*kube, er
 	nodes := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
 	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripPod),
 		informers.WithTweakListOptions(selectField("spec.nodeName", nodeName)))
+	policies := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripPolicy))
 	k := &kube{
 		nodes:   nodes.Core().V1().Nodes().Lister(),
 		nodeInf: nodes.Core().V1().Nodes().Informer(),
 		pods:    pods.Core().V1().Pods().Lister(),
 		podInf:  pods.Core().V1().Pods().Informer(),
+
+		policies:  policies.Networking().V1().NetworkPolicies().Lister(),
+		policyInf: policies.Networking().V1().NetworkPolicies().Informer(),
 	}
 	if daemonSet == "" {
 		return k, nil

@@ -29,7 +29,7 @@ func startKube(t *testing.T, client *fake.Clientset) *kube {
 	for _, inf := range []interface {
 		RunWithContext(context.Context)
 		HasSynced() bool
-	}{k.nodeInf, k.podInf, k.daemonSets} {
+	}{k.nodeInf, k.podInf, k.policyInf, k.daemonSets} {
 		go inf.RunWithContext(ctx)
 		eventually(t, "the informers have their lists", inf.HasSynced)
 	}

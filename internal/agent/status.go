@@ -41,6 +41,8 @@ func (a *Agent) status(ctx context.Context) api.Status {
 		Kubernetes: a.kubernetes(ctx),
 		CNI:        api.CNI{Config: a.cni.onNode, Written: a.cni.written()},
 		Warnings:   a.warnings(),
+
+		NetworkPolicies: a.kube.networkPolicies(),
 	}
 	n := a.node.Load()
 	if n == nil {

@@ -32,6 +32,9 @@ type Status struct {
 	// no say in Ready.
 	ClusterHealth *ClusterHealth `json:"clusterHealth,omitempty"`
 	Warnings      []string       `json:"warnings,omitempty"`
+	// NetworkPolicies is how many the cluster has, of which none is enforced;
+	// nil until that is known.
+	NetworkPolicies *int `json:"networkPolicies,omitempty"`
 }
 
 // Kubernetes is the API server as the agent sees it.

@@ -55,6 +55,9 @@ func Status(s api.Status, now time.Time) Block {
 		b.add("Host Ports", "%d", d.HostPorts)
 		b.add("Monitor", "aggregation %s", d.MonitorAggregation)
 	}
+	if s.NetworkPolicies != nil {
+		b.add("NetworkPolicies", "%s", NetworkPolicies(*s.NetworkPolicies))
+	}
 	if s.IPAM != nil {
 		b.add("IPAM", "%s", IPAM(s.IPAM))
 	}
@@ -185,6 +188,17 @@ func frontendsText(s *api.Services) string {
 		text += " (" + strings.Join(kinds, ", ") + ")"
 	}
 	return text
+}
+
+// NetworkPolicies says what becomes of as many.
+func NetworkPolicies(n int) string {
+	switch n {
+	case 0:
+		return "none; they would not be enforced"
+	case 1:
+		return "1 NetworkPolicy is NOT enforced"
+	}
+	return fmt.Sprintf("%d NetworkPolicies are NOT enforced", n)
 }
 
 // IPAM says how much of a node's addresses is used, and what cannot be at once.

@@ -25,10 +25,11 @@ func node() api.Status {
 				Services: 4, Affinity: 1, Frontends: map[string]int{"NodePort": 4, "ClusterIP": 3, "HostPort": 0}, Backends: 7,
 			},
 		},
-		IPAM:        &api.IPAM{Mode: "kubernetes", CIDR: netip.MustParsePrefix("10.0.1.0/24"), Used: 3, Capacity: 253},
-		Endpoints:   2,
-		CNI:         api.CNI{Serving: true, Written: true, Config: "/etc/cni/net.d/05-wirelab.conflist"},
-		Reconcilers: []api.Reconciler{{Name: "routes", Healthy: true}, {Name: "services"}},
+		IPAM:            &api.IPAM{Mode: "kubernetes", CIDR: netip.MustParsePrefix("10.0.1.0/24"), Used: 3, Capacity: 253},
+		NetworkPolicies: new(1),
+		Endpoints:       2,
+		CNI:             api.CNI{Serving: true, Written: true, Config: "/etc/cni/net.d/05-wirelab.conflist"},
+		Reconcilers:     []api.Reconciler{{Name: "routes", Healthy: true}, {Name: "services"}},
 		ClusterHealth: &api.ClusterHealth{Endpoint: netip.MustParseAddr("10.0.1.9"), Reachable: 1, Nodes: []api.NodeHealth{
 			{Name: "cp", Addr: netip.MustParseAddr("172.18.0.2"), Endpoint: netip.MustParseAddr("10.0.0.9"), ProbedAt: now, Since: now.Add(-time.Minute),
 				Failing: "node cp: endpoint 10.0.0.9 does not answer by tcp: connection refused",
@@ -55,6 +56,7 @@ Masquerading:          IPTables (nf_tables) 10.0.0.0/8
 Services:              4 ports, 7 frontends (3 ClusterIP, 4 NodePort), 7 backends
 Host Ports:            0
 Monitor:               aggregation none
+NetworkPolicies:       1 NetworkPolicy is NOT enforced
 IPAM:                  3/253 allocated from 10.0.1.0/24 (kubernetes)
 Endpoints:             2
 CNI:                   serving, /etc/cni/net.d/05-wirelab.conflist
