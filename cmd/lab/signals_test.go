@@ -171,3 +171,38 @@ type brokenPipe struct{}
 func (brokenPipe) Write([]byte) (int, error) {
 	return 0, &os.PathError{Op: "write", Path: "|1", Err: syscall.EPIPE}
 }
+
+// TestSilentEngine: with an engine that answers no question but the first, every command ends by itself and says so.
+func TestSilentEngine(t *testing.T) {
+	engine(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(2 * time.Minute):
+		}
+	})
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "config"))
+	type command struct {
+		*exec.Cmd
+		out bytes.Buffer
+	}
+	commands := map[string]*command{}
+	for _, line := range []string{"list", "status", "verify", "up kubeproxy", "down x", "image", "doctor", "shell worker -- true", "bpf lb list", "logs"} {
+		c := &command{Cmd: program(t, strings.Fields(line)...)}
+		c.Stdout, c.Stderr = &c.out, &c.out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		commands[line] = c
+	}
+	deadline := time.After(time.Minute)
+	for line, c := range commands {
+		select {
+		case <-ended(c.Cmd):
+			if said := c.out.String(); c.ProcessState.ExitCode() != exitFailed || !strings.Contains(said, "docker does not answer") {
+				t.Errorf("lab %s: %v, want exit 1 and the reason:\n%s", line, c.ProcessState, said)
+			}
+		case <-deadline:
+			t.Fatalf("lab %s goes on", line)
+		}
+	}
+}

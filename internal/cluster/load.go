@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/kind/pkg/cluster/nodes"
@@ -63,7 +64,7 @@ func (c *Clusters) loadInto(ctx context.Context, n Node, ref string, open func()
 
 // kindNode finds kind's own handle of a node, made to honour ctx.
 func (c *Clusters) kindNode(ctx context.Context, n Node) (nodes.Node, error) {
-	all, err := c.provider().ListNodes(n.cluster)
+	all, err := c.kindNodes(ctx, n.cluster)
 	if err != nil {
 		return nil, fmt.Errorf("list nodes of lab %q: %w", n.cluster, explain(err))
 	}
@@ -73,6 +74,30 @@ func (c *Clusters) kindNode(ctx context.Context, n Node) (nodes.Node, error) {
 		}
 	}
 	return nil, fmt.Errorf("node %s of lab %q is gone", n.Name, n.cluster)
+}
+
+// listDeadline bounds kind's look at its nodes, for which it runs a docker command.
+const listDeadline = 30 * time.Second
+
+// kindNodes are kind's own handles of a cluster's nodes. kind knows no context, so a call that takes too long is left behind.
+func (c *Clusters) kindNodes(ctx context.Context, name string) ([]nodes.Node, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, listDeadline, fmt.Errorf("the docker command did not end within %s", listDeadline))
+	defer cancel()
+	type answer struct {
+		all []nodes.Node
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		all, err := c.provider().ListNodes(name)
+		done <- answer{all, err}
+	}()
+	select {
+	case a := <-done:
+		return a.all, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // boundNode runs every command under one context: kind's helpers call Command, which knows none.

@@ -34,9 +34,11 @@ type Found struct {
 // Containers lists containers, running or not, that carry every given label (name or name=value), sorted by
 // name.
 func (e *Engine) Containers(ctx context.Context, labels ...string) ([]Found, error) {
-	r, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", labels...)})
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	r, err := e.api.ContainerList(lctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", labels...)})
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return nil, fmt.Errorf("list containers: %w", late(err))
 	}
 	out := make([]Found, 0, len(r.Items))
 	for _, c := range r.Items {
@@ -66,20 +68,24 @@ func (e *Engine) Containers(ctx context.Context, labels ...string) ([]Found, err
 
 // Start starts a stopped container; one that runs is no error.
 func (e *Engine) Start(ctx context.Context, nameOrID string) error {
-	if _, err := e.api.ContainerStart(ctx, nameOrID, client.ContainerStartOptions{}); err != nil {
-		return fmt.Errorf("start container %s: %w", nameOrID, err)
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	if _, err := e.api.ContainerStart(lctx, nameOrID, client.ContainerStartOptions{}); err != nil {
+		return fmt.Errorf("start container %s: %w", nameOrID, late(err))
 	}
 	return nil
 }
 
 // HasFile tells whether a path exists in a container, which need not be running.
 func (e *Engine) HasFile(ctx context.Context, nameOrID, file string) (bool, error) {
-	_, err := e.api.ContainerStatPath(ctx, nameOrID, client.ContainerStatPathOptions{Path: file})
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	_, err := e.api.ContainerStatPath(lctx, nameOrID, client.ContainerStatPathOptions{Path: file})
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for %s in %s: %w", file, nameOrID, err)
+		return false, fmt.Errorf("look for %s in %s: %w", file, nameOrID, late(err))
 	}
 	return true, nil
 }
@@ -100,9 +106,11 @@ func (e *Engine) writeFile(ctx context.Context, nameOrID, file string, mode fs.F
 	if err = errors.Join(err, w.Close()); err != nil {
 		return fmt.Errorf("pack %s: %w", file, err)
 	}
-	_, err = e.api.CopyToContainer(ctx, nameOrID, client.CopyToContainerOptions{DestinationPath: path.Dir(file), Content: &b})
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	_, err = e.api.CopyToContainer(lctx, nameOrID, client.CopyToContainerOptions{DestinationPath: path.Dir(file), Content: &b})
 	if err != nil {
-		return fmt.Errorf("write %s in %s: %w", file, nameOrID, err)
+		return fmt.Errorf("write %s in %s: %w", file, nameOrID, late(err))
 	}
 	return nil
 }
@@ -110,9 +118,11 @@ func (e *Engine) writeFile(ctx context.Context, nameOrID, file string, mode fs.F
 // ReadFile reads a regular file of a container, which need not be running. What a running container has mounted, such as a
 // node's /run and /tmp, cannot be read.
 func (e *Engine) ReadFile(ctx context.Context, nameOrID, file string) ([]byte, error) {
-	r, err := e.api.CopyFromContainer(ctx, nameOrID, client.CopyFromContainerOptions{SourcePath: file})
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	r, err := e.api.CopyFromContainer(lctx, nameOrID, client.CopyFromContainerOptions{SourcePath: file})
 	if err != nil {
-		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, err)
+		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, late(err))
 	}
 	defer r.Content.Close()
 	archive := tar.NewReader(r.Content)
@@ -125,7 +135,7 @@ func (e *Engine) ReadFile(ctx context.Context, nameOrID, file string) ([]byte, e
 		content, err = io.ReadAll(archive)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, err)
+		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, late(err))
 	}
 	return content, nil
 }

@@ -31,6 +31,8 @@ const pingDeadline = 10 * time.Second
 type Engine struct {
 	api  *client.Client
 	host string
+	// lookUp and doIt bound requests; see there.
+	lookUp, doIt time.Duration
 }
 
 // Connect finds the engine the docker command would speak to (DOCKER_HOST, the current docker context,
@@ -49,7 +51,7 @@ func Connect(ctx context.Context) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up docker client for %q: %w", host, err)
 	}
-	e := &Engine{api: api, host: api.DaemonHost()}
+	e := &Engine{api: api, host: api.DaemonHost(), lookUp: lookUp, doIt: doIt}
 	pctx, cancel := context.WithTimeout(ctx, pingDeadline)
 	defer cancel()
 	if _, err := api.Ping(pctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
@@ -89,9 +91,11 @@ func (e *Engine) APIVersion() string { return e.api.ClientVersion() }
 
 // Info is what the engine says about itself and its host.
 func (e *Engine) Info(ctx context.Context) (system.Info, error) {
-	r, err := e.api.Info(ctx, client.InfoOptions{})
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	r, err := e.api.Info(lctx, client.InfoOptions{})
 	if err != nil {
-		return system.Info{}, fmt.Errorf("ask docker about its host: %w", err)
+		return system.Info{}, fmt.Errorf("ask docker about its host: %w", late(err))
 	}
 	return r.Info, nil
 }

@@ -201,3 +201,63 @@ func TestLoadImageReadsTheStream(t *testing.T) {
 		t.Errorf("error = %v, want the one inside the stream", err)
 	}
 }
+
+// TestSilentEngine: an engine that answers the first question and no other ends every call in time, with one sentence.
+func TestSilentEngine(t *testing.T) {
+	serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(20 * time.Second):
+		}
+	})
+	e := connect(t)
+	e.lookUp, e.doIt = 100*time.Millisecond, 200*time.Millisecond
+	ctx := t.Context()
+	for name, call := range map[string]func() error{
+		"info":          func() error { _, err := e.Info(ctx); return err },
+		"containers":    func() error { _, err := e.Containers(ctx, "x"); return err },
+		"start":         func() error { return e.Start(ctx, "x") },
+		"has file":      func() error { _, err := e.HasFile(ctx, "x", "/x"); return err },
+		"write file":    func() error { return e.WriteFile(ctx, "x", "/x", nil) },
+		"read file":     func() error { _, err := e.ReadFile(ctx, "x", "/x"); return err },
+		"has image":     func() error { _, err := e.HasImage(ctx, "x"); return err },
+		"images":        func() error { _, err := e.Images(ctx, "x"); return err },
+		"label image":   func() error { return e.LabelImage(ctx, "x", "y", nil) },
+		"remove image":  func() error { return e.RemoveImage(ctx, "x") },
+		"subnets":       func() error { _, err := e.Subnets(ctx, "x"); return err },
+		"run":           func() error { _, err := e.Run(ctx, RunSpec{Name: "x", Image: "x", Network: "x"}); return err },
+		"exec":          func() error { _, err := e.Exec(ctx, "x", nil, "true"); return err },
+		"on a terminal": func() error { _, err := e.Interact(ctx, "x", Terminal{TTY: true}, "true"); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			err := call()
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("took %s", took)
+			}
+			if !errors.Is(err, ErrSilent) || errors.Is(err, context.DeadlineExceeded) || strings.Count(err.Error(), "within") != 1 {
+				t.Errorf("error = %v, want ErrSilent, said once", err)
+			}
+		})
+	}
+}
+
+// TestSilentEngineAttach: what answers that it has made a command and then falls silent is no better.
+func TestSilentEngineAttach(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/exec") {
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprint(w, `{"Id":"x"}`)
+			return
+		}
+		select {
+		case <-r.Context().Done():
+		case <-time.After(20 * time.Second):
+		}
+	})
+	e := connect(t)
+	e.doIt = 200 * time.Millisecond
+	if _, err := e.Exec(t.Context(), "x", nil, "true"); !errors.Is(err, ErrSilent) {
+		t.Errorf("error = %v, want ErrSilent", err)
+	}
+}

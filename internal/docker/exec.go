@@ -49,16 +49,26 @@ func (e *Engine) ExecStream(ctx context.Context, container string, stdin io.Read
 	return code, nil
 }
 
+// inspectExec asks how a command is, or ended.
+func (e *Engine) inspectExec(ctx context.Context, id string) (client.ExecInspectResult, error) {
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	r, err := e.api.ExecInspect(lctx, id, client.ExecInspectOptions{})
+	return r, late(err)
+}
+
 func (e *Engine) stream(ctx context.Context, container string, env []string, stdin io.Reader, stdout, stderr io.Writer, cmd []string) (int, error) {
-	made, err := e.api.ExecCreate(ctx, container, client.ExecCreateOptions{
+	lctx, late, cancelStart := limit(ctx, e.doIt)
+	defer cancelStart()
+	made, err := e.api.ExecCreate(lctx, container, client.ExecCreateOptions{
 		Privileged: true, AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Env: env, Cmd: cmd,
 	})
 	if err != nil {
-		return 0, err
+		return 0, late(err)
 	}
-	att, err := e.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
+	att, err := e.api.ExecAttach(lctx, made.ID, client.ExecAttachOptions{})
 	if err != nil {
-		return 0, err
+		return 0, late(err)
 	}
 	defer att.Close()
 	// The hijacked connection knows no context: closing it is what ends a blocked read.
@@ -81,7 +91,7 @@ func (e *Engine) stream(ctx context.Context, container string, env []string, std
 	if err != nil {
 		return 0, fmt.Errorf("read output: %w", err)
 	}
-	st, err := e.api.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
+	st, err := e.inspectExec(ctx, made.ID)
 	if err != nil {
 		return 0, err
 	}

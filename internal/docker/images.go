@@ -16,21 +16,25 @@ import (
 
 // HasImage tells whether the engine holds an image of this name (tag, digest or both).
 func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
-	_, err := e.api.ImageInspect(ctx, ref)
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	_, err := e.api.ImageInspect(lctx, ref)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for image %s: %w", ref, err)
+		return false, fmt.Errorf("look for image %s: %w", ref, late(err))
 	}
 	return true, nil
 }
 
 // LoadImage reads a docker image archive into the engine.
 func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) error {
-	r, err := e.api.ImageLoad(ctx, archive, client.ImageLoadWithQuiet(true))
+	lctx, late, cancel := limit(ctx, loadDeadline)
+	defer cancel()
+	r, err := e.api.ImageLoad(lctx, archive, client.ImageLoadWithQuiet(true))
 	if err != nil {
-		return fmt.Errorf("load image: %w", err)
+		return fmt.Errorf("load image: %w", late(err))
 	}
 	defer r.Close()
 	// The engine reports a bad archive inside a stream that began with status 200.
@@ -43,7 +47,7 @@ func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("load image: %w", err)
+			return fmt.Errorf("load image: %w", late(err))
 		case m.Error != "":
 			return fmt.Errorf("load image: %s", m.Error)
 		}
@@ -67,16 +71,20 @@ func (e *Engine) EnsureImage(ctx context.Context, ref string, open func() (io.Re
 // carry the labels, which is how a lab's nodes are known even when the program that made them was killed.
 // An older image of that tag is replaced.
 func (e *Engine) LabelImage(ctx context.Context, base, tag string, labels map[string]string) error {
-	made, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{Config: &container.Config{Image: base, Labels: labels}})
-	if err != nil {
-		return fmt.Errorf("label image %s: %w", base, err)
-	}
-	_, err = e.api.ContainerCommit(ctx, made.ID, client.ContainerCommitOptions{Reference: tag, NoPause: true})
-	if err != nil {
-		err = fmt.Errorf("label image %s as %s: %w", base, tag, err)
-	}
-	cctx, cancel := interrupt.Cleanup(ctx, removeDeadline)
+	lctx, late, cancel := limit(ctx, e.doIt)
 	defer cancel()
+	made, err := e.api.ContainerCreate(lctx, client.ContainerCreateOptions{Config: &container.Config{Image: base, Labels: labels}})
+	if err != nil {
+		return fmt.Errorf("label image %s: %w", base, late(err))
+	}
+	mctx, late, cancelCommit := limit(ctx, e.doIt)
+	defer cancelCommit()
+	_, err = e.api.ContainerCommit(mctx, made.ID, client.ContainerCommitOptions{Reference: tag, NoPause: true})
+	if err != nil {
+		err = fmt.Errorf("label image %s as %s: %w", base, tag, late(err))
+	}
+	cctx, cancelRemove := interrupt.Cleanup(ctx, removeDeadline)
+	defer cancelRemove()
 	if rmErr := e.RemoveContainer(cctx, made.ID); rmErr != nil {
 		err = joinCleanup(err, rmErr)
 	}
@@ -85,18 +93,22 @@ func (e *Engine) LabelImage(ctx context.Context, base, tag string, labels map[st
 
 // RemoveImage removes a tag and what only it held. One that is gone is no error.
 func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
-	_, err := e.api.ImageRemove(ctx, ref, client.ImageRemoveOptions{PruneChildren: false})
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	_, err := e.api.ImageRemove(lctx, ref, client.ImageRemoveOptions{PruneChildren: false})
 	if err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("remove image %s: %w", ref, err)
+		return fmt.Errorf("remove image %s: %w", ref, late(err))
 	}
 	return nil
 }
 
 // Images lists the tags of the images that carry a label (name or name=value).
 func (e *Engine) Images(ctx context.Context, label string) ([]string, error) {
-	r, err := e.api.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("label", label)})
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	r, err := e.api.ImageList(lctx, client.ImageListOptions{Filters: client.Filters{}.Add("label", label)})
 	if err != nil {
-		return nil, fmt.Errorf("list images: %w", err)
+		return nil, fmt.Errorf("list images: %w", late(err))
 	}
 	var out []string
 	for _, i := range r.Items {

@@ -40,16 +40,18 @@ func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd
 }
 
 func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {
-	made, err := e.api.ExecCreate(ctx, container, client.ExecCreateOptions{
+	lctx, late, cancelStart := limit(ctx, e.doIt)
+	defer cancelStart()
+	made, err := e.api.ExecCreate(lctx, container, client.ExecCreateOptions{
 		Privileged: true, TTY: true, AttachStdin: t.Stdin != nil, AttachStdout: true, AttachStderr: true,
 		Env: append([]string{"TERM=xterm-256color"}, t.Env...), Cmd: cmd,
 	})
 	if err != nil {
-		return 0, err
+		return 0, late(err)
 	}
-	att, err := e.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{TTY: true})
+	att, err := e.api.ExecAttach(lctx, made.ID, client.ExecAttachOptions{TTY: true})
 	if err != nil {
-		return 0, err
+		return 0, late(err)
 	}
 	defer att.Close()
 	stop := context.AfterFunc(ctx, att.Close)
@@ -75,7 +77,7 @@ func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd
 	if err != nil {
 		return 0, fmt.Errorf("read output: %w", err)
 	}
-	st, err := e.api.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
+	st, err := e.inspectExec(ctx, made.ID)
 	return st.ExitCode, err
 }
 
@@ -86,6 +88,8 @@ func (e *Engine) resize(ctx context.Context, id string, next func(context.Contex
 		if !ok || ctx.Err() != nil {
 			return
 		}
-		_, _ = e.api.ExecResize(ctx, id, client.ExecResizeOptions{Width: w, Height: h})
+		lctx, _, cancel := limit(ctx, e.lookUp)
+		_, _ = e.api.ExecResize(lctx, id, client.ExecResizeOptions{Width: w, Height: h})
+		cancel()
 	}
 }

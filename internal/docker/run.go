@@ -37,7 +37,9 @@ type Container struct {
 
 // Run starts a container and returns once it runs. On error nothing is left. The caller removes it.
 func (e *Engine) Run(ctx context.Context, s RunSpec) (*Container, error) {
-	made, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	made, err := e.api.ContainerCreate(lctx, client.ContainerCreateOptions{
 		Name: s.Name,
 		Config: &container.Config{
 			Image: s.Image, Entrypoint: s.Entrypoint, Cmd: s.Cmd, Env: s.Env, Labels: s.Labels,
@@ -48,12 +50,12 @@ func (e *Engine) Run(ctx context.Context, s RunSpec) (*Container, error) {
 		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{s.Network: {}}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create container %s: %w", s.Name, err)
+		return nil, fmt.Errorf("create container %s: %w", s.Name, late(err))
 	}
 	c := &Container{ID: made.ID, Name: s.Name, engine: e}
 	if err := c.start(ctx, s); err != nil {
-		cctx, cancel := interrupt.Cleanup(ctx, removeDeadline)
-		defer cancel()
+		cctx, cancelRemove := interrupt.Cleanup(ctx, removeDeadline)
+		defer cancelRemove()
 		return nil, joinCleanup(err, c.Remove(cctx))
 	}
 	return c, nil
@@ -65,12 +67,14 @@ func (c *Container) start(ctx context.Context, s RunSpec) error {
 			return err
 		}
 	}
-	if _, err := c.engine.api.ContainerStart(ctx, c.ID, client.ContainerStartOptions{}); err != nil {
-		return fmt.Errorf("start container %s: %w", c.Name, err)
+	lctx, late, cancel := limit(ctx, c.engine.doIt)
+	defer cancel()
+	if _, err := c.engine.api.ContainerStart(lctx, c.ID, client.ContainerStartOptions{}); err != nil {
+		return fmt.Errorf("start container %s: %w", c.Name, late(err))
 	}
-	in, err := c.engine.api.ContainerInspect(ctx, c.ID, client.ContainerInspectOptions{})
+	in, err := c.engine.api.ContainerInspect(lctx, c.ID, client.ContainerInspectOptions{})
 	if err != nil {
-		return fmt.Errorf("inspect container %s: %w", c.Name, err)
+		return fmt.Errorf("inspect container %s: %w", c.Name, late(err))
 	}
 	ep := in.Container.NetworkSettings.Networks[s.Network]
 	if ep == nil || !ep.IPAddress.IsValid() {
@@ -93,7 +97,7 @@ func (c *Container) Remove(ctx context.Context) error { return c.engine.RemoveCo
 
 // RemoveContainer ends and removes a container with its anonymous volumes. One that is gone is no error.
 func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) error {
-	ctx, cancel := context.WithTimeout(ctx, removeDeadline)
+	ctx, late, cancel := limit(ctx, removeDeadline)
 	defer cancel()
 	_, err := e.api.ContainerRemove(ctx, nameOrID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if err == nil || errdefs.IsNotFound(err) {
@@ -103,7 +107,7 @@ func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) error {
 	if errdefs.IsConflict(err) {
 		return e.waitRemoved(ctx, nameOrID)
 	}
-	return fmt.Errorf("remove container %s: %w", nameOrID, err)
+	return fmt.Errorf("remove container %s: %w", nameOrID, late(err))
 }
 
 func (e *Engine) waitRemoved(ctx context.Context, id string) error {

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/system"
 	"golang.org/x/sys/unix"
@@ -29,6 +28,9 @@ func dockerMissing(err error) Finding {
 		return f
 	}
 	f.Found = err.Error()
+	if errors.Is(err, docker.ErrSilent) {
+		f.Mend = "look at the engine's log and restart it"
+	}
 	if errors.Is(err, docker.ErrDenied) {
 		f.Mend = "run lab as root, or as a member of the group that owns the socket"
 	}
@@ -47,11 +49,7 @@ func (d Doctor) dockerCommand() Finding {
 	return f
 }
 
-const askDeadline = 10 * time.Second
-
 func (d Doctor) dockerHost(ctx context.Context, e *docker.Engine) (*host, []Finding) {
-	ctx, cancel := context.WithTimeout(ctx, askDeadline)
-	defer cancel()
 	info, err := e.Info(ctx)
 	if err != nil {
 		return nil, []Finding{dockerMissing(err)}

@@ -114,8 +114,6 @@ func kubeconfigOf(ctx context.Context, n Needs) Finding {
 // subnets looks whether the Docker network of the nodes overlaps with the addresses pods and Services get: nodes would
 // then take each other for pods.
 func (d Doctor) subnets(ctx context.Context, e *docker.Engine, n Needs) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, askDeadline)
-	defer cancel()
 	nets, err := e.Subnets(ctx, n.Network)
 	if err != nil {
 		return []Finding{{Name: "subnets", State: Unknown, Found: err.Error(), Mend: "look at docker network inspect " + n.Network}}
