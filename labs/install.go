@@ -76,6 +76,11 @@ func (u *up) load(ctx context.Context, nodes []cluster.Node, i *image.Image) err
 
 // bootedNodes waits until all nodes of the lab are there and their containerd answers.
 func (u *up) bootedNodes(ctx context.Context) ([]cluster.Node, error) {
+	select {
+	case <-u.booted:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, nodesTimeout, fmt.Errorf("the nodes did not boot within %s", nodesTimeout))
 	defer cancel()
 	for {

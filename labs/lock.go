@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,17 +19,41 @@ import (
 // ErrBusy means that another lab command is changing the lab at this moment.
 var ErrBusy = errors.New("another lab command is at work on it")
 
+// bootLock is the name, which no lab can have, of the lock that is held while nodes boot.
+const bootLock = "boot of nodes"
+
 // lock makes sure that one command at a time changes a lab. The caller unlocks.
 func lock(ctx context.Context, e *docker.Engine, name string) (unlock func(), err error) {
-	info, err := e.Info(ctx)
+	engine, err := engineID(ctx, e)
 	if err != nil {
 		return nil, fmt.Errorf("lock lab %q: %w", name, err)
 	}
-	engine := info.ID
-	if engine == "" {
-		engine = e.Host()
-	}
 	return lockOn(engine, name)
+}
+
+func engineID(ctx context.Context, e *docker.Engine) (string, error) {
+	info, err := e.Info(ctx)
+	if err != nil {
+		return "", err
+	}
+	return cmp.Or(info.ID, e.Host()), nil
+}
+
+// awaitBoot makes sure that the nodes of one lab at a time boot, of which each takes a CPU for some seconds and kind
+// gives up those that take longer than half a minute. It waits for its turn. The caller unlocks.
+func awaitBoot(ctx context.Context, engine string, say func(string)) (unlock func(), err error) {
+	for said := false; ; said = true {
+		unlock, err := lockOn(engine, bootLock)
+		if !errors.Is(err, ErrBusy) {
+			return unlock, err
+		}
+		if !said {
+			say("waiting until the nodes of another lab have booted")
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // lockOn takes the lock of a lab on an engine. It is an abstract socket, which has no file and no owner: all users of

@@ -2,12 +2,16 @@ package labs
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"wirelab.dev/wirelab/profiles"
 )
 
 // holderVar makes the test binary a process that holds a lock until it is killed.
@@ -49,6 +53,30 @@ func TestLock(t *testing.T) {
 		t.Fatalf("lock after unlock: %v", err)
 	}
 	again()
+}
+
+// TestLabsBootInTurn: who comes second waits, says so once, and hears of an interrupt.
+func TestLabsBootInTurn(t *testing.T) {
+	var said []string
+	say := func(s string) { said = append(said, s) }
+	first, err := awaitBoot(t.Context(), t.Name(), say)
+	if err != nil || len(said) != 0 {
+		t.Fatalf("said %q, %v", said, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*pollPause)
+	defer cancel()
+	if _, err := awaitBoot(ctx, t.Name(), say); !errors.Is(err, context.DeadlineExceeded) || len(said) != 1 {
+		t.Errorf("while the first boots: said %q, %v", said, err)
+	}
+	time.AfterFunc(pollPause, first)
+	second, err := awaitBoot(t.Context(), t.Name(), say)
+	if err != nil || len(said) != 2 {
+		t.Fatalf("when the first has booted: said %q, %v", said, err)
+	}
+	second()
+	if err := profiles.CheckName(bootLock); err == nil {
+		t.Error("a lab can have the lock's name")
+	}
 }
 
 // TestLockOfTheDead: the lock of another process, of another user where root runs this, holds as long as it lives.

@@ -36,7 +36,7 @@ const (
 // made is removed again unless Retain is set. Errors wrap [ErrRequirements], [ErrTaken], [ErrFixed], [ErrBusy],
 // [*kube.NotReady] or [ErrNotVerified] where that is the reason.
 func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
-	u := &up{UpOptions: o}
+	u := &up{UpOptions: o, booted: make(chan struct{})}
 	if u.Name == "" {
 		u.Name = o.Profile.Metadata.Name
 	}
@@ -102,7 +102,8 @@ type up struct {
 	existing *cluster.Cluster // the whole lab found at the start; nil when it is to be made
 	leftover bool             // half of a lab was found
 
-	restarted time.Time // when this run started nodes that were stopped; zero when it did not
+	booted    chan struct{} // closed when nodes are there to stay: until then kind may make them anew
+	restarted time.Time     // when this run started nodes that were stopped; zero when it did not
 	node      image.Node
 	nettool   *image.Image
 	agent     *image.Image
@@ -181,6 +182,7 @@ func (u *up) find(ctx context.Context) error {
 		return nil
 	}
 	u.existing = c
+	close(u.booted)
 	return compatible(c, u.Profile)
 }
 
@@ -226,10 +228,25 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 	if err != nil {
 		return "", err
 	}
-	err = u.clusters.Create(ctx, cluster.Spec{Name: u.Name, Config: cfg, Base: u.node.Ref, Labels: labels, Retain: u.Retain})
+	engine, err := engineID(ctx, u.engine)
 	if err != nil {
 		return "", err
 	}
+	unlock, err := awaitBoot(ctx, engine, say)
+	if err != nil {
+		return "", err
+	}
+	next := sync.OnceFunc(unlock)
+	defer next()
+	booted := sync.OnceFunc(func() { next(); close(u.booted) })
+	err = u.clusters.Create(ctx, cluster.Spec{
+		Name: u.Name, Config: cfg, Base: u.node.Ref, Labels: labels, Retain: u.Retain,
+		Booted: booted,
+	})
+	if err != nil {
+		return "", err
+	}
+	booted()
 	return fmt.Sprintf("%d nodes", u.Profile.Nodes()), nil
 }
 

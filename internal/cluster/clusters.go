@@ -43,17 +43,22 @@ var ErrForeign = errors.New("a kind cluster of that name exists and is no lab")
 // Clusters is the door to all clusters of one Docker engine.
 type Clusters struct {
 	engine *docker.Engine
-	logger log.Logger
+	say    func(string) // never nil
 }
 
 // New gives access to the clusters of engine, which stays the caller's to close. What kind says of its progress
 // goes to say, one short line at a time; say may be nil.
 func New(engine *docker.Engine, say func(string)) *Clusters {
-	return &Clusters{engine: engine, logger: newLogger(say)}
+	if say == nil {
+		say = func(string) {}
+	}
+	return &Clusters{engine: engine, say: say}
 }
 
-func (c *Clusters) provider() *cluster.Provider {
-	return cluster.NewProvider(cluster.ProviderWithDocker(), cluster.ProviderWithLogger(c.logger))
+func (c *Clusters) provider() *cluster.Provider { return providerWith(newLogger(c.say)) }
+
+func providerWith(l log.Logger) *cluster.Provider {
+	return cluster.NewProvider(cluster.ProviderWithDocker(), cluster.ProviderWithLogger(l))
 }
 
 // Cluster is a kind cluster, whole or half made.

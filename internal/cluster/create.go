@@ -24,6 +24,8 @@ type Spec struct {
 	Labels map[string]string
 	// Retain leaves what was made when making is interrupted.
 	Retain bool
+	// Booted is called once, when all nodes have booted and are there to stay; it may be nil.
+	Booted func()
 }
 
 // removeDeadline bounds the wait for kind to notice that its containers are gone.
@@ -36,6 +38,7 @@ func NodeTag(name string) string { return "wirelab/lab-" + name + ":node" }
 // before a network is installed. The user's kubeconfig then has the context kind-<name>, and it is current.
 // On error the caller removes with Delete what was made, or leaves it: whoever uses the cluster already, while it is
 // being made, shall hear of the error before the cluster goes away. An existing cluster of the name is an error.
+// Nodes that kind gave up while they booted are made once more; when they are late again, the error wraps [ErrTooBusy].
 func (c *Clusters) Create(ctx context.Context, s Spec) error {
 	labels := maps.Clone(s.Labels)
 	if labels == nil {
@@ -45,8 +48,14 @@ func (c *Clusters) Create(ctx context.Context, s Spec) error {
 	if err := c.engine.LabelImage(ctx, s.Base, NodeTag(s.Name), labels); err != nil {
 		return err
 	}
-	if err := c.create(ctx, s); err != nil {
-		return err
+	b := boot{
+		create: func(ctx context.Context) error { return c.create(ctx, s) },
+		remove: func(ctx context.Context) error { return c.removeAll(ctx, s.Name) },
+		ended:  func(ctx context.Context) ([]string, error) { return c.endedNodes(ctx, s.Name) },
+		say:    c.say,
+	}
+	if err := b.run(ctx); err != nil {
+		return fmt.Errorf("create cluster %q: %w", s.Name, err)
 	}
 	if err := c.ExportKubeConfig(ctx, s.Name); err != nil {
 		return err
@@ -64,9 +73,14 @@ func (c *Clusters) create(ctx context.Context, s Spec) error {
 		return fmt.Errorf("make a folder for kind: %w", err)
 	}
 	defer os.RemoveAll(scratch)
+	booted := s.Booted
+	if booted == nil {
+		booted = func() {}
+	}
+	provider := providerWith(newLogger(afterBoot(c.say, booted)))
 	done := make(chan error, 1)
 	go func() {
-		done <- c.provider().Create(s.Name,
+		done <- provider.Create(s.Name,
 			cluster.CreateWithRawConfig(s.Config),
 			cluster.CreateWithKubeconfigPath(filepath.Join(scratch, "kubeconfig")),
 			// kind's own clean-up would race with the caller's, which also catches late containers.
@@ -76,7 +90,7 @@ func (c *Clusters) create(ctx context.Context, s Spec) error {
 	select {
 	case err := <-done:
 		if err != nil {
-			return fmt.Errorf("create cluster %q: %w", s.Name, explain(err))
+			return explain(err)
 		}
 		return nil
 	case <-ctx.Done():

@@ -15,9 +15,6 @@ import (
 type logger struct{ say func(string) }
 
 func newLogger(say func(string)) log.Logger {
-	if say == nil {
-		return log.NoopLogger{}
-	}
 	return logger{say}
 }
 
