@@ -29,10 +29,10 @@ const (
 	HostMapLabMetrics     = "lab_metrics"
 	HostMapLabNat         = "lab_nat"
 	HostMapLabNodes       = "lab_nodes"
+	HostMapLabOpening     = "lab_opening"
 	HostMapLabServices    = "lab_services"
 	HostMapLabSlots       = "lab_slots"
 	HostMapLabSources     = "lab_sources"
-	HostMapLabWork        = "lab_work"
 	HostProgLabToPod      = "lab_to_pod"
 	HostVarCfgMasquerade  = "cfg_masquerade"
 	HostVarCfgMode        = "cfg_mode"
@@ -110,10 +110,10 @@ type HostMapSpecs struct {
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
-	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
 
 // HostVariableSpecs contains global variables before they are loaded into the kernel.
@@ -167,10 +167,10 @@ type HostMaps struct {
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
-	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
 
 func (m *HostMaps) Close() error {
@@ -188,10 +188,10 @@ func (m *HostMaps) Close() error {
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabOpening,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
-		m.LabWork,
 	)
 }
 

@@ -21,6 +21,7 @@
 #include "lib/parse.h"
 #include "lib/reject.h"
 #include "lib/route.h"
+#include "lib/work.h"
 
 static __always_inline bool is_nat_port(__be16 port)
 {
@@ -105,13 +106,13 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
  * Sends a translated packet on its way. It cannot go through the stack: with the node's own address as
  * source, the stack would take it for a forgery.
  */
-static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, const struct work *w, struct route *route)
+static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w)
 {
 	enum lab_reason reason;
 
 	if (w->p.ev.ttl <= 1)
 		return LAB_DROP_TTL;
-	reason = find_route(ctx, &w->p, &w->basis, &w->c.to.src, &w->c.to.dst, route);
+	reason = find_route(ctx, &w->p, &w->basis, &w->c.to.src, &w->c.to.dst, &w->route);
 	if (reason == LAB_TO_NETWORK && has_routing())
 		ctx->mark = MARK_DONE;
 	return reason == LAB_TO_KERNEL ? LAB_DROP_NO_ROUTE : reason;
@@ -120,8 +121,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, const
 /* Every packet whose fate is not known from the ones before it. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
-	struct work *w = new_work(ctx);
-	struct route route = {};
+	struct work *w = new_work_with_basis(ctx);
 	struct endpoint *to = NULL;
 	enum lab_reason reason;
 
@@ -132,12 +132,12 @@ static __noinline int decide(struct __sk_buff *ctx)
 	if (reason == LAB_REASON_NONE)
 		return TC_ACT_UNSPEC;
 	if (reason == LAB_TO_NETWORK)
-		reason = decide_route(ctx, w, &route);
+		reason = decide_route(ctx, w);
 	if (to)
 		w->p.ev.dst_id = to->id;
 	account(ctx, &w->p, reason, LAB_FROM_NETWORK);
 	if (has_cache())
-		remember(ctx, w, reason, to, &route);
+		remember(ctx, w, reason, to);
 
 	if (reason == LAB_DROP_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
@@ -149,7 +149,7 @@ static __noinline int decide(struct __sk_buff *ctx)
 	}
 	if (reason == LAB_TO_POD && to)
 		return deliver_inside(ctx, to);
-	return reason == LAB_TO_NETWORK ? send_out(ctx, &route.hop) : TC_ACT_UNSPEC;
+	return reason == LAB_TO_NETWORK ? send_out(ctx, &w->route.hop) : TC_ACT_UNSPEC;
 }
 
 SEC("tcx/ingress")
@@ -186,22 +186,22 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 /* Every packet that is not known to leave as it is. */
 static __noinline int leave(struct __sk_buff *ctx)
 {
-	struct packet p = {};
-	struct change c = { .shape = SHAPE_NONE };
 	enum lab_reason reason;
+	struct work *w;
 
-	p.ev.ifindex = ctx->ifindex;
-	p.ev.ether_type = ctx->protocol;
-	if (ctx->vlan_present || p.ev.ether_type != bpf_htons(ETH_P_IP))
+	if (ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
+	w = new_work(ctx);
+	if (!w)
+		return TC_ACT_SHOT;
 	linearize(ctx);
-	reason = decide_out(ctx, &p, &c);
+	reason = decide_out(ctx, &w->p, &w->c);
 	if (reason == LAB_REASON_NONE)
 		return TC_ACT_UNSPEC;
-	account(ctx, &p, reason, LAB_DIR_TO_NETWORK);
+	account(ctx, &w->p, reason, LAB_DIR_TO_NETWORK);
 	if (is_drop(reason))
 		return TC_ACT_SHOT;
-	if (!rewrite(ctx, &c)) {
+	if (!rewrite(ctx, &w->c)) {
 		count(LAB_DROP_REWRITE, LAB_DIR_TO_NETWORK, ctx->len);
 		return TC_ACT_SHOT;
 	}

@@ -30,6 +30,7 @@ const (
 	NetdevMapLabMetrics      = "lab_metrics"
 	NetdevMapLabNat          = "lab_nat"
 	NetdevMapLabNodes        = "lab_nodes"
+	NetdevMapLabOpening      = "lab_opening"
 	NetdevMapLabRouteCache   = "lab_route_cache"
 	NetdevMapLabServices     = "lab_services"
 	NetdevMapLabSlots        = "lab_slots"
@@ -115,6 +116,7 @@ type NetdevMapSpecs struct {
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
 	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
@@ -174,6 +176,7 @@ type NetdevMaps struct {
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
 	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
@@ -197,6 +200,7 @@ func (m *NetdevMaps) Close() error {
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabOpening,
 		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,

@@ -19,6 +19,7 @@
 #include "lib/parse.h"
 #include "lib/reject.h"
 #include "lib/route.h"
+#include "lib/work.h"
 
 /*
  * To the pod every address but its own is at the host-side veth. A probe (RFC 5227) has no sender
@@ -104,7 +105,7 @@ static __always_inline bool stack_answers(enum lab_reason reason)
 }
 
 /* A packet that leaves the node, or that the node itself is asked with. */
-static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w, bool back, struct route *route)
+static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w, bool back)
 {
 	const struct packet *p = &w->p;
 	struct change *c = &w->c;
@@ -114,7 +115,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl > 1 && !p->options && !is_node_ip(dst))
-		reason = find_route(ctx, p, &w->basis, src, dst, route);
+		reason = find_route(ctx, p, &w->basis, src, dst, &w->route);
 	if (reason == LAB_TO_NETWORK) {
 		if (!cfg_masquerade || back || !is_outside(dst))
 			ctx->mark = MARK_DONE;
@@ -130,7 +131,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 	return reason;
 }
 
-static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w, struct endpoint **peer, struct route *route)
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w, struct endpoint **peer)
 {
 	struct packet *p = &w->p;
 	const struct endpoint *self;
@@ -153,7 +154,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 			return reason;
 	}
 	if (!*peer)
-		return has_routing() ? decide_route(ctx, w, back, route) : LAB_TO_KERNEL;
+		return has_routing() ? decide_route(ctx, w, back) : LAB_TO_KERNEL;
 	p->ev.dst_id = (*peer)->id;
 	return may_skip_stack(p) ? LAB_TO_POD : LAB_TO_KERNEL;
 }
@@ -161,8 +162,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 /* Every packet whose fate is not known from the ones before it. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
-	struct work *w = new_work(ctx);
-	struct route route = {};
+	struct work *w = new_work_with_basis(ctx);
 	struct endpoint *ep = NULL; /* whose addresses the frame gets */
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
 
@@ -170,12 +170,12 @@ static __noinline int decide(struct __sk_buff *ctx)
 		return TC_ACT_SHOT;
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
-		reason = decide_ipv4(ctx, w, &ep, &route);
+		reason = decide_ipv4(ctx, w, &ep);
 	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, &w->p, &ep);
 	account(ctx, &w->p, reason, LAB_FROM_POD);
 	if (has_cache())
-		remember(ctx, w, reason, ep, &route);
+		remember(ctx, w, reason, ep);
 
 	if (has_services() && reason == LAB_DROP_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
@@ -188,7 +188,7 @@ static __noinline int decide(struct __sk_buff *ctx)
 	if (reason == LAB_TO_POD && ep)
 		return has_routing() ? deliver_inside(ctx, ep) : deliver(ctx, ep, true);
 	if (reason == LAB_TO_NETWORK)
-		return send_out(ctx, &route.hop);
+		return send_out(ctx, &w->route.hop);
 	if (reason == LAB_ARP_REPLY && ep)
 		return arp_answer(ctx, &w->p, &ep->node_mac);
 	if (reason == LAB_TO_KERNEL || stack_answers(reason))

@@ -112,15 +112,6 @@ const (
 	PodCtKindCT_INBOUND    PodCtKind = 2
 )
 
-type PodCtState uint8
-
-const (
-	PodCtStateCT_ANSWERED PodCtState = 1
-	PodCtStateCT_FIN      PodCtState = 2
-	PodCtStateCT_FIN_BACK PodCtState = 4
-	PodCtStateCT_RESET    PodCtState = 8
-)
-
 type PodEndpoint struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -272,6 +263,17 @@ const (
 	PodLabServiceFlagLAB_SOURCE_RANGES PodLabServiceFlag = 4
 )
 
+type PodLabTimeout uint32
+
+const (
+	PodLabTimeoutLAB_TIMEOUT_TCP         PodLabTimeout = 21600
+	PodLabTimeoutLAB_TIMEOUT_TCP_OPENING PodLabTimeout = 60
+	PodLabTimeoutLAB_TIMEOUT_TCP_CLOSING PodLabTimeout = 75
+	PodLabTimeoutLAB_TIMEOUT_UDP         PodLabTimeout = 120
+	PodLabTimeoutLAB_TIMEOUT_UDP_OPENING PodLabTimeout = 30
+	PodLabTimeoutLAB_TIMEOUT_ECHO        PodLabTimeout = 30
+)
+
 type PodMac struct {
 	_ structs.HostLayout
 	B [6]uint8
@@ -292,6 +294,17 @@ type PodNode struct {
 	_     structs.HostLayout
 	Flags PodLabNodeFlag
 	Pad   [3]uint8
+}
+
+type PodOpening struct {
+	_      structs.HostLayout
+	T      PodTuple
+	E      PodTranslation
+	Key    PodTuple
+	Back   PodTranslation
+	Least  uint32
+	Rested uint16
+	Pad    [2]uint8
 }
 
 type PodPresent struct {
@@ -339,17 +352,20 @@ const (
 )
 
 type PodTranslation struct {
-	_       structs.HostLayout
-	Src     PodIp
-	Dst     PodIp
-	Sport   uint16
-	Dport   uint16
-	Expires uint32
-	Service uint32
-	Backend uint32
-	State   PodCtState
-	Kind    PodCtKind
-	Pad     [6]uint8
+	_        structs.HostLayout
+	Src      PodIp
+	Dst      PodIp
+	Sport    uint16
+	Dport    uint16
+	Seen     uint32
+	Service  uint32
+	Backend  uint32
+	Kind     PodCtKind
+	Answered uint8
+	Fin      uint8
+	FinBack  uint8
+	Reset    uint8
+	Pad      [3]uint8
 }
 
 type PodTuple struct {
@@ -403,6 +419,28 @@ type PodWork struct {
 		Begun bool
 		_     [7]byte
 	}
+	Route struct {
+		_   structs.HostLayout
+		Hop struct {
+			_         structs.HostLayout
+			Ifindex   uint32
+			Neighbour struct {
+				_        structs.HostLayout
+				NhFamily uint32
+				Ipv4Nh   uint32
+				_        [12]byte
+			}
+		}
+		Neighbour struct {
+			_       structs.HostLayout
+			Ifindex uint32
+			Mac     PodMac
+			OwnMac  PodMac
+		}
+		Mtu uint16
+		_   [2]byte
+	}
+	_ [4]byte
 }
 
 // Names of all BPF objects in the ELF.
@@ -423,6 +461,7 @@ const (
 	PodMapLabMetrics     = "lab_metrics"
 	PodMapLabNat         = "lab_nat"
 	PodMapLabNodes       = "lab_nodes"
+	PodMapLabOpening     = "lab_opening"
 	PodMapLabRouteCache  = "lab_route_cache"
 	PodMapLabServices    = "lab_services"
 	PodMapLabSlots       = "lab_slots"
@@ -506,6 +545,7 @@ type PodMapSpecs struct {
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
 	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
@@ -565,6 +605,7 @@ type PodMaps struct {
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
 	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
@@ -588,6 +629,7 @@ func (m *PodMaps) Close() error {
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabOpening,
 		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,

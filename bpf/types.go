@@ -16,7 +16,7 @@ type (
 	Backend      = PodBackend
 	BackendFlag  = PodLabBackendFlag
 	FlowKind     = PodCtKind
-	FlowState    = PodCtState
+	Timeout      = PodLabTimeout
 	FrontendKind = PodLabFrontend
 	Mode         = PodLabMode
 	Node         = PodNode

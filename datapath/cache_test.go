@@ -198,11 +198,11 @@ func TestKnownFlowsStayAlive(t *testing.T) {
 	m := router(t)
 	client, service := netip.AddrPortFrom(m.local[1], 40000), netip.AddrPortFrom(m.services[0].Frontends[0].Addr, 80)
 	m.run(client, packet(layers.IPProtocolTCP, client, service, synFlag))
-	expires := func() (latest uint32) {
-		m.must(eachEntry(m.d.maps.services.ct, func(_ bpf.Tuple, e bpf.Translation) { latest = max(latest, e.Expires) }))
+	seen := func() (latest uint32) {
+		m.must(eachEntry(m.d.maps.services.ct, func(_ bpf.Tuple, e bpf.Translation) { latest = max(latest, e.Seen) }))
 		return latest
 	}
-	first := expires()
+	first := seen()
 	await := func(what string, is func() bool) {
 		t.Helper()
 		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
@@ -215,7 +215,7 @@ func TestKnownFlowsStayAlive(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	await("the flow's end did not move", func() bool { return expires() >= first+3 })
+	await("the flow's end did not move", func() bool { return seen() >= first+3 })
 	m.d.EvictFlows(t, true, true)
-	await("the flow's entries were not put back", func() bool { return expires() > 0 })
+	await("the flow's entries were not put back", func() bool { return seen() > 0 })
 }

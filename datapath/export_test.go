@@ -24,13 +24,13 @@ func (d *Datapath) Listeners() int {
 // ExpireFlows makes all flows overdue.
 func (d *Datapath) ExpireFlows(t testing.TB) {
 	t.Helper()
-	d.changeFlows(t, func(e *bpf.Translation) { e.Expires = monotonicSeconds() - 10 })
+	d.changeFlows(t, func(e *bpf.Translation) { e.Seen = monotonicSeconds() - uint32(bpf.PodLabTimeoutLAB_TIMEOUT_TCP) - 10 })
 }
 
 // AgeFlows makes all flows look as if their last packet were some seconds ago.
 func (d *Datapath) AgeFlows(t testing.TB) {
 	t.Helper()
-	d.changeFlows(t, func(e *bpf.Translation) { e.Expires -= 5 })
+	d.changeFlows(t, func(e *bpf.Translation) { e.Seen -= 5 })
 	if err := d.maps.newGeneration(); err != nil { // what was decided so long ago is forgotten
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func (d *Datapath) FillFlows(t testing.TB) {
 			var b [4]byte
 			binary.BigEndian.PutUint32(b[:], 11<<24+uint32(i))
 			keys[i] = bpf.Tuple{Src: toIP(netip.AddrFrom4(b)), Dst: toIP(netip.AddrFrom4([4]byte{12, 0, 0, 1})), Proto: 6}
-			values[i] = bpf.Translation{Src: keys[i].Src, Dst: keys[i].Dst, Expires: monotonicSeconds() + 3600}
+			values[i] = bpf.Translation{Src: keys[i].Src, Dst: keys[i].Dst, Answered: 1, Seen: monotonicSeconds()}
 		}
 		if _, err := m.BatchUpdate(keys, values, nil); err != nil {
 			t.Fatal(err)

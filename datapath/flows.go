@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
 )
@@ -67,8 +68,8 @@ func (v *Services) flows(m *ebpf.Map) ([]FlowStatus, error) {
 			NewDst:  addrPort(e.Dst, e.Dport),
 			Service: names[e.Service],
 			Kind:    kindName(e.Kind),
-			State:   stateName(e.State),
-			Expires: time.Duration(int32(e.Expires-now)) * time.Second,
+			State:   stateName(e),
+			Expires: time.Duration(timeLeft(e, t.Proto, now)) * time.Second,
 		})
 	})
 	if err != nil {
@@ -90,17 +91,41 @@ func kindName(k bpf.FlowKind) string {
 	return "service"
 }
 
-func stateName(s bpf.FlowState) string {
-	const fins = bpf.PodCtStateCT_FIN | bpf.PodCtStateCT_FIN_BACK
+func stateName(e bpf.Translation) string {
 	switch {
-	case s&bpf.PodCtStateCT_RESET != 0:
+	case e.Reset != 0:
 		return "reset"
-	case s&fins == fins:
+	case isClosed(e):
 		return "closing"
-	case s&bpf.PodCtStateCT_ANSWERED != 0:
+	case e.Answered != 0:
 		return "answered"
 	}
 	return "opening"
+}
+
+// isClosed, timeoutOf and timeLeft are is_closed, timeout_of and time_left of bpf/lib/ct.h.
+func isClosed(e bpf.Translation) bool { return e.Reset != 0 || e.Fin != 0 && e.FinBack != 0 }
+
+func timeoutOf(e bpf.Translation, proto uint8) bpf.Timeout {
+	answered := e.Answered != 0
+	switch {
+	case proto == unix.IPPROTO_ICMP:
+		return bpf.PodLabTimeoutLAB_TIMEOUT_ECHO
+	case proto == unix.IPPROTO_UDP && answered:
+		return bpf.PodLabTimeoutLAB_TIMEOUT_UDP
+	case proto == unix.IPPROTO_UDP:
+		return bpf.PodLabTimeoutLAB_TIMEOUT_UDP_OPENING
+	case isClosed(e):
+		return bpf.PodLabTimeoutLAB_TIMEOUT_TCP_CLOSING
+	case answered:
+		return bpf.PodLabTimeoutLAB_TIMEOUT_TCP
+	}
+	return bpf.PodLabTimeoutLAB_TIMEOUT_TCP_OPENING
+}
+
+// timeLeft is in how many seconds a flow is overdue; negative when it is.
+func timeLeft(e bpf.Translation, proto uint8, now uint32) int32 {
+	return int32(e.Seen + uint32(timeoutOf(e, proto)) - now)
 }
 
 // Collect removes flows that are over. It is to be called every ten seconds or so. Without it old flows
@@ -124,7 +149,7 @@ func collect(m *ebpf.Map, now uint32) (expired, kept int, err error) {
 	var due []bpf.Tuple
 	err = eachBatch(m, func(t bpf.Tuple, e bpf.Translation) {
 		// Programs take an entry for dead from one second after; leave it to them for one more.
-		if int32(now-e.Expires) > 1 {
+		if timeLeft(e, t.Proto, now) < -1 {
 			due = append(due, t)
 		} else {
 			kept++

@@ -17,7 +17,7 @@ const (
 	pinRoot = "wirelab"
 	// layout is the version of the maps' keys and values, and of what they mean. Pinned maps of another
 	// version are not read.
-	layout = "v1"
+	layout = "v2"
 
 	sysctlsMap = "lab_sysctls"
 

@@ -105,17 +105,20 @@ func TestMasqueradePortsRunOut(t *testing.T) {
 	m := router(t)
 	client := netip.AddrPortFrom(m.local[0], 40000)
 	syn := branch{frame: packet(layers.IPProtocolTCP, client, far, synFlag), verdict: actShot, reason: bpf.PodLabReasonLAB_DROP_NAT_PORTS}
-	fill := func(state bpf.FlowState) {
+	fill := func(live bool) {
 		for port := natMin; port <= natMax; port++ {
 			key := bpf.Tuple{Src: toIP(far.Addr()), Dst: toIP(m.ns.Addr), Sport: toNetwork(far.Port()), Dport: toNetwork(uint16(port)), Proto: unix.IPPROTO_TCP}
 			other := bpf.Translation{Src: toIP(far.Addr()), Dst: toIP(m.local[1]), Sport: toNetwork(far.Port()), Dport: toNetwork(uint16(port)),
-				State: state, Expires: monotonicSeconds() + 1000, Kind: bpf.PodCtKindCT_MASQUERADE}
+				Answered: 1, Seen: monotonicSeconds(), Kind: bpf.PodCtKindCT_MASQUERADE}
+			if !live {
+				other.Fin, other.FinBack = 1, 1
+			}
 			m.must(m.d.maps.services.nat.Put(key, other))
 		}
 	}
-	fill(bpf.PodCtStateCT_ANSWERED)
+	fill(true)
 	m.check(t, bpf.PodLabDirectionLAB_DIR_TO_NETWORK, m.out(), syn)
-	fill(bpf.PodCtStateCT_RESET)
+	fill(false)
 	syn.verdict, syn.reason, syn.rewritten = actNext, bpf.PodLabReasonLAB_TO_NETWORK, true
 	m.check(t, bpf.PodLabDirectionLAB_DIR_TO_NETWORK, m.out(), syn)
 }
@@ -158,9 +161,9 @@ func TestMasqueradedStates(t *testing.T) {
 		{"SYN", func() { send(synFlag) }, "opening", 60 * time.Second},
 		{"SYN, ACK", func() { back(synFlag | ackFlag) }, "answered", 6 * time.Hour},
 		{"FIN", func() { send(finFlag | ackFlag) }, "answered", 6 * time.Hour},
-		{"FIN back", func() { back(finFlag | ackFlag) }, "closing", 10 * time.Second},
+		{"FIN back", func() { back(finFlag | ackFlag) }, "closing", 75 * time.Second},
 		{"the same port again", func() { send(synFlag) }, "opening", 60 * time.Second},
-		{"RST back", func() { back(rstFlag) }, "reset", 10 * time.Second},
+		{"RST back", func() { back(rstFlag) }, "reset", 75 * time.Second},
 	} {
 		step.do()
 		sent, err := m.d.Services().Flows(t.Context())

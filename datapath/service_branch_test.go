@@ -133,22 +133,25 @@ func TestPortsRunOut(t *testing.T) {
 	m := one(t, remote())
 	client := netip.MustParseAddrPort("192.0.2.50:40000")
 	syn := packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, 30000), synFlag)
-	fill := func(state bpf.FlowState) {
+	fill := func(live bool) {
 		for port := natMin; port <= natMax; port++ {
 			key := bpf.Tuple{Src: toIP(remote().Addr.Addr()), Dst: toIP(m.ns.Addr), Sport: toNetwork(8080), Dport: toNetwork(uint16(port)), Proto: unix.IPPROTO_TCP}
 			other := bpf.Translation{Src: toIP(m.ns.Addr), Dst: toIP(netip.MustParseAddr("192.0.2.66")), Sport: toNetwork(30000), Dport: toNetwork(uint16(port)),
-				State: state, Expires: monotonicSeconds() + 1000}
+				Answered: 1, Seen: monotonicSeconds()}
+			if !live {
+				other.Fin, other.FinBack = 1, 1
+			}
 			m.must(m.d.maps.services.nat.Put(key, other))
 		}
 	}
-	fill(bpf.PodCtStateCT_ANSWERED)
+	fill(true)
 	if verdict, _ := m.run(client, syn); verdict != actShot {
 		t.Errorf("verdict %d although no port is free", int32(verdict))
 	}
 	if n := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[bpf.PodLabReasonLAB_DROP_NAT_PORTS]; n != 1 {
 		t.Errorf("%d counted, want 1", n)
 	}
-	fill(bpf.PodCtStateCT_RESET)
+	fill(false)
 	if verdict, _ := m.run(client, syn); verdict != actRedirect {
 		t.Errorf("verdict %d although the ports' flows are over", int32(verdict))
 	}
@@ -173,9 +176,9 @@ func TestFlowStates(t *testing.T) {
 		{"SYN, ACK", func() { back(synFlag | ackFlag) }, "answered", 6 * time.Hour},
 		{"ACK", func() { send(ackFlag) }, "answered", 6 * time.Hour},
 		{"FIN", func() { send(finFlag | ackFlag) }, "answered", 6 * time.Hour},
-		{"FIN back", func() { back(finFlag | ackFlag) }, "closing", 10 * time.Second},
+		{"FIN back", func() { back(finFlag | ackFlag) }, "closing", 75 * time.Second},
 		{"the same port again", func() { send(synFlag) }, "opening", 60 * time.Second},
-		{"RST back", func() { back(rstFlag) }, "reset", 10 * time.Second},
+		{"RST back", func() { back(rstFlag) }, "reset", 75 * time.Second},
 	} {
 		step.do()
 		for name, list := range map[string]func() ([]FlowStatus, error){

@@ -81,7 +81,7 @@ func (m *model) costs() map[string]time.Duration {
 func (m *model) identity(src, dst end) {
 	m.t.Helper()
 	t := bpf.Tuple{Src: toIP(src.Addr()), Dst: toIP(dst.Addr()), Sport: toNetwork(src.Port()), Dport: toNetwork(dst.Port()), Proto: unix.IPPROTO_TCP}
-	e := bpf.Translation{Src: t.Src, Dst: t.Dst, Sport: t.Sport, Dport: t.Dport, State: bpf.PodCtStateCT_ANSWERED}
+	e := bpf.Translation{Src: t.Src, Dst: t.Dst, Sport: t.Sport, Dport: t.Dport, Answered: 1}
 	m.must(m.d.maps.services.ct.Put(t, e))
 }
 

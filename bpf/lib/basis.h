@@ -91,7 +91,7 @@ static __always_inline __u32 flow_generation(__u32 hash)
 }
 
 /* What becomes of packets with that tuple is not what it was. It comes after the change of the map. */
-static __always_inline void renew(const struct tuple *t)
+static __noinline void renew(const struct tuple *t)
 {
 	struct tuple plain = *t;
 	__u32 *g;

@@ -24,6 +24,7 @@
 #include "rewrite.h"
 #include "route.h"
 #include "tuple.h"
+#include "work.h"
 
 /*
  * The short way, in the mode that routes here: what was decided about a packet of a flow holds for the
@@ -221,9 +222,10 @@ static __always_inline void look_up_generation(struct work *w)
  * Remembers what was decided about a packet. Only LAB_TO_POD and LAB_TO_NETWORK, to a next hop whose MAC is
  * known, are worth it, and only packets that show their flow themselves.
  */
-static __always_inline void remember(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, const struct endpoint *ep, const struct route *route)
+static __always_inline void remember(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, const struct endpoint *ep)
 {
 	const struct packet *p = &w->p;
+	const struct route *route = &w->route;
 	struct cached_flow *place;
 
 	if (p->fragment || p->options || (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP))

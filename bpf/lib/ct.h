@@ -8,25 +8,49 @@
 #include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 
+#include "basis.h"
 #include "tuple.h"
 
-/* What has been seen of a flow. */
-enum ct_state {
-	CT_ANSWERED = 1,
-	CT_FIN = 2, /* from who opened it */
-	CT_FIN_BACK = 4, /* from the other side */
-	CT_RESET = 8,
-} __attribute__((packed));
+/*
+ * A flow's life. A flow has two entries: its own in lab_ct, by the tuple that its packets have before they are
+ * translated, and its answers' in lab_nat, by the one that these come with. Each has all that has been seen of
+ * the flow. What that is, is never lost: each mark is a byte that is only set, so that CPUs that write at once
+ * need no lock, and when the flow is over is reckoned from the marks whenever somebody asks.
+ *
+ *   state     | seen                    | is forgotten when quiet for | its answers' tuple
+ *   opening   | no answer               | 60 s, UDP 30 s, echo 30 s   | is taken
+ *   answered  | an answer               | 6 h, UDP 120 s, echo 30 s   | is taken
+ *   closing   | a FIN from either side  | 75 s                        | rests
+ *   reset     | a RST, and nothing since| 75 s                        | rests
+ *   overdue   | nothing for that long   |                             | is free
+ *
+ *   who opens      A packet that may open a flow and finds no entry: enter().
+ *   who closes     FINs of both sides, or a RST of either. Nobody here knows whether an end accepts a segment, so a
+ *                  RST is a suspicion: any later segment of the flow takes it back. FINs are not taken back.
+ *   who reopens    A SYN or a datagram of the same tuple, when the flow is closing, reset or overdue; a datagram also
+ *                  when the flow's backend is not one any more. It is opened with what is chosen then: continues().
+ *   who moves      A packet of a flow that would not get the address today that the flow has. A TCP connection with
+ *                  an address that is still one of the node's goes on with that; with one that is gone it cannot
+ *                  live, and goes out with another, so that the far end tells the pod: is_current().
+ *   who takes over Another flow, which wants the same answers: at once when this one is overdue. While it rests only
+ *                  when every port that was tried is taken or rests; then those that are closing come before those
+ *                  that are reset, and the longest quiet first. Packets of who was taken over from find that out: touch().
+ *   who forgets    User space, when the flow is overdue, and the maps, when they are full: either entry alone.
+ *   who restores   A missing entry is put back by the other one's next packet, at most a second later: touch().
+ *                  Where that cannot come before an answer does, user space does it: Services.Collect. Until then
+ *                  such answers are dropped, as the node's stack would end the connection: decide_in() in netdev.c.
+ */
 
 /*
  * Seconds after its last packet that a flow is remembered. Established TCP: a keepalive of two hours
- * (RFC 1122, 4.2.3.6) with room to spare. UDP: those of the kernel's connection tracking, which local
+ * (RFC 1122, 4.2.3.6) with room to spare. Closing: the far end's TIME_WAIT, which is 60 s where it is longest in use,
+ * and the last packets on their way. UDP: those of the kernel's connection tracking, which local
  * backends' flows pass too, and which must not masquerade answers that it takes for new flows.
  */
 enum lab_timeout {
 	LAB_TIMEOUT_TCP = 21600,
 	LAB_TIMEOUT_TCP_OPENING = 60,
-	LAB_TIMEOUT_TCP_CLOSING = 10,
+	LAB_TIMEOUT_TCP_CLOSING = 75,
 	LAB_TIMEOUT_UDP = 120,
 	LAB_TIMEOUT_UDP_OPENING = 30,
 	LAB_TIMEOUT_ECHO = 30,
@@ -45,20 +69,20 @@ struct translation {
 	struct ip dst;
 	__be16 sport;
 	__be16 dport;
-	__u32 expires; /* seconds of CLOCK_MONOTONIC */
+	__u32 seen; /* its latest packet: seconds of CLOCK_MONOTONIC */
 	__u32 service; /* 0: none, the flow only needed another port */
 	__u32 backend;
-	enum ct_state state;
 	enum ct_kind kind;
-	__u8 pad[6];
+	/* 0 or 1, each a byte of its own: see above. */
+	__u8 answered;
+	__u8 fin; /* from who opened it */
+	__u8 fin_back; /* from the other side */
+	__u8 reset;
+	__u8 pad[3];
 };
 _Static_assert(sizeof(struct translation) == 56, "shared with datapath/");
 
-/*
- * Translated flows. Each has an entry in both maps: in lab_ct by the tuple that its packets have before
- * they are translated, and in lab_nat by the one that the answers come with. Either can be evicted; a
- * packet that finds the other one puts it back.
- */
+/* Translated flows: see above. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct tuple);
@@ -79,30 +103,33 @@ static __always_inline __u32 seconds(void)
 	return bpf_ktime_get_coarse_ns() / 1000000000;
 }
 
-static __always_inline bool is_closing(const struct translation *e)
+/* Whether its end was seen. */
+static __always_inline bool is_closed(const struct translation *e)
 {
-	const __u8 both = CT_FIN | CT_FIN_BACK;
-
-	return e->state & CT_RESET || (e->state & both) == both;
+	return e->reset || (e->fin && e->fin_back);
 }
 
-static __always_inline enum lab_timeout timeout_of(const struct translation *e, __u8 proto)
+static __noinline enum lab_timeout timeout_of(const struct translation *e, __u8 proto)
 {
-	bool answered = e->state & CT_ANSWERED;
-
 	if (proto == IPPROTO_ICMP)
 		return LAB_TIMEOUT_ECHO;
 	if (proto == IPPROTO_UDP)
-		return answered ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_UDP_OPENING;
-	if (is_closing(e))
+		return e->answered ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_UDP_OPENING;
+	if (is_closed(e))
 		return LAB_TIMEOUT_TCP_CLOSING;
-	return answered ? LAB_TIMEOUT_TCP : LAB_TIMEOUT_TCP_OPENING;
+	return e->answered ? LAB_TIMEOUT_TCP : LAB_TIMEOUT_TCP_OPENING;
 }
 
-/* Whether a flow is over: its end was seen, or nothing has been seen of it for too long. */
-static __always_inline bool is_over(const struct translation *e)
+/* In how many seconds it is overdue: negative when it is. */
+static __always_inline __s32 time_left(const struct translation *e, __u8 proto)
 {
-	return is_closing(e) || (__s32)(seconds() - e->expires) > 0;
+	return e->seen + timeout_of(e, proto) - seconds();
+}
+
+/* Whether who opened a flow may open it again. */
+static __always_inline bool is_over(const struct translation *e, __u8 proto)
+{
+	return is_closed(e) || time_left(e, proto) < 0;
 }
 
 /* Where in lab_ct a flow of its kind is. */
@@ -158,37 +185,60 @@ static __always_inline bool accepts(const struct packet *p)
 	return (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 }
 
-/* Takes a packet of the flow into account, with its TCP flags if it has any. Whether that changed anything: at most once a second otherwise. */
-static __always_inline bool update(struct translation *e, __u8 tcp_flags, __u8 proto, bool back)
+/* Whether that is news. */
+static __always_inline bool mark(__u8 *seen, bool now)
 {
-	enum ct_state before = e->state;
-	__u32 expires;
-
-	if (back)
-		e->state |= CT_ANSWERED;
-	if (tcp_flags & TCP_FIN)
-		e->state |= back ? CT_FIN_BACK : CT_FIN;
-	if (tcp_flags & TCP_RST)
-		e->state |= CT_RESET;
-	expires = seconds() + timeout_of(e, proto);
-	if (e->state == before && e->expires == expires)
+	if (!now || *seen)
 		return false;
-	e->expires = expires;
+	*seen = 1;
 	return true;
+}
+
+/* Takes a packet of the flow into account, with its TCP flags if it has any. Whether that changed anything: at most once a second otherwise. */
+static __always_inline bool update(struct translation *e, __u8 tcp_flags, bool back)
+{
+	bool news = mark(&e->answered, back), reset = tcp_flags & TCP_RST;
+	__u32 now = seconds();
+
+	news |= mark(back ? &e->fin_back : &e->fin, tcp_flags & TCP_FIN);
+	if (e->reset != reset) {
+		e->reset = reset;
+		news = true;
+	}
+	if (e->seen != now) {
+		e->seen = now;
+		news = true;
+	}
+	return news;
+}
+
+/* Lets one entry of a flow know what the other one does. */
+static __always_inline void tell(struct translation *other, const struct translation *e)
+{
+	mark(&other->answered, e->answered);
+	mark(&other->fin, e->fin);
+	mark(&other->fin_back, e->fin_back);
+	other->reset = e->reset;
+	other->seen = e->seen;
 }
 
 /*
  * Keeps both entries of a flow alive, and of one mind about its state. e is the entry that the packet
- * with tuple t found: in lab_nat when it comes back.
+ * with tuple t found: in lab_nat when it comes back. After a reset each packet has to be seen, as it takes that back.
+ * False: the other one is another flow's by now.
  */
-static __always_inline void touch(struct translation *e, const struct tuple *t, __u8 tcp_flags, bool back)
+static __always_inline bool touch(struct translation *e, const struct tuple *t, __u8 tcp_flags, bool back)
 {
 	struct translation *other, again;
 	struct tuple key;
 
-	if (!update(e, tcp_flags, t->proto, back))
-		return;
+	if (!update(e, tcp_flags, back))
+		return true;
 	key = answer_to(e, t->proto);
+	if (tcp_flags & TCP_RST) {
+		renew(t);
+		renew(&key);
+	}
 	if (back)
 		key.stage = stage_of(e);
 	other = back ? bpf_map_lookup_elem(&lab_ct, &key) : bpf_map_lookup_elem(&lab_nat, &key);
@@ -198,8 +248,10 @@ static __always_inline void touch(struct translation *e, const struct tuple *t, 
 			bpf_map_update_elem(&lab_ct, &key, &again, BPF_NOEXIST);
 		else
 			bpf_map_update_elem(&lab_nat, &key, &again, BPF_NOEXIST);
-	} else if (answers(other, t)) { /* otherwise it is another flow's by now */
-		other->state = e->state;
-		other->expires = e->expires;
+		return true;
 	}
+	if (!answers(other, t))
+		return false;
+	tell(other, e);
+	return true;
 }

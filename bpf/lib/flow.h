@@ -36,10 +36,16 @@ static __always_inline bool is_sign_of_life(const struct change *c)
 	return c->shape == SHAPE_PACKET || c->shape == SHAPE_ECHO;
 }
 
+/* Whether the answers' receiver could have asked for them by their sender's own address: it is known there by its own. */
+static __always_inline bool may_be_direct(const struct translation *e, const struct tuple *t)
+{
+	return ip_equal(&e->dst, &t->dst);
+}
+
 /*
  * An answer to a translated flow, which comes with tuple t: it gets the addresses back that were asked
  * for. Not found: NULL. A connection that is accepted while the translated one with the same answers is
- * over came by its backend's own address: that one is forgotten.
+ * over may have come by its backend's own address: that one is forgotten.
  */
 static __always_inline const struct translation *translate_back(const struct packet *p, const struct tuple *t, struct change *c)
 {
@@ -47,7 +53,7 @@ static __always_inline const struct translation *translate_back(const struct pac
 
 	if (!e)
 		return NULL;
-	if (accepts(p) && is_over(e)) {
+	if (accepts(p) && is_over(e, t->proto) && may_be_direct(e, t)) {
 		bpf_map_delete_elem(&lab_nat, t);
 		renew(t);
 		return NULL;
@@ -59,18 +65,37 @@ static __always_inline const struct translation *translate_back(const struct pac
 }
 
 /*
+ * Whether a flow has the address that it would get if it was opened now, or one that it can go on with: a
+ * connection lives as long as its address is one of the node's.
+ */
+static __always_inline bool is_current(const struct translation *e, const struct packet *p, const struct tuple *t)
+{
+	struct ip now = cfg_node_ip;
+
+	if (e->kind == CT_MASQUERADE)
+		now = address_of(p->ev.ifindex);
+	else if (v4(&e->src) == v4(&t->src) || v4(&e->src) == HAIRPIN_V4)
+		return true; /* no address of the node's */
+	if (v4(&e->src) == v4(&now))
+		return true;
+	return p->ev.proto == IPPROTO_TCP && !opens(p) && node_flags(&e->src) & LAB_IS_LOCAL;
+}
+
+/*
  * Whether a packet still belongs to the flow that e is for. One that may open a flow does not when that
  * one is over, or when its backend is not one any more.
  */
-static __always_inline bool continues(const struct translation *e, const struct packet *p)
+static __always_inline bool continues(const struct translation *e, const struct packet *p, const struct tuple *t)
 {
 	const struct backend *b;
 
-	if (p->ev.proto == IPPROTO_TCP && !opens(p))
-		return true;
 	if (is_icmp_error(p))
 		return true; /* about it */
-	if (is_over(e))
+	if (!is_current(e, p, t))
+		return false;
+	if (p->ev.proto == IPPROTO_TCP && !opens(p))
+		return true;
+	if (is_over(e, t->proto))
 		return false;
 	if (!e->service)
 		return true;
@@ -78,54 +103,64 @@ static __always_inline bool continues(const struct translation *e, const struct 
 	return b && b->service == e->service && b->port == e->dport && ip_equal(&b->addr, &e->dst);
 }
 
-/* A packet of a flow that is translated already. Not found: false. */
+/* A packet of a flow that is translated already. Not found, or its answers are another flow's by now: false. */
 static __always_inline bool translate_on(const struct packet *p, struct change *c)
 {
 	struct translation *e = bpf_map_lookup_elem(&lab_ct, &c->from);
 
-	if (!e || !continues(e, p))
+	if (!e || !continues(e, p, &c->from))
 		return false;
+	if (is_sign_of_life(c) && !touch(e, &c->from, p->ev.tcp_flags, false)) {
+		bpf_map_delete_elem(&lab_ct, &c->from);
+		return false;
+	}
 	apply(c, e, FOUND_IN_CT);
-	if (is_sign_of_life(c))
-		touch(e, &c->from, p->ev.tcp_flags, false);
 	return true;
 }
 
-/* Enters the answers' direction, unless another flow that lives has the same answers. */
-static __always_inline bool claim(const struct translation *e, const struct tuple *t)
-{
-	struct tuple key = answer_to(e, t->proto);
-	struct translation back, *taken;
+/*
+ * A flow that is being opened: its packets have tuple t, and become what e says. The rest is what it is entered
+ * with. It would take most of a program's stack, and the verifier more to keep track of.
+ */
+struct opening {
+	struct tuple t;
+	struct translation e;
+	struct tuple key;
+	struct translation back;
+	__u32 least; /* of the ports that were tried, and rest: for how many seconds */
+	__be16 rested; /* that port */
+	__u8 pad[2];
+};
 
-	reverse(&back, e, t);
-	taken = bpf_map_lookup_elem(&lab_nat, &key);
-	if (taken && !answers(taken, t) && !is_over(taken))
-		return false;
-	if (taken)
-		*taken = back;
-	else if (bpf_map_update_elem(&lab_nat, &key, &back, BPF_NOEXIST))
-		return false;
-	renew(&key);
-	return true;
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct opening);
+	__uint(max_entries, 1);
+} lab_opening SEC(".maps");
+
+static __always_inline struct opening *this_opening(void)
+{
+	const __u32 first = 0;
+
+	return bpf_map_lookup_elem(&lab_opening, &first);
 }
 
-/* A flow's packets become what e says, from this one on. */
-static __always_inline void begin(struct change *c, const struct translation *e, enum found found)
+/* Nothing is known yet but what its packets look like. */
+static __always_inline struct opening *new_opening(const struct tuple *t, enum ct_kind kind, const struct ip *src, const struct ip *dst, __be16 sport, __be16 dport)
 {
-	apply(c, e, found);
-	renew(&c->from);
-	c->begun = true;
-}
+	const struct translation none = { .kind = kind };
+	struct opening *o = this_opening();
 
-/* Enters the flow's own direction. Writing over an entry spares the map from finding room for another. */
-static __always_inline bool enter_flow(const struct translation *e, const struct tuple *t)
-{
-	struct translation *old = bpf_map_lookup_elem(&lab_ct, t);
-
-	if (!old)
-		return !bpf_map_update_elem(&lab_ct, t, e, BPF_ANY);
-	*old = *e;
-	return true;
+	if (!o)
+		return NULL;
+	o->t = *t;
+	o->e = none;
+	o->e.src = *src;
+	o->e.dst = *dst;
+	o->e.sport = sport;
+	o->e.dport = dport;
+	return o;
 }
 
 /* Whether a socket of the node's takes packets with that tuple. One that listens counts where listeners says so. */
@@ -148,15 +183,71 @@ static __always_inline bool has_socket(struct __sk_buff *ctx, const struct tuple
 	return listeners || !listens;
 }
 
-/*
- * Whether a socket of the node's has the port that e gives its flow. Sockets are kept out of the range,
- * but not those that ask for a port by its number.
- */
-static __always_inline bool is_sockets(struct __sk_buff *ctx, const struct translation *e, __u8 proto)
-{
-	struct tuple back = answer_to(e, proto);
+#define RESTS_FOREVER ~0u
 
-	return has_socket(ctx, &back, true);
+/*
+ * For how many seconds answers have to be left to the flow that has them: 0 when they are free, or are t's already.
+ * A reset may turn out to be none, so they are left to that flow for longer.
+ */
+static __always_inline __u32 rests(const struct translation *taken, const struct tuple *t)
+{
+	__s32 left = time_left(taken, t->proto);
+
+	if (left < 0 || answers(taken, t))
+		return 0;
+	if (!is_closed(taken))
+		return RESTS_FOREVER;
+	return 1 + left + (taken->reset ? LAB_TIMEOUT_TCP_CLOSING : 0);
+}
+
+/*
+ * Enters the answers' direction, in the place of another flow that rests for no longer than that. Returns 0, or for
+ * how long the other one rests. A port of the node's may be a socket's: these are kept out of the range, but not those
+ * that ask for a port by its number.
+ * Global, as is enter(): the verifier looks at it once, not on every way that leads here.
+ */
+__noinline __u32 claim(struct __sk_buff *ctx, bool own_port, __u32 rest)
+{
+	struct opening *o = this_opening();
+	struct translation *taken;
+	__u32 left;
+
+	if (!o)
+		return RESTS_FOREVER;
+	o->key = answer_to(&o->e, o->t.proto);
+	if (own_port && has_socket(ctx, &o->key, true))
+		return RESTS_FOREVER;
+	reverse(&o->back, &o->e, &o->t);
+	taken = bpf_map_lookup_elem(&lab_nat, &o->key);
+	if (taken) {
+		left = rests(taken, &o->t);
+		if (left > rest)
+			return left;
+		*taken = o->back;
+	} else if (bpf_map_update_elem(&lab_nat, &o->key, &o->back, BPF_NOEXIST)) {
+		return RESTS_FOREVER;
+	}
+	renew(&o->key);
+	return 0;
+}
+
+/* A flow's packets become what e says, from this one on. */
+static __always_inline void begin(struct change *c, const struct translation *e, enum found found)
+{
+	apply(c, e, found);
+	renew(&c->from);
+	c->begun = true;
+}
+
+/* Enters the flow's own direction. Writing over an entry spares the map from finding room for another. */
+static __always_inline bool enter_flow(const struct opening *o)
+{
+	struct translation *old = bpf_map_lookup_elem(&lab_ct, &o->t);
+
+	if (!old)
+		return !bpf_map_update_elem(&lab_ct, &o->t, &o->e, BPF_ANY);
+	*old = o->e;
+	return true;
 }
 
 /*
@@ -174,26 +265,38 @@ static __always_inline bool is_nodes_own(struct __sk_buff *ctx, const struct pac
 }
 
 /*
- * Enters a new flow of packets with tuple t, which become what e says. With a port of its own the source
- * port is one of the node's; otherwise only when two flows could not be told apart by their answers.
+ * Enters the flow that is being opened. With a port of its own the source port is one of the node's; otherwise
+ * only when two flows could not be told apart by their answers.
  * Ports are tried in an order that follows from the tuple: a flow whose entries were lost finds its own.
+ * When none is free, the flow gets the one that has rested longest; when none rests either, it gets none.
  */
-static __always_inline bool enter(struct __sk_buff *ctx, struct translation *e, const struct tuple *t, bool own_port)
+__noinline bool enter(struct __sk_buff *ctx, bool own_port)
 {
-	__u32 range = cfg_nat_max - cfg_nat_min + 1, start = hash(t);
+	__u32 range = cfg_nat_max - cfg_nat_min + 1, start, rest;
+	struct opening *o = this_opening();
 	int i;
 
-	if (!own_port && claim(e, t))
-		return enter_flow(e, t);
+	if (!o)
+		return false;
+	o->least = RESTS_FOREVER;
+	if (!own_port && !claim(ctx, false, 0))
+		return enter_flow(o);
+	start = hash(&o->t);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < PORT_TRIES; i++) {
-		e->sport = bpf_htons(cfg_nat_min + (start + i * 7919u) % range); /* a prime, to leave crowds */
-		if (own_port && is_sockets(ctx, e, t->proto))
-			continue;
-		if (claim(e, t))
-			return enter_flow(e, t);
+		o->e.sport = bpf_htons(cfg_nat_min + (start + i * 7919u) % range); /* a prime, to leave crowds */
+		rest = claim(ctx, own_port, 0);
+		if (!rest)
+			return enter_flow(o);
+		if (rest < o->least) {
+			o->least = rest;
+			o->rested = o->e.sport;
+		}
 	}
-	return false;
+	if (o->least == RESTS_FOREVER)
+		return false;
+	o->e.sport = o->rested;
+	return !claim(ctx, own_port, o->least) && enter_flow(o);
 }
 
 static __always_inline struct service *find_service(const struct tuple *t, enum lab_scope scope)
@@ -206,34 +309,37 @@ static __always_inline struct service *find_service(const struct tuple *t, enum 
 /* Opens a flow to one of the service's backends. */
 static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const struct packet *p, const struct service *s, enum lab_scope scope, struct change *c)
 {
-	struct translation e = { .service = s->id, .src = c->from.src, .sport = c->from.sport };
-	__u32 now = seconds(), random = hash(&c->from);
+	__u32 now = seconds(), random = hash(&c->from), id;
 	const struct backend *b;
 	bool own_port = false;
+	struct opening *o;
 
 	if (scope == LAB_OUTSIDE && !admits(s, &c->from.src))
 		return LAB_DROP_SOURCE_RANGE;
-	b = choose(s, &c->from.src, random, now, &e.backend);
+	b = choose(s, &c->from.src, random, now, &id);
 	if (!b) { /* its list may just have been replaced */
 		s = find_service(&c->from, scope);
 		if (!s)
 			return LAB_DROP_NO_BACKEND;
-		b = choose(s, &c->from.src, random, now, &e.backend);
+		b = choose(s, &c->from.src, random, now, &id);
 	}
 	if (!b)
 		return s->flags & LAB_HAS_REMOTE ? LAB_DROP_NO_LOCAL_BACKEND : LAB_DROP_NO_BACKEND;
-	e.dst = b->addr;
-	e.dport = b->port;
-	update(&e, p->ev.tcp_flags, c->from.proto, false);
-	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
-		e.src = cfg_node_ip;
-		own_port = true;
-	} else if (ip_equal(&e.dst, &e.src)) {
-		e.src = ip_from_v4(HAIRPIN_V4);
-	}
-	if (!enter(ctx, &e, &c->from, own_port))
+	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &b->addr, c->from.sport, b->port);
+	if (!o)
 		return LAB_DROP_NAT_PORTS;
-	begin(c, &e, FOUND_IN_CT);
+	o->e.service = s->id;
+	o->e.backend = id;
+	update(&o->e, p->ev.tcp_flags, false);
+	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
+		o->e.src = cfg_node_ip;
+		own_port = true;
+	} else if (ip_equal(&o->e.dst, &o->e.src)) {
+		o->e.src = ip_from_v4(HAIRPIN_V4);
+	}
+	if (!enter(ctx, own_port))
+		return LAB_DROP_NAT_PORTS;
+	begin(c, &o->e, FOUND_IN_CT);
 	return LAB_REASON_NONE;
 }
 
@@ -244,8 +350,9 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
  */
 static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
-	struct translation *other, e = { .src = c->from.src, .dst = c->from.dst, .dport = c->from.dport };
-	struct tuple key = { .src = e.dst, .dst = e.src, .sport = e.dport, .dport = c->from.sport, .proto = c->from.proto };
+	struct tuple key = { .src = c->from.dst, .dst = c->from.src, .sport = c->from.dport, .dport = c->from.sport, .proto = c->from.proto };
+	const struct translation *other;
+	struct opening *o;
 
 	if (c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && !opens(p)))
 		goto as_it_is;
@@ -254,14 +361,17 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 		goto as_it_is;
 	if (opens(p) && translate_on(p, c))
 		return; /* it was set apart before */
-	if (is_over(other)) {
+	if (is_over(other, c->from.proto)) {
 		bpf_map_delete_elem(&lab_nat, &key);
 		renew(&key);
 		goto as_it_is;
 	}
-	update(&e, p->ev.tcp_flags, c->from.proto, false);
-	if (enter(ctx, &e, &c->from, true)) {
-		begin(c, &e, FOUND_IN_CT);
+	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &c->from.dst, 0, c->from.dport);
+	if (!o)
+		goto as_it_is;
+	update(&o->e, p->ev.tcp_flags, false);
+	if (enter(ctx, true)) {
+		begin(c, &o->e, FOUND_IN_CT);
 		return;
 	}
 as_it_is:

@@ -20,14 +20,6 @@ static __always_inline bool only_answers(const struct packet *p, const struct ch
 	return accepts(p);
 }
 
-static __always_inline struct ip address_of(__u32 ifindex)
-{
-	const struct ip *device = bpf_map_lookup_elem(&lab_devices, &ifindex);
-	struct ip node = cfg_node_ip;
-
-	return device ? *device : node;
-}
-
 /*
  * A pod's packet about to leave: to the outside it gets the node's address and a port of the node's.
  * What cannot have one would leave with an address that nobody can answer to, and is dropped.
@@ -35,7 +27,8 @@ static __always_inline struct ip address_of(__u32 ifindex)
  */
 static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
-	struct translation e = { .kind = CT_MASQUERADE };
+	struct opening *o;
+	struct ip src;
 
 	if (!is_own_pod(&p->ev.src) || !is_outside(&p->ev.dst)) {
 		c->shape = SHAPE_NONE;
@@ -50,13 +43,14 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 		return LAB_DROP_MASQUERADE;
 	if (only_answers(p, c))
 		return LAB_DROP_MASQUERADE; /* nobody has asked */
-	e.src = address_of(p->ev.ifindex);
-	e.dst = c->from.dst;
-	e.dport = c->from.dport;
-	update(&e, p->ev.tcp_flags, c->from.proto, false);
-	if (!enter(ctx, &e, &c->from, true))
+	src = address_of(p->ev.ifindex);
+	o = new_opening(&c->from, CT_MASQUERADE, &src, &c->from.dst, 0, c->from.dport);
+	if (!o)
 		return LAB_DROP_NAT_PORTS;
-	begin(c, &e, FOUND_ELSEWHERE);
+	update(&o->e, p->ev.tcp_flags, false);
+	if (!enter(ctx, true))
+		return LAB_DROP_NAT_PORTS;
+	begin(c, &o->e, FOUND_ELSEWHERE);
 	return LAB_TO_NETWORK;
 }
 
@@ -66,17 +60,20 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
  */
 static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
-	struct translation e = { .kind = CT_INBOUND, .src = c->from.src, .dst = c->from.dst, .sport = c->from.sport, .dport = c->from.dport };
+	struct opening *o;
 
 	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
 		goto as_it_is; /* what has no header of its own follows its flow */
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return;
-	update(&e, p->ev.tcp_flags, c->from.proto, false);
-	if (p->ev.tcp_flags & TCP_RST || only_answers(p, c) || !enter(ctx, &e, &c->from, false))
+	o = new_opening(&c->from, CT_INBOUND, &c->from.src, &c->from.dst, c->from.sport, c->from.dport);
+	if (!o)
 		goto as_it_is;
-	begin(c, &e, FOUND_ELSEWHERE);
+	update(&o->e, p->ev.tcp_flags, false);
+	if (p->ev.tcp_flags & TCP_RST || only_answers(p, c) || !enter(ctx, false))
+		goto as_it_is;
+	begin(c, &o->e, FOUND_ELSEWHERE);
 	return;
 as_it_is:
 	c->shape = SHAPE_NONE;

@@ -47,6 +47,15 @@ static __always_inline enum lab_node_flag node_flags(const struct ip *a)
 	return n ? n->flags : 0;
 }
 
+/* The address that pods get that leave by that network card. */
+static __always_inline struct ip address_of(__u32 ifindex)
+{
+	const struct ip *device = bpf_map_lookup_elem(&lab_devices, &ifindex);
+	struct ip node = cfg_node_ip;
+
+	return device ? *device : node;
+}
+
 /* Where pods are not known by their own addresses. */
 static __always_inline bool is_outside(const struct ip *a)
 {

@@ -11,7 +11,6 @@
 #include <linux/udp.h>
 #include <bpf/bpf_helpers.h>
 
-#include "basis.h"
 #include "parse.h"
 #include "tuple.h"
 
@@ -38,38 +37,6 @@ struct change {
 	enum found found;
 	bool begun; /* with this packet, so that its flow's generation is one later */
 };
-
-/* What is found out about a packet. It would take most of a program's stack. */
-struct work {
-	struct basis basis; /* 0 where nothing is remembered */
-	__u32 hash; /* of the packet's own tuple */
-	__u32 generation; /* of the flow, before anything was decided */
-	struct packet p;
-	struct change c;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct work);
-	__uint(max_entries, 1);
-} lab_work SEC(".maps");
-
-/* Nothing is known yet but the basis. */
-static __always_inline struct work *new_work(struct __sk_buff *ctx)
-{
-	const __u32 first = 0;
-	struct work *w = bpf_map_lookup_elem(&lab_work, &first);
-
-	if (!w)
-		return NULL;
-	__builtin_memset(w, 0, sizeof(*w));
-	if (has_cache())
-		w->basis = basis_now(ctx);
-	w->p.ev.ifindex = ctx->ifindex;
-	w->p.ev.ether_type = ctx->protocol;
-	return w;
-}
 
 /* RFC 1624: the checksum of what has changed by diff. */
 static __always_inline __sum16 csum_add(__sum16 check, __u32 diff)

@@ -82,7 +82,7 @@ static __always_inline __u32 wire_length(struct __sk_buff *ctx)
 }
 
 /* Asks the node's routes. */
-static __always_inline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct packet *p, const struct ip *src, const struct ip *dst, struct route *route)
+static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct packet *p, const struct ip *src, const struct ip *dst, struct route *route)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,

@@ -1,0 +1,52 @@
+//go:build ignore
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "basis.h"
+#include "packet.h"
+#include "rewrite.h"
+#include "route.h"
+
+/* What is found out about a packet. It would take most of a program's stack. */
+struct work {
+	struct basis basis; /* 0 where nothing is remembered */
+	__u32 hash; /* of the packet's own tuple */
+	__u32 generation; /* of the flow, before anything was decided */
+	struct packet p;
+	struct change c;
+	struct route route;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct work);
+	__uint(max_entries, 1);
+} lab_work SEC(".maps");
+
+/* Nothing is known yet. */
+static __always_inline struct work *new_work(struct __sk_buff *ctx)
+{
+	const __u32 first = 0;
+	struct work *w = bpf_map_lookup_elem(&lab_work, &first);
+
+	if (!w)
+		return NULL;
+	__builtin_memset(w, 0, sizeof(*w));
+	w->p.ev.ifindex = ctx->ifindex;
+	w->p.ev.ether_type = ctx->protocol;
+	return w;
+}
+
+/* For what may be remembered. */
+static __always_inline struct work *new_work_with_basis(struct __sk_buff *ctx)
+{
+	struct work *w = new_work(ctx);
+
+	if (w && has_cache())
+		w->basis = basis_now(ctx);
+	return w;
+}
