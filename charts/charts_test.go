@@ -29,7 +29,8 @@ var good = []struct {
 }{
 	{"defaults", "", func(c config.Config) bool {
 		return c.AutoDirectNodeRoutes && c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR == "10.0.0.0/8" && c.MTU == 0 &&
-			c.DaemonSet == "kube-system/wirelab-agent" && c.Paths.HostRoot == "/host" && c.BPF.MonitorAggregation == "maximum"
+			c.DaemonSet == "kube-system/wirelab-agent" && c.Paths.HostRoot == "/host" && c.BPF.MonitorAggregation == "maximum" &&
+			c.BPF.CTMax == 65536 && c.InstallNoConntrackIptablesRules
 	}},
 	{"the word disabled", "kubeProxyReplacement: disabled", func(c config.Config) bool { return c.KubeProxyReplacement == "disabled" }},
 	{"false as text", `kubeProxyReplacement: "false"`, func(c config.Config) bool { return c.KubeProxyReplacement == "false" }},
@@ -48,6 +49,8 @@ var good = []struct {
 	}},
 	{"legacy routing", "bpf: {hostLegacyRouting: true}", func(c config.Config) bool { return c.BPF.HostLegacyRouting }},
 	{"fallback", "bpf: {allowFallback: true}", func(c config.Config) bool { return c.BPF.AllowFallback }},
+	{"flows", "bpf: {ctMax: 1000000}", func(c config.Config) bool { return c.BPF.CTMax == 1000000 }},
+	{"tracked", "installNoConntrackIptablesRules: false", func(c config.Config) bool { return !c.InstallNoConntrackIptablesRules }},
 	{"ipam", "ipam: {mode: kubernetes}", func(c config.Config) bool { return c.IPAM.Mode == "kubernetes" }},
 	{"cluster", "cluster: {name: 'yes'}", func(c config.Config) bool { return c.ClusterName == "yes" }},
 	{"debug", "debug: {enabled: true, verbose: datapath}", func(c config.Config) bool { return c.Debug.Enabled && c.Debug.Verbose == "datapath" }},
@@ -108,6 +111,10 @@ func TestValuesAreRefused(t *testing.T) {
 		{"MTU: 70000", "MTU"},
 		{"MTU: '1500'", "MTU"},
 		{"bpf: {monitorAggregation: medium}", "monitorAggregation"},
+		{"bpf: {ctMax: 4095}", "ctMax"},
+		{"bpf: {ctMax: 4194305}", "ctMax"},
+		{"bpf: {ctMax: many}", "ctMax"},
+		{"installNoConntrackIptablesRules: 'no'", "installNoConntrackIptablesRules"},
 		{"ipam: {mode: cluster-pool}", "mode"},
 		{"k8sServicePort: 70000", "k8sServicePort"},
 		{"debug: {verbose: flow}", "verbose"},

@@ -34,6 +34,13 @@ const (
 	AggregationMaximum Aggregation = "maximum"
 )
 
+// Bounds of Config.Flows. A flow takes about 300 bytes of kernel memory, whether it is there or not.
+const (
+	MinFlows     = 4096
+	DefaultFlows = 65536
+	MaxFlows     = 4 << 20
+)
+
 // Config is what a node's data plane is told. It is not changed after [Open].
 type Config struct {
 	// Mode is required.
@@ -65,6 +72,9 @@ type Config struct {
 	MTU int
 	// MonitorAggregation defaults to AggregationMaximum.
 	MonitorAggregation Aggregation
+	// Flows is how many flows are remembered in modes that translate Services: that many entries have lab_ct
+	// and lab_nat each. 0 means DefaultFlows.
+	Flows int
 	// HostRoot is where the node's root file system is mounted; iptables is run from there. Empty
 	// means that it is this process's own.
 	HostRoot string
@@ -100,6 +110,9 @@ func (c Config) masqueradesInBPF() bool { return c.Masquerade && c.BPFMasquerade
 func (c Config) withDefaults() Config {
 	if c.MonitorAggregation == "" {
 		c.MonitorAggregation = AggregationMaximum
+	}
+	if c.Flows == 0 {
+		c.Flows = DefaultFlows
 	}
 	if c.BPFFS == "" {
 		c.BPFFS = "/sys/fs/bpf"
@@ -141,6 +154,9 @@ func (c Config) validate() error {
 	case "", AggregationNone, AggregationMaximum:
 	default:
 		errs = append(errs, fmt.Errorf("monitor aggregation %q is not known: use %q or %q", c.MonitorAggregation, AggregationNone, AggregationMaximum))
+	}
+	if c.Flows != 0 && (c.Flows < MinFlows || c.Flows > MaxFlows) {
+		errs = append(errs, fmt.Errorf("%d flows are not between %d and %d", c.Flows, MinFlows, MaxFlows))
 	}
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		errs = append(errs, fmt.Errorf("MTU %d is not between 576 and 65535", c.MTU))

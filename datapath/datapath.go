@@ -90,6 +90,10 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 			return nil, err
 		}
 	}
+	// The programs before these have gone on to enter flows where these do not look.
+	if err := errors.Join(d.maps.carryOver(), d.maps.dropOutgrown()); err != nil {
+		return nil, err
+	}
 	if err := d.pins.dropOtherLayouts(); err != nil {
 		return nil, err
 	}
@@ -102,7 +106,7 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	if err := d.pins.prepare(); err != nil {
 		return err
 	}
-	if d.maps, err = openMaps(d.pins, d.cfg.Mode); err != nil {
+	if d.maps, err = openMaps(d.pins, d.cfg); err != nil {
 		return err
 	}
 	if err := d.restoreEntries(ctx); err != nil {

@@ -36,6 +36,8 @@ type FlowStatus struct {
 type Collected struct {
 	// Flows and Translations are the entries left of lab_ct and lab_nat.
 	Flows, Translations int
+	// Room is how many each of the maps has room for.
+	Room int
 	// Expired entries were removed from either.
 	Expired int
 }
@@ -134,6 +136,7 @@ func (v *Services) Collect(_ context.Context) (c Collected, err error) {
 	if err := v.check(); err != nil {
 		return c, err
 	}
+	c.Room = v.d.cfg.Flows
 	for m, left := range map[*ebpf.Map]*int{v.d.maps.services.ct: &c.Flows, v.d.maps.services.nat: &c.Translations} {
 		expired, kept, err := collect(m, monotonicSeconds())
 		if err != nil {

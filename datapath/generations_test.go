@@ -16,7 +16,7 @@ func (m *model) generation() uint32 {
 // that was before: a decision of then would count again. The second Datapath stands for another process.
 func TestGenerationsOnlyGrow(t *testing.T) {
 	m := newModel(t)
-	other, err := openMaps(m.d.pins, m.d.cfg.Mode)
+	other, err := openMaps(m.d.pins, m.d.cfg)
 	m.must(err)
 	defer other.close()
 	const raisers, times = 8, 1000

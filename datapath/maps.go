@@ -94,6 +94,8 @@ type maps struct {
 	resting *ebpf.Map
 	// services are nil in the modes that leave Services to others.
 	services *serviceMaps
+	// outgrown are maps of flows that others of another size have taken the place of.
+	outgrown []outgrown
 }
 
 func sysctlsSpec() *ebpf.MapSpec {
@@ -112,16 +114,19 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 	return specs, addServiceSpecs(specs, pod)
 }
 
-// openMaps adopts the pinned maps and makes those that are missing or of another shape. A map that takes
+// openMaps sizes maps by cfg and adopts the pinned maps and makes those that are missing or of another shape. A map that takes
 // an older one's place is in use by no program yet; the old one lives on until no program uses it.
-func openMaps(p pins, mode Mode) (_ *maps, err error) {
+func openMaps(p pins, cfg Config) (_ *maps, err error) {
 	specs, err := mapSpecs()
 	if err != nil {
 		return nil, err
 	}
 	m := &maps{}
-	if mode.services() {
+	if cfg.Mode.services() {
 		m.services = &serviceMaps{}
+		for _, name := range flowMaps {
+			specs[name].MaxEntries = uint32(cfg.Flows) //nolint:gosec // validated
+		}
 		specs[bpf.PodMapLabKernelCt].MaxEntries = 1 // the stack translates nothing then
 	}
 	defer func() {
@@ -130,9 +135,16 @@ func openMaps(p pins, mode Mode) (_ *maps, err error) {
 		}
 	}()
 	for name, slot := range m.byName() {
-		if *slot, err = openMap(specs[name], p.mapAt(name)); err != nil {
+		var before *ebpf.Map
+		if *slot, before, err = openMap(specs[name], p.mapAt(name)); err != nil {
 			return nil, err
 		}
+		if before != nil {
+			m.outgrown = append(m.outgrown, outgrown{before, *slot})
+		}
+	}
+	if err := m.carryOver(); err != nil {
+		return nil, err
 	}
 	if m.generation, err = openGeneration(p.maps()); err != nil {
 		return nil, err
@@ -140,28 +152,33 @@ func openMaps(p pins, mode Mode) (_ *maps, err error) {
 	return m, nil
 }
 
-func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
-	m, err := ebpf.LoadPinnedMap(path, nil)
+// openMap returns the map, and the one that it took the place of if that one's entries are worth carrying over.
+func openMap(spec *ebpf.MapSpec, path string) (m, before *ebpf.Map, err error) {
+	m, err = ebpf.LoadPinnedMap(path, nil)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("open pinned map %s: %w", spec.Name, err)
+		return nil, nil, fmt.Errorf("open pinned map %s: %w", spec.Name, err)
 	case spec.Compatible(m) == nil:
-		return m, nil
+		return m, nil, nil
 	default:
-		m.Close()
+		if isOutgrown(spec, m) {
+			before = m
+		} else {
+			m.Close()
+		}
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("unpin map %s of another shape: %w", spec.Name, err)
+			return nil, before, fmt.Errorf("unpin map %s of another shape: %w", spec.Name, err)
 		}
 	}
 	if m, err = ebpf.NewMap(spec); err != nil {
-		return nil, fmt.Errorf("create map %s: %w", spec.Name, err)
+		return nil, before, fmt.Errorf("create map %s: %w", spec.Name, err)
 	}
 	if err := m.Pin(path); err != nil {
 		m.Close()
-		return nil, fmt.Errorf("pin map %s: %w", spec.Name, err)
+		return nil, before, fmt.Errorf("pin map %s: %w", spec.Name, err)
 	}
-	return m, nil
+	return m, before, nil
 }
 
 func (m *maps) byName() map[string]**ebpf.Map {
@@ -195,7 +212,7 @@ func (m *maps) forPrograms(declared map[string]*ebpf.MapSpec) map[string]*ebpf.M
 }
 
 func (m *maps) close() error {
-	var errs []error
+	errs := []error{m.dropOutgrown()}
 	for _, slot := range m.byName() {
 		if *slot != nil {
 			errs = append(errs, (*slot).Close())

@@ -31,6 +31,7 @@ type Status struct {
 	Routes             []RouteStatus     `json:"routes"`
 	Masquerade         MasqueradeStatus  `json:"masquerade"`
 	HostPorts          int               `json:"hostPorts"`
+	Untracked          UntrackedStatus   `json:"untracked"`
 	Sysctls            []SysctlStatus    `json:"sysctls"`
 	// Services is nil in modes that leave Services to others.
 	Services *ServicesStatus `json:"services,omitempty"`
@@ -121,6 +122,7 @@ func (d *Datapath) Status(ctx context.Context) (Status, error) {
 		d.routeStatus(ctx, &s),
 		d.iptablesStatus(ctx, &s),
 		d.bpfMasqueradeStatus(&s),
+		d.untrackedStatus(ctx, &s),
 		d.sysctlStatus(&s),
 		d.servicesStatus(&s),
 	)

@@ -64,3 +64,52 @@ func TestTrafficBetweenPodsIsUntracked(t *testing.T) {
 		})
 	}
 }
+
+// A node's firewall that lets answers pass by their connection's state is found, and one that does so works
+// when pods' traffic is tracked.
+func TestStatefulFirewall(t *testing.T) {
+	for name, tracked := range map[string]bool{"untracked": false, "tracked": true} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 2, replacement, func(c *datapath.Config) { c.Untracked = !tracked })
+			n, m := l.nodes[0], l.nodes[1]
+			a, c := n.addPod("a"), m.addPod("c")
+			serve(c.NS)
+			n.Do(func() { must(t, n.dp.Untracked().Apply(context.Background(), l.desired())) })
+			status := func() (s datapath.UntrackedStatus) {
+				n.Do(func() {
+					st, err := n.dp.Status(ctx(t))
+					must(t, err)
+					s = st.Untracked
+				})
+				return s
+			}
+			if got := status(); got.Enabled == tracked || len(got.Firewall) != 0 {
+				t.Errorf("without a firewall: %+v", got)
+			}
+			asks{a.NS, c.Addr, a.Addr}.check(t)
+			n.Run("iptables", "-N", "FIREWALL")
+			n.Run("iptables", "-A", "FORWARD", "-j", "FIREWALL")
+			n.Run("iptables", "-A", "FIREWALL", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
+			n.Run("iptables", "-A", "FIREWALL", "-s", n.cfg.PodCIDR.String(), "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT")
+			if got := status(); len(got.Firewall) != 0 {
+				t.Errorf("nothing is dropped: %+v", got)
+			}
+			n.Run("iptables", "-A", "FORWARD", "-j", "DROP")
+			got := status()
+			if tracked {
+				asks{a.NS, c.Addr, a.Addr}.check(t)
+				if len(got.Firewall) != 0 {
+					t.Errorf("tracked: %+v", got)
+				}
+				return
+			}
+			if _, err := a.Ask("udp4", c.at(port), []byte("x")); err == nil {
+				t.Error("the firewall lets untracked packets pass: it shows nothing")
+			}
+			want := "-A FIREWALL -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+			if len(got.Firewall) != 1 || got.Firewall[0] != want {
+				t.Errorf("got %q, want %q", got.Firewall, want)
+			}
+		})
+	}
+}

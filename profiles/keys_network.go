@@ -50,6 +50,14 @@ func networkRows() []row {
 			text: "Goes on with the node's IP stack on kernels that cannot route in BPF as the profile asks, instead of failing. lab status then says what was asked for, what is, and why.",
 		},
 		{
+			key: "network.bpf.ctMax", def: "65536", example: "262144", min: 4096, max: 4194304,
+			text: "How many flows a node remembers where Services or masquerade are in BPF; each takes about 300 bytes of kernel memory, whether it is there or not. Flows that nobody has answered, or that are over, get half of the room and never push out the others.",
+		},
+		{
+			key: "network.installNoConntrackIptablesRules", def: "true",
+			text: "Keeps traffic between pods out of the kernel's connection tracking where Services are in BPF and the node's IP stack routes. Set it to false where the nodes' own firewall rules let answers pass by their connection's state (ctstate ESTABLISHED).",
+		},
+		{
 			key: "network.ipam", text: "Where pod addresses come from.",
 		},
 		{

@@ -95,8 +95,8 @@ func TestValues(t *testing.T) {
 	p := parse(t, head, Options{Set: []string{"network.devices=eth0,eth1", "network.mtu=1400"}})
 	want := map[string]any{
 		"routingMode": "native", "autoDirectNodeRoutes": true, "ipv4NativeRoutingCIDR": "10.0.0.0/8",
-		"kubeProxyReplacement": false, "enableIPv4Masquerade": true,
-		"bpf":  map[string]any{"monitorAggregation": "none", "masquerade": false, "hostLegacyRouting": false, "allowFallback": false},
+		"kubeProxyReplacement": false, "enableIPv4Masquerade": true, "installNoConntrackIptablesRules": true,
+		"bpf":  map[string]any{"monitorAggregation": "none", "masquerade": false, "hostLegacyRouting": false, "allowFallback": false, "ctMax": 65536},
 		"ipam": map[string]any{"mode": "kubernetes"},
 		"MTU":  1400, "devices": []any{"eth0", "eth1"},
 		"debug":          map[string]any{"enabled": true, "verbose": "datapath"},

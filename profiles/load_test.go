@@ -65,7 +65,7 @@ func TestShippedKubeproxy(t *testing.T) {
 		},
 		Network: Network{
 			RoutingMode: "native", AutoDirectNodeRoutes: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"),
-			EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "none"}, IPAM: IPAM{Mode: "kubernetes"},
+			EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "none", CTMax: 65536}, InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes"},
 			Devices: []string{}, Debug: Debug{Enabled: true, Verbose: "datapath"},
 		},
 		Demo:   Demo{Enabled: true, Port: 8080, TargetPort: 80, NodePort: 32000},

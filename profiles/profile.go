@@ -101,7 +101,9 @@ type Network struct {
 	KubeProxyReplacement bool `json:"kubeProxyReplacement" yaml:"kubeProxyReplacement"`
 	EnableIPv4Masquerade bool `json:"enableIPv4Masquerade" yaml:"enableIPv4Masquerade"`
 	BPF                  BPF  `json:"bpf" yaml:"bpf"`
-	IPAM                 IPAM `json:"ipam" yaml:"ipam"`
+	// InstallNoConntrackIptablesRules keeps traffic between pods untracked where Services are in BPF.
+	InstallNoConntrackIptablesRules bool `json:"installNoConntrackIptablesRules" yaml:"installNoConntrackIptablesRules"`
+	IPAM                            IPAM `json:"ipam" yaml:"ipam"`
 	// MTU is that of pod interfaces in bytes; 0: that of the node's network device.
 	MTU int `json:"mtu" yaml:"mtu"`
 	// Devices are the node's network devices; empty: the one with the node's address.
@@ -119,6 +121,8 @@ type BPF struct {
 	HostLegacyRouting bool `json:"hostLegacyRouting" yaml:"hostLegacyRouting"`
 	// AllowFallback does so on kernels that cannot route in BPF.
 	AllowFallback bool `json:"allowFallback" yaml:"allowFallback"`
+	// CTMax is how many flows a node remembers.
+	CTMax int `json:"ctMax" yaml:"ctMax"`
 }
 
 // IPAM says where pod addresses come from.

@@ -36,9 +36,12 @@ func (p *Profile) Values(in Install) map[string]any {
 		"ipv4NativeRoutingCIDR": written(n.IPv4NativeRoutingCIDR),
 		"kubeProxyReplacement":  n.KubeProxyReplacement,
 		"enableIPv4Masquerade":  n.EnableIPv4Masquerade,
+
+		"installNoConntrackIptablesRules": n.InstallNoConntrackIptablesRules,
 		"bpf": map[string]any{
 			"monitorAggregation": n.BPF.MonitorAggregation, "masquerade": n.BPF.Masquerade,
 			"hostLegacyRouting": n.BPF.HostLegacyRouting, "allowFallback": n.BPF.AllowFallback,
+			"ctMax": n.BPF.CTMax,
 		},
 		"ipam":           map[string]any{"mode": n.IPAM.Mode},
 		"MTU":            n.MTU,

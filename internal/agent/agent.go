@@ -291,8 +291,9 @@ func (a *Agent) datapathConfig(s self) datapath.Config {
 		BPFFS:              a.cfg.Paths.BPFFS,
 		Proc:               a.cfg.Paths.Proc,
 		CgroupRoot:         a.cfg.Paths.CgroupRoot,
+		Flows:              a.cfg.BPF.CTMax,
 		// Where the programs keep track of flows, the kernel need not.
-		Untracked: a.cfg.ReplacesKubeProxy(),
+		Untracked: a.cfg.ReplacesKubeProxy() && a.cfg.InstallNoConntrackIptablesRules,
 	}
 }
 

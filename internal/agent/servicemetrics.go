@@ -13,6 +13,7 @@ type serviceMetrics struct {
 	applied prometheus.Histogram
 	lag     prometheus.Histogram
 	entries *prometheus.GaugeVec
+	room    *prometheus.GaugeVec
 	expired prometheus.Counter
 }
 
@@ -32,6 +33,10 @@ func newServiceMetrics() serviceMetrics {
 			Name: "wirelab_services_flow_entries",
 			Help: "Entries of the maps of translated flows, as of the latest collection.",
 		}, []string{"map"}),
+		room: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wirelab_services_flow_entries_max",
+			Help: "Room in the maps of translated flows: bpf.ctMax.",
+		}, []string{"map"}),
 		expired: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wirelab_services_flow_entries_expired_total",
 			Help: "Entries of flows that were over and have been removed.",
@@ -40,7 +45,7 @@ func newServiceMetrics() serviceMetrics {
 }
 
 func (m serviceMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.applied, m.lag, m.entries, m.expired}
+	return []prometheus.Collector{m.applied, m.lag, m.entries, m.room, m.expired}
 }
 
 // observeServices notes an update of the maps, and when what it brought had
@@ -56,5 +61,8 @@ func (m *metrics) observeServices(took time.Duration, changed []time.Time) {
 func (m *metrics) observeCollected(got datapath.Collected) {
 	m.services.entries.WithLabelValues("lab_ct").Set(float64(got.Flows))
 	m.services.entries.WithLabelValues("lab_nat").Set(float64(got.Translations))
+	for _, name := range []string{"lab_ct", "lab_nat"} {
+		m.services.room.WithLabelValues(name).Set(float64(got.Room))
+	}
 	m.services.expired.Add(float64(got.Expired))
 }

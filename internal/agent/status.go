@@ -48,7 +48,9 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	if n == nil {
 		return s
 	}
-	s.Datapath = a.datapath(ctx, n)
+	var warnings []string
+	s.Datapath, warnings = a.datapath(ctx, n)
+	s.Warnings = append(s.Warnings, warnings...)
 	s.IPAM = a.ipam(n)
 	s.Endpoints = n.eps.count()
 	s.ClusterHealth = n.clusterHealth()
@@ -123,11 +125,16 @@ func pausedControllers(all []reconcile.Health) (names []string) {
 }
 
 // datapath says the datapath's own status in the API's words.
-func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
+func (a *Agent) datapath(ctx context.Context, n *node) (_ *api.Datapath, warnings []string) {
 	got, err := n.dp.Status(ctx)
+	if len(got.Untracked.Firewall) > 0 {
+		warnings = append(warnings, fmt.Sprintf("the node's firewall lets forwarded packets pass by their connection's state, and those between pods are kept untracked, "+
+			"so it may drop them: set installNoConntrackIptablesRules to false; its rules are %s", strings.Join(got.Untracked.Firewall, "; ")))
+	}
 	cfg := n.dp.Config()
 	d := &api.Datapath{
-		Mode: string(got.Mode), AttachMode: got.Attach,
+		Untracked: got.Untracked.Enabled,
+		Mode:      string(got.Mode), AttachMode: got.Attach,
 		NodeIP: cfg.NodeIP, PodCIDR: cfg.PodCIDR, Router: got.Router, MTU: got.MTU,
 		Routing: api.Routing{
 			Network: a.cfg.RoutingMode, Host: string(got.HostRouting.Effective), Requested: string(got.HostRouting.Requested),
@@ -162,7 +169,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) *api.Datapath {
 	for _, x := range got.Sysctls {
 		d.Sysctls = append(d.Sysctls, api.Sysctl(x))
 	}
-	return d
+	return d, warnings
 }
 
 // endpointList is all endpoints, sorted by address, read back.

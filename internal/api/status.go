@@ -58,6 +58,9 @@ type Datapath struct {
 	Devices      []Device     `json:"devices"` // NICs and devices of ours
 	Routing      Routing      `json:"routing"`
 	Masquerading Masquerading `json:"masquerading"`
+	// Untracked says that traffic between pods is kept out of the kernel's
+	// connection tracking.
+	Untracked bool `json:"untracked"`
 	// Services is nil when they are left to kube-proxy.
 	Services  *Services `json:"services,omitempty"`
 	HostPorts int       `json:"hostPorts"`

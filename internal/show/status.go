@@ -51,6 +51,7 @@ func Status(s api.Status, now time.Time) Block {
 		b.add("Masquerading", "%s", Masquerading(d.Masquerading))
 		if d.Services != nil {
 			b.add("Services", "%s", ServicesLine(d.Services))
+			b.add("Flows", "%s", FlowMaps(d))
 		}
 		b.add("Host Ports", "%d", d.HostPorts)
 		b.add("Monitor", "aggregation %s", d.MonitorAggregation)
@@ -172,6 +173,21 @@ func MasqueradingKind(m api.Masquerading) string {
 // ServicesLine counts what the maps hold.
 func ServicesLine(s *api.Services) string {
 	return fmt.Sprintf("%s, %s, %s", Plural(s.Services, "port"), frontendsText(s), Plural(s.Backends, "backend"))
+}
+
+// FlowMaps says how full the maps of flows are.
+func FlowMaps(d *api.Datapath) string {
+	var parts []string
+	for _, m := range d.Maps {
+		if (m.Name == "lab_ct" || m.Name == "lab_nat") && m.MaxEntries > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d of %d (%d%%)", m.Name, m.Entries, m.MaxEntries, 100*m.Entries/m.MaxEntries))
+		}
+	}
+	text := strings.Join(parts, ", ")
+	if d.Untracked {
+		text = joined("; ", text, "between pods untracked by the kernel")
+	}
+	return text
 }
 
 func frontendsText(s *api.Services) string {

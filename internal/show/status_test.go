@@ -20,6 +20,8 @@ func node() api.Status {
 			Devices:      []api.Device{{Name: "eth0", Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("172.18.0.3/16")}}, {Name: "lab_host", Index: 3}},
 			Routing:      api.Routing{Network: "native", Host: "Legacy", Reason: "needs BPF masquerade", Routes: []api.NodeRoute{{PodCIDR: netip.MustParsePrefix("10.0.2.0/24")}}},
 			Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables", NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")},
+			Untracked:    true,
+			Maps:         []api.Map{{Name: "lab_ct", Entries: 700, MaxEntries: 1000}, {Name: "lab_endpoints", Entries: 3, MaxEntries: 10}, {Name: "lab_nat", Entries: 701, MaxEntries: 1000}},
 			Services: &api.Services{
 				Sockets: []string{"connect4", "sendmsg4"}, Cgroup: 1, Devices: []string{"eth0"}, NodePorts: "30080-32000", NATPorts: "49152-65535",
 				Services: 4, Affinity: 1, Frontends: map[string]int{"NodePort": 4, "ClusterIP": 3, "HostPort": 0}, Backends: 7,
@@ -54,6 +56,7 @@ Routing:               native, 1 route to other nodes
 Host Routing:          Legacy (needs BPF masquerade)
 Masquerading:          IPTables (nf_tables) 10.0.0.0/8
 Services:              4 ports, 7 frontends (3 ClusterIP, 4 NodePort), 7 backends
+Flows:                 lab_ct 700 of 1000 (70%), lab_nat 701 of 1000 (70%); between pods untracked by the kernel
 Host Ports:            0
 Monitor:               aggregation none
 NetworkPolicies:       1 NetworkPolicy is NOT enforced

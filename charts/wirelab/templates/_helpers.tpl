@@ -50,6 +50,7 @@ routingMode: {{ .Values.routingMode }}
 autoDirectNodeRoutes: {{ .Values.autoDirectNodeRoutes }}
 ipv4NativeRoutingCIDR: {{ .Values.ipv4NativeRoutingCIDR | quote }}
 enableIPv4Masquerade: {{ .Values.enableIPv4Masquerade }}
+installNoConntrackIptablesRules: {{ .Values.installNoConntrackIptablesRules }}
 devices: {{ .Values.devices | toJson }}
 mtu: {{ .Values.MTU | int }}
 bpf:
@@ -57,6 +58,7 @@ bpf:
   masquerade: {{ .Values.bpf.masquerade }}
   hostLegacyRouting: {{ .Values.bpf.hostLegacyRouting }}
   allowFallback: {{ .Values.bpf.allowFallback }}
+  ctMax: {{ .Values.bpf.ctMax | int }}
 ipam:
   mode: {{ .Values.ipam.mode }}
 debug:

@@ -26,13 +26,17 @@ type Config struct {
 	// stopped after it was deleted cleans its node. Empty means never.
 	DaemonSet string `mapstructure:"daemonSet"`
 
-	KubeProxyReplacement  string   `mapstructure:"kubeProxyReplacement"` // true | strict, false | disabled
-	RoutingMode           string   `mapstructure:"routingMode"`          // native
-	AutoDirectNodeRoutes  bool     `mapstructure:"autoDirectNodeRoutes"`
-	IPv4NativeRoutingCIDR string   `mapstructure:"ipv4NativeRoutingCIDR"`
-	EnableIPv4Masquerade  bool     `mapstructure:"enableIPv4Masquerade"`
-	Devices               []string `mapstructure:"devices"` // empty: the NIC that has the node's address
-	MTU                   int      `mapstructure:"mtu"`     // 0: the NIC's
+	KubeProxyReplacement  string `mapstructure:"kubeProxyReplacement"` // true | strict, false | disabled
+	RoutingMode           string `mapstructure:"routingMode"`          // native
+	AutoDirectNodeRoutes  bool   `mapstructure:"autoDirectNodeRoutes"`
+	IPv4NativeRoutingCIDR string `mapstructure:"ipv4NativeRoutingCIDR"`
+	EnableIPv4Masquerade  bool   `mapstructure:"enableIPv4Masquerade"`
+	// InstallNoConntrackIptablesRules keeps traffic between pods out of the
+	// kernel's connection tracking where the agent carries Services.
+	InstallNoConntrackIptablesRules bool `mapstructure:"installNoConntrackIptablesRules"`
+
+	Devices []string `mapstructure:"devices"` // empty: the NIC that has the node's address
+	MTU     int      `mapstructure:"mtu"`     // 0: the NIC's
 
 	BPF        BPF        `mapstructure:"bpf"`
 	IPAM       IPAM       `mapstructure:"ipam"`
@@ -56,6 +60,8 @@ type BPF struct {
 	// AllowFallback goes on with the node's IP stack on kernels that cannot
 	// route in BPF as the settings ask.
 	AllowFallback bool `mapstructure:"allowFallback"`
+	// CTMax is how many flows the programs remember.
+	CTMax int `mapstructure:"ctMax"`
 }
 
 // IPAM says where pod addresses come from.
@@ -117,15 +123,16 @@ func (p Paths) Lock() string { return filepath.Join(p.RunDir, "agent.lock") }
 // Default returns the settings that nobody set.
 func Default() Config {
 	return Config{
-		KubeProxyReplacement: "false",
-		RoutingMode:          "native",
-		AutoDirectNodeRoutes: true,
-		EnableIPv4Masquerade: true,
-		BPF:                  BPF{MonitorAggregation: string(datapath.AggregationMaximum)},
-		IPAM:                 IPAM{Mode: "kubernetes"},
-		Prometheus:           Prometheus{Enabled: true, Port: 9962},
-		Health:               Health{Port: 9879},
-		ClusterHealth:        ClusterHealth{Enabled: true, Port: 4240},
+		KubeProxyReplacement:            "false",
+		RoutingMode:                     "native",
+		AutoDirectNodeRoutes:            true,
+		EnableIPv4Masquerade:            true,
+		BPF:                             BPF{MonitorAggregation: string(datapath.AggregationMaximum), CTMax: datapath.DefaultFlows},
+		InstallNoConntrackIptablesRules: true,
+		IPAM:                            IPAM{Mode: "kubernetes"},
+		Prometheus:                      Prometheus{Enabled: true, Port: 9962},
+		Health:                          Health{Port: 9879},
+		ClusterHealth:                   ClusterHealth{Enabled: true, Port: 4240},
 		Paths: Paths{
 			BPFFS:      "/sys/fs/bpf",
 			Proc:       "/proc/sys",
@@ -195,6 +202,9 @@ func (c Config) validate() error {
 	}
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		bad("mtu is %d: want 576 to 65535, or 0 for the NIC's", c.MTU)
+	}
+	if c.BPF.CTMax < datapath.MinFlows || c.BPF.CTMax > datapath.MaxFlows {
+		bad("bpf.ctMax is %d: want %d to %d", c.BPF.CTMax, datapath.MinFlows, datapath.MaxFlows)
 	}
 	for key, port := range map[string]int{
 		"prometheus.port": c.Prometheus.Port, "health.port": c.Health.Port, "clusterHealth.port": c.ClusterHealth.Port,

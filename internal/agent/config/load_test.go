@@ -77,8 +77,8 @@ func TestLoadRefuses(t *testing.T) {
 			[]string{"routingMode", "ipam.mode", "bpf.monitorAggregation", "kubeProxyReplacement", "debug.verbose"}},
 		{"half a replacement", minimal + "kubeProxyReplacement: partial", "", []string{"kubeProxyReplacement", "two translators for one flow"}},
 		{"masquerade beside kube-proxy", minimal + "bpf: {masquerade: true}", "", []string{"bpf.masquerade needs kubeProxyReplacement"}},
-		{"numbers", minimal + "mtu: 100\nprometheus: {port: 0}\nhealth: {port: 70000}\nclusterHealth: {port: -1}", "",
-			[]string{"mtu is 100", "prometheus.port is 0", "health.port is 70000", "clusterHealth.port is -1"}},
+		{"numbers", minimal + "mtu: 100\nbpf: {ctMax: 100}\nprometheus: {port: 0}\nhealth: {port: 70000}\nclusterHealth: {port: -1}", "",
+			[]string{"mtu is 100", "bpf.ctMax is 100: want 4096 to 4194304", "prometheus.port is 0", "health.port is 70000", "clusterHealth.port is -1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Load(write(t, tc.yaml), []string{tc.env})
