@@ -41,6 +41,10 @@ func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) 
 	var wg sync.WaitGroup
 	for i, n := range nodes {
 		wg.Go(func() {
+			if why := n.Down(); why != "" {
+				failures[i] = errors.New(why)
+				return
+			}
 			entries, err := listOnNode[T](ctx, l, agents[n.Name], args)
 			if failures[i] = err; err == nil {
 				answers[i] = &OnNode[T]{Node: n.Name, Entries: entries}

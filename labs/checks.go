@@ -2,6 +2,7 @@ package labs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -24,11 +25,25 @@ func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(ve
 		return nil, err
 	}
 	defer unlock()
+	if err := l.allRun(); err != nil {
+		return nil, err
+	}
 	nettool, err := l.loadNettool(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return l.verify(ctx, nettool, sel, progress)
+}
+
+// allRun is an error that names the nodes that do not run: what is claimed of the lab is claimed of all of them.
+func (l *Lab) allRun() error {
+	var errs []error
+	for _, n := range l.Nodes {
+		if why := n.Down(); why != "" {
+			errs = append(errs, fmt.Errorf("node %s %s: lab up starts or resumes it", n.Name, why))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // loadNettool gives the image that probes run from to the nodes that lack it.

@@ -15,8 +15,10 @@ import (
 type Summary struct {
 	Name    string `json:"name"`
 	Profile string `json:"profile"`
-	// State is "up", "stopped" or "half made".
-	State   string    `json:"state"`
+	// State is "up", "degraded", "stopped" or "half made".
+	State string `json:"state"`
+	// Down are the nodes that do not run, each with what it is: "x-worker is paused". Nil when all run.
+	Down    []string  `json:"down,omitempty"`
 	Nodes   []string  `json:"nodes"`
 	Image   string    `json:"image"`
 	Context string    `json:"context"`
@@ -25,9 +27,10 @@ type Summary struct {
 
 // States of a lab in a list.
 const (
-	StateUp      = "up"
-	StateStopped = "stopped"
-	StateHalf    = "half made"
+	StateUp       = "up"
+	StateStopped  = "stopped"
+	StateDegraded = "degraded" // some nodes run and some do not
+	StateHalf     = "half made"
 )
 
 // List lists all labs of the Docker engine, sorted by name. It may be empty, never nil.
@@ -64,14 +67,19 @@ func summarize(ctx context.Context, c *cluster.Cluster) (Summary, error) {
 	for _, n := range c.Nodes {
 		s.Nodes = append(s.Nodes, n.Name)
 	}
+	for _, n := range c.Down() {
+		s.Down = append(s.Down, n.Name+" "+n.Down())
+	}
 	complete, err := c.Complete(ctx)
 	switch {
 	case err != nil:
 		return Summary{}, err
 	case !complete:
 		s.State = StateHalf
-	case !c.Running():
+	case len(s.Down) == len(c.Nodes):
 		s.State = StateStopped
+	case len(s.Down) > 0:
+		s.State = StateDegraded
 	}
 	return s, nil
 }

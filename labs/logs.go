@@ -74,12 +74,16 @@ func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error 
 		opts.TailLines = &o.Tail
 	}
 	if !o.Follow {
+		var errs []error
 		for i := range pods {
 			if err := l.readLog(ctx, &pods[i], opts, emit); err != nil {
-				return err
+				errs = append(errs, err)
+			}
+			if ctx.Err() != nil {
+				break
 			}
 		}
-		return nil
+		return errors.Join(errs...)
 	}
 	var mu sync.Mutex
 	one := func(line LogLine) {
@@ -87,7 +91,14 @@ func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error 
 		defer mu.Unlock()
 		emit(line)
 	}
-	err = each(ctx, pods, func(ctx context.Context, p corev1.Pod) error { return l.readLog(ctx, &p, opts, one) })
+	// One that ends, as with its node, does not end the others.
+	failures := make([]error, len(pods))
+	var all sync.WaitGroup
+	for i := range pods {
+		all.Go(func() { failures[i] = l.readLog(ctx, &pods[i], opts, one) })
+	}
+	all.Wait()
+	err = errors.Join(failures...)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -121,6 +132,9 @@ func (l *Lab) podsOf(ctx context.Context, c component, node string) ([]corev1.Po
 
 func (l *Lab) readLog(ctx context.Context, p *corev1.Pod, opts corev1.PodLogOptions, emit func(LogLine)) error {
 	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
+	if n, err := l.node(p.Spec.NodeName); err == nil && n.Down() != "" {
+		return fmt.Errorf("node %s %s: no log of pod %s", n.Name, n.Down(), ref)
+	}
 	r, err := l.Kube.Logs(ctx, ref, opts)
 	if err != nil {
 		return err

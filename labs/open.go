@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/docker"
@@ -54,8 +59,8 @@ func open(ctx context.Context, e *docker.Engine, name string) (*Lab, error) {
 	switch {
 	case !complete:
 		return nil, fmt.Errorf("lab %q is half made: finish it with lab up %s --name %s, or remove it with lab down %s", c.Name, c.Labels[cluster.LabelProfile], c.Name, c.Name)
-	case !c.Running():
-		return nil, fmt.Errorf("lab %q has stopped nodes: start them with lab up %s --name %s", c.Name, c.Labels[cluster.LabelProfile], c.Name)
+	case unreachable(c) != "":
+		return nil, fmt.Errorf("lab %q cannot be asked: %s: lab up %s --name %s starts what is stopped and resumes what is paused", c.Name, unreachable(c), c.Labels[cluster.LabelProfile], c.Name)
 	}
 	cfg, err := cs.KubeConfig(ctx, c.Name)
 	if err != nil {
@@ -65,11 +70,63 @@ func open(ctx context.Context, e *docker.Engine, name string) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, by, err := readRecord(ctx, k, c)
+	p, by, err := awaitRecord(ctx, k, c)
 	if err != nil {
 		return nil, err
 	}
 	return &Lab{Name: c.Name, Profile: p, MadeBy: by, Kube: k, Nodes: c.KubeNodes(), Cluster: c, Engine: e}, nil
+}
+
+// unreachable says which nodes keep the API server from being reached; empty when none does. A lab with another node down
+// can be looked at.
+func unreachable(c *cluster.Cluster) string {
+	var down []string
+	serves := false
+	for _, n := range c.Nodes {
+		switch why := n.Down(); {
+		case why == "" && n.Role == cluster.RoleControlPlane:
+			serves = true
+		case why != "" && n.Role != cluster.RoleWorker:
+			down = append(down, "node "+n.Name+" "+why)
+		}
+		if n.Down() != "" && n.Role == cluster.RoleLoadBalancer {
+			return "node " + n.Name + " " + n.Down()
+		}
+	}
+	if serves {
+		return ""
+	}
+	if len(down) == 0 {
+		return "it has no control plane"
+	}
+	return strings.Join(down, ", ")
+}
+
+// startingPatience is how long an API server may take to start: until it is through, it refuses connections, or the rights
+// of everybody.
+const startingPatience = 20 * time.Second
+
+// awaitRecord reads the record, again for a while where the API server is starting.
+func awaitRecord(ctx context.Context, k *kube.Client, c *cluster.Cluster) (*profiles.Profile, string, error) {
+	deadline := time.Now().Add(startingPatience)
+	for {
+		p, by, err := readRecord(ctx, k, c)
+		if err == nil || !starting(err) {
+			return p, by, err
+		}
+		if time.Now().After(deadline) {
+			return nil, "", fmt.Errorf("the API server of lab %q is not ready after %s: %w", c.Name, startingPatience, err)
+		}
+		if err := pause(ctx); err != nil {
+			return nil, "", err
+		}
+	}
+}
+
+// starting tells whether an error is one of an API server that is on its way up.
+func starting(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) || apierrors.IsTooManyRequests(err) ||
+		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // findLab finds a lab by name, or the only one.

@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,15 +25,36 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	}
 	wants := l.wants()
 	if !u.restarted.IsZero() {
-		wants = append(wants, l.Kube.StartedSince(u.restarted))
+		if len(u.started) > 0 {
+			wants = append(wants, l.Kube.StartedSince(u.restarted, u.started...))
+		}
+		for _, n := range slices.Concat(u.started, u.resumed) {
+			wants = append(wants, l.Kube.HeardSince(u.restarted, n))
+		}
 	}
 	tell := func(missing []string) { say("waiting for " + strings.Join(missing, ", ")) }
 	note := fmt.Sprintf("%d nodes, agent, DNS", len(l.Nodes)) + demoNote(u.Profile)
 	if u.existing != nil {
-		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, l.agentReady()); err != nil {
+		first := []kube.Want{l.agentReady()}
+		for _, n := range slices.Concat(u.started, u.resumed) {
+			first = append(first, l.Kube.HeardSince(u.restarted, n))
+		}
+		if len(u.started) > 0 {
+			first = append(first, l.Kube.StartedSince(u.restarted, u.started...))
+		}
+		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, first...); err != nil {
 			return "", err
 		}
 		n, err := u.rescue(ctx, l)
+		// A kubelet that has reported takes a moment more until it lets anybody at its pods.
+		for deadline := time.Now().Add(rescuePatience); err != nil && ctx.Err() == nil && time.Now().Before(deadline); {
+			if err := pause(ctx); err != nil {
+				return "", err
+			}
+			var more int
+			more, err = u.rescue(ctx, l)
+			n += more
+		}
 		if err != nil {
 			return "", err
 		}
@@ -44,6 +67,9 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	}
 	return note, nil
 }
+
+// rescuePatience is how long to try to replace stranded pods.
+const rescuePatience = 20 * time.Second
 
 // rescue replaces stranded pods; the demo's shell pod has no controller but us.
 func (u *up) rescue(ctx context.Context, l *Lab) (int, error) {
@@ -70,7 +96,9 @@ func (l *Lab) wants() []kube.Want {
 	// The agent first: without it nothing below gets ready, and an error names the first thing missing.
 	out := []kube.Want{l.agentReady()}
 	for _, n := range l.Nodes {
-		out = append(out, l.Kube.NodeReady(n.Name))
+		if n.Down() == "" {
+			out = append(out, l.Kube.NodeReady(n.Name))
+		}
 	}
 	out = append(out,
 		l.Kube.DeploymentReady("CoreDNS", SystemNamespace, "coredns"),
@@ -85,6 +113,15 @@ func (l *Lab) wants() []kube.Want {
 	return out
 }
 
+// runningNode is the first node that runs.
+func (l *Lab) runningNode() (cluster.Node, bool) {
+	i := slices.IndexFunc(l.Nodes, func(n cluster.Node) bool { return n.Down() == "" })
+	if i < 0 {
+		return cluster.Node{}, false
+	}
+	return l.Nodes[i], true
+}
+
 // dnsLabel is that of CoreDNS's pods; the name is older than CoreDNS.
 const dnsLabel = "k8s-app=kube-dns"
 
@@ -92,6 +129,10 @@ const dnsLabel = "k8s-app=kube-dns"
 // ready may still be out of reach.
 func (l *Lab) dnsAnswers() kube.Want {
 	return kube.Want{Name: "DNS", Look: func(ctx context.Context) (kube.State, error) {
+		from, ok := l.runningNode()
+		if !ok {
+			return kube.State{Why: "no node runs to ask from"}, nil
+		}
 		pods, err := l.Kube.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: dnsLabel})
 		if err != nil {
 			return kube.State{}, fmt.Errorf("list CoreDNS pods: %w", err)
@@ -105,11 +146,11 @@ func (l *Lab) dnsAnswers() kube.Want {
 			asked++
 			addr, err := netip.ParseAddr(p.Status.PodIP)
 			if err == nil {
-				err = askDNS(ctx, l.Nodes[0], addr)
+				err = askDNS(ctx, from, addr)
 			}
 			if err != nil {
 				return kube.State{
-					Why:   fmt.Sprintf("does not answer node %s: %v", l.Nodes[0].Name, err),
+					Why:   fmt.Sprintf("does not answer node %s: %v", from.Name, err),
 					Blame: kube.Object{Kind: "Pod", Namespace: p.Namespace, Name: p.Name},
 				}, nil
 			}

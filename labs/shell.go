@@ -44,6 +44,9 @@ func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-c
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // lets go of whoever waits for sizes
 	if n, err := l.node(place); err == nil {
+		if why := n.Down(); why != "" {
+			return 0, fmt.Errorf("node %s %s: lab up starts or resumes it", n.Name, why)
+		}
 		if len(cmd) == 0 {
 			cmd = []string{"bash", "-l"}
 		}
@@ -76,6 +79,9 @@ func (l *Lab) podShell(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd [
 	id := containerID(p)
 	if err != nil || id == "" {
 		return run(cmd...)
+	}
+	if why := n.Down(); why != "" {
+		return 0, fmt.Errorf("pod %s is on node %s, which %s: lab up starts or resumes it", ref, n.Name, why)
 	}
 	if p.Labels["app.kubernetes.io/name"] != agentName {
 		held := newLeash(ctx, n, "")

@@ -60,6 +60,8 @@ type NodeStatus struct {
 	Kubelet string `json:"kubelet,omitempty"`
 	Runtime string `json:"runtime,omitempty"` // of containers, with its version
 	Ready   bool   `json:"ready"`
+	// Down says that the node's container does not run: "is paused", "is stopped". Empty when it does.
+	Down string `json:"down,omitempty"`
 	// Agent is what the node's agent reports; nil when it did not, and AgentError says why then.
 	Agent      *api.Status `json:"agent,omitempty"`
 	AgentError string      `json:"agentError,omitempty"`
@@ -91,9 +93,22 @@ func (l *Lab) Status(ctx context.Context) (*Status, error) {
 		wg.Go(func() { s.Nodes[i] = l.nodeStatus(ctx, n, nodes.Items, agents[n.Name]) })
 	}
 	wg.Wait()
+	s.Problems = append(l.downProblems(), s.Problems...)
 	s.Ready = len(s.Problems) == 0
 	s.Sum = sumOf(s.Nodes)
 	return s, nil
+}
+
+// downProblems are the nodes that do not run, first among what is wrong: the rest follows from them.
+func (l *Lab) downProblems() (out []kube.Problem) {
+	for _, n := range l.Nodes {
+		if why := n.Down(); why != "" {
+			out = append(out, kube.Problem{
+				Want: "node " + n.Name, Why: why + ": lab up starts or resumes it", Blame: kube.Object{Kind: "Node", Name: n.Name},
+			})
+		}
+	}
+	return out
 }
 
 // agentPods are the agents' pods by node.
@@ -125,6 +140,11 @@ func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Nod
 				s.Ready = c.Status == corev1.ConditionTrue
 			}
 		}
+	}
+	if why := n.Down(); why != "" {
+		// What the API server still says of it is old.
+		s.Ready, s.AgentError, s.Down = false, "the node "+why, why
+		return s
 	}
 	if agent == nil {
 		s.AgentError = "no agent pod on this node"

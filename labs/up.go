@@ -103,7 +103,9 @@ type up struct {
 	leftover bool             // half of a lab was found
 
 	booted    chan struct{} // closed when nodes are there to stay: until then kind may make them anew
-	restarted time.Time     // when this run started nodes that were stopped; zero when it did not
+	restarted time.Time     // when this run started or resumed nodes; zero when it did not
+	started   []string      // the nodes that were stopped then
+	resumed   []string      // and those that were paused
 	node      image.Node
 	nettool   *image.Image
 	agent     *image.Image
@@ -207,6 +209,15 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 		note := "there already"
 		if !u.existing.Running() {
 			note, u.restarted = "started again", time.Now()
+			for _, n := range u.existing.Down() {
+				switch {
+				case n.Role == cluster.RoleLoadBalancer:
+				case n.Paused:
+					u.resumed = append(u.resumed, n.Name)
+				default:
+					u.started = append(u.started, n.Name)
+				}
+			}
 		}
 		if err := u.clusters.Start(ctx, u.existing); err != nil {
 			return "", err

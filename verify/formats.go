@@ -28,9 +28,16 @@ type junitSuite struct {
 	Tests     int         `xml:"tests,attr"`
 	Failures  int         `xml:"failures,attr"`
 	Errors    int         `xml:"errors,attr"`
+	Skipped   int         `xml:"skipped,attr"`
 	Time      string      `xml:"time,attr"` // in seconds
 	Timestamp string      `xml:"timestamp,attr"`
+	Settings  []junitPair `xml:"properties>property"`
 	Cases     []junitCase `xml:"testcase"`
+}
+
+type junitPair struct {
+	Name  string `xml:"name,attr"`
+	Value string `xml:"value,attr"`
 }
 
 type junitCase struct {
@@ -44,13 +51,17 @@ type junitCase struct {
 
 type junitProblem struct {
 	Message string `xml:"message,attr"`
+	Type    string `xml:"type,attr"`
 	Text    string `xml:",chardata"`
 }
 
+// writeJUnit writes what validates against the schemas of Jenkins' xUnit plugin (junit-10.xsd) and of Maven's Surefire
+// (surefire-test-report.xsd), which other CI systems read as well.
 func writeJUnit(w io.Writer, r *Report) error {
 	suite := junitSuite{
-		Name: "wirelab." + r.Mode, Tests: len(r.Results), Failures: r.Count(Fail), Errors: r.Count(Error),
+		Name: "lab " + r.Lab, Tests: len(r.Results), Failures: r.Count(Fail), Errors: r.Count(Error),
 		Time: junitSeconds(r.Duration), Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"),
+		Settings: []junitPair{{"lab", r.Lab}, {"mode", r.Mode}},
 	}
 	for _, result := range r.Results {
 		suite.Cases = append(suite.Cases, junitCaseOf(result))
@@ -73,9 +84,10 @@ func junitCaseOf(result Result) junitCase {
 	problem := &junitProblem{Message: result.Claim, Text: strings.Join(result.Wrong, "\n")}
 	switch result.Status {
 	case Fail:
+		problem.Type = "claim"
 		c.Failure = problem
 	case Error:
-		problem.Text = result.Error
+		problem.Text, problem.Type = result.Error, "look"
 		c.Error = problem
 	}
 	c.SystemOut = strings.Join(result.Seen, "\n")

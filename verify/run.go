@@ -14,8 +14,10 @@ import (
 
 // Run sets up what the checks need in the lab, runs those that sel picks, and
 // removes what it made, also when ctx is canceled half-way. A check that fails
-// is in the report, not in the error: an error means that there is no report
-// to trust, because the setup failed, ctx ended, or something could not be removed.
+// is in the report, not in the error. An error means that the setup failed, ctx
+// ended, or something could not be removed. There is a report all the same, with
+// the results of what has run and, for each other check, why it has not; it is
+// nil only for a selection that is wrong.
 func Run(ctx context.Context, cfg Config, sel Selection) (*Report, error) {
 	return run(ctx, cfg.withDefaults(), sel, Checks(), connect)
 }
@@ -48,7 +50,12 @@ func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect co
 		report.Duration = time.Since(report.Started)
 	}()
 	if err != nil {
-		return nil, fmt.Errorf("prepare the checks: %w", err)
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+		err = fmt.Errorf("prepare the checks: %w", err)
+		report.Results = notRun(checks, err)
+		return report, err
 	}
 	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > len(env.Nodes) })
 	if len(checks) == 0 {
@@ -57,9 +64,28 @@ func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect co
 	report.Setup = time.Since(report.Started)
 	report.Results = runChecks(ctx, cfg, env, checks)
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("run the checks: %w", context.Cause(ctx))
+		return report, fmt.Errorf("run the checks: %w", context.Cause(ctx))
 	}
 	return report, nil
+}
+
+// NotRun is the report of a run that could not begin, for the reason that err
+// gives. mode may be empty where it is not known; then it has the checks of every
+// mode. It is nil for a selection that is wrong.
+func NotRun(lab, mode string, sel Selection, err error) *Report {
+	checks, wrong := sel.Select(Checks(), mode)
+	if wrong != nil {
+		return nil
+	}
+	return &Report{Lab: lab, Mode: mode, Started: time.Now(), Results: notRun(checks, err)}
+}
+
+func notRun(checks []Check, err error) []Result {
+	results := make([]Result, len(checks))
+	for i, c := range checks {
+		results[i] = Result{Name: c.Name, Claim: c.Claim, Status: Error, Error: "not run: " + err.Error()}
+	}
+	return results
 }
 
 // runChecks runs checks, at most cfg.Parallel at once, and returns their
@@ -91,6 +117,9 @@ func runChecks(ctx context.Context, cfg Config, env *Env, checks []Check) []Resu
 // runCheck bounds one check by its deadline. A check that runs into it could
 // not look, which is an error, unless it has already seen the claim broken.
 func runCheck(ctx context.Context, timeout time.Duration, env *Env, check Check) Result {
+	if ctx.Err() != nil {
+		return notRun([]Check{check}, context.Cause(ctx))[0]
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no result within %s", timeout))
 	defer cancel()
 	start := time.Now()

@@ -116,16 +116,25 @@ func TestRunCleansUp(t *testing.T) {
 	t.Run("after a setup that failed", func(t *testing.T) {
 		l := &lifecycle{err: errors.New("no node")}
 		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass}, l.connect)
-		if report != nil || err == nil || !strings.Contains(err.Error(), "prepare the checks: no node") || l.removed != 1 {
+		if err == nil || !strings.Contains(err.Error(), "prepare the checks: no node") || l.removed != 1 {
 			t.Errorf("report %+v, error %v, removed %d times", report, err, l.removed)
+		}
+		if report == nil || len(report.Results) != 1 || report.Results[0].Status != Error || !strings.Contains(report.Results[0].Error, "no node") {
+			t.Errorf("report %+v, want the check as one that could not look, with the reason", report)
 		}
 	})
 	t.Run("after cancellation, with time of its own", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := &lifecycle{}
 		stop := checkOf("a/stop", func(ctx context.Context, _ *Env, _ *Evidence) error { cancel(); <-ctx.Done(); return ctx.Err() })
-		report, err := run(ctx, Config{}.withDefaults(), Selection{}, []Check{stop}, l.connect)
-		if report != nil || !errors.Is(err, context.Canceled) || l.removed != 1 || l.cleanCtx != nil {
+		late := checkOf("a/late", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return nil })
+		cfg := Config{}.withDefaults()
+		cfg.Parallel = 1
+		report, err := run(ctx, cfg, Selection{}, []Check{pass, stop, late}, l.connect)
+		if report == nil || len(report.Results) != 3 || report.Results[0].Status != Pass || report.Results[1].Status != Error || report.Results[2].Status != Error {
+			t.Fatalf("report %+v, want what has run with its result and the rest as errors", report)
+		}
+		if !errors.Is(err, context.Canceled) || l.removed != 1 || l.cleanCtx != nil {
 			t.Errorf("report %+v, error %v, removed %d times with context error %v", report, err, l.removed, l.cleanCtx)
 		}
 	})

@@ -143,6 +143,23 @@ func TestWithoutDocker(t *testing.T) {
 	}
 }
 
+// TestVerifyReportsWhatItCouldNotLookAt: a report is there also when nothing could be looked at, in every format.
+func TestVerifyReportsWhatItCouldNotLookAt(t *testing.T) {
+	withoutDocker(t)
+	for format, want := range map[string]string{"text": "ERROR", "json": `"status": "error"`, "junit": `<error message="`} {
+		out, errOut, code := call(t, "verify", "x", "--only", "dns,demo", "-o", format)
+		if code != exitFailed || !strings.Contains(errOut, "docker is not running") {
+			t.Errorf("-o %s: exit %d: %s", format, code, errOut)
+		}
+		if strings.Count(out, want) != 2 || !strings.Contains(out, "docker is not running") {
+			t.Errorf("-o %s: want both checks with the reason:\n%s", format, out)
+		}
+	}
+	if out, _, _ := call(t, "verify", "x", "-o", "junit"); !strings.Contains(out, `<testsuite name="lab x"`) {
+		t.Errorf("the suite does not name the lab:\n%.300s", out)
+	}
+}
+
 func TestUpWithoutDockerForMachines(t *testing.T) {
 	withoutDocker(t)
 	t.Setenv("TMPDIR", t.TempDir())

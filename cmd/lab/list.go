@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,5 +40,11 @@ func labsText(all []labs.Summary) string {
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%d\t%s\t%s", l.Name, l.Profile, l.State, len(l.Nodes), l.Image,
 			duration.HumanDuration(time.Since(l.Created))))
 	}
-	return columns(rows...)
+	text := columns(rows...)
+	for _, l := range all {
+		if l.State == labs.StateDegraded {
+			text += fmt.Sprintf("%s: %s: lab up starts or resumes nodes\n", l.Name, strings.Join(l.Down, ", "))
+		}
+	}
+	return text
 }

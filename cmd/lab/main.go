@@ -89,6 +89,8 @@ func afterInterrupt(err error) error {
 	for _, e := range multi.Unwrap() {
 		if !errors.Is(e, context.Canceled) {
 			rest = append(rest, e)
+		} else if below := afterInterrupt(e); below != nil {
+			rest = append(rest, below)
 		}
 	}
 	return errors.Join(rest...)

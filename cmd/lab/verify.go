@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -58,15 +59,19 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *forma
 		return usageError{err}
 	}
 	l, err := labs.Open(cmd.Context(), name)
+	if errors.Is(err, labs.ErrNotFound) || errors.Is(err, labs.ErrTaken) {
+		return err // there is no lab to report on
+	}
 	if err != nil {
-		return err
+		return notVerified(cmd, cmp.Or(name, "unknown"), "", sel, out, verbose, err)
 	}
 	defer l.Close()
 	sel.Skip = slices.Concat(l.Profile.Verify.Skip, sel.Skip)
 	report, err := l.Verify(cmd.Context(), sel, showChecks(cmd.ErrOrStderr()))
-	if report != nil {
-		err = errors.Join(err, printReport(cmd.OutOrStdout(), report, out.value, verbose))
+	if report == nil {
+		return notVerified(cmd, l.Name, string(l.Profile.Mode()), sel, out, verbose, err)
 	}
+	err = errors.Join(err, printReport(cmd.OutOrStdout(), report, out.value, verbose))
 	if err != nil {
 		return err
 	}
@@ -74,6 +79,16 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *forma
 		return failedError{fmt.Errorf("lab %s: %d of %d checks did not pass", report.Lab, len(report.Results)-report.Count(verify.Pass), len(report.Results))}
 	}
 	return nil
+}
+
+// notVerified writes the report of a run that could not begin: whoever reads reports shall not have to guess from their
+// absence.
+func notVerified(cmd *cobra.Command, lab, mode string, sel verify.Selection, out *format, verbose bool, why error) error {
+	report := verify.NotRun(lab, mode, sel, why)
+	if report == nil {
+		return why
+	}
+	return errors.Join(why, printReport(cmd.OutOrStdout(), report, out.value, verbose))
 }
 
 func printReport(w io.Writer, report *verify.Report, as string, verbose bool) error {

@@ -132,7 +132,7 @@ func (cl *Cluster) add(f docker.Found, e *docker.Engine) {
 		cl.Created = f.Created
 	}
 	cl.Nodes = append(cl.Nodes, Node{
-		Name: f.Name, Role: f.Labels[labelKindRole], Network: f.Network, IP: f.IP, Running: f.Running, cluster: cl.Name, engine: e,
+		Name: f.Name, Role: f.Labels[labelKindRole], Network: f.Network, IP: f.IP, Running: f.Running, Paused: f.Paused, cluster: cl.Name, engine: e,
 		published: f.Published,
 	})
 }
@@ -151,13 +151,22 @@ func (c *Clusters) Find(ctx context.Context, name string) (*Cluster, error) {
 	return nil, nil
 }
 
-// Start starts nodes that are stopped, as after a restart of the machine.
+// Down are the nodes that do not run.
+func (c *Cluster) Down() []Node {
+	return slices.DeleteFunc(slices.Clone(c.Nodes), func(n Node) bool { return n.Running })
+}
+
+// Start starts nodes that are stopped, as after a restart of the machine, and resumes those that are paused.
 func (c *Clusters) Start(ctx context.Context, cl *Cluster) error {
 	for _, n := range cl.Nodes {
 		if n.Running {
 			continue
 		}
-		if err := c.engine.Start(ctx, n.Name); err != nil {
+		act := c.engine.Start
+		if n.Paused {
+			act = c.engine.Unpause
+		}
+		if err := act(ctx, n.Name); err != nil {
 			return err
 		}
 	}

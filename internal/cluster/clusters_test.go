@@ -40,6 +40,17 @@ func TestClusterFromContainers(t *testing.T) {
 	}
 }
 
+func TestDown(t *testing.T) {
+	c := &Cluster{Name: "x"}
+	c.add(docker.Found{Name: "a", Running: true}, nil)
+	c.add(docker.Found{Name: "b", Paused: true}, nil)
+	c.add(docker.Found{Name: "c"}, nil)
+	down := c.Down()
+	if len(down) != 2 || down[0].Down() != "is paused" || down[1].Down() != "is stopped" || c.Nodes[0].Down() != "" {
+		t.Errorf("down: %+v", down)
+	}
+}
+
 func TestMarkOfAnotherLabIsNotOurs(t *testing.T) {
 	c := &Cluster{Name: "x"}
 	c.add(docker.Found{Labels: map[string]string{labelKindCluster: "x", LabelLab: "y"}}, nil)

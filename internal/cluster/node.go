@@ -15,10 +15,23 @@ type Node struct {
 	Network string     // the Docker network it is on
 	IP      netip.Addr // its IPv4 address there; zero when it does not run
 	Running bool
+	Paused  bool
 	cluster string
 	// published is where on this machine its ports are.
 	published map[uint16]netip.AddrPort
 	engine    *docker.Engine
+}
+
+// Down says why nothing can be asked of the node: it is paused or stopped. Empty when it runs.
+func (n Node) Down() string {
+	switch {
+	case n.Running:
+		return ""
+	case n.Paused:
+		return "is paused"
+	default:
+		return "is stopped"
+	}
 }
 
 // Roles as kind labels them.

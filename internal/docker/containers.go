@@ -24,6 +24,7 @@ type Found struct {
 	ID, Name, Image string
 	Labels          map[string]string
 	Running         bool
+	Paused          bool
 	Created         time.Time
 	Network         string     // the network it is on; empty before it started or when on none
 	IP              netip.Addr // its IPv4 address there; zero when it has none
@@ -42,7 +43,7 @@ func (e *Engine) Containers(ctx context.Context, labels ...string) ([]Found, err
 	}
 	out := make([]Found, 0, len(r.Items))
 	for _, c := range r.Items {
-		f := Found{ID: c.ID, Image: c.Image, Labels: c.Labels, Created: time.Unix(c.Created, 0), Running: c.State == container.StateRunning}
+		f := Found{ID: c.ID, Image: c.Image, Labels: c.Labels, Created: time.Unix(c.Created, 0), Running: c.State == container.StateRunning, Paused: c.State == container.StatePaused}
 		if len(c.Names) > 0 {
 			f.Name = strings.TrimPrefix(c.Names[0], "/")
 		}
@@ -72,6 +73,16 @@ func (e *Engine) Start(ctx context.Context, nameOrID string) error {
 	defer cancel()
 	if _, err := e.api.ContainerStart(lctx, nameOrID, client.ContainerStartOptions{}); err != nil {
 		return fmt.Errorf("start container %s: %w", nameOrID, late(err))
+	}
+	return nil
+}
+
+// Unpause resumes a container that is paused.
+func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	if _, err := e.api.ContainerUnpause(lctx, nameOrID, client.ContainerUnpauseOptions{}); err != nil {
+		return fmt.Errorf("resume container %s: %w", nameOrID, late(err))
 	}
 	return nil
 }

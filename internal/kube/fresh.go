@@ -3,15 +3,32 @@ package kube
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// StartedSince wants every pod that is called Ready to have been started after t. When nodes were stopped and started
-// again, the API server shows what they said before, until each kubelet has looked at its pods.
-func (c *Client) StartedSince(t time.Time) Want {
+// HeardSince wants a node's kubelet to have reported after t. Of a node that was stopped or paused the API server goes on
+// saying what it said before, which includes that it is Ready.
+func (c *Client) HeardSince(t time.Time, node string) Want {
+	return Want{Name: "node " + node + " after the restart", Look: func(ctx context.Context) (State, error) {
+		lease, err := c.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, node, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return State{}, fmt.Errorf("read the lease of node %s: %w", node, err)
+		}
+		if err == nil && lease.Spec.RenewTime != nil && lease.Spec.RenewTime.After(t) {
+			return State{Ready: true}, nil
+		}
+		return State{Why: "has not reported since it was started", Blame: Object{Kind: "Node", Name: node}}, nil
+	}}
+}
+
+// StartedSince wants every pod of the given nodes that is called Ready to have been started after t. When nodes were
+// stopped and started again, the API server shows what they said before, until each kubelet has looked at its pods.
+func (c *Client) StartedSince(t time.Time, nodes ...string) Want {
 	t = t.Truncate(time.Second) // as precise as the API is
 	return Want{Name: "pods after the restart", Look: func(ctx context.Context) (State, error) {
 		list, err := c.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
@@ -20,7 +37,7 @@ func (c *Client) StartedSince(t time.Time) Want {
 		}
 		for i := range list.Items {
 			p := &list.Items[i]
-			if IsReady(p) && startedBefore(p, t) {
+			if slices.Contains(nodes, p.Spec.NodeName) && IsReady(p) && startedBefore(p, t) {
 				return State{
 					Why:   "has not been started again on " + p.Spec.NodeName,
 					Blame: Object{"Pod", p.Namespace, p.Name},

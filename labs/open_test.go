@@ -1,0 +1,71 @@
+package labs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wirelab.dev/wirelab/internal/cluster"
+)
+
+// TestUnreachable: only what the API server needs keeps a lab from being looked at, and it is named.
+func TestUnreachable(t *testing.T) {
+	node := func(name, role string, running, paused bool) cluster.Node {
+		return cluster.Node{Name: name, Role: role, Running: running, Paused: paused}
+	}
+	cp, lb, worker := cluster.RoleControlPlane, cluster.RoleLoadBalancer, cluster.RoleWorker
+	for _, tt := range []struct {
+		name  string
+		nodes []cluster.Node
+		want  string // empty: it can be reached
+	}{
+		{"all run", []cluster.Node{node("a", cp, true, false), node("b", worker, true, false)}, ""},
+		{"a worker is stopped", []cluster.Node{node("a", cp, true, false), node("b", worker, false, false)}, ""},
+		{"a worker is paused", []cluster.Node{node("a", cp, true, false), node("b", worker, false, true)}, ""},
+		{"the control plane is paused", []cluster.Node{node("a", cp, false, true), node("b", worker, true, false)}, "node a is paused"},
+		{"everything is stopped", []cluster.Node{node("a", cp, false, false), node("b", worker, false, false)}, "node a is stopped"},
+		{"one of two control planes", []cluster.Node{node("a", cp, false, false), node("a2", cp, true, false), node("l", lb, true, false)}, ""},
+		{"the load balancer", []cluster.Node{node("a", cp, true, false), node("a2", cp, true, false), node("l", lb, false, false)}, "node l is stopped"},
+	} {
+		if got := unreachable(&cluster.Cluster{Nodes: tt.nodes}); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestStarting(t *testing.T) {
+	for _, err := range []error{
+		apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "x", errors.New("not yet")),
+		apierrors.NewServiceUnavailable("not yet"), &wrapped{syscall.ECONNREFUSED},
+	} {
+		if !starting(fmt.Errorf("read record: %w", err)) {
+			t.Errorf("%v is not waited for", err)
+		}
+	}
+	if starting(apierrors.NewNotFound(schema.GroupResource{}, "x")) || starting(errors.New("x")) {
+		t.Error("what does not pass is waited for")
+	}
+}
+
+type wrapped struct{ err error }
+
+func (w *wrapped) Error() string { return "dial tcp: " + w.err.Error() }
+func (w *wrapped) Unwrap() error { return w.err }
+
+func TestAllRun(t *testing.T) {
+	l := &Lab{Nodes: []cluster.Node{{Name: "a", Running: true}, {Name: "b", Paused: true}, {Name: "c"}}}
+	if err := l.allRun(); err == nil || !strings.Contains(err.Error(), "node b is paused") || !strings.Contains(err.Error(), "node c is stopped") {
+		t.Errorf("%v", err)
+	}
+	if from, ok := l.runningNode(); !ok || from.Name != "a" {
+		t.Errorf("asked from %+v", from)
+	}
+	if p := l.downProblems(); len(p) != 2 || p[0].Want != "node b" {
+		t.Errorf("%+v", p)
+	}
+}
