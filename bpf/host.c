@@ -62,21 +62,19 @@ int lab_to_pod(struct __sk_buff *ctx)
 	struct change c = { .shape = SHAPE_NONE };
 	struct endpoint *to = NULL;
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
+	int verdict = TC_ACT_SHOT;
 
-	p.ev.ifindex = ctx->ifindex;
-	p.ev.ether_type = ctx->protocol;
+	look_at_frame(ctx, &p);
 	linearize(ctx);
 	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, &p, &c, &to);
-	account(ctx, &p, reason, LAB_DIR_TO_POD);
-
-	if (!is_drop(reason) && !rewrite(ctx, &c)) {
-		count(LAB_DROP_REWRITE, LAB_DIR_TO_POD, ctx->len);
-		return TC_ACT_SHOT;
-	}
-
+	if (reason == LAB_TO_POD && !rewrite(ctx, &c))
+		reason = LAB_DROP_REWRITE;
 	/* The stack has counted the hop when it forwarded the packet. */
-	return reason == LAB_TO_POD && to ? deliver(ctx, to, false) : TC_ACT_SHOT;
+	if (reason == LAB_TO_POD && to)
+		verdict = deliver(ctx, to, false);
+	account(&p, reason, LAB_DIR_TO_POD);
+	return verdict;
 }
 
 char _license[] SEC("license") = "GPL";

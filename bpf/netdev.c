@@ -118,15 +118,32 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 	return reason == LAB_TO_KERNEL ? LAB_DROP_NO_ROUTE : reason;
 }
 
+/* Does what was decided; what cannot be done changes the reason. */
+static __always_inline int act(struct __sk_buff *ctx, struct work *w, const struct endpoint *to, enum lab_reason *reason)
+{
+	if (*reason == LAB_DROP_NO_BACKEND)
+		return reject(ctx, &w->p, &w->c);
+	if (is_drop(*reason, LAB_FROM_NETWORK))
+		return explain(ctx, &w->p, &w->c, *reason, address_of(w->p.ev.ifindex), w->route.mtu);
+	if (!rewrite(ctx, &w->c)) {
+		*reason = LAB_DROP_REWRITE;
+		return TC_ACT_SHOT;
+	}
+	if (*reason == LAB_TO_POD && to)
+		return deliver_inside(ctx, to);
+	return *reason == LAB_TO_NETWORK ? send_out(ctx, &w->route.hop) : TC_ACT_UNSPEC;
+}
+
 /* Every packet whose fate is not known from the ones before it. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
 	struct work *w = new_work_with_basis(ctx);
 	struct endpoint *to = NULL;
 	enum lab_reason reason;
+	int verdict;
 
 	if (!w)
-		return TC_ACT_SHOT;
+		return TC_ACT_SHOT; /* which cannot be */
 	linearize(ctx);
 	reason = decide_in(ctx, w, &to);
 	if (reason == LAB_REASON_NONE)
@@ -135,21 +152,11 @@ static __noinline int decide(struct __sk_buff *ctx)
 		reason = decide_route(ctx, w);
 	if (to)
 		w->p.ev.dst_id = to->id;
-	account(ctx, &w->p, reason, LAB_FROM_NETWORK);
+	verdict = act(ctx, w, to, &reason);
+	account(&w->p, reason, LAB_FROM_NETWORK);
 	if (has_cache())
 		remember(ctx, w, reason, to);
-
-	if (reason == LAB_DROP_NO_BACKEND)
-		return reject(ctx, &w->p, &w->c);
-	if (is_drop(reason))
-		return TC_ACT_SHOT;
-	if (!rewrite(ctx, &w->c)) {
-		count(LAB_DROP_REWRITE, LAB_FROM_NETWORK, ctx->len);
-		return TC_ACT_SHOT;
-	}
-	if (reason == LAB_TO_POD && to)
-		return deliver_inside(ctx, to);
-	return reason == LAB_TO_NETWORK ? send_out(ctx, &w->route.hop) : TC_ACT_UNSPEC;
+	return verdict;
 }
 
 SEC("tcx/ingress")
@@ -198,14 +205,10 @@ static __noinline int leave(struct __sk_buff *ctx)
 	reason = decide_out(ctx, &w->p, &w->c);
 	if (reason == LAB_REASON_NONE)
 		return TC_ACT_UNSPEC;
-	account(ctx, &w->p, reason, LAB_DIR_TO_NETWORK);
-	if (is_drop(reason))
-		return TC_ACT_SHOT;
-	if (!rewrite(ctx, &w->c)) {
-		count(LAB_DROP_REWRITE, LAB_DIR_TO_NETWORK, ctx->len);
-		return TC_ACT_SHOT;
-	}
-	return TC_ACT_UNSPEC;
+	if (!is_drop(reason, LAB_DIR_TO_NETWORK) && !rewrite(ctx, &w->c))
+		reason = LAB_DROP_REWRITE;
+	account(&w->p, reason, LAB_DIR_TO_NETWORK);
+	return is_drop(reason, LAB_DIR_TO_NETWORK) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 SEC("tcx/egress")

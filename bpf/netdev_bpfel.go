@@ -25,6 +25,7 @@ const (
 	NetdevMapLabFlowCache    = "lab_flow_cache"
 	NetdevMapLabFragments    = "lab_fragments"
 	NetdevMapLabGenerations  = "lab_generations"
+	NetdevMapLabIcmpPace     = "lab_icmp_pace"
 	NetdevMapLabIfaces       = "lab_ifaces"
 	NetdevMapLabKernelCt     = "lab_kernel_ct"
 	NetdevMapLabMetrics      = "lab_metrics"
@@ -111,6 +112,7 @@ type NetdevMapSpecs struct {
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
+	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
@@ -171,6 +173,7 @@ type NetdevMaps struct {
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
+	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
@@ -195,6 +198,7 @@ func (m *NetdevMaps) Close() error {
 		m.LabFlowCache,
 		m.LabFragments,
 		m.LabGenerations,
+		m.LabIcmpPace,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,

@@ -95,15 +95,6 @@ static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, con
 	return LAB_REASON_NONE;
 }
 
-/*
- * Whether the stack answers as it drops a packet, by its own rules for what is said how often, and from
- * which address: it gets what it would have got without us.
- */
-static __always_inline bool stack_answers(enum lab_reason reason)
-{
-	return reason == LAB_DROP_NO_ROUTE || (reason >= LAB_DROP_BLACKHOLE && reason <= LAB_DROP_TOO_BIG);
-}
-
 /* A packet that leaves the node, or that the node itself is asked with. */
 static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w, bool back)
 {
@@ -159,41 +150,48 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	return may_skip_stack(p) ? LAB_TO_POD : LAB_TO_KERNEL;
 }
 
+/* Does what was decided; what cannot be done changes the reason. */
+static __always_inline int act(struct __sk_buff *ctx, struct work *w, const struct endpoint *ep, enum lab_reason *reason)
+{
+	if (has_services() && *reason == LAB_DROP_NO_BACKEND)
+		return reject(ctx, &w->p, &w->c);
+	if (is_drop(*reason, LAB_FROM_POD))
+		return TC_ACT_SHOT;
+	if (has_services() && !rewrite(ctx, &w->c)) {
+		*reason = LAB_DROP_REWRITE;
+		return TC_ACT_SHOT;
+	}
+	if (*reason == LAB_TO_POD && ep)
+		return has_routing() ? deliver_inside(ctx, ep) : deliver(ctx, ep, true);
+	if (*reason == LAB_TO_NETWORK)
+		return send_out(ctx, &w->route.hop);
+	if (*reason == LAB_ARP_REPLY && ep)
+		return arp_answer(ctx, &w->p, &ep->node_mac);
+	if (*reason == LAB_TO_KERNEL || stack_answers(*reason, LAB_FROM_POD))
+		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
+	return TC_ACT_SHOT;
+}
+
 /* Every packet whose fate is not known from the ones before it. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
 	struct work *w = new_work_with_basis(ctx);
 	struct endpoint *ep = NULL; /* whose addresses the frame gets */
 	enum lab_reason reason = LAB_DROP_PROTOCOL;
+	int verdict;
 
 	if (!w)
-		return TC_ACT_SHOT;
+		return TC_ACT_SHOT; /* which cannot be */
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, w, &ep);
 	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, &w->p, &ep);
-	account(ctx, &w->p, reason, LAB_FROM_POD);
+	verdict = act(ctx, w, ep, &reason);
+	account(&w->p, reason, LAB_FROM_POD);
 	if (has_cache())
 		remember(ctx, w, reason, ep);
-
-	if (has_services() && reason == LAB_DROP_NO_BACKEND)
-		return reject(ctx, &w->p, &w->c);
-	if (is_drop(reason) && !stack_answers(reason))
-		return TC_ACT_SHOT;
-	if (has_services() && !rewrite(ctx, &w->c)) {
-		count(LAB_DROP_REWRITE, LAB_FROM_POD, ctx->len);
-		return TC_ACT_SHOT;
-	}
-	if (reason == LAB_TO_POD && ep)
-		return has_routing() ? deliver_inside(ctx, ep) : deliver(ctx, ep, true);
-	if (reason == LAB_TO_NETWORK)
-		return send_out(ctx, &w->route.hop);
-	if (reason == LAB_ARP_REPLY && ep)
-		return arp_answer(ctx, &w->p, &ep->node_mac);
-	if (reason == LAB_TO_KERNEL || stack_answers(reason))
-		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
-	return TC_ACT_SHOT;
+	return verdict;
 }
 
 SEC("tcx/ingress")

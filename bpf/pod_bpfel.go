@@ -456,6 +456,7 @@ const (
 	PodMapLabFlowCache   = "lab_flow_cache"
 	PodMapLabFragments   = "lab_fragments"
 	PodMapLabGenerations = "lab_generations"
+	PodMapLabIcmpPace    = "lab_icmp_pace"
 	PodMapLabIfaces      = "lab_ifaces"
 	PodMapLabKernelCt    = "lab_kernel_ct"
 	PodMapLabMetrics     = "lab_metrics"
@@ -540,6 +541,7 @@ type PodMapSpecs struct {
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
+	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
@@ -600,6 +602,7 @@ type PodMaps struct {
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
+	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
@@ -624,6 +627,7 @@ func (m *PodMaps) Close() error {
 		m.LabFlowCache,
 		m.LabFragments,
 		m.LabGenerations,
+		m.LabIcmpPace,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,

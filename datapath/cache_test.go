@@ -69,9 +69,9 @@ func TestRoutesDecideAboutKnownFlows(t *testing.T) {
 		reason       bpf.Reason
 	}{
 		"a route": {
-			change: []string{"ip", "route", "add", "blackhole", remotePod.Addr().String()},
-			undo:   []string{"ip", "route", "del", "blackhole", remotePod.Addr().String()},
-			reason: bpf.PodLabReasonLAB_DROP_BLACKHOLE,
+			change: []string{"ip", "route", "add", "unreachable", remotePod.Addr().String()},
+			undo:   []string{"ip", "route", "del", "unreachable", remotePod.Addr().String()},
+			reason: bpf.PodLabReasonLAB_DROP_UNREACHABLE,
 		},
 		"a rule": {
 			change: []string{"ip", "rule", "add", "from", client.Addr().String(), "prohibit"},

@@ -279,7 +279,7 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
 	}
 	return Event{
 		Time:        time.Now().Add(-time.Duration(monotonic() - raw.TimeNs)),
-		Drop:        isDrop(raw.Reason),
+		Drop:        isDrop(raw.Reason, raw.Direction),
 		Reason:      reasons[raw.Reason],
 		Direction:   directions[raw.Direction],
 		IfIndex:     index,

@@ -67,7 +67,15 @@ var reasons = map[bpf.Reason]string{
 	bpf.PodLabReasonLAB_DROP_MALFORMED:        "malformed",
 }
 
-func isDrop(r bpf.Reason) bool { return r >= bpf.PodLabReasonLAB_DROP }
+// stackAnswers are reasons for which the stack gets a pod's packet, to answer as it drops it.
+var stackAnswers = []bpf.Reason{
+	bpf.PodLabReasonLAB_DROP_NO_ROUTE, bpf.PodLabReasonLAB_DROP_UNREACHABLE, bpf.PodLabReasonLAB_DROP_PROHIBITED, bpf.PodLabReasonLAB_DROP_TOO_BIG,
+}
+
+// isDrop says whether a program drops a packet for a reason, as is_drop does in bpf/lib/drop.h.
+func isDrop(r bpf.Reason, dir bpf.Direction) bool {
+	return r >= bpf.PodLabReasonLAB_DROP && (dir != bpf.PodLabDirectionLAB_FROM_POD || !slices.Contains(stackAnswers, r))
+}
 
 // counts says whether a mode's programs can have a reason to drop.
 func (m Mode) counts(dir bpf.Direction, reason bpf.Reason) bool {
@@ -85,10 +93,10 @@ func (d *Datapath) Metrics() ([]Metric, error) {
 	for dir, dirName := range directions {
 		for reason, name := range reasons {
 			m := sum(perCPU, dir, reason)
-			if m.Packets == 0 && (!isDrop(reason) || !d.cfg.Mode.counts(dir, reason)) {
+			if m.Packets == 0 && (!isDrop(reason, dir) || !d.cfg.Mode.counts(dir, reason)) {
 				continue
 			}
-			list = append(list, Metric{Reason: name, Direction: dirName, Drop: isDrop(reason), Packets: m.Packets, Bytes: m.Bytes})
+			list = append(list, Metric{Reason: name, Direction: dirName, Drop: isDrop(reason, dir), Packets: m.Packets, Bytes: m.Bytes})
 		}
 	}
 	slices.SortFunc(list, func(a, b Metric) int {

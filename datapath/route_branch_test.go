@@ -171,7 +171,7 @@ func TestPacketsFromPodsAreRouted(t *testing.T) {
 		"no route":                 {frame: dead("198.51.100.4"), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_NO_ROUTE},
 		"unreachable":              {frame: dead("198.51.100.1"), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_UNREACHABLE},
 		"prohibited":               {frame: dead("198.51.100.2"), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_PROHIBITED},
-		"blackhole":                {frame: dead("198.51.100.3"), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_BLACKHOLE},
+		"blackhole":                {frame: dead("198.51.100.3"), verdict: actShot, reason: bpf.PodLabReasonLAB_DROP_BLACKHOLE},
 		"as large as may be":       {frame: sized(t, client, remotePod, 1500, dont), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true},
 		"too large":                {frame: sized(t, client, remotePod, 1501, dont), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG},
 		"too large, may be cut":    {frame: sized(t, client, remotePod, 1501, may), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_KERNEL},

@@ -58,7 +58,7 @@ func TestPacketsAtTheNIC(t *testing.T) {
 		reason  bpf.Reason // counted once; pass: none is
 	}{
 		"to the Service":       {toService(), actRedirect, bpf.PodLabReasonLAB_TO_NETWORK},
-		"the last hop":         {edit(t, toService(), func(ip *layers.IPv4) { ip.TTL = 1 }), actShot, bpf.PodLabReasonLAB_DROP_TTL},
+		"the last hop":         {edit(t, toService(), func(ip *layers.IPv4) { ip.TTL = 1 }), actRedirect, bpf.PodLabReasonLAB_DROP_TTL}, // which its sender is told
 		"another port":         {packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, 22), synFlag), actNext, pass},
 		"another protocol":     {packet(layers.IPProtocolUDP, client, nodePort, 0), actNext, pass},
 		"another address":      {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("192.0.2.77:30000"), synFlag), actNext, pass},

@@ -155,28 +155,39 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 	return known;
 }
 
-/* As account() does it for a packet that was decided about. */
-static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+/* As account() reports a packet that was decided about. It has the addresses of others by now, but its own frame. */
+static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_reason reason, enum lab_direction dir)
 {
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct iphdr *ip = data + ETH_HLEN;
+	const __u8 *tcp_flags = (void *)(ip + 1) + 13;
 	struct packet p = {};
 
-	p.ev.ifindex = ctx->ifindex;
-	p.ev.ether_type = ctx->protocol;
-	if (parse_ipv4(ctx, &p) != PARSE_OK)
+	if (!known || (void *)(ip + 1) > data_end)
 		return 0;
+	look_at_frame(ctx, &p);
+	p.ev.ttl = ip->ttl;
+	if (ip->protocol == IPPROTO_TCP && (void *)(tcp_flags + 1) <= data_end)
+		p.ev.tcp_flags = *tcp_flags;
+	p.ev.src = known->key.src;
+	p.ev.dst = known->key.dst;
+	p.ev.sport = known->key.sport;
+	p.ev.dport = known->key.dport;
+	p.ev.proto = known->key.proto;
 	p.ev.src_id = known->src_id;
 	if (known->reason == LAB_TO_POD)
 		p.ev.dst_id = known->dst_id;
-	report(ctx, &p, known->reason, dir);
+	report(&p, reason, dir);
 	return 0;
 }
 
-/* Gives a packet the addresses that those before it got. */
+/* Gives a packet the addresses that those before it got. False: it is lost, and accounted for. */
 static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	if (rewrite_packet(ctx, known->key.proto, &known->to))
 		return true;
 	count(LAB_DROP_REWRITE, dir, ctx->len);
+	report_cached(ctx, known, LAB_DROP_REWRITE, dir);
 	return false;
 }
 
@@ -186,11 +197,11 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
  */
 static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
-	count(known->reason, dir, ctx->len);
-	if (cfg_trace)
-		report_cached(ctx, known, dir);
 	if (known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known, dir))
 		return TC_ACT_SHOT;
+	count(known->reason, dir, ctx->len);
+	if (cfg_trace)
+		report_cached(ctx, known, known->reason, dir);
 	if (!address(ctx, &known->next, true))
 		return TC_ACT_SHOT;
 	if (known->reason == LAB_TO_POD)

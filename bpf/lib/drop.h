@@ -6,7 +6,8 @@
 
 /*
  * What became of a packet: index of lab_metrics and field of struct event. Numbers are never reused, as
- * pinned counters and old readers outlive the programs. From LAB_DROP on the packet was dropped.
+ * pinned counters and old readers outlive the programs. From LAB_DROP on the packet was dropped, unless
+ * the stack got it to answer: see stack_answers().
  */
 enum lab_reason {
 	LAB_REASON_NONE = 0,
@@ -49,7 +50,19 @@ enum lab_direction {
 	LAB_DIRECTION_MAX = 4,
 } __attribute__((packed));
 
-static __always_inline bool is_drop(enum lab_reason reason)
+/*
+ * Whether the stack gets a packet for this reason, and answers as it drops it, by its own rules for what is said
+ * how often, and from which address: it gets what it would have got without us. At network cards the programs
+ * answer: there the stack would take what they have translated for a forgery.
+ */
+static __always_inline bool stack_answers(enum lab_reason reason, enum lab_direction dir)
 {
-	return reason >= LAB_DROP;
+	if (dir != LAB_FROM_POD)
+		return false;
+	return reason == LAB_DROP_NO_ROUTE || reason == LAB_DROP_UNREACHABLE || reason == LAB_DROP_PROHIBITED || reason == LAB_DROP_TOO_BIG;
+}
+
+static __always_inline bool is_drop(enum lab_reason reason, enum lab_direction dir)
+{
+	return reason >= LAB_DROP && !stack_answers(reason, dir);
 }

@@ -27,10 +27,12 @@ static __always_inline bool only_answers(const struct packet *p, const struct ch
  */
 static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
+	/* The stack tells who answers of an answer that it could not give to a pod. */
+	bool told = c->shape == SHAPE_ERROR && !is_own_pod(&p->ev.src);
 	struct opening *o;
 	struct ip src;
 
-	if (!is_own_pod(&p->ev.src) || !is_outside(&p->ev.dst)) {
+	if (!is_own_pod(told ? &c->from.src : &p->ev.src) || !is_outside(&p->ev.dst)) {
 		c->shape = SHAPE_NONE;
 		return LAB_REASON_NONE;
 	}
@@ -39,6 +41,10 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return LAB_TO_NETWORK;
+	if (told) {
+		c->shape = SHAPE_NONE;
+		return LAB_REASON_NONE;
+	}
 	if (c->shape == SHAPE_ERROR)
 		return LAB_DROP_MASQUERADE;
 	if (only_answers(p, c))

@@ -13,41 +13,17 @@
 #include <bpf/bpf_helpers.h>
 
 #include "ct.h"
+#include "drop.h"
+#include "icmp.h"
 #include "packet.h"
 #include "parse.h"
 #include "rewrite.h"
 
-#define ICMP_PORT_UNREACH 3
-#define REJECT_TTL 64
-
 /*
- * Answers to packets that nobody takes, made from the packets themselves and sent back where they came
+ * Answers to packets that are not delivered, made from the packets themselves and sent back where they came
  * from. A checksum that the device still had to finish is one that the receiver does not look at: such
  * packets never were on a wire, nor will be.
  */
-
-static __always_inline void swap_macs(struct ethhdr *eth)
-{
-	struct mac src;
-
-	copy_mac(&src, eth->h_source);
-	copy_mac(eth->h_source, eth->h_dest);
-	copy_mac(eth->h_dest, &src);
-}
-
-static __always_inline void ip_header(struct iphdr *ip, __be32 src, __be32 dst, __u8 proto, __u16 payload)
-{
-	*ip = (struct iphdr){
-		.version = 4,
-		.ihl = 5,
-		.tot_len = bpf_htons(sizeof(*ip) + payload),
-		.ttl = REJECT_TTL,
-		.protocol = proto,
-		.saddr = src,
-		.daddr = dst,
-	};
-	ip->check = csum_add(0xffff, bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
-}
 
 /* What connection tracking would call the segment's end: RFC 9293, 3.10.7.1. */
 static __always_inline void reset_header(struct tcphdr *to, const struct tcphdr *from, __u32 payload)
@@ -101,35 +77,56 @@ static __always_inline bool make_reset(struct __sk_buff *ctx)
 	return true;
 }
 
-static __always_inline bool make_unreachable(struct __sk_buff *ctx)
-{
-	const __u32 quote = sizeof(struct iphdr) + 8, added = sizeof(struct iphdr) + sizeof(struct icmphdr);
-	void *data, *data_end;
-	struct icmphdr *icmp;
-	struct iphdr *ip, *quoted;
-
-	if (bpf_skb_change_tail(ctx, ETH_HLEN + quote, 0) || bpf_skb_adjust_room(ctx, added, BPF_ADJ_ROOM_MAC, 0))
-		return false;
-	data = (void *)(long)ctx->data;
-	data_end = (void *)(long)ctx->data_end;
-	ip = data + ETH_HLEN;
-	icmp = (void *)(ip + 1);
-	quoted = (void *)(icmp + 1);
-	if ((void *)quoted + quote > data_end)
-		return false;
-	swap_macs(data);
-	ip_header(ip, quoted->daddr, quoted->saddr, IPPROTO_ICMP, sizeof(*icmp) + quote);
-	*icmp = (struct icmphdr){ .type = ICMP_DEST_UNREACH, .code = ICMP_PORT_UNREACH };
-	icmp->checksum = csum_add(0xffff, bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp) + quote, 0));
-	return true;
-}
-
-/* Tells the sender of a TCP segment or UDP datagram that nobody is there. */
+/*
+ * Tells the sender of a TCP segment or UDP datagram that nobody is there, in the name of who should be. Datagrams
+ * are answered at a pace that no client comes to feel who waits for the answer.
+ */
 static __always_inline int reject(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {
+	const struct icmp_error nobody = { .type = ICMP_DEST_UNREACH, .code = ICMP_PORT_UNREACH, .from = v4(&p->ev.dst), .quote = QUOTE_MIN };
+	const struct pace pace = { .second = 1000, .burst = 1000 };
 	bool made = false;
 
-	if (c->shape == SHAPE_PACKET)
-		made = p->ev.proto == IPPROTO_TCP ? make_reset(ctx) : make_unreachable(ctx);
+	if (c->shape == SHAPE_PACKET && p->ev.proto == IPPROTO_TCP)
+		made = make_reset(ctx);
+	else if (c->shape == SHAPE_PACKET && may_tell(v4(&p->ev.src), pace))
+		made = make_icmp_error(ctx, &nobody);
 	return made ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;
+}
+
+/*
+ * Tells the sender of a packet that is dropped for a reason that a router tells of; mtu is what would have
+ * passed. It is not told of errors, of later fragments, and of what a blackhole takes.
+ */
+static __always_inline int explain(struct __sk_buff *ctx, const struct packet *p, const struct change *c, enum lab_reason reason, struct ip from, __u16 mtu)
+{
+	struct icmp_error e = { .type = ICMP_DEST_UNREACH, .from = v4(&from), .quote = QUOTE_MAX };
+	const struct pace pace = { .second = 100, .burst = 50 };
+
+	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
+		return TC_ACT_SHOT;
+	switch (reason) {
+	case LAB_DROP_TTL:
+		e.type = ICMP_TIME_EXCEEDED;
+		break;
+	case LAB_DROP_NO_ROUTE:
+		e.code = ICMP_NET_UNREACH;
+		break;
+	case LAB_DROP_UNREACHABLE:
+		e.code = ICMP_HOST_UNREACH;
+		break;
+	case LAB_DROP_PROHIBITED:
+		e.code = ICMP_PKT_FILTERED;
+		break;
+	case LAB_DROP_TOO_BIG:
+		e.code = ICMP_FRAG_NEEDED;
+		e.mtu = mtu;
+		break;
+	default:
+		return TC_ACT_SHOT;
+	}
+	/* As often as there are packets that are too big, as the kernel: without it a connection stands still. */
+	if (reason != LAB_DROP_TOO_BIG && !may_tell(v4(&p->ev.src), pace))
+		return TC_ACT_SHOT;
+	return make_icmp_error(ctx, &e) ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;
 }

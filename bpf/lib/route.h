@@ -112,6 +112,7 @@ static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct
 	case BPF_FIB_LKUP_RET_PROHIBIT:
 		return LAB_DROP_PROHIBITED;
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		route->mtu = fib.mtu_result;
 		return LAB_DROP_TOO_BIG;
 	case BPF_FIB_LKUP_RET_NOT_FWDED: /* or it is for the node itself */
 		return LAB_DROP_NO_ROUTE;

@@ -6,6 +6,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "basis.h"
+#include "events.h"
 #include "packet.h"
 #include "rewrite.h"
 #include "route.h"
@@ -36,8 +37,7 @@ static __always_inline struct work *new_work(struct __sk_buff *ctx)
 	if (!w)
 		return NULL;
 	__builtin_memset(w, 0, sizeof(*w));
-	w->p.ev.ifindex = ctx->ifindex;
-	w->p.ev.ether_type = ctx->protocol;
+	look_at_frame(ctx, &w->p);
 	return w;
 }
 

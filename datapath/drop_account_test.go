@@ -1,0 +1,414 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// injection is a packet that is not delivered.
+type injection struct {
+	at    stage
+	dir   bpf.Direction
+	frame []byte
+	// before has what has to be seen before, on the same CPU.
+	before func()
+	// answered says that who sent it is told, passed that the stack gets it, which does.
+	answered, passed bool
+}
+
+// Each packet that a program drops is counted once, by one reason and direction, with its bytes, and is one
+// event; and so is, but as no drop, what the stack gets to answer. It is so for every reason there is.
+func TestEveryDropIsCountedOnce(t *testing.T) {
+	m := router(t)
+	cases := m.injections()
+	for reason, name := range dropReasons(t) {
+		if len(cases[reason]) == 0 {
+			t.Errorf("no packet is dropped for %s: add one to injections()", name)
+		}
+		if reasons[reason] == "" {
+			t.Errorf("%s has no name for people: add it to reasons", name)
+		}
+	}
+	ring, err := ringbuf.NewReader(m.d.maps.events)
+	m.must(err)
+	defer ring.Close()
+	for reason, list := range cases {
+		for what, inject := range list {
+			t.Run(reasons[reason]+"/"+what, func(t *testing.T) {
+				i := inject()
+				onOneCPU(m, func() { m.checkInjection(t, ring, reason, i) })
+			})
+		}
+	}
+}
+
+func (m *model) checkInjection(t *testing.T, ring *ringbuf.Reader, reason bpf.Reason, i injection) {
+	if i.before != nil {
+		i.before()
+	}
+	eventsOf(t, ring)
+	before := m.allCounters()
+	verdict, out := m.runInside(i.at, i.frame)
+	for key, now := range m.allCounters() {
+		want := before[key]
+		if key == (counter{i.dir, reason}) {
+			want.Packets++
+			want.Bytes += uint64(len(i.frame))
+		}
+		if now != want {
+			t.Errorf("%s %s counts %+v, want %+v", reasons[key.reason], directions[key.dir], now, want)
+		}
+	}
+	events := eventsOf(t, ring)
+	if i.passed {
+		if verdict != actNext || len(events) != 0 || isDrop(reason, i.dir) {
+			t.Errorf("verdict %d, %d events; the stack is to get it, and it is no drop", int32(verdict), len(events))
+		}
+		return
+	}
+	if i.answered != (verdict == actRedirect) || !i.answered && verdict != actShot {
+		t.Errorf("verdict %d; that its sender is told is to be %v", int32(verdict), i.answered)
+	}
+	if len(events) != 1 {
+		t.Fatalf("%d events, want 1", len(events))
+	}
+	if i.answered {
+		m.parse(out) // with right checksums
+	}
+	e := events[0]
+	if e.Reason != reason || e.Direction != i.dir || int(e.Length) != len(i.frame) || string(e.SrcMac.B[:]) != string(i.frame[6:12]) {
+		t.Errorf("the event is %+v", e)
+	}
+	if src := i.frame[ethernetHeader+12:]; binary.BigEndian.Uint16(i.frame[12:]) == unix.ETH_P_IP && reason != bpf.PodLabReasonLAB_DROP_MALFORMED &&
+		fromIP(e.Src) != netip.AddrFrom4([4]byte(src)) {
+		t.Errorf("the event is of a packet from %s", fromIP(e.Src))
+	}
+}
+
+type counter struct {
+	dir    bpf.Direction
+	reason bpf.Reason
+}
+
+func (m *model) allCounters() map[counter]bpf.Metric {
+	m.t.Helper()
+	perCPU, err := m.d.metrics()
+	m.must(err)
+	all := map[counter]bpf.Metric{}
+	for dir := range directions {
+		for reason := range bpf.PodLabReasonLAB_REASON_MAX {
+			all[counter{dir, reason}] = sum(perCPU, dir, reason)
+		}
+	}
+	return all
+}
+
+// dropReasons are those of bpf/lib/drop.h, by number.
+func dropReasons(t *testing.T) map[bpf.Reason]string {
+	t.Helper()
+	spec, err := bpf.LoadPod()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var enum *btf.Enum
+	if err := spec.Types.TypeByName("lab_reason", &enum); err != nil {
+		t.Fatal(err)
+	}
+	found := map[bpf.Reason]string{}
+	for _, v := range enum.Values {
+		if strings.HasPrefix(v.Name, "LAB_DROP_") {
+			found[bpf.Reason(v.Value)] = v.Name
+		}
+	}
+	if len(found) < 17 {
+		t.Fatalf("only %d reasons were found", len(found))
+	}
+	return found
+}
+
+func eventsOf(t *testing.T, ring *ringbuf.Reader) (list []bpf.Event) {
+	t.Helper()
+	ring.SetDeadline(time.Unix(1, 0))
+	for {
+		record, err := ring.Read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return list
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e bpf.Event
+		if _, err := binary.Decode(record.RawSample, binary.NativeEndian, &e); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, e)
+	}
+}
+
+// onOneCPU runs f where what one packet leaves behind for its CPU is found by the next.
+func onOneCPU(m *model, f func()) {
+	m.ns.Do(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var before, one unix.CPUSet
+		m.must(unix.SchedGetaffinity(0, &before))
+		for cpu := range 1024 {
+			if before.IsSet(cpu) {
+				one.Set(cpu)
+				break
+			}
+		}
+		m.must(unix.SchedSetaffinity(0, &one))
+		defer func() { m.must(unix.SchedSetaffinity(0, &before)) }()
+		f()
+	})
+}
+
+// runInside is runOn in the node's namespace, on the thread that it is called on.
+func (m *model) runInside(at stage, frame []byte) (uint32, []byte) {
+	m.t.Helper()
+	opts := m.testRun(at.ifindex, frame)
+	opts.DataOut = make([]byte, len(frame)+256)
+	verdict, err := at.prog.Run(opts)
+	m.must(err)
+	return verdict, opts.DataOut
+}
+
+// injections are packets for each reason, made when their turn comes.
+func (m *model) injections() map[bpf.Reason]map[string]func() injection {
+	const fromPod, toPod, fromNetwork, leaving = bpf.PodLabDirectionLAB_FROM_POD, bpf.PodLabDirectionLAB_DIR_TO_POD, bpf.PodLabDirectionLAB_FROM_NETWORK, bpf.PodLabDirectionLAB_DIR_TO_NETWORK
+	pod := netip.AddrPortFrom(m.local[0], 40000)
+	client := netip.MustParseAddrPort("203.0.113.50:40000")
+	progs := m.d.progs
+	veth := stage{progs.podEgress, m.ifindex(m.local[0])}
+	host := stage{progs.toPod, m.ifindex(m.local[0])}
+	in, out := stage{progs.services.fromNetwork, m.nic()}, m.out()
+	tcp := func(src, dst end) []byte { return packet(layers.IPProtocolTCP, src, dst, synFlag) }
+	dead := func(addr string) end { return netip.AddrPortFrom(netip.MustParseAddr(addr), 8080) }
+	for kind, addr := range map[string]string{"unreachable": "198.51.100.1", "prohibit": "198.51.100.2", "blackhole": "198.51.100.3"} {
+		m.ns.Run("ip", "route", "add", kind, addr)
+	}
+	m.ns.Run("ip", "route", "add", "198.51.100.4", "via", "192.0.2.254", "mtu", "lock", "600")
+
+	// Services, each with a NodePort from 31000 on.
+	var services []Service
+	service := func(change func(*Service), backends ...end) end {
+		i := len(services)
+		s := Service{Namespace: "drops", Name: string(rune('a' + i)), Proto: "tcp", Frontends: []Frontend{
+			{Kind: ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 9, byte(i)}), Port: 80},
+			{Kind: NodePort, Port: uint16(31000 + i)},
+			{Kind: LoadBalancer, Addr: netip.AddrFrom4([4]byte{203, 0, 113, byte(100 + i)}), Port: 80},
+		}}
+		for _, b := range backends {
+			s.Backends = append(s.Backends, Backend{Addr: b, Node: "b", Ready: true})
+		}
+		if change != nil {
+			change(&s)
+		}
+		services = append(services, s)
+		return netip.AddrPortFrom(m.ns.Addr, uint16(31000+i))
+	}
+	cluster := func(at end) end {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 9, byte(at.Port() - 31000)}), 80)
+	}
+	balancer := func(at end) end {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(100 + at.Port() - 31000)}), 80)
+	}
+	empty := service(nil)
+	external := service(func(s *Service) { s.ExternalLocal, s.InternalLocal = true, true }, remotePod)
+	ranges := service(func(s *Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.50/32")} }, remotePod)
+	good := service(nil, remotePod)
+	nowhere, unreachable, prohibited := service(nil, dead("198.51.100.9")), service(nil, dead("198.51.100.1")), service(nil, dead("198.51.100.2"))
+	hole, narrow := service(nil, dead("198.51.100.3")), service(nil, dead("198.51.100.4"))
+	m.services = services
+	m.apply()
+
+	broken := m.brokenPrograms()
+	makes := func(i injection) func() injection { return func() injection { return i } }
+	full := func(i injection, dst end) func() injection {
+		return func() injection {
+			for port := natMin; port <= natMax; port++ {
+				key := bpf.Tuple{Src: toIP(dst.Addr()), Dst: toIP(m.ns.Addr), Sport: toNetwork(dst.Port()), Dport: toNetwork(uint16(port)), Proto: unix.IPPROTO_TCP}
+				other := bpf.Translation{Src: toIP(dst.Addr()), Dst: toIP(netip.MustParseAddr("192.0.2.66")), Sport: toNetwork(dst.Port()), Dport: toNetwork(uint16(port)),
+					Answered: 1, Seen: monotonicSeconds()}
+				m.must(m.d.maps.services.nat.Put(key, other))
+			}
+			return i
+		}
+	}
+	last := func(frame []byte) []byte { return edit(m.t, frame, func(ip *layers.IPv4) { ip.TTL = 1 }) }
+	large := func(src, dst end) []byte {
+		ip := &layers.IPv4{Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice()}
+		tcp := &layers.TCP{SrcPort: layers.TCPPort(src.Port()), DstPort: layers.TCPPort(dst.Port()), SYN: true}
+		m.must(tcp.SetNetworkLayerForChecksum(ip))
+		return serialized(macs(layers.EthernetTypeIPv4), ip, tcp, gopacket.Payload(make([]byte, 700)))
+	}
+	short := func(frame []byte) []byte { frame[ethernetHeader+3] += 100; return frame }
+	return map[bpf.Reason]map[string]func() injection{
+		bpf.PodLabReasonLAB_DROP_SOURCE_ADDR: {
+			"of another pod": makes(injection{at: veth, dir: fromPod, frame: tcp(netip.AddrPortFrom(m.local[1], 1), far)}),
+			"ARP":            makes(injection{at: veth, dir: fromPod, frame: arpRequest(m.local[1], m.local[0])}),
+		},
+		bpf.PodLabReasonLAB_DROP_NO_ENDPOINT: {"": makes(injection{at: host, dir: toPod, frame: tcp(far, netip.MustParseAddrPort("10.244.0.99:80"))})},
+		bpf.PodLabReasonLAB_DROP_PROTOCOL: {
+			"from a pod": makes(injection{at: veth, dir: fromPod, frame: ipv6Frame()}),
+			"to a pod":   makes(injection{at: host, dir: toPod, frame: ipv6Frame()}),
+		},
+		bpf.PodLabReasonLAB_DROP_MALFORMED: {
+			"from a pod": makes(injection{at: veth, dir: fromPod, frame: short(tcp(pod, far))}),
+			"to a pod":   makes(injection{at: host, dir: toPod, frame: short(tcp(far, pod))}),
+		},
+		bpf.PodLabReasonLAB_DROP_NO_BACKEND: {
+			"from a pod":          makes(injection{at: veth, dir: fromPod, frame: tcp(pod, cluster(empty)), answered: true}),
+			"from outside":        makes(injection{at: in, dir: fromNetwork, frame: tcp(client, empty), answered: true}),
+			"a reset":             makes(injection{at: veth, dir: fromPod, frame: packet(layers.IPProtocolTCP, pod, cluster(empty), rstFlag)}),
+			"that nobody answers": makes(injection{at: stage{broken.podEgress, veth.ifindex}, dir: fromPod, frame: tcp(pod, cluster(empty))}),
+			"outside, nobody":     makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, empty)}),
+		},
+		bpf.PodLabReasonLAB_DROP_NO_LOCAL_BACKEND: {
+			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, cluster(external))}),
+			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, external)}),
+		},
+		bpf.PodLabReasonLAB_DROP_SOURCE_RANGE: {"": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, balancer(ranges))})},
+		bpf.PodLabReasonLAB_DROP_NAT_PORTS: {
+			"to a backend": full(injection{at: in, dir: fromNetwork, frame: tcp(client, good)}, remotePod),
+			"to outside":   full(injection{at: out, dir: leaving, frame: tcp(pod, netip.AddrPortFrom(far.Addr(), 81))}, netip.AddrPortFrom(far.Addr(), 81)),
+		},
+		bpf.PodLabReasonLAB_DROP_NO_ROUTE: {
+			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.9")), passed: true}),
+			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, nowhere), answered: true}),
+		},
+		bpf.PodLabReasonLAB_DROP_UNREACHABLE: {
+			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.1")), passed: true}),
+			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, unreachable), answered: true}),
+		},
+		bpf.PodLabReasonLAB_DROP_PROHIBITED: {
+			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.2")), passed: true}),
+			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, prohibited), answered: true}),
+		},
+		bpf.PodLabReasonLAB_DROP_BLACKHOLE: {
+			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.3"))}),
+			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, hole)}),
+		},
+		bpf.PodLabReasonLAB_DROP_TOO_BIG: {
+			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: large(pod, dead("198.51.100.4")), passed: true}),
+			"from outside": makes(injection{at: in, dir: fromNetwork, frame: large(client, narrow), answered: true}),
+		},
+		bpf.PodLabReasonLAB_DROP_TTL: {
+			"":                    makes(injection{at: in, dir: fromNetwork, frame: last(tcp(netip.AddrPortFrom(client.Addr(), 40001), narrow)), answered: true}),
+			"that nobody answers": makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: last(tcp(netip.AddrPortFrom(client.Addr(), 40002), narrow))}),
+		},
+		bpf.PodLabReasonLAB_DROP_REWRITE: {
+			"from a pod": makes(injection{at: stage{broken.podEgress, veth.ifindex}, dir: fromPod, frame: tcp(pod, cluster(good))}),
+			"of a known flow": makes(injection{at: stage{broken.podEgress, veth.ifindex}, dir: fromPod, frame: packet(layers.IPProtocolTCP, pod, cluster(good), ackFlag),
+				before: func() {
+					m.runInside(veth, tcp(pod, cluster(good)))
+					m.runInside(veth, packet(layers.IPProtocolTCP, pod, cluster(good), ackFlag))
+					m.copyFlowCache(veth.prog, broken.podEgress)
+				}}),
+			"from outside": makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, narrow)}),
+			"to outside":   makes(injection{at: stage{broken.toNetwork, out.ifindex}, dir: leaving, frame: tcp(pod, far)}),
+			"to a pod": makes(injection{at: stage{broken.toPod, host.ifindex}, dir: toPod, frame: packet(layers.IPProtocolTCP, remotePod, pod, synFlag|ackFlag),
+				before: func() { m.runInside(veth, tcp(pod, cluster(good))) }}),
+		},
+		bpf.PodLabReasonLAB_DROP_MASQUERADE:    {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP })})},
+		bpf.PodLabReasonLAB_DROP_FRAGMENT:      {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 99 })})},
+		bpf.PodLabReasonLAB_DROP_FOREIGN_ERROR: {"": makes(injection{at: veth, dir: fromPod, frame: icmpPacket(m.local[0], far.Addr(), 3, 0, quoted(tcp(far, remotePod)))})},
+	}
+}
+
+// broken are programs for which no checksum can be brought up to date, and no packet cut short.
+type broken struct{ podEgress, toPod, fromNetwork, toNetwork *ebpf.Program }
+
+func (m *model) brokenPrograms() (b broken) {
+	m.t.Helper()
+	load := func(read func() (*ebpf.CollectionSpec, error), into any) {
+		spec, err := read()
+		m.must(err)
+		for _, prog := range spec.Programs {
+			for i := range prog.Instructions {
+				ins := &prog.Instructions[i]
+				if ins.IsBuiltinCall() && (ins.Constant == int64(asm.FnL4CsumReplace) || ins.Constant == int64(asm.FnSkbChangeTail)) {
+					*ins = asm.Mov.Imm(asm.R0, -1).WithMetadata(ins.Metadata)
+				}
+			}
+		}
+		m.must(loadSpec(spec, m.d.cfg, m.d.maps, into))
+	}
+	var pod bpf.PodPrograms
+	var host bpf.HostPrograms
+	var netdev bpf.NetdevPrograms
+	load(bpf.LoadPod, &pod)
+	load(bpf.LoadHost, &host)
+	load(bpf.LoadNetdev, &netdev)
+	m.t.Cleanup(func() { m.must(errors.Join(pod.Close(), host.Close(), netdev.Close())) })
+	return broken{pod.LabPodEgress, host.LabToPod, netdev.LabFromNetwork, netdev.LabToNetwork}
+}
+
+// copyFlowCache lets one program know the flows that another knows.
+func (m *model) copyFlowCache(from, to *ebpf.Program) {
+	m.t.Helper()
+	find := func(prog *ebpf.Program) *ebpf.Map {
+		info, err := prog.Info()
+		m.must(err)
+		ids, _ := info.MapIDs()
+		for _, id := range ids {
+			found, err := ebpf.NewMapFromID(id)
+			m.must(err)
+			if about, err := found.Info(); err == nil && about.Name == bpf.PodMapLabFlowCache {
+				m.t.Cleanup(func() { found.Close() })
+				return found
+			}
+			found.Close()
+		}
+		m.t.Fatalf("%s has no %s", prog, bpf.PodMapLabFlowCache)
+		return nil
+	}
+	source, target := find(from), find(to)
+	for i := range source.MaxEntries() {
+		value, err := source.LookupBytes(i)
+		m.must(err)
+		m.must(target.Put(i, value))
+	}
+}
+
+func macs(kind layers.EthernetType) *layers.Ethernet {
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	return &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: kind}
+}
+
+func serialized(parts ...gopacket.SerializableLayer) []byte {
+	buf := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...); err != nil {
+		panic(err)
+	}
+	return buf.Bytes()
+}
+
+func ipv6Frame() []byte {
+	return serialized(macs(layers.EthernetTypeIPv6), gopacket.Payload(make([]byte, 60)))
+}
+
+func arpRequest(sender, target netip.Addr) []byte {
+	return serialized(macs(layers.EthernetTypeARP), &layers.ARP{
+		AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4, Operation: layers.ARPRequest,
+		SourceHwAddress: make([]byte, 6), SourceProtAddress: sender.AsSlice(), DstHwAddress: make([]byte, 6), DstProtAddress: target.AsSlice(),
+	})
+}
