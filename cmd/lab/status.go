@@ -60,6 +60,9 @@ func statusText(s *labs.Status, verbose bool) string {
 	for _, p := range problems(s) {
 		fmt.Fprintf(&b, "Problem: %s\n", p)
 	}
+	for _, text := range leftOut(s) {
+		fmt.Fprintf(&b, "Left out: %s\n", text)
+	}
 	b.WriteString("\n" + nodesTable(s).String())
 	if verbose {
 		for _, n := range s.Nodes {
@@ -209,6 +212,31 @@ func problems(s *labs.Status) []string {
 		}
 	}
 	return out
+}
+
+// leftOut is what nodes do not carry, each thing once, with the nodes where it is not so on all of them.
+func leftOut(s *labs.Status) []string {
+	var all []api.LeftOut
+	on := map[api.LeftOut][]string{}
+	agents := 0
+	for _, n := range s.Nodes {
+		if n.Agent == nil {
+			continue
+		}
+		agents++
+		for _, x := range n.Agent.LeftOut {
+			if on[x] == nil {
+				all = append(all, x)
+			}
+			on[x] = append(on[x], short(s, n.Name))
+		}
+	}
+	for i, x := range all {
+		if nodes := on[x]; len(nodes) < agents {
+			all[i].Message += ", on " + strings.Join(nodes, " ")
+		}
+	}
+	return show.LeftOut(all)
 }
 
 func unreached(h *api.ClusterHealth) []string {

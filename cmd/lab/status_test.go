@@ -74,6 +74,22 @@ worker         yes    172.18.0.3  10.244.1.0/24  5/253  BPF   BPF           2/2 
 	}
 }
 
+// What all nodes leave out is said once, what one does with its name.
+func TestStatusTextOfWhatIsLeftOut(t *testing.T) {
+	s := twoNodes()
+	everywhere := api.LeftOut{Kind: "Service", Namespace: "ns", Name: "a", Reason: "NotCarried", Message: "port 9/SCTP is not carried"}
+	s.Nodes[0].Agent.LeftOut = []api.LeftOut{everywhere}
+	s.Nodes[1].Agent.LeftOut = []api.LeftOut{{Kind: "Pod", Namespace: "ns", Name: "b", Reason: "NotNodeAddress", Message: "host port 80/tcp is left out"}, everywhere}
+	got := statusText(s, false)
+	for _, line := range []string{
+		"\nLeft out: Service ns/a: port 9/SCTP is not carried (NotCarried)\n", "\nLeft out: Pod ns/b: host port 80/tcp is left out, on worker (NotNodeAddress)\n",
+	} {
+		if strings.Count(got, line) != 1 {
+			t.Errorf("no %q in\n%s", line, got)
+		}
+	}
+}
+
 func TestStatusTextWhereNodesDiffer(t *testing.T) {
 	s := twoNodes()
 	s.Ready, s.Problems = false, []kube.Problem{{Want: "demo", Why: "is ready on 1 of 2 nodes"}}

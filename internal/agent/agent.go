@@ -225,6 +225,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if n.prober != nil {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })
 	}
+	a.tellOfLeftOut(ctx, eg, n.leftOut)
 	eg.Go(func() error { return n.loops.all.Run(ctx) })
 	if err := a.tellOfPolicies(ctx, eg); err != nil {
 		return err
@@ -249,6 +250,14 @@ func (a *Agent) tellOfPolicies(ctx context.Context, eg *errgroup.Group) error {
 	return nil
 }
 
+// tellOfLeftOut has no say in the node's readiness, so it is not one of its
+// loops.
+func (a *Agent) tellOfLeftOut(ctx context.Context, eg *errgroup.Group, l *leftOut) {
+	loop := reconcile.New("left-out", l.tell, reconcile.Options{Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute}, a.log)
+	l.watch(loop.Trigger)
+	eg.Go(func() error { return loop.Run(ctx) })
+}
+
 // openNode opens the datapath and makes the pool, empty as yet.
 func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 	native := a.cfg.NativeCIDR()
@@ -269,7 +278,10 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 			a.log.Info("BPF host routing is not in use, the node's IP stack routes", "reason", reason)
 		}
 	}
-	return &node{self: s, dp: dp, pool: pool, eps: newEndpoints(dp, pool, a.log)}, nil
+	return &node{
+		self: s, dp: dp, pool: pool, eps: newEndpoints(dp, pool, a.log),
+		leftOut: newLeftOut(a.kube, a.cfg.NodeName, newNotices(a.client, a.cfg.NodeName)),
+	}, nil
 }
 
 func (a *Agent) datapathConfig(s self) datapath.Config {

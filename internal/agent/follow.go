@@ -23,7 +23,7 @@ func (l *loops) wake(parts datapath.Parts) {
 		datapath.PartEndpoints: {l.endpoints},
 		datapath.PartRoutes:    {l.routes},
 		datapath.PartChains:    {l.masquerade, l.hostPorts, l.untracked},
-		datapath.PartServices:  {l.services},
+		datapath.PartServices:  {l.services, l.hostPorts},
 	} {
 		if parts&part == 0 {
 			continue

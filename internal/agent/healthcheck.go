@@ -11,8 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // healthCheck is a port at which load balancers ask whether this node has
@@ -44,9 +48,9 @@ func newHealthChecks(ctx context.Context, eg *errgroup.Group) *healthChecks {
 	return &healthChecks{ctx: ctx, eg: eg, current: map[serviceName]healthCheck{}, open: map[healthPort]context.CancelFunc{}}
 }
 
-// apply makes the listeners those of checks. A port that cannot be had is an
-// error; the others are served all the same.
-func (h *healthChecks) apply(checks []healthCheck) error {
+// apply makes the listeners those of checks, and returns the ports that cannot
+// be had. The others are served all the same.
+func (h *healthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wanted := map[healthPort]bool{}
@@ -61,12 +65,24 @@ func (h *healthChecks) apply(checks []healthCheck) error {
 			delete(h.open, p)
 		}
 	}
-	slices.SortFunc(checks, func(a, b healthCheck) int { return cmp.Compare(a.port, b.port) })
-	var errs []error
+	slices.SortFunc(checks, func(a, b healthCheck) int {
+		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.service.namespace, b.service.namespace), cmp.Compare(a.service.name, b.service.name))
+	})
 	for _, c := range checks {
-		errs = append(errs, h.listen(healthPort{c.service, c.port}))
+		err := h.listen(healthPort{c.service, c.port})
+		if err == nil {
+			continue
+		}
+		reason := datapath.NotValid
+		if errors.Is(err, syscall.EADDRINUSE) {
+			reason = datapath.AddressTaken
+		}
+		leftOut = append(leftOut, api.LeftOut{
+			Kind: "Service", Namespace: c.service.namespace, Name: c.service.name, Reason: string(reason),
+			Message: fmt.Sprintf("healthCheckNodePort %d is not served: %s", c.port, err),
+		})
 	}
-	return errors.Join(errs...)
+	return leftOut
 }
 
 func (h *healthChecks) listen(p healthPort) error {
@@ -78,7 +94,7 @@ func (h *healthChecks) listen(p healthPort) error {
 	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(int(p.port))))
 	if err != nil {
 		cancel()
-		return fmt.Errorf("serve healthCheckNodePort %d of Service %s/%s: %w", p.port, p.service.namespace, p.service.name, err)
+		return err
 	}
 	h.open[p] = cancel
 	h.eg.Go(func() error {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // hostPortsOf returns the ports that pod wants on its node, of its containers
@@ -38,19 +39,22 @@ func hostPortsOf(pod *corev1.Pod) []corev1.ContainerPort {
 	return ports
 }
 
-// hostPorts are the host ports of this node's pods.
-func (k *kube) hostPorts() ([]datapath.HostPort, error) {
+// hostPorts are the host ports of this node's pods, and what is not carried of
+// them.
+func (k *kube) hostPorts() ([]datapath.HostPort, []api.LeftOut, error) {
 	pods, err := k.pods.List(labels.Everything())
 	if err != nil {
-		return nil, fmt.Errorf("list the pods of this node: %w", err)
+		return nil, nil, fmt.Errorf("list the pods of this node: %w", err)
 	}
-	return hostPortsOfPods(pods), nil
+	ports, leftOut := hostPortsOfPods(pods)
+	return ports, leftOut, nil
 }
 
 // hostPortsOfPods are the host ports of all pods that run and have an address,
 // sorted, one for each protocol, address and port: of two pods that want the
-// same the older has it.
-func hostPortsOfPods(pods []*corev1.Pod) []datapath.HostPort {
+// same the older has it. What a node's addresses keep out is for the datapath
+// to say.
+func hostPortsOfPods(pods []*corev1.Pod) ([]datapath.HostPort, []api.LeftOut) {
 	pods = slices.Clone(pods)
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
@@ -60,42 +64,56 @@ func hostPortsOfPods(pods []*corev1.Pod) []datapath.HostPort {
 		hostIP netip.Addr
 		port   uint16
 	}
-	taken := map[key]bool{}
+	taken := map[key]datapath.HostPort{}
 	var out []datapath.HostPort
+	var leftOut []api.LeftOut
 	for _, pod := range pods {
-		for _, hp := range podHostPorts(pod) {
+		ports, left := podHostPorts(pod)
+		leftOut = append(leftOut, left...)
+		for _, hp := range ports {
 			k := key{hp.Proto, hp.HostIP, hp.Port}
-			if !taken[k] {
-				taken[k] = true
+			switch other, twice := taken[k]; {
+			case !twice:
+				taken[k] = hp
 				out = append(out, hp)
+			case other.Backend != hp.Backend:
+				leftOut = append(leftOut, podLeftOut(pod, datapath.AddressTaken, "host port %d/%s is that of pod %s/%s", hp.Port, hp.Proto, other.Namespace, other.Name))
 			}
 		}
 	}
 	slices.SortFunc(out, func(a, b datapath.HostPort) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), a.HostIP.Compare(b.HostIP))
 	})
-	return out
+	return out, leftOut
 }
 
-func podHostPorts(pod *corev1.Pod) []datapath.HostPort {
+func podLeftOut(pod *corev1.Pod, reason datapath.SkipReason, format string, args ...any) api.LeftOut {
+	return api.LeftOut{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, Reason: string(reason), Message: fmt.Sprintf(format, args...)}
+}
+
+func podHostPorts(pod *corev1.Pod) (out []datapath.HostPort, leftOut []api.LeftOut) {
 	addr, err := netip.ParseAddr(pod.Status.PodIP)
 	if err != nil || !addr.Is4() || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-		return nil
+		return nil, nil
 	}
-	var out []datapath.HostPort
 	for _, p := range hostPortsOf(pod) {
 		hostIP, ok := parseHostIP(p.HostIP)
-		if !ok || (p.Protocol != corev1.ProtocolTCP && p.Protocol != corev1.ProtocolUDP && p.Protocol != "") {
-			continue // SCTP and IPv6 are not carried
+		switch {
+		case p.Protocol != "" && !isCarriedProtocol(p.Protocol):
+			leftOut = append(leftOut, podLeftOut(pod, datapath.NotCarried, "host port %d/%s is not carried: only TCP and UDP are", p.HostPort, p.Protocol))
+		case !ok:
+			leftOut = append(leftOut, podLeftOut(pod, datapath.NotCarried, "host port %d of %s is not carried: only IPv4 is", p.HostPort, p.HostIP))
+		default:
+			out = append(out, datapath.HostPort{
+				Proto:     strings.ToLower(cmp.Or(string(p.Protocol), "TCP")),
+				HostIP:    hostIP,
+				Port:      portNumber(p.HostPort),
+				Backend:   netip.AddrPortFrom(addr, portNumber(p.ContainerPort)),
+				Namespace: pod.Namespace, Name: pod.Name,
+			})
 		}
-		out = append(out, datapath.HostPort{
-			Proto:   strings.ToLower(cmp.Or(string(p.Protocol), "TCP")),
-			HostIP:  hostIP,
-			Port:    uint16(p.HostPort),
-			Backend: netip.AddrPortFrom(addr, uint16(p.ContainerPort)),
-		})
 	}
-	return out
+	return out, leftOut
 }
 
 // parseHostIP returns the zero Addr for every address of the node, and false

@@ -20,6 +20,7 @@ type node struct {
 	pool    *ipam.Pool
 	eps     *endpoints
 	loops   loops
+	leftOut *leftOut
 	prober  *reach.Prober // nil where other nodes are not probed
 	serving atomic.Bool   // cni.sock is served
 
@@ -78,11 +79,15 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 	}
 	if k.services == nil {
 		l.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {
-			ports, err := k.hostPorts()
+			ports, podsLeftOut, err := k.hostPorts()
 			if err != nil {
 				return err
 			}
-			return hostPorts.Apply(ctx, ports)
+			if err := hostPorts.Apply(ctx, ports); err != nil {
+				return err
+			}
+			n.leftOut.set(podsLeftOut, apiLeftOut(hostPorts.Skipped()))
+			return nil
 		}, often, log)
 		l.all = append(l.all, l.hostPorts)
 	} else {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,7 +64,9 @@ func runTests(m *testing.M) int {
 
 // runAsAgent reads what happens in the cluster from standard input, a line
 // each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP",
-// "nodeport CLUSTERIP PORT" and "endpoints ADDR..." of the Service ns/web, port 80 to 8080, or "uninstall".
+// "nodeport CLUSTERIP PORT" and "endpoints ADDR..." of the Service ns/web, port 80 to 8080,
+// "bad NAME" of a Service of which nothing is carried, "events", which says of which objects
+// there are some, or "uninstall".
 func runAsAgent(encoded string) error {
 	var cfg config.Config
 	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
@@ -110,6 +113,20 @@ func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
 		})
 		_, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{})
 		return err
+	}
+	if line[0] == "bad" {
+		return putBadService(ctx, cluster, line[1])
+	}
+	if line[0] == "events" {
+		list, err := cluster.CoreV1().Events("").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		var said []string
+		for _, e := range list.Items {
+			said = append(said, e.InvolvedObject.Name+" "+e.Reason)
+		}
+		return errors.New(strings.Join(said, ", "))
 	}
 	if line[0] == "endpoints" {
 		return putEndpoints(ctx, cluster, line[1:])
@@ -178,6 +195,9 @@ func newTestNodeOn(t *testing.T, network *netnstest.Network, name, podCIDR strin
 	n := &testNode{Host: host, t: t, cfg: cfg, podCIDR: podCIDR, log: &syncBuffer{}, pods: map[int]*netnstest.NS{}}
 	t.Cleanup(func() {
 		n.kill()
+		if strings.Contains(n.log.String(), "WARNING: DATA RACE") {
+			t.Error("the agent has a data race")
+		}
 		if t.Failed() {
 			t.Logf("the agent's log:\n%s", n.log.String())
 		}
@@ -213,7 +233,7 @@ func (n *testNode) launch() {
 		n.t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asAgent+"="+string(encoded))
+	cmd.Env = append(os.Environ(), asAgent+"="+string(encoded), "GORACE=halt_on_error=1")
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	if n.stdin, err = cmd.StdinPipe(); err != nil {
 		n.t.Fatal(err)

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -17,7 +16,7 @@ const collectOften = 10 * time.Second
 // serviceLoops are the reconcilers of an agent that carries Services.
 func (n *node) serviceLoops(k *kube, checks *healthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
 	often := reconcile.Options{Resync: resyncOften}
-	s := &serviceLoop{kube: k, node: n.dp.Config().NodeName, services: n.dp.Services(), checks: checks, metrics: m, portsChanged: func() { n.loops.masquerade.Trigger() }}
+	s := &serviceLoop{kube: k, node: n.dp.Config().NodeName, services: n.dp.Services(), checks: checks, metrics: m, leftOut: n.leftOut, portsChanged: func() { n.loops.masquerade.Trigger() }}
 	untracked := n.dp.Untracked()
 	n.loops.services = reconcile.New("services", s.apply, often, log)
 	n.loops.untracked = reconcile.New("untracked", func(ctx context.Context) error {
@@ -42,6 +41,7 @@ type serviceLoop struct {
 	services *datapath.Services
 	checks   *healthChecks
 	metrics  *metrics
+	leftOut  *leftOut
 	reloaded time.Time
 	// portsChanged is called when the ports that are reached from outside are not those of before.
 	portsChanged func()
@@ -70,7 +70,7 @@ func outerPorts(services []datapath.Service, hostPorts []datapath.HostPort) (por
 
 func (s *serviceLoop) apply(ctx context.Context) error {
 	began := time.Now()
-	hostPorts, err := s.kube.hostPorts()
+	hostPorts, podsLeftOut, err := s.kube.hostPorts()
 	if err != nil {
 		return err
 	}
@@ -86,13 +86,16 @@ func (s *serviceLoop) apply(ctx context.Context) error {
 		s.services.Reload() // mends what others have changed in the maps
 		s.reloaded = began
 	}
+	checksLeftOut := s.checks.apply(now.checks)
 	err = s.services.Apply(ctx, datapath.ServiceState{Services: now.services, HostPorts: hostPorts, Zone: zone})
-	if err == nil {
-		s.metrics.observeServices(time.Since(began), now.changed)
-		if ports := outerPorts(now.services, hostPorts); ports != s.ports {
-			s.ports = ports
-			s.portsChanged()
-		}
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, s.checks.apply(now.checks))
+	s.leftOut.set(podsLeftOut, now.leftOut, checksLeftOut, apiLeftOut(s.services.Skipped()))
+	s.metrics.observeServices(time.Since(began), now.changed)
+	if ports := outerPorts(now.services, hostPorts); ports != s.ports {
+		s.ports = ports
+		s.portsChanged()
+	}
+	return nil
 }

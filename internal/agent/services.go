@@ -23,7 +23,7 @@ func carriedPorts(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice) [
 	var out []datapath.Service
 	for _, port := range svc.Spec.Ports {
 		proto := cmp.Or(port.Protocol, corev1.ProtocolTCP)
-		if proto != corev1.ProtocolTCP && proto != corev1.ProtocolUDP {
+		if !isCarriedProtocol(proto) {
 			continue
 		}
 		s := datapath.Service{
@@ -40,6 +40,18 @@ func carriedPorts(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice) [
 	return out
 }
 
+func isCarriedProtocol(p corev1.Protocol) bool {
+	return p == corev1.ProtocolTCP || p == corev1.ProtocolUDP
+}
+
+// portNumber is 0 for what is no port.
+func portNumber(n int32) uint16 {
+	if n < 1 || n > 65535 {
+		return 0
+	}
+	return uint16(n)
+}
+
 // isCarried says whether the Service has an address to translate from.
 func isCarried(svc *corev1.Service) bool {
 	return svc.Spec.Type != corev1.ServiceTypeExternalName && svc.Spec.ClusterIP != "" && svc.Spec.ClusterIP != corev1.ClusterIPNone
@@ -50,18 +62,14 @@ func frontendsOf(svc *corev1.Service, port corev1.ServicePort) []datapath.Fronte
 	add := func(kind datapath.FrontendKind, addrs ...string) {
 		for _, s := range addrs {
 			if addr, err := netip.ParseAddr(s); err == nil && addr.Is4() {
-				out = append(out, datapath.Frontend{Kind: kind, Addr: addr, Port: uint16(port.Port)})
+				out = append(out, datapath.Frontend{Kind: kind, Addr: addr, Port: portNumber(port.Port)})
 			}
 		}
 	}
-	clusterIPs := svc.Spec.ClusterIPs
-	if len(clusterIPs) == 0 {
-		clusterIPs = []string{svc.Spec.ClusterIP}
-	}
-	add(datapath.ClusterIP, clusterIPs...)
+	add(datapath.ClusterIP, clusterIPs(svc)...)
 	add(datapath.ExternalIP, svc.Spec.ExternalIPs...)
 	if port.NodePort != 0 {
-		out = append(out, datapath.Frontend{Kind: datapath.NodePort, Port: uint16(port.NodePort)})
+		out = append(out, datapath.Frontend{Kind: datapath.NodePort, Port: portNumber(port.NodePort)})
 	}
 	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return out
@@ -73,6 +81,13 @@ func frontendsOf(svc *corev1.Service, port corev1.ServicePort) []datapath.Fronte
 		}
 	}
 	return out
+}
+
+func clusterIPs(svc *corev1.Service) []string {
+	if len(svc.Spec.ClusterIPs) == 0 {
+		return []string{svc.Spec.ClusterIP}
+	}
+	return svc.Spec.ClusterIPs
 }
 
 // backendsOf are the endpoints that have the port, sorted by address. Slices
@@ -87,7 +102,7 @@ func backendsOf(endpoints []*discoveryv1.EndpointSlice, portName string, proto c
 		}
 		for i := range slice.Endpoints {
 			b, ok := backendOf(&slice.Endpoints[i], port)
-			if earlier, twice := byAddr[b.Addr]; ok && (!twice || !earlier.Ready && b.Ready) {
+			if earlier, twice := byAddr[b.Addr]; ok && port != 0 && (!twice || !earlier.Ready && b.Ready) {
 				byAddr[b.Addr] = b
 			}
 		}
@@ -106,7 +121,7 @@ func portOf(slice *discoveryv1.EndpointSlice, name string, proto corev1.Protocol
 	}
 	for _, p := range slice.Ports {
 		if p.Port != nil && deref(p.Name, "") == name && deref(p.Protocol, corev1.ProtocolTCP) == proto {
-			return uint16(*p.Port), true
+			return portNumber(*p.Port), true
 		}
 	}
 	return 0, false

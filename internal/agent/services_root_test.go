@@ -4,17 +4,25 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/api/client"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -29,6 +37,24 @@ func putEndpoints(ctx context.Context, cluster *fake.Clientset, addrs []string) 
 	if apierrors.IsNotFound(err) {
 		_, err = all.Create(ctx, slice, metav1.CreateOptions{})
 	}
+	return err
+}
+
+// putBadService makes a Service of whose two ports neither is carried: one of a
+// protocol that is not, one with endpoints that cannot be.
+func putBadService(ctx context.Context, cluster *fake.Clientset, name string) error {
+	svc := kubeService(func(s *corev1.Service) {
+		s.Name, s.UID = name, types.UID("uid-"+name)
+		s.Spec.ClusterIP, s.Spec.ClusterIPs = "10.96.0.66", []string{"10.96.0.66"}
+		s.Spec.Ports = []corev1.ServicePort{{Name: "s", Port: 9, Protocol: corev1.ProtocolSCTP}, {Name: "http", Port: 0}}
+	})
+	if _, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	slice := kubeSlice(ready("127.0.0.1", "n1"), ready("10.0.0.1", "n1"))
+	slice.Name, slice.Labels = name, map[string]string{discoveryv1.LabelServiceName: name}
+	slice.Ports = append(slice.Ports, slicePort("http", "TCP", 70000))
+	_, err := cluster.DiscoveryV1().EndpointSlices("ns").Create(ctx, slice, metav1.CreateOptions{})
 	return err
 }
 
@@ -131,4 +157,99 @@ func TestServicesComeFromTheCluster(t *testing.T) {
 		_, err := n.client.Ask("tcp4", n.vip, []byte("hello"))
 		return err != nil && strings.Contains(err.Error(), "refused") && time.Since(start) < time.Second
 	})
+}
+
+// TestBadObjectsStopNoOthers holds that what a whole agent cannot carry is in
+// its status, its list of Services and an event, and that the node is ready and
+// carries what comes after.
+func TestBadObjectsStopNoOthers(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newServiceNode(t)
+	n.tell("bad broken")
+	eventually(t, "the status says so", func() bool { return len(n.status().LeftOut) > 0 })
+	n.tell("service %s", n.vip.Addr())
+	n.tell("endpoints %s", strings.Join(n.backends, " "))
+	eventually(t, "the Service answers", n.answers)
+	s := n.status()
+	if !s.Ready {
+		t.Errorf("the agent is not ready: %q", s.NotReady)
+	}
+	reasons := map[string]bool{}
+	for _, x := range s.LeftOut {
+		reasons[x.Reason] = true
+		if x.Kind != "Service" || x.Namespace != "ns" || x.Name != "broken" || x.Message == "" {
+			t.Errorf("left out: %+v", x)
+		}
+	}
+	if !reasons["NotCarried"] || !reasons["NotValid"] {
+		t.Errorf("left out: %+v", s.LeftOut)
+	}
+	listed, err := client.New(n.cfg.Paths.AgentSocket()).Services(t.Context())
+	if i := slices.IndexFunc(listed, func(s api.Service) bool { return strings.HasPrefix(s.Service, "ns/broken") }); err != nil || i < 0 || len(listed[i].LeftOut) == 0 {
+		t.Errorf("the Services are %+v, %v", listed, err)
+	}
+	eventually(t, "there are events", func() bool {
+		n.tell("events")
+		return strings.Contains(n.log.String(), "broken NotCarried") && strings.Contains(n.log.String(), "broken NotValid")
+	})
+}
+
+// TestReadersDuringChanges asks a whole agent for all that it tells while its
+// Services change. The race detector looks on in both where it is built in
+// (make test-race).
+func TestReadersDuringChanges(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newServiceNode(t)
+	n.tell("service %s", n.vip.Addr())
+	n.tell("endpoints %s", strings.Join(n.backends, " "))
+	n.tell("bad broken")
+	eventually(t, "the Service answers", n.answers)
+	c := client.New(n.cfg.Paths.AgentSocket())
+	ctx, stop := context.WithCancel(t.Context())
+	var eg errgroup.Group
+	for _, read := range []func() error{
+		func() error { _, err := c.Services(ctx); return err },
+		func() error { _, err := c.Frontends(ctx); return err },
+		func() error { _, err := c.Flows(ctx); return err },
+		func() error { _, err := c.Translations(ctx); return err },
+		func() error { _, err := c.Status(ctx); return err },
+		func() error { _, err := c.Endpoints(ctx); return err },
+		n.scrape,
+	} {
+		eg.Go(func() error {
+			for ctx.Err() == nil {
+				if err := read(); err != nil && ctx.Err() == nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for round := range 40 {
+		n.tell("endpoints %s", strings.Join(n.backends[:1+round%2], " "))
+	}
+	stop()
+	if err := eg.Wait(); err != nil {
+		t.Error(err)
+	}
+	if !n.answers() {
+		t.Error("afterwards the Service does not answer")
+	}
+}
+
+// scrape reads the metrics.
+func (n *serviceNode) scrape() error {
+	c, err := n.Dial("tcp4", netip.AddrPortFrom(n.Addr, uint16(n.cfg.Prometheus.Port)))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprint(c, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, c)
+	return err
 }

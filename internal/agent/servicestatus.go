@@ -43,13 +43,36 @@ func withoutProto(service string) string {
 	return service
 }
 
-// serviceList is the Services that the map's entries make, sorted by name.
+// serviceList is the Services that the map's entries make, and those of which
+// something is left out, sorted by name.
 func serviceList(ctx context.Context, n *node) ([]api.Service, error) {
 	entries, err := frontendList(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	return servicesFrom(entries), nil
+	return withLeftOut(servicesFrom(entries), leftOutOf(n.leftOut.get())), nil
+}
+
+// withLeftOut says of the first port of each Service what is left out of the
+// Service, and adds those of which nothing is there.
+func withLeftOut(services []api.Service, leftOut map[string][]string) []api.Service {
+	for i := range services {
+		name := services[i].Service
+		if colon := strings.IndexByte(name, ':'); colon >= 0 {
+			name = name[:colon]
+		}
+		services[i].LeftOut = leftOut[name]
+		delete(leftOut, name)
+	}
+	for name, messages := range leftOut {
+		services = append(services, api.Service{Service: name, LeftOut: messages})
+	}
+	slices.SortFunc(services, compareListed)
+	return services
+}
+
+func compareListed(a, b api.Service) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.ID, b.ID))
 }
 
 // servicesFrom puts the entries of each Service together.
@@ -80,9 +103,7 @@ func servicesFrom(entries []api.Frontend) []api.Service {
 		slices.SortFunc(s.Backends, func(a, b api.Backend) int { return a.Addr.Compare(b.Addr) })
 		out = append(out, *s)
 	}
-	slices.SortFunc(out, func(a, b api.Service) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(out, compareListed)
 	return out
 }
 

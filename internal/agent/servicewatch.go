@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // serviceName identifies a Service.
@@ -37,8 +38,9 @@ type serviceWatch struct {
 	stale map[serviceName]time.Time
 
 	// What follows belongs to who calls refresh.
-	ports  map[serviceName][]datapath.Service
-	checks map[serviceName]healthCheck
+	ports   map[serviceName][]datapath.Service
+	checks  map[serviceName]healthCheck
+	leftOut map[serviceName][]api.LeftOut
 }
 
 // byService is the index of endpoint slices by the Service they belong to.
@@ -59,6 +61,7 @@ func newServiceWatch(client kubernetes.Interface, node string) (*serviceWatch, e
 		stale:      map[serviceName]time.Time{},
 		ports:      map[serviceName][]datapath.Service{},
 		checks:     map[serviceName]healthCheck{},
+		leftOut:    map[serviceName][]api.LeftOut{},
 	}
 	err := w.sliceInf.AddIndexers(cache.Indexers{byService: func(obj any) ([]string, error) {
 		slice, ok := obj.(*discoveryv1.EndpointSlice)
@@ -114,6 +117,7 @@ func (w *serviceWatch) mark(name serviceName, at time.Time) {
 type refreshed struct {
 	services []datapath.Service
 	checks   []healthCheck
+	leftOut  []api.LeftOut
 	// changed are the times at which what is new in it became known.
 	changed []time.Time
 }
@@ -137,6 +141,9 @@ func (w *serviceWatch) refresh() (refreshed, error) {
 	for _, ports := range w.ports {
 		r.services = append(r.services, ports...)
 	}
+	for _, left := range w.leftOut {
+		r.leftOut = append(r.leftOut, left...)
+	}
 	return r, nil
 }
 
@@ -144,6 +151,7 @@ func (w *serviceWatch) refresh() (refreshed, error) {
 func (w *serviceWatch) look(name serviceName) error {
 	delete(w.ports, name)
 	delete(w.checks, name)
+	delete(w.leftOut, name)
 	svc, err := w.services.Services(name.namespace).Get(name.name)
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -163,6 +171,9 @@ func (w *serviceWatch) look(name serviceName) error {
 	}
 	if ports := carriedPorts(svc, endpoints); len(ports) > 0 {
 		w.ports[name] = ports
+	}
+	if left := serviceLeftOut(svc, endpoints); len(left) > 0 {
+		w.leftOut[name] = left
 	}
 	if port := svc.Spec.HealthCheckNodePort; port != 0 && isCarried(svc) {
 		w.checks[name] = healthCheck{service: name, port: uint16(port), local: localReady(endpoints, w.node)}

@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+
+	"wirelab.dev/wirelab/datapath"
 )
 
 // startWatch runs a watch of the cluster until the test ends, and returns it
@@ -162,8 +164,8 @@ func TestHealthChecks(t *testing.T) {
 		return resp.StatusCode, string(body), err
 	}
 	for _, tc := range []struct{ local, status int }{{2, 200}, {0, 503}, {1, 200}} {
-		if err := h.apply([]healthCheck{{name, port, tc.local}}); err != nil {
-			t.Fatal(err)
+		if left := h.apply([]healthCheck{{name, port, tc.local}}); len(left) > 0 {
+			t.Fatal(left)
 		}
 		status, body, err := ask()
 		if err != nil || status != tc.status || !strings.Contains(body, `"localEndpoints":`+strconv.Itoa(tc.local)) || !strings.Contains(body, `"namespace":"ns"`) {
@@ -171,12 +173,12 @@ func TestHealthChecks(t *testing.T) {
 		}
 	}
 	other := serviceName{"ns", "other"}
-	err := h.apply([]healthCheck{{name, port, 1}, {other, port, 1}})
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "ns/other") {
-		t.Errorf("two Services with one port: %v", err)
+	left := h.apply([]healthCheck{{name, port, 1}, {other, port, 1}})
+	if len(left) != 1 || left[0].Name != "other" || left[0].Reason != string(datapath.AddressTaken) {
+		t.Errorf("two Services with one port: %v", left)
 	}
-	if err := h.apply(nil); err != nil {
-		t.Fatal(err)
+	if left := h.apply(nil); len(left) > 0 {
+		t.Fatal(left)
 	}
 	for end := time.Now().Add(5 * time.Second); ; {
 		if _, _, err := ask(); errors.Is(err, syscall.ECONNREFUSED) {

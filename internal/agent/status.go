@@ -52,6 +52,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.Datapath, warnings = a.datapath(ctx, n)
 	s.Warnings = append(s.Warnings, warnings...)
 	s.IPAM = a.ipam(n)
+	s.LeftOut = n.leftOut.get()
 	s.Endpoints = n.eps.count()
 	s.ClusterHealth = n.clusterHealth()
 	s.CNI.Serving = n.serving.Load()

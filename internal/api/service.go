@@ -20,6 +20,10 @@ type Service struct {
 	SourceRanges  []netip.Prefix    `json:"sourceRanges,omitempty"` // of LoadBalancer addresses; empty: all
 	Frontends     []ServiceFrontend `json:"frontends"`              // sorted by address and port
 	Backends      []Backend         `json:"backends"`               // those in use, sorted by address
+	// LeftOut is what the node does not carry of the whole Service, of whose
+	// ports the first has it. A Service of which nothing is carried is here
+	// without ID and frontends.
+	LeftOut []string `json:"leftOut,omitempty"`
 }
 
 // ServiceFrontend is one address of a Service.

@@ -35,6 +35,18 @@ type Status struct {
 	// NetworkPolicies is how many the cluster has, of which none is enforced;
 	// nil until that is known.
 	NetworkPolicies *int `json:"networkPolicies,omitempty"`
+	// LeftOut is what the node does not carry of Services and of its pods'
+	// host ports, sorted. All else is carried as if it were not there.
+	LeftOut []LeftOut `json:"leftOut,omitempty"`
+}
+
+// LeftOut is an object, or a part of one, that the node does not carry.
+type LeftOut struct {
+	Kind      string `json:"kind"` // Service | Pod
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Reason    string `json:"reason"`  // in a word: NotCarried, NoRoom, …
+	Message   string `json:"message"` // what is left out and why, in half a sentence
 }
 
 // Kubernetes is the API server as the agent sees it.

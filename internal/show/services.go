@@ -18,9 +18,12 @@ func Services(services []api.Service) Table {
 	for _, s := range services {
 		notes := serviceNotes(s)
 		backends := backendCells(s.Backends)
+		if s.ID == 0 {
+			backends = []string{"none: left out"}
+		}
 		for i := range max(len(s.Frontends), len(backends), len(notes)) {
 			row := []string{"", "", "", cell(backends, i), cell(notes, i)}
-			if i == 0 {
+			if i == 0 && s.ID != 0 {
 				row[0] = id(s.ID)
 			}
 			if i < len(s.Frontends) {
@@ -47,6 +50,9 @@ func serviceNotes(s api.Service) []string {
 	}
 	for _, r := range s.SourceRanges {
 		notes = append(notes, "from "+r.String())
+	}
+	for _, text := range s.LeftOut {
+		notes = append(notes, "left out: "+text)
 	}
 	return notes
 }

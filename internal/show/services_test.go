@@ -62,6 +62,19 @@ worker         3   10.96.7.8:8080/tcp    ClusterIP     10.0.1.5:80 here  default
 `)
 }
 
+func TestServicesThatAreLeftOut(t *testing.T) {
+	check(t, Services([]api.Service{
+		{Service: "default/all", LeftOut: []string{"port 9/SCTP is not carried"}},
+		{ID: 4, Service: "default/some", Protocol: "udp", Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: at("10.96.7.9:53")}}, Backends: twoBackends()[:1], LeftOut: []string{"port 9/SCTP is not carried"}},
+	}), `
+ID  FRONTEND          TYPE       BACKENDS          SERVICE
+                                 none: left out    default/all
+                                                   left out: port 9/SCTP is not carried
+4   10.96.7.9:53/udp  ClusterIP  10.0.1.5:80 here  default/some
+                                                   left out: port 9/SCTP is not carried
+`)
+}
+
 func TestFrontends(t *testing.T) {
 	inside := api.Frontend{ID: 3, Service: "default/demo:http", Type: "NodePort", Addr: at("172.18.0.2:32000"), Protocol: "tcp", From: "inside", Backends: twoBackends()}
 	outside := inside

@@ -74,7 +74,25 @@ func Status(s api.Status, now time.Time) Block {
 	for _, w := range s.Warnings {
 		b.add("Warning", "%s", w)
 	}
+	for _, text := range LeftOut(s.LeftOut) {
+		b.add("Left Out", "%s", text)
+	}
 	return b
+}
+
+// fewLeftOut is how many lines a status takes to say what is left out.
+const fewLeftOut = 5
+
+// LeftOut says what a node does not carry: the first few, and how many more.
+func LeftOut(all []api.LeftOut) []string {
+	var out []string
+	for i, x := range all {
+		if i == fewLeftOut && len(all) > fewLeftOut+1 {
+			return append(out, fmt.Sprintf("and %d more: status -o json has them all", len(all)-i))
+		}
+		out = append(out, fmt.Sprintf("%s %s/%s: %s (%s)", x.Kind, x.Namespace, x.Name, x.Message, x.Reason))
+	}
+	return out
 }
 
 func readyText(s api.Status) string {

@@ -101,6 +101,27 @@ func TestDetails(t *testing.T) {
 	}
 }
 
+func TestLeftOut(t *testing.T) {
+	var all []api.LeftOut
+	for i := range 8 {
+		all = append(all, api.LeftOut{Kind: "Service", Namespace: "ns", Name: string(rune('a' + i)), Reason: "NotCarried", Message: "port 9/SCTP is not carried: only TCP and UDP are"})
+	}
+	s := node()
+	s.LeftOut = all
+	got := Status(s, now).String()
+	for part, want := range map[string]bool{
+		"Left Out:              Service ns/a: port 9/SCTP is not carried: only TCP and UDP are (NotCarried)\n": true,
+		"Service ns/e: ": true, "Service ns/f: ": false, "and 3 more: status -o json has them all\n": true,
+	} {
+		if strings.Contains(got, part) != want {
+			t.Errorf("%q in\n%s: want %t", part, got, want)
+		}
+	}
+	if few := LeftOut(all[:6]); len(few) != 6 {
+		t.Errorf("six are shown as %q", few)
+	}
+}
+
 func TestStatusOfAnAgentThatHasJustStarted(t *testing.T) {
 	got := Status(api.Status{Version: "v1", Started: now, Node: "worker", NotReady: []string{"opening the datapath"}, Kubernetes: api.Kubernetes{Server: "s", Error: "refused"}}, now).String()
 	for _, part := range []string{"no: opening the datapath", "unreachable at s: refused", "0/0 healthy", "no configuration written"} {
