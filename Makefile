@@ -66,8 +66,8 @@ generate: ## rewrite what is generated: the Go and objects of the BPF programs
 	go generate ./bpf/...
 
 ##@ proof
-.PHONY: test lint test-generate test-unit test-datapath test-e2e
-test: deps lint test-generate test-unit test-datapath test-e2e ## every test there is
+.PHONY: test lint test-generate test-unit test-datapath test-race test-e2e
+test: deps lint test-generate test-unit test-datapath test-race test-e2e ## every test there is
 
 lint: ## formatting, vet, staticcheck, the import arrows, shell scripts
 	hack/lint.sh
@@ -76,13 +76,18 @@ test-generate: ## generated code is what the sources say
 	hack/check-generated.sh
 
 # Packages with tests that need root run under test-datapath as a whole, so that no test runs twice.
+# The agent's run under test-race.
 ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./internal/bench/bed ./internal/bench/control
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
 
 test-datapath: ## the real programs in network namespaces; needs root
-	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 30m $(ROOT_PACKAGES)
+	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 30m $(filter-out ./internal/agent,$(ROOT_PACKAGES))
+
+test-race: ## a whole agent, and Services that change while they are read, under the race detector; needs root and gcc
+	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m ./internal/agent
+	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m -run '^(TestListing|TestGenerations|TestChurn|FuzzPlanner)' ./datapath
 
 test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image

@@ -21,6 +21,8 @@ linux-libc-dev         /usr/include/linux/bpf.h
 mmdebstrap             mmdebstrap
 debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
 busybox-static         busybox
+gcc                    gcc
+libc6-dev              /usr/include/stdlib.h
 shellcheck             shellcheck
 ca-certificates        /etc/ssl/certs/ca-certificates.crt
 '
