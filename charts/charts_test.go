@@ -126,6 +126,12 @@ func TestValuesAreRefused(t *testing.T) {
 		{"ipv4NativeRoutingCIDR: ''", "enableIPv4Masquerade needs ipv4NativeRoutingCIDR"},
 		{"k8sServicePort: 6443", "k8sServicePort needs k8sServiceHost"},
 		{"debug: {verbose: datapath}", "debug.verbose needs debug.enabled"},
+		{"{prometheus: {port: 4240}}", "prometheus.port and clusterHealth.port are both 4240"},
+		{"ipv4NativeRoutingCIDR: 999.1.1.1/8", "ipv4NativeRoutingCIDR"},
+		{"ipv4NativeRoutingCIDR: 10.0.0.256/8", "ipv4NativeRoutingCIDR"},
+		{"ipv4NativeRoutingCIDR: 010.0.0.0/8", "ipv4NativeRoutingCIDR"},
+		{"image: null", "image has no value"},
+		{"image: {tag: null}", "image.tag has no value"},
 	} {
 		t.Run(tc.values, func(t *testing.T) {
 			_, err := render(t, tc.values)
@@ -141,6 +147,22 @@ func TestValuesAreRefused(t *testing.T) {
 
 // TestSchemaIsClosed holds that no object of the schema takes keys it does
 // not list, at whatever depth one is added.
+// TestNullIsNoValue: for each key, null would take the chart's own value away and leave the agent without one.
+func TestNullIsNoValue(t *testing.T) {
+	defaults := load(t).Values
+	for key, value := range defaults {
+		if _, err := render(t, key+": null"); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: null: %v", key, err)
+		}
+		below, _ := value.(map[string]any)
+		for name := range below {
+			if _, err := render(t, key+": {"+name+": null}"); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s.%s: null: %v", key, name, err)
+			}
+		}
+	}
+}
+
 func TestSchemaIsClosed(t *testing.T) {
 	var schema map[string]any
 	unmarshal(t, load(t).Schema, &schema)

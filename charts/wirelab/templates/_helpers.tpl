@@ -20,6 +20,30 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Settings that contradict each other; each value by itself is the schema's to check. */}}
 {{- define "wirelab.validate" -}}
+{{- $keys := dict
+  "image" (list "repository" "tag" "pullPolicy")
+  "cluster" (list "name")
+  "bpf" (list "monitorAggregation" "masquerade" "hostLegacyRouting" "allowFallback" "ctMax")
+  "ipam" (list "mode")
+  "debug" (list "enabled" "verbose")
+  "prometheus" (list "enabled" "port")
+  "clusterHealth" (list "enabled" "port")
+-}}
+{{- range $key := concat (keys $keys | sortAlpha) (list "kubeProxyReplacement" "routingMode" "autoDirectNodeRoutes" "ipv4NativeRoutingCIDR" "enableIPv4Masquerade" "installNoConntrackIptablesRules" "devices" "MTU" "k8sServiceHost" "k8sServicePort") -}}
+{{- if or (not (hasKey $.Values $key)) (kindIs "invalid" (get $.Values $key)) -}}
+{{- fail (printf "%s has no value: null takes the chart's own away; give one, or leave the key out" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- range $section, $below := $keys -}}
+{{- range $key := $below -}}
+{{- if or (not (hasKey (get $.Values $section) $key)) (kindIs "invalid" (get (get $.Values $section) $key)) -}}
+{{- fail (printf "%s.%s has no value: null takes the chart's own away; give one, or leave the key out" $section $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.prometheus.enabled .Values.clusterHealth.enabled (eq (.Values.prometheus.port | int) (.Values.clusterHealth.port | int)) -}}
+{{- fail (printf "prometheus.port and clusterHealth.port are both %d: agents listen at both on the node's address; change one" (.Values.prometheus.port | int)) -}}
+{{- end -}}
 {{- if and .Values.enableIPv4Masquerade (not .Values.ipv4NativeRoutingCIDR) -}}
 {{- fail "enableIPv4Masquerade needs ipv4NativeRoutingCIDR, to know where pods keep their own address: set it to a prefix with all podCIDRs of the cluster, or enableIPv4Masquerade to false" -}}
 {{- end -}}
