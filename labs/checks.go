@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
+
+	"github.com/google/go-containerregistry/pkg/name"
 
 	"wirelab.dev/wirelab/images"
 	"wirelab.dev/wirelab/internal/cluster"
@@ -66,12 +69,17 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 		ctx, cancel = context.WithTimeoutCause(ctx, t, fmt.Errorf("the checks did not end within verify.timeout %s", t))
 		defer cancel()
 	}
+	cfg := settingsOf(l.Name, p)
+	cfg.Kube, cfg.Pods, cfg.Engine = l.Kube, podExec{l.Kube}, l.Engine
+	cfg.Image, cfg.Nettool, cfg.Progress = nettool.Ref(), binary, progress
+	return verify.Run(ctx, cfg, sel)
+}
+
+// settingsOf is what checks have to know of a profile.
+func settingsOf(lab string, p *profiles.Profile) verify.Config {
 	cfg := verify.Config{
-		Lab: l.Name, Mode: string(p.Mode()), Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine,
-		Image: nettool.Ref(), Nettool: binary,
-		Masquerade: masquerade(p),
+		Lab: lab, Mode: string(p.Mode()), Masquerade: masquerade(p),
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU,
-		Progress: progress,
 	}
 	if p.Demo.Enabled {
 		cfg.Demo = &verify.Demo{
@@ -79,7 +87,23 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 			Port: uint16(p.Demo.Port), NodePort: uint16(p.Demo.NodePort), //nolint:gosec // validated ports
 		}
 	}
-	return verify.Run(ctx, cfg, sel)
+	return cfg
+}
+
+// Check tells what is wrong with a profile that can be known before anything is made and that no profile can know of
+// itself: whether verify.skip names checks of the lab that it would be, and whether cluster.image is an image's name. The
+// error joins a [*profiles.Problem] for each.
+func Check(p *profiles.Profile) error {
+	var errs []error
+	if _, err := name.ParseReference(p.Cluster.Image, name.WeakValidation); p.Cluster.Image != "" && err != nil {
+		errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "cluster.image", Message: strconv.Quote(p.Cluster.Image) + " is not the name of an image, such as kindest/node:v1.37.0"})
+	}
+	if len(p.Verify.Skip) > 0 {
+		if err := verify.Plan(settingsOf(p.Metadata.Name, p), verify.Selection{Skip: p.Verify.Skip}, p.Nodes()); err != nil {
+			errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "verify.skip", Message: err.Error()})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // masquerade says who is to do it, in the words of checks.

@@ -47,7 +47,7 @@ func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 		u.ReadyTimeout = readyTimeout
 	}
 	u.result = &UpResult{Lab: u.Name, Profile: o.Profile.Metadata.Name, Context: ContextName(u.Name)}
-	if err := profiles.CheckName(u.Name); err != nil {
+	if err := errors.Join(profiles.CheckName(u.Name), Check(o.Profile)); err != nil {
 		return u.result, err
 	}
 	var err error
@@ -194,6 +194,9 @@ func (u *up) ensureNodeImage(ctx context.Context, say func(string)) (string, err
 	}
 	n, err := image.EnsureNode(ctx, u.engine, u.Profile.Cluster.Image, say)
 	if err != nil {
+		return "", err
+	}
+	if err := image.CheckNode(ctx, u.engine, n.Ref); err != nil {
 		return "", err
 	}
 	u.node = n

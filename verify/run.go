@@ -22,6 +22,27 @@ func Run(ctx context.Context, cfg Config, sel Selection) (*Report, error) {
 	return run(ctx, cfg.withDefaults(), sel, Checks(), connect)
 }
 
+// Plan tells whether sel is fit for a lab with these settings and so many nodes: the error is that which [Run] would return.
+func Plan(cfg Config, sel Selection, nodes int) error {
+	checks, err := planned(cfg, sel, Checks())
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(checks, func(c Check) bool { return c.MinNodes <= nodes }) {
+		return tooFew(cfg.Lab, nodes)
+	}
+	return nil
+}
+
+func planned(cfg Config, sel Selection, all []Check) ([]Check, error) {
+	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.claimedOf(cfg) })
+	return sel.Select(all, cfg.Mode)
+}
+
+func tooFew(lab string, nodes int) error {
+	return fmt.Errorf("run the checks: what was selected needs more nodes than the %d of lab %s", nodes, lab)
+}
+
 // connector makes the Env checks look through, and the function that takes
 // everything it made away again; that one may be called after an error too.
 type connector func(ctx context.Context, cfg Config) (*Env, func(context.Context) error, error)
@@ -29,8 +50,7 @@ type connector func(ctx context.Context, cfg Config) (*Env, func(context.Context
 const cleanupTimeout = 30 * time.Second
 
 func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect connector) (_ *Report, err error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.claimedOf(cfg) })
-	checks, err := sel.Select(all, cfg.Mode)
+	checks, err := planned(cfg, sel, all)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +79,7 @@ func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect co
 	}
 	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > len(env.Nodes) })
 	if len(checks) == 0 {
-		return nil, fmt.Errorf("run the checks: what was selected needs more nodes than the %d of lab %s", len(env.Nodes), cfg.Lab)
+		return nil, tooFew(cfg.Lab, len(env.Nodes))
 	}
 	report.Setup = time.Since(report.Started)
 	report.Results = runChecks(ctx, cfg, env, checks)

@@ -25,6 +25,9 @@ without root, is unknown and stops nobody.`,
 		ValidArgsFunction: completeProfiles(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := profiles.Load(profileArg(args), profiles.Options{Set: set, Env: os.Environ()})
+			if err == nil {
+				err = labs.Check(p)
+			}
 			if err != nil {
 				return err
 			}

@@ -39,6 +39,9 @@ with 1 when none can be had.`,
 				show.event(labs.Event{Step: "node image", State: labs.StepRunning, Note: note})
 			})
 			show.close()
+			if err == nil {
+				err = image.CheckNode(cmd.Context(), e, n.Ref)
+			}
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -140,6 +142,53 @@ func TestWithoutDocker(t *testing.T) {
 		if code != exitFailed || !strings.Contains(errOut, "docker is not running") || !strings.Contains(errOut, "make deps") {
 			t.Errorf("lab %s: exit %d, want 1 and the way out:\n%s", args, code, errOut)
 		}
+	}
+}
+
+// TestKnownBeforeAnythingIsMade: Docker is not even asked.
+func TestKnownBeforeAnythingIsMade(t *testing.T) {
+	withoutDocker(t)
+	for _, tt := range []struct{ set, say string }{
+		{"verify.skip=dsn", "verify.skip: select checks: \"dsn\" picks none"},
+		{"verify.skip=services/h*,nothing/*", `"nothing/*" picks none`},
+		{"verify.skip=maps", "picks none"}, // there are none in this mode
+		{"verify.skip=*", "no check is left"},
+		{"cluster.image=Not/An/Image", "cluster.image: \"Not/An/Image\" is not the name of an image"},
+		{"cluster.image=kindest/node:v1 .37", "not the name of an image"},
+		{"cluster.image=a:b:c", "not the name of an image"},
+	} {
+		for _, cmd := range []string{"up", "doctor"} {
+			out, errOut, code := call(t, cmd, "kubeproxy", "--set", tt.set)
+			if code != exitUsage || !strings.Contains(errOut, tt.say) || out != "" {
+				t.Errorf("lab %s --set %s: exit %d, want 2 and %q:\n%s%s", cmd, tt.set, code, tt.say, out, errOut)
+			}
+		}
+	}
+	if _, errOut, code := call(t, "up", "kubeproxy", "--set", "demo.enabled=false", "--set", "verify.skip=demo"); code != exitUsage || !strings.Contains(errOut, "picks none") {
+		t.Errorf("a check that the lab does not claim: exit %d: %s", code, errOut)
+	}
+	for _, fine := range []string{"cluster.image=kindest/node:v1.37.0", "cluster.image=localhost:5000/node@sha256:" + strings.Repeat("a", 64), "verify.skip=dns,services/*"} {
+		if _, errOut, code := call(t, "up", "kubeproxy", "--set", fine); code != exitFailed || !strings.Contains(errOut, "docker is not running") {
+			t.Errorf("--set %s: exit %d: %s", fine, code, errOut)
+		}
+	}
+}
+
+// TestImageThatIsNoNode: it is seen by what it starts, before a container of it is made.
+func TestImageThatIsNoNode(t *testing.T) {
+	entrypoint := `["/bin/sh"]`
+	engine(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			t.Errorf("%s %s", r.Method, r.URL.Path)
+		}
+		fmt.Fprintf(w, `{"Id":"sha256:1","Config":{"Entrypoint":%s}}`, entrypoint)
+	})
+	if _, errOut, code := call(t, "image", "kubeproxy", "--set", "cluster.image=busybox:1"); code != exitFailed || !strings.Contains(errOut, "busybox:1 starts") {
+		t.Errorf("exit %d: %s", code, errOut)
+	}
+	entrypoint = `["/usr/local/bin/entrypoint","/sbin/init"]`
+	if out, errOut, code := call(t, "image", "kubeproxy", "--set", "cluster.image=my/node:1"); code != exitFine || !strings.Contains(out, "my/node:1") {
+		t.Errorf("exit %d: %s%s", code, out, errOut)
 	}
 }
 

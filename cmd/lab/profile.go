@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -136,7 +137,10 @@ func validateAll(refs []string) ([]verdict, error) {
 	verdicts := make([]verdict, len(refs))
 	invalid, missing := 0, 0
 	for i, ref := range refs {
-		_, err := profiles.Load(ref, profiles.Options{})
+		p, err := profiles.Load(ref, profiles.Options{})
+		if err == nil {
+			err = labs.Check(p)
+		}
 		verdicts[i] = verdict{Profile: refs[i], Valid: err == nil, Problems: append([]*profiles.Problem{}, profiles.Problems(err)...)}
 		if err != nil {
 			invalid++

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -26,6 +27,20 @@ func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
 		return false, fmt.Errorf("look for image %s: %w", ref, late(err))
 	}
 	return true, nil
+}
+
+// Entrypoint is what containers of an image start with: its entrypoint, and its command where there is no other.
+func (e *Engine) Entrypoint(ctx context.Context, ref string) ([]string, error) {
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	r, err := e.api.ImageInspect(lctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("inspect image %s: %w", ref, late(err))
+	}
+	if r.Config == nil {
+		return nil, nil
+	}
+	return slices.Concat(r.Config.Entrypoint, r.Config.Cmd), nil
 }
 
 // LoadImage reads a docker image archive into the engine.

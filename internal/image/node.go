@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -89,6 +90,27 @@ func EnsureNode(ctx context.Context, e Engine, want string, say func(string)) (N
 		return Node{}, fmt.Errorf("node image %s of the profile (cluster.image) is not here and cannot be had: %w", want, pullErr)
 	}
 	return localNode(ctx, e, pullErr)
+}
+
+// Starter says what an image's containers start with.
+type Starter interface {
+	Entrypoint(ctx context.Context, ref string) ([]string, error)
+}
+
+// ErrNoNode means that an image is none that nodes can be made of.
+var ErrNoNode = errors.New("this is no node image")
+
+// CheckNode tells whether nodes can be made of an image that is present: all of kind's start an init of their own, which a
+// container of another image would miss after half a minute of waiting.
+func CheckNode(ctx context.Context, e Starter, ref string) error {
+	start, err := e.Entrypoint(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if len(start) == 0 || start[len(start)-1] != "/sbin/init" {
+		return fmt.Errorf("%w: %s starts %q, and a node starts /sbin/init: take one of kind's (kindest/node) or leave cluster.image empty", ErrNoNode, Short(ref), strings.Join(start, " "))
+	}
+	return nil
 }
 
 func localNode(ctx context.Context, e Engine, pullErr error) (Node, error) {
