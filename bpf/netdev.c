@@ -21,6 +21,7 @@
 #include "lib/parse.h"
 #include "lib/reject.h"
 #include "lib/route.h"
+#include "lib/stray.h"
 #include "lib/work.h"
 
 static __always_inline bool is_nat_port(__be16 port)
@@ -81,6 +82,7 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 	struct packet *p = &w->p;
 	struct change *c = &w->c;
 	enum lab_reason reason;
+	bool answer;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return LAB_REASON_NONE;
@@ -91,13 +93,17 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 	if (c->shape == SHAPE_NONE)
 		return LAB_REASON_NONE;
 	/* An answer to a flow that got a port here. */
-	if (is_nat_port(c->from.dport) && translate_back(p, &c->from, c))
+	answer = is_nat_port(c->from.dport);
+	if (answer && translate_back(p, &c->from, c))
 		return decide_answer(ctx, p, c, to);
 	if (c->shape == SHAPE_ECHO)
 		return LAB_REASON_NONE;
+	answer = answer && c->shape != SHAPE_ERROR;
 	reason = translate(ctx, p, LAB_OUTSIDE, c);
-	if (reason != LAB_REASON_NONE || c->shape == SHAPE_NONE)
+	if (reason != LAB_REASON_NONE)
 		return reason;
+	if (c->shape == SHAPE_NONE)
+		return answer && is_stray(ctx, &c->from) ? LAB_DROP_NO_FLOW : LAB_REASON_NONE;
 	/* A backend on this node sees the client's own address. */
 	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, p, to, &c->to.dst) : LAB_TO_NETWORK;
 }

@@ -2,6 +2,7 @@ package bpf_test
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -34,6 +35,11 @@ func functionsOf(t *testing.T, object []byte, name string) map[string]bool {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	must(t, err)
 	must(t, spec.Variables[bpf.PodVarCfgMode].Set(bpf.PodLabModeLAB_EBPF))
+	for name, value := range map[string]any{ // without which most of the programs is dead
+		bpf.PodVarCfgNatMax: uint16(65535), bpf.PodVarCfgPodCidr: ip(netip.MustParseAddr("10.0.0.0")), bpf.PodVarCfgPodMask: ip(netip.MustParseAddr("255.255.255.0")),
+	} {
+		must(t, spec.Variables[name].Set(value))
+	}
 	functions, err := infoOf(t, spec, name).FuncInfos()
 	must(t, err)
 	found := map[string]bool{}

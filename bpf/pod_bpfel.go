@@ -245,6 +245,7 @@ const (
 	PodLabReasonLAB_DROP_MASQUERADE       PodLabReason = 31
 	PodLabReasonLAB_DROP_FRAGMENT         PodLabReason = 32
 	PodLabReasonLAB_DROP_FOREIGN_ERROR    PodLabReason = 33
+	PodLabReasonLAB_DROP_NO_FLOW          PodLabReason = 34
 	PodLabReasonLAB_REASON_MAX            PodLabReason = 64
 )
 

@@ -32,16 +32,6 @@ type FlowStatus struct {
 	Expires time.Duration `json:"expires"`
 }
 
-// Collected is what [Services.Collect] found and removed.
-type Collected struct {
-	// Flows and Translations are the entries left of lab_ct and lab_nat.
-	Flows, Translations int
-	// Room is how many each of the maps has room for.
-	Room int
-	// Expired entries were removed from either.
-	Expired int
-}
-
 // Flows lists the translated flows by how they are opened (lab_ct), sorted.
 func (v *Services) Flows(_ context.Context) ([]FlowStatus, error) {
 	if err := v.check(); err != nil {
@@ -128,46 +118,6 @@ func timeoutOf(e bpf.Translation, proto uint8) bpf.Timeout {
 // timeLeft is in how many seconds a flow is overdue; negative when it is.
 func timeLeft(e bpf.Translation, proto uint8, now uint32) int32 {
 	return int32(e.Seen + uint32(timeoutOf(e, proto)) - now)
-}
-
-// Collect removes flows that are over. It is to be called every ten seconds or so. Without it old flows
-// make room only when new ones need it.
-func (v *Services) Collect(_ context.Context) (c Collected, err error) {
-	if err := v.check(); err != nil {
-		return c, err
-	}
-	c.Room = v.d.cfg.Flows
-	for m, left := range map[*ebpf.Map]*int{v.d.maps.services.ct: &c.Flows, v.d.maps.services.nat: &c.Translations} {
-		expired, kept, err := collect(m, monotonicSeconds())
-		if err != nil {
-			return c, err
-		}
-		*left = kept
-		c.Expired += expired
-	}
-	return c, nil
-}
-
-func collect(m *ebpf.Map, now uint32) (expired, kept int, err error) {
-	var due []bpf.Tuple
-	err = eachBatch(m, func(t bpf.Tuple, e bpf.Translation) {
-		// Programs take an entry for dead from one second after; leave it to them for one more.
-		if timeLeft(e, t.Proto, now) < -1 {
-			due = append(due, t)
-		} else {
-			kept++
-		}
-	})
-	if err != nil {
-		return 0, 0, fmt.Errorf("collect flows: %w", err)
-	}
-	for _, t := range due {
-		if err := forget(m, t); err != nil {
-			return expired, kept, fmt.Errorf("collect flows: remove %s: %w", addrPort(t.Src, t.Sport), err)
-		}
-		expired++
-	}
-	return expired, kept, nil
 }
 
 // monotonicSeconds is the programs' clock.

@@ -65,7 +65,7 @@ func TestPacketsAtTheNIC(t *testing.T) {
 		"a pod":                {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("10.244.0.2:30000"), synFlag), actNext, pass},
 		"a ClusterIP":          {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("10.96.0.1:80"), synFlag), actNext, pass},
 		"the node's loopback":  {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("127.0.0.1:30000"), synFlag), actNext, pass},
-		"a port of the range":  {packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, natMin), ackFlag), actNext, pass},
+		"a port of the range":  {packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, natMin), ackFlag), actShot, bpf.PodLabReasonLAB_DROP_NO_FLOW},
 		"SCTP":                 {edit(t, toService(), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), actNext, pass},
 		"IP options":           {edit(t, toService(), func(ip *layers.IPv4) { ip.Options = []layers.IPv4Option{{OptionType: 1}} }), actNext, pass},
 		"a fragment of others": {edit(t, toService(), func(ip *layers.IPv4) { ip.FragOffset = 3 }), actNext, pass},

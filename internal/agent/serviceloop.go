@@ -9,8 +9,8 @@ import (
 	"wirelab.dev/wirelab/internal/agent/reconcile"
 )
 
-// collectOften is how often flows that are over are taken out of the maps.
-// The shortest of their timeouts is ten seconds.
+// collectOften is how often flows that are over are taken out of the maps, and
+// entries that were lost are put back: a far end that speaks first waits that long.
 const collectOften = 10 * time.Second
 
 // serviceLoops are the reconcilers of an agent that carries Services.
