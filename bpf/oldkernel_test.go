@@ -48,3 +48,17 @@ func functionsOf(t *testing.T, object []byte, name string) map[string]bool {
 	}
 	return found
 }
+
+// Kernels before 6.0, and those that track no connections, have nobody to ask what they translate. Simulated as above.
+func TestNobodyIsAskedOnOldKernels(t *testing.T) {
+	netnstest.RequireRoot(t)
+	raw, err := os.ReadFile("netdev_bpfel.o")
+	must(t, err)
+	without := bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("bpf_skb_ct_lookup"), []byte("bpf_skb_ct_xxxxxx")), []byte("bpf_ct_release"), []byte("bpf_ct_xxxxxxx"))
+	if bytes.Equal(raw, without) {
+		t.Fatal("the object asks nobody: this says nothing about old kernels")
+	}
+	if got := functionsOf(t, without, "lab_from_network"); !got["is_stray"] {
+		t.Errorf("on an old kernel lab_from_network has %v", got)
+	}
+}
