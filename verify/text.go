@@ -4,13 +4,27 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 )
 
-// textWidth is the widest line of a text report, in characters.
-const textWidth = 100
+// textWidth is the widest line of a text report, in characters, and narrowest what the table needs to be read.
+const (
+	textWidth = 100
+	narrowest = 60
+)
+
+// width is how wide a text report may be: COLUMNS, where somebody has less than usual.
+func width() int {
+	n, err := strconv.Atoi(os.Getenv("COLUMNS"))
+	if err != nil || n <= 0 || n > textWidth {
+		return textWidth
+	}
+	return max(n, narrowest)
+}
 
 // mark is how a report's table writes s: what did not pass stands out.
 func (s Status) mark() string {
@@ -29,7 +43,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	claimColumn := len("ERROR  ") + nameWidth + len("  00.0s  ")
 	fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", "", nameWidth, "check", "time", "claim")
 	for _, result := range r.Results {
-		claim := wrap(result.Claim, textWidth-claimColumn)
+		claim := wrap(result.Claim, max(width()-claimColumn, 20))
 		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", result.Status.mark(), nameWidth, result.Name, seconds(result.Duration), claim[0])
 		for _, line := range claim[1:] {
 			fmt.Fprintf(out, "%*s%s\n", claimColumn, "", line)
@@ -39,7 +53,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 		}
 	}
 	tableOf(r.Results).write(out)
-	fmt.Fprintf(out, "\n%s\n", strings.Join(wrap(summary(r), textWidth), "\n"))
+	fmt.Fprintf(out, "\n%s\n", strings.Join(wrap(summary(r), width()), "\n"))
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
@@ -60,7 +74,7 @@ func writeEvidence(w io.Writer, result Result) {
 	const indent = 7
 	for _, line := range lines {
 		for part := range strings.SplitSeq(line, "\n") {
-			for i, piece := range wrap(part, textWidth-indent-2) {
+			for i, piece := range wrap(part, width()-indent-2) {
 				fmt.Fprintf(w, "%*s%s\n", indent+2*min(i, 1), "", piece)
 			}
 		}

@@ -67,7 +67,7 @@ were translated at a socket are not here: their packets need no translation.`,
 // parent is a command that only has others below it.
 func parent(use, short string, below ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: usageArgs(cobra.NoArgs),
+		Use: use, Short: short, Args: usageArgs(knownCommand),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Example: below[0].Example,
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -8,6 +9,21 @@ import (
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
 )
+
+// labNames are the labs there are, as far as Docker tells at once.
+func labNames(cmd *cobra.Command) []string {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeDeadline)
+	defer cancel()
+	all, err := labs.List(ctx)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, l := range all {
+		names = append(names, l.Name)
+	}
+	return names
+}
 
 func newDownCmd() *cobra.Command {
 	out := newFormat("text", "json")
@@ -18,7 +34,7 @@ func newDownCmd() *cobra.Command {
 context. A lab that is not there is no error. A kind cluster that lab did not make is
 left alone.`,
 		Example:           "  lab down kubeproxy",
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(named("lab", labNames)),
 		ValidArgsFunction: completeLabs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := profiles.CheckName(args[0]); err != nil {

@@ -55,6 +55,11 @@ func TestBadUsage(t *testing.T) {
 	withoutDocker(t)
 	for _, tt := range []struct{ args, say string }{
 		{"nonsense", `"nonsense"`},
+		{"statsu", "did you mean status?"},
+		{"profile shwo", "did you mean show?"},
+		{"bpf lb lsit", `"lsit"`},
+		{"up", "say which profile: there are ebpf, kubeproxy"},
+		{"down", "say which lab"},
 		{"up", "1 arg"},
 		{"up a b", "1 arg"},
 		{"up kubeproxi", "kubeproxi"},

@@ -26,7 +26,7 @@ and --set network.mtu=1400.`,
 		Example: `  lab profile list
   lab profile explain network.mtu
   lab profile validate my-lab.yaml`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(knownCommand),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newProfileListCmd(), newProfileShowCmd(), newProfileValidateCmd(),

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 
 	"wirelab.dev/wirelab/profiles"
@@ -15,7 +17,7 @@ func explainText(doc profiles.Doc) string {
 	if title == "" {
 		title = "profile"
 	}
-	fmt.Fprintf(&b, "%s\n%s", title, wrap(doc.Text, "  ", 88))
+	fmt.Fprintf(&b, "%s\n%s", title, wrap(doc.Text, "  ", textWidth()))
 	if facts := facts(doc); len(facts) > 0 {
 		b.WriteString("\n" + columns(facts...))
 	}
@@ -24,6 +26,16 @@ func explainText(doc profiles.Doc) string {
 		b.WriteString("\n  lab profile explain KEY says more about one of them\n")
 	}
 	return b.String()
+}
+
+// textWidth is how wide running text may be: COLUMNS, where somebody has less than usual.
+func textWidth() int {
+	const usual, least = 88, 40
+	n, err := strconv.Atoi(os.Getenv("COLUMNS"))
+	if err != nil || n <= 0 || n > usual {
+		return usual
+	}
+	return max(n, least)
 }
 
 func facts(doc profiles.Doc) []string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -21,7 +22,7 @@ Docker is needed: lab carries the programs it installs.`,
   lab down kubeproxy        remove it`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          usageArgs(cobra.NoArgs),
+		Args:          usageArgs(knownCommand),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// Of every command below, as none has a hook of its own.
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
@@ -65,6 +66,34 @@ const (
 	groupLook   = "look"
 	groupBefore = "before"
 )
+
+// knownCommand refuses what is no command, with those that were probably meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	near := cmd.SuggestionsFor(args[0])
+	if len(near) == 0 {
+		return fmt.Errorf("unknown command %q: %s --help lists those there are", args[0], cmd.CommandPath())
+	}
+	return fmt.Errorf("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))
+}
+
+// named wants one argument and says, where it is missing, what there is to choose from.
+func named(what string, there func(*cobra.Command) []string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		err := cobra.ExactArgs(1)(cmd, args)
+		if err == nil || len(args) > 0 {
+			return err
+		}
+		all := there(cmd)
+		if len(all) == 0 {
+			return fmt.Errorf("%w: say which %s", err, what)
+		}
+		return fmt.Errorf("%w: say which %s: there are %s", err, what, strings.Join(all, ", "))
+	}
+}
 
 // oneOf allows at most one argument and names what it is when there are more.
 func oneOf(what string) cobra.PositionalArgs {

@@ -32,7 +32,7 @@ result, also when up fails.`,
   lab up kubeproxy --name two --set cluster.workers=1
   lab up ./my-profile.yaml --retain
   lab up kubeproxy -o json`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(named("profile", profileNames)),
 		ValidArgsFunction: completeProfiles(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := profiles.Load(args[0], profiles.Options{Set: set, Env: os.Environ()})
@@ -57,6 +57,19 @@ result, also when up fails.`,
 	out.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
 	return cmd
+}
+
+// profileNames are the shipped profiles, and how a file is given.
+func profileNames(*cobra.Command) []string {
+	all, err := profiles.List()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, p := range all {
+		names = append(names, p.Name)
+	}
+	return append(names, "or the path of a file")
 }
 
 func up(cmd *cobra.Command, opts labs.UpOptions, out *format) error {
