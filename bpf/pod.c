@@ -136,6 +136,8 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (!self || self->ifindex != p->ev.ifindex)
 		return LAB_DROP_SOURCE_ADDR;
 	p->ev.src_id = self->id;
+	if (is_loopback(&p->ev.dst))
+		return LAB_DROP_LOOPBACK; /* the stack would take it where it has to take answers for loopback: see datapath/sysctls.go */
 	if (has_services() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
 		return LAB_DROP_FOREIGN_ERROR;
 	*peer = local_pod(&p->ev.dst);

@@ -106,11 +106,6 @@ func testHostPortsOnSeveralAddresses(t *testing.T, mode setup) {
 	for range 2 {
 		skipped := n.setHostPorts(ports, both(demo(ready(a, n)))...)
 		skipped = slices.DeleteFunc(skipped, func(s datapath.Skipped) bool { return s.Reason == datapath.AddressTaken && s.Name == "c" })
-		if n.cfg.Mode == datapath.ModeKubeProxy {
-			skipped = slices.DeleteFunc(skipped, func(s datapath.Skipped) bool {
-				return s.Reason == datapath.NotCarried && strings.Contains(s.Message, "127.0.0.1:9000/tcp")
-			})
-		}
 		if len(skipped) > 0 {
 			t.Errorf("left out: %v", skipped)
 		}

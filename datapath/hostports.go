@@ -13,12 +13,12 @@ const (
 	hostPortSNATChain = "LAB-HOSTPORT-SNAT"
 )
 
-// hostPortJumps lead to the chains. Loopback is left out: a packet from 127.0.0.1 cannot leave the node
-// without a sysctl (route_localnet) that would open more than host ports.
+// hostPortJumps lead to the chains. A loopback address is for the node's own processes: what comes to one from
+// elsewhere is left to the kernel, which drops it.
 var hostPortJumps = []jump{
-	{"PREROUTING", `-m addrtype --dst-type LOCAL -m comment --comment "wirelab: host ports" -j ` + hostPortChain},
-	{"OUTPUT", `! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -m comment --comment "wirelab: host ports" -j ` + hostPortChain},
-	{"POSTROUTING", `-m comment --comment "wirelab: a pod to its own host port" -j ` + hostPortSNATChain},
+	{"PREROUTING", `! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -m comment --comment "wirelab: host ports" -j ` + hostPortChain},
+	{"OUTPUT", `-m addrtype --dst-type LOCAL -m comment --comment "wirelab: host ports" -j ` + hostPortChain},
+	{"POSTROUTING", `-m comment --comment "wirelab: sources that a host port cannot answer" -j ` + hostPortSNATChain},
 }
 
 // HostPort sends connections to a port of this node to a pod on it.
@@ -26,7 +26,7 @@ type HostPort struct {
 	// Proto is "tcp" or "udp".
 	Proto string
 	// HostIP is the address of the node that it holds for; any other is refused. The zero Addr or 0.0.0.0 means
-	// every one, but where iptables carries host ports not loopback.
+	// every one. A loopback address is for the node's own processes.
 	HostIP netip.Addr
 	// Port is the node's port.
 	Port uint16
@@ -61,7 +61,7 @@ func (h *HostPorts) Apply(ctx context.Context, ports []HostPort) error {
 	if err != nil {
 		return fmt.Errorf("read host ports: %w", err)
 	}
-	want := []chain{{hostPortChain, dnatRules(ports)}, {hostPortSNATChain, hairpinRules(ports)}}
+	want := []chain{{hostPortChain, dnatRules(ports)}, {hostPortSNATChain, snatRules(ports)}}
 	lines := difference(have, want, hostPortJumps)
 	if err := t.restoreNAT(ctx, lines); err != nil {
 		return fmt.Errorf("set host ports up: %w", err)
@@ -83,8 +83,6 @@ func forStack(ports []HostPort, at place) (carried []HostPort, skipped []Skipped
 		left := p.check(at)
 		switch {
 		case left != nil:
-		case p.HostIP.IsLoopback():
-			left = p.skip(NotCarried, "on a loopback address it is carried only where Services are translated in BPF")
 		case len(carried) > 0 && carried[len(carried)-1].sameClaim(p):
 			if carried[len(carried)-1].Backend == p.Backend {
 				continue
@@ -186,17 +184,27 @@ func dnatRules(ports []HostPort) []string {
 	return rules
 }
 
-// hairpinRules give a pod that asks for its own host port the router's address: from its own address it
-// would not take the packet.
-func hairpinRules(ports []HostPort) []string {
+// snatRules give the router's address to what could not be answered: a pod that asks for its own host port would
+// not take a packet from its own address, and a loopback address is the pod's own, too.
+func snatRules(ports []HostPort) []string {
 	var rules []string
-	for _, p := range ports {
+	add := func(p HostPort, from netip.Prefix, why string) {
 		pod := p.Backend.Addr()
-		rule := fmt.Sprintf(`-s %s/32 -d %s/32 -p %s -m %s --dport %d -m comment --comment "wirelab: a pod to its own host port" -j MASQUERADE`,
-			pod, pod, p.Proto, p.Proto, p.Backend.Port())
+		rule := fmt.Sprintf(`-s %s -d %s/32 -p %s -m %s --dport %d -m comment --comment "wirelab: %s" -j MASQUERADE`,
+			from, pod, p.Proto, p.Proto, p.Backend.Port(), why)
 		if !slices.Contains(rules, rule) {
 			rules = append(rules, rule)
 		}
 	}
+	for _, p := range ports {
+		pod := p.Backend.Addr()
+		add(p, netip.PrefixFrom(pod, pod.BitLen()), "a pod to its own host port")
+		if p.anyHostIP() || p.HostIP.IsLoopback() {
+			add(p, loopback, "a host port on loopback")
+		}
+	}
 	return rules
 }
+
+// loopback are the addresses that mean the host itself (RFC 1122, 3.2.1.3).
+var loopback = netip.MustParsePrefix("127.0.0.0/8")

@@ -69,7 +69,7 @@ func TestBothVariants(t *testing.T) {
 			chains := []chain{
 				{masqueradeChain, masqueradeRules(cfg, []Node{{Name: "b", IP: netip.MustParseAddr("192.0.2.2")}}, &masqueradeRange)},
 				{hostPortChain, dnatRules(ports)},
-				{hostPortSNATChain, hairpinRules(ports)},
+				{hostPortSNATChain, snatRules(ports)},
 			}
 			jumps := append([]jump{masqueradeJump}, hostPortJumps...)
 			ns.Do(func() {

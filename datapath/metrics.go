@@ -62,6 +62,7 @@ var reasons = map[bpf.Reason]string{
 	bpf.PodLabReasonLAB_DROP_FRAGMENT:         "no-first-fragment",
 	bpf.PodLabReasonLAB_DROP_FOREIGN_ERROR:    "foreign-error",
 	bpf.PodLabReasonLAB_DROP_NO_FLOW:          "no-flow",
+	bpf.PodLabReasonLAB_DROP_LOOPBACK:         "loopback",
 	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR:      "source-address",
 	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT:      "no-endpoint",
 	bpf.PodLabReasonLAB_DROP_PROTOCOL:         "unsupported-protocol",

@@ -41,9 +41,16 @@ var nodeSysctls = []sysctl{
 
 func is(want string) func(string) bool { return func(v string) bool { return v == want } }
 
-// deviceSysctls are those of a device of ours, which take no undoing: they go with it.
-func deviceSysctls(device string) []sysctl {
+// deviceSysctls are those of a device of ours in a mode, which take no undoing: they go with it. Where the stack
+// carries host ports, route_localnet lets it send what comes from a loopback address to a pod, and take the answer;
+// what a pod sends to a loopback address itself is dropped by the program at its veth.
+func deviceSysctls(device string, mode Mode) []sysctl {
+	localnet := "0"
+	if !mode.services() {
+		localnet = "1"
+	}
 	return []sysctl{
+		{path: "net/ipv4/conf/" + device + "/route_localnet", ok: is(localnet), want: localnet},
 		{path: "net/ipv4/conf/" + device + "/rp_filter", ok: is("0"), want: "0"},
 		{path: "net/ipv4/conf/" + device + "/forwarding", ok: is("1"), want: "1"},
 		{path: "net/ipv6/conf/" + device + "/disable_ipv6", ok: is("1"), want: "1"},
@@ -131,7 +138,7 @@ func rememberedSysctls(remembered *ebpf.Map) (map[string]string, error) {
 }
 
 func (d *Datapath) setDeviceSysctls(device string) error {
-	for _, want := range deviceSysctls(device) {
+	for _, want := range deviceSysctls(device, d.cfg.Mode) {
 		found, err := readSysctl(d.cfg.Proc, want.path)
 		if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(want.path, "net/ipv6/") {
 			continue // a kernel that has IPv6 switched off has nothing to switch off

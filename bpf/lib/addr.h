@@ -42,6 +42,12 @@ static __always_inline __be32 v4(const struct ip *a)
 	return u.w32[3];
 }
 
+/* Whether an address means the host itself, whichever that is: RFC 1122, 3.2.1.3. */
+static __always_inline bool is_loopback(const struct ip *a)
+{
+	return (v4(a) & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+}
+
 static __always_inline bool ip_equal(const struct ip *a, const struct ip *b)
 {
 	const union ip_words *x = (const void *)a, *y = (const void *)b;
