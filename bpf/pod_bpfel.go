@@ -245,11 +245,8 @@ const (
 	PodLabReasonLAB_DROP_MASQUERADE       PodLabReason = 31
 	PodLabReasonLAB_DROP_FRAGMENT         PodLabReason = 32
 	PodLabReasonLAB_DROP_FOREIGN_ERROR    PodLabReason = 33
-<<<<<<< HEAD
 	PodLabReasonLAB_DROP_NO_FLOW          PodLabReason = 34
-=======
 	PodLabReasonLAB_DROP_LOOPBACK         PodLabReason = 38
->>>>>>> ded59f9 (Answer host ports on loopback also where the node's stack carries them)
 	PodLabReasonLAB_REASON_MAX            PodLabReason = 64
 )
 

@@ -94,7 +94,7 @@ func TestCleanLeavesNothing(t *testing.T) {
 	for _, trace := range []string{
 		p.HostIf, "lab_host", "lab_net", "10.244.7.1", "10.244.7.0/24 via", "10.244.8.0/24 via", "proto 87",
 		"LAB-MASQUERADE", "LAB-HOSTPORT", "LAB-HOSTPORT-SNAT", "ip_forward=1", "all/rp_filter=0",
-		"wirelab/links/lab_host", "wirelab/links/" + p.HostIf, "wirelab/maps/v1/lab_endpoints", "wirelab/maps/lab_sysctls",
+		"wirelab/links/lab_host", "wirelab/links/" + p.HostIf, "wirelab/maps/" + datapath.Layout + "/lab_endpoints", "wirelab/maps/lab_sysctls",
 	} {
 		if !strings.Contains(during, trace) {
 			t.Errorf("%q is not on the node while it is in use:\n%s", trace, during)

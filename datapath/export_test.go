@@ -11,6 +11,9 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
+// Layout is the version of the pinned maps' layout.
+const Layout = layout
+
 // ForceClsact makes Open attach as it does on kernels before 6.6.
 func (c *Config) ForceClsact() { c.forceClsact = true }
 

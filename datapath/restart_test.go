@@ -95,7 +95,7 @@ func pingPong(t *testing.T, c net.Conn, stream bool, asked *atomic.Int64, stop <
 func TestEndpointsSurviveALostMap(t *testing.T) {
 	for name, damage := range map[string]func(n *node){
 		"another shape": func(n *node) {
-			at := filepath.Join(n.BPFFS, "wirelab/maps/v1/lab_endpoints")
+			at := filepath.Join(n.BPFFS, "wirelab/maps/"+datapath.Layout+"/lab_endpoints")
 			must(n.t, os.Remove(at))
 			other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 8})
 			must(n.t, err)
@@ -104,7 +104,7 @@ func TestEndpointsSurviveALostMap(t *testing.T) {
 		},
 		"another layout": func(n *node) {
 			dir := filepath.Join(n.BPFFS, "wirelab/maps")
-			must(n.t, os.Rename(filepath.Join(dir, "v1"), filepath.Join(dir, "v0")))
+			must(n.t, os.Rename(filepath.Join(dir, datapath.Layout), filepath.Join(dir, "v0")))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -35,7 +35,7 @@ func TestCleanTakesServicesAlong(t *testing.T) {
 			n.Do(func() { must(t, n.dp.Untracked().Apply(ctx(t), nil)) })
 			n.close()
 			during := traces(host)
-			for _, trace := range []string{test.trace, "wirelab/links/sock_connect4", "maps/v1/lab_services", "LAB-UNTRACKED"} {
+			for _, trace := range []string{test.trace, "wirelab/links/sock_connect4", "maps/" + datapath.Layout + "/lab_services", "LAB-UNTRACKED"} {
 				if !strings.Contains(during, trace) {
 					t.Errorf("%q is not on the node while it is in use:\n%s", trace, during)
 				}

@@ -52,7 +52,7 @@ func TestSyncEndpoints(t *testing.T) {
 		sync()
 	})
 	t.Run("a lost entry", func(t *testing.T) {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(n.BPFFS, "wirelab/maps/v1/lab_endpoints"), nil)
+		m, err := ebpf.LoadPinnedMap(filepath.Join(n.BPFFS, "wirelab/maps/"+datapath.Layout+"/lab_endpoints"), nil)
 		must(t, err)
 		defer m.Close()
 		must(t, m.Delete(alive.Addr.As16()))
