@@ -330,7 +330,7 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 		},
 		bpf.PodLabReasonLAB_DROP_MASQUERADE:    {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP })})},
 		bpf.PodLabReasonLAB_DROP_FRAGMENT:      {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 99 })})},
-		bpf.PodLabReasonLAB_DROP_LOOPBACK:      {"": makes(injection{at: veth, dir: fromPod, frame: tcp(pod, netip.AddrPortFrom(loopback, port))})},
+		bpf.PodLabReasonLAB_DROP_LOOPBACK:      {"": makes(injection{at: veth, dir: fromPod, frame: tcp(pod, netip.MustParseAddrPort("127.0.0.1:9000"))})},
 		bpf.PodLabReasonLAB_DROP_FOREIGN_ERROR: {"": makes(injection{at: veth, dir: fromPod, frame: icmpPacket(m.local[0], far.Addr(), 3, 0, quoted(tcp(far, remotePod)))})},
 	}
 }
