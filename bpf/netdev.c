@@ -118,7 +118,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 
 	if (w->p.ev.ttl <= 1)
 		return LAB_DROP_TTL;
-	reason = find_route(ctx, &w->p, &w->basis, &w->c.to.src, &w->c.to.dst, &w->route);
+	reason = find_route(ctx, &w->p, &w->basis, &w->c.to, &w->route);
 	if (reason == LAB_TO_NETWORK && has_routing())
 		ctx->mark = MARK_DONE;
 	return reason == LAB_TO_KERNEL ? LAB_DROP_NO_ROUTE : reason;

@@ -100,13 +100,13 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 {
 	const struct packet *p = &w->p;
 	struct change *c = &w->c;
-	const struct ip *src = c->shape == SHAPE_NONE ? &p->ev.src : &c->to.src;
-	const struct ip *dst = c->shape == SHAPE_NONE ? &p->ev.dst : &c->to.dst;
+	const struct ends *to = c->shape == SHAPE_NONE ? NULL : &c->to;
+	const struct ip *dst = to ? &to->dst : &p->ev.dst;
 	enum lab_reason reason = LAB_TO_KERNEL;
 
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl > 1 && !p->options && !is_node_ip(dst))
-		reason = find_route(ctx, p, &w->basis, src, dst, &w->route);
+		reason = find_route(ctx, p, &w->basis, to, &w->route);
 	if (reason == LAB_TO_NETWORK) {
 		if (!cfg_masquerade || back || !is_outside(dst))
 			ctx->mark = MARK_DONE;

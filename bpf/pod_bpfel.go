@@ -63,7 +63,9 @@ type PodCachedFlow struct {
 		Dport uint16
 		_     [4]byte
 	}
-	_ [8]byte
+	Mark uint32
+	Dscp uint8
+	_    [3]byte
 }
 
 type PodCachedRoute struct {
@@ -78,7 +80,12 @@ type PodCachedRoute struct {
 			Generation uint32
 			Moment     uint32
 		}
-		Proto uint32
+		Mark  uint32
+		Sport uint16
+		Dport uint16
+		Proto uint8
+		Dscp  uint8
+		Pad   [2]uint8
 	}
 	Route struct {
 		_   structs.HostLayout
@@ -398,12 +405,13 @@ type PodWork struct {
 		Fragment     bool
 		Options      bool
 		DontFragment bool
+		Dscp         uint8
+		Mark         uint32
 		HasFlow      bool
 		FlowProto    uint8
-		_            [1]byte
 		FlowSport    uint16
 		FlowDport    uint16
-		_            [6]byte
+		_            [2]byte
 	}
 	C struct {
 		_    structs.HostLayout

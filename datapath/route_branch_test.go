@@ -214,3 +214,54 @@ func TestPacketsIntoPods(t *testing.T) {
 		})
 	}
 }
+
+// The node's rules see of a packet what they would see in the stack: protocol, ports, mark and DSCP, of
+// flows that are known too, and as the packet is by then.
+func TestRulesSeeThePacket(t *testing.T) {
+	m := router(t)
+	client := netip.AddrPortFrom(m.local[0], 40000)
+	veth := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+	tos := func(frame []byte, tos uint8) []byte { return edit(t, frame, func(ip *layers.IPv4) { ip.TOS = tos }) }
+	tcp := func(src, dst uint16) []byte {
+		return packet(layers.IPProtocolTCP, netip.AddrPortFrom(client.Addr(), src), netip.AddrPortFrom(remotePod.Addr(), dst), ackFlag)
+	}
+	plain := packet(layers.IPProtocolTCP, client, remotePod, ackFlag)
+	for name, test := range map[string]struct {
+		rule      []string
+		hit, miss []byte
+		hitMark   uint32
+	}{
+		"protocol":    {rule: []string{"ipproto", "udp"}, hit: packet(layers.IPProtocolUDP, client, remotePod, 0), miss: plain},
+		"ICMP":        {rule: []string{"ipproto", "icmp"}, hit: icmpPacket(client.Addr(), remotePod.Addr(), 8, 7, nil), miss: plain},
+		"destination": {rule: []string{"ipproto", "tcp", "dport", "443"}, hit: tcp(40000, 443), miss: plain},
+		"source":      {rule: []string{"ipproto", "tcp", "sport", "40001"}, hit: tcp(40001, 80), miss: plain},
+		"DSCP":        {rule: []string{"tos", "0x10"}, hit: tos(plain, 0x10), miss: plain},
+		"DSCP, ECN":   {rule: []string{"tos", "0x10"}, hit: tos(plain, 0x12), miss: tos(plain, 0x02)},
+		"mark":        {rule: []string{"fwmark", "7"}, hit: plain, hitMark: 7, miss: plain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rule := append([]string{"ip", "rule", "add"}, append(test.rule, "prohibit")...)
+			m.ns.Run(rule...)
+			defer func() {
+				rule[2] = "del"
+				m.ns.Run(rule...)
+			}()
+			hit := branch{frame: test.hit, mark: test.hitMark, outMark: test.hitMark, verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_PROHIBITED}
+			miss := branch{frame: test.miss, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true}
+			for range 2 {
+				m.check(t, bpf.PodLabDirectionLAB_FROM_POD, veth, miss)
+				m.check(t, bpf.PodLabDirectionLAB_FROM_POD, veth, hit)
+			}
+		})
+	}
+	t.Run("behind a Service", func(t *testing.T) {
+		m, at := crossing(t)
+		frame := packet(layers.IPProtocolTCP, netip.MustParseAddrPort("203.0.113.50:40000"), at.far, synFlag)
+		nic := stage{m.d.progs.services.fromNetwork, m.nic()}
+		m.checkOne(t, bpf.PodLabDirectionLAB_FROM_NETWORK, nic, branch{frame: frame, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true, rewritten: true})
+		m.ns.Run("ip", "rule", "add", "ipproto", "tcp", "dport", "8080", "prohibit")
+		if verdict, out := m.runOn(nic.prog, nic.ifindex, frame); verdict != actRedirect || m.parse(out).icmp == nil {
+			t.Errorf("verdict %d, and no answer", int32(verdict))
+		}
+	})
+}

@@ -90,6 +90,58 @@ func TestRoutesDecide(t *testing.T) {
 	})
 }
 
+// Rules that choose a table by a packet's protocol, ports and DSCP hold for pods' packets.
+func TestRulesDecide(t *testing.T) {
+	inModes(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 2, mode)
+		n := l.nodes[0]
+		a := n.addPod("a")
+		far := netip.MustParseAddr("198.51.100.1")
+		for _, h := range []*netnstest.NS{l.outside.NS, l.nodes[1].NS} { // by the default route, and by table 77
+			h.AddAddr("lo", netip.PrefixFrom(far, 32))
+		}
+		for _, port := range []uint16{53, 54} {
+			signAt(t, netip.AddrPortFrom(far, port), l.outside.NS, l.nodes[1].NS)
+		}
+		n.Run("ip", "route", "add", far.String(), "via", l.nodes[1].Host.Addr.String(), "table", "77")
+		ask := func(network string, port uint16, tos int) string {
+			t.Helper()
+			c, err := a.Dial(network, netip.AddrPortFrom(far, port))
+			must(t, err)
+			defer c.Close()
+			must(t, ipv4.NewConn(c).SetTOS(tos))
+			name, err := who(c)
+			must(t, err)
+			return name
+		}
+		for _, rule := range [][]string{{"ipproto", "udp"}, {"ipproto", "udp", "dport", "53"}, {"tos", "0x10"}} {
+			add := append([]string{"ip", "rule", "add"}, append(rule, "lookup", "77")...)
+			n.Run(add...)
+			byTOS, byPort := rule[0] == "tos", len(rule) == 4
+			for range 2 {
+				for _, test := range []struct {
+					network string
+					port    uint16
+					tos     int
+					matches bool
+				}{
+					{"udp4", 53, 0, !byTOS}, {"udp4", 54, 0, !byTOS && !byPort}, {"tcp4", 53, 0, false}, {"udp4", 54, 0x10, byTOS || !byPort},
+				} {
+					want := l.outside.Name
+					if test.matches {
+						want = l.nodes[1].Name
+					}
+					if got := ask(test.network, test.port, test.tos); got != want {
+						t.Errorf("%v: %+v was answered by %s", rule, test, got)
+					}
+				}
+			}
+			add[2] = "del"
+			n.Run(add...)
+		}
+	})
+}
+
 // A next hop that the packets of one flow go to is asked for its MAC again when that is old.
 func TestNeighboursInUseStayFresh(t *testing.T) {
 	inModes(t, func(t *testing.T, mode setup) {

@@ -93,11 +93,17 @@ func withNodePort(s datapath.Service) datapath.Service {
 // sign makes servers that answer everything with the name of their namespace.
 func sign(t *testing.T, hosts ...*netnstest.NS) {
 	t.Helper()
+	signAt(t, anyPort, hosts...)
+}
+
+// signAt is sign at one address and port.
+func signAt(t *testing.T, at netip.AddrPort, hosts ...*netnstest.NS) {
+	t.Helper()
 	for _, h := range hosts {
 		h.Do(func() {
-			l, err := net.Listen("tcp4", anyPort.String())
+			l, err := net.Listen("tcp4", at.String())
 			must(t, err)
-			c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(anyPort))
+			c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
 			must(t, err)
 			t.Cleanup(func() { l.Close(); c.Close() })
 			go signTCP(l, h.Name)

@@ -41,6 +41,8 @@ typedef struct {
 
 struct netns_ipv4 {
 	atomic_t rt_genid; /* rt_genid_ipv4() of include/net/net_namespace.h */
+	unsigned int fib_rules_require_fldissect; /* how many rules look at protocols and ports */
+	__u8 sysctl_fib_multipath_hash_policy; /* 0: routes with several hops look at addresses only */
 } __attribute__((preserve_access_index));
 
 struct net {
@@ -119,4 +121,15 @@ static __always_inline struct basis basis_now(struct __sk_buff *ctx)
 static __always_inline bool basis_equal(const struct basis *a, const struct basis *b)
 {
 	return a->ifindex == b->ifindex && a->generation == b->generation && a->moment == b->moment;
+}
+
+/* Whether the node's routes look at ports. The fields are there when the kernel has rules, and routes with several hops. */
+static __always_inline bool routes_need_ports(struct __sk_buff *ctx)
+{
+	const struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+	const struct netns_ipv4 *ipv4 = &skb->dev->nd_net.net->ipv4;
+
+	if (bpf_core_field_exists(ipv4->fib_rules_require_fldissect) && ipv4->fib_rules_require_fldissect)
+		return true;
+	return bpf_core_field_exists(ipv4->sysctl_fib_multipath_hash_policy) && ipv4->sysctl_fib_multipath_hash_policy;
 }

@@ -49,6 +49,8 @@ struct cached_flow {
 	__u16 mtu; /* bytes of IP packet that may go that way */
 	struct neighbour next;
 	struct ends to; /* when translated */
+	__u32 mark; /* that its packets come with */
+	__u8 dscp; /* of theirs: the node's rules may look at both */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
@@ -84,7 +86,7 @@ static __always_inline struct cached_flow *place_of(__u32 hash)
  * The flow of a plain IPv4 packet: TCP or UDP, whole, without options, with hops left, and none that opens a
  * flow. Any other is decided about. t is all 0 before.
  */
-static __always_inline bool plain_tuple(struct __sk_buff *ctx, struct tuple *t, __u8 *tcp_flags)
+static __always_inline bool plain_tuple(struct __sk_buff *ctx, struct tuple *t, __u8 *dscp, __u8 *tcp_flags)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
@@ -114,6 +116,7 @@ static __always_inline bool plain_tuple(struct __sk_buff *ctx, struct tuple *t, 
 	t->sport = udp->source;
 	t->dport = udp->dest;
 	t->proto = ip->protocol;
+	*dscp = ip->tos & IP_DSCP_MASK;
 	return true;
 }
 
@@ -137,14 +140,14 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 	struct tuple t = {};
 	struct cached_flow *known;
 	struct basis now;
-	__u8 tcp_flags = 0;
+	__u8 tcp_flags = 0, dscp;
 	__u32 h;
 
-	if (!plain_tuple(ctx, &t, &tcp_flags))
+	if (!plain_tuple(ctx, &t, &dscp, &tcp_flags))
 		return NULL;
 	h = hash(&t);
 	known = place_of(h);
-	if (!known || !tuple_equal(&known->key, &t))
+	if (!known || !tuple_equal(&known->key, &t) || known->dscp != dscp || known->mark != ctx->mark)
 		return NULL;
 	now = basis_now(ctx);
 	now.generation += flow_generation(h);
@@ -252,6 +255,8 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 	place->reason = reason;
 	place->flags = 0;
 	place->src_id = p->ev.src_id;
+	place->mark = p->mark;
+	place->dscp = p->dscp;
 	if (w->c.shape != SHAPE_NONE) {
 		place->flags = CACHED_TRANSLATED;
 		if (w->c.found == FOUND_IN_CT && w->c.from.stage == STAGE_SERVICE)

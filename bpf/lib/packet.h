@@ -16,6 +16,8 @@ struct packet {
 	bool fragment; /* any but a whole datagram */
 	bool options; /* IPv4 options, which the node's stack has to look at */
 	bool dont_fragment;
+	__u8 dscp; /* in the upper six bits, as in the header */
+	__u32 mark; /* that it came with */
 
 	/*
 	 * The flow it belongs to, seen from the source: its own, or for an ICMP error the one that it

@@ -32,6 +32,7 @@ struct icmphdr {
 	__be16 sequence;
 };
 
+#define IP_DSCP_MASK 0xfc /* the rest of the byte is ECN, which changes within a flow */
 #define IP_DONT_FRAGMENT 0x4000
 #define IP_FRAGMENT_MASK 0x3fff /* more fragments, offset */
 #define IP_OFFSET_MASK 0x1fff
@@ -166,6 +167,7 @@ static __always_inline enum parse_result parse_ipv4(struct __sk_buff *ctx, struc
 	p->fragment = ip->frag_off & bpf_htons(IP_FRAGMENT_MASK);
 	p->options = ip->ihl != 5;
 	p->dont_fragment = ip->frag_off & bpf_htons(IP_DONT_FRAGMENT);
+	p->dscp = ip->tos & IP_DSCP_MASK;
 	/* Behind options nobody asks for ports: such packets take the way through the stack whole. */
 	if (p->options || ip->frag_off & bpf_htons(IP_OFFSET_MASK))
 		return PARSE_OK;

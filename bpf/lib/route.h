@@ -49,8 +49,14 @@ struct route_key {
 	struct ip src;
 	struct ip dst;
 	struct basis basis;
-	__u32 proto;
+	__u32 mark;
+	__be16 sport; /* of whole TCP and UDP packets, where the node's routes look at them */
+	__be16 dport;
+	__u8 proto;
+	__u8 dscp;
+	__u8 pad[2]; /* always 0 */
 };
+_Static_assert(sizeof(struct route_key) == 56, "no hidden padding");
 
 struct cached_route {
 	struct route_key key;
@@ -81,19 +87,34 @@ static __always_inline __u32 wire_length(struct __sk_buff *ctx)
 	return sizeof(*ip) + header + ctx->gso_size;
 }
 
+/* Since Linux 6.10 rules that look at marks are asked, too. */
+#define FIB_LOOKUP_MARK (1U << 5)
+
+struct bpf_fib_lookup___marked {
+	__u32 mark;
+} __attribute__((preserve_access_index));
+
 /* Asks the node's routes. */
-static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct packet *p, const struct ip *src, const struct ip *dst, struct route *route)
+static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct packet *p, const struct route_key *key, struct route *route)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
 		.ifindex = p->ev.ifindex,
-		.l4_protocol = p->ev.proto,
+		.l4_protocol = key->proto,
+		.sport = key->sport,
+		.dport = key->dport,
 		.tot_len = wire_length(ctx),
-		.ipv4_src = v4(src),
-		.ipv4_dst = v4(dst),
+		.tos = key->dscp,
+		.ipv4_src = v4(&key->src),
+		.ipv4_dst = v4(&key->dst),
 	};
+	__u32 flags = 0;
 
-	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
+	if (bpf_core_field_exists(struct bpf_fib_lookup___marked, mark)) {
+		flags = FIB_LOOKUP_MARK;
+		__builtin_memcpy(fib.smac, &key->mark, sizeof(key->mark)); /* where the mark is on the way in */
+	}
+	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), flags)) {
 	case BPF_FIB_LKUP_RET_SUCCESS: /* next hop and its MAC are known */
 		route->neighbour.ifindex = fib.ifindex;
 		copy_mac(&route->neighbour.mac, fib.dmac);
@@ -123,7 +144,9 @@ static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct
 
 static __always_inline bool route_key_equal(const struct route_key *a, const struct route_key *b)
 {
-	return basis_equal(&a->basis, &b->basis) && ip_equal(&a->dst, &b->dst) && ip_equal(&a->src, &b->src) && a->proto == b->proto;
+	const __u64 *x = (const void *)a, *y = (const void *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4] && x[5] == y[5] && x[6] == y[6];
 }
 
 static __always_inline struct cached_route *route_place(const struct ip *src, const struct ip *dst)
@@ -135,23 +158,45 @@ static __always_inline struct cached_route *route_place(const struct ip *src, co
 }
 
 /*
- * Where a packet goes with the addresses that it has by now. The node's routes are the authority for every
- * one: what they said before counts until any of them has changed.
+ * What routes and rules look at of a packet as it is by now, to is its ends when it is translated. As the stack
+ * does it, ports are looked at of whole packets, where a rule, or a choice among several hops, needs them.
  */
-static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ip *src, const struct ip *dst, struct route *route)
+static __always_inline struct route_key route_key_of(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ends *to)
 {
-	struct route_key key = { .src = *src, .dst = *dst, .basis = *basis, .proto = p->ev.proto };
+	struct route_key key = { .src = p->ev.src, .dst = p->ev.dst, .basis = *basis, .mark = p->mark, .proto = p->ev.proto, .dscp = p->dscp };
+	bool ports = !p->fragment && (p->ev.proto == IPPROTO_TCP || p->ev.proto == IPPROTO_UDP);
+
+	if (has_cache() && ports)
+		ports = routes_need_ports(ctx);
+	if (ports) {
+		key.sport = to ? to->sport : p->ev.sport;
+		key.dport = to ? to->dport : p->ev.dport;
+	}
+	if (to) {
+		key.src = to->src;
+		key.dst = to->dst;
+	}
+	return key;
+}
+
+/*
+ * Where a packet goes with the addresses and ports that it has by now. The node's routes are the authority for
+ * every one: what they said before counts until any of them has changed.
+ */
+static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ends *to, struct route *route)
+{
+	struct route_key key = route_key_of(ctx, p, basis, to);
 	struct cached_route *place;
 	enum lab_reason reason;
 
 	if (!has_cache())
-		return ask_routes(ctx, p, src, dst, route);
-	place = route_place(src, dst);
+		return ask_routes(ctx, p, &key, route);
+	place = route_place(&key.src, &key.dst);
 	if (place && route_key_equal(&place->key, &key) && wire_length(ctx) <= place->route.mtu) {
 		*route = place->route;
 		return LAB_TO_NETWORK;
 	}
-	reason = ask_routes(ctx, p, src, dst, route);
+	reason = ask_routes(ctx, p, &key, route);
 	if (reason == LAB_TO_NETWORK && place && route->neighbour.ifindex) {
 		place->key = key;
 		place->route = *route;
