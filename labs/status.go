@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -261,13 +260,4 @@ func (l *Lab) Services(ctx context.Context) ([]string, error) {
 		out = append(out, s.Namespace+"/"+s.Name)
 	}
 	return out, nil
-}
-
-// each runs f for every item at once and returns the first error.
-func each[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
-	g, gctx := errgroup.WithContext(ctx)
-	for _, i := range items {
-		g.Go(func() error { return f(gctx, i) })
-	}
-	return g.Wait()
 }

@@ -146,6 +146,7 @@ func (t *tally) total(count int) (*probe.HTTPResult, error) {
 	case count == 1:
 		return &t.result, failf("%s", t.result.Failures[0].Error)
 	}
-	return &t.result, failf("%d of %d requests were answered; first failure after %s: %s",
-		t.result.OK, count, t.result.Failures[0].After, t.result.Failures[0].Error)
+	// After is when the request was sent, and its failure may be that it was waited for.
+	return &t.result, failf("%d of %d requests were answered; the first that failed, sent at %s: %s",
+		t.result.OK, count, time.Duration(t.result.Failures[0].After).Round(time.Millisecond), t.result.Failures[0].Error)
 }
