@@ -14,13 +14,13 @@
 /*
  * A flow's life. A flow has two entries: its own in lab_ct, by the tuple that its packets have before they are
  * translated, and its answers' in lab_nat, by the one that these come with. Each has all that has been seen of
- * the flow. What that is, is never lost: each mark is a byte that is only set, so that CPUs that write at once
+ * the flow, and none of it is lost: each mark is a byte of its own that is only set, so that CPUs that write at once
  * need no lock, and when the flow is over is reckoned from the marks whenever somebody asks.
  *
  *   state     | seen                    | is forgotten when quiet for | its answers' tuple
  *   opening   | no answer               | 60 s, UDP 30 s, echo 30 s   | is taken
  *   answered  | an answer               | 6 h, UDP 120 s, echo 30 s   | is taken
- *   closing   | a FIN from either side  | 75 s                        | rests
+ *   closing   | a FIN from each side    | 75 s                        | rests
  *   reset     | a RST, and nothing since| 75 s                        | rests
  *   overdue   | nothing for that long   |                             | is free
  *
