@@ -165,11 +165,11 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, const stru
 	}
 	if (*reason == LAB_TO_POD && ep)
 		return has_routing() ? deliver_inside(ctx, ep) : deliver(ctx, ep, true);
-	if (*reason == LAB_TO_NETWORK)
+	if (has_routing() && *reason == LAB_TO_NETWORK)
 		return send_out(ctx, &w->route.hop);
 	if (*reason == LAB_ARP_REPLY && ep)
 		return arp_answer(ctx, &w->p, &ep->node_mac);
-	if (*reason == LAB_TO_KERNEL || stack_answers(*reason, LAB_FROM_POD))
+	if (*reason == LAB_TO_KERNEL || (has_routing() && stack_answers(*reason, LAB_FROM_POD)))
 		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
 	return TC_ACT_SHOT;
 }

@@ -114,13 +114,13 @@ func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration) error {
 func (d *Datapath) takeAddress(addr netip.Addr, own bool) (putBack func() error, err error) {
 	nothing := func() error { return nil }
 	asked := monotonic()
-	r, ok, err := d.maps.restOf(addr)
-	if err != nil || !ok {
-		return nothing, err
+	if _, ok, err := d.maps.restOf(addr); err != nil || !ok {
+		return nothing, err // most addresses have never been another pod's: nobody waits for a purge
 	}
 	d.purging.Lock()
 	defer d.purging.Unlock()
-	if r, ok, err = d.maps.restOf(addr); err != nil || !ok {
+	r, ok, err := d.maps.restOf(addr)
+	if err != nil || !ok {
 		return nothing, err
 	}
 	// Whoever held the lock may have purged it meanwhile.
