@@ -13,20 +13,19 @@ import (
 // clsact attaches by filters, for kernels before 6.6. They belong to the device and need no pin.
 type clsact struct{ nl *netlink.Handle }
 
-const (
-	clsactPriority = 1
-	clsactHandle   = 1
-)
+// clsactHandle is a filter's among those of its priority, which are ours alone.
+const clsactHandle = 1
 
 func (clsact) kind() string { return "clsact" }
 
-// attach replaces the filter in one step when there is one.
+// attach replaces the filter in one step when there is one. Otherwise it takes the first priority that nobody
+// has: priorities are shared by nobody, whatever the filters' kinds.
 func (c clsact) attach(h hook, prog *ebpf.Program) error {
-	running, err := c.running(h)
+	own, taken, err := c.filters(h)
 	if err != nil {
 		return err
 	}
-	if id, ok := programID(prog); ok && id == running {
+	if id, ok := programID(prog); own != nil && ok && int(id) == own.Id {
 		return nil
 	}
 	if err := c.nl.QdiscAdd(clsactQdisc(h.index)); err != nil && !errors.Is(err, unix.EEXIST) {
@@ -38,46 +37,78 @@ func (c clsact) attach(h hook, prog *ebpf.Program) error {
 			Parent:    clsactParent(h),
 			Handle:    clsactHandle,
 			Protocol:  unix.ETH_P_ALL,
-			Priority:  clsactPriority,
+			Priority:  1,
 		},
 		Fd:           prog.FD(),
 		Name:         h.prog,
 		DirectAction: true,
 	}
-	if err := c.nl.FilterReplace(filter); err != nil {
+	change := c.nl.FilterAdd // which refuses to take the place of somebody else's
+	if own != nil {
+		filter.Handle, filter.Priority, change = own.Handle, own.Priority, c.nl.FilterReplace
+	} else {
+		for taken[filter.Priority] {
+			filter.Priority++
+		}
+	}
+	if err := change(filter); err != nil {
 		return fmt.Errorf("attach to %s: %w", h.device, err)
 	}
 	return nil
 }
 
 func (c clsact) running(h hook) (ebpf.ProgramID, error) {
+	own, _, err := c.filters(h)
+	if own == nil || err != nil {
+		return 0, err
+	}
+	return ebpf.ProgramID(own.Id), nil
+}
+
+// filters are the one of ours that is on the hook, nil when there is none, and the priorities that are taken.
+func (c clsact) filters(h hook) (own *netlink.BpfFilter, taken map[uint16]bool, err error) {
 	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: h.device, Index: h.index}}
 	filters, err := dump(context.Background(), func() ([]netlink.Filter, error) { return c.nl.FilterList(device, clsactParent(h)) })
 	if errors.Is(err, unix.EINVAL) {
-		return 0, nil // the device has no clsact
+		return nil, nil, nil // the device has no clsact
 	}
 	if err != nil {
-		return 0, fmt.Errorf("list filters of %s: %w", h.device, err)
+		return nil, nil, fmt.Errorf("list filters of %s: %w", h.device, err)
 	}
+	taken = map[uint16]bool{}
 	for _, f := range filters {
-		if own, ok := f.(*netlink.BpfFilter); ok && own.Name == h.prog && own.Priority == clsactPriority {
-			return ebpf.ProgramID(own.Id), nil
+		taken[f.Attrs().Priority] = true
+		if bpf, ok := f.(*netlink.BpfFilter); ok && own == nil && bpf.Name == h.prog && runsProgram(bpf.Id, h.prog) {
+			own = bpf
 		}
 	}
-	return 0, nil
+	return own, taken, nil
+}
+
+// runsProgram says whether a program has the name that the kernel knows ours by. A filter's own name may be any.
+func runsProgram(id int, name string) bool {
+	prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+	if err != nil {
+		return false
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	short := name[:min(len(name), unix.BPF_OBJ_NAME_LEN-1)] // as the kernel has it; the rest is in its types
+	return err == nil && (info.Name == name || info.Name == short)
 }
 
 // detach takes the qdisc along when it was the last filter's.
 func (c clsact) detach(h hook) error {
-	if id, err := c.running(h); id == 0 || err != nil {
+	own, _, err := c.filters(h)
+	if own == nil || err != nil {
 		return err
 	}
 	filter := &netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
 		LinkIndex: h.index,
 		Parent:    clsactParent(h),
-		Handle:    clsactHandle,
+		Handle:    own.Handle,
 		Protocol:  unix.ETH_P_ALL,
-		Priority:  clsactPriority,
+		Priority:  own.Priority,
 	}}
 	if err := c.nl.FilterDel(filter); err != nil {
 		return fmt.Errorf("detach from %s: %w", h.device, err)

@@ -6,6 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
@@ -67,4 +72,81 @@ func TestClsactIsMendedAndCleaned(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(n.BPFFS, "wirelab")); !os.IsNotExist(err) {
 		t.Error("pins are left")
 	}
+}
+
+// Filters of others stay, wherever they are and whatever they are called, and ours run beside them.
+func TestFiltersOfOthersStay(t *testing.T) {
+	prog := foreignProgram(t)
+	program := func(name string, proto uint16) func(*node) {
+		return func(n *node) {
+			eth0, err := n.Netlink().LinkByName("eth0")
+			must(t, err)
+			must(t, n.Netlink().FilterAdd(&netlink.BpfFilter{
+				FilterAttrs: netlink.FilterAttrs{LinkIndex: eth0.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Protocol: proto, Priority: 1},
+				Fd:          prog.FD(), Name: name, DirectAction: true,
+			}))
+		}
+	}
+	filters := func(n *node, device, direction string) string {
+		return n.Run("tc", "filter", "show", "dev", device, direction)
+	}
+	for name, test := range map[string]struct {
+		add  func(*node)
+		left string
+	}{
+		"a program at our place":           {program("other", unix.ETH_P_ALL), " name foreign "},
+		"a program with our filter's name": {program("lab_from_network", unix.ETH_P_ALL), " name foreign "},
+		"a program for one protocol":       {program("other", unix.ETH_P_IP), " name foreign "},
+		"another kind of filter, of our own priority": {func(n *node) {
+			n.Run("tc", "filter", "add", "dev", "eth0", "ingress", "prio", "1", "protocol", "all", "u32", "match", "u32", "0x7f000001", "0xffffffff", "at", "12")
+		}, "u32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 1, routed, (*datapath.Config).ForceClsact)
+			n := l.nodes[0]
+			n.close()
+			n.Run("tc", "qdisc", "del", "dev", "eth0", "clsact")
+			n.Run("tc", "qdisc", "add", "dev", "eth0", "clsact")
+			test.add(n)
+			n.open()
+			has := func(when string, ours bool) {
+				t.Helper()
+				got := filters(n, "eth0", "ingress")
+				if !strings.Contains(got, test.left) {
+					t.Errorf("%s the other's filter is gone:\n%s", when, got)
+				}
+				if strings.Contains(got, " name lab_from_networ ") != ours {
+					t.Errorf("%s ours is there: %v, want %v:\n%s", when, !ours, ours, got)
+				}
+			}
+			has("attached,", true)
+			before := filters(n, "eth0", "ingress")
+			must(t, n.applyDevices())
+			if after := filters(n, "eth0", "ingress"); after != before {
+				t.Errorf("another look has changed filters:\n%s\nwere\n%s", after, before)
+			}
+			n.close()
+			n.open() // new programs in the place of the old
+			has("opened again,", true)
+			if got := strings.Count(filters(n, "eth0", "ingress"), " name lab_from_networ "); got != 1 {
+				t.Errorf("%d filters of ours after opening again", got)
+			}
+			n.close()
+			n.Do(func() { must(t, datapath.Clean(ctx(t), datapath.Config{BPFFS: n.BPFFS}, logger(t))) })
+			has("cleaned,", false)
+		})
+	}
+}
+
+// foreignProgram is one that leaves everything to others, until the test ends.
+func foreignProgram(t *testing.T) *ebpf.Program {
+	t.Helper()
+	netnstest.RequireRoot(t)
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "foreign", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}, // TC_ACT_UNSPEC
+	})
+	must(t, err)
+	t.Cleanup(func() { prog.Close() })
+	return prog
 }
