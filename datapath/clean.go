@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -50,14 +51,17 @@ func cleanDevices(ctx context.Context, nl *netlink.Handle) error {
 	return errors.Join(append(errs, cleanNICs(ctx, nl))...)
 }
 
-// cleanNICs takes filters off devices that are not ours; links go with their pins.
-func cleanNICs(ctx context.Context, nl *netlink.Handle) error {
+// cleanNICs takes filters off devices that are not ours, but for some; links go with their pins.
+func cleanNICs(ctx context.Context, nl *netlink.Handle, but ...string) error {
 	links, err := dump(ctx, nl.LinkList)
 	if err != nil {
 		return fmt.Errorf("list devices: %w", err)
 	}
 	var errs []error
 	for _, l := range links {
+		if isOwnDevice(l.Attrs().Name) || slices.Contains(but, l.Attrs().Name) {
+			continue
+		}
 		in, out := nicHooks(l.Attrs().Name, l.Attrs().Index)
 		errs = append(errs, clsact{nl}.detach(in), clsact{nl}.detach(out))
 	}

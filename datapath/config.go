@@ -66,9 +66,11 @@ type Config struct {
 	AllowFallback bool
 	// DirectNodeRoutes makes [Routes] lay one route for each other node.
 	DirectNodeRoutes bool
-	// Devices are the NICs by name. Empty means the one that carries NodeIP.
+	// Devices are the network cards by name. Empty means all that connect the node with others, as they come and
+	// go: those with a default route, NodeIP, or an address in a network.
 	Devices []string
-	// MTU of the pods' interfaces in bytes. 0 means the smallest MTU of Devices.
+	// MTU of the pods' interfaces in bytes. 0 means the smallest MTU of Devices, and where these are not named, that
+	// of the card that carries NodeIP. When the card's changes, pods that come later get the new one.
 	MTU int
 	// MonitorAggregation defaults to AggregationMaximum.
 	MonitorAggregation Aggregation

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -44,6 +45,7 @@ type Datapath struct {
 	nodes     sync.Mutex // one change of lab_nodes at a time
 	purging   sync.Mutex // held by who purges addresses, and who takes one that rests
 	routed    routed
+	cards     cards
 	events    hub
 }
 
@@ -71,7 +73,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if d.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	if err := d.findDevices(); err != nil {
+	if err := d.findCards(ctx); err != nil {
 		return nil, err
 	}
 	if d.cfg.netnsCookie, err = netnsCookie(); err != nil {
@@ -97,7 +99,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := d.pins.dropOtherLayouts(); err != nil {
 		return nil, err
 	}
-	d.log.Info("datapath is open", "mode", d.cfg.Mode, "hostRouting", d.cfg.routing, "attach", d.attacher.kind(), "devices", d.cfg.Devices, "mtu", d.cfg.MTU)
+	d.log.Info("datapath is open", "mode", d.cfg.Mode, "hostRouting", d.cfg.routing, "attach", d.attacher.kind(), "devices", d.devices(), "leftOut", strings.Join(d.LeftOut(), "; "), "mtu", d.mtu())
 	return d, nil
 }
 
@@ -112,7 +114,7 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	if err := d.restoreEntries(ctx); err != nil {
 		return err
 	}
-	if d.progs, err = loadPrograms(d.cfg, d.maps); err != nil {
+	if d.progs, err = loadPrograms(d.Config(), d.maps); err != nil {
 		return err
 	}
 	return d.chooseAttacher()
@@ -134,9 +136,13 @@ func (d *Datapath) Close() error {
 	return errors.Join(errs...)
 }
 
-// Config is what the datapath was opened with, defaults filled in: MTU and Devices as found, Mode as it is
-// in force.
-func (d *Datapath) Config() Config { return d.cfg }
+// Config is what the datapath was opened with, defaults filled in: MTU and Devices as they are now, Mode as it
+// is in force.
+func (d *Datapath) Config() Config {
+	cfg := d.cfg
+	cfg.Devices, cfg.MTU = d.devices(), d.mtu()
+	return cfg
+}
 
 // keyedMutex lets work on different keys run at the same time.
 type keyedMutex struct {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -26,8 +25,12 @@ type Devices struct{ d *Datapath }
 // Devices returns the reconciler of the node's own devices.
 func (d *Datapath) Devices() *Devices { return &Devices{d: d} }
 
-// Apply makes them be there. [Open] has applied it once.
+// Apply makes them be there, with the network cards and the MTU that the node has now. [Open] has applied it once.
 func (v *Devices) Apply(ctx context.Context) error {
+	missing := v.d.findCards(ctx)
+	if err := v.d.setMTU(); err != nil {
+		return err
+	}
 	host, err := v.ensurePair()
 	if err != nil {
 		return err
@@ -48,7 +51,7 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := v.d.enterLocal(ctx); err != nil {
 		return err
 	}
-	return errors.Join(v.d.attachNICs(), v.d.attachSockets(ctx))
+	return errors.Join(missing, v.d.attachNICs(ctx), v.d.attachSockets(ctx))
 }
 
 // Clean removes the devices and with them address, route and program.
@@ -88,7 +91,7 @@ func (v *Devices) ensurePair() (netlink.Link, error) {
 
 func (v *Devices) createPair() error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = hostDevice, v.d.cfg.MTU, newMAC()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = hostDevice, v.d.mtu(), newMAC()
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: netDevice, PeerHardwareAddr: newMAC()}
 	if err := v.d.nl.LinkAdd(pair); err != nil {
 		return fmt.Errorf("create devices %s and %s: %w", hostDevice, netDevice, err)
@@ -107,9 +110,9 @@ func (v *Devices) ensureUp(l netlink.Link) error {
 			return fmt.Errorf("switch ARP off on %s: %w", name, err)
 		}
 	}
-	if l.Attrs().MTU != v.d.cfg.MTU {
-		if err := nl.LinkSetMTU(l, v.d.cfg.MTU); err != nil {
-			return fmt.Errorf("set MTU of %s to %d: %w", name, v.d.cfg.MTU, err)
+	if l.Attrs().MTU != v.d.mtu() {
+		if err := nl.LinkSetMTU(l, v.d.mtu()); err != nil {
+			return fmt.Errorf("set MTU of %s to %d: %w", name, v.d.mtu(), err)
 		}
 	}
 	if l.Attrs().RawFlags&unix.IFF_UP == 0 {
@@ -181,52 +184,4 @@ func (v *Devices) ensureRoute(ctx context.Context, host netlink.Link) error {
 		return fmt.Errorf("add route to pod CIDR %s: %w", v.d.cfg.PodCIDR, err)
 	}
 	return nil
-}
-
-// findDevices fills in the NICs and the MTU.
-func (d *Datapath) findDevices() error {
-	if len(d.cfg.Devices) == 0 {
-		name, err := d.deviceOf(d.cfg.NodeIP)
-		if err != nil {
-			return err
-		}
-		d.cfg.Devices = []string{name}
-	}
-	smallest := 0
-	for _, name := range d.cfg.Devices {
-		l, err := linkByName(d.nl, name)
-		if err != nil {
-			return err
-		}
-		if l == nil {
-			return fmt.Errorf("device %s does not exist: name a network card of this node", name)
-		}
-		if mtu := l.Attrs().MTU; smallest == 0 || mtu < smallest {
-			smallest = mtu
-		}
-	}
-	if d.cfg.MTU == 0 {
-		d.cfg.MTU = smallest
-	}
-	slices.Sort(d.cfg.Devices)
-	return nil
-}
-
-// deviceOf is the device that carries the address.
-func (d *Datapath) deviceOf(addr netip.Addr) (string, error) {
-	addrs, err := dump(context.Background(), func() ([]netlink.Addr, error) { return d.nl.AddrList(nil, netlink.FAMILY_V4) })
-	if err != nil {
-		return "", fmt.Errorf("list addresses: %w", err)
-	}
-	for _, a := range addrs {
-		if toAddr(a.IP) != addr {
-			continue
-		}
-		l, err := d.nl.LinkByIndex(a.LinkIndex)
-		if err != nil {
-			return "", fmt.Errorf("look up the device of %s: %w", addr, err)
-		}
-		return l.Attrs().Name, nil
-	}
-	return "", fmt.Errorf("no device has the node's address %s: set devices, or mend the node's address", addr)
 }

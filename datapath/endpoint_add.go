@@ -140,7 +140,7 @@ func (b *build) createPair() error {
 		HostIf:    b.spec.hostIf(),
 		HostMAC:   newMAC(),
 		PodMAC:    newMAC(),
-		MTU:       cfg.MTU,
+		MTU:       b.d.mtu(),
 		Attached:  true,
 	}
 	attrs := netlink.NewLinkAttrs()

@@ -353,7 +353,7 @@ func (d *Datapath) devicePins() []string {
 	if !d.cfg.Mode.services() {
 		return names
 	}
-	for _, device := range d.cfg.Devices {
+	for _, device := range d.devices() {
 		in, out := nicHooks(device, 0)
 		names = append(names, in.pinName(), out.pinName())
 	}

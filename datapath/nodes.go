@@ -84,7 +84,7 @@ func (d *Datapath) enterFlag(flag bpf.NodeFlag, addrs []netip.Addr) error {
 func (d *Datapath) enterDevices(list []netlink.Addr) error {
 	m := d.maps.services.devices
 	want := map[uint32]bpf.IP{}
-	for _, name := range d.cfg.Devices {
+	for _, name := range d.devices() {
 		l, err := linkByName(d.nl, name)
 		if err != nil {
 			return err

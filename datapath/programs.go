@@ -16,6 +16,7 @@ type programs struct {
 	services  servicePrograms
 	trace     *ebpf.Variable
 	mode      *ebpf.Variable
+	mtus      []*ebpf.Variable // what each knows of the pods' MTU
 }
 
 // loadPrograms loads them with what cfg decides as constants, using the given maps.
@@ -38,6 +39,7 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 		return nil, err
 	}
 	p.podEgress, p.trace, p.mode = podObjects.LabPodEgress, podObjects.CfgTrace, podObjects.CfgMode
+	p.mtus = append(p.mtus, podObjects.CfgMtu)
 
 	host, err := bpf.LoadHost()
 	if err != nil {
@@ -50,8 +52,34 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 	p.toPod = hostObjects.LabToPod
 	if cfg.Mode.services() {
 		err = p.services.load(cfg, m)
+		p.mtus = append(p.mtus, p.services.mtu)
 	}
 	return p, err
+}
+
+// setMTU tells the programs of the pods' MTU where it has changed.
+func (d *Datapath) setMTU() error {
+	mtu, changed := uint32(d.mtu()), false
+	for _, v := range d.progs.mtus {
+		var now uint32
+		if v == nil {
+			continue
+		}
+		if err := v.Get(&now); err != nil {
+			return fmt.Errorf("read the programs' MTU: %w", err)
+		}
+		if now == mtu {
+			continue
+		}
+		if err := v.Set(mtu); err != nil {
+			return fmt.Errorf("set the programs' MTU: %w", err)
+		}
+		changed = true
+	}
+	if !changed {
+		return nil
+	}
+	return d.maps.newGeneration()
 }
 
 // modes are the programs' numbers for them.

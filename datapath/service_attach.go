@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -35,6 +36,7 @@ type servicePrograms struct {
 	sock                   bpf.SockPrograms
 	// what the programs at the NICs were told
 	masquerade, nativeCIDR, nativeMask *ebpf.Variable
+	mtu                                *ebpf.Variable
 }
 
 func (p *servicePrograms) load(cfg Config, m *maps) error {
@@ -51,6 +53,7 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 	}
 	p.fromNetwork, p.toNetwork = netdevObjects.LabFromNetwork, netdevObjects.LabToNetwork
 	p.masquerade, p.nativeCIDR, p.nativeMask = netdevObjects.CfgMasquerade, netdevObjects.CfgNativeCidr, netdevObjects.CfgNativeMask
+	p.mtu = netdevObjects.CfgMtu
 	sock, err := bpf.LoadSock()
 	if err != nil {
 		return err
@@ -87,36 +90,58 @@ func nicHooks(device string, index int) (in, out hook) {
 	return in, out
 }
 
-func isServiceLink(pin string) bool {
-	return strings.HasPrefix(pin, socketPinPrefix) || strings.HasSuffix(pin, "_in") || strings.HasSuffix(pin, "_out")
+func isServiceLink(pin string) bool { return strings.HasPrefix(pin, socketPinPrefix) || isNICLink(pin) }
+
+func isNICLink(pin string) bool {
+	return strings.HasSuffix(pin, "_in") || strings.HasSuffix(pin, "_out")
 }
 
-// attachNICs puts the programs on every NIC, or takes off what another mode has left. The one for answers comes first: no answer goes out with an
-// address that its client does not know.
-func (d *Datapath) attachNICs() error {
-	var errs []error
-	for _, name := range d.cfg.Devices {
+// attachNICs puts the programs on every network card, and takes them off all others: cards that are not in use any
+// more, and all of them where another mode has left some. The one for answers comes first: no answer goes out with
+// an address that its client does not know.
+func (d *Datapath) attachNICs(ctx context.Context) error {
+	devices := d.devices()
+	if !d.cfg.Mode.services() {
+		devices = nil
+	}
+	errs := []error{d.detachOthers(ctx, devices)}
+	for _, name := range devices {
 		l, err := linkByName(d.nl, name)
-		if err == nil && l == nil && d.cfg.Mode.services() {
-			err = fmt.Errorf("attach to %s: the device is gone", name)
+		if err == nil && l == nil {
+			continue // just gone: there will be another look
 		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if l == nil {
-			continue
-		}
 		in, out := nicHooks(name, l.Attrs().Index)
-		if !d.cfg.Mode.services() {
-			errs = append(errs, d.attacher.detach(in), d.attacher.detach(out))
-			continue
-		}
 		if err := d.attacher.attach(out, d.progs.services.toNetwork); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		errs = append(errs, d.attacher.attach(in, d.progs.services.fromNetwork))
+	}
+	return errors.Join(errs...)
+}
+
+// detachOthers takes the cards' programs off the devices that are not listed. A card that has another name now
+// loses them for a moment.
+func (d *Datapath) detachOthers(ctx context.Context, devices []string) error {
+	if _, ok := d.attacher.(tcx); !ok {
+		return cleanNICs(ctx, d.nl, devices...)
+	}
+	keep := map[string]bool{}
+	for _, name := range devices {
+		in, out := nicHooks(name, 0)
+		keep[in.pin], keep[out.pin] = true, true
+	}
+	pinned, err := d.pins.pinnedLinks()
+	errs := []error{err}
+	for _, pin := range pinned {
+		if isNICLink(pin) && !keep[pin] {
+			errs = append(errs, d.pins.unpinLink(pin))
+			d.log.Info("program is taken off a device that is no card in use", "link", pin)
+		}
 	}
 	return errors.Join(errs...)
 }

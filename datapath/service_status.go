@@ -183,7 +183,7 @@ func (d *Datapath) servicesStatus(s *Status) error {
 // nicsRunning are the NICs that run the programs now loaded, sorted.
 func (d *Datapath) nicsRunning() (devices []string, err error) {
 	var errs []error
-	for _, name := range d.cfg.Devices {
+	for _, name := range d.devices() {
 		running, err := d.runningOnNIC(name)
 		errs = append(errs, err)
 		if running {

@@ -26,13 +26,16 @@ type Status struct {
 	MTU                int               `json:"mtu"`
 	MonitorAggregation Aggregation       `json:"monitorAggregation"`
 	Devices            []DeviceStatus    `json:"devices"`
-	Programs           []ProgramStatus   `json:"programs"`
-	Maps               []MapStatus       `json:"maps"`
-	Routes             []RouteStatus     `json:"routes"`
-	Masquerade         MasqueradeStatus  `json:"masquerade"`
-	HostPorts          int               `json:"hostPorts"`
-	Untracked          UntrackedStatus   `json:"untracked"`
-	Sysctls            []SysctlStatus    `json:"sysctls"`
+	// LeftOut says which devices that connect the node with others carry no Services and are not masqueraded at,
+	// and why.
+	LeftOut    []string         `json:"leftOut,omitempty"`
+	Programs   []ProgramStatus  `json:"programs"`
+	Maps       []MapStatus      `json:"maps"`
+	Routes     []RouteStatus    `json:"routes"`
+	Masquerade MasqueradeStatus `json:"masquerade"`
+	HostPorts  int              `json:"hostPorts"`
+	Untracked  UntrackedStatus  `json:"untracked"`
+	Sysctls    []SysctlStatus   `json:"sysctls"`
 	// Services is nil in modes that leave Services to others.
 	Services *ServicesStatus `json:"services,omitempty"`
 }
@@ -113,7 +116,7 @@ type SysctlStatus struct {
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
 // error, joined; the rest is filled in all the same.
 func (d *Datapath) Status(ctx context.Context) (Status, error) {
-	s := Status{HostRouting: d.cfg.routing, Attach: d.attacher.kind()}
+	s := Status{HostRouting: d.cfg.routing, Attach: d.attacher.kind(), LeftOut: d.LeftOut()}
 	err := errors.Join(
 		d.modeStatus(&s),
 		d.programStatus(ctx, &s),
@@ -204,7 +207,7 @@ func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
 	if host != nil {
 		hooks = append(hooks, hostHook(host))
 	}
-	for _, name := range d.cfg.Devices {
+	for _, name := range d.devices() {
 		nic, err := linkByName(d.nl, name)
 		if err != nil {
 			return nil, err
@@ -232,7 +235,7 @@ func describeProgram(id ebpf.ProgramID) (*ProgramStatus, error) {
 
 func (d *Datapath) deviceStatus(ctx context.Context, s *Status) error {
 	var errs []error
-	for _, name := range append(slices.Clone(d.cfg.Devices), hostDevice, netDevice) {
+	for _, name := range append(d.devices(), hostDevice, netDevice) {
 		l, err := linkByName(d.nl, name)
 		if err == nil && l == nil {
 			err = fmt.Errorf("device %s is gone", name)

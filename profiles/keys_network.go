@@ -66,11 +66,11 @@ func networkRows() []row {
 		},
 		{
 			key: "network.mtu", def: "0", example: "1400", min: 576, max: 65535, zero: true,
-			text: "The MTU of pod interfaces in bytes. 0 takes that of the node's network device, which is right unless something between the nodes carries less.",
+			text: "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address (the smallest, where network.devices names some), which is right unless something between the nodes carries less. When the device's changes, pods that come later get the new one.",
 		},
 		{
 			key: "network.devices", def: "[]", example: "eth0",
-			text: "The nodes' network devices that lead to other nodes and outside. An empty list means the one that has the node's address.",
+			text: "The nodes' network devices that lead to other nodes and outside: there Services are served to clients outside, and there BPF masquerades. An empty list means all that connect the node with others, as they come and go: those with a default route, the node's address or an address in a network, but not bridges and other devices of containers. They need Ethernet headers.",
 		},
 		{
 			key: "network.debug", text: "What the agent logs beyond changes of state.",

@@ -38,8 +38,8 @@ volatile const struct ip cfg_native_mask;
 /* What leaves that for an address which is no node's gets an address of the node's at the network card. */
 volatile const bool cfg_masquerade;
 
-/* Of the pods' interfaces. */
-volatile const __u32 cfg_mtu;
+/* Of the pods' interfaces. The only one that is no constant: the network card's may change. */
+volatile __u32 cfg_mtu;
 
 /* Ports given to flows that need one, which the node's own sockets are kept out of. Host byte order. */
 volatile const __u16 cfg_nat_min;

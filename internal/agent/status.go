@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
@@ -108,6 +109,9 @@ func (a *Agent) warnings() []string {
 		warn("traffic to pods outside "+a.cfg.IPv4NativeRoutingCIDR+" is masqueraded: %s", outsideNative(nodes, a.cfg.NativeCIDR()))
 	}
 	if n := a.node.Load(); n != nil {
+		if n.dp.Config().Mode != datapath.ModeKubeProxy {
+			warn("devices carry no Services and are not masqueraded at: %s", n.dp.LeftOut())
+		}
 		warn("controllers are paused, and what they keep is not mended: %s", pausedControllers(n.loops.all.Health()))
 		warn("no route to the pods of nodes that are not on the same L2: %s", n.skippedNodes())
 		warn("endpoints have addresses outside "+n.pool.CIDR().String()+", of an earlier podCIDR: %s", n.eps.outsidePool())

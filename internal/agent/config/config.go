@@ -35,7 +35,7 @@ type Config struct {
 	// kernel's connection tracking where the agent carries Services.
 	InstallNoConntrackIptablesRules bool `mapstructure:"installNoConntrackIptablesRules"`
 
-	Devices []string `mapstructure:"devices"` // empty: the NIC that has the node's address
+	Devices []string `mapstructure:"devices"` // empty: all that connect the node with others
 	MTU     int      `mapstructure:"mtu"`     // 0: the NIC's
 
 	BPF        BPF        `mapstructure:"bpf"`

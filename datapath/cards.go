@@ -1,0 +1,233 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// cards are the network cards in use, as they were last found.
+type cards struct {
+	mu      sync.Mutex
+	names   []string // sorted
+	leftOut []string // sorted
+	mtu     int
+}
+
+func (d *Datapath) devices() []string {
+	d.cards.mu.Lock()
+	defer d.cards.mu.Unlock()
+	return slices.Clone(d.cards.names)
+}
+
+// mtu is the pods' interfaces'.
+func (d *Datapath) mtu() int {
+	d.cards.mu.Lock()
+	defer d.cards.mu.Unlock()
+	return d.cards.mtu
+}
+
+// LeftOut says which devices that connect the node with others the programs cannot be at, and why.
+func (d *Datapath) LeftOut() []string {
+	d.cards.mu.Lock()
+	defer d.cards.mu.Unlock()
+	return slices.Clone(d.cards.leftOut)
+}
+
+// card is a device of the node that may be one of its network cards.
+type card struct {
+	name   string
+	mtu    int
+	kind   string // as netlink has it: "device", "veth", "bond", …
+	encap  string // "ether", or what else its frames begin with
+	master string // the kind of the device that it belongs to; empty when to none
+	ports  []string
+	addrs  []netip.Prefix // of global scope
+	// leads says that a default route goes by it.
+	leads bool
+}
+
+func (c card) ethernet() bool { return c.encap == "ether" }
+
+// has says whether an address is the card's.
+func (c card) has(addr netip.Addr) bool {
+	return slices.ContainsFunc(c.addrs, func(p netip.Prefix) bool { return p.Addr() == addr })
+}
+
+// outward says whether the card connects the node with others, as far as can be told: it has a default route,
+// the node's address, or one in a network. Of the devices of containers and virtual machines (a bridge with
+// nothing but those in it, or the node's end of a veth, with an address at most that is a network of its own)
+// and of what only holds addresses, none counts that does not have a default route or the node's address.
+func (c card) outward(node netip.Addr) bool {
+	if c.master != "" && c.master != "vrf" {
+		return false
+	}
+	if c.leads || c.has(node) {
+		return true
+	}
+	switch c.kind {
+	case "dummy", "ifb", "vrf", "nlmon":
+		return false
+	case "bridge":
+		if !slices.ContainsFunc(c.ports, func(kind string) bool { return kind != "veth" && kind != "tuntap" }) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(c.addrs, func(p netip.Prefix) bool { return p.Bits() < p.Addr().BitLen() })
+}
+
+// noEthernet is why a device cannot carry Services, nor be masqueraded at.
+func (c card) noEthernet() string {
+	return fmt.Sprintf("%s has no Ethernet header (it is a %s device, %s)", c.name, c.kind, c.encap)
+}
+
+// findCards brings the cards in use up to date: those in Config.Devices, or all that connect the node with
+// others. Those that are named and cannot be used are an error; the others are in use all the same.
+func (d *Datapath) findCards(ctx context.Context) error {
+	all, err := d.listCards(ctx)
+	if err != nil {
+		return err
+	}
+	var (
+		chosen  []card
+		leftOut []string
+	)
+	if len(d.cfg.Devices) > 0 {
+		chosen, err = namedCards(all, d.cfg.Devices)
+	} else {
+		chosen, leftOut, err = d.outwardCards(all)
+	}
+	d.useCards(chosen, leftOut)
+	return err
+}
+
+func namedCards(all []card, names []string) (chosen []card, err error) {
+	var errs []error
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(c card) bool { return c.name == name })
+		switch {
+		case i < 0:
+			errs = append(errs, fmt.Errorf("device %s does not exist: name a network card of this node", name))
+		case !all[i].ethernet():
+			errs = append(errs, fmt.Errorf("device %s: take it out of devices", all[i].noEthernet()))
+		default:
+			chosen = append(chosen, all[i])
+		}
+	}
+	return chosen, errors.Join(errs...)
+}
+
+// outwardCards keeps the card that had the node's address for as long as no other has it: a card whose address
+// is about to be changed is not to lose its programs.
+func (d *Datapath) outwardCards(all []card) (chosen []card, leftOut []string, err error) {
+	node := d.cfg.NodeIP
+	known := slices.ContainsFunc(all, func(c card) bool { return c.has(node) })
+	for _, c := range all {
+		kept := !known && slices.Contains(d.devices(), c.name)
+		switch {
+		case c.encap == "loopback" || isOwnDevice(c.name) || !kept && !c.outward(node):
+		case !c.ethernet():
+			leftOut = append(leftOut, c.noEthernet())
+		default:
+			chosen = append(chosen, c)
+		}
+	}
+	if !known {
+		err = fmt.Errorf("no device has the node's address %s: set devices, or mend the node's address", node)
+	} else if len(chosen) == 0 {
+		err = errors.New("no network card is found: set devices")
+	}
+	return chosen, leftOut, err
+}
+
+func isOwnDevice(name string) bool {
+	return name == hostDevice || name == netDevice || hostIfPattern.MatchString(name)
+}
+
+// useCards takes these. The MTU, where it is not set, is that of the card with the node's address, by which pods
+// reach those of other nodes, or the smallest of those that are named. Without any card it stays as it is.
+func (d *Datapath) useCards(chosen []card, leftOut []string) {
+	names := make([]string, 0, len(chosen))
+	mtu := 0
+	for _, c := range chosen {
+		names = append(names, c.name)
+		if mtu == 0 || c.mtu < mtu {
+			mtu = c.mtu
+		}
+	}
+	i := slices.IndexFunc(chosen, func(c card) bool { return c.has(d.cfg.NodeIP) })
+	if len(d.cfg.Devices) == 0 && i >= 0 {
+		mtu = chosen[i].mtu
+	}
+	if d.cfg.MTU != 0 {
+		mtu = d.cfg.MTU
+	}
+	slices.Sort(names)
+	slices.Sort(leftOut)
+	c := &d.cards
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if mtu == 0 {
+		mtu = c.mtu
+	}
+	if c.names != nil && (!slices.Equal(c.names, names) || !slices.Equal(c.leftOut, leftOut) || c.mtu != mtu) {
+		d.log.Info("network cards are others", "devices", names, "leftOut", strings.Join(leftOut, "; "), "mtu", mtu)
+	}
+	c.names, c.leftOut, c.mtu = names, leftOut, mtu
+}
+
+// listCards lists the node's devices with what the choice rests on.
+func (d *Datapath) listCards(ctx context.Context) ([]card, error) {
+	links, err := dump(ctx, d.nl.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	addrs, err := dump(ctx, func() ([]netlink.Addr, error) { return d.nl.AddrList(nil, netlink.FAMILY_V4) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	routes, err := dump(ctx, func() ([]netlink.Route, error) {
+		any := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Dst: ipNet(defaultPrefix)}
+		return d.nl.RouteListFiltered(netlink.FAMILY_V4, any, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list default routes: %w", err)
+	}
+	kinds, ports := map[int]string{}, map[int][]string{}
+	for _, l := range links {
+		a := l.Attrs()
+		kinds[a.Index] = l.Type()
+		if a.MasterIndex != 0 {
+			ports[a.MasterIndex] = append(ports[a.MasterIndex], l.Type())
+		}
+	}
+	leads := map[int]bool{}
+	for _, r := range routes {
+		leads[r.LinkIndex] = true
+		for _, hop := range r.MultiPath {
+			leads[hop.LinkIndex] = true
+		}
+	}
+	all := make([]card, 0, len(links))
+	for _, l := range links {
+		a := l.Attrs()
+		c := card{
+			name: a.Name, mtu: a.MTU, kind: l.Type(), encap: a.EncapType,
+			master: kinds[a.MasterIndex], ports: ports[a.Index], leads: leads[a.Index],
+		}
+		for _, addr := range addrs {
+			if p, ok := toPrefix(addr.IPNet); ok && addr.LinkIndex == a.Index && addr.Scope == unix.RT_SCOPE_UNIVERSE {
+				c.addrs = append(c.addrs, p)
+			}
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
