@@ -66,7 +66,7 @@ func networkRows() []row {
 		},
 		{
 			key: "network.mtu", def: "0", example: "1400", min: 576, max: 65535, zero: true,
-			text: "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address (the smallest, where network.devices names some), which is right unless something between the nodes carries less. When the device's changes, pods that come later get the new one.",
+			text: "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address, or the smallest of network.devices, which is right unless something between the nodes carries less. When it changes, pods that come later get the new one.",
 		},
 		{
 			key: "network.devices", def: "[]", example: "eth0",

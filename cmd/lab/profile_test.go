@@ -125,8 +125,9 @@ func TestProfileValidate(t *testing.T) {
 func TestProfileExplain(t *testing.T) {
 	out, code, err := profileCmd(t, "profile", "explain", "network.mtu")
 	want := `network.mtu
-  The MTU of pod interfaces in bytes. 0 takes that of the node's network device, which
-  is right unless something between the nodes carries less.
+  The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's
+  address, or the smallest of network.devices, which is right unless something between
+  the nodes carries less. When it changes, pods that come later get the new one.
 
   type          whole number
   default       0
