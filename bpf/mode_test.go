@@ -18,7 +18,7 @@ var bars = map[bpf.Mode]map[string]int{
 	bpf.PodLabModeLAB_KUBEPROXY: {"lab_pod_egress": 690, "lab_to_pod": 500},
 	bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT: {
 		"lab_pod_egress": 4000, "lab_to_pod": 1300, "lab_from_network": 4700, "lab_to_network": 2400,
-		"lab_connect4": 550, "lab_connect6": 550, "lab_sendmsg4": 550, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,
+		"lab_connect4": 1100, "lab_connect6": 1100, "lab_sendmsg4": 1100, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,
 	},
 	bpf.PodLabModeLAB_EBPF: {
 		"lab_pod_egress": 5500, "lab_to_pod": 1300, "lab_from_network": 6800, "lab_to_network": 2400,
@@ -37,7 +37,7 @@ func TestEveryModeLoads(t *testing.T) {
 					continue // that is iptables' there
 				}
 				t.Run(fmt.Sprintf("mode %d, masquerade %v, %s", mode, masquerade, name), func(t *testing.T) {
-					for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock} {
+					for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock, bpf.LoadConnected} {
 						spec, err := loadSpec()
 						must(t, err)
 						loadMode(t, spec, mode, masquerade, trace, bars)

@@ -3,17 +3,25 @@
 /*
  * Services at sockets: a process that connects to a Service, or sends to one, is given a backend at once,
  * and no packet has to be translated. What asks for the peer's address is told the Service's.
+ *
+ * That is for connections, and for the datagrams of the node's own processes. A pod's datagrams are
+ * translated at its veth, where each is known by its flow: a socket whose backend is gone would have to be
+ * taken from its process, and there it only goes on to the next.
  */
 
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
 #include "lib/ct.h"
+#include "lib/events.h"
 #include "lib/lb.h"
+#include "lib/sockets.h"
+#include "lib/tuple.h"
 
 #define ECONNREFUSED 111
 #define EHOSTUNREACH 113
@@ -46,16 +54,24 @@ struct {
 	__uint(max_entries, 65536);
 } lab_peers SEC(".maps");
 
+/* The backend of a UDP flow of the node's. */
+struct udp_flow {
+	__u64 cookie; /* of the socket that has it */
+	__u32 backend;
+	__u32 seen; /* as in struct affinity */
+};
+_Static_assert(sizeof(struct udp_flow) == 16, "shared with datapath/");
+
 /*
- * UDP sockets that have spoken to a Service. All others, which is most, need no look for the peer of each
- * datagram. Connections have one peer, and are hardly ever asked for it.
+ * By the socket's port and the Service's address and port. What is forgotten is found again by its hash, as long as
+ * the Service's backends are the same.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__type(key, int);
-	__type(value, struct present);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-} lab_sockets SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct tuple);
+	__type(value, struct udp_flow);
+	__uint(max_entries, 16384);
+} lab_udp_flows SEC(".maps");
 
 /* The address in a hook's context. */
 struct where {
@@ -63,12 +79,15 @@ struct where {
 	__be16 port;
 };
 
-/* Whether lab_peers may have the socket's. With BPF_SK_STORAGE_GET_F_CREATE it may from now on. */
-static __always_inline bool has_peers(struct bpf_sock_addr *ctx, __u64 flags)
+static __always_inline struct udp_socket *udp_socket(struct bpf_sock_addr *ctx, __u64 flags)
 {
-	if (ctx->protocol != IPPROTO_UDP)
-		return true;
-	return ctx->sk && bpf_sk_storage_get(&lab_sockets, ctx->sk, NULL, flags);
+	return ctx->sk ? bpf_sk_storage_get(&lab_sockets, ctx->sk, NULL, flags) : NULL;
+}
+
+/* Whether lab_peers may have the socket's. Connections have one peer, and are hardly ever asked for it. */
+static __always_inline bool has_peers(struct bpf_sock_addr *ctx)
+{
+	return ctx->protocol != IPPROTO_UDP || udp_socket(ctx, 0);
 }
 
 static __always_inline struct peer_key peer_of(struct bpf_sock_addr *ctx, const struct where *w)
@@ -83,12 +102,16 @@ static __always_inline struct peer_key peer_of(struct bpf_sock_addr *ctx, const 
 	return key;
 }
 
-/* 127.0.0.0/8 is another place in each network namespace: a Service is there in the node's own only. */
-static __always_inline bool is_elsewhere(struct bpf_sock_addr *ctx, const struct ip *addr)
+/* Whether the socket is in the node's own network namespace. */
+static __always_inline bool is_nodes(struct bpf_sock_addr *ctx)
 {
-	union ip_words u = { .ip = *addr };
+	return bpf_get_netns_cookie(ctx) == cfg_node_netns;
+}
 
-	return (u.w32[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) && bpf_get_netns_cookie(ctx) != cfg_node_netns;
+/* Loopback, and the address that Linux takes for it: another place in each network namespace. */
+static __always_inline bool is_here(const struct ip *addr)
+{
+	return !v4(addr) || is_loopback(addr);
 }
 
 /*
@@ -103,19 +126,109 @@ static __always_inline struct ip client_of(struct bpf_sock_addr *ctx)
 	return u.ip;
 }
 
-static __always_inline const struct service *service_at(struct bpf_sock_addr *ctx, const struct where *w)
+/* A nodePort is at each of the node's loopback addresses, anything else at the one that it names. */
+static __always_inline const struct service *service_at(struct bpf_sock_addr *ctx, const struct where *w, bool nodes)
 {
 	struct service_key key = { .addr = w->addr, .port = w->port, .proto = ctx->protocol, .scope = LAB_INSIDE };
+	const struct service *s;
 
-	return bpf_map_lookup_elem(&lab_services, &key);
+	if (is_here(&w->addr) && !nodes)
+		return NULL;
+	s = bpf_map_lookup_elem(&lab_services, &key);
+	if (s || !is_here(&w->addr))
+		return s;
+	key.addr = ip_from_v4(bpf_htonl(0x7f000001));
+	s = bpf_map_lookup_elem(&lab_services, &key);
+	return s && s->kind == LAB_NODE_PORT ? s : NULL;
 }
 
-static __always_inline const struct backend *backend_for(struct bpf_sock_addr *ctx, const struct service *s)
+/*
+ * What the node's socket would send to a Service from: the address that it is bound to, or the node's own. A node that
+ * has the Service's address would send from that one, and is as welcome as the node.
+ */
+static __always_inline struct ip node_source(struct bpf_sock_addr *ctx, const struct where *w)
 {
-	struct ip client = client_of(ctx);
-	__u32 id;
+	__be32 bound = ctx->sk ? ctx->sk->src_ip4 : 0;
 
-	return choose(s, &client, bpf_get_prandom_u32(), seconds(), &id);
+	return bound && bound != v4(&w->addr) ? ip_from_v4(bound) : cfg_node_ip;
+}
+
+/*
+ * The flow from a port of the node's to a Service. Which of the node's addresses it is from is not known before it
+ * is sent, and does not matter: two from one port have one backend.
+ */
+static __always_inline struct tuple flow_of_port(const struct where *w, __u16 port)
+{
+	struct tuple t = { .dst = w->addr, .sport = bpf_htons(port), .dport = w->port, .proto = IPPROTO_UDP };
+
+	return t;
+}
+
+/* The flow of a socket that has no port yet. */
+static __always_inline struct tuple flow_of_socket(const struct where *w, __u64 cookie)
+{
+	struct tuple t = { .dst = w->addr, .dport = w->port, .proto = IPPROTO_UDP };
+	union ip_words u = { .w64 = { cookie } }; /* no address */
+
+	t.src = u.ip;
+	return t;
+}
+
+/* The backend that the flow has, unless it is none any more, or the port has been another socket's too long ago. */
+static __always_inline const struct backend *known_backend(const struct service *s, const struct tuple *t, __u64 cookie, __u32 now, __u32 *id)
+{
+	struct udp_flow *f = bpf_map_lookup_elem(&lab_udp_flows, t);
+	const struct backend *b;
+
+	if (!f || (f->cookie != cookie && now - f->seen > LAB_TIMEOUT_UDP))
+		return NULL;
+	*id = f->backend;
+	b = member(s, *id);
+	if (b && (f->seen != now || f->cookie != cookie)) {
+		f->seen = now;
+		f->cookie = cookie;
+	}
+	return b;
+}
+
+/*
+ * One flow, one backend, as long as it is one. What a socket sends after it was connected, when it had no port yet,
+ * is the same flow.
+ */
+static __always_inline const struct backend *udp_backend(struct bpf_sock_addr *ctx, const struct service *s, const struct where *w, __u32 *id)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u16 port = ctx->sk ? ctx->sk->src_port : 0;
+	struct tuple t = port ? flow_of_port(w, port) : flow_of_socket(w, cookie), portless;
+	struct udp_flow fresh = { .cookie = cookie, .seen = seconds() };
+	const struct backend *b = known_backend(s, &t, cookie, fresh.seen, id);
+	struct ip client;
+
+	if (b)
+		return b;
+	if (port) {
+		portless = flow_of_socket(w, cookie);
+		b = known_backend(s, &portless, cookie, fresh.seen, id);
+	}
+	if (!b) {
+		client = client_of(ctx);
+		b = choose(s, &client, hash(&t), fresh.seen, id);
+	}
+	if (b) {
+		fresh.backend = *id;
+		bpf_map_update_elem(&lab_udp_flows, &t, &fresh, BPF_ANY);
+	}
+	return b;
+}
+
+static __noinline const struct backend *backend_for(struct bpf_sock_addr *ctx, const struct service *s, const struct where *w, __u32 *id)
+{
+	struct ip client;
+
+	if (ctx->protocol == IPPROTO_UDP)
+		return udp_backend(ctx, s, w, id);
+	client = client_of(ctx);
+	return choose(s, &client, bpf_get_prandom_u32(), seconds(), id);
 }
 
 static __always_inline int refuse(const struct service *s)
@@ -125,48 +238,101 @@ static __always_inline int refuse(const struct service *s)
 }
 
 /*
- * A UDP socket that sends to a backend by its own address, and did so through a Service before: from now
+ * A UDP socket that speaks to a backend by its own address, and did so through a Service before: from now
  * on what comes from there is the backend's.
  */
-static __always_inline void forget(struct bpf_sock_addr *ctx, const struct where *w)
+static __always_inline void forget(struct bpf_sock_addr *ctx, const struct where *w, bool connects)
 {
+	struct udp_socket *known = udp_socket(ctx, 0);
 	struct peer_key key;
 
-	if (!has_peers(ctx, 0))
+	if (!known)
 		return;
+	if (connects)
+		known->service = 0;
 	key = peer_of(ctx, w);
 	bpf_map_delete_elem(&lab_peers, &key);
 }
 
-/* Puts a backend in the Service's place, if w is one. The caller writes w back when changed is set. */
-static __always_inline int translate(struct bpf_sock_addr *ctx, struct where *w, bool *changed)
+static __always_inline void remember(struct bpf_sock_addr *ctx, const struct where *w, const struct peer *seen, const struct service *s, __u32 backend, bool connects)
+{
+	struct peer_key key = peer_of(ctx, w);
+	struct udp_socket *known;
+
+	bpf_map_update_elem(&lab_peers, &key, seen, BPF_ANY);
+	if (ctx->protocol != IPPROTO_UDP)
+		return;
+	known = udp_socket(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+	if (known && connects) {
+		known->cookie = key.cookie;
+		known->backend = backend;
+		known->service = s->id;
+	}
+}
+
+/* What would have been a packet from there is dropped before it is one: its process is told so, as of a packet. */
+static __noinline int refuse_source(struct bpf_sock_addr *ctx, const struct where *w, const struct ip *from)
+{
+	struct packet p = { .ev = { .src = *from, .dst = w->addr, .dport = w->port, .proto = ctx->protocol, .ether_type = bpf_htons(ETH_P_IP) } };
+
+	if (ctx->sk)
+		p.ev.sport = bpf_htons(ctx->sk->src_port);
+	account(&p, LAB_DROP_SOURCE_RANGE, LAB_DIR_TO_NETWORK);
+	return DENY;
+}
+
+/*
+ * Whether a datagram is for whom the socket is connected to. What a connected IPv6 socket sends to an IPv4 address is
+ * shown to the programs as if it were sent with that address.
+ */
+static __always_inline bool is_peer(struct bpf_sock_addr *ctx, const struct where *w)
+{
+	const struct bpf_sock *sk = ctx->sk;
+
+	return sk && sk->state == BPF_TCP_ESTABLISHED && sk->dst_ip4 == v4(&w->addr) && sk->dst_port == w->port;
+}
+
+/*
+ * Puts a backend in the Service's place, if w is one. The caller writes w back when changed is set. Whom a
+ * Service accepts is known of the node; a pod's address is on its packets.
+ */
+static __always_inline int translate(struct bpf_sock_addr *ctx, struct where *w, bool connects, bool *changed)
 {
 	struct peer seen = { .addr = w->addr, .port = w->port };
+	bool nodes = is_nodes(ctx);
 	const struct service *s;
 	const struct backend *b;
-	struct peer_key key;
+	struct ip from;
+	__u32 id;
 
-	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
+	if (ctx->protocol != IPPROTO_TCP && (ctx->protocol != IPPROTO_UDP || !nodes))
 		return ALLOW;
-	s = service_at(ctx, w);
-	if (!s || is_elsewhere(ctx, &w->addr)) {
+	if (!connects && is_peer(ctx, w))
+		return ALLOW;
+	s = service_at(ctx, w, nodes);
+	if (!s) {
 		if (ctx->protocol == IPPROTO_UDP)
-			forget(ctx, w);
+			forget(ctx, w, connects);
 		return ALLOW;
 	}
-	b = backend_for(ctx, s);
+	if (s->flags & LAB_SOURCE_RANGES) {
+		if (!nodes)
+			return ALLOW;
+		from = node_source(ctx, w);
+		if (!admits(s, &from))
+			return refuse_source(ctx, w, &from);
+	}
+	b = backend_for(ctx, s, w, &id);
 	if (!b) { /* its list may just have been replaced */
-		s = service_at(ctx, w);
-		b = s ? backend_for(ctx, s) : NULL;
+		s = service_at(ctx, w, nodes);
+		b = s ? backend_for(ctx, s, w, &id) : NULL;
 	}
 	if (!b)
 		return refuse(s);
 	w->addr = b->addr;
 	w->port = b->port;
 	*changed = true;
-	key = peer_of(ctx, w);
-	bpf_map_update_elem(&lab_peers, &key, &seen, BPF_ANY);
-	has_peers(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+	remember(ctx, w, &seen, s, id, connects);
 	return ALLOW;
 }
 
@@ -176,7 +342,7 @@ static __always_inline bool translate_back(struct bpf_sock_addr *ctx, struct whe
 	struct peer_key key;
 	struct peer *seen;
 
-	if (!has_peers(ctx, 0))
+	if (!has_peers(ctx))
 		return false;
 	key = peer_of(ctx, w);
 	seen = bpf_map_lookup_elem(&lab_peers, &key);
@@ -221,18 +387,18 @@ static __always_inline void set6(struct bpf_sock_addr *ctx, const struct where *
 }
 
 /* A process says where to: connect, or send without being connected. */
-static __always_inline int ask4(struct bpf_sock_addr *ctx)
+static __always_inline int ask4(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct where w = where4(ctx);
 	bool changed = false;
-	int verdict = translate(ctx, &w, &changed);
+	int verdict = translate(ctx, &w, connects, &changed);
 
 	if (changed)
 		set4(ctx, &w);
 	return verdict;
 }
 
-static __always_inline int ask6(struct bpf_sock_addr *ctx)
+static __always_inline int ask6(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct where w;
 	bool changed = false;
@@ -240,7 +406,7 @@ static __always_inline int ask6(struct bpf_sock_addr *ctx)
 
 	if (!where6(ctx, &w))
 		return ALLOW;
-	verdict = translate(ctx, &w, &changed);
+	verdict = translate(ctx, &w, connects, &changed);
 	if (changed)
 		set6(ctx, &w);
 	return verdict;
@@ -268,13 +434,13 @@ static __always_inline int tell6(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect4")
 int lab_connect4(struct bpf_sock_addr *ctx)
 {
-	return ask4(ctx);
+	return ask4(ctx, true);
 }
 
 SEC("cgroup/sendmsg4")
 int lab_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return ask4(ctx);
+	return ask4(ctx, false);
 }
 
 SEC("cgroup/recvmsg4")
@@ -294,7 +460,7 @@ int lab_peername4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int lab_connect6(struct bpf_sock_addr *ctx)
 {
-	return ask6(ctx);
+	return ask6(ctx, true);
 }
 
 SEC("cgroup/recvmsg6")

@@ -55,6 +55,7 @@ const (
 	SockMapLabSlots       = "lab_slots"
 	SockMapLabSockets     = "lab_sockets"
 	SockMapLabSources     = "lab_sources"
+	SockMapLabUdpFlows    = "lab_udp_flows"
 	SockProgLabConnect4   = "lab_connect4"
 	SockProgLabConnect6   = "lab_connect6"
 	SockProgLabPeername4  = "lab_peername4"
@@ -147,6 +148,7 @@ type SockMapSpecs struct {
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSockets     *ebpf.MapSpec `ebpf:"lab_sockets"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabUdpFlows    *ebpf.MapSpec `ebpf:"lab_udp_flows"`
 }
 
 // SockVariableSpecs contains global variables before they are loaded into the kernel.
@@ -203,6 +205,7 @@ type SockMaps struct {
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSockets     *ebpf.Map `ebpf:"lab_sockets"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabUdpFlows    *ebpf.Map `ebpf:"lab_udp_flows"`
 }
 
 func (m *SockMaps) Close() error {
@@ -223,6 +226,7 @@ func (m *SockMaps) Close() error {
 		m.LabSlots,
 		m.LabSockets,
 		m.LabSources,
+		m.LabUdpFlows,
 	)
 }
 

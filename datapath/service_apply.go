@@ -31,6 +31,8 @@ type serviceEngine struct {
 	laid    *laidOut
 	names   map[uint32]string // by service id, for listings
 	skipped skips
+	// unreleased says that a UDP socket of the node's may be connected to what is no backend any more.
+	unreleased, cannotRelease bool
 }
 
 // Services keeps the maps by which Services are translated.
@@ -57,7 +59,7 @@ func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.have == nil {
-		e.laid = nil
+		e.laid, e.unreleased = nil, true
 		if e.used == (extent{}) {
 			e.used = v.d.maps.services.everything()
 		}
@@ -77,7 +79,7 @@ func (v *Services) Apply(ctx context.Context, s ServiceState) error {
 	}
 	e.laid.services = services
 	e.skipped.set(append(skipped, e.laid.skipped...), v.d.log)
-	return nil
+	return v.releaseSockets(ctx)
 }
 
 // unknown says that a change went wrong half-way.
@@ -140,6 +142,9 @@ func (v *Services) write(p *plan) (int, error) {
 	changes, err := v.d.maps.services.apply(p)
 	if changes > 0 || err != nil {
 		err = errors.Join(err, v.d.maps.newGeneration())
+	}
+	if p.losesUDP() {
+		v.d.services.unreleased = true
 	}
 	return changes, err
 }

@@ -34,6 +34,7 @@ var natRange = fmt.Sprintf("%d-%d", natMin, natMax)
 type servicePrograms struct {
 	fromNetwork, toNetwork *ebpf.Program // tcx ingress and egress of every NIC
 	sock                   bpf.SockPrograms
+	connected              *ebpf.Program // lists the node's UDP sockets that are connected to backends
 	// what the programs at the NICs were told
 	masquerade, nativeCIDR, nativeMask *ebpf.Variable
 	mtu                                *ebpf.Variable
@@ -58,7 +59,17 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 	if err != nil {
 		return err
 	}
-	return loadSpec(sock, cfg, m, &p.sock)
+	if err := loadSpec(sock, cfg, m, &p.sock); err != nil {
+		return err
+	}
+	connected, err := bpf.LoadConnected()
+	if err != nil {
+		return err
+	}
+	var objects bpf.ConnectedPrograms
+	err = loadSpec(connected, cfg, m, &objects)
+	p.connected = objects.LabConnected
+	return err
 }
 
 // masquerades says whether the programs loaded for the NICs do, and what they spare.
@@ -75,7 +86,7 @@ func (p *servicePrograms) masquerades() (on bool, native netip.Prefix, err error
 }
 
 func (p *servicePrograms) list() []*ebpf.Program {
-	list := []*ebpf.Program{p.fromNetwork, p.toNetwork}
+	list := []*ebpf.Program{p.fromNetwork, p.toNetwork, p.connected}
 	for _, s := range p.sockets() {
 		list = append(list, s.prog)
 	}

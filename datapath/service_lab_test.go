@@ -67,11 +67,14 @@ func ready(p *pod, n *node) datapath.Backend {
 	return datapath.Backend{Addr: p.at(port), Node: n.cfg.NodeName, Ready: true, Serving: true}
 }
 
-// both are the service's TCP and UDP ports, alike.
-func both(s datapath.Service) []datapath.Service {
-	tcp, udp := s, s
-	tcp.Proto, udp.Proto = "tcp", "udp"
-	return []datapath.Service{tcp, udp}
+// both are the services' TCP and UDP ports, alike.
+func both(services ...datapath.Service) (ports []datapath.Service) {
+	for _, s := range services {
+		tcp, udp := s, s
+		tcp.Proto, udp.Proto = "tcp", "udp"
+		ports = append(ports, tcp, udp)
+	}
+	return ports
 }
 
 // demo is a Service with a ClusterIP.

@@ -14,7 +14,7 @@ import (
 // serviceMaps are what Services are translated with: see bpf/lib/lb.h, ct.h and tuple.h, and bpf/sock.c.
 type serviceMaps struct {
 	services, slots, backends, sources, affinity *ebpf.Map
-	ct, nat, fragments, peers, sockets           *ebpf.Map
+	ct, nat, fragments, peers, sockets, udpFlows *ebpf.Map
 	// nodes and devices say whom to masquerade, and with which address: see bpf/lib/node.h.
 	nodes, devices *ebpf.Map
 }
@@ -31,6 +31,7 @@ func (m *serviceMaps) byName() map[string]**ebpf.Map {
 		bpf.PodMapLabFragments:  &m.fragments,
 		bpf.SockMapLabPeers:     &m.peers,
 		bpf.SockMapLabSockets:   &m.sockets,
+		bpf.SockMapLabUdpFlows:  &m.udpFlows,
 		bpf.PodMapLabNodes:      &m.nodes,
 		bpf.NetdevMapLabDevices: &m.devices,
 	}

@@ -80,7 +80,7 @@ func testOuterAddresses(t *testing.T, mode setup) {
 	s.Frontends = append(s.Frontends,
 		datapath.Frontend{Kind: datapath.ExternalIP, Addr: external, Port: port},
 		datapath.Frontend{Kind: datapath.LoadBalancer, Addr: ingress, Port: port})
-	s.SourceRanges = []netip.Prefix{netip.PrefixFrom(l.outside.Addr, 32)}
+	s.SourceRanges = []netip.Prefix{netip.PrefixFrom(l.outside.Addr, 32), netip.PrefixFrom(a.Addr, 32)}
 	l.balance(both(s)...)
 	serve(b.NS)
 	for via, seen := range map[*node]netip.Addr{n: l.outside.Addr, m: m.Host.Addr} {

@@ -48,6 +48,18 @@ func TestMain(m *testing.M) {
 		json.NewEncoder(os.Stdout).Encode(c.run())
 		return
 	}
+	if spec := os.Getenv(talkerEnv); spec != "" {
+		var s udpSocket
+		err := json.Unmarshal([]byte(spec), &s)
+		if err == nil {
+			err = s.runTalker(os.Stdin, os.Stdout)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -197,10 +209,12 @@ func testSocketsAreGivenABackend(t *testing.T, mode setup) {
 							t.Errorf("got %+v, want an answer of %v from %s", got, backends, to)
 						}
 					}
-					for _, f := range wire.Frames() {
-						if mentions(f, to.Addr()) && to == serviceAt {
-							t.Errorf("a packet carries the Service's address:\n%s", f.Dump())
-						}
+					if to != serviceAt {
+						return // which packets carry for other reasons, too
+					}
+					byPacket := network != "tcp" && from != n.NS
+					if got := carry(wire.Frames(), clusterIP); (got > 0) != byPacket {
+						t.Errorf("%d packets carry the Service's address, and it is translated by packet: %v", got, byPacket)
 					}
 				})
 			}
@@ -216,10 +230,15 @@ func deviceOf(ns *netnstest.NS, n *node) string {
 	return "eth0"
 }
 
-// mentions says whether a frame carries the address in its IP header.
-func mentions(f netnstest.Frame, addr netip.Addr) bool {
-	ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
-	return ok && (ip.SrcIP.Equal(addr.AsSlice()) || ip.DstIP.Equal(addr.AsSlice()))
+// carry counts the frames that have the address in their IP header.
+func carry(frames []netnstest.Frame, addr netip.Addr) (count int) {
+	for _, f := range frames {
+		ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+		if ok && (ip.SrcIP.Equal(addr.AsSlice()) || ip.DstIP.Equal(addr.AsSlice())) {
+			count++
+		}
+	}
+	return count
 }
 
 func unmapped(addrPort string) string {
@@ -259,34 +278,93 @@ func testSocketsAreRefused(t *testing.T, mode setup) {
 	local.Name, local.InternalLocal = "local", true
 	local.Frontends = []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.MustParseAddr("10.96.0.11"), Port: port}}
 	l.balance(append(both(demo()), both(local)...)...)
+	none, notHere := netip.AddrPortFrom(clusterIP, port), netip.MustParseAddrPort("10.96.0.11:8080")
 	for _, network := range []string{"tcp", "udp", "udp-unconnected"} {
-		got := n.inCgroup(a.NS, conversation{Network: network, To: []netip.AddrPort{netip.AddrPortFrom(clusterIP, port)}})[0]
-		if !strings.Contains(got.Err, "connection refused") {
-			t.Errorf("%s, no backend: got %+v, want a refusal", network, got)
-		}
-		got = n.inCgroup(a.NS, conversation{Network: network, To: []netip.AddrPort{netip.MustParseAddrPort("10.96.0.11:8080")}})[0]
-		if !strings.Contains(got.Err, "no route to host") {
-			t.Errorf("%s, no local backend: got %+v, want no route", network, got)
+		for name, from := range map[string]*netnstest.NS{"a pod": a.NS, "a process of the node": n.NS} {
+			if from == a.NS && network == "udp-unconnected" {
+				continue // nobody tells such a socket
+			}
+			got := n.inCgroup(from, conversation{Network: network, To: []netip.AddrPort{none}})[0]
+			if !strings.Contains(got.Err, "connection refused") {
+				t.Errorf("%s, %s, no backend: got %+v, want a refusal", name, network, got)
+			}
+			got = n.inCgroup(from, conversation{Network: network, To: []netip.AddrPort{notHere}})[0]
+			if from == a.NS && network == "udp" {
+				if !strings.Contains(got.Err, "timeout") || n.packets("no-local-backend", datapath.FromPod) == 0 {
+					t.Errorf("%s, %s, no local backend: got %+v, want the datagram to be dropped", name, network, got)
+				}
+			} else if !strings.Contains(got.Err, "no route to host") {
+				t.Errorf("%s, %s, no local backend: got %+v, want no route", name, network, got)
+			}
 		}
 	}
 }
 
-// Loopback is each namespace's own: the node's processes find NodePorts there, a pod finds itself.
+// Loopback is each namespace's own: the node's processes find NodePorts at each of its addresses, and hostPorts at
+// the one that they name; a pod finds itself.
 func TestNodePortOnLoopback(t *testing.T) { inServiceModes(t, testNodePortOnLoopback) }
 
 func testNodePortOnLoopback(t *testing.T, mode setup) {
 	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
-	l.balance(both(withNodePort(demo(ready(b, n))))...)
+	own := netip.MustParseAddr("127.0.0.1")
+	const hostPort = 9000
+	n.balance(datapath.ServiceState{
+		Services: both(withNodePort(demo(ready(b, n)))),
+		HostPorts: []datapath.HostPort{
+			{Proto: "tcp", HostIP: own, Port: hostPort, Backend: b.at(port)},
+			{Proto: "udp", HostIP: own, Port: hostPort, Backend: b.at(port)},
+		},
+	})
 	sign(t, b.NS)
-	loopback := []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), nodePort)}
-	for _, network := range []string{"tcp", "udp"} {
-		if got := n.inCgroup(n.NS, conversation{Network: network, To: loopback})[0]; got.Answer != b.NS.Name {
-			t.Errorf("%s: the node got %+v, want an answer of %s", network, got, b.NS.Name)
+	a.Do(func() {
+		l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", nodePort))
+		must(t, err)
+		c, err := net.ListenPacket("udp4", fmt.Sprintf("0.0.0.0:%d", nodePort))
+		must(t, err)
+		t.Cleanup(func() { l.Close(); c.Close() })
+		go signTCP(l, a.NS.Name)
+		go signUDP(c.(*net.UDPConn), a.NS.Name)
+	})
+	ask := func(from *netnstest.NS, network string, to netip.AddrPort) told {
+		return n.inCgroup(from, conversation{Network: network, To: []netip.AddrPort{to}})[0]
+	}
+	networks := []string{"tcp", "udp", "udp-unconnected"}
+	for _, addr := range []string{"127.0.0.1", "127.0.0.2", "127.255.3.4", "0.0.0.0", "::ffff:127.0.0.1", "::ffff:127.0.0.9", "::ffff:0.0.0.0"} {
+		loopback := netip.MustParseAddr(addr)
+		if loopback.Is4In6() {
+			networks = []string{"raw-tcp6", "raw-udp6"}
 		}
-		if got := n.inCgroup(a.NS, conversation{Network: network, To: loopback})[0]; got.Err == "" {
-			t.Errorf("%s: a pod's own loopback led to %s", network, got.Answer)
+		for _, network := range networks {
+			to := netip.AddrPortFrom(loopback, nodePort)
+			if got := ask(n.NS, network, to); got.Answer != b.NS.Name || unmapped(got.Peer) != unmapped(to.String()) {
+				t.Errorf("%s: the node got %+v at %s, want an answer of %s from there", network, got, to, b.NS.Name)
+			}
+			if network == "udp-unconnected" {
+				continue // where nobody answers, nobody would tell it
+			}
+			if got := ask(n.NS, network, netip.AddrPortFrom(loopback, port)); got.Err == "" {
+				t.Errorf("%s: the node got %+v at %s, where a ClusterIP's port is nobody's", network, got, loopback)
+			}
+			got, here := ask(n.NS, network, netip.AddrPortFrom(loopback, hostPort)), loopback.Unmap() == own
+			if here != (got.Answer == b.NS.Name) || here == (got.Err != "") {
+				t.Errorf("%s: the node got %+v from a hostPort of 127.0.0.1 at %s", network, got, loopback)
+			}
+		}
+	}
+	for _, addr := range []string{"127.0.0.1", "127.0.0.2", "0.0.0.0"} { // without connect, as Linux answers from 127.0.0.1
+		for _, network := range []string{"tcp", "udp-unconnected"} {
+			if got := ask(a.NS, network, netip.AddrPortFrom(netip.MustParseAddr(addr), nodePort)); got.Answer != a.NS.Name {
+				t.Errorf("%s: a pod got %+v at its own %s, want its own answer", network, got, addr)
+			}
+		}
+	}
+	for _, addr := range []string{"::1", "::"} {
+		for _, network := range []string{"raw-tcp6", "raw-udp6"} {
+			if got := ask(n.NS, network, netip.AddrPortFrom(netip.MustParseAddr(addr), nodePort)); got.Err == "" {
+				t.Errorf("%s: the node got %+v at %s", network, got, addr)
+			}
 		}
 	}
 }
@@ -303,10 +381,14 @@ func testUnconnectedSocketToServiceAndBackend(t *testing.T, mode setup) {
 	a, b := n.addPod("a"), n.addPod("b")
 	l.balance(both(demo(ready(b, n)))...)
 	sign(t, b.NS)
-	to := []netip.AddrPort{netip.AddrPortFrom(clusterIP, port), b.at(port), netip.AddrPortFrom(clusterIP, port), b.at(port)}
-	for i, got := range n.inCgroup(a.NS, conversation{Network: "udp-unconnected", To: to}) {
-		if got.Err != "" || unmapped(got.Peer) != to[i].String() {
-			t.Errorf("%d: got %+v, want an answer from %s", i, got, to[i])
+	service, direct := netip.AddrPortFrom(clusterIP, port), b.at(port)
+	for name, from := range map[string]*netnstest.NS{"a pod": a.NS, "a process of the node": n.NS} {
+		for _, to := range [][]netip.AddrPort{{service, direct, service, direct}, {direct, service, direct, service}} {
+			for i, got := range n.inCgroup(from, conversation{Network: "udp-unconnected", To: to}) {
+				if got.Err != "" || unmapped(got.Peer) != to[i].String() {
+					t.Errorf("%s, %d: got %+v, want an answer from %s", name, i, got, to[i])
+				}
+			}
 		}
 	}
 }

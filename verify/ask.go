@@ -26,6 +26,9 @@ type ask struct {
 	by []Host
 	// client returns the address the answering server must have seen. nil: any.
 	client func(answeredBy Host) (netip.Addr, error)
+	// itself is what a client that is answered by itself over UDP has seen in place of its own address; the zero
+	// value: nothing else.
+	itself netip.Addr
 }
 
 // over asks by HTTP or UDP and records what came back. The error says that it
@@ -57,7 +60,7 @@ func (a ask) over(ctx context.Context, protocol string, ev *Evidence) error {
 	if id == nil {
 		return fmt.Errorf("%s: the reply names nobody", what)
 	}
-	return a.judge(what, *id, ev)
+	return a.judge(what, *id, protocol == "udp", ev)
 }
 
 // answerOf returns who answered a probe, nil when the reply does not say.
@@ -73,7 +76,7 @@ func answerOf(reply probe.Reply) *probe.Identity {
 	return nil
 }
 
-func (a ask) judge(what string, id probe.Identity, ev *Evidence) error {
+func (a ask) judge(what string, id probe.Identity, udp bool, ev *Evidence) error {
 	by, known := find(a.by, id.Pod)
 	if len(a.by) > 0 && !known {
 		ev.Wrong("%s: answered by %s, not by %s", what, id.Pod, names(a.by))
@@ -86,6 +89,9 @@ func (a ask) judge(what string, id probe.Identity, ev *Evidence) error {
 	want, err := a.client(by)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if udp && by.Name == a.from.Name && want == a.from.Addr && a.itself.IsValid() {
+		want = a.itself
 	}
 	ev.Expect(id.Client.Addr() == want, "%s: answered by %s, which saw client %s, to be %s", what, id.Pod, id.Client.Addr(), want)
 	return nil

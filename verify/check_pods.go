@@ -104,7 +104,7 @@ func pairTCP(ctx context.Context, _ *Env, p pair, ev *Evidence) error {
 		ev.Wrong("%s: %d bytes went up and %d came down, of %d", what, reply.TCP.Up, reply.TCP.Down, bulk)
 		return nil
 	}
-	return ask{by: []Host{p.to}, client: own(p.from)}.judge(what, *reply.TCP.Identity, ev)
+	return ask{by: []Host{p.to}, client: own(p.from)}.judge(what, *reply.TCP.Identity, false, ev)
 }
 
 func pairUDP(ctx context.Context, _ *Env, p pair, ev *Evidence) error {

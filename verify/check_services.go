@@ -135,7 +135,7 @@ func nodePorts(ctx context.Context, env *Env, from Host) []ask {
 		for _, service := range []Service{env.Every, env.One} {
 			asks = append(asks, ask{
 				from: from, to: netip.AddrPortFrom(entry.Addr, service.NodePortTCP), udp: netip.AddrPortFrom(entry.Addr, service.NodePortUDP),
-				name: "nodePort of " + service.Name + " at " + entry.Name, by: service.Backends, client: env.nodePortClient(ctx, from, entry),
+				name: "nodePort of " + service.Name + " at " + entry.Name, by: service.Backends, client: env.nodePortClient(ctx, from, entry), itself: env.hairpinClient(),
 			})
 		}
 	}
@@ -168,7 +168,7 @@ func hairpin(ctx context.Context, env *Env, ev *Evidence) error {
 	if err != nil {
 		return err
 	}
-	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: env.clusterIPClient(ctx, self)}}
+	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: env.clusterIPClient(ctx, self), itself: env.hairpinClient()}}
 	for _, a := range nodePorts(ctx, env, self) {
 		if a.to.Addr() == node.Addr && a.to.Port() == env.One.NodePortTCP {
 			asks = append(asks, a)
@@ -185,7 +185,7 @@ func hostPorts(ctx context.Context, env *Env, ev *Evidence) error {
 	}
 	at := netip.AddrPortFrom(node.Addr, hostPort)
 	to := func(from Host) ask {
-		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []Host{pod}, client: env.hostPortClient(ctx, from, pod)}
+		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []Host{pod}, client: env.hostPortClient(ctx, from, pod), itself: env.hairpinClient()}
 	}
 	asks := []ask{to(env.Outside), to(pod)}
 	for _, n := range env.Nodes {

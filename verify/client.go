@@ -52,3 +52,12 @@ func (e *Env) hostPortClient(ctx context.Context, from, pod Host) func(Host) (ne
 	}
 	return own(from)
 }
+
+// hairpinClient is the client that a pod sees when a datagram of its own comes back to it, without kube-proxy: from
+// its own address it would not take it. A connection to itself is one inside the pod from the start.
+func (e *Env) hairpinClient() netip.Addr {
+	if !e.replaced() {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom4([4]byte{169, 254, 87, 1})
+}

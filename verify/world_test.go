@@ -251,10 +251,15 @@ func (p *place) serve(to netip.AddrPort, udp bool) (*probe.Identity, string) {
 			return nil, why
 		}
 		client = p.seenThrough(*service, entry, backend)
+		if udp && p == backend && client == p.addr && p.w.env.replaced() {
+			client = p.w.env.hairpinClient()
+		}
 	case to.Port() == hostPort && backend != nil && backend.node == only.node:
 		backend = only
 		if p == only && !p.w.env.replaced() {
 			client = p.translated(only)
+		} else if p == only && udp {
+			client = p.w.env.hairpinClient()
 		}
 	case p.isPod() && backend == p.w.places["outside host"] && to.Addr() == backend.addr:
 		client = p.node.Addr

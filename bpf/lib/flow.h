@@ -306,6 +306,14 @@ static __always_inline struct service *find_service(const struct tuple *t, enum 
 	return bpf_map_lookup_elem(&lab_services, &key);
 }
 
+/* A datagram that goes from the flow's client to its backend by itself is told apart from now on: see set_apart(). */
+static __always_inline void renew_direct(const struct translation *e, __u8 proto)
+{
+	struct tuple t = { .src = e->src, .dst = e->dst, .sport = e->sport, .dport = e->dport, .proto = proto };
+
+	renew(&t);
+}
+
 /* Opens a flow to one of the service's backends. */
 static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const struct packet *p, const struct service *s, enum lab_scope scope, struct change *c)
 {
@@ -314,7 +322,7 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	bool own_port = false;
 	struct opening *o;
 
-	if (scope == LAB_OUTSIDE && !admits(s, &c->from.src))
+	if (!admits(s, &c->from.src))
 		return LAB_DROP_SOURCE_RANGE;
 	b = choose(s, &c->from.src, random, now, &id);
 	if (!b) { /* its list may just have been replaced */
@@ -340,6 +348,8 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	if (!enter(ctx, own_port))
 		return LAB_DROP_NAT_PORTS;
 	begin(c, &o->e, FOUND_IN_CT);
+	if (c->from.proto == IPPROTO_UDP && scope == LAB_INSIDE)
+		renew_direct(&o->e, c->from.proto);
 	return LAB_REASON_NONE;
 }
 

@@ -1,0 +1,38 @@
+//go:build ignore
+
+/*
+ * A list of the node's UDP sockets that are connected to a Service's backend, for user space, which frees those
+ * whose backend is gone. What sock_diag says of a UDP socket leaves out what programs keep with it.
+ */
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/sockets.h"
+
+/* As much of the kernel's structures as leads to what is kept with a socket. */
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	void *value;
+} __attribute__((preserve_access_index));
+
+SEC("iter/bpf_sk_storage_map")
+int lab_connected(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	const struct udp_socket *to = ctx->value;
+	struct udp_socket copy;
+
+	if (!to || !to->service)
+		return 0;
+	copy = *to;
+	bpf_seq_write(ctx->meta->seq, &copy, sizeof(copy));
+	return 0;
+}
+
+char _license[] SEC("license") = "GPL";

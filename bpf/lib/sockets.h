@@ -1,0 +1,21 @@
+//go:build ignore
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+/* A UDP socket of the node's that has spoken to a Service. */
+struct udp_socket {
+	__u64 cookie;
+	__u32 service; /* that it is connected to; 0: none */
+	__u32 backend; /* of that one */
+};
+
+/* All other UDP sockets, which is most, need no look for the peer of each datagram. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__type(key, int);
+	__type(value, struct udp_socket);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} lab_sockets SEC(".maps");

@@ -1,0 +1,116 @@
+package datapath
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// releaseSockets destroys the UDP sockets of the node's own processes that are connected through a Service to
+// what is no backend of it any more. Their packets carry the backend's address, so that nothing else would
+// ever lead them to another; a socket that sends with an address each time is given another, and stays.
+// Sockets in pods need none of it: see bpf/sock.c. What a kernel lacks for it is said once.
+func (v *Services) releaseSockets(ctx context.Context) error {
+	e := &v.d.services
+	if !e.unreleased {
+		return nil
+	}
+	lost, err := v.lostSockets(ctx)
+	released := 0
+	for _, s := range lost {
+		if wrong := s.destroy(); wrong != nil {
+			err = errors.Join(err, wrong)
+		} else {
+			released++
+		}
+	}
+	if released > 0 {
+		v.d.log.Info("UDP sockets of the node whose backend is gone are destroyed", "count", released)
+	}
+	// There is no sock_diag for UDP; or it was compiled without CONFIG_INET_DIAG_DESTROY.
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		if !e.cannotRelease {
+			v.d.log.Warn("this kernel cannot end connected UDP sockets of the node whose backend is gone: they keep it until their processes connect again", "err", err)
+		}
+		e.cannotRelease, err = true, nil
+	}
+	e.unreleased = err != nil
+	return err
+}
+
+// lostSockets are those whose backend is gone.
+func (v *Services) lostSockets(ctx context.Context) (lost []diagSocket, err error) {
+	through, err := v.connectedSockets()
+	if err != nil || len(through) == 0 {
+		return nil, err
+	}
+	sockets, err := connectedUDP(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sockets {
+		if to, ok := through[s.cookie()]; ok && !v.d.services.have.has(to, s.peer()) {
+			lost = append(lost, s)
+		}
+	}
+	return lost, nil
+}
+
+// has says whether the backend that a socket was connected to, and is, is still one of its Service.
+func (t *tables) has(to bpf.ConnectedUdpSocket, peer netip.AddrPort) bool {
+	b, ok := t.backends[to.Backend]
+	return ok && nameOf(b) == backendName{to.Service, toIP(peer.Addr()), toNetwork(peer.Port())}
+}
+
+// connectedSockets are the UDP sockets that have been connected through a Service, by their cookies.
+func (v *Services) connectedSockets() (map[uint64]bpf.ConnectedUdpSocket, error) {
+	it, err := link.AttachIter(link.IterOptions{Program: v.d.progs.services.connected, Map: v.d.maps.services.sockets})
+	if err != nil {
+		return nil, fmt.Errorf("attach to the sockets that programs keep something with: %w", err)
+	}
+	defer it.Close()
+	r, err := it.Open()
+	if err != nil {
+		return nil, fmt.Errorf("open the list of sockets: %w", err)
+	}
+	defer r.Close()
+	all := map[uint64]bpf.ConnectedUdpSocket{}
+	for {
+		var s bpf.ConnectedUdpSocket
+		err := binary.Read(r, binary.NativeEndian, &s)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the list of sockets: %w", err)
+		}
+		all[s.Cookie] = s
+	}
+}
+
+// losesUDP says whether the plan takes a backend from a Service of UDP.
+func (p *plan) losesUDP() bool {
+	gone := map[uint32]bool{} // Services that lose one
+	for id, b := range p.have.backends {
+		if stays, ok := p.want.backends[id]; !ok || nameOf(stays) != nameOf(b) {
+			gone[b.Service] = true
+		}
+	}
+	if len(gone) == 0 {
+		return false
+	}
+	for key, s := range p.have.frontends {
+		if key.Proto == unix.IPPROTO_UDP && gone[s.Id] {
+			return true
+		}
+	}
+	return false
+}
