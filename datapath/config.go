@@ -96,6 +96,8 @@ type Config struct {
 
 	// routing is what became of the wish for BPF host routing; [Open] fills it in, and Mode with it.
 	routing HostRoutingStatus
+	// nat is the range of ports for flows that need one of the node's; [Open] chooses it.
+	nat portRange
 	// netnsCookie is the kernel's name for the node's network namespace; [Open] fills it in.
 	netnsCookie uint64
 	// forceClsact and lackHelpers let tests take the way of older kernels.

@@ -114,6 +114,9 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	if err := d.restoreEntries(ctx); err != nil {
 		return err
 	}
+	if err := d.chooseNAT(); err != nil {
+		return err
+	}
 	if d.progs, err = loadPrograms(d.Config(), d.maps); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package datapath
 import (
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -106,4 +107,15 @@ func (d *Datapath) FillFlows(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// ReadSysctl reads a sysctl of this thread's network namespace.
+func ReadSysctl(path string) (string, error) { return readSysctl("/proc/sys", path) }
+
+// Replace pins a map in the place of another.
+func Replace(path string, m *ebpf.Map) error {
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return m.Pin(path)
 }

@@ -98,10 +98,6 @@ type maps struct {
 	outgrown []outgrown
 }
 
-func sysctlsSpec() *ebpf.MapSpec {
-	return &ebpf.MapSpec{Name: sysctlsMap, Type: ebpf.Hash, KeySize: 64, ValueSize: 32, MaxEntries: 64}
-}
-
 func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 	pod, err := bpf.LoadPod()
 	if err != nil {
@@ -117,6 +113,9 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 // openMaps sizes maps by cfg and adopts the pinned maps and makes those that are missing or of another shape. A map that takes
 // an older one's place is in use by no program yet; the old one lives on until no program uses it.
 func openMaps(p pins, cfg Config) (_ *maps, err error) {
+	if err := growSysctls(p.mapAt(sysctlsMap)); err != nil {
+		return nil, err
+	}
 	specs, err := mapSpecs()
 	if err != nil {
 		return nil, err

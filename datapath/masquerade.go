@@ -60,6 +60,9 @@ func (m *Masquerade) ports() (*portRange, error) {
 		return nil, err
 	}
 	ports := masqueradePorts(used)
+	if m.d.cfg.nat != natRanges[0] {
+		ports = longestGap(portRange{natMin, natMax - 1}, used)
+	}
 	return &ports, nil
 }
 

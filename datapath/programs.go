@@ -121,8 +121,8 @@ func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
 		bpf.PodVarCfgNativeMask: toIP(maskOf(cfg.NativeCIDR)),
 		bpf.PodVarCfgMasquerade: cfg.masqueradesInBPF(),
 		bpf.PodVarCfgMtu:        uint32(cfg.MTU),
-		bpf.PodVarCfgNatMin:     uint16(natMin),
-		bpf.PodVarCfgNatMax:     uint16(natMax),
+		bpf.PodVarCfgNatMin:     cfg.nat.low,
+		bpf.PodVarCfgNatMax:     cfg.nat.high,
 		bpf.PodVarCfgNodeNetns:  cfg.netnsCookie,
 	} {
 		variable, ok := spec.Variables[name]

@@ -13,23 +13,6 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// Flows that need a port of the node's get one of these. It is the upper half of what the kernel's own
-// default (32768-60999) and the IANA's dynamic range share; the node's sockets keep 16384 ports.
-const (
-	natMin = 49152
-	natMax = 65535
-)
-
-// reservedPorts keeps the node's sockets from being given those ports. What asks for one by number still
-// gets it.
-var reservedPorts = sysctl{
-	path: "net/ipv4/ip_local_reserved_ports",
-	ok:   func(v string) bool { return strings.Contains(","+v+",", ","+natRange+",") },
-	add:  func(found string) string { return strings.TrimPrefix(found+","+natRange, ",") },
-}
-
-var natRange = fmt.Sprintf("%d-%d", natMin, natMax)
-
 // servicePrograms are those that only the modes have that translate Services.
 type servicePrograms struct {
 	fromNetwork, toNetwork *ebpf.Program // tcx ingress and egress of every NIC

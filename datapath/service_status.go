@@ -163,7 +163,7 @@ func (d *Datapath) servicesStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	st := &ServicesStatus{Backends: len(t.backends), NATPorts: natRange}
+	st := &ServicesStatus{Backends: len(t.backends), NATPorts: d.cfg.nat.String()}
 	st.count(t)
 	s.Services = st
 	var errs []error

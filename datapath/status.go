@@ -355,12 +355,12 @@ func (d *Datapath) sysctlStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	for _, want := range sysctlsOf(d.cfg.Mode) {
-		value, err := readSysctl(d.cfg.Proc, want.path)
+	for _, path := range sysctlsOf(d.cfg.Mode) {
+		value, err := readSysctl(d.cfg.Proc, path)
 		if err != nil {
 			return err
 		}
-		s.Sysctls = append(s.Sysctls, SysctlStatus{Name: strings.ReplaceAll(want.path, "/", "."), Value: value, Found: found[want.path]})
+		s.Sysctls = append(s.Sysctls, SysctlStatus{Name: strings.ReplaceAll(path, "/", "."), Value: value, Found: found[path]})
 	}
 	return nil
 }

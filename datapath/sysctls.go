@@ -1,13 +1,12 @@
 package datapath
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -19,15 +18,6 @@ type sysctl struct {
 	// ok says whether a value will do as it is.
 	ok   func(value string) bool
 	want string
-	// add makes the value from what was found; nil when it is want.
-	add func(found string) string
-}
-
-func (s sysctl) value(found string) string {
-	if s.add != nil {
-		return s.add(found)
-	}
-	return s.want
 }
 
 // nodeSysctls are those that are not of our own devices. Packets of pods are routed, and arrive on
@@ -66,18 +56,25 @@ func (d *Datapath) Sysctls() *Sysctls { return &Sysctls{d: d} }
 // Apply sets them and remembers the values it found. [Open] has applied it once.
 func (s *Sysctls) Apply(_ context.Context) error {
 	var errs []error
-	for _, want := range sysctlsOf(s.d.cfg.Mode) {
+	for _, want := range nodeSysctls {
 		errs = append(errs, s.ensure(want))
+	}
+	if s.d.cfg.Mode.services() {
+		errs = append(errs, s.reservePorts())
 	}
 	return errors.Join(errs...)
 }
 
-// sysctlsOf are those of a mode.
-func sysctlsOf(mode Mode) []sysctl {
-	if !mode.services() {
-		return nodeSysctls
+// sysctlsOf are the paths of those of a mode.
+func sysctlsOf(mode Mode) []string {
+	paths := []string{}
+	for _, s := range nodeSysctls {
+		paths = append(paths, s.path)
 	}
-	return append(slices.Clone(nodeSysctls), reservedPorts)
+	if mode.services() {
+		paths = append(paths, reservedPorts)
+	}
+	return paths
 }
 
 func (s *Sysctls) ensure(want sysctl) error {
@@ -89,18 +86,13 @@ func (s *Sysctls) ensure(want sysctl) error {
 	if want.ok(found) {
 		return nil
 	}
-	if len(found) > len(sysctlValue("")) {
-		return fmt.Errorf("remember sysctl %s: its value is longer than %d bytes", want.path, len(sysctlValue("")))
-	}
-	err = s.d.maps.sysctls.Update(sysctlKey(want.path), sysctlValue(found), ebpf.UpdateNoExist)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-		return fmt.Errorf("remember sysctl %s: %w", want.path, err)
-	}
-	value := want.value(found)
-	if err := writeSysctl(proc, want.path, value); err != nil {
+	if err := remember(s.d.maps.sysctls, want.path, found); err != nil {
 		return err
 	}
-	s.d.log.Info("sysctl is set", "sysctl", want.path, "value", value, "found", found)
+	if err := writeSysctl(proc, want.path, want.want); err != nil {
+		return err
+	}
+	s.d.log.Info("sysctl is set", "sysctl", want.path, "value", want.want, "found", found)
 	return nil
 }
 
@@ -116,25 +108,19 @@ func restoreSysctls(proc string, remembered *ebpf.Map) error {
 	}
 	var errs []error
 	for path, value := range found {
-		if err := writeSysctl(proc, path, value); err != nil {
-			errs = append(errs, err)
-			continue
+		if path == reservedPorts {
+			value, err = withoutReserved(proc, remembered)
 		}
-		errs = append(errs, remembered.Delete(sysctlKey(path)))
+		if err == nil {
+			err = writeSysctl(proc, path, value)
+		}
+		if err == nil {
+			err = forgetSysctl(remembered, path)
+		}
+		errs = append(errs, err)
+		err = nil
 	}
 	return errors.Join(errs...)
-}
-
-// rememberedSysctls gives the values that were found, by path.
-func rememberedSysctls(remembered *ebpf.Map) (map[string]string, error) {
-	found := map[string]string{}
-	err := eachEntry(remembered, func(key [64]byte, value [32]byte) {
-		found[unpad(key[:])] = unpad(value[:])
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read remembered sysctls: %w", err)
-	}
-	return found, nil
 }
 
 func (d *Datapath) setDeviceSysctls(device string) error {
@@ -156,12 +142,37 @@ func (d *Datapath) setDeviceSysctls(device string) error {
 	return nil
 }
 
+// longestSysctl is more than a list of half of all ports takes.
+const longestSysctl = 1 << 20
+
+// readSysctl reads the value at once: of a list of ports a second read has nothing.
 func readSysctl(proc, path string) (string, error) {
-	value, err := os.ReadFile(filepath.Join(proc, path))
-	if err != nil {
-		return "", fmt.Errorf("read sysctl: %w", err)
+	for size := 4 << 10; ; size *= 16 {
+		value, err := readOnce(filepath.Join(proc, path), size)
+		if err != nil {
+			return "", fmt.Errorf("read sysctl: %w", err)
+		}
+		if len(value) < size {
+			return strings.TrimSpace(string(value)), nil
+		}
+		if size >= longestSysctl {
+			return "", fmt.Errorf("read sysctl %s: its value is longer than %d bytes", path, size)
+		}
 	}
-	return strings.TrimSpace(string(value)), nil
+}
+
+func readOnce(path string, size int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	buf := make([]byte, size)
+	n, err := f.Read(buf)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return buf[:n], err
 }
 
 // writeSysctl ends the value with a line feed: an empty one would not be written at all.
@@ -171,15 +182,3 @@ func writeSysctl(proc, path, value string) error {
 	}
 	return nil
 }
-
-func sysctlKey(path string) (key [64]byte) {
-	copy(key[:], path)
-	return key
-}
-
-func sysctlValue(value string) (padded [32]byte) {
-	copy(padded[:], value)
-	return padded
-}
-
-func unpad(b []byte) string { return string(bytes.TrimRight(b, "\x00")) }

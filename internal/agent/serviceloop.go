@@ -16,7 +16,7 @@ const collectOften = 10 * time.Second
 // serviceLoops are the reconcilers of an agent that carries Services.
 func (n *node) serviceLoops(k *kube, checks *healthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
 	often := reconcile.Options{Resync: resyncOften}
-	s := &serviceLoop{kube: k, node: n.dp.Config().NodeName, services: n.dp.Services(), checks: checks, metrics: m, leftOut: n.leftOut, portsChanged: func() { n.loops.masquerade.Trigger() }}
+	s := &serviceLoop{kube: k, node: n.dp.Config().NodeName, services: n.dp.Services(), checks: checks, metrics: m, leftOut: n.leftOut, portsChanged: func() { n.loops.masquerade.Trigger(); n.loops.sysctls.Trigger() }}
 	untracked := n.dp.Untracked()
 	n.loops.services = reconcile.New("services", s.apply, often, log)
 	n.loops.untracked = reconcile.New("untracked", func(ctx context.Context) error {
