@@ -30,9 +30,11 @@ const (
 	HostMapLabNat         = "lab_nat"
 	HostMapLabNodes       = "lab_nodes"
 	HostMapLabOpening     = "lab_opening"
+	HostMapLabRecoveries  = "lab_recoveries"
 	HostMapLabServices    = "lab_services"
 	HostMapLabSlots       = "lab_slots"
 	HostMapLabSources     = "lab_sources"
+	HostMapLabTurns       = "lab_turns"
 	HostProgLabToPod      = "lab_to_pod"
 	HostVarCfgMasquerade  = "cfg_masquerade"
 	HostVarCfgMode        = "cfg_mode"
@@ -45,7 +47,9 @@ const (
 	HostVarCfgNodeNetns   = "cfg_node_netns"
 	HostVarCfgPodCidr     = "cfg_pod_cidr"
 	HostVarCfgPodMask     = "cfg_pod_mask"
+	HostVarCfgRecoveries  = "cfg_recoveries"
 	HostVarCfgTrace       = "cfg_trace"
+	HostVarCfgTurns       = "cfg_turns"
 )
 
 // LoadHost returns the embedded CollectionSpec for Host.
@@ -111,9 +115,11 @@ type HostMapSpecs struct {
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
+	LabRecoveries  *ebpf.MapSpec `ebpf:"lab_recoveries"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabTurns       *ebpf.MapSpec `ebpf:"lab_turns"`
 }
 
 // HostVariableSpecs contains global variables before they are loaded into the kernel.
@@ -131,7 +137,9 @@ type HostVariableSpecs struct {
 	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
 }
 
 // HostObjects contains all objects after they have been loaded into the kernel.
@@ -168,9 +176,11 @@ type HostMaps struct {
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
+	LabRecoveries  *ebpf.Map `ebpf:"lab_recoveries"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabTurns       *ebpf.Map `ebpf:"lab_turns"`
 }
 
 func (m *HostMaps) Close() error {
@@ -189,9 +199,11 @@ func (m *HostMaps) Close() error {
 		m.LabNat,
 		m.LabNodes,
 		m.LabOpening,
+		m.LabRecoveries,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabTurns,
 	)
 }
 
@@ -210,7 +222,9 @@ type HostVariables struct {
 	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
 }
 
 // HostPrograms contains all programs after they have been loaded into the kernel.

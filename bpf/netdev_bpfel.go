@@ -32,10 +32,12 @@ const (
 	NetdevMapLabNat          = "lab_nat"
 	NetdevMapLabNodes        = "lab_nodes"
 	NetdevMapLabOpening      = "lab_opening"
+	NetdevMapLabRecoveries   = "lab_recoveries"
 	NetdevMapLabRouteCache   = "lab_route_cache"
 	NetdevMapLabServices     = "lab_services"
 	NetdevMapLabSlots        = "lab_slots"
 	NetdevMapLabSources      = "lab_sources"
+	NetdevMapLabTurns        = "lab_turns"
 	NetdevMapLabWork         = "lab_work"
 	NetdevProgLabFromNetwork = "lab_from_network"
 	NetdevProgLabToNetwork   = "lab_to_network"
@@ -50,7 +52,9 @@ const (
 	NetdevVarCfgNodeNetns    = "cfg_node_netns"
 	NetdevVarCfgPodCidr      = "cfg_pod_cidr"
 	NetdevVarCfgPodMask      = "cfg_pod_mask"
+	NetdevVarCfgRecoveries   = "cfg_recoveries"
 	NetdevVarCfgTrace        = "cfg_trace"
+	NetdevVarCfgTurns        = "cfg_turns"
 )
 
 // LoadNetdev returns the embedded CollectionSpec for Netdev.
@@ -119,10 +123,12 @@ type NetdevMapSpecs struct {
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
+	LabRecoveries  *ebpf.MapSpec `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabTurns       *ebpf.MapSpec `ebpf:"lab_turns"`
 	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
 
@@ -141,7 +147,9 @@ type NetdevVariableSpecs struct {
 	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
 }
 
 // NetdevObjects contains all objects after they have been loaded into the kernel.
@@ -180,10 +188,12 @@ type NetdevMaps struct {
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
+	LabRecoveries  *ebpf.Map `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabTurns       *ebpf.Map `ebpf:"lab_turns"`
 	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
 
@@ -205,10 +215,12 @@ func (m *NetdevMaps) Close() error {
 		m.LabNat,
 		m.LabNodes,
 		m.LabOpening,
+		m.LabRecoveries,
 		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabTurns,
 		m.LabWork,
 	)
 }
@@ -228,7 +240,9 @@ type NetdevVariables struct {
 	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
 }
 
 // NetdevPrograms contains all programs after they have been loaded into the kernel.

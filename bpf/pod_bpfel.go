@@ -321,6 +321,12 @@ type PodPresent struct {
 	Unused uint8
 }
 
+type PodRecoveries struct {
+	_      structs.HostLayout
+	Second uint32
+	Count  uint32
+}
+
 type PodService struct {
 	_        structs.HostLayout
 	Id       uint32
@@ -374,7 +380,8 @@ type PodTranslation struct {
 	Fin      uint8
 	FinBack  uint8
 	Reset    uint8
-	Pad      [3]uint8
+	Lasting  uint8
+	Turn     uint16
 }
 
 type PodTuple struct {
@@ -386,6 +393,13 @@ type PodTuple struct {
 	Proto uint8
 	Stage PodStage
 	Pad   [2]uint8
+}
+
+type PodTurn struct {
+	_      structs.HostLayout
+	Flow   PodTuple
+	Number uint32
+	Pad    uint32
 }
 
 type PodWork struct {
@@ -473,10 +487,12 @@ const (
 	PodMapLabNat         = "lab_nat"
 	PodMapLabNodes       = "lab_nodes"
 	PodMapLabOpening     = "lab_opening"
+	PodMapLabRecoveries  = "lab_recoveries"
 	PodMapLabRouteCache  = "lab_route_cache"
 	PodMapLabServices    = "lab_services"
 	PodMapLabSlots       = "lab_slots"
 	PodMapLabSources     = "lab_sources"
+	PodMapLabTurns       = "lab_turns"
 	PodMapLabWork        = "lab_work"
 	PodProgLabPodEgress  = "lab_pod_egress"
 	PodVarCfgMasquerade  = "cfg_masquerade"
@@ -490,7 +506,9 @@ const (
 	PodVarCfgNodeNetns   = "cfg_node_netns"
 	PodVarCfgPodCidr     = "cfg_pod_cidr"
 	PodVarCfgPodMask     = "cfg_pod_mask"
+	PodVarCfgRecoveries  = "cfg_recoveries"
 	PodVarCfgTrace       = "cfg_trace"
+	PodVarCfgTurns       = "cfg_turns"
 )
 
 // LoadPod returns the embedded CollectionSpec for Pod.
@@ -558,10 +576,12 @@ type PodMapSpecs struct {
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
+	LabRecoveries  *ebpf.MapSpec `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabTurns       *ebpf.MapSpec `ebpf:"lab_turns"`
 	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
 
@@ -580,7 +600,9 @@ type PodVariableSpecs struct {
 	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
 }
 
 // PodObjects contains all objects after they have been loaded into the kernel.
@@ -619,10 +641,12 @@ type PodMaps struct {
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
+	LabRecoveries  *ebpf.Map `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabTurns       *ebpf.Map `ebpf:"lab_turns"`
 	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
 
@@ -644,10 +668,12 @@ func (m *PodMaps) Close() error {
 		m.LabNat,
 		m.LabNodes,
 		m.LabOpening,
+		m.LabRecoveries,
 		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabTurns,
 		m.LabWork,
 	)
 }
@@ -667,7 +693,9 @@ type PodVariables struct {
 	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
 }
 
 // PodPrograms contains all programs after they have been loaded into the kernel.

@@ -74,7 +74,9 @@ const (
 	SockVarCfgNodeNetns   = "cfg_node_netns"
 	SockVarCfgPodCidr     = "cfg_pod_cidr"
 	SockVarCfgPodMask     = "cfg_pod_mask"
+	SockVarCfgRecoveries  = "cfg_recoveries"
 	SockVarCfgTrace       = "cfg_trace"
+	SockVarCfgTurns       = "cfg_turns"
 )
 
 // LoadSock returns the embedded CollectionSpec for Sock.
@@ -166,7 +168,9 @@ type SockVariableSpecs struct {
 	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
 }
 
 // SockObjects contains all objects after they have been loaded into the kernel.
@@ -245,7 +249,9 @@ type SockVariables struct {
 	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
 	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
 }
 
 // SockPrograms contains all programs after they have been loaded into the kernel.

@@ -100,6 +100,9 @@ type Config struct {
 	nat portRange
 	// netnsCookie is the kernel's name for the node's network namespace; [Open] fills it in.
 	netnsCookie uint64
+	// recoveries is how many segments in a second, on each CPU, put back lost entries of connections; 0 means
+	// recoveries, which tests change.
+	recoveries int
 	// forceClsact and lackHelpers let tests take the way of older kernels.
 	forceClsact bool
 	lackHelpers []string
@@ -117,6 +120,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Flows == 0 {
 		c.Flows = DefaultFlows
+	}
+	if c.recoveries == 0 {
+		c.recoveries = recoveries
 	}
 	if c.BPFFS == "" {
 		c.BPFFS = "/sys/fs/bpf"

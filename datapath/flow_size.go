@@ -10,6 +10,13 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
+// recoveries is how many segments in a second, on each CPU, may put back the entries of a connection that has lost
+// them: those of a full map are back within minutes, and who has no connections takes up little of it.
+const recoveries = 100
+
+// turnsOf is how many of the flows that there is room for may be no more than opened, or over.
+func turnsOf(flows int) uint32 { return uint32(flows) / 2 } //nolint:gosec // validated
+
 // flowMaps have as many entries as Config.Flows says.
 var flowMaps = []string{bpf.PodMapLabCt, bpf.PodMapLabNat}
 

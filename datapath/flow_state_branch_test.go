@@ -126,7 +126,7 @@ func (f *flowAt) other(port uint16, e bpf.Translation, ago uint32) (own bpf.Tupl
 	to := f.backend()
 	key := bpf.Tuple{Src: toIP(to.Addr()), Dst: toIP(f.m.ns.Addr), Sport: toNetwork(to.Port()), Dport: toNetwork(port), Proto: unix.IPPROTO_TCP}
 	e.Src, e.Sport, e.Dst, e.Dport, e.Kind = key.Src, key.Sport, toIP(client.Addr()), toNetwork(client.Port()), bpf.PodCtKindCT_MASQUERADE
-	e.Answered, e.Seen = 1, monotonicSeconds()-ago
+	e.Answered, e.Lasting, e.Seen = 1, 1, monotonicSeconds()-ago
 	f.m.must(f.m.d.maps.services.nat.Put(key, e))
 	own = bpf.Tuple{Src: e.Dst, Dst: e.Src, Sport: e.Dport, Dport: e.Sport, Proto: unix.IPPROTO_TCP, Stage: bpf.PodStageSTAGE_MASQUERADE}
 	e.Src, e.Sport, e.Dst, e.Dport = key.Dst, key.Dport, key.Src, key.Sport

@@ -109,7 +109,7 @@ func timeoutOf(e bpf.Translation, proto uint8) bpf.Timeout {
 		return bpf.PodLabTimeoutLAB_TIMEOUT_UDP_OPENING
 	case isClosed(e):
 		return bpf.PodLabTimeoutLAB_TIMEOUT_TCP_CLOSING
-	case answered:
+	case e.Lasting != 0:
 		return bpf.PodLabTimeoutLAB_TIMEOUT_TCP
 	}
 	return bpf.PodLabTimeoutLAB_TIMEOUT_TCP_OPENING

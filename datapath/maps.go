@@ -126,6 +126,7 @@ func openMaps(p pins, cfg Config) (_ *maps, err error) {
 		for _, name := range flowMaps {
 			specs[name].MaxEntries = uint32(cfg.Flows) //nolint:gosec // validated
 		}
+		specs[bpf.PodMapLabTurns].MaxEntries = 1 + turnsOf(cfg.Flows)
 		specs[bpf.PodMapLabKernelCt].MaxEntries = 1 // the stack translates nothing then
 	}
 	defer func() {

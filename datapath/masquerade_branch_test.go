@@ -159,7 +159,8 @@ func TestMasqueradedStates(t *testing.T) {
 		expires time.Duration
 	}{
 		{"SYN", func() { send(synFlag) }, "opening", 60 * time.Second},
-		{"SYN, ACK", func() { back(synFlag | ackFlag) }, "answered", 6 * time.Hour},
+		{"SYN, ACK", func() { back(synFlag | ackFlag) }, "answered", 60 * time.Second},
+		{"ACK", func() { send(ackFlag) }, "answered", 6 * time.Hour},
 		{"FIN", func() { send(finFlag | ackFlag) }, "answered", 6 * time.Hour},
 		{"FIN back", func() { back(finFlag | ackFlag) }, "closing", 75 * time.Second},
 		{"the same port again", func() { send(synFlag) }, "opening", 60 * time.Second},

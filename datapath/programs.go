@@ -123,6 +123,8 @@ func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
 		bpf.PodVarCfgMtu:        uint32(cfg.MTU),
 		bpf.PodVarCfgNatMin:     cfg.nat.low,
 		bpf.PodVarCfgNatMax:     cfg.nat.high,
+		bpf.PodVarCfgRecoveries: uint32(cfg.recoveries),
+		bpf.PodVarCfgTurns:      turnsOf(cfg.Flows),
 		bpf.PodVarCfgNodeNetns:  cfg.netnsCookie,
 	} {
 		variable, ok := spec.Variables[name]

@@ -173,7 +173,8 @@ func TestFlowStates(t *testing.T) {
 		expires time.Duration
 	}{
 		{"SYN", func() { send(synFlag) }, "opening", 60 * time.Second},
-		{"SYN, ACK", func() { back(synFlag | ackFlag) }, "answered", 6 * time.Hour},
+		{"SYN, ACK", func() { back(synFlag | ackFlag) }, "answered", 60 * time.Second},
+		{"SYN, ACK again", func() { back(synFlag | ackFlag) }, "answered", 60 * time.Second},
 		{"ACK", func() { send(ackFlag) }, "answered", 6 * time.Hour},
 		{"FIN", func() { send(finFlag | ackFlag) }, "answered", 6 * time.Hour},
 		{"FIN back", func() { back(finFlag | ackFlag) }, "closing", 75 * time.Second},

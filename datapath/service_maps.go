@@ -14,7 +14,8 @@ import (
 // serviceMaps are what Services are translated with: see bpf/lib/lb.h, ct.h and tuple.h, and bpf/sock.c.
 type serviceMaps struct {
 	services, slots, backends, sources, affinity *ebpf.Map
-	ct, nat, fragments, peers, sockets, udpFlows *ebpf.Map
+	ct, nat, turns, fragments, peers, sockets    *ebpf.Map
+	udpFlows                                     *ebpf.Map
 	// nodes and devices say whom to masquerade, and with which address: see bpf/lib/node.h.
 	nodes, devices *ebpf.Map
 }
@@ -28,6 +29,7 @@ func (m *serviceMaps) byName() map[string]**ebpf.Map {
 		bpf.PodMapLabAffinity:   &m.affinity,
 		bpf.PodMapLabCt:         &m.ct,
 		bpf.PodMapLabNat:        &m.nat,
+		bpf.PodMapLabTurns:      &m.turns,
 		bpf.PodMapLabFragments:  &m.fragments,
 		bpf.SockMapLabPeers:     &m.peers,
 		bpf.SockMapLabSockets:   &m.sockets,

@@ -90,6 +90,7 @@ func newModelWith(t testing.TB, with func(*Config)) *model {
 		Mode: ModeKubeProxyReplacement, NodeName: "a", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
 		NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), DirectNodeRoutes: true, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
 	}
+	cfg.recoveries = 1 << 30 // no model knows how fast it is
 	with(&cfg)
 	host.Do(func() {
 		var err error

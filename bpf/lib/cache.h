@@ -246,6 +246,8 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 		return;
 	if (reason == LAB_TO_NETWORK ? !route->neighbour.ifindex : reason != LAB_TO_POD || !ep)
 		return;
+	if (w->c.shape != SHAPE_NONE && opens(p))
+		return; /* the second packet has to be seen, by which the flow is more than opened */
 	place = place_of(w->hash);
 	if (!place)
 		return;

@@ -45,6 +45,12 @@ volatile __u32 cfg_mtu;
 volatile const __u16 cfg_nat_min;
 volatile const __u16 cfg_nat_max;
 
+/* How many segments in a second, on each CPU, may put back the entries of a connection that has none. */
+volatile const __u32 cfg_recoveries;
+
+/* How many flows have a turn: see admit.h. */
+volatile const __u32 cfg_turns;
+
 /* Of the node's own network namespace. */
 volatile const __u64 cfg_node_netns;
 

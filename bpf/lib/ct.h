@@ -19,12 +19,13 @@
  *
  *   state     | seen                    | is forgotten when quiet for | its answers' tuple
  *   opening   | no answer               | 60 s, UDP 30 s, echo 30 s   | is taken
- *   answered  | an answer               | 6 h, UDP 120 s, echo 30 s   | is taken
+ *   answered  | an answer               | 60 s, UDP 120 s, echo 30 s  | is taken
+ *   lasting   | more after an answer    | 6 h, UDP 120 s, echo 30 s   | is taken
  *   closing   | a FIN from each side    | 75 s                        | rests
  *   reset     | a RST, and nothing since| 75 s                        | rests
  *   overdue   | nothing for that long   |                             | is free
  *
- *   who opens      A packet that may open a flow and finds no entry: enter().
+ *   who opens      A packet that may open a flow and finds no entry: may_open(), enter().
  *   who closes     FINs of both sides, or a RST of either. Nobody here knows whether an end accepts a segment, so a
  *                  RST is a suspicion: any later segment of the flow takes it back. FINs are not taken back.
  *   who reopens    A SYN or a datagram of the same tuple, when the flow is closing, reset or overdue; a datagram also
@@ -35,7 +36,9 @@
  *   who takes over Another flow, which wants the same answers: at once when this one is overdue. While it rests only
  *                  when every port that was tried is taken or rests; then those that are closing come before those
  *                  that are reset, and the longest quiet first. Packets of who was taken over from find that out: touch().
- *   who forgets    User space, when the flow is overdue, and the maps, when they are full: either entry alone.
+ *   who forgets    User space, when the flow is overdue, and the maps, when they are full: either entry alone. A flow
+ *                  that is not lasting when half as many have been opened as there is room for, or not any more: who
+ *                  opens the next one, see admit.h.
  *   who restores   A missing entry is put back by the other one's next packet, at most a second later: touch().
  *                  Where that cannot come before an answer does, user space does it: Services.Collect. Until then
  *                  such answers are dropped, as the node's stack would end the connection: decide_in() in netdev.c.
@@ -78,7 +81,8 @@ struct translation {
 	__u8 fin; /* from who opened it */
 	__u8 fin_back; /* from the other side */
 	__u8 reset;
-	__u8 pad[3];
+	__u8 lasting; /* it went on after an answer */
+	__u16 turn; /* its own, as far as it goes: see admit.h */
 };
 _Static_assert(sizeof(struct translation) == 56, "shared with datapath/");
 
@@ -117,7 +121,7 @@ static __noinline enum lab_timeout timeout_of(const struct translation *e, __u8 
 		return e->answered ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_UDP_OPENING;
 	if (is_closed(e))
 		return LAB_TIMEOUT_TCP_CLOSING;
-	return e->answered ? LAB_TIMEOUT_TCP : LAB_TIMEOUT_TCP_OPENING;
+	return e->lasting ? LAB_TIMEOUT_TCP : LAB_TIMEOUT_TCP_OPENING;
 }
 
 /* In how many seconds it is overdue: negative when it is. */
@@ -197,8 +201,11 @@ static __always_inline bool mark(__u8 *seen, bool now)
 /* Takes a packet of the flow into account, with its TCP flags if it has any. Whether that changed anything: at most once a second otherwise. */
 static __always_inline bool update(struct translation *e, __u8 tcp_flags, bool back)
 {
-	bool news = mark(&e->answered, back), reset = tcp_flags & TCP_RST;
+	bool lasting = e->answered && !(tcp_flags & (TCP_SYN | TCP_RST)), news = mark(&e->answered, back), reset = tcp_flags & TCP_RST;
 	__u32 now = seconds();
+
+	/* One answer, of many packets perhaps, anybody gets. */
+	news |= mark(&e->lasting, lasting && (!back || e->seen != now));
 
 	news |= mark(back ? &e->fin_back : &e->fin, tcp_flags & TCP_FIN);
 	if (e->reset != reset) {
@@ -216,6 +223,7 @@ static __always_inline bool update(struct translation *e, __u8 tcp_flags, bool b
 static __always_inline void tell(struct translation *other, const struct translation *e)
 {
 	mark(&other->answered, e->answered);
+	mark(&other->lasting, e->lasting);
 	mark(&other->fin, e->fin);
 	mark(&other->fin_back, e->fin_back);
 	other->reset = e->reset;

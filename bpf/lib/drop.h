@@ -37,7 +37,7 @@ enum lab_reason {
 	LAB_DROP_MASQUERADE = 31, /* would have left with a pod's address: no TCP, UDP or echo request, or with IP options */
 	LAB_DROP_FRAGMENT = 32, /* a fragment of a datagram whose first one has not been seen */
 	LAB_DROP_FOREIGN_ERROR = 33, /* a pod's ICMP error about what it has not got, or its receiver not sent */
-	LAB_DROP_NO_FLOW = 34, /* to a port that flows get, but to none that is known, nor to anybody else */
+	LAB_DROP_NO_FLOW = 34, /* belongs to no flow that is known, and may not open one; or to a port that flows get, and to nobody else */
 	LAB_DROP_LOOPBACK = 38, /* a pod sent to 127.0.0.0/8, which is nobody beyond its own host */
 
 	LAB_REASON_MAX = 64,

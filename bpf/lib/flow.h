@@ -8,6 +8,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "admit.h"
 #include "config.h"
 #include "ct.h"
 #include "drop.h"
@@ -278,6 +279,7 @@ __noinline bool enter(struct __sk_buff *ctx, bool own_port)
 
 	if (!o)
 		return false;
+	o->e.turn = take_turn(&o->t);
 	o->least = RESTS_FOREVER;
 	if (!own_port && !claim(ctx, false, 0))
 		return enter_flow(o);
@@ -324,6 +326,8 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 
 	if (!admits(s, &c->from.src))
 		return LAB_DROP_SOURCE_RANGE;
+	if (s->count && !may_open(p))
+		return LAB_DROP_NO_FLOW;
 	b = choose(s, &c->from.src, random, now, &id);
 	if (!b) { /* its list may just have been replaced */
 		s = find_service(&c->from, scope);

@@ -49,6 +49,8 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 		return LAB_DROP_MASQUERADE;
 	if (only_answers(p, c))
 		return LAB_DROP_MASQUERADE; /* nobody has asked */
+	if (!may_open(p))
+		return LAB_DROP_NO_FLOW;
 	src = address_of(p->ev.ifindex);
 	o = new_opening(&c->from, CT_MASQUERADE, &src, &c->from.dst, 0, c->from.dport);
 	if (!o)
@@ -73,11 +75,13 @@ static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return;
+	if (p->ev.tcp_flags & TCP_RST || only_answers(p, c) || !may_open(p))
+		goto as_it_is;
 	o = new_opening(&c->from, CT_INBOUND, &c->from.src, &c->from.dst, c->from.sport, c->from.dport);
 	if (!o)
 		goto as_it_is;
 	update(&o->e, p->ev.tcp_flags, false);
-	if (p->ev.tcp_flags & TCP_RST || only_answers(p, c) || !enter(ctx, false))
+	if (!enter(ctx, false))
 		goto as_it_is;
 	begin(c, &o->e, FOUND_ELSEWHERE);
 	return;

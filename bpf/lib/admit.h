@@ -1,0 +1,126 @@
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "ct.h"
+#include "packet.h"
+
+/*
+ * Who may open a flow, and how much room those have that are no more than opened. Maps of flows make room for a new
+ * one by forgetting the one that was used longest ago, which would be an idle connection when somebody sends many
+ * packets that open flows and nothing else.
+ */
+
+/* Of this second, on this CPU. */
+struct recoveries {
+	__u32 second;
+	__u32 count;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct recoveries);
+	__uint(max_entries, 1);
+} lab_recoveries SEC(".maps");
+
+static __always_inline bool may_recover(void)
+{
+	const __u32 first = 0;
+	struct recoveries *r = bpf_map_lookup_elem(&lab_recoveries, &first);
+	__u32 now = seconds();
+
+	if (!r)
+		return false;
+	if (r->second != now) {
+		r->second = now;
+		r->count = 0;
+	}
+	if (r->count >= cfg_recoveries)
+		return false;
+	r->count++;
+	return true;
+}
+
+/*
+ * Whether a packet that belongs to no known flow may open one. TCP is opened by a SYN. In the middle of a connection
+ * its entries may have been lost, and are put back, of a few in a second: most who send such segments have none. A RST
+ * is worth it, as the far end waits for what does not come otherwise.
+ */
+static __always_inline bool may_open(const struct packet *p)
+{
+	__u8 flags = p->ev.tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK);
+
+	if (p->ev.proto != IPPROTO_TCP || flags == TCP_SYN)
+		return true;
+	return !(flags & TCP_SYN) && flags & (TCP_RST | TCP_ACK) && may_recover();
+}
+
+/* A flow that was opened. */
+struct turn {
+	struct tuple flow;
+	__u32 number;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct turn) == 48, "shared with datapath/");
+
+/*
+ * Flows in the order in which they were opened, going round: the first one says by its number whose turn it is, and
+ * the others are the latest flows' places.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct turn);
+	__uint(max_entries, 32769); /* user space makes it half as large as lab_ct, and one */
+} lab_turns SEC(".maps");
+
+static __always_inline struct turn *turn_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&lab_turns, &index);
+}
+
+/* Forgets the flow that had its turn there, unless it lives on. */
+static __noinline void end_turn(const struct turn *place)
+{
+	struct translation *e = bpf_map_lookup_elem(&lab_ct, &place->flow), *other;
+	struct tuple key;
+
+	if (!e || e->turn != (__u16)place->number)
+		return; /* it is gone, or was opened again */
+	if (e->lasting && !is_over(e, place->flow.proto))
+		return;
+	key = answer_to(e, place->flow.proto);
+	other = bpf_map_lookup_elem(&lab_nat, &key);
+	if (other && answers(other, &place->flow))
+		bpf_map_delete_elem(&lab_nat, &key);
+	bpf_map_delete_elem(&lab_ct, &place->flow);
+}
+
+/*
+ * Gives a flow that is opened its turn. The one that had the turn one round ago has to be established by now, or is
+ * forgotten: those that are not, and those that are over, never have more than their part of the room.
+ */
+static __always_inline __u16 take_turn(const struct tuple *t)
+{
+	struct turn *first = turn_at(0), *place;
+	__u32 number;
+
+	if (!first)
+		return 0;
+	number = __sync_fetch_and_add(&first->number, 1);
+	place = turn_at(1 + number % cfg_turns);
+	if (!place)
+		return 0;
+	if (place->flow.proto)
+		end_turn(place);
+	place->flow = *t;
+	place->number = number;
+	return number;
+}
