@@ -56,13 +56,9 @@ static __always_inline struct endpoint *local_pod(const struct ip *a)
 }
 
 /* Whether a packet may skip the node's stack on its way to a local pod. */
-static __always_inline bool may_skip_stack(struct __sk_buff *ctx, const struct packet *p)
+static __always_inline bool may_skip_stack(const struct packet *p)
 {
 	struct flow f;
-
-	/* After the MTU has changed, pods differ: what is too large for the other's veth, the stack refuses. */
-	if (!has_routing() && !ctx->gso_size && cfg_mtu && ctx->len - ETH_HLEN > cfg_mtu)
-		return false;
 
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl <= 1 || p->options)
@@ -153,7 +149,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (!*peer)
 		return has_routing() ? decide_route(ctx, w, back) : LAB_TO_KERNEL;
 	p->ev.dst_id = (*peer)->id;
-	return may_skip_stack(ctx, p) ? LAB_TO_POD : LAB_TO_KERNEL;
+	return may_skip_stack(p) ? LAB_TO_POD : LAB_TO_KERNEL;
 }
 
 /* Does what was decided; what cannot be done changes the reason. */
