@@ -109,8 +109,32 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 }
 
 /*
- * Sends a translated packet on its way. It cannot go through the stack: with the node's own address as
- * source, the stack would take it for a forgery.
+ * Where the stack takes what it is to cut up: the node's lab_host, where it does not mind the node's own address
+ * as a source. User space says it once the device is there.
+ */
+struct neighbour lab_cutter;
+
+/* Gives a packet to the stack to be cut up. With one fragment of a datagram go those that follow, in case they are put together there. */
+static __always_inline enum lab_reason have_cut_up(struct __sk_buff *ctx, struct work *w)
+{
+	struct fragment_ports *datagram = w->p.fragment ? datagram_of(ctx, &w->p) : NULL;
+
+	if (datagram)
+		datagram->cut = true;
+	w->cut = true;
+	return LAB_TO_KERNEL;
+}
+
+static __always_inline bool is_cut_up(struct __sk_buff *ctx, const struct work *w)
+{
+	const struct fragment_ports *datagram = w->c.shape == SHAPE_FRAGMENT ? datagram_of(ctx, &w->p) : NULL;
+
+	return datagram && datagram->cut;
+}
+
+/*
+ * Sends a translated packet on its way. It does not go through the stack, which would take the node's own
+ * address as source for a forgery, unless it has to be cut up.
  */
 static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w)
 {
@@ -118,10 +142,21 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 
 	if (w->p.ev.ttl <= 1)
 		return LAB_DROP_TTL;
+	if (is_cut_up(ctx, w))
+		return have_cut_up(ctx, w);
 	reason = find_route(ctx, &w->p, &w->basis, &w->c.to, &w->route);
 	if (reason == LAB_TO_NETWORK && has_routing())
 		ctx->mark = MARK_DONE;
+	if (reason == LAB_DROP_TOO_BIG && !w->p.dont_fragment && lab_cutter.ifindex)
+		return have_cut_up(ctx, w);
 	return reason == LAB_TO_KERNEL ? LAB_DROP_NO_ROUTE : reason;
+}
+
+static __always_inline int cut_up(struct __sk_buff *ctx)
+{
+	const struct neighbour stack = lab_cutter;
+
+	return address(ctx, &stack, false) ? bpf_redirect(stack.ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
 }
 
 /* Does what was decided; what cannot be done changes the reason. */
@@ -135,6 +170,8 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, const stru
 		*reason = LAB_DROP_REWRITE;
 		return TC_ACT_SHOT;
 	}
+	if (w->cut)
+		return cut_up(ctx);
 	if (*reason == LAB_TO_POD && to)
 		return deliver_inside(ctx, to);
 	return *reason == LAB_TO_NETWORK ? send_out(ctx, &w->route.hop) : TC_ACT_UNSPEC;

@@ -55,6 +55,7 @@ const (
 	NetdevVarCfgRecoveries   = "cfg_recoveries"
 	NetdevVarCfgTrace        = "cfg_trace"
 	NetdevVarCfgTurns        = "cfg_turns"
+	NetdevVarLabCutter       = "lab_cutter"
 )
 
 // LoadNetdev returns the embedded CollectionSpec for Netdev.
@@ -150,6 +151,7 @@ type NetdevVariableSpecs struct {
 	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
 	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
+	LabCutter     *ebpf.VariableSpec `ebpf:"lab_cutter"`
 }
 
 // NetdevObjects contains all objects after they have been loaded into the kernel.
@@ -243,6 +245,7 @@ type NetdevVariables struct {
 	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
 	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
 	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
+	LabCutter     *ebpf.Variable `ebpf:"lab_cutter"`
 }
 
 // NetdevPrograms contains all programs after they have been loaded into the kernel.

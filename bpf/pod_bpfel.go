@@ -173,6 +173,8 @@ type PodFragmentPorts struct {
 	_     structs.HostLayout
 	Sport uint16
 	Dport uint16
+	Cut   bool
+	Pad   [3]uint8
 }
 
 type PodIp struct {
@@ -464,7 +466,8 @@ type PodWork struct {
 		Mtu uint16
 		_   [2]byte
 	}
-	_ [4]byte
+	Cut bool
+	_   [3]byte
 }
 
 // Names of all BPF objects in the ELF.

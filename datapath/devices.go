@@ -38,6 +38,9 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := awaitUp(ctx, v.d.nl, hostDevice); err != nil {
 		return err
 	}
+	if err := v.d.progs.services.cutAt(host.Attrs()); err != nil {
+		return err
+	}
 	// The program comes before the route: without it packets would come out of lab_net again.
 	if err := v.d.attacher.attach(hostHook(host), v.d.progs.toPod); err != nil {
 		return err

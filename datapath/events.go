@@ -38,8 +38,8 @@ type Event struct {
 	Time time.Time
 	// Drop says that the packet was dropped.
 	Drop bool
-	// Reason is what became of it: "to-kernel", "to-pod", "arp-reply", "arp-ignored", or why it was
-	// dropped: "source-address", "no-endpoint", "unsupported-protocol", "malformed".
+	// Reason is what became of it, or why it was dropped, or given to the stack to be answered: the words of
+	// docs/architecture.md.
 	Reason    string
 	Direction Direction
 	// IfIndex and IfName are the device whose program it was; the name is empty when the device is gone.

@@ -169,6 +169,23 @@ func crossing(t *testing.T) (m *model, at struct{ nowhere, unreachable, prohibit
 	return m, at
 }
 
+// What may be cut up is given to the stack, where it does not mind who it is from; translated, with the hops
+// that it has, for the stack takes one.
+func TestCardHasPacketsCutUp(t *testing.T) {
+	m, at := crossing(t)
+	host, err := m.ns.Netlink().LinkByName(hostDevice)
+	m.must(err)
+	frame := way{src: netip.MustParseAddrPort("203.0.113.50:40000"), dst: at.narrow, proto: layers.IPProtocolUDP, size: 1400, change: func(ip *layers.IPv4) { ip.Flags = 0 }}.frame(t)
+	got := m.check(t, bpf.PodLabDirectionLAB_FROM_NETWORK, stage{m.d.progs.services.fromNetwork, m.nic()},
+		branch{frame: frame, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_KERNEL, rewritten: true})
+	if string(got[:6]) != string(host.Attrs().HardwareAddr) {
+		t.Errorf("it goes to %x, not to %s", got[:6], hostDevice)
+	}
+	if to := m.parse(got).dst; to != netip.MustParseAddrPort("198.51.100.4:8080") {
+		t.Errorf("it goes to %s", to)
+	}
+}
+
 // A backend's answers that are too big for the way to the client are what the backend is told of, and an
 // answer that has no hop left; errors and later fragments are told of to nobody.
 func TestCardAnswersBackends(t *testing.T) {

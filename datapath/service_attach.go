@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"wirelab.dev/wirelab/bpf"
 )
@@ -20,7 +21,26 @@ type servicePrograms struct {
 	connected              *ebpf.Program // lists the node's UDP sockets that are connected to backends
 	// what the programs at the NICs were told
 	masquerade, nativeCIDR, nativeMask *ebpf.Variable
-	mtu                                *ebpf.Variable
+	mtu, cutter                        *ebpf.Variable
+}
+
+// cutAt tells the programs at the network cards where the stack takes what it is to cut up.
+func (p *servicePrograms) cutAt(host *netlink.LinkAttrs) error {
+	if p.cutter == nil {
+		return nil
+	}
+	// struct neighbour of bpf/lib/deliver.h
+	var at struct {
+		Ifindex     uint32
+		MAC, OwnMAC [6]byte
+	}
+	at.Ifindex = uint32(host.Index) //nolint:gosec // it is positive
+	copy(at.MAC[:], host.HardwareAddr)
+	copy(at.OwnMAC[:], host.HardwareAddr)
+	if err := p.cutter.Set(at); err != nil {
+		return fmt.Errorf("set lab_cutter: %w", err)
+	}
+	return nil
 }
 
 func (p *servicePrograms) load(cfg Config, m *maps) error {
@@ -37,7 +57,7 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 	}
 	p.fromNetwork, p.toNetwork = netdevObjects.LabFromNetwork, netdevObjects.LabToNetwork
 	p.masquerade, p.nativeCIDR, p.nativeMask = netdevObjects.CfgMasquerade, netdevObjects.CfgNativeCidr, netdevObjects.CfgNativeMask
-	p.mtu = netdevObjects.CfgMtu
+	p.mtu, p.cutter = netdevObjects.CfgMtu, netdevObjects.LabCutter
 	sock, err := bpf.LoadSock()
 	if err != nil {
 		return err

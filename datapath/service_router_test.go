@@ -189,3 +189,38 @@ func setMTUDiscovery(t *testing.T, c *net.UDPConn, how int) {
 	must(t, raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, how) }))
 	must(t, set)
 }
+
+// A datagram that may be cut up is, where the way through the node that was asked is too narrow for it.
+func TestNodePortCutsUpWhatMayBe(t *testing.T) {
+	inServiceModes(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 2, mode)
+		n, m := l.nodes[0], l.nodes[1]
+		far := m.addPod("far")
+		udp := demo(ready(far, m))
+		udp.Proto = "udp"
+		l.balance(withNodePort(udp))
+		n.Run("ip", "route", "replace", m.cfg.PodCIDR.String(), "via", m.Host.Addr.String(), "mtu", "lock", "1100")
+		n.Run("ip", "route", "replace", l.outside.Addr.String()+"/32", "dev", netnstest.NIC, "mtu", "lock", "1200")
+		server := listenUDP(t, far.NS, anyPort)
+		dialed, err := l.outside.Dial("udp4", netip.AddrPortFrom(n.Host.Addr, nodePort))
+		must(t, err)
+		client := dialed.(*net.UDPConn)
+		defer client.Close()
+		setMTUDiscovery(t, client, unix.IP_PMTUDISC_DONT)
+		setMTUDiscovery(t, server, unix.IP_PMTUDISC_DONT)
+		must(t, client.SetDeadline(time.Now().Add(10*netnstest.ProbeTimeout)))
+		for _, size := range []int{100, 1400, 4000} {
+			sent := bytes.Repeat([]byte("x"), size)
+			must(t, second(client.Write(sent)))
+			got := make([]byte, 5000)
+			length, from, err := server.ReadFromUDPAddrPort(got)
+			if err != nil || !bytes.Equal(got[:length], sent) {
+				t.Fatalf("%d bytes to the backend: %d came, %v", size, length, err)
+			}
+			must(t, second(server.WriteToUDPAddrPort(sent, from)))
+			if length, err := client.Read(got); err != nil || !bytes.Equal(got[:length], sent) {
+				t.Fatalf("%d bytes to the client: %d came, %v", size, length, err)
+			}
+		}
+	})
+}

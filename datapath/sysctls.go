@@ -39,8 +39,13 @@ func deviceSysctls(device string, mode Mode) []sysctl {
 	if !mode.services() {
 		localnet = "1"
 	}
+	local := "0"
+	if device == hostDevice && mode.services() {
+		local = "1" // see lab_cutter in bpf/netdev.c
+	}
 	return []sysctl{
 		{path: "net/ipv4/conf/" + device + "/route_localnet", ok: is(localnet), want: localnet},
+		{path: "net/ipv4/conf/" + device + "/accept_local", ok: is(local), want: local},
 		{path: "net/ipv4/conf/" + device + "/rp_filter", ok: is("0"), want: "0"},
 		{path: "net/ipv4/conf/" + device + "/forwarding", ok: is("1"), want: "1"},
 		{path: "net/ipv6/conf/" + device + "/disable_ipv6", ok: is("1"), want: "1"},

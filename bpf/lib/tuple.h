@@ -73,6 +73,8 @@ _Static_assert(sizeof(struct fragment_key) == 40, "shared with datapath/");
 struct fragment_ports {
 	__be16 sport;
 	__be16 dport;
+	bool cut; /* the stack has the first one, to cut it up, and may wait for the others */
+	__u8 pad[3];
 };
 
 /* A datagram is forgotten when newer ones need the room; a fragment that is found too late is lost with it. */
@@ -133,17 +135,24 @@ static __always_inline enum shape echo_tuple(const struct packet *p, struct tupl
 	return SHAPE_ECHO;
 }
 
+static __always_inline struct fragment_key fragment_key_of(const struct packet *p, const struct iphdr *ip)
+{
+	struct fragment_key key = { .src = p->ev.src, .dst = p->ev.dst, .proto = p->ev.proto, .id = ip->id };
+
+	return key;
+}
+
 /* Remembers or recalls the ports of a datagram in fragments. */
 static __always_inline enum shape fragment_tuple(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
-	struct fragment_key key = { .src = p->ev.src, .dst = p->ev.dst, .proto = p->ev.proto };
 	struct fragment_ports *known, ports = { .sport = p->ev.sport, .dport = p->ev.dport };
+	struct fragment_key key;
 
 	if ((void *)(ip + 1) > data_end)
 		return SHAPE_NONE;
-	key.id = ip->id;
+	key = fragment_key_of(p, ip);
 	if (!(ip->frag_off & bpf_htons(IP_OFFSET_MASK))) {
 		bpf_map_update_elem(&lab_fragments, &key, &ports, BPF_ANY);
 		return SHAPE_PACKET;
@@ -154,6 +163,19 @@ static __always_inline enum shape fragment_tuple(struct __sk_buff *ctx, const st
 	t->sport = known->sport;
 	t->dport = known->dport;
 	return SHAPE_FRAGMENT;
+}
+
+/* What is remembered of the datagram that a fragment is of. */
+static __always_inline struct fragment_ports *datagram_of(struct __sk_buff *ctx, const struct packet *p)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct iphdr *ip = data + ETH_HLEN;
+	struct fragment_key key;
+
+	if ((void *)(ip + 1) > data_end)
+		return NULL;
+	key = fragment_key_of(p, ip);
+	return bpf_map_lookup_elem(&lab_fragments, &key);
 }
 
 /*

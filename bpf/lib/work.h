@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <stdbool.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -19,6 +20,7 @@ struct work {
 	struct packet p;
 	struct change c;
 	struct route route;
+	bool cut; /* it is for the stack to cut up */
 };
 
 struct {
