@@ -328,6 +328,9 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 			"to a pod": makes(injection{at: stage{broken.toPod, host.ifindex}, dir: toPod, frame: packet(layers.IPProtocolTCP, remotePod, pod, synFlag|ackFlag),
 				before: func() { m.runInside(veth, tcp(pod, cluster(good))) }}),
 		},
+		bpf.PodLabReasonLAB_DROP_NO_FLOW: {
+			"to a port that flows get": makes(injection{at: in, dir: fromNetwork, frame: packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, natMin), ackFlag)}),
+		},
 		bpf.PodLabReasonLAB_DROP_MASQUERADE:    {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP })})},
 		bpf.PodLabReasonLAB_DROP_FRAGMENT:      {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 99 })})},
 		bpf.PodLabReasonLAB_DROP_LOOPBACK:      {"": makes(injection{at: veth, dir: fromPod, frame: tcp(pod, netip.MustParseAddrPort("127.0.0.1:9000"))})},
