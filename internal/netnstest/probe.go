@@ -34,6 +34,7 @@ func (n *NS) ServeTCP(addr netip.AddrPort) netip.AddrPort {
 		l, err = net.Listen("tcp4", addr.String())
 		n.must(err, "listen")
 	})
+	ended, end := context.WithCancel(context.Background())
 	var conns sync.WaitGroup
 	conns.Go(func() {
 		for {
@@ -43,6 +44,7 @@ func (n *NS) ServeTCP(addr netip.AddrPort) netip.AddrPort {
 			}
 			conns.Go(func() {
 				defer c.Close()
+				defer context.AfterFunc(ended, func() { c.Close() })() // the client may be gone without a word
 				fmt.Fprintf(c, "%s\n", c.RemoteAddr())
 				io.Copy(c, c)
 			})
@@ -50,6 +52,7 @@ func (n *NS) ServeTCP(addr netip.AddrPort) netip.AddrPort {
 	})
 	n.tb.Cleanup(func() {
 		l.Close()
+		end()
 		conns.Wait()
 	})
 	return l.Addr().(*net.TCPAddr).AddrPort()
