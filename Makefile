@@ -77,7 +77,7 @@ test-generate: ## generated code is what the sources say
 
 # Packages with tests that need root run under test-datapath as a whole, so that no test runs twice.
 # The agent's run under test-race.
-ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./internal/bench/bed ./internal/bench/control
+ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./bench/testbed ./bench/controlplane
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
@@ -101,7 +101,7 @@ BENCH_REPORT  ?= bin/bench.md
 
 bench: deps build ## measure against the goals of docs/performance.md, as root; BENCH="-rounds 9 …" for its flags
 	mkdir -p bin
-	go build -trimpath -o bin/bench ./hack/bench
+	go build -trimpath -o bin/bench ./bench/cmd
 	bin/bench -samples $(BENCH_SAMPLES) -report $(BENCH_REPORT) $(BENCH)
 
 .PHONY: clean

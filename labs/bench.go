@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"wirelab.dev/wirelab/internal/bench"
-	"wirelab.dev/wirelab/labs/speed"
+	"wirelab.dev/wirelab/bench"
+	benchlab "wirelab.dev/wirelab/bench/lab"
 )
 
 // BenchOptions are those of [Lab.Bench].
@@ -29,7 +29,7 @@ func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	return speed.Run(ctx, speed.Config{
+	return benchlab.Run(ctx, benchlab.Config{
 		Mode: string(l.Profile.Mode()), Kube: l.Kube, Nodes: l.Nodes, Image: nettool.Ref(),
 		Rounds: o.Rounds, Idle: o.Idle, Progress: o.Progress,
 	})

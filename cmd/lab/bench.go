@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"wirelab.dev/wirelab/internal/bench"
+	"wirelab.dev/wirelab/bench"
 	"wirelab.dev/wirelab/labs"
 )
 

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"wirelab.dev/wirelab/internal/bench/workload"
+	"wirelab.dev/wirelab/bench/workload"
 )
 
 func newBenchCmd() *cobra.Command {

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+
+	"wirelab.dev/wirelab/bench/workload"
+)
+
+// options are the command line.
+type options struct {
+	rounds  int
+	layouts int
+	window  workload.Window
+	cpu     int
+	parts   []string
+	plugin  string
+	samples string
+	report  string
+}
+
+// Parts of a run beside the workloads.
+const (
+	partPrograms = "programs"
+	partControl  = "control"
+)
+
+func allParts() []string {
+	var parts []string
+	for _, k := range workload.Kinds() {
+		parts = append(parts, string(k))
+	}
+	return append(parts, partPrograms, partControl)
+}
+
+// shares deals the rounds out to layouts, of which each has one at least.
+func (o options) shares() []int {
+	layouts := min(o.layouts, o.rounds)
+	if !slices.ContainsFunc(workload.Kinds(), func(k workload.Kind) bool { return o.wants(string(k)) }) {
+		layouts = 1
+	}
+	shares := make([]int, layouts)
+	for round := range o.rounds {
+		shares[round%layouts]++
+	}
+	return shares
+}
+
+func (o options) wants(part string) bool { return slices.Contains(o.parts, part) }
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	o := options{window: workload.DefaultWindow()}
+	var only string
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.IntVar(&o.rounds, "rounds", 9, "how often every path is measured; 7 at least for a result")
+	f.IntVar(&o.layouts, "layouts", 3, "how many layouts share the rounds, one made after another: where the kernel puts one in memory counts, too")
+	f.DurationVar(&o.window.WarmUp, "warm-up", o.window.WarmUp, "how long before each measurement")
+	f.DurationVar(&o.window.Length, "window", o.window.Length, "how long each measurement")
+	f.IntVar(&o.cpu, "cpu", runtime.NumCPU()-1, "the CPU that both ends are pinned to")
+	f.StringVar(&only, "only", strings.Join(allParts(), ","), "what to measure, with commas between")
+	f.StringVar(&o.plugin, "plugin", "bin/wirelab-cni", "the CNI plugin's binary")
+	f.StringVar(&o.samples, "samples", "", "file for one line of JSON a sample")
+	f.StringVar(&o.report, "report", "", "file for the report, besides stdout")
+	if err := f.Parse(args); err != nil {
+		return o, errors.Join(errUsage, err)
+	}
+	o.parts = strings.Split(only, ",")
+	for _, part := range o.parts {
+		if !slices.Contains(allParts(), part) {
+			return o, fmt.Errorf("%w: -only knows no %q: use some of %s", errUsage, part, strings.Join(allParts(), ", "))
+		}
+	}
+	if f.NArg() != 0 || o.rounds < 1 || o.layouts < 1 || o.cpu < 0 || o.cpu >= runtime.NumCPU() {
+		return o, fmt.Errorf("%w: no arguments, at least one round and one layout, and a CPU below %d", errUsage, runtime.NumCPU())
+	}
+	return o, nil
+}

@@ -1,0 +1,77 @@
+package goals
+
+import (
+	"context"
+	"fmt"
+
+	"wirelab.dev/wirelab/bench"
+	"wirelab.dev/wirelab/bench/testbed"
+)
+
+// A look-up has to be as fast with lots of Services as with few.
+const few, lots = 10, 100000
+
+// Gates are the goals that do not depend on how busy the machine is. They come last, as they change a cluster.
+func Gates(ctx context.Context, l *testbed.Layout) []bench.Row {
+	rows := packetCosts(l.Clusters[fastest][testbed.Many])
+	rows = append(rows, mapMemory(l))
+	return append(rows, flatness(ctx, l.Clusters[fastest][testbed.Many]))
+}
+
+// fastest is the mode that the goals about programs are for.
+const fastest = testbed.EBPF
+
+func packetCosts(c *testbed.Cluster) []bench.Row {
+	pod := [2]bench.Goal{
+		atMost("P16", "from-pod program, IPv4, established flow: instructions", 650, 650),
+		atMost("P16", "the same: ns test run, less an empty program's", 260, 250),
+	}
+	nic := [2]bench.Goal{
+		atMost("P16", "from-NIC program, IPv4, established flow: instructions", 350, 350),
+		atMost("P16", "the same: ns test run, less an empty program's", 180, 150),
+	}
+	fromPod, fromNIC, err := c.PacketCosts()
+	if err == nil && fromNIC == nil {
+		err = fmt.Errorf("there is no program at the card")
+	}
+	if err != nil {
+		return []bench.Row{pod[0].Fail(err), pod[1].Fail(err), nic[0].Fail(err), nic[1].Fail(err)}
+	}
+	return append(costRows(pod, fromPod), costRows(nic, *fromNIC)...)
+}
+
+func costRows(goals [2]bench.Goal, c testbed.Cost) []bench.Row {
+	note := fmt.Sprintf("%s; %d ns, of which the empty program %d ns", c.Name, c.Took.Nanoseconds(), c.Empty.Nanoseconds())
+	return []bench.Row{
+		goals[0].Judge(one(float64(c.Established)), fmt.Sprintf("%s; %d with what decides about other packets", c.Name, c.Instructions)),
+		goals[1].Judge(one(float64((c.Took - c.Empty).Nanoseconds())), note),
+	}
+}
+
+func one(v float64) bench.Summary { return bench.Summarize([]float64{v}) }
+
+func flatness(ctx context.Context, c *testbed.Cluster) bench.Row {
+	goal := atMost("P14", fmt.Sprintf("test-run ns of a packet to a Service, %d Services / few", lots), 1.05, 1.01)
+	with, withMany, err := c.Flat(ctx, few, lots)
+	if err != nil {
+		return goal.Fail(err)
+	}
+	of := func(c testbed.Cost) int64 { return (c.Took - c.Empty).Nanoseconds() }
+	return goal.Judge(one(float64(of(withMany))/float64(of(with))), fmt.Sprintf("%d ns and %d ns, less an empty program's", of(withMany), of(with)))
+}
+
+// mapMemory is the most that a mode takes, with many Services.
+func mapMemory(l *testbed.Layout) bench.Row {
+	goal := atMost("C6", "kernel memory of all maps of a node, MiB, in the mode that takes most", 64, 40)
+	most, where := 0.0, ""
+	for mode, clusters := range l.Clusters {
+		bytes, err := clusters[testbed.Many].Nodes[0].MapMemory()
+		if err != nil {
+			return goal.Fail(err)
+		}
+		if mib := float64(bytes) / (1 << 20); mib > most {
+			most, where = mib, mode
+		}
+	}
+	return goal.Judge(one(most), where)
+}

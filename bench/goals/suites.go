@@ -1,0 +1,108 @@
+// Package goals says which paths are measured by which workload, and what they have to reach.
+package goals
+
+import (
+	"fmt"
+	"time"
+
+	"wirelab.dev/wirelab/bench"
+	"wirelab.dev/wirelab/bench/testbed"
+	"wirelab.dev/wirelab/bench/workload"
+)
+
+// slower is the reference with something added that is known.
+const slower = "host to host, 5 % slower"
+
+// slowerBy is how much, as a part of an operation.
+const slowerBy = 0.05
+
+// paths are those that are measured by a workload, besides the reference.
+func paths(kind workload.Kind) []string {
+	switch kind {
+	case workload.TCPRR:
+		return []string{
+			slower, testbed.BareVeth, testbed.Bridge, testbed.Yardstick,
+			testbed.ToPod(testbed.KubeProxy, testbed.Few),
+			testbed.ToPod(testbed.Replacement, testbed.Few), testbed.ToPod(testbed.Replacement, testbed.Many),
+			testbed.ToPod(testbed.EBPF, testbed.Few), testbed.ToPod(testbed.EBPF, testbed.Many), testbed.SameNode(testbed.EBPF, testbed.Many),
+		}
+	case workload.UDPRR:
+		return []string{testbed.ToPod(testbed.KubeProxy, testbed.Few), testbed.ToPod(testbed.Replacement, testbed.Many), testbed.ToPod(testbed.EBPF, testbed.Many)}
+	case workload.TCPCRR:
+		return []string{
+			testbed.Bridge,
+			testbed.ToPod(testbed.KubeProxy, testbed.Few), testbed.ToService(testbed.KubeProxy, testbed.Few), testbed.ToService(testbed.KubeProxy, testbed.Many),
+			testbed.ToService(testbed.Replacement, testbed.Few), testbed.ToService(testbed.Replacement, testbed.Many),
+			testbed.ToPod(testbed.EBPF, testbed.Few), testbed.ToService(testbed.EBPF, testbed.Few),
+			testbed.ToPod(testbed.EBPF, testbed.Many), testbed.ToService(testbed.EBPF, testbed.Many), testbed.ToServiceByPackets(testbed.EBPF, testbed.Many),
+			testbed.SameNode(testbed.EBPF, testbed.Many),
+		}
+	}
+	return []string{
+		testbed.Bridge,
+		testbed.ToPod(testbed.KubeProxy, testbed.Few), testbed.ToPod(testbed.Replacement, testbed.Many),
+		testbed.ToPod(testbed.EBPF, testbed.Few), testbed.ToPod(testbed.EBPF, testbed.Many), testbed.SameNode(testbed.EBPF, testbed.Many),
+	}
+}
+
+// Suites are one a workload.
+func Suites(l *testbed.Layout, w workload.Window) ([]bench.Suite, error) {
+	var suites []bench.Suite
+	for _, kind := range workload.Kinds() {
+		s, err := suite(l, kind, w)
+		if err != nil {
+			return nil, fmt.Errorf("plan %s: %w", kind, err)
+		}
+		suites = append(suites, s)
+	}
+	return suites, nil
+}
+
+func suite(l *testbed.Layout, kind workload.Kind, w workload.Window) (s bench.Suite, err error) {
+	s.Name = string(kind)
+	if s.Reference, err = arm(l, testbed.HostToHost, kind, w); err != nil {
+		return s, err
+	}
+	again := s.Reference
+	again.Name = bench.SameAgain
+	s.Arms = append(s.Arms, again)
+	for _, name := range paths(kind) {
+		a, err := arm(l, name, kind, w)
+		if err != nil {
+			return s, err
+		}
+		s.Arms = append(s.Arms, a)
+	}
+	return s, nil
+}
+
+func arm(l *testbed.Layout, name string, kind workload.Kind, w workload.Window) (bench.Arm, error) {
+	if name == slower {
+		return slowed(l, kind, w)
+	}
+	path, err := l.Paths.Get(name)
+	if err != nil {
+		return bench.Arm{}, err
+	}
+	return path.Arm(name, kind, w)
+}
+
+// slowed is the reference with a delay in every operation that is a part of what one takes now.
+func slowed(l *testbed.Layout, kind workload.Kind, w workload.Window) (bench.Arm, error) {
+	path, err := l.Paths.Get(testbed.HostToHost)
+	if err != nil {
+		return bench.Arm{}, err
+	}
+	a, err := path.Arm(slower, kind, w)
+	if err != nil {
+		return a, err
+	}
+	pair := path.Pair(kind, w)
+	now, err := pair.Measure()
+	if err != nil {
+		return a, err
+	}
+	pair.Client.Delay = time.Duration(float64(now.P50) * slowerBy)
+	a.Measure = pair.Measure
+	return a, nil
+}

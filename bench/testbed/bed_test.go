@@ -1,0 +1,94 @@
+package testbed
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"wirelab.dev/wirelab/bench/workload"
+	"wirelab.dev/wirelab/internal/netnstest"
+)
+
+// short is long enough to see that a path works, and tells nothing about how fast.
+var short = workload.Window{WarmUp: time.Millisecond, Length: 10 * time.Millisecond}
+
+// layOut makes everything for a test.
+func layOut(t *testing.T) (*Bed, *Layout) {
+	t.Helper()
+	netnstest.RequireRoot(t)
+	b, err := Make(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	l, err := b.LayOut(t.Context(), Sizes{Few: 3, Many: 20}, func(what string) { t.Log(what) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, l
+}
+
+// Every path carries every workload that it is for.
+func TestEveryPathWorks(t *testing.T) {
+	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
+	b, l := layOut(t)
+	for name, path := range l.Paths {
+		for _, kind := range workload.Kinds() {
+			if strings.Contains(name, "Service") && kind != workload.TCPCRR {
+				continue
+			}
+			r, err := path.Pair(kind, short).Measure()
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			t.Logf("%-45s %-10s %8.0f", name, kind, r.Cost())
+		}
+	}
+	gates(t, l)
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	b.closers = nil
+	if own, err := os.ReadFile("/proc/self/cgroup"); err != nil || strings.Contains(string(own), cgroupPrefix) {
+		t.Errorf("this process is still in %s (%v)", own, err)
+	}
+}
+
+// gates holds that the deterministic measurements work in every mode, and that they see what is there.
+func gates(t *testing.T, l *Layout) {
+	t.Helper()
+	for mode, clusters := range l.Clusters {
+		c := clusters[Few]
+		fromPod, fromNIC, err := c.PacketCosts()
+		if err != nil {
+			t.Errorf("%s: %v", mode, err)
+			continue
+		}
+		t.Logf("%s: %+v, %+v", mode, fromPod, fromNIC)
+		if fromPod.Took <= fromPod.Empty || fromPod.Established < 10 || fromPod.Established > fromPod.Instructions {
+			t.Errorf("%s: a program costs as much as an empty one, or has no instructions: %+v", mode, fromPod)
+		}
+		if (fromNIC == nil) != (mode == KubeProxy) {
+			t.Errorf("%s: programs at the card: %+v", mode, fromNIC)
+		}
+		memory, err := c.Nodes[0].MapMemory()
+		if err != nil || memory < 1<<20 {
+			t.Errorf("%s: all maps take %d bytes (%v)", mode, memory, err)
+		}
+		if mode == KubeProxy {
+			continue
+		}
+		with, withMany, err := c.Flat(t.Context(), 10, 100)
+		if err != nil || with.Took == 0 || withMany.Took == 0 {
+			t.Errorf("%s: %+v, %+v (%v)", mode, with, withMany, err)
+		}
+		t.Logf("%s: %s with 10 Services, %s with 100; all maps %d KiB", mode, with.Took, withMany.Took, memory>>10)
+	}
+}

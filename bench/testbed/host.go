@@ -1,0 +1,43 @@
+package testbed
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Host is a namespace with a network card, for a node whose data plane somebody else runs.
+type Host struct {
+	*Space
+	// Addr is the card's address.
+	Addr netip.Addr
+	// BPFFS is a BPF file system of the host's own, Cgroup a cgroup without processes. Their paths are good
+	// in every process while this one has the bed open.
+	BPFFS, Cgroup string
+}
+
+// Host makes a host. What its card is wired to is not there for anything else.
+func (b *Bed) Host(name string) (*Host, error) {
+	pair, err := b.hosts(name)
+	if err != nil {
+		return nil, err
+	}
+	fs, path, err := mount("bpf")
+	if err != nil {
+		return nil, err
+	}
+	b.onClose(fs.Close)
+	cgroup, err := b.cgroups.add(fmt.Sprint(len(b.cgroups.made)))
+	if err != nil {
+		return nil, err
+	}
+	return &Host{Space: pair[0], Addr: hostAddr(0), BPFFS: path, Cgroup: cgroup}, nil
+}
+
+// Space makes a namespace without devices.
+func (b *Bed) Space(name string) (*Space, error) { return b.space(name) }
+
+// FD is the namespace's open file, which stays the bed's.
+func (s *Space) FD() int { return s.fd }
+
+// Do calls f on a thread in the namespace. Processes that it starts are there, too.
+func (s *Space) Do(f func() error) error { return s.do(f) }

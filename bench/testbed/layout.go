@@ -1,0 +1,170 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"wirelab.dev/wirelab/datapath"
+)
+
+// Names of the paths that are in no cluster.
+const (
+	// HostToHost is the reference: two hosts, and one wire between their cards.
+	HostToHost = "host to host"
+	// BareVeth is the same between two other namespaces.
+	BareVeth = "bare veth"
+	// Bridge is two pods of one node on a Linux bridge.
+	Bridge = "bridge"
+	// Yardstick is pod to pod across nodes with the least that BPF can do.
+	Yardstick = "minimal redirect"
+)
+
+// Fill says how many Services a cluster has.
+type Fill string
+
+const (
+	// Few Services are 10, Many 10,000, unless it is only tried whether everything works.
+	Few  Fill = "few"
+	Many Fill = "many"
+)
+
+// Sizes are the numbers.
+type Sizes map[Fill]int
+
+// FullSizes are those of the goals.
+func FullSizes() Sizes { return Sizes{Few: 10, Many: 10000} }
+
+// mode is a way to run a node.
+type mode struct {
+	name string
+	set  func(*datapath.Config)
+}
+
+// modes are set as the agent does for the shipped profiles.
+func modes() []mode {
+	return []mode{
+		{KubeProxy, func(c *datapath.Config) { c.Mode = datapath.ModeKubeProxy }},
+		{Replacement, func(c *datapath.Config) { c.Mode, c.Untracked = datapath.ModeKubeProxyReplacement, true }},
+		{EBPF, func(c *datapath.Config) {
+			c.Mode, c.Untracked, c.BPFMasquerade = datapath.ModeKubeProxyReplacement, true, true
+		}},
+	}
+}
+
+// Names of the modes.
+const (
+	KubeProxy   = "kubeproxy"
+	Replacement = "kubeproxy-replacement"
+	EBPF        = "ebpf"
+)
+
+// ToPod is the way from pod to pod across nodes, in a cluster of a mode.
+func ToPod(mode string, fill Fill) string { return fmt.Sprintf("%s, %s: to pod", mode, fill) }
+
+// ToService is to the same pod through its Service.
+func ToService(mode string, fill Fill) string { return fmt.Sprintf("%s, %s: to Service", mode, fill) }
+
+// ToServiceByPackets is the same for a client whose sockets no program sees.
+func ToServiceByPackets(mode string, fill Fill) string {
+	return fmt.Sprintf("%s, %s: to Service by packets", mode, fill)
+}
+
+// SameNode is between two pods of one node.
+func SameNode(mode string, fill Fill) string { return fmt.Sprintf("%s, %s: same node", mode, fill) }
+
+// Layout is all that is compared.
+type Layout struct {
+	Paths Paths
+	// Clusters by mode and fill.
+	Clusters map[string]map[Fill]*Cluster
+}
+
+// LayOut makes every network and starts every node. Progress is told what it is about to make.
+func (b *Bed) LayOut(ctx context.Context, sizes Sizes, progress func(string)) (*Layout, error) {
+	l := &Layout{Paths: Paths{}, Clusters: map[string]map[Fill]*Cluster{}}
+	progress("hosts")
+	if err := b.layOutHosts(l.Paths); err != nil {
+		return nil, fmt.Errorf("lay out hosts: %w", err)
+	}
+	for _, m := range modes() {
+		l.Clusters[m.name] = map[Fill]*Cluster{}
+		for _, fill := range []Fill{Few, Many} {
+			progress(fmt.Sprintf("%s with %d Services", m.name, sizes[fill]))
+			c, err := b.cluster(ctx, m.name+", "+string(fill), sizes[fill], m.set)
+			if err != nil {
+				return nil, fmt.Errorf("lay out %s with %d Services: %w", m.name, sizes[fill], err)
+			}
+			l.Clusters[m.name][fill] = c
+			l.Paths[ToPod(m.name, fill)] = b.across(c)
+			l.Paths[ToService(m.name, fill)] = b.service(c)
+			l.Paths[ToServiceByPackets(m.name, fill)] = b.packets(c)
+			l.Paths[SameNode(m.name, fill)] = b.within(c)
+		}
+	}
+	return l, nil
+}
+
+// layOutHosts makes what is in no cluster.
+func (b *Bed) layOutHosts(paths Paths) error {
+	for _, name := range []string{HostToHost, BareVeth} {
+		pair, err := b.hosts(name)
+		if err != nil {
+			return err
+		}
+		paths[name] = b.straight(pair[0], pair[1], hostAddr(1))
+	}
+	pods, err := b.yardstick(Yardstick)
+	if err != nil {
+		return err
+	}
+	paths[Yardstick] = b.straight(pods[0].Space, pods[1].Space, pods[1].addr)
+	bridged, err := b.bridge()
+	if err != nil {
+		return err
+	}
+	paths[Bridge] = b.straight(bridged[0], bridged[1], hostAddr(1))
+	return nil
+}
+
+// bridge makes two pods on the bridge of a node.
+func (b *Bed) bridge() (pods [2]*Space, err error) {
+	node, err := b.space("node with a bridge")
+	if err != nil {
+		return pods, err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "br0"
+	if err := node.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return pods, fmt.Errorf("make bridge: %w", err)
+	}
+	for i := range pods {
+		if pods[i], err = b.space(fmt.Sprintf("bridged pod %d", i)); err != nil {
+			return pods, err
+		}
+		port := fmt.Sprintf("port%d", i)
+		if err := errors.Join(connect(pods[i], podDevice, node, port), node.enslave(port, "br0"),
+			pods[i].addAddr(podDevice, netip.PrefixFrom(hostAddr(i), hostBits))); err != nil {
+			return pods, err
+		}
+	}
+	return pods, node.up("br0")
+}
+
+func (s *Space) enslave(port, bridge string) error {
+	p, err := s.link(port)
+	if err != nil {
+		return err
+	}
+	br, err := s.link(bridge)
+	if err != nil {
+		return err
+	}
+	if err := s.nl.LinkSetMaster(p, br); err != nil {
+		return fmt.Errorf("connect %s to %s: %w", port, bridge, err)
+	}
+	return nil
+}

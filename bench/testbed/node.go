@@ -1,0 +1,151 @@
+package testbed
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"wirelab.dev/wirelab/datapath"
+)
+
+const (
+	// nic is every host's network card.
+	nic = "eth0"
+	// podDevice is every pod's interface.
+	podDevice = "eth0"
+	// hostBits is how wide the hosts' network is.
+	hostBits = 24
+)
+
+// native is where pods keep their addresses; allPods are the cluster's.
+var (
+	native  = netip.MustParsePrefix("10.0.0.0/8")
+	allPods = netip.MustParsePrefix("10.244.0.0/16")
+)
+
+// hostAddr is host i's address, from 0.
+func hostAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}) }
+
+// podCIDR is node i's.
+func podCIDR(i int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24)
+}
+
+// hosts makes two hosts with their cards wired to each other.
+func (b *Bed) hosts(name string) ([2]*Space, error) {
+	var pair [2]*Space
+	for i := range pair {
+		var err error
+		if pair[i], err = b.space(fmt.Sprintf("%s %d", name, i)); err != nil {
+			return pair, err
+		}
+	}
+	if err := connect(pair[0], nic, pair[1], nic); err != nil {
+		return pair, err
+	}
+	for i, s := range pair {
+		if err := s.addAddr(nic, netip.PrefixFrom(hostAddr(i), hostBits)); err != nil {
+			return pair, err
+		}
+	}
+	return pair, nil
+}
+
+// Node is a host that runs the real data plane.
+type Node struct {
+	*Space
+	// Datapath may only be called in the node's namespace.
+	dp     *datapath.Datapath
+	cfg    datapath.Config
+	cgroup string
+	pods   []Pod
+	// mapsDir is where the node's maps are pinned.
+	mapsDir string
+}
+
+// Pod is one of a node's.
+type Pod struct {
+	*Space
+	addr   netip.Addr
+	hostIf string
+}
+
+// openNode starts the data plane of host i.
+func (b *Bed) openNode(s *Space, i int, set func(*datapath.Config)) (*Node, error) {
+	fs, path, err := mount("bpf")
+	if err != nil {
+		return nil, err
+	}
+	b.onClose(fs.Close)
+	n := &Node{Space: s, mapsDir: path + "/wirelab/maps"}
+	if n.cgroup, err = b.cgroups.add(fmt.Sprintf("%d", len(b.cgroups.made))); err != nil {
+		return nil, err
+	}
+	n.cfg = datapath.Config{
+		NodeName:         fmt.Sprintf("node%d", i),
+		NodeIP:           hostAddr(i),
+		PodCIDR:          podCIDR(i),
+		NativeCIDR:       native,
+		Masquerade:       true,
+		DirectNodeRoutes: true,
+		BPFFS:            path,
+		CgroupRoot:       n.cgroup,
+	}
+	set(&n.cfg)
+	err = n.do(func() (err error) {
+		n.dp, err = datapath.Open(context.Background(), n.cfg, slog.New(slog.DiscardHandler))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.onClose(n.dp.Close)
+	return n, nil
+}
+
+// reconcile gives the node everything but its pods.
+func (n *Node) reconcile(ctx context.Context, services []datapath.Service) error {
+	var nodes []datapath.Node
+	for i := range 2 {
+		nodes = append(nodes, datapath.Node{Name: fmt.Sprintf("node%d", i), IP: hostAddr(i), PodCIDRs: []netip.Prefix{podCIDR(i)}})
+	}
+	return n.do(func() error {
+		skipped, err := n.dp.Routes().Apply(ctx, nodes)
+		if err == nil && len(skipped) != 0 {
+			err = fmt.Errorf("routes to %v were skipped", skipped)
+		}
+		err = errors.Join(err, n.dp.Masquerade().Apply(ctx, nodes), n.dp.Untracked().Apply(ctx, nodes))
+		if n.cfg.Mode == datapath.ModeKubeProxy {
+			return err
+		}
+		return errors.Join(err, n.dp.Services().Apply(ctx, datapath.ServiceState{Services: services}))
+	})
+}
+
+// addPod gives the node its next pod.
+func (b *Bed) addPod(ctx context.Context, n *Node) error {
+	s, err := b.space(fmt.Sprintf("pod %d of %s", len(n.pods), n.name))
+	if err != nil {
+		return err
+	}
+	addr := n.cfg.Router()
+	for range len(n.pods) + 1 {
+		addr = addr.Next()
+	}
+	spec := datapath.EndpointSpec{
+		ContainerID: rand.Text(), IfName: podDevice, Namespace: "bench", Name: s.name, Addr: addr, NetNS: s.fd,
+	}
+	var ep datapath.Endpoint
+	err = n.do(func() (err error) {
+		ep, err = n.dp.AddEndpoint(ctx, spec)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	n.pods = append(n.pods, Pod{Space: s, addr: addr, hostIf: ep.HostIf})
+	return nil
+}
