@@ -28,8 +28,8 @@ func BenchmarkPrograms(b *testing.B) {
 		frame []byte
 	}{
 		{"empty", empty, far},
-		{"pod to another node", f.LabPodEgress, far},
-		{"pod to a local pod, tracked", f.LabPodEgress, tracked},
+		{"pod to another node", f.LabFromPod, far},
+		{"pod to a local pod, tracked", f.LabFromPod, tracked},
 		{"stack to a local pod", f.LabToPod, toB},
 	} {
 		b.Run(c.name, func(b *testing.B) {

@@ -13,7 +13,7 @@ import (
 
 func TestKnownFlowsLoadNoConstants(t *testing.T) {
 	netnstest.RequireRoot(t)
-	for prog, loadSpec := range map[string]func() (*ebpf.CollectionSpec, error){"lab_pod_egress": bpf.LoadPod, "lab_from_network": bpf.LoadNetdev} {
+	for prog, loadSpec := range map[string]func() (*ebpf.CollectionSpec, error){"lab_from_pod": bpf.LoadPod, "lab_from_network": bpf.LoadNetdev} {
 		if loads := constantLoads(t, prog, loadSpec, func(*ebpf.CollectionSpec) {}); loads == 0 {
 			t.Errorf("%s loads no constants as the compiler made it: this says nothing", prog)
 		}

@@ -36,10 +36,10 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	const struct endpoint *from;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
-		return LAB_DROP_MALFORMED;
+		return REASON_MALFORMED;
 	*to = bpf_map_lookup_elem(&lab_endpoints, &p->ev.dst);
 	if (!*to)
-		return LAB_DROP_NO_ENDPOINT;
+		return REASON_NO_ENDPOINT;
 	p->ev.dst_id = (*to)->id;
 	from = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (from) {
@@ -52,7 +52,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 		if (c->shape != SHAPE_NONE && !translate_back(p, &c->from, c))
 			c->shape = SHAPE_NONE;
 	}
-	return LAB_TO_POD;
+	return REASON_DELIVERED;
 }
 
 SEC("tcx/egress")
@@ -61,19 +61,19 @@ int lab_to_pod(struct __sk_buff *ctx)
 	struct packet p = {};
 	struct change c = { .shape = SHAPE_NONE };
 	struct endpoint *to = NULL;
-	enum lab_reason reason = LAB_DROP_PROTOCOL;
+	enum lab_reason reason = REASON_PROTOCOL;
 	int verdict = TC_ACT_SHOT;
 
 	look_at_frame(ctx, &p);
 	linearize(ctx);
 	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, &p, &c, &to);
-	if (reason == LAB_TO_POD && !rewrite(ctx, &c))
-		reason = LAB_DROP_REWRITE;
+	if (reason == REASON_DELIVERED && !rewrite(ctx, &c))
+		reason = REASON_REWRITE;
 	/* The stack has counted the hop when it forwarded the packet. */
-	if (reason == LAB_TO_POD && to)
+	if (reason == REASON_DELIVERED && to)
 		verdict = deliver(ctx, to, false);
-	account(&p, reason, LAB_DIR_TO_POD);
+	account(&p, reason, DIR_TO_POD);
 	return verdict;
 }
 

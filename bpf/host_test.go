@@ -55,8 +55,8 @@ func TestToPod(t *testing.T) {
 				if row.reason == toPod {
 					verdict, frame = redirect, delivered(row.frame, false)
 				}
-				f.checkRow(f.LabToPod, bpf.PodLabDirectionLAB_DIR_TO_POD, f.ifA, row, verdict, frame)
-				f.checkEvent(row, trace, bpf.PodLabDirectionLAB_DIR_TO_POD)
+				f.checkRow(f.LabToPod, bpf.PodLabDirectionDIR_TO_POD, f.ifA, row, verdict, frame)
+				f.checkEvent(row, trace, bpf.PodLabDirectionDIR_TO_POD)
 			})
 		}
 	}
@@ -66,8 +66,8 @@ func TestToPod(t *testing.T) {
 func TestRememberedFlowsAreFound(t *testing.T) {
 	f := newFixture(t, false)
 	request := ipv4{src: addrA, dst: addrB, srcMAC: podA, dstMAC: podA, ttl: 63, proto: tcpProto, payload: tcp(1000, 80)}.build()
-	f.checkRow(f.LabToPod, bpf.PodLabDirectionLAB_DIR_TO_POD, f.ifA,
+	f.checkRow(f.LabToPod, bpf.PodLabDirectionDIR_TO_POD, f.ifA,
 		packet{frame: request, reason: toPod, remembered: []bpf.Flow{flow(tcpProto, 1000, 80)}}, redirect, delivered(request, false))
 	answer := ipv4{src: addrB, dst: addrA, srcMAC: podB, dstMAC: nodeB, ttl: 64, proto: tcpProto, payload: tcp(80, 1000)}.build()
-	f.checkRow(f.LabPodEgress, bpf.PodLabDirectionLAB_FROM_POD, f.ifB, packet{frame: answer, reason: toKernel}, next, answer)
+	f.checkRow(f.LabFromPod, bpf.PodLabDirectionDIR_FROM_POD, f.ifB, packet{frame: answer, reason: toKernel}, next, answer)
 }

@@ -33,14 +33,14 @@ static __always_inline bool is_nat_port(__be16 port)
 
 /*
  * A packet that is, or has become, one for a pod of this node. Where the stack is in the way, or has to
- * have its say, it translates at lab_host what may be left to translate. LAB_TO_KERNEL: it has.
+ * have its say, it translates at lab_host what may be left to translate. REASON_TO_KERNEL: it has.
  */
 static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, const struct packet *p, struct endpoint **to, const struct ip *dst)
 {
 	if (!has_routing() || p->ev.ttl <= 1 || p->options || wire_length(ctx) > cfg_mtu)
-		return LAB_TO_KERNEL;
+		return REASON_TO_KERNEL;
 	*to = bpf_map_lookup_elem(&lab_endpoints, dst);
-	return *to ? LAB_TO_POD : LAB_TO_KERNEL;
+	return *to ? REASON_DELIVERED : REASON_TO_KERNEL;
 }
 
 /* An answer to a pod that was masqueraded, or to a client outside whose backend is elsewhere. */
@@ -50,10 +50,10 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, cons
 	enum lab_reason reason;
 
 	if (!cfg_masquerade || !is_own_pod(&c->to.dst))
-		return LAB_TO_NETWORK;
+		return REASON_FORWARDED;
 	reason = enter_pod(ctx, p, to, &c->to.dst);
 	/* The pod may have asked a Service, and that one somebody outside. */
-	if (reason == LAB_TO_POD && translate_back(p, &again, c))
+	if (reason == REASON_DELIVERED && translate_back(p, &again, c))
 		c->found = FOUND_ELSEWHERE;
 	return reason;
 }
@@ -61,22 +61,22 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, cons
 /* A packet to a pod by its own address. */
 static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **to)
 {
-	enum lab_reason reason = LAB_TO_KERNEL;
+	enum lab_reason reason = REASON_TO_KERNEL;
 
 	/* Addresses of this node do not come from outside: the stack knows what to do with those. */
 	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
 		reason = enter_pod(ctx, p, to, &p->ev.dst);
 	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
-	if (c->shape != SHAPE_NONE && !(reason == LAB_TO_POD && !opens(p) && translate_back(p, &c->from, c))) {
+	if (c->shape != SHAPE_NONE && !(reason == REASON_DELIVERED && !opens(p) && translate_back(p, &c->from, c))) {
 		if (cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
 		else
 			c->shape = SHAPE_NONE;
 	}
-	return reason == LAB_TO_KERNEL && c->shape == SHAPE_NONE ? LAB_REASON_NONE : reason;
+	return reason == REASON_TO_KERNEL && c->shape == SHAPE_NONE ? REASON_NONE : reason;
 }
 
-/* What comes in. LAB_REASON_NONE: nothing of ours. */
+/* What comes in. REASON_NONE: nothing of ours. */
 static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w, struct endpoint **to)
 {
 	struct packet *p = &w->p;
@@ -85,27 +85,27 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 	bool answer;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	look_up_generation(w);
 	if (is_own_pod(&p->ev.dst))
 		return decide_pod(ctx, p, c, to);
 	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
 	if (c->shape == SHAPE_NONE)
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	/* An answer to a flow that got a port here. */
 	answer = is_nat_port(c->from.dport);
 	if (answer && translate_back(p, &c->from, c))
 		return decide_answer(ctx, p, c, to);
 	if (c->shape == SHAPE_ECHO)
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	answer = answer && c->shape != SHAPE_ERROR;
 	reason = translate(ctx, p, LAB_OUTSIDE, c);
-	if (reason != LAB_REASON_NONE)
+	if (reason != REASON_NONE)
 		return reason;
 	if (c->shape == SHAPE_NONE)
-		return answer && is_stray(ctx, &c->from) ? LAB_DROP_NO_FLOW : LAB_REASON_NONE;
+		return answer && is_stray(ctx, &c->from) ? REASON_NO_FLOW : REASON_NONE;
 	/* A backend on this node sees the client's own address. */
-	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, p, to, &c->to.dst) : LAB_TO_NETWORK;
+	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, p, to, &c->to.dst) : REASON_FORWARDED;
 }
 
 /*
@@ -122,7 +122,7 @@ static __always_inline enum lab_reason have_cut_up(struct __sk_buff *ctx, struct
 	if (datagram)
 		datagram->cut = true;
 	w->cut = true;
-	return LAB_TO_KERNEL;
+	return REASON_TO_KERNEL;
 }
 
 static __always_inline bool is_cut_up(struct __sk_buff *ctx, const struct work *w)
@@ -141,15 +141,15 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 	enum lab_reason reason;
 
 	if (w->p.ev.ttl <= 1)
-		return LAB_DROP_TTL;
+		return REASON_TTL;
 	if (is_cut_up(ctx, w))
 		return have_cut_up(ctx, w);
 	reason = find_route(ctx, &w->p, &w->basis, &w->c.to, &w->route);
-	if (reason == LAB_TO_NETWORK && has_routing())
+	if (reason == REASON_FORWARDED && has_routing())
 		ctx->mark = MARK_DONE;
-	if (reason == LAB_DROP_TOO_BIG && !w->p.dont_fragment && lab_cutter.ifindex)
+	if (reason == REASON_TOO_BIG && !w->p.dont_fragment && lab_cutter.ifindex)
 		return have_cut_up(ctx, w);
-	return reason == LAB_TO_KERNEL ? LAB_DROP_NO_ROUTE : reason;
+	return reason == REASON_TO_KERNEL ? REASON_NO_ROUTE : reason;
 }
 
 static __always_inline int cut_up(struct __sk_buff *ctx)
@@ -162,19 +162,19 @@ static __always_inline int cut_up(struct __sk_buff *ctx)
 /* Does what was decided; what cannot be done changes the reason. */
 static __always_inline int act(struct __sk_buff *ctx, struct work *w, const struct endpoint *to, enum lab_reason *reason)
 {
-	if (*reason == LAB_DROP_NO_BACKEND)
+	if (*reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
-	if (is_drop(*reason, LAB_FROM_NETWORK))
+	if (is_drop(*reason, DIR_FROM_NETWORK))
 		return explain(ctx, &w->p, &w->c, *reason, address_of(w->p.ev.ifindex), w->route.mtu);
 	if (!rewrite(ctx, &w->c)) {
-		*reason = LAB_DROP_REWRITE;
+		*reason = REASON_REWRITE;
 		return TC_ACT_SHOT;
 	}
 	if (w->cut)
 		return cut_up(ctx);
-	if (*reason == LAB_TO_POD && to)
+	if (*reason == REASON_DELIVERED && to)
 		return deliver_inside(ctx, to);
-	return *reason == LAB_TO_NETWORK ? send_out(ctx, &w->route.hop) : TC_ACT_UNSPEC;
+	return *reason == REASON_FORWARDED ? send_out(ctx, &w->route.hop) : TC_ACT_UNSPEC;
 }
 
 /* Every packet whose fate is not known from the ones before it. */
@@ -189,14 +189,14 @@ static __noinline int decide(struct __sk_buff *ctx)
 		return TC_ACT_SHOT; /* which cannot be */
 	linearize(ctx);
 	reason = decide_in(ctx, w, &to);
-	if (reason == LAB_REASON_NONE)
+	if (reason == REASON_NONE)
 		return TC_ACT_UNSPEC;
-	if (reason == LAB_TO_NETWORK)
+	if (reason == REASON_FORWARDED)
 		reason = decide_route(ctx, w);
 	if (to)
 		w->p.ev.dst_id = to->id;
 	verdict = act(ctx, w, to, &reason);
-	account(&w->p, reason, LAB_FROM_NETWORK);
+	account(&w->p, reason, DIR_FROM_NETWORK);
 	if (has_cache())
 		remember(ctx, w, reason, to);
 	return verdict;
@@ -215,22 +215,22 @@ int lab_from_network(struct __sk_buff *ctx)
 		return decide(ctx);
 	}
 	known = recall(ctx);
-	return known ? follow(ctx, known, LAB_FROM_NETWORK) : decide(ctx);
+	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide(ctx);
 }
 
-/* What goes out. LAB_REASON_NONE: nothing of ours. */
+/* What goes out. REASON_NONE: nothing of ours. */
 static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct packet *p, struct change *c)
 {
 	if (parse_ipv4(ctx, p) != PARSE_OK)
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
 	/* Answers of backends, which the stack has sent on as they are, get the address that the client asked for. */
 	if (c->shape != SHAPE_NONE && !(c->shape == SHAPE_ECHO && p->ev.icmp_type == ICMP_ECHO) && translate_back(p, &c->from, c))
-		return LAB_TO_NETWORK;
+		return REASON_FORWARDED;
 	if (cfg_masquerade)
 		return masquerade(ctx, p, c);
 	c->shape = SHAPE_NONE;
-	return LAB_REASON_NONE;
+	return REASON_NONE;
 }
 
 /* Every packet that is not known to leave as it is. */
@@ -246,12 +246,12 @@ static __noinline int leave(struct __sk_buff *ctx)
 		return TC_ACT_SHOT;
 	linearize(ctx);
 	reason = decide_out(ctx, &w->p, &w->c);
-	if (reason == LAB_REASON_NONE)
+	if (reason == REASON_NONE)
 		return TC_ACT_UNSPEC;
-	if (!is_drop(reason, LAB_DIR_TO_NETWORK) && !rewrite(ctx, &w->c))
-		reason = LAB_DROP_REWRITE;
-	account(&w->p, reason, LAB_DIR_TO_NETWORK);
-	return is_drop(reason, LAB_DIR_TO_NETWORK) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	if (!is_drop(reason, DIR_TO_NETWORK) && !rewrite(ctx, &w->c))
+		reason = REASON_REWRITE;
+	account(&w->p, reason, DIR_TO_NETWORK);
+	return is_drop(reason, DIR_TO_NETWORK) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 SEC("tcx/egress")

@@ -16,7 +16,7 @@ import (
 // the programs ask for a function that no kernel has.
 func TestNothingIsRememberedOnOldKernels(t *testing.T) {
 	netnstest.RequireRoot(t)
-	for object, remembers := range map[string]string{"pod_bpfel.o": "lab_pod_egress", "netdev_bpfel.o": "lab_from_network"} {
+	for object, remembers := range map[string]string{"pod_bpfel.o": "lab_from_pod", "netdev_bpfel.o": "lab_from_network"} {
 		raw, err := os.ReadFile(object)
 		must(t, err)
 		without := bytes.ReplaceAll(raw, []byte("bpf_cast_to_kern_ctx"), []byte("bpf_cast_to_kern_xxx"))

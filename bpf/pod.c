@@ -32,21 +32,21 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 	union ip_words *own;
 
 	if ((void *)(arp + 1) > data_end || !arp_is_ipv4(arp))
-		return LAB_DROP_MALFORMED;
+		return REASON_MALFORMED;
 	p->ev.src = ip_from_v4(arp->sender);
 	p->ev.dst = ip_from_v4(arp->target);
 	own = bpf_map_lookup_elem(&lab_ifaces, &p->ev.ifindex);
 	if (!own)
-		return LAB_DROP_SOURCE_ADDR;
+		return REASON_SOURCE_ADDR;
 	*self = bpf_map_lookup_elem(&lab_endpoints, own);
 	if (!*self)
-		return LAB_DROP_SOURCE_ADDR;
+		return REASON_SOURCE_ADDR;
 	p->ev.src_id = (*self)->id;
 	if (arp->sender && arp->sender != own->w32[3])
-		return LAB_DROP_SOURCE_ADDR;
+		return REASON_SOURCE_ADDR;
 	if (arp->op != bpf_htons(ARP_REQUEST) || arp->target == own->w32[3])
-		return LAB_ARP_IGNORED;
-	return LAB_ARP_REPLY;
+		return REASON_ARP_IGNORED;
+	return REASON_ARP_REPLY;
 }
 
 /* In modes with services the pod CIDR is known, and spares a look for what is elsewhere. */
@@ -83,16 +83,16 @@ static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, con
 
 	c->shape = tuple_of(ctx, p, &c->from, false);
 	if (c->shape == SHAPE_NONE)
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	*back = !opens(p) && (has_routing() || *peer || ip_equal(&p->ev.dst, &hairpin)) && translate_back(p, &c->from, c);
 	if (!*back) {
 		reason = translate(ctx, p, LAB_INSIDE, c);
-		if (reason != LAB_REASON_NONE)
+		if (reason != REASON_NONE)
 			return reason;
 	}
 	if (c->shape != SHAPE_NONE)
 		*peer = local_pod(&c->to.dst);
-	return LAB_REASON_NONE;
+	return REASON_NONE;
 }
 
 /* A packet that leaves the node, or that the node itself is asked with. */
@@ -102,12 +102,12 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 	struct change *c = &w->c;
 	const struct ends *to = c->shape == SHAPE_NONE ? NULL : &c->to;
 	const struct ip *dst = to ? &to->dst : &p->ev.dst;
-	enum lab_reason reason = LAB_TO_KERNEL;
+	enum lab_reason reason = REASON_TO_KERNEL;
 
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl > 1 && !p->options && !is_node_ip(dst))
 		reason = find_route(ctx, p, &w->basis, to, &w->route);
-	if (reason == LAB_TO_NETWORK) {
+	if (reason == REASON_FORWARDED) {
 		if (!cfg_masquerade || back || !is_outside(dst))
 			ctx->mark = MARK_DONE;
 		return reason;
@@ -115,10 +115,10 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 	/* The stack would not take the node's own address as source. The network card translates again. */
 	if (back)
 		c->shape = SHAPE_NONE;
-	if (reason == LAB_DROP_TOO_BIG && !p->dont_fragment)
-		return LAB_TO_KERNEL; /* which cuts it up */
-	if (reason == LAB_DROP_NO_ROUTE && (is_multicast(dst) || node_flags(dst) & LAB_IS_LOCAL))
-		return LAB_TO_KERNEL;
+	if (reason == REASON_TOO_BIG && !p->dont_fragment)
+		return REASON_TO_KERNEL; /* which cuts it up */
+	if (reason == REASON_NO_ROUTE && (is_multicast(dst) || node_flags(dst) & LAB_IS_LOCAL))
+		return REASON_TO_KERNEL;
 	return reason;
 }
 
@@ -130,46 +130,46 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	bool back = false;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
-		return LAB_DROP_MALFORMED;
+		return REASON_MALFORMED;
 	look_up_generation(w);
 	self = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (!self || self->ifindex != p->ev.ifindex)
-		return LAB_DROP_SOURCE_ADDR;
+		return REASON_SOURCE_ADDR;
 	p->ev.src_id = self->id;
 	if (is_loopback(&p->ev.dst))
-		return LAB_DROP_LOOPBACK; /* the stack would take it where it has to take answers for loopback: see datapath/sysctls.go */
+		return REASON_LOOPBACK; /* the stack would take it where it has to take answers for loopback: see datapath/sysctls.go */
 	if (has_services() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
-		return LAB_DROP_FOREIGN_ERROR;
+		return REASON_FOREIGN_ERROR;
 	*peer = local_pod(&p->ev.dst);
 	if (has_services()) {
 		reason = decide_service(ctx, p, &w->c, peer, &back);
-		if (reason != LAB_REASON_NONE)
+		if (reason != REASON_NONE)
 			return reason;
 	}
 	if (!*peer)
-		return has_routing() ? decide_route(ctx, w, back) : LAB_TO_KERNEL;
+		return has_routing() ? decide_route(ctx, w, back) : REASON_TO_KERNEL;
 	p->ev.dst_id = (*peer)->id;
-	return may_skip_stack(p) ? LAB_TO_POD : LAB_TO_KERNEL;
+	return may_skip_stack(p) ? REASON_DELIVERED : REASON_TO_KERNEL;
 }
 
 /* Does what was decided; what cannot be done changes the reason. */
 static __always_inline int act(struct __sk_buff *ctx, struct work *w, const struct endpoint *ep, enum lab_reason *reason)
 {
-	if (has_services() && *reason == LAB_DROP_NO_BACKEND)
+	if (has_services() && *reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
-	if (is_drop(*reason, LAB_FROM_POD))
+	if (is_drop(*reason, DIR_FROM_POD))
 		return TC_ACT_SHOT;
 	if (has_services() && !rewrite(ctx, &w->c)) {
-		*reason = LAB_DROP_REWRITE;
+		*reason = REASON_REWRITE;
 		return TC_ACT_SHOT;
 	}
-	if (*reason == LAB_TO_POD && ep)
+	if (*reason == REASON_DELIVERED && ep)
 		return has_routing() ? deliver_inside(ctx, ep) : deliver(ctx, ep, true);
-	if (has_routing() && *reason == LAB_TO_NETWORK)
+	if (has_routing() && *reason == REASON_FORWARDED)
 		return send_out(ctx, &w->route.hop);
-	if (*reason == LAB_ARP_REPLY && ep)
+	if (*reason == REASON_ARP_REPLY && ep)
 		return arp_answer(ctx, &w->p, &ep->node_mac);
-	if (*reason == LAB_TO_KERNEL || (has_routing() && stack_answers(*reason, LAB_FROM_POD)))
+	if (*reason == REASON_TO_KERNEL || (has_routing() && stack_answers(*reason, DIR_FROM_POD)))
 		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
 	return TC_ACT_SHOT;
 }
@@ -179,7 +179,7 @@ static __noinline int decide(struct __sk_buff *ctx)
 {
 	struct work *w = new_work_with_basis(ctx);
 	struct endpoint *ep = NULL; /* whose addresses the frame gets */
-	enum lab_reason reason = LAB_DROP_PROTOCOL;
+	enum lab_reason reason = REASON_PROTOCOL;
 	int verdict;
 
 	if (!w)
@@ -190,14 +190,14 @@ static __noinline int decide(struct __sk_buff *ctx)
 	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, &w->p, &ep);
 	verdict = act(ctx, w, ep, &reason);
-	account(&w->p, reason, LAB_FROM_POD);
+	account(&w->p, reason, DIR_FROM_POD);
 	if (has_cache())
 		remember(ctx, w, reason, ep);
 	return verdict;
 }
 
 SEC("tcx/ingress")
-int lab_pod_egress(struct __sk_buff *ctx)
+int lab_from_pod(struct __sk_buff *ctx)
 {
 	struct cached_flow *known = NULL;
 
@@ -207,7 +207,7 @@ int lab_pod_egress(struct __sk_buff *ctx)
 	}
 	if (!ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
 		known = recall(ctx);
-	return known ? follow(ctx, known, LAB_FROM_POD) : decide(ctx);
+	return known ? follow(ctx, known, DIR_FROM_POD) : decide(ctx);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -193,11 +193,11 @@ const (
 type PodLabDirection uint8
 
 const (
-	PodLabDirectionLAB_FROM_POD       PodLabDirection = 0
-	PodLabDirectionLAB_DIR_TO_POD     PodLabDirection = 1
-	PodLabDirectionLAB_FROM_NETWORK   PodLabDirection = 2
-	PodLabDirectionLAB_DIR_TO_NETWORK PodLabDirection = 3
-	PodLabDirectionLAB_DIRECTION_MAX  PodLabDirection = 4
+	PodLabDirectionDIR_FROM_POD     PodLabDirection = 0
+	PodLabDirectionDIR_TO_POD       PodLabDirection = 1
+	PodLabDirectionDIR_FROM_NETWORK PodLabDirection = 2
+	PodLabDirectionDIR_TO_NETWORK   PodLabDirection = 3
+	PodLabDirectionDIR_MAX          PodLabDirection = 4
 )
 
 type PodLabFrontend uint8
@@ -228,35 +228,34 @@ const (
 type PodLabReason uint8
 
 const (
-	PodLabReasonLAB_REASON_NONE           PodLabReason = 0
-	PodLabReasonLAB_TO_KERNEL             PodLabReason = 1
-	PodLabReasonLAB_TO_POD                PodLabReason = 2
-	PodLabReasonLAB_ARP_REPLY             PodLabReason = 3
-	PodLabReasonLAB_ARP_IGNORED           PodLabReason = 4
-	PodLabReasonLAB_EVENT_LOST            PodLabReason = 5
-	PodLabReasonLAB_TO_NETWORK            PodLabReason = 6
-	PodLabReasonLAB_DROP                  PodLabReason = 16
-	PodLabReasonLAB_DROP_SOURCE_ADDR      PodLabReason = 16
-	PodLabReasonLAB_DROP_NO_ENDPOINT      PodLabReason = 17
-	PodLabReasonLAB_DROP_PROTOCOL         PodLabReason = 18
-	PodLabReasonLAB_DROP_MALFORMED        PodLabReason = 19
-	PodLabReasonLAB_DROP_NO_BACKEND       PodLabReason = 20
-	PodLabReasonLAB_DROP_NO_LOCAL_BACKEND PodLabReason = 21
-	PodLabReasonLAB_DROP_SOURCE_RANGE     PodLabReason = 22
-	PodLabReasonLAB_DROP_NAT_PORTS        PodLabReason = 23
-	PodLabReasonLAB_DROP_NO_ROUTE         PodLabReason = 24
-	PodLabReasonLAB_DROP_TTL              PodLabReason = 25
-	PodLabReasonLAB_DROP_REWRITE          PodLabReason = 26
-	PodLabReasonLAB_DROP_BLACKHOLE        PodLabReason = 27
-	PodLabReasonLAB_DROP_UNREACHABLE      PodLabReason = 28
-	PodLabReasonLAB_DROP_PROHIBITED       PodLabReason = 29
-	PodLabReasonLAB_DROP_TOO_BIG          PodLabReason = 30
-	PodLabReasonLAB_DROP_MASQUERADE       PodLabReason = 31
-	PodLabReasonLAB_DROP_FRAGMENT         PodLabReason = 32
-	PodLabReasonLAB_DROP_FOREIGN_ERROR    PodLabReason = 33
-	PodLabReasonLAB_DROP_NO_FLOW          PodLabReason = 34
-	PodLabReasonLAB_DROP_LOOPBACK         PodLabReason = 38
-	PodLabReasonLAB_REASON_MAX            PodLabReason = 64
+	PodLabReasonREASON_NONE             PodLabReason = 0
+	PodLabReasonREASON_TO_KERNEL        PodLabReason = 1
+	PodLabReasonREASON_DELIVERED        PodLabReason = 2
+	PodLabReasonREASON_ARP_REPLY        PodLabReason = 3
+	PodLabReasonREASON_ARP_IGNORED      PodLabReason = 4
+	PodLabReasonREASON_EVENT_LOST       PodLabReason = 5
+	PodLabReasonREASON_FORWARDED        PodLabReason = 6
+	PodLabReasonREASON_SOURCE_ADDR      PodLabReason = 16
+	PodLabReasonREASON_NO_ENDPOINT      PodLabReason = 17
+	PodLabReasonREASON_PROTOCOL         PodLabReason = 18
+	PodLabReasonREASON_MALFORMED        PodLabReason = 19
+	PodLabReasonREASON_NO_BACKEND       PodLabReason = 20
+	PodLabReasonREASON_NO_LOCAL_BACKEND PodLabReason = 21
+	PodLabReasonREASON_SOURCE_RANGE     PodLabReason = 22
+	PodLabReasonREASON_NAT_PORTS        PodLabReason = 23
+	PodLabReasonREASON_NO_ROUTE         PodLabReason = 24
+	PodLabReasonREASON_TTL              PodLabReason = 25
+	PodLabReasonREASON_REWRITE          PodLabReason = 26
+	PodLabReasonREASON_BLACKHOLE        PodLabReason = 27
+	PodLabReasonREASON_UNREACHABLE      PodLabReason = 28
+	PodLabReasonREASON_PROHIBITED       PodLabReason = 29
+	PodLabReasonREASON_TOO_BIG          PodLabReason = 30
+	PodLabReasonREASON_MASQUERADE       PodLabReason = 31
+	PodLabReasonREASON_FRAGMENT         PodLabReason = 32
+	PodLabReasonREASON_FOREIGN_ERROR    PodLabReason = 33
+	PodLabReasonREASON_NO_FLOW          PodLabReason = 34
+	PodLabReasonREASON_LOOPBACK         PodLabReason = 38
+	PodLabReasonREASON_MAX              PodLabReason = 64
 )
 
 type PodLabScope uint8
@@ -497,7 +496,7 @@ const (
 	PodMapLabSources     = "lab_sources"
 	PodMapLabTurns       = "lab_turns"
 	PodMapLabWork        = "lab_work"
-	PodProgLabPodEgress  = "lab_pod_egress"
+	PodProgLabFromPod    = "lab_from_pod"
 	PodVarCfgMasquerade  = "cfg_masquerade"
 	PodVarCfgMode        = "cfg_mode"
 	PodVarCfgMtu         = "cfg_mtu"
@@ -556,7 +555,7 @@ type PodSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodProgramSpecs struct {
-	LabPodEgress *ebpf.ProgramSpec `ebpf:"lab_pod_egress"`
+	LabFromPod *ebpf.ProgramSpec `ebpf:"lab_from_pod"`
 }
 
 // PodMapSpecs contains maps before they are loaded into the kernel.
@@ -705,12 +704,12 @@ type PodVariables struct {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodPrograms struct {
-	LabPodEgress *ebpf.Program `ebpf:"lab_pod_egress"`
+	LabFromPod *ebpf.Program `ebpf:"lab_from_pod"`
 }
 
 func (p *PodPrograms) Close() error {
 	return _PodClose(
-		p.LabPodEgress,
+		p.LabFromPod,
 	)
 }
 

@@ -17,6 +17,7 @@ type hook struct {
 	index  int
 	attach ebpf.AttachType // AttachTCXIngress or AttachTCXEgress, whatever attaches
 	prog   string          // the name of the program that belongs there
+	former string          // its name in older versions, whose filter is ours, too
 	pin    string          // of the link, where a device has more than one; else it is the device's name
 }
 
@@ -29,7 +30,7 @@ func (h hook) pinName() string {
 
 // podHook is the place of the pods' program: what a pod sends arrives at the host-side veth's ingress.
 func podHook(veth netlink.Link) hook {
-	return hook{device: veth.Attrs().Name, index: veth.Attrs().Index, attach: ebpf.AttachTCXIngress, prog: bpf.PodProgLabPodEgress}
+	return hook{device: veth.Attrs().Name, index: veth.Attrs().Index, attach: ebpf.AttachTCXIngress, prog: bpf.PodProgLabFromPod, former: "lab_pod_egress"}
 }
 
 // hostHook is where the node's stack meets its pods: what it sends to them leaves by lab_host.
@@ -56,7 +57,7 @@ type attacher interface {
 
 // chooseAttacher takes tcx where the kernel has it.
 func (d *Datapath) chooseAttacher() error {
-	have, err := haveTCX(d.progs.podEgress)
+	have, err := haveTCX(d.progs.fromPod)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 // known sends a packet of a flow from the model's first pod, so that what follows is remembered.
 func known(t *testing.T, m *model, frame []byte, reason bpf.Reason) {
 	t.Helper()
-	m.check(t, bpf.PodLabDirectionLAB_FROM_POD, stage{m.d.progs.podEgress, m.ifindex(m.local[0])}, branch{
-		frame: frame, verdict: actRedirect, reason: reason, outMark: map[bpf.Reason]uint32{bpf.PodLabReasonLAB_TO_NETWORK: done}[reason], hop: true,
+	m.check(t, bpf.PodLabDirectionDIR_FROM_POD, stage{m.d.progs.fromPod, m.ifindex(m.local[0])}, branch{
+		frame: frame, verdict: actRedirect, reason: reason, outMark: map[bpf.Reason]uint32{bpf.PodLabReasonREASON_FORWARDED: done}[reason], hop: true,
 	})
 }
 
@@ -25,7 +25,7 @@ func known(t *testing.T, m *model, frame []byte, reason bpf.Reason) {
 // programs' back; and it counts for no packet after the datapath has changed an endpoint.
 func TestDecisionsAreRemembered(t *testing.T) {
 	m := router(t)
-	at := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+	at := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}
 	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), netip.AddrPortFrom(m.local[1], 80), ackFlag)
 	entry := func(mac byte) bpf.Endpoint {
 		return bpf.Endpoint{Ifindex: uint32(m.ifindex(m.local[1])), Id: 3, Veth: 1, Mac: bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, mac}}}
@@ -62,7 +62,7 @@ func TestDecisionsAreRemembered(t *testing.T) {
 func TestRoutesDecideAboutKnownFlows(t *testing.T) {
 	m := router(t)
 	client := netip.AddrPortFrom(m.local[0], 40000)
-	const sent = bpf.PodLabReasonLAB_TO_NETWORK
+	const sent = bpf.PodLabReasonREASON_FORWARDED
 	for name, c := range map[string]struct {
 		change, undo []string
 		size         int
@@ -71,36 +71,36 @@ func TestRoutesDecideAboutKnownFlows(t *testing.T) {
 		"a route": {
 			change: []string{"ip", "route", "add", "unreachable", remotePod.Addr().String()},
 			undo:   []string{"ip", "route", "del", "unreachable", remotePod.Addr().String()},
-			reason: bpf.PodLabReasonLAB_DROP_UNREACHABLE,
+			reason: bpf.PodLabReasonREASON_UNREACHABLE,
 		},
 		"a rule": {
 			change: []string{"ip", "rule", "add", "from", client.Addr().String(), "prohibit"},
 			undo:   []string{"ip", "rule", "del", "from", client.Addr().String(), "prohibit"},
-			reason: bpf.PodLabReasonLAB_DROP_PROHIBITED,
+			reason: bpf.PodLabReasonREASON_PROHIBITED,
 		},
 		"the MTU of a device": {
 			change: []string{"ip", "link", "set", "eth0", "mtu", "1400"},
 			undo:   []string{"ip", "link", "set", "eth0", "mtu", "1500"},
-			size:   1401, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG,
+			size:   1401, reason: bpf.PodLabReasonREASON_TOO_BIG,
 		},
 		"the MTU of a route": {
 			change: []string{"ip", "route", "add", remotePod.Addr().String(), "via", "192.0.2.2", "mtu", "lock", "1300"},
 			undo:   []string{"ip", "route", "del", remotePod.Addr().String()},
-			size:   1301, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG,
+			size:   1301, reason: bpf.PodLabReasonREASON_TOO_BIG,
 		},
 		"forwarding": {
 			change: []string{"sysctl", "-qw", "net.ipv4.ip_forward=0"},
 			undo:   []string{"sysctl", "-qw", "net.ipv4.ip_forward=1"},
-			reason: bpf.PodLabReasonLAB_TO_KERNEL,
+			reason: bpf.PodLabReasonREASON_TO_KERNEL,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			frame := sized(t, client, remotePod, max(c.size, 100), layers.IPv4DontFragment)
-			at := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+			at := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}
 			for range 3 {
 				known(t, m, frame, sent)
 				m.ns.Run(c.change...)
-				m.check(t, bpf.PodLabDirectionLAB_FROM_POD, at, branch{frame: frame, verdict: actNext, reason: c.reason})
+				m.check(t, bpf.PodLabDirectionDIR_FROM_POD, at, branch{frame: frame, verdict: actNext, reason: c.reason})
 				m.ns.Run(c.undo...)
 			}
 			known(t, m, frame, sent)
@@ -112,7 +112,7 @@ func TestRoutesDecideAboutKnownFlows(t *testing.T) {
 // gets them from the table itself, later.
 func TestNeighboursDecideAboutKnownFlows(t *testing.T) {
 	m := router(t)
-	at := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+	at := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}
 	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), remotePod, ackFlag)
 	own := string(m.testRun(at.ifindex, frame).Data[:12])
 	card, err := m.ns.Netlink().LinkByName("eth0")

@@ -78,11 +78,16 @@ func (c clsact) filters(h hook) (own *netlink.BpfFilter, taken map[uint16]bool, 
 	taken = map[uint16]bool{}
 	for _, f := range filters {
 		taken[f.Attrs().Priority] = true
-		if bpf, ok := f.(*netlink.BpfFilter); ok && own == nil && bpf.Name == h.prog && runsProgram(bpf.Id, h.prog) {
+		if bpf, ok := f.(*netlink.BpfFilter); ok && own == nil && h.isOurs(bpf) {
 			own = bpf
 		}
 	}
 	return own, taken, nil
+}
+
+// isOurs says whether a filter is the hook's, of this version or an older one.
+func (h hook) isOurs(f *netlink.BpfFilter) bool {
+	return f.Name != "" && (f.Name == h.prog || f.Name == h.former) && runsProgram(f.Id, f.Name)
 }
 
 // runsProgram says whether a program has the name that the kernel knows ours by. A filter's own name may be any.

@@ -138,6 +138,42 @@ func TestFiltersOfOthersStay(t *testing.T) {
 	}
 }
 
+// The filter of an agent whose program had another name is replaced: the pod's packets pass one program of ours.
+func TestFilterWithAFormerNameIsReplaced(t *testing.T) {
+	n := newLab(t, 1, (*datapath.Config).ForceClsact).nodes[0]
+	a, b := n.addPod("a"), n.addPod("b")
+	n.close()
+	veth, err := n.Netlink().LinkByName(a.HostIf)
+	must(t, err)
+	n.Run("tc", "filter", "del", "dev", a.HostIf, "ingress")
+	must(t, n.Netlink().FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: veth.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1},
+		Fd:          droppingProgram(t, "lab_pod_egress").FD(), Name: "lab_pod_egress", DirectAction: true,
+	}))
+	if echo, err := a.Ping(b.Addr, netnstest.PingOptions{}); err == nil && echo.From == b.Addr {
+		t.Error("the older program is not in charge: this says nothing about its end")
+	}
+	n.open()
+	n.Do(func() { must(t, second(n.dp.SyncEndpoints(ctx(t)))) })
+	if echo, err := a.Ping(b.Addr, netnstest.PingOptions{}); err != nil || echo.From != b.Addr {
+		t.Errorf("the answer is %+v, %v", echo, err)
+	}
+	if got := n.Run("tc", "filter", "show", "dev", a.HostIf, "ingress"); strings.Contains(got, "lab_pod_egress") || strings.Count(got, "direct-action") != 1 {
+		t.Errorf("filters are:\n%s", got)
+	}
+}
+
+func droppingProgram(t *testing.T, name string) *ebpf.Program {
+	t.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: name, Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // TC_ACT_SHOT
+	})
+	must(t, err)
+	t.Cleanup(func() { prog.Close() })
+	return prog
+}
+
 // foreignProgram is one that leaves everything to others, until the test ends.
 func foreignProgram(t *testing.T) *ebpf.Program {
 	t.Helper()

@@ -96,7 +96,7 @@ func (m *model) checkInjection(t *testing.T, ring *ringbuf.Reader, reason bpf.Re
 	if e.Reason != reason || e.Direction != i.dir || int(e.Length) != len(i.frame) || string(e.SrcMac.B[:]) != string(i.frame[6:12]) {
 		t.Errorf("the event is %+v", e)
 	}
-	if src := i.frame[ethernetHeader+12:]; binary.BigEndian.Uint16(i.frame[12:]) == unix.ETH_P_IP && reason != bpf.PodLabReasonLAB_DROP_MALFORMED &&
+	if src := i.frame[ethernetHeader+12:]; binary.BigEndian.Uint16(i.frame[12:]) == unix.ETH_P_IP && reason != bpf.PodLabReasonREASON_MALFORMED &&
 		fromIP(e.Src) != netip.AddrFrom4([4]byte(src)) {
 		t.Errorf("the event is of a packet from %s", fromIP(e.Src))
 	}
@@ -113,7 +113,7 @@ func (m *model) allCounters() map[counter]bpf.Metric {
 	m.must(err)
 	all := map[counter]bpf.Metric{}
 	for dir := range directions {
-		for reason := range bpf.PodLabReasonLAB_REASON_MAX {
+		for reason := range bpf.PodLabReasonREASON_MAX {
 			all[counter{dir, reason}] = sum(perCPU, dir, reason)
 		}
 	}
@@ -193,11 +193,11 @@ func (m *model) runInside(at stage, frame []byte) (uint32, []byte) {
 
 // injections are packets for each reason, made when their turn comes.
 func (m *model) injections() map[bpf.Reason]map[string]func() injection {
-	const fromPod, toPod, fromNetwork, leaving = bpf.PodLabDirectionLAB_FROM_POD, bpf.PodLabDirectionLAB_DIR_TO_POD, bpf.PodLabDirectionLAB_FROM_NETWORK, bpf.PodLabDirectionLAB_DIR_TO_NETWORK
+	const fromPod, toPod, fromNetwork, leaving = bpf.PodLabDirectionDIR_FROM_POD, bpf.PodLabDirectionDIR_TO_POD, bpf.PodLabDirectionDIR_FROM_NETWORK, bpf.PodLabDirectionDIR_TO_NETWORK
 	pod := netip.AddrPortFrom(m.local[0], 40000)
 	client := netip.MustParseAddrPort("203.0.113.50:40000")
 	progs := m.d.progs
-	veth := stage{progs.podEgress, m.ifindex(m.local[0])}
+	veth := stage{progs.fromPod, m.ifindex(m.local[0])}
 	host := stage{progs.toPod, m.ifindex(m.local[0])}
 	in, out := stage{progs.services.fromNetwork, m.nic()}, m.out()
 	tcp := func(src, dst end) []byte { return packet(layers.IPProtocolTCP, src, dst, synFlag) }
@@ -262,84 +262,84 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 	}
 	short := func(frame []byte) []byte { frame[ethernetHeader+3] += 100; return frame }
 	return map[bpf.Reason]map[string]func() injection{
-		bpf.PodLabReasonLAB_DROP_SOURCE_ADDR: {
+		bpf.PodLabReasonREASON_SOURCE_ADDR: {
 			"of another pod": makes(injection{at: veth, dir: fromPod, frame: tcp(netip.AddrPortFrom(m.local[1], 1), far)}),
 			"ARP":            makes(injection{at: veth, dir: fromPod, frame: arpRequest(m.local[1], m.local[0])}),
 		},
-		bpf.PodLabReasonLAB_DROP_NO_ENDPOINT: {"": makes(injection{at: host, dir: toPod, frame: tcp(far, netip.MustParseAddrPort("10.244.0.99:80"))})},
-		bpf.PodLabReasonLAB_DROP_PROTOCOL: {
+		bpf.PodLabReasonREASON_NO_ENDPOINT: {"": makes(injection{at: host, dir: toPod, frame: tcp(far, netip.MustParseAddrPort("10.244.0.99:80"))})},
+		bpf.PodLabReasonREASON_PROTOCOL: {
 			"from a pod": makes(injection{at: veth, dir: fromPod, frame: ipv6Frame()}),
 			"to a pod":   makes(injection{at: host, dir: toPod, frame: ipv6Frame()}),
 		},
-		bpf.PodLabReasonLAB_DROP_MALFORMED: {
+		bpf.PodLabReasonREASON_MALFORMED: {
 			"from a pod": makes(injection{at: veth, dir: fromPod, frame: short(tcp(pod, far))}),
 			"to a pod":   makes(injection{at: host, dir: toPod, frame: short(tcp(far, pod))}),
 		},
-		bpf.PodLabReasonLAB_DROP_NO_BACKEND: {
+		bpf.PodLabReasonREASON_NO_BACKEND: {
 			"from a pod":          makes(injection{at: veth, dir: fromPod, frame: tcp(pod, cluster(empty)), answered: true}),
 			"from outside":        makes(injection{at: in, dir: fromNetwork, frame: tcp(client, empty), answered: true}),
 			"a reset":             makes(injection{at: veth, dir: fromPod, frame: packet(layers.IPProtocolTCP, pod, cluster(empty), rstFlag)}),
-			"that nobody answers": makes(injection{at: stage{broken.podEgress, veth.ifindex}, dir: fromPod, frame: tcp(pod, cluster(empty))}),
+			"that nobody answers": makes(injection{at: stage{broken.fromPod, veth.ifindex}, dir: fromPod, frame: tcp(pod, cluster(empty))}),
 			"outside, nobody":     makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, empty)}),
 		},
-		bpf.PodLabReasonLAB_DROP_NO_LOCAL_BACKEND: {
+		bpf.PodLabReasonREASON_NO_LOCAL_BACKEND: {
 			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, cluster(external))}),
 			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, external)}),
 		},
-		bpf.PodLabReasonLAB_DROP_SOURCE_RANGE: {"": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, balancer(ranges))})},
-		bpf.PodLabReasonLAB_DROP_NAT_PORTS: {
+		bpf.PodLabReasonREASON_SOURCE_RANGE: {"": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, balancer(ranges))})},
+		bpf.PodLabReasonREASON_NAT_PORTS: {
 			"to a backend": full(injection{at: in, dir: fromNetwork, frame: tcp(client, good)}, remotePod),
 			"to outside":   full(injection{at: out, dir: leaving, frame: tcp(pod, netip.AddrPortFrom(far.Addr(), 81))}, netip.AddrPortFrom(far.Addr(), 81)),
 		},
-		bpf.PodLabReasonLAB_DROP_NO_ROUTE: {
+		bpf.PodLabReasonREASON_NO_ROUTE: {
 			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.9")), passed: true}),
 			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, nowhere), answered: true}),
 		},
-		bpf.PodLabReasonLAB_DROP_UNREACHABLE: {
+		bpf.PodLabReasonREASON_UNREACHABLE: {
 			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.1")), passed: true}),
 			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, unreachable), answered: true}),
 		},
-		bpf.PodLabReasonLAB_DROP_PROHIBITED: {
+		bpf.PodLabReasonREASON_PROHIBITED: {
 			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.2")), passed: true}),
 			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, prohibited), answered: true}),
 		},
-		bpf.PodLabReasonLAB_DROP_BLACKHOLE: {
+		bpf.PodLabReasonREASON_BLACKHOLE: {
 			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: tcp(pod, dead("198.51.100.3"))}),
 			"from outside": makes(injection{at: in, dir: fromNetwork, frame: tcp(client, hole)}),
 		},
-		bpf.PodLabReasonLAB_DROP_TOO_BIG: {
+		bpf.PodLabReasonREASON_TOO_BIG: {
 			"from a pod":   makes(injection{at: veth, dir: fromPod, frame: large(pod, dead("198.51.100.4")), passed: true}),
 			"from outside": makes(injection{at: in, dir: fromNetwork, frame: large(client, narrow), answered: true}),
 		},
-		bpf.PodLabReasonLAB_DROP_TTL: {
+		bpf.PodLabReasonREASON_TTL: {
 			"":                    makes(injection{at: in, dir: fromNetwork, frame: last(tcp(netip.AddrPortFrom(client.Addr(), 40001), narrow)), answered: true}),
 			"that nobody answers": makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: last(tcp(netip.AddrPortFrom(client.Addr(), 40002), narrow))}),
 		},
-		bpf.PodLabReasonLAB_DROP_REWRITE: {
-			"from a pod": makes(injection{at: stage{broken.podEgress, veth.ifindex}, dir: fromPod, frame: tcp(pod, cluster(good))}),
-			"of a known flow": makes(injection{at: stage{broken.podEgress, veth.ifindex}, dir: fromPod, frame: packet(layers.IPProtocolTCP, pod, cluster(good), ackFlag),
+		bpf.PodLabReasonREASON_REWRITE: {
+			"from a pod": makes(injection{at: stage{broken.fromPod, veth.ifindex}, dir: fromPod, frame: tcp(pod, cluster(good))}),
+			"of a known flow": makes(injection{at: stage{broken.fromPod, veth.ifindex}, dir: fromPod, frame: packet(layers.IPProtocolTCP, pod, cluster(good), ackFlag),
 				before: func() {
 					m.runInside(veth, tcp(pod, cluster(good)))
 					m.runInside(veth, packet(layers.IPProtocolTCP, pod, cluster(good), ackFlag))
-					m.copyFlowCache(veth.prog, broken.podEgress)
+					m.copyFlowCache(veth.prog, broken.fromPod)
 				}}),
 			"from outside": makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, narrow)}),
 			"to outside":   makes(injection{at: stage{broken.toNetwork, out.ifindex}, dir: leaving, frame: tcp(pod, far)}),
 			"to a pod": makes(injection{at: stage{broken.toPod, host.ifindex}, dir: toPod, frame: packet(layers.IPProtocolTCP, remotePod, pod, synFlag|ackFlag),
 				before: func() { m.runInside(veth, tcp(pod, cluster(good))) }}),
 		},
-		bpf.PodLabReasonLAB_DROP_NO_FLOW: {
+		bpf.PodLabReasonREASON_NO_FLOW: {
 			"to a port that flows get": makes(injection{at: in, dir: fromNetwork, frame: packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, natMin), ackFlag)}),
 		},
-		bpf.PodLabReasonLAB_DROP_MASQUERADE:    {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP })})},
-		bpf.PodLabReasonLAB_DROP_FRAGMENT:      {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 99 })})},
-		bpf.PodLabReasonLAB_DROP_LOOPBACK:      {"": makes(injection{at: veth, dir: fromPod, frame: tcp(pod, netip.MustParseAddrPort("127.0.0.1:9000"))})},
-		bpf.PodLabReasonLAB_DROP_FOREIGN_ERROR: {"": makes(injection{at: veth, dir: fromPod, frame: icmpPacket(m.local[0], far.Addr(), 3, 0, quoted(tcp(far, remotePod)))})},
+		bpf.PodLabReasonREASON_MASQUERADE:    {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP })})},
+		bpf.PodLabReasonREASON_FRAGMENT:      {"": makes(injection{at: out, dir: leaving, frame: edit(m.t, tcp(pod, far), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 99 })})},
+		bpf.PodLabReasonREASON_LOOPBACK:      {"": makes(injection{at: veth, dir: fromPod, frame: tcp(pod, netip.MustParseAddrPort("127.0.0.1:9000"))})},
+		bpf.PodLabReasonREASON_FOREIGN_ERROR: {"": makes(injection{at: veth, dir: fromPod, frame: icmpPacket(m.local[0], far.Addr(), 3, 0, quoted(tcp(far, remotePod)))})},
 	}
 }
 
 // broken are programs for which no checksum can be brought up to date, and no packet cut short.
-type broken struct{ podEgress, toPod, fromNetwork, toNetwork *ebpf.Program }
+type broken struct{ fromPod, toPod, fromNetwork, toNetwork *ebpf.Program }
 
 func (m *model) brokenPrograms() (b broken) {
 	m.t.Helper()
@@ -363,7 +363,7 @@ func (m *model) brokenPrograms() (b broken) {
 	load(bpf.LoadHost, &host)
 	load(bpf.LoadNetdev, &netdev)
 	m.t.Cleanup(func() { m.must(errors.Join(pod.Close(), host.Close(), netdev.Close())) })
-	return broken{pod.LabPodEgress, host.LabToPod, netdev.LabFromNetwork, netdev.LabToNetwork}
+	return broken{pod.LabFromPod, host.LabToPod, netdev.LabFromNetwork, netdev.LabToNetwork}
 }
 
 // copyFlowCache lets one program know the flows that another knows.

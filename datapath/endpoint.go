@@ -169,7 +169,7 @@ func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) 
 	if err != nil {
 		return ep, err
 	}
-	id, ok := programID(d.progs.podEgress)
+	id, ok := programID(d.progs.fromPod)
 	ep.Attached = ok && running == id
 	return ep, nil
 }

@@ -113,7 +113,7 @@ func (b *build) run(ctx context.Context) error {
 	var podSide errgroup.Group
 	podSide.Go(b.configurePod)
 	// Attaching looks the device up in the namespace of the thread, so it stays on the caller's.
-	err := b.d.attacher.attach(podHook(b.host), b.d.progs.podEgress)
+	err := b.d.attacher.attach(podHook(b.host), b.d.progs.fromPod)
 	if err := errors.Join(err, podSide.Wait(), ctx.Err()); err != nil {
 		return err
 	}

@@ -185,7 +185,7 @@ func (d *Datapath) attachEndpoints(ctx context.Context) error {
 }
 
 func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) error {
-	if err := d.attacher.attach(podHook(veth), d.progs.podEgress); err != nil {
+	if err := d.attacher.attach(podHook(veth), d.progs.fromPod); err != nil {
 		return err
 	}
 	if err := d.maps.ifaces.Put(e.Ifindex, toIP(addr)); err != nil {

@@ -68,26 +68,26 @@ func TestCardAnswersAsARouter(t *testing.T) {
 		silent  bool
 		reason  bpf.Reason
 	}{
-		"no route":          {way: way{src: from, dst: at.nowhere, proto: tcp}, kind: unreachable(0), reason: bpf.PodLabReasonLAB_DROP_NO_ROUTE},
-		"unreachable":       {way: way{src: from, dst: at.unreachable, proto: tcp}, kind: unreachable(1), reason: bpf.PodLabReasonLAB_DROP_UNREACHABLE},
-		"prohibited":        {way: way{src: from, dst: at.prohibited, proto: tcp}, kind: unreachable(13), reason: bpf.PodLabReasonLAB_DROP_PROHIBITED},
-		"prohibited, UDP":   {way: way{src: from, dst: at.prohibited, proto: udp, size: 100}, kind: unreachable(13), reason: bpf.PodLabReasonLAB_DROP_PROHIBITED},
-		"blackhole":         {way: way{src: from, dst: at.hole, proto: tcp}, silent: true, reason: bpf.PodLabReasonLAB_DROP_BLACKHOLE},
-		"the last hop":      {way: way{src: from, dst: at.far, proto: tcp, change: last}, kind: layers.CreateICMPv4TypeCode(11, 0), reason: bpf.PodLabReasonLAB_DROP_TTL},
-		"the last hop, UDP": {way: way{src: from, dst: at.far, proto: udp, size: 31, change: last}, kind: layers.CreateICMPv4TypeCode(11, 0), quote: 28, reason: bpf.PodLabReasonLAB_DROP_TTL},
+		"no route":          {way: way{src: from, dst: at.nowhere, proto: tcp}, kind: unreachable(0), reason: bpf.PodLabReasonREASON_NO_ROUTE},
+		"unreachable":       {way: way{src: from, dst: at.unreachable, proto: tcp}, kind: unreachable(1), reason: bpf.PodLabReasonREASON_UNREACHABLE},
+		"prohibited":        {way: way{src: from, dst: at.prohibited, proto: tcp}, kind: unreachable(13), reason: bpf.PodLabReasonREASON_PROHIBITED},
+		"prohibited, UDP":   {way: way{src: from, dst: at.prohibited, proto: udp, size: 100}, kind: unreachable(13), reason: bpf.PodLabReasonREASON_PROHIBITED},
+		"blackhole":         {way: way{src: from, dst: at.hole, proto: tcp}, silent: true, reason: bpf.PodLabReasonREASON_BLACKHOLE},
+		"the last hop":      {way: way{src: from, dst: at.far, proto: tcp, change: last}, kind: layers.CreateICMPv4TypeCode(11, 0), reason: bpf.PodLabReasonREASON_TTL},
+		"the last hop, UDP": {way: way{src: from, dst: at.far, proto: udp, size: 31, change: last}, kind: layers.CreateICMPv4TypeCode(11, 0), quote: 28, reason: bpf.PodLabReasonREASON_TTL},
 		"the last hop, first fragment": {way: way{src: from, dst: at.far, proto: udp, size: 100, change: func(ip *layers.IPv4) { ip.TTL, ip.Flags = 1, layers.IPv4MoreFragments }},
-			kind: layers.CreateICMPv4TypeCode(11, 0), reason: bpf.PodLabReasonLAB_DROP_TTL},
-		"too big":                   {way: way{src: from, dst: at.narrow, proto: tcp, size: 601}, kind: unreachable(4), mtu: 600, quote: 548, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG},
-		"too big, UDP":              {way: way{src: from, dst: at.narrow, proto: udp, size: 1400}, kind: unreachable(4), mtu: 600, quote: 548, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG},
-		"segments that are too big": {way: way{src: from, dst: at.narrow, proto: tcp, size: 1400}, gsoSize: 561, kind: unreachable(4), mtu: 600, quote: 548, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG},
-		"from a broadcast address":  {way: way{src: netip.MustParseAddrPort("255.255.255.255:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonLAB_DROP_TTL},
-		"from a multicast address":  {way: way{src: netip.MustParseAddrPort("224.0.0.9:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonLAB_DROP_TTL},
-		"from no address":           {way: way{src: netip.MustParseAddrPort("0.0.0.0:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonLAB_DROP_TTL},
-		"from a loopback address":   {way: way{src: netip.MustParseAddrPort("127.0.0.1:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonLAB_DROP_TTL},
+			kind: layers.CreateICMPv4TypeCode(11, 0), reason: bpf.PodLabReasonREASON_TTL},
+		"too big":                   {way: way{src: from, dst: at.narrow, proto: tcp, size: 601}, kind: unreachable(4), mtu: 600, quote: 548, reason: bpf.PodLabReasonREASON_TOO_BIG},
+		"too big, UDP":              {way: way{src: from, dst: at.narrow, proto: udp, size: 1400}, kind: unreachable(4), mtu: 600, quote: 548, reason: bpf.PodLabReasonREASON_TOO_BIG},
+		"segments that are too big": {way: way{src: from, dst: at.narrow, proto: tcp, size: 1400}, gsoSize: 561, kind: unreachable(4), mtu: 600, quote: 548, reason: bpf.PodLabReasonREASON_TOO_BIG},
+		"from a broadcast address":  {way: way{src: netip.MustParseAddrPort("255.255.255.255:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonREASON_TTL},
+		"from a multicast address":  {way: way{src: netip.MustParseAddrPort("224.0.0.9:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonREASON_TTL},
+		"from no address":           {way: way{src: netip.MustParseAddrPort("0.0.0.0:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonREASON_TTL},
+		"from a loopback address":   {way: way{src: netip.MustParseAddrPort("127.0.0.1:9"), dst: at.far, proto: udp, change: last}, silent: true, reason: bpf.PodLabReasonREASON_TTL},
 	} {
 		t.Run(name, func(t *testing.T) {
 			frame := test.frame(t)
-			before := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[test.reason]
+			before := m.counters(bpf.PodLabDirectionDIR_FROM_NETWORK)[test.reason]
 			opts := m.testRun(m.nic(), frame)
 			binary.NativeEndian.PutUint32(opts.Context.([]byte)[skbGSOSize:], test.gsoSize)
 			opts.DataOut = make([]byte, len(frame)+256)
@@ -97,7 +97,7 @@ func TestCardAnswersAsARouter(t *testing.T) {
 				verdict, err = m.d.progs.services.fromNetwork.Run(opts)
 				m.must(err)
 			})
-			if got := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[test.reason]; got != before+1 {
+			if got := m.counters(bpf.PodLabDirectionDIR_FROM_NETWORK)[test.reason]; got != before+1 {
 				t.Errorf("%s counts %d, want 1", reasons[test.reason], got-before)
 			}
 			if test.silent {
@@ -176,8 +176,8 @@ func TestCardHasPacketsCutUp(t *testing.T) {
 	host, err := m.ns.Netlink().LinkByName(hostDevice)
 	m.must(err)
 	frame := way{src: netip.MustParseAddrPort("203.0.113.50:40000"), dst: at.narrow, proto: layers.IPProtocolUDP, size: 1400, change: func(ip *layers.IPv4) { ip.Flags = 0 }}.frame(t)
-	got := m.check(t, bpf.PodLabDirectionLAB_FROM_NETWORK, stage{m.d.progs.services.fromNetwork, m.nic()},
-		branch{frame: frame, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_KERNEL, rewritten: true})
+	got := m.check(t, bpf.PodLabDirectionDIR_FROM_NETWORK, stage{m.d.progs.services.fromNetwork, m.nic()},
+		branch{frame: frame, verdict: actRedirect, reason: bpf.PodLabReasonREASON_TO_KERNEL, rewritten: true})
 	if string(got[:6]) != string(host.Attrs().HardwareAddr) {
 		t.Errorf("it goes to %x, not to %s", got[:6], hostDevice)
 	}

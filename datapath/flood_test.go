@@ -68,7 +68,7 @@ func (m *model) lasting(t *testing.T) (check func(after string)) {
 					answer: func(sent ends) (stage, []byte) {
 						frame := packet(proto, sent.dst, sent.src, synFlag|ackFlag)
 						if slices.Contains(m.local, sent.dst.Addr()) {
-							return stage{m.d.progs.podEgress, m.ifindex(sent.dst.Addr())}, frame
+							return stage{m.d.progs.fromPod, m.ifindex(sent.dst.Addr())}, frame
 						}
 						return nic, frame
 					},
@@ -145,7 +145,7 @@ func TestFloods(t *testing.T) {
 		t.Errorf("of segments of no connection there are %d flows more, not %d at most", flows()-before, most-before)
 	}
 	check("a million ACKs")
-	if dropped := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[bpf.PodLabReasonLAB_DROP_NO_FLOW]; dropped < million/2 {
+	if dropped := m.counters(bpf.PodLabDirectionDIR_FROM_NETWORK)[bpf.PodLabReasonREASON_NO_FLOW]; dropped < million/2 {
 		t.Errorf("%d of them were dropped for having no flow", dropped)
 	}
 
@@ -199,7 +199,7 @@ func (m *model) answerer(flags uint8) func([]byte) {
 		copy(ip[22:24], in[20:22])
 		prog, index := nic.prog, nic.ifindex
 		if i, ok := indexes[netip.AddrFrom4([4]byte(in[16:20]))]; ok {
-			prog, index = m.d.progs.podEgress, i
+			prog, index = m.d.progs.fromPod, i
 		}
 		binary.NativeEndian.PutUint32(opts.Context.([]byte)[40:], uint32(index))
 		if _, err := prog.Run(opts); err != nil {

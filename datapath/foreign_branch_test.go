@@ -20,8 +20,8 @@ func TestErrorsFitTheirFlows(t *testing.T) {
 	m := router(t)
 	pod, other, elsewhere := m.local[0], m.local[1], netip.MustParseAddr("198.51.100.7")
 	client := netip.AddrPortFrom(pod, 40000)
-	out, in := bpf.PodLabDirectionLAB_DIR_TO_NETWORK, bpf.PodLabDirectionLAB_FROM_NETWORK
-	veth := func(addr netip.Addr) stage { return stage{m.d.progs.podEgress, m.ifindex(addr)} }
+	out, in := bpf.PodLabDirectionDIR_TO_NETWORK, bpf.PodLabDirectionDIR_FROM_NETWORK
+	veth := func(addr netip.Addr) stage { return stage{m.d.progs.fromPod, m.ifindex(addr)} }
 	nic := stage{m.d.progs.services.fromNetwork, m.nic()}
 	type flow struct{ request, answer []byte }
 	flows := map[string]flow{
@@ -34,11 +34,11 @@ func TestErrorsFitTheirFlows(t *testing.T) {
 		for _, kind := range []uint8{layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4TypeTimeExceeded, layers.ICMPv4TypeParameterProblem} {
 			tell := func(by, to netip.Addr, about []byte) []byte { return icmpPacket(by, to, kind, 0, quoted(about)) }
 			for what, b := range map[string]branch{
-				"from a router":                   {frame: tell(elsewhere, m.ns.Addr, sent), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true, rewritten: true},
-				"from the server":                 {frame: tell(far.Addr(), m.ns.Addr, sent), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true, rewritten: true},
+				"from a router":                   {frame: tell(elsewhere, m.ns.Addr, sent), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true, rewritten: true},
+				"from the server":                 {frame: tell(far.Addr(), m.ns.Addr, sent), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true, rewritten: true},
 				"from a router to another":        {frame: tell(elsewhere, elsewhere, sent), verdict: actNext, reason: pass},
 				"from the server to another":      {frame: tell(far.Addr(), otherNode, sent), verdict: actNext, reason: pass},
-				"to the pod, of what nobody sent": {frame: tell(far.Addr(), other, sent), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
+				"to the pod, of what nobody sent": {frame: tell(far.Addr(), other, sent), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
 			} {
 				t.Run(fmt.Sprint(name, " ", kind, "/in ", what), func(t *testing.T) {
 					got := m.checkOne(t, in, nic, b)
@@ -50,12 +50,12 @@ func TestErrorsFitTheirFlows(t *testing.T) {
 			if f.answer == nil {
 				continue // nobody asks the pod with an echo here
 			}
-			drop := bpf.PodLabReasonLAB_DROP_FOREIGN_ERROR
+			drop := bpf.PodLabReasonREASON_FOREIGN_ERROR
 			for what, b := range map[string]struct {
 				by netip.Addr
 				branch
 			}{
-				"from the pod":               {pod, branch{frame: tell(pod, far.Addr(), f.answer), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, hop: true}},
+				"from the pod":               {pod, branch{frame: tell(pod, far.Addr(), f.answer), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, hop: true}},
 				"from another":               {other, branch{frame: tell(other, far.Addr(), f.answer), verdict: actShot, reason: drop}},
 				"from another, to nobody":    {other, branch{frame: tell(other, elsewhere, f.answer), verdict: actShot, reason: drop}},
 				"from the pod, to nobody":    {pod, branch{frame: tell(pod, elsewhere, f.answer), verdict: actShot, reason: drop}},
@@ -64,19 +64,19 @@ func TestErrorsFitTheirFlows(t *testing.T) {
 				"of half a header":           {pod, branch{frame: icmpPacket(pod, far.Addr(), kind, 0, quoted(f.answer)[:12]), verdict: actShot, reason: drop}},
 			} {
 				t.Run(fmt.Sprint(name, " ", kind, "/out ", what), func(t *testing.T) {
-					m.checkOne(t, bpf.PodLabDirectionLAB_FROM_POD, veth(b.by), b.branch)
+					m.checkOne(t, bpf.PodLabDirectionDIR_FROM_POD, veth(b.by), b.branch)
 				})
 			}
 			t.Run(fmt.Sprint(name, " ", kind, "/out at the card"), func(t *testing.T) {
-				m.checkOne(t, out, m.out(), branch{frame: tell(pod, far.Addr(), f.answer), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_NETWORK, rewritten: true})
-				m.checkOne(t, out, m.out(), branch{frame: tell(pod, elsewhere, f.answer), verdict: actShot, reason: bpf.PodLabReasonLAB_DROP_MASQUERADE})
+				m.checkOne(t, out, m.out(), branch{frame: tell(pod, far.Addr(), f.answer), verdict: actNext, reason: bpf.PodLabReasonREASON_FORWARDED, rewritten: true})
+				m.checkOne(t, out, m.out(), branch{frame: tell(pod, elsewhere, f.answer), verdict: actShot, reason: bpf.PodLabReasonREASON_MASQUERADE})
 			})
 		}
 	}
 	for what, kind := range map[string]uint8{"source quench": layers.ICMPv4TypeSourceQuench, "redirect": layers.ICMPv4TypeRedirect} {
 		t.Run("out "+what, func(t *testing.T) {
 			frame := icmpPacket(other, pod, kind, 0, quoted(flows["UDP"].request))
-			m.checkOne(t, bpf.PodLabDirectionLAB_FROM_POD, veth(other), branch{frame: frame, verdict: actShot, reason: bpf.PodLabReasonLAB_DROP_FOREIGN_ERROR})
+			m.checkOne(t, bpf.PodLabDirectionDIR_FROM_POD, veth(other), branch{frame: frame, verdict: actShot, reason: bpf.PodLabReasonREASON_FOREIGN_ERROR})
 		})
 	}
 }

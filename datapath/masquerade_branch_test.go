@@ -37,7 +37,7 @@ func TestPacketsOut(t *testing.T) {
 	to := func(dst end, flags uint8) []byte { return packet(layers.IPProtocolTCP, client, dst, flags) }
 	echo := func(kind uint8) []byte { return icmpPacket(client.Addr(), far.Addr(), kind, 7, []byte("data")) }
 	stray := icmpPacket(client.Addr(), far.Addr(), layers.ICMPv4TypeDestinationUnreachable, 0, packet(layers.IPProtocolUDP, far, netip.AddrPortFrom(m.local[0], 9), 0)[ethernetHeader:][:28])
-	drop, taken := bpf.PodLabReasonLAB_DROP_MASQUERADE, bpf.PodLabReasonLAB_TO_NETWORK
+	drop, taken := bpf.PodLabReasonREASON_MASQUERADE, bpf.PodLabReasonREASON_FORWARDED
 	for name, b := range map[string]branch{
 		"marked":                  {frame: to(far, ackFlag), mark: done, verdict: actNext, reason: pass},
 		"marked by others":        {frame: to(remotePod, ackFlag), mark: 7, outMark: 7, verdict: actNext, reason: pass},
@@ -54,13 +54,13 @@ func TestPacketsOut(t *testing.T) {
 		"error about nobody's":    {frame: stray, verdict: actShot, reason: drop},
 		"SCTP":                    {frame: edit(t, to(far, 0), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), verdict: actShot, reason: drop},
 		"IP options":              {frame: edit(t, to(far, 0), func(ip *layers.IPv4) { ip.Options = []layers.IPv4Option{{OptionType: 1, OptionLength: 1}} }), verdict: actShot, reason: drop},
-		"fragment without first":  {frame: edit(t, to(far, 0), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 99 }), verdict: actShot, reason: bpf.PodLabReasonLAB_DROP_FRAGMENT},
+		"fragment without first":  {frame: edit(t, to(far, 0), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 99 }), verdict: actShot, reason: bpf.PodLabReasonREASON_FRAGMENT},
 		"fragment to a pod":       {frame: edit(t, to(remotePod, 0), func(ip *layers.IPv4) { ip.FragOffset, ip.Id = 3, 98 }), verdict: actNext, reason: pass},
 		"first fragment":          {frame: edit(t, to(far, synFlag), func(ip *layers.IPv4) { ip.Flags, ip.Id = layers.IPv4MoreFragments, 97 }), verdict: actNext, reason: taken, rewritten: true},
 		"SCTP to a pod elsewhere": {frame: edit(t, to(remotePod, 0), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), verdict: actNext, reason: pass},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out := m.check(t, bpf.PodLabDirectionLAB_DIR_TO_NETWORK, m.out(), b)
+			out := m.check(t, bpf.PodLabDirectionDIR_TO_NETWORK, m.out(), b)
 			if !b.rewritten {
 				return
 			}
@@ -104,7 +104,7 @@ func TestAnswersToMasqueraded(t *testing.T) {
 func TestMasqueradePortsRunOut(t *testing.T) {
 	m := router(t)
 	client := netip.AddrPortFrom(m.local[0], 40000)
-	syn := branch{frame: packet(layers.IPProtocolTCP, client, far, synFlag), verdict: actShot, reason: bpf.PodLabReasonLAB_DROP_NAT_PORTS}
+	syn := branch{frame: packet(layers.IPProtocolTCP, client, far, synFlag), verdict: actShot, reason: bpf.PodLabReasonREASON_NAT_PORTS}
 	fill := func(live bool) {
 		for port := natMin; port <= natMax; port++ {
 			key := bpf.Tuple{Src: toIP(far.Addr()), Dst: toIP(m.ns.Addr), Sport: toNetwork(far.Port()), Dport: toNetwork(uint16(port)), Proto: unix.IPPROTO_TCP}
@@ -117,10 +117,10 @@ func TestMasqueradePortsRunOut(t *testing.T) {
 		}
 	}
 	fill(true)
-	m.check(t, bpf.PodLabDirectionLAB_DIR_TO_NETWORK, m.out(), syn)
+	m.check(t, bpf.PodLabDirectionDIR_TO_NETWORK, m.out(), syn)
 	fill(false)
-	syn.verdict, syn.reason, syn.rewritten = actNext, bpf.PodLabReasonLAB_TO_NETWORK, true
-	m.check(t, bpf.PodLabDirectionLAB_DIR_TO_NETWORK, m.out(), syn)
+	syn.verdict, syn.reason, syn.rewritten = actNext, bpf.PodLabReasonREASON_FORWARDED, true
+	m.check(t, bpf.PodLabDirectionDIR_TO_NETWORK, m.out(), syn)
 }
 
 // Where the port that follows from a tuple is taken, the next one in its order is free.

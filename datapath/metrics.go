@@ -34,54 +34,66 @@ type Metric struct {
 const eventLost = "event-lost"
 
 var directions = map[bpf.Direction]Direction{
-	bpf.PodLabDirectionLAB_FROM_POD:       FromPod,
-	bpf.PodLabDirectionLAB_DIR_TO_POD:     ToPod,
-	bpf.PodLabDirectionLAB_FROM_NETWORK:   FromNetwork,
-	bpf.PodLabDirectionLAB_DIR_TO_NETWORK: ToNetwork,
+	bpf.PodLabDirectionDIR_FROM_POD:     FromPod,
+	bpf.PodLabDirectionDIR_TO_POD:       ToPod,
+	bpf.PodLabDirectionDIR_FROM_NETWORK: FromNetwork,
+	bpf.PodLabDirectionDIR_TO_NETWORK:   ToNetwork,
 }
 
 var reasons = map[bpf.Reason]string{
-	bpf.PodLabReasonLAB_TO_KERNEL:             "to-kernel",
-	bpf.PodLabReasonLAB_TO_POD:                "to-pod",
-	bpf.PodLabReasonLAB_ARP_REPLY:             "arp-reply",
-	bpf.PodLabReasonLAB_ARP_IGNORED:           "arp-ignored",
-	bpf.PodLabReasonLAB_EVENT_LOST:            eventLost,
-	bpf.PodLabReasonLAB_TO_NETWORK:            "to-network",
-	bpf.PodLabReasonLAB_DROP_NO_BACKEND:       "no-backend",
-	bpf.PodLabReasonLAB_DROP_NO_LOCAL_BACKEND: "no-local-backend",
-	bpf.PodLabReasonLAB_DROP_SOURCE_RANGE:     "source-range",
-	bpf.PodLabReasonLAB_DROP_NAT_PORTS:        "no-free-port",
-	bpf.PodLabReasonLAB_DROP_NO_ROUTE:         "no-route",
-	bpf.PodLabReasonLAB_DROP_TTL:              "ttl-exceeded",
-	bpf.PodLabReasonLAB_DROP_REWRITE:          "not-rewritable",
-	bpf.PodLabReasonLAB_DROP_BLACKHOLE:        "blackhole",
-	bpf.PodLabReasonLAB_DROP_UNREACHABLE:      "unreachable",
-	bpf.PodLabReasonLAB_DROP_PROHIBITED:       "prohibited",
-	bpf.PodLabReasonLAB_DROP_TOO_BIG:          "too-big",
-	bpf.PodLabReasonLAB_DROP_MASQUERADE:       "not-masqueradable",
-	bpf.PodLabReasonLAB_DROP_NO_FLOW:          "no-flow",
-	bpf.PodLabReasonLAB_DROP_FRAGMENT:         "no-first-fragment",
-	bpf.PodLabReasonLAB_DROP_FOREIGN_ERROR:    "foreign-error",
-	bpf.PodLabReasonLAB_DROP_LOOPBACK:         "loopback",
-	bpf.PodLabReasonLAB_DROP_SOURCE_ADDR:      "source-address",
-	bpf.PodLabReasonLAB_DROP_NO_ENDPOINT:      "no-endpoint",
-	bpf.PodLabReasonLAB_DROP_PROTOCOL:         "unsupported-protocol",
-	bpf.PodLabReasonLAB_DROP_MALFORMED:        "malformed",
+	bpf.PodLabReasonREASON_TO_KERNEL:        "to-kernel",
+	bpf.PodLabReasonREASON_DELIVERED:        "delivered",
+	bpf.PodLabReasonREASON_ARP_REPLY:        "arp-reply",
+	bpf.PodLabReasonREASON_ARP_IGNORED:      "arp-ignored",
+	bpf.PodLabReasonREASON_EVENT_LOST:       eventLost,
+	bpf.PodLabReasonREASON_FORWARDED:        "forwarded",
+	bpf.PodLabReasonREASON_NO_BACKEND:       "no-backend",
+	bpf.PodLabReasonREASON_NO_LOCAL_BACKEND: "no-local-backend",
+	bpf.PodLabReasonREASON_SOURCE_RANGE:     "source-range",
+	bpf.PodLabReasonREASON_NAT_PORTS:        "no-free-port",
+	bpf.PodLabReasonREASON_NO_ROUTE:         "no-route",
+	bpf.PodLabReasonREASON_TTL:              "ttl-exceeded",
+	bpf.PodLabReasonREASON_REWRITE:          "not-rewritable",
+	bpf.PodLabReasonREASON_BLACKHOLE:        "blackhole",
+	bpf.PodLabReasonREASON_UNREACHABLE:      "unreachable",
+	bpf.PodLabReasonREASON_PROHIBITED:       "prohibited",
+	bpf.PodLabReasonREASON_TOO_BIG:          "too-big",
+	bpf.PodLabReasonREASON_MASQUERADE:       "not-masqueradable",
+	bpf.PodLabReasonREASON_NO_FLOW:          "no-flow",
+	bpf.PodLabReasonREASON_FRAGMENT:         "no-first-fragment",
+	bpf.PodLabReasonREASON_FOREIGN_ERROR:    "foreign-error",
+	bpf.PodLabReasonREASON_LOOPBACK:         "loopback",
+	bpf.PodLabReasonREASON_SOURCE_ADDR:      "source-address",
+	bpf.PodLabReasonREASON_NO_ENDPOINT:      "no-endpoint",
+	bpf.PodLabReasonREASON_PROTOCOL:         "unsupported-protocol",
+	bpf.PodLabReasonREASON_MALFORMED:        "malformed",
 }
 
-// stackAnswers are reasons for which the stack gets a pod's packet, to answer as it drops it.
-var stackAnswers = []bpf.Reason{
-	bpf.PodLabReasonLAB_DROP_NO_ROUTE, bpf.PodLabReasonLAB_DROP_UNREACHABLE, bpf.PodLabReasonLAB_DROP_PROHIBITED, bpf.PodLabReasonLAB_DROP_TOO_BIG,
+// plainDrops are those that do not come of Services, routing or masquerading.
+var plainDrops = []bpf.Reason{
+	bpf.PodLabReasonREASON_SOURCE_ADDR, bpf.PodLabReasonREASON_NO_ENDPOINT, bpf.PodLabReasonREASON_PROTOCOL, bpf.PodLabReasonREASON_MALFORMED,
 }
 
-// isDrop says whether a program drops a packet for a reason, as is_drop does in bpf/lib/drop.h.
+// passed are reasons for which a packet is not dropped, ofRoutes those for which the stack gets a pod's packet, to
+// answer as it drops it: as in bpf/lib/drop.h.
+var (
+	passed = []bpf.Reason{
+		bpf.PodLabReasonREASON_NONE, bpf.PodLabReasonREASON_TO_KERNEL, bpf.PodLabReasonREASON_DELIVERED, bpf.PodLabReasonREASON_ARP_REPLY,
+		bpf.PodLabReasonREASON_ARP_IGNORED, bpf.PodLabReasonREASON_EVENT_LOST, bpf.PodLabReasonREASON_FORWARDED,
+	}
+	ofRoutes = []bpf.Reason{
+		bpf.PodLabReasonREASON_NO_ROUTE, bpf.PodLabReasonREASON_UNREACHABLE, bpf.PodLabReasonREASON_PROHIBITED, bpf.PodLabReasonREASON_TOO_BIG,
+	}
+)
+
+// isDrop says whether a program drops a packet for a reason.
 func isDrop(r bpf.Reason, dir bpf.Direction) bool {
-	return r >= bpf.PodLabReasonLAB_DROP && (dir != bpf.PodLabDirectionLAB_FROM_POD || !slices.Contains(stackAnswers, r))
+	return !slices.Contains(passed, r) && (dir != bpf.PodLabDirectionDIR_FROM_POD || !slices.Contains(ofRoutes, r))
 }
 
 // counts says whether a mode's programs can have a reason to drop.
 func (m Mode) counts(dir bpf.Direction, reason bpf.Reason) bool {
-	return m.services() || (dir <= bpf.PodLabDirectionLAB_DIR_TO_POD && reason < bpf.PodLabReasonLAB_DROP_NO_BACKEND)
+	return m.services() || (dir <= bpf.PodLabDirectionDIR_TO_POD && slices.Contains(plainDrops, reason))
 }
 
 // Metrics lists the counters that are not zero, and every reason to drop that the mode knows, sorted by

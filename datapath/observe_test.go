@@ -80,10 +80,10 @@ func TestEventsOfEveryPacket(t *testing.T) {
 		t.Fatalf("%d events, want 4: %+v", len(events), events)
 	}
 	for i, want := range []datapath.Event{
-		{Reason: "to-pod", Direction: datapath.FromPod, IfName: a.HostIf, Src: at(a.Addr), Dst: at(b.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, DstEndpoint: b.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
-		{Reason: "to-pod", Direction: datapath.FromPod, IfName: b.HostIf, Src: at(b.Addr), Dst: at(a.Addr), TTL: 64, SrcEndpoint: b.ID, DstEndpoint: a.ID, SrcMAC: b.PodMAC, DstMAC: b.HostMAC},
+		{Reason: "delivered", Direction: datapath.FromPod, IfName: a.HostIf, Src: at(a.Addr), Dst: at(b.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, DstEndpoint: b.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
+		{Reason: "delivered", Direction: datapath.FromPod, IfName: b.HostIf, Src: at(b.Addr), Dst: at(a.Addr), TTL: 64, SrcEndpoint: b.ID, DstEndpoint: a.ID, SrcMAC: b.PodMAC, DstMAC: b.HostMAC},
 		{Reason: "to-kernel", Direction: datapath.FromPod, IfName: a.HostIf, Src: at(a.Addr), Dst: at(l.outside.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
-		{Reason: "to-pod", Direction: datapath.ToPod, IfName: "lab_host", Src: at(l.outside.Addr), Dst: at(a.Addr), TTL: 63, DstEndpoint: a.ID},
+		{Reason: "delivered", Direction: datapath.ToPod, IfName: "lab_host", Src: at(l.outside.Addr), Dst: at(a.Addr), TTL: 63, DstEndpoint: a.ID},
 	} {
 		got := events[i]
 		if age := time.Since(got.Time); age < 0 || age > 10*time.Second {
@@ -242,7 +242,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("status is %+v", s)
 	}
 	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {
-		return p0.Name == "lab_pod_egress" && slices.Equal(p0.AttachedTo, []string{p.HostIf})
+		return p0.Name == "lab_from_pod" && slices.Equal(p0.AttachedTo, []string{p.HostIf})
 	}) || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {
 		return p0.Name == "lab_to_pod" && slices.Equal(p0.AttachedTo, []string{"lab_host"})
 	}) {

@@ -11,12 +11,12 @@ import (
 
 // programs are loaded once for the node: what differs by pod is map data.
 type programs struct {
-	podEgress *ebpf.Program // tcx ingress of every host-side veth
-	toPod     *ebpf.Program // tcx egress of lab_host
-	services  servicePrograms
-	trace     *ebpf.Variable
-	mode      *ebpf.Variable
-	mtus      []*ebpf.Variable // what each knows of the pods' MTU
+	fromPod  *ebpf.Program // tcx ingress of every host-side veth
+	toPod    *ebpf.Program // tcx egress of lab_host
+	services servicePrograms
+	trace    *ebpf.Variable
+	mode     *ebpf.Variable
+	mtus     []*ebpf.Variable // what each knows of the pods' MTU
 }
 
 // loadPrograms loads them with what cfg decides as constants, using the given maps.
@@ -38,7 +38,7 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 	if err := loadSpec(pod, cfg, m, &podObjects); err != nil {
 		return nil, err
 	}
-	p.podEgress, p.trace, p.mode = podObjects.LabPodEgress, podObjects.CfgTrace, podObjects.CfgMode
+	p.fromPod, p.trace, p.mode = podObjects.LabFromPod, podObjects.CfgTrace, podObjects.CfgMode
 	p.mtus = append(p.mtus, podObjects.CfgMtu)
 
 	host, err := bpf.LoadHost()
@@ -166,7 +166,7 @@ func (p *programs) inForce() (Mode, error) {
 
 func (p *programs) close() error {
 	var errs []error
-	for _, prog := range append(p.services.list(), p.podEgress, p.toPod) {
+	for _, prog := range append(p.services.list(), p.fromPod, p.toPod) {
 		if prog != nil {
 			errs = append(errs, prog.Close())
 		}

@@ -30,7 +30,7 @@ type branch struct {
 	mark    uint32
 	gsoSize uint32
 	verdict uint32
-	// reason is counted once; LAB_REASON_NONE: none is.
+	// reason is counted once; REASON_NONE: none is.
 	reason bpf.Reason
 	// outMark is on the packet afterwards; hop says that its TTL is one less.
 	outMark uint32
@@ -145,7 +145,7 @@ func sized(t *testing.T, src, dst end, size int, flags layers.IPv4Flag) []byte {
 	return buf.Bytes()
 }
 
-const pass = bpf.PodLabReasonLAB_REASON_NONE
+const pass = bpf.PodLabReasonREASON_NONE
 
 func TestPacketsFromPodsAreRouted(t *testing.T) {
 	m := router(t)
@@ -157,29 +157,29 @@ func TestPacketsFromPodsAreRouted(t *testing.T) {
 	dead := func(addr string) []byte { return to(netip.AddrPortFrom(netip.MustParseAddr(addr), 80)) }
 	dont, may := layers.IPv4DontFragment, layers.IPv4Flag(0)
 	for name, b := range map[string]branch{
-		"to a pod beside it":       {frame: to(netip.AddrPortFrom(m.local[1], 80)), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
-		"to a pod elsewhere":       {frame: to(remotePod), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true},
-		"to another node":          {frame: to(netip.AddrPortFrom(otherNode, 80)), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true},
-		"to the outside":           {frame: to(far), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, hop: true},
-		"a later fragment":         {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.FragOffset = 3 }), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true},
-		"SCTP":                     {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true},
-		"to its node":              {frame: to(netip.AddrPortFrom(m.ns.Addr, 22)), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_KERNEL},
-		"to the router":            {frame: to(netip.AddrPortFrom(m.d.cfg.Router(), 22)), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_KERNEL},
-		"multicast":                {frame: dead("224.0.0.251"), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_KERNEL},
-		"the last hop":             {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.TTL = 1 }), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_KERNEL},
-		"IP options":               {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.Options = []layers.IPv4Option{{OptionType: 1, OptionLength: 1}} }), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_KERNEL},
-		"no route":                 {frame: dead("198.51.100.4"), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_NO_ROUTE},
-		"unreachable":              {frame: dead("198.51.100.1"), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_UNREACHABLE},
-		"prohibited":               {frame: dead("198.51.100.2"), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_PROHIBITED},
-		"blackhole":                {frame: dead("198.51.100.3"), verdict: actShot, reason: bpf.PodLabReasonLAB_DROP_BLACKHOLE},
-		"as large as may be":       {frame: sized(t, client, remotePod, 1500, dont), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true},
-		"too large":                {frame: sized(t, client, remotePod, 1501, dont), verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG},
-		"too large, may be cut":    {frame: sized(t, client, remotePod, 1501, may), verdict: actNext, reason: bpf.PodLabReasonLAB_TO_KERNEL},
-		"segments that fit":        {frame: sized(t, client, remotePod, 3000, dont), gsoSize: 1472, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true},
-		"segments that do not fit": {frame: sized(t, client, remotePod, 3000, dont), gsoSize: 1473, verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_TOO_BIG},
+		"to a pod beside it":       {frame: to(netip.AddrPortFrom(m.local[1], 80)), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
+		"to a pod elsewhere":       {frame: to(remotePod), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
+		"to another node":          {frame: to(netip.AddrPortFrom(otherNode, 80)), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
+		"to the outside":           {frame: to(far), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, hop: true},
+		"a later fragment":         {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.FragOffset = 3 }), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
+		"SCTP":                     {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
+		"to its node":              {frame: to(netip.AddrPortFrom(m.ns.Addr, 22)), verdict: actNext, reason: bpf.PodLabReasonREASON_TO_KERNEL},
+		"to the router":            {frame: to(netip.AddrPortFrom(m.d.cfg.Router(), 22)), verdict: actNext, reason: bpf.PodLabReasonREASON_TO_KERNEL},
+		"multicast":                {frame: dead("224.0.0.251"), verdict: actNext, reason: bpf.PodLabReasonREASON_TO_KERNEL},
+		"the last hop":             {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.TTL = 1 }), verdict: actNext, reason: bpf.PodLabReasonREASON_TO_KERNEL},
+		"IP options":               {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.Options = []layers.IPv4Option{{OptionType: 1, OptionLength: 1}} }), verdict: actNext, reason: bpf.PodLabReasonREASON_TO_KERNEL},
+		"no route":                 {frame: dead("198.51.100.4"), verdict: actNext, reason: bpf.PodLabReasonREASON_NO_ROUTE},
+		"unreachable":              {frame: dead("198.51.100.1"), verdict: actNext, reason: bpf.PodLabReasonREASON_UNREACHABLE},
+		"prohibited":               {frame: dead("198.51.100.2"), verdict: actNext, reason: bpf.PodLabReasonREASON_PROHIBITED},
+		"blackhole":                {frame: dead("198.51.100.3"), verdict: actShot, reason: bpf.PodLabReasonREASON_BLACKHOLE},
+		"as large as may be":       {frame: sized(t, client, remotePod, 1500, dont), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
+		"too large":                {frame: sized(t, client, remotePod, 1501, dont), verdict: actNext, reason: bpf.PodLabReasonREASON_TOO_BIG},
+		"too large, may be cut":    {frame: sized(t, client, remotePod, 1501, may), verdict: actNext, reason: bpf.PodLabReasonREASON_TO_KERNEL},
+		"segments that fit":        {frame: sized(t, client, remotePod, 3000, dont), gsoSize: 1472, verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
+		"segments that do not fit": {frame: sized(t, client, remotePod, 3000, dont), gsoSize: 1473, verdict: actNext, reason: bpf.PodLabReasonREASON_TOO_BIG},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m.check(t, bpf.PodLabDirectionLAB_FROM_POD, stage{m.d.progs.podEgress, m.ifindex(m.local[0])}, b)
+			m.check(t, bpf.PodLabDirectionDIR_FROM_POD, stage{m.d.progs.fromPod, m.ifindex(m.local[0])}, b)
 		})
 	}
 }
@@ -192,22 +192,22 @@ func TestPacketsIntoPods(t *testing.T) {
 	from := func(src end) []byte { return packet(layers.IPProtocolTCP, src, at, ackFlag) }
 	own := func(addr netip.Addr) []byte { return from(netip.AddrPortFrom(addr, 40000)) }
 	for name, b := range map[string]branch{
-		"from a pod elsewhere":     {frame: from(remotePod), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
-		"from another node":        {frame: own(otherNode), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
-		"from outside":             {frame: from(far), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
-		"a later fragment":         {frame: edit(t, from(remotePod), func(ip *layers.IPv4) { ip.FragOffset = 3 }), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
-		"SCTP":                     {frame: edit(t, from(remotePod), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
+		"from a pod elsewhere":     {frame: from(remotePod), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
+		"from another node":        {frame: own(otherNode), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
+		"from outside":             {frame: from(far), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
+		"a later fragment":         {frame: edit(t, from(remotePod), func(ip *layers.IPv4) { ip.FragOffset = 3 }), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
+		"SCTP":                     {frame: edit(t, from(remotePod), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
 		"the last hop":             {frame: edit(t, from(remotePod), func(ip *layers.IPv4) { ip.TTL = 1 }), verdict: actNext, reason: pass},
 		"IP options":               {frame: edit(t, from(remotePod), func(ip *layers.IPv4) { ip.Options = []layers.IPv4Option{{OptionType: 1, OptionLength: 1}} }), verdict: actNext, reason: pass},
 		"to nobody":                {frame: packet(layers.IPProtocolTCP, remotePod, netip.MustParseAddrPort("10.244.0.99:80"), ackFlag), verdict: actNext, reason: pass},
 		"in the node's name":       {frame: own(m.ns.Addr), verdict: actNext, reason: pass},
 		"in a pod's of this node":  {frame: own(m.local[1]), verdict: actNext, reason: pass},
 		"too large for the pod":    {frame: sized(t, remotePod, at, 1501, layers.IPv4DontFragment), verdict: actNext, reason: pass},
-		"segments that fit":        {frame: sized(t, remotePod, at, 3000, layers.IPv4DontFragment), gsoSize: 1472, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_POD, hop: true},
+		"segments that fit":        {frame: sized(t, remotePod, at, 3000, layers.IPv4DontFragment), gsoSize: 1472, verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
 		"segments that do not fit": {frame: sized(t, remotePod, at, 3000, layers.IPv4DontFragment), gsoSize: 1473, verdict: actNext, reason: pass},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out := m.check(t, bpf.PodLabDirectionLAB_FROM_NETWORK, stage{m.d.progs.services.fromNetwork, m.nic()}, b)
+			out := m.check(t, bpf.PodLabDirectionDIR_FROM_NETWORK, stage{m.d.progs.services.fromNetwork, m.nic()}, b)
 			if addressed := string(out[:12]) == string(pod.Mac.B[:])+string(pod.NodeMac.B[:]); addressed != (b.verdict == actRedirect) {
 				t.Errorf("the frame goes from %x to %x", out[6:12], out[:6])
 			}
@@ -220,7 +220,7 @@ func TestPacketsIntoPods(t *testing.T) {
 func TestRulesSeeThePacket(t *testing.T) {
 	m := router(t)
 	client := netip.AddrPortFrom(m.local[0], 40000)
-	veth := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+	veth := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}
 	tos := func(frame []byte, tos uint8) []byte { return edit(t, frame, func(ip *layers.IPv4) { ip.TOS = tos }) }
 	tcp := func(src, dst uint16) []byte {
 		return packet(layers.IPProtocolTCP, netip.AddrPortFrom(client.Addr(), src), netip.AddrPortFrom(remotePod.Addr(), dst), ackFlag)
@@ -246,11 +246,11 @@ func TestRulesSeeThePacket(t *testing.T) {
 				rule[2] = "del"
 				m.ns.Run(rule...)
 			}()
-			hit := branch{frame: test.hit, mark: test.hitMark, outMark: test.hitMark, verdict: actNext, reason: bpf.PodLabReasonLAB_DROP_PROHIBITED}
-			miss := branch{frame: test.miss, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true}
+			hit := branch{frame: test.hit, mark: test.hitMark, outMark: test.hitMark, verdict: actNext, reason: bpf.PodLabReasonREASON_PROHIBITED}
+			miss := branch{frame: test.miss, verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true}
 			for range 2 {
-				m.check(t, bpf.PodLabDirectionLAB_FROM_POD, veth, miss)
-				m.check(t, bpf.PodLabDirectionLAB_FROM_POD, veth, hit)
+				m.check(t, bpf.PodLabDirectionDIR_FROM_POD, veth, miss)
+				m.check(t, bpf.PodLabDirectionDIR_FROM_POD, veth, hit)
 			}
 		})
 	}
@@ -258,7 +258,7 @@ func TestRulesSeeThePacket(t *testing.T) {
 		m, at := crossing(t)
 		frame := packet(layers.IPProtocolTCP, netip.MustParseAddrPort("203.0.113.50:40000"), at.far, synFlag)
 		nic := stage{m.d.progs.services.fromNetwork, m.nic()}
-		m.checkOne(t, bpf.PodLabDirectionLAB_FROM_NETWORK, nic, branch{frame: frame, verdict: actRedirect, reason: bpf.PodLabReasonLAB_TO_NETWORK, outMark: done, hop: true, rewritten: true})
+		m.checkOne(t, bpf.PodLabDirectionDIR_FROM_NETWORK, nic, branch{frame: frame, verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true, rewritten: true})
 		m.ns.Run("ip", "rule", "add", "ipproto", "tcp", "dport", "8080", "prohibit")
 		if verdict, out := m.runOn(nic.prog, nic.ifindex, frame); verdict != actRedirect || m.parse(out).icmp == nil {
 			t.Errorf("verdict %d, and no answer", int32(verdict))

@@ -51,27 +51,27 @@ func TestPacketsAtTheNIC(t *testing.T) {
 	m := one(t, remote())
 	client, nodePort := netip.MustParseAddrPort("192.0.2.50:40000"), netip.AddrPortFrom(m.ns.Addr, 30000)
 	toService := func() []byte { return packet(layers.IPProtocolTCP, client, nodePort, synFlag) }
-	const pass = bpf.PodLabReasonLAB_REASON_NONE
+	const pass = bpf.PodLabReasonREASON_NONE
 	for name, test := range map[string]struct {
 		frame   []byte
 		verdict uint32
 		reason  bpf.Reason // counted once; pass: none is
 	}{
-		"to the Service":       {toService(), actRedirect, bpf.PodLabReasonLAB_TO_NETWORK},
-		"the last hop":         {edit(t, toService(), func(ip *layers.IPv4) { ip.TTL = 1 }), actRedirect, bpf.PodLabReasonLAB_DROP_TTL}, // which its sender is told
+		"to the Service":       {toService(), actRedirect, bpf.PodLabReasonREASON_FORWARDED},
+		"the last hop":         {edit(t, toService(), func(ip *layers.IPv4) { ip.TTL = 1 }), actRedirect, bpf.PodLabReasonREASON_TTL}, // which its sender is told
 		"another port":         {packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, 22), synFlag), actNext, pass},
 		"another protocol":     {packet(layers.IPProtocolUDP, client, nodePort, 0), actNext, pass},
 		"another address":      {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("192.0.2.77:30000"), synFlag), actNext, pass},
 		"a pod":                {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("10.244.0.2:30000"), synFlag), actNext, pass},
 		"a ClusterIP":          {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("10.96.0.1:80"), synFlag), actNext, pass},
 		"the node's loopback":  {packet(layers.IPProtocolTCP, client, netip.MustParseAddrPort("127.0.0.1:30000"), synFlag), actNext, pass},
-		"a port of the range":  {packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, natMin), ackFlag), actShot, bpf.PodLabReasonLAB_DROP_NO_FLOW},
+		"a port of the range":  {packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, natMin), ackFlag), actShot, bpf.PodLabReasonREASON_NO_FLOW},
 		"SCTP":                 {edit(t, toService(), func(ip *layers.IPv4) { ip.Protocol = layers.IPProtocolSCTP }), actNext, pass},
 		"IP options":           {edit(t, toService(), func(ip *layers.IPv4) { ip.Options = []layers.IPv4Option{{OptionType: 1}} }), actNext, pass},
 		"a fragment of others": {edit(t, toService(), func(ip *layers.IPv4) { ip.FragOffset = 3 }), actNext, pass},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)
+			before := m.counters(bpf.PodLabDirectionDIR_FROM_NETWORK)
 			verdict, out := m.run(client, test.frame)
 			if verdict != test.verdict {
 				t.Errorf("verdict %d, want %d", int32(verdict), int32(test.verdict))
@@ -79,7 +79,7 @@ func TestPacketsAtTheNIC(t *testing.T) {
 			if test.reason == pass && string(out[ethernetHeader:]) != string(test.frame[ethernetHeader:]) {
 				t.Error("the packet was changed")
 			}
-			for reason, n := range m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK) {
+			for reason, n := range m.counters(bpf.PodLabDirectionDIR_FROM_NETWORK) {
 				want := before[reason]
 				if reason == test.reason {
 					want++
@@ -108,7 +108,7 @@ func (m *model) counters(dir bpf.Direction) map[bpf.Reason]uint64 {
 	m.must(err)
 	counters := map[bpf.Reason]uint64{}
 	for reason := range reasons {
-		if reason != bpf.PodLabReasonLAB_EVENT_LOST { // nobody reads the ring here
+		if reason != bpf.PodLabReasonREASON_EVENT_LOST { // nobody reads the ring here
 			counters[reason] = sum(perCPU, dir, reason).Packets
 		}
 	}
@@ -122,7 +122,7 @@ func TestNoRouteToABackend(t *testing.T) {
 	m.ns.Run("ip", "route", "add", "blackhole", "10.99.0.0/16")
 	verdict, _ := m.run(netip.MustParseAddrPort("192.0.2.50:40000"),
 		packet(layers.IPProtocolTCP, netip.MustParseAddrPort("192.0.2.50:40000"), netip.AddrPortFrom(m.ns.Addr, 30000), synFlag))
-	if n := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[bpf.PodLabReasonLAB_DROP_BLACKHOLE]; verdict != actShot || n != 1 {
+	if n := m.counters(bpf.PodLabDirectionDIR_FROM_NETWORK)[bpf.PodLabReasonREASON_BLACKHOLE]; verdict != actShot || n != 1 {
 		t.Errorf("verdict %d, %d counted", int32(verdict), n)
 	}
 }
@@ -148,7 +148,7 @@ func TestPortsRunOut(t *testing.T) {
 	if verdict, _ := m.run(client, syn); verdict != actShot {
 		t.Errorf("verdict %d although no port is free", int32(verdict))
 	}
-	if n := m.counters(bpf.PodLabDirectionLAB_FROM_NETWORK)[bpf.PodLabReasonLAB_DROP_NAT_PORTS]; n != 1 {
+	if n := m.counters(bpf.PodLabDirectionDIR_FROM_NETWORK)[bpf.PodLabReasonREASON_NAT_PORTS]; n != 1 {
 		t.Errorf("%d counted, want 1", n)
 	}
 	fill(false)
@@ -164,7 +164,7 @@ func TestFlowStates(t *testing.T) {
 	service := netip.AddrPortFrom(m.services[0].Frontends[0].Addr, 80)
 	send := func(flags uint8) { m.run(client, packet(layers.IPProtocolTCP, client, service, flags)) }
 	back := func(flags uint8) {
-		m.runOn(m.d.progs.podEgress, m.ifindex(m.local[0]), packet(layers.IPProtocolTCP, here().Addr, client, flags))
+		m.runOn(m.d.progs.fromPod, m.ifindex(m.local[0]), packet(layers.IPProtocolTCP, here().Addr, client, flags))
 	}
 	for _, step := range []struct {
 		name    string

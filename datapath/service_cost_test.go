@@ -43,7 +43,7 @@ func BenchmarkRouting(b *testing.B) {
 	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
 	m.must(err)
 	defer empty.Close()
-	pod, nic := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}, stage{m.d.progs.services.fromNetwork, m.nic()}
+	pod, nic := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}, stage{m.d.progs.services.fromNetwork, m.nic()}
 	out := stage{m.d.progs.services.toNetwork, m.nic()}
 	client, peer := netip.AddrPortFrom(m.local[0], 40001), netip.AddrPortFrom(m.outside[2], 80)
 	outside := netip.MustParseAddrPort("192.0.2.77:80")
@@ -72,7 +72,7 @@ func BenchmarkRouting(b *testing.B) {
 			b.ReportMetric(float64(none), "ns/empty")
 		})
 	}
-	for name, prog := range map[string]*ebpf.Program{bpf.PodProgLabPodEgress: pod.prog, bpf.NetdevProgLabFromNetwork: nic.prog, bpf.NetdevProgLabToNetwork: out.prog} {
+	for name, prog := range map[string]*ebpf.Program{bpf.PodProgLabFromPod: pod.prog, bpf.NetdevProgLabFromNetwork: nic.prog, bpf.NetdevProgLabToNetwork: out.prog} {
 		info, err := prog.Info()
 		m.must(err)
 		insns, err := info.Instructions()

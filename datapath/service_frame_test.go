@@ -15,7 +15,7 @@ import (
 func (m *model) run(client end, frame []byte) (uint32, []byte) {
 	m.t.Helper()
 	if slices.Contains(m.local, client.Addr()) {
-		return m.runOn(m.d.progs.podEgress, m.ifindex(client.Addr()), frame)
+		return m.runOn(m.d.progs.fromPod, m.ifindex(client.Addr()), frame)
 	}
 	return m.runOn(m.d.progs.services.fromNetwork, m.nic(), frame)
 }

@@ -348,13 +348,13 @@ func (m *model) wayBack(f *modelFlow) []stage {
 	localBackend, localClient := slices.Contains(m.local, f.backend.Addr()), slices.Contains(m.local, f.client.Addr())
 	switch {
 	case localBackend && localClient:
-		return []stage{{m.d.progs.podEgress, m.ifindex(f.backend.Addr())}}
+		return []stage{{m.d.progs.fromPod, m.ifindex(f.backend.Addr())}}
 	case localClient && routed:
 		return []stage{{m.d.progs.services.fromNetwork, m.nic()}}
 	case localClient:
 		return []stage{{m.d.progs.toPod, m.ifindex(m.local[0])}}
 	case localBackend && routed:
-		return []stage{{m.d.progs.podEgress, m.ifindex(f.backend.Addr())}}
+		return []stage{{m.d.progs.fromPod, m.ifindex(f.backend.Addr())}}
 	case localBackend:
 		return []stage{{m.d.progs.services.toNetwork, m.nic()}}
 	}

@@ -56,7 +56,7 @@ func (m *model) cost(s stage, frame []byte) time.Duration {
 // costs are of packets that end as they began, so that every repetition takes the same way.
 func (m *model) costs() map[string]time.Duration {
 	m.t.Helper()
-	pod := stage{m.d.progs.podEgress, m.ifindex(m.local[0])}
+	pod := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}
 	nic := stage{m.d.progs.services.fromNetwork, m.nic()}
 	client, peer := netip.AddrPortFrom(m.local[0], 40000), netip.AddrPortFrom(m.outside[2], 80)
 	outside := netip.AddrPortFrom(m.outside[0], 40000)
@@ -107,7 +107,7 @@ func TestLookupCostIsFlat(t *testing.T) {
 			t.Errorf("%s: %s with 10 Services, %s with 100,000", name, few, lots)
 		}
 	}
-	for _, prog := range []*ebpf.Program{m.d.progs.podEgress, m.d.progs.toPod, m.d.progs.services.fromNetwork, m.d.progs.services.toNetwork} {
+	for _, prog := range []*ebpf.Program{m.d.progs.fromPod, m.d.progs.toPod, m.d.progs.services.fromNetwork, m.d.progs.services.toNetwork} {
 		info, err := prog.Info()
 		m.must(err)
 		insns, err := info.Instructions()

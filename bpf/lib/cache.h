@@ -44,7 +44,7 @@ struct cached_flow {
 	struct basis basis;
 	__u32 src_id;
 	__u32 dst_id;
-	enum lab_reason reason; /* LAB_TO_POD or LAB_TO_NETWORK */
+	enum lab_reason reason; /* REASON_DELIVERED or REASON_FORWARDED */
 	enum cache_flag flags;
 	__u16 mtu; /* bytes of IP packet that may go that way */
 	struct neighbour next;
@@ -178,7 +178,7 @@ static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_f
 	p.ev.dport = known->key.dport;
 	p.ev.proto = known->key.proto;
 	p.ev.src_id = known->src_id;
-	if (known->reason == LAB_TO_POD)
+	if (known->reason == REASON_DELIVERED)
 		p.ev.dst_id = known->dst_id;
 	report(&p, reason, dir);
 	return 0;
@@ -189,8 +189,8 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
 {
 	if (rewrite_packet(ctx, known->key.proto, &known->to))
 		return true;
-	count(LAB_DROP_REWRITE, dir, ctx->len);
-	report_cached(ctx, known, LAB_DROP_REWRITE, dir);
+	count(REASON_REWRITE, dir, ctx->len);
+	report_cached(ctx, known, REASON_REWRITE, dir);
 	return false;
 }
 
@@ -207,7 +207,7 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 		report_cached(ctx, known, known->reason, dir);
 	if (!address(ctx, &known->next, true))
 		return TC_ACT_SHOT;
-	if (known->reason == LAB_TO_POD)
+	if (known->reason == REASON_DELIVERED)
 		return redirect_inside(ctx, known->next.ifindex);
 	if (known->flags & CACHED_DONE)
 		ctx->mark = MARK_DONE;
@@ -233,7 +233,7 @@ static __always_inline void look_up_generation(struct work *w)
 }
 
 /*
- * Remembers what was decided about a packet. Only LAB_TO_POD and LAB_TO_NETWORK, to a next hop whose MAC is
+ * Remembers what was decided about a packet. Only REASON_DELIVERED and REASON_FORWARDED, to a next hop whose MAC is
  * known, are worth it, and only packets that show their flow themselves.
  */
 static __always_inline void remember(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, const struct endpoint *ep)
@@ -244,7 +244,7 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 
 	if (p->fragment || p->options || (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP))
 		return;
-	if (reason == LAB_TO_NETWORK ? !route->neighbour.ifindex : reason != LAB_TO_POD || !ep)
+	if (reason == REASON_FORWARDED ? !route->neighbour.ifindex : reason != REASON_DELIVERED || !ep)
 		return;
 	if (w->c.shape != SHAPE_NONE && opens(p))
 		return; /* the second packet has to be seen, by which the flow is more than opened */
@@ -267,7 +267,7 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 			place->flags |= CACHED_IN_NAT;
 		place->to = w->c.to;
 	}
-	if (reason == LAB_TO_POD) {
+	if (reason == REASON_DELIVERED) {
 		place->mtu = cfg_mtu;
 		place->dst_id = ep->id;
 		place->next = behind_veth(ep);

@@ -19,7 +19,7 @@ static __always_inline void count(enum lab_reason reason, enum lab_direction dir
 
 	if (!all)
 		return;
-	m = &all->of[dir][reason % LAB_REASON_MAX]; /* which it is below, and the verifier has to see */
+	m = &all->of[dir][reason % REASON_MAX]; /* which it is below, and the verifier has to see */
 	m->packets++;
 	m->bytes += bytes;
 }
@@ -46,7 +46,7 @@ static __always_inline void report(struct packet *p, enum lab_reason reason, enu
 	p->ev.reason = reason;
 	p->ev.direction = dir;
 	if (bpf_ringbuf_output(&lab_events, &p->ev, sizeof(p->ev), BPF_RB_NO_WAKEUP))
-		count(LAB_EVENT_LOST, dir, 0);
+		count(REASON_EVENT_LOST, dir, 0);
 }
 
 /*

@@ -325,21 +325,21 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	struct opening *o;
 
 	if (!admits(s, &c->from.src))
-		return LAB_DROP_SOURCE_RANGE;
+		return REASON_SOURCE_RANGE;
 	if (s->count && !may_open(p))
-		return LAB_DROP_NO_FLOW;
+		return REASON_NO_FLOW;
 	b = choose(s, &c->from.src, random, now, &id);
 	if (!b) { /* its list may just have been replaced */
 		s = find_service(&c->from, scope);
 		if (!s)
-			return LAB_DROP_NO_BACKEND;
+			return REASON_NO_BACKEND;
 		b = choose(s, &c->from.src, random, now, &id);
 	}
 	if (!b)
-		return s->flags & LAB_HAS_REMOTE ? LAB_DROP_NO_LOCAL_BACKEND : LAB_DROP_NO_BACKEND;
+		return s->flags & LAB_HAS_REMOTE ? REASON_NO_LOCAL_BACKEND : REASON_NO_BACKEND;
 	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &b->addr, c->from.sport, b->port);
 	if (!o)
-		return LAB_DROP_NAT_PORTS;
+		return REASON_NAT_PORTS;
 	o->e.service = s->id;
 	o->e.backend = id;
 	update(&o->e, p->ev.tcp_flags, false);
@@ -350,11 +350,11 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 		o->e.src = ip_from_v4(HAIRPIN_V4);
 	}
 	if (!enter(ctx, own_port))
-		return LAB_DROP_NAT_PORTS;
+		return REASON_NAT_PORTS;
 	begin(c, &o->e, FOUND_IN_CT);
 	if (c->from.proto == IPPROTO_UDP && scope == LAB_INSIDE)
 		renew_direct(&o->e, c->from.proto);
-	return LAB_REASON_NONE;
+	return REASON_NONE;
 }
 
 /*
@@ -393,7 +393,7 @@ as_it_is:
 }
 
 /*
- * A packet to a Service. LAB_REASON_NONE: c says what becomes of it, which is nothing when it is not to
+ * A packet to a Service. REASON_NONE: c says what becomes of it, which is nothing when it is not to
  * a Service. Maps of flows are too large for the CPU's caches, and a look into one is felt: there is none
  * for what opens a connection to something else, or accepts one.
  */
@@ -409,7 +409,7 @@ static __always_inline enum lab_reason translate(struct __sk_buff *ctx, const st
 			goto none;
 	}
 	if (translate_on(p, c))
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	if (!s && c->shape != SHAPE_ERROR)
 		s = find_service(&c->from, scope);
 	if (s && !is_nodes_own(ctx, p, s, &c->from))
@@ -419,5 +419,5 @@ none:
 		set_apart(ctx, p, c);
 	else
 		c->shape = SHAPE_NONE;
-	return LAB_REASON_NONE;
+	return REASON_NONE;
 }

@@ -77,7 +77,7 @@ struct metric {
 _Static_assert(sizeof(struct metric) == 16, "shared with datapath/");
 
 struct metrics {
-	struct metric of[LAB_DIRECTION_MAX][LAB_REASON_MAX];
+	struct metric of[DIR_MAX][REASON_MAX];
 };
 
 /* One value, so that nobody waits for a packet's reason to know where the counters are. */

@@ -23,7 +23,7 @@ static __always_inline bool only_answers(const struct packet *p, const struct ch
 /*
  * A pod's packet about to leave: to the outside it gets the node's address and a port of the node's.
  * What cannot have one would leave with an address that nobody can answer to, and is dropped.
- * LAB_REASON_NONE: it stays as it is.
+ * REASON_NONE: it stays as it is.
  */
 static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
@@ -34,32 +34,32 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 
 	if (!is_own_pod(told ? &c->from.src : &p->ev.src) || !is_outside(&p->ev.dst)) {
 		c->shape = SHAPE_NONE;
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	}
 	if (c->shape == SHAPE_NONE)
-		return p->fragment && !p->options ? LAB_DROP_FRAGMENT : LAB_DROP_MASQUERADE;
+		return p->fragment && !p->options ? REASON_FRAGMENT : REASON_MASQUERADE;
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
-		return LAB_TO_NETWORK;
+		return REASON_FORWARDED;
 	if (told) {
 		c->shape = SHAPE_NONE;
-		return LAB_REASON_NONE;
+		return REASON_NONE;
 	}
 	if (c->shape == SHAPE_ERROR)
-		return LAB_DROP_MASQUERADE;
+		return REASON_MASQUERADE;
 	if (only_answers(p, c))
-		return LAB_DROP_MASQUERADE; /* nobody has asked */
+		return REASON_MASQUERADE; /* nobody has asked */
 	if (!may_open(p))
-		return LAB_DROP_NO_FLOW;
+		return REASON_NO_FLOW;
 	src = address_of(p->ev.ifindex);
 	o = new_opening(&c->from, CT_MASQUERADE, &src, &c->from.dst, 0, c->from.dport);
 	if (!o)
-		return LAB_DROP_NAT_PORTS;
+		return REASON_NAT_PORTS;
 	update(&o->e, p->ev.tcp_flags, false);
 	if (!enter(ctx, true))
-		return LAB_DROP_NAT_PORTS;
+		return REASON_NAT_PORTS;
 	begin(c, &o->e, FOUND_ELSEWHERE);
-	return LAB_TO_NETWORK;
+	return REASON_FORWARDED;
 }
 
 /*

@@ -106,19 +106,19 @@ static __always_inline int explain(struct __sk_buff *ctx, const struct packet *p
 	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
 		return TC_ACT_SHOT;
 	switch (reason) {
-	case LAB_DROP_TTL:
+	case REASON_TTL:
 		e.type = ICMP_TIME_EXCEEDED;
 		break;
-	case LAB_DROP_NO_ROUTE:
+	case REASON_NO_ROUTE:
 		e.code = ICMP_NET_UNREACH;
 		break;
-	case LAB_DROP_UNREACHABLE:
+	case REASON_UNREACHABLE:
 		e.code = ICMP_HOST_UNREACH;
 		break;
-	case LAB_DROP_PROHIBITED:
+	case REASON_PROHIBITED:
 		e.code = ICMP_PKT_FILTERED;
 		break;
-	case LAB_DROP_TOO_BIG:
+	case REASON_TOO_BIG:
 		e.code = ICMP_FRAG_NEEDED;
 		e.mtu = mtu;
 		break;
@@ -126,7 +126,7 @@ static __always_inline int explain(struct __sk_buff *ctx, const struct packet *p
 		return TC_ACT_SHOT;
 	}
 	/* As often as there are packets that are too big, as the kernel: without it a connection stands still. */
-	if (reason != LAB_DROP_TOO_BIG && !may_tell(v4(&p->ev.src), pace))
+	if (reason != REASON_TOO_BIG && !may_tell(v4(&p->ev.src), pace))
 		return TC_ACT_SHOT;
 	return make_icmp_error(ctx, &e) ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;
 }

@@ -125,20 +125,20 @@ static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct
 		route->hop.ifindex = fib.ifindex;
 		route->hop.neighbour.nh_family = fib.family;
 		__builtin_memcpy(route->hop.neighbour.ipv6_nh, fib.ipv6_dst, sizeof(fib.ipv6_dst)); /* of either family */
-		return LAB_TO_NETWORK;
+		return REASON_FORWARDED;
 	case BPF_FIB_LKUP_RET_BLACKHOLE:
-		return LAB_DROP_BLACKHOLE;
+		return REASON_BLACKHOLE;
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
-		return LAB_DROP_UNREACHABLE;
+		return REASON_UNREACHABLE;
 	case BPF_FIB_LKUP_RET_PROHIBIT:
-		return LAB_DROP_PROHIBITED;
+		return REASON_PROHIBITED;
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
 		route->mtu = fib.mtu_result;
-		return LAB_DROP_TOO_BIG;
+		return REASON_TOO_BIG;
 	case BPF_FIB_LKUP_RET_NOT_FWDED: /* or it is for the node itself */
-		return LAB_DROP_NO_ROUTE;
+		return REASON_NO_ROUTE;
 	default: /* a kind of route that only the stack can take */
-		return LAB_TO_KERNEL;
+		return REASON_TO_KERNEL;
 	}
 }
 
@@ -194,10 +194,10 @@ static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const s
 	place = route_place(&key.src, &key.dst);
 	if (place && route_key_equal(&place->key, &key) && wire_length(ctx) <= place->route.mtu) {
 		*route = place->route;
-		return LAB_TO_NETWORK;
+		return REASON_FORWARDED;
 	}
 	reason = ask_routes(ctx, p, &key, route);
-	if (reason == LAB_TO_NETWORK && place && route->neighbour.ifindex) {
+	if (reason == REASON_FORWARDED && place && route->neighbour.ifindex) {
 		place->key = key;
 		place->route = *route;
 	}

@@ -23,7 +23,7 @@ func agentOf(addr, podCIDR string) *api.Status {
 			Routing:      api.Routing{Network: "native", Host: "BPF"},
 			Masquerading: api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0"}, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")},
 			Services:     &api.Services{Devices: []string{"eth0"}, Services: 9, Affinity: 1, Backends: 12},
-			Programs:     []api.Program{{Name: "lab_pod_egress", ID: 7, AttachedTo: []string{"lxc1"}}},
+			Programs:     []api.Program{{Name: "lab_from_pod", ID: 7, AttachedTo: []string{"lxc1"}}},
 		},
 		Reconcilers:   []api.Reconciler{{Name: "routes", Healthy: true}, {Name: "services", Healthy: true}},
 		ClusterHealth: &api.ClusterHealth{Reachable: 2, Nodes: []api.NodeHealth{{Name: "a-control-plane", Reached: true}, {Name: "a-worker", Reached: true}}},
@@ -119,12 +119,12 @@ func TestStatusVerbose(t *testing.T) {
 	s := twoNodes()
 	s.Nodes[0].Agent.Reconcilers[0] = api.Reconciler{Name: "routes", LastError: "no route", ConsecutiveFailures: 2}
 	s.Nodes[1].Agent = nil
-	if text := statusText(s, false); strings.Contains(text, "lab_pod_egress") {
+	if text := statusText(s, false); strings.Contains(text, "lab_from_pod") {
 		t.Errorf("programs without --verbose:\n%s", text)
 	}
 	text := statusText(s, true)
 	for _, part := range []string{
-		"== a-control-plane", "KubeProxyReplacement:  True [eth0 172.18.0.2]", "lab_pod_egress:", "failed 2 times in a row", "Session Affinity:  1 of 9 Service ports",
+		"== a-control-plane", "KubeProxyReplacement:  True [eth0 172.18.0.2]", "lab_from_pod:", "failed 2 times in a row", "Session Affinity:  1 of 9 Service ports",
 		"== a-worker (, kubelet , )\nno agent\n",
 	} {
 		if !strings.Contains(text, part) {

@@ -10,7 +10,7 @@ type Event struct {
 	Time time.Time `json:"time"`
 	Node string    `json:"node"`
 	Drop bool      `json:"drop"`
-	// Reason is what became of the packet: to-kernel, to-pod, arp-reply, or
+	// Reason is what became of the packet: to-kernel, delivered, forwarded, arp-reply, or
 	// why it was dropped.
 	Reason    string `json:"reason"`
 	Direction string `json:"direction"` // from-pod | to-pod
