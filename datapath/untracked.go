@@ -77,66 +77,8 @@ func (d *Datapath) untrackedStatus(ctx context.Context, s *Status) error {
 	if !s.Untracked.Enabled {
 		return nil
 	}
-	t.table = "filter"
-	saved, err := t.run(ctx, "", "iptables-save", "-t", t.tableName())
-	if err != nil {
-		return fmt.Errorf("read the node's firewall: %w", err)
-	}
-	s.Untracked.Firewall = stateful(saved)
-	return nil
-}
-
-// stateful are the rules that a forwarded packet may meet which accept packets of connections that are
-// established, provided that others are dropped there: by a rule, or by the chain's policy. saved is what
-// iptables-save says about the filter table.
-func stateful(saved string) (accepting []string) {
-	table := parseNAT(saved)
-	drops := slices.ContainsFunc(strings.Split(saved, "\n"), func(line string) bool { return strings.HasPrefix(line, ":FORWARD DROP") })
-	met := []string{"FORWARD"}
-	for i := 0; i < len(met); i++ {
-		for _, rule := range table[met[i]] {
-			switch {
-			case jumpsTo(rule, "DROP"), jumpsTo(rule, "REJECT"):
-				drops = drops || mayMatch(rule, "UNTRACKED")
-			case jumpsTo(rule, "ACCEPT") && mayMatch(rule, "ESTABLISHED") && !mayMatch(rule, "UNTRACKED"):
-				accepting = append(accepting, "-A "+met[i]+" "+rule)
-			}
-			if to := target(rule); to != "" && !slices.Contains(met, to) {
-				met = append(met, to)
-			}
-		}
-	}
-	if !drops {
-		return nil
-	}
-	return accepting
-}
-
-// mayMatch says whether a rule leaves packets in that state of their connection to its other conditions. iptables
-// has two words for these states.
-func mayMatch(rule, state string) bool {
-	fields := strings.Fields(rule)
-	for i, f := range fields {
-		if (f != "--ctstate" && f != "--state") || i+1 == len(fields) {
-			continue
-		}
-		negated := i > 0 && fields[i-1] == "!"
-		if slices.Contains(strings.Split(fields[i+1], ","), state) == negated {
-			return false
-		}
-	}
-	return true
-}
-
-// target is the chain that a rule leads to; it may be one of iptables' own words.
-func target(rule string) string {
-	fields := strings.Fields(rule)
-	for _, flag := range []string{"-j", "-g"} {
-		if i := slices.Index(fields, flag); i >= 0 && i+1 < len(fields) {
-			return fields[i+1]
-		}
-	}
-	return ""
+	s.Untracked.Firewall, err = d.statefulFirewall(ctx)
+	return err
 }
 
 // untrackedRules take what stays inside the native-routing CIDR on both ends: nothing of it is

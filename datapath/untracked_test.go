@@ -2,7 +2,9 @@ package datapath_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,51 +67,101 @@ func TestTrafficBetweenPodsIsUntracked(t *testing.T) {
 	}
 }
 
-// A node's firewall that lets answers pass by their connection's state is found, and one that does so works
-// when pods' traffic is tracked.
+// A node's firewall that lets answers pass by their connection's state is found, whichever tool made it, and one that
+// does so works when pods' traffic is tracked.
 func TestStatefulFirewall(t *testing.T) {
-	for name, tracked := range map[string]bool{"untracked": false, "tracked": true} {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t, 2, replacement, func(c *datapath.Config) { c.Untracked = !tracked })
-			n, m := l.nodes[0], l.nodes[1]
-			a, c := n.addPod("a"), m.addPod("c")
-			serve(c.NS)
-			n.Do(func() { must(t, n.dp.Untracked().Apply(context.Background(), l.desired())) })
-			status := func() (s datapath.UntrackedStatus) {
-				n.Do(func() {
-					st, err := n.dp.Status(ctx(t))
-					must(t, err)
-					s = st.Untracked
-				})
-				return s
-			}
-			if got := status(); got.Enabled == tracked || len(got.Firewall) != 0 {
-				t.Errorf("without a firewall: %+v", got)
-			}
-			asks{a.NS, c.Addr, a.Addr}.check(t)
-			n.Run("iptables", "-N", "FIREWALL")
-			n.Run("iptables", "-A", "FORWARD", "-j", "FIREWALL")
-			n.Run("iptables", "-A", "FIREWALL", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
-			n.Run("iptables", "-A", "FIREWALL", "-s", n.cfg.PodCIDR.String(), "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT")
-			if got := status(); len(got.Firewall) != 0 {
-				t.Errorf("nothing is dropped: %+v", got)
-			}
-			n.Run("iptables", "-A", "FORWARD", "-j", "DROP")
-			got := status()
-			if tracked {
-				asks{a.NS, c.Addr, a.Addr}.check(t)
-				if len(got.Firewall) != 0 {
-					t.Errorf("tracked: %+v", got)
+	for tool, fw := range map[string]struct {
+		// accept lets packets pass by their connections' state, drop takes the others.
+		accept, drop [][]string
+		want         string
+	}{
+		"iptables": {
+			accept: [][]string{
+				{"iptables", "-N", "FIREWALL"},
+				{"iptables", "-A", "FORWARD", "-j", "FIREWALL"},
+				{"iptables", "-A", "FIREWALL", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"},
+				{"iptables", "-A", "FIREWALL", "-s", "CIDR", "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT"},
+			},
+			drop: [][]string{{"iptables", "-A", "FORWARD", "-j", "DROP"}},
+			want: "-A FIREWALL -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+		},
+		"nft": {
+			accept: [][]string{
+				{"nft", "add table inet fw; add chain inet fw forward { type filter hook forward priority 0; }"},
+				{"nft", "add rule inet fw forward ct state established,related accept"},
+				{"nft", "add rule inet fw forward ip saddr CIDR ct state new accept"},
+			},
+			drop: [][]string{{"nft", "add rule inet fw forward counter drop"}},
+			want: "nft inet fw forward: ct state established,related accept",
+		},
+		"nft with a map, a chain and a policy": {
+			accept: [][]string{
+				{"nft", "add table inet fw; add chain inet fw states; add chain inet fw forward { type filter hook forward priority 0; }"},
+				{"nft", "add rule inet fw states ct state vmap { established : accept, related : accept, invalid : drop }"},
+				{"nft", "add rule inet fw forward jump states"},
+				{"nft", "add rule inet fw forward ip saddr CIDR ct state new accept"},
+			},
+			drop: [][]string{{"nft", "add chain inet fw forward { policy drop; }"}},
+			want: "nft inet fw states: ct state established accept",
+		},
+		"nft with a set and a rejection": {
+			accept: [][]string{
+				{"nft", "add table ip fw; add chain ip fw forward { type filter hook forward priority 0; }"},
+				{"nft", "add rule ip fw forward ct state { established, related } accept"},
+				{"nft", "add rule ip fw forward ip saddr CIDR ct state new accept"},
+			},
+			drop: [][]string{{"nft", "add rule ip fw forward reject"}},
+			want: "nft ip fw forward: ct state established,related accept",
+		},
+	} {
+		for _, tracked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, tracked %v", tool, tracked), func(t *testing.T) {
+				l := newLab(t, 2, replacement, func(c *datapath.Config) { c.Untracked = !tracked })
+				n, m := l.nodes[0], l.nodes[1]
+				a, c := n.addPod("a"), m.addPod("c")
+				serve(c.NS)
+				n.Do(func() { must(t, n.dp.Untracked().Apply(context.Background(), l.desired())) })
+				status := func() (s datapath.UntrackedStatus) {
+					n.Do(func() {
+						st, err := n.dp.Status(ctx(t))
+						must(t, err)
+						s = st.Untracked
+					})
+					return s
 				}
-				return
-			}
-			if _, err := a.Ask("udp4", c.at(port), []byte("x")); err == nil {
-				t.Error("the firewall lets untracked packets pass: it shows nothing")
-			}
-			want := "-A FIREWALL -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
-			if len(got.Firewall) != 1 || got.Firewall[0] != want {
-				t.Errorf("got %q, want %q", got.Firewall, want)
-			}
-		})
+				run := func(commands [][]string) {
+					for _, command := range commands {
+						words := slices.Clone(command)
+						for i := range words {
+							words[i] = strings.ReplaceAll(words[i], "CIDR", n.cfg.PodCIDR.String())
+						}
+						n.Run(words...)
+					}
+				}
+				if got := status(); got.Enabled == tracked || len(got.Firewall) != 0 {
+					t.Errorf("without a firewall: %+v", got)
+				}
+				asks{a.NS, c.Addr, a.Addr}.check(t)
+				run(fw.accept)
+				if got := status(); len(got.Firewall) != 0 {
+					t.Errorf("nothing is dropped: %+v", got)
+				}
+				run(fw.drop)
+				got := status()
+				if tracked {
+					asks{a.NS, c.Addr, a.Addr}.check(t)
+					if len(got.Firewall) != 0 {
+						t.Errorf("tracked: %+v", got)
+					}
+					return
+				}
+				if _, err := a.Ask("udp4", c.at(port), []byte("x")); err == nil {
+					t.Error("the firewall lets untracked packets pass: it shows nothing")
+				}
+				if len(got.Firewall) != 1 || got.Firewall[0] != fw.want {
+					t.Errorf("got %q, want %q", got.Firewall, fw.want)
+				}
+			})
+		}
 	}
 }

@@ -26,7 +26,7 @@ func TestStatefulRules(t *testing.T) {
 		"counted":              {":FORWARD DROP [0:0]\n-A FORWARD -m conntrack --ctstate ESTABLISHED\n", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := stateful("*filter\n" + test.saved + "COMMIT\n")
+			got := iptablesFirewall("*filter\n" + test.saved + "COMMIT\n").stateful()
 			for i := range got {
 				got[i] += "\n"
 			}
