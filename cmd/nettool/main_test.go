@@ -46,37 +46,52 @@ func newWire(t *testing.T) wire {
 	return w
 }
 
-// nettool runs a probe in a namespace and reads its reply.
-func nettool(t *testing.T, ns *netnstest.NS, args ...string) probe.Reply {
+// ask runs one probe in a namespace and reads its reply.
+func ask(t *testing.T, ns *netnstest.NS, request probe.Request) (reply probe.Reply) {
 	t.Helper()
-	out, _ := ns.TryRun(append([]string{os.Args[0], "probe"}, args...)...)
-	start := strings.IndexByte(out, '{')
-	var reply probe.Reply
-	if start < 0 {
-		t.Fatalf("nettool probe %v printed no reply: %s", args, out)
+	request.ID = "ask"
+	line, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := json.NewDecoder(strings.NewReader(out[start:])).Decode(&reply); err != nil {
-		t.Fatalf("nettool probe %v: %v: %s", args, err, out)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	command := exec.CommandContext(ctx, os.Args[0], "probe", "batch")
+	command.Stdin = bytes.NewReader(line)
+	var out []byte
+	ns.Do(func() { out, err = command.Output() })
+	if err != nil {
+		t.Fatalf("nettool probe batch <<< %s: %v", line, err)
+	}
+	if err := json.Unmarshal(out, &reply); err != nil {
+		t.Fatalf("nettool probe batch <<< %s: %v: %s", line, err, out)
 	}
 	return reply
 }
 
+func icmp(to string, spec probe.ICMP) probe.Request {
+	spec.Address = netip.MustParseAddr(to)
+	return probe.Request{ICMP: &spec}
+}
+
 func TestICMPOnAWire(t *testing.T) {
 	w := newWire(t)
-	reply := nettool(t, w.left, "icmp", w.rightAddr.String(), "--count", "2", "--size", "1372", "--df")
+	reply := ask(t, w.left, icmp(w.rightAddr.String(), probe.ICMP{Count: 2, Size: 1372, DF: true}))
 	if reply.Failure != "" || reply.Error != "" || reply.ICMP.Received != 2 || reply.ICMP.TTL != 64 || reply.ICMP.From != w.rightAddr {
 		t.Errorf("%+v %+v", reply, reply.ICMP)
 	}
-	if reply := nettool(t, w.left, "icmp", w.rightAddr.String(), "--size", "1373", "--df"); !strings.Contains(reply.Failure, "does not fit the MTU") {
+	if reply := ask(t, w.left, icmp(w.rightAddr.String(), probe.ICMP{Size: 1373, DF: true})); !strings.Contains(reply.Failure, "does not fit the MTU") {
 		t.Errorf("%+v", reply)
 	}
-	if reply := nettool(t, w.left, "icmp", w.rightAddr.String(), "--size", "5000"); reply.Failure != "" {
+	if reply := ask(t, w.left, icmp(w.rightAddr.String(), probe.ICMP{Size: 5000})); reply.Failure != "" {
 		t.Errorf("fragments do not arrive: %+v", reply)
 	}
-	if reply := nettool(t, w.left, "icmp", "10.9.0.77", "--timeout", "200ms"); reply.Failure == "" || reply.ICMP.Received != 0 {
+	silent := icmp("10.9.0.77", probe.ICMP{})
+	silent.Timeout = probe.Duration(200 * time.Millisecond)
+	if reply := ask(t, w.left, silent); reply.Failure == "" || reply.ICMP.Received != 0 {
 		t.Errorf("%+v", reply)
 	}
-	if reply := nettool(t, w.left, "udp", w.rightAddr.String()+":9", "--size", "1373", "--df"); !strings.Contains(reply.Failure, "does not fit the MTU") {
+	if reply := ask(t, w.left, probe.Request{UDP: &probe.UDP{Address: netip.AddrPortFrom(w.rightAddr, 9), Size: 1373, DF: true}}); !strings.Contains(reply.Failure, "does not fit the MTU") {
 		t.Errorf("%+v", reply)
 	}
 }
@@ -90,14 +105,17 @@ func TestICMPErrorsAreTold(t *testing.T) {
 	far := netnstest.New(t, "far")
 	netnstest.Connect(w.right, "eth1", far, "eth0")
 	w.right.Run("ip", "route", "add", "10.10.0.9/32", "dev", "eth1")
-	if reply := nettool(t, w.left, "icmp", "10.10.0.9", "--ttl", "1", "--timeout", "2s"); !strings.Contains(reply.Failure, "10.9.0.2 answered: time exceeded") {
+	if reply := ask(t, w.left, icmp("10.10.0.9", probe.ICMP{TTL: 1})); !strings.Contains(reply.Failure, "10.9.0.2 answered: time exceeded") {
 		t.Errorf("%+v", reply)
 	}
 }
 
 func TestARPOnAWire(t *testing.T) {
 	w := newWire(t)
-	reply := nettool(t, w.left, "arp", w.rightAddr.String())
+	arp := func(addr netip.Addr) probe.Request {
+		return probe.Request{Timeout: probe.Duration(2 * time.Second), ARP: &probe.ARP{Interface: "eth0", Address: addr}}
+	}
+	reply := ask(t, w.left, arp(w.rightAddr))
 	if reply.Failure != "" || reply.Error != "" {
 		t.Fatalf("%+v", reply)
 	}
@@ -105,7 +123,9 @@ func TestARPOnAWire(t *testing.T) {
 	if !strings.Contains(link, reply.ARP.MAC) || reply.ARP.FrameMAC != reply.ARP.MAC {
 		t.Errorf("%s answered in a frame of %s; the device is %s", reply.ARP.MAC, reply.ARP.FrameMAC, link)
 	}
-	if reply := nettool(t, w.left, "arp", "10.9.0.77", "--timeout", "200ms"); !strings.Contains(reply.Failure, "nobody says who has 10.9.0.77") {
+	silent := arp(netip.MustParseAddr("10.9.0.77"))
+	silent.Timeout = probe.Duration(200 * time.Millisecond)
+	if reply := ask(t, w.left, silent); !strings.Contains(reply.Failure, "nobody says who has 10.9.0.77") {
 		t.Errorf("%+v", reply)
 	}
 }
@@ -157,14 +177,23 @@ func TestForgedPacketsAreCaptured(t *testing.T) {
 	w := newWire(t)
 	last := probe.Filter{Contains: "the end"}
 	end := captureOn(t, w.right, probe.Capture{Interface: "eth0", Filter: probe.Filter{Direction: probe.In, Protocol: "udp", Contains: "token"}, Until: &last}, 10*time.Second)
-	for _, send := range [][]string{
-		{"--from", "192.0.2.7:1000", "--payload", "token forged"},
-		{"--from", "10.9.0.1:1000", "--payload", "other"},
-		{"--from", "10.9.0.1:1001", "--payload", "token own", "--count", "2"},
-		{"--from", "192.0.2.7:5", "--payload", "token icmp", "--protocol", "icmp"},
-		{"--from", "10.9.0.1:1002", "--payload", "the end"},
+	for _, send := range []struct {
+		from     string
+		protocol string
+		payload  string
+		count    int
+	}{
+		{"192.0.2.7:1000", "udp", "token forged", 1},
+		{"10.9.0.1:1000", "udp", "other", 1},
+		{"10.9.0.1:1001", "udp", "token own", 2},
+		{"192.0.2.7:5", "icmp", "token icmp", 1},
+		{"10.9.0.1:1002", "udp", "the end", 1},
 	} {
-		if reply := nettool(t, w.left, append([]string{"send", "--to", "10.9.0.2:2000"}, send...)...); reply.Failure != "" || reply.Error != "" {
+		from := netip.MustParseAddrPort(send.from)
+		if reply := ask(t, w.left, probe.Request{Send: &probe.Send{
+			Protocol: send.protocol, Source: from.Addr(), SourcePort: from.Port(), Destination: w.rightAddr, DestinationPort: 2000,
+			Payload: send.payload, Count: send.count,
+		}}); reply.Failure != "" || reply.Error != "" {
 			t.Fatalf("%+v", reply)
 		}
 	}
@@ -184,7 +213,7 @@ func TestForgedPacketsAreCaptured(t *testing.T) {
 func TestCaptureOfBothDirections(t *testing.T) {
 	w := newWire(t)
 	end := captureOn(t, w.right, probe.Capture{Interface: "any", Filter: probe.Filter{Protocol: "icmp"}, Count: 2}, 10*time.Second)
-	if reply := nettool(t, w.left, "icmp", w.rightAddr.String()); reply.Failure != "" {
+	if reply := ask(t, w.left, icmp(w.rightAddr.String(), probe.ICMP{})); reply.Failure != "" {
 		t.Fatalf("%+v", reply)
 	}
 	reply := end()
@@ -215,11 +244,8 @@ func TestCommandLine(t *testing.T) {
 		{"", 2, "no command given"},
 		{"nonsense", 2, `unknown command "nonsense"`},
 		{"probe nonsense", 2, `unknown command "nonsense"`},
-		{"probe icmp", 2, "accepts 1 arg(s)"},
-		{"probe icmp not-an-address", 2, "not-an-address"},
-		{"probe udp 127.0.0.1", 2, "not an ip:port"},
-		{"probe send --to 127.0.0.1", 2, `read "" as ADDRESS`},
-		{"probe capture --direction up", 2, "it is in or out"},
+		{"probe http", 2, "accepts 1 arg(s)"},
+		{"probe http x --source nobody", 2, "read --source"},
 		{"probe http x --nonsense", 2, "unknown flag"},
 		{"serve --listen nowhere", 2, "read --listen"},
 		{"probe http 127.0.0.1:1", 1, ""},
