@@ -30,7 +30,8 @@ type ServicesStatus struct {
 	// NodePorts are the lowest and the highest port of NodePort frontends, as "30080-32000" or "32000"; empty when
 	// there is none.
 	NodePorts string `json:"nodePorts"`
-	// Services counts ports of Services, Affinity those of them whose clients stay with their backend.
+	// Services counts ports of Services, without the host ports of pods; Affinity those of them whose clients stay with
+	// their backend.
 	Services int `json:"services"`
 	Affinity int `json:"affinity"`
 	// Frontends counts addresses and ports by kind, Backends the places that hold one.
@@ -200,7 +201,8 @@ func (st *ServicesStatus) count(t *tables) {
 	services := map[uint32]bool{}
 	var low, high uint16
 	for key, s := range t.frontends {
-		if !services[s.Id] {
+		kind := kindOf(s.Kind)
+		if !services[s.Id] && kind != HostPortFrontend {
 			services[s.Id] = true
 			st.Services++
 			if s.Affinity > 0 {
@@ -211,7 +213,6 @@ func (st *ServicesStatus) count(t *tables) {
 			continue
 		}
 		seen[key] = true
-		kind := kindOf(s.Kind)
 		st.Frontends[kind]++
 		if port := fromNetwork(key.Port); kind == NodePort {
 			if low == 0 || port < low {

@@ -75,7 +75,7 @@ type Services struct {
 	Devices   []string       `json:"devices"`             // NICs that run the programs now loaded, sorted
 	NodePorts string         `json:"nodePorts,omitempty"` // the lowest and highest in use: "30080-32000", or the only one
 	NATPorts  string         `json:"natPorts"`            // ports of the node for flows to other nodes
-	Services  int            `json:"services"`            // ports of Services
+	Services  int            `json:"services"`            // ports of Services, without host ports
 	Affinity  int            `json:"affinity"`            // those with session affinity
 	Frontends map[string]int `json:"frontends"`           // addresses and ports by type
 	Backends  int            `json:"backends"`

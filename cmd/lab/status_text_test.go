@@ -115,6 +115,20 @@ func TestStatusTextWhereNodesDiffer(t *testing.T) {
 	}
 }
 
+// TestStatusTextOfServices: what nodes carry besides, for host ports or for Services that stay on a node, is no
+// disagreement between them; one that does not know a Service is.
+func TestStatusTextOfServices(t *testing.T) {
+	s := twoNodes()
+	s.Nodes[1].Agent.Datapath.Services.Backends = 14
+	if got, want := statusText(s, false), "\nServices:              9 ports, 1 with session affinity, 12 to 14 backends\n"; !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
+	}
+	s.Nodes[1].Agent.Datapath.Services.Services = 8
+	if got, want := statusText(s, false), "control-plane: 9 ports, 1 with session affinity; worker: 8 ports, 1 with session affinity; 12 to 14 backends\n"; !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
+	}
+}
+
 func TestStatusVerbose(t *testing.T) {
 	s := twoNodes()
 	s.Nodes[0].Agent.Reconcilers[0] = api.Reconciler{Name: "routes", LastError: "no route", ConsecutiveFailures: 2}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/show"
+	"wirelab.dev/wirelab/labs"
+)
+
+func statusText(s *labs.Status, verbose bool) string {
+	var b strings.Builder
+	b.WriteString(summary(s).String())
+	for _, p := range problems(s) {
+		fmt.Fprintf(&b, "Problem: %s\n", p)
+	}
+	for _, text := range leftOut(s) {
+		fmt.Fprintf(&b, "Left out: %s\n", text)
+	}
+	b.WriteString("\n" + nodesTable(s).String())
+	if verbose {
+		for _, n := range s.Nodes {
+			b.WriteString("\n" + nodeText(n))
+		}
+	}
+	return b.String()
+}
+
+// summary is what holds for the whole lab, and where nodes differ which they are.
+func summary(s *labs.Status) show.Block {
+	ready := "ready"
+	if !s.Ready {
+		ready = "NOT READY"
+	}
+	lines := [][2]string{
+		{"Lab", fmt.Sprintf("%s (%s)", s.Lab, ready)},
+		{"Profile", fmt.Sprintf("%s (mode %s)", s.Profile, s.Mode)},
+		{"Kubernetes", fmt.Sprintf("%s, reachable from %d/%d nodes, context %s", s.Kubernetes, s.Sum.AgentsToKubernetes, s.Sum.Nodes, s.Context)},
+		{"Nodes", fmt.Sprintf("%d/%d ready", s.Sum.NodesReady, s.Sum.Nodes)},
+		{"Agents", fmt.Sprintf("%d/%d ready%s", s.Sum.AgentsReady, s.Sum.Nodes, after(", version ", across(s, func(a *api.Status) string { return a.Version })))},
+	}
+	for _, l := range []struct {
+		key string
+		of  func(*api.Datapath) string
+	}{
+		{"KubeProxyReplacement", replacement},
+		{"Attach Mode", func(d *api.Datapath) string { return d.AttachMode }},
+		{"Routing", func(d *api.Datapath) string { return d.Routing.Network }},
+		{"Host Routing", func(d *api.Datapath) string { return show.HostRouting(d.Routing) }},
+		{"Masquerading", func(d *api.Datapath) string { return show.Masquerading(d.Masquerading) }},
+	} {
+		text := across(s, func(a *api.Status) string {
+			if a.Datapath == nil {
+				return ""
+			}
+			return l.of(a.Datapath)
+		})
+		if text != "" {
+			lines = append(lines, [2]string{l.key, text})
+		}
+	}
+	if text := servicesText(s); text != "" {
+		lines = append(lines, [2]string{"Services", text})
+	}
+	if n := s.Sum.NetworkPolicies; n != nil {
+		lines = append(lines, [2]string{"NetworkPolicies", show.NetworkPolicies(*n)})
+	}
+	lines = append(lines,
+		[2]string{"IPAM", fmt.Sprintf("%d/%d addresses used%s", s.Sum.AddressesUsed, s.Sum.AddressesTotal, after(", mode ", across(s, ipamMode)))},
+		[2]string{"Endpoints", fmt.Sprint(s.Sum.Endpoints)},
+		[2]string{"Controllers", fmt.Sprintf("%d/%d healthy", s.Sum.ControllersOK, s.Sum.Controllers)},
+	)
+	if s.Sum.NodesReached >= 0 {
+		lines = append(lines, [2]string{"Cluster Health", fmt.Sprintf("%d/%d nodes reachable", s.Sum.NodesReached, s.Sum.Nodes)})
+	}
+	return show.Block{Lines: lines}
+}
+
+func replacement(d *api.Datapath) string {
+	if d.Services == nil {
+		return "False"
+	}
+	// The addresses are in the table.
+	return "True [" + strings.Join(d.Services.Devices, ", ") + "]"
+}
+
+// servicesText is what all nodes know alike, the Services' ports, and how many backends each has of them, which differs with
+// host ports and with Services that stay on a node.
+func servicesText(s *labs.Status) string {
+	least, most := -1, -1
+	ports := across(s, func(a *api.Status) string {
+		if a.Datapath == nil || a.Datapath.Services == nil {
+			return ""
+		}
+		v := a.Datapath.Services
+		if least < 0 || v.Backends < least {
+			least = v.Backends
+		}
+		most = max(most, v.Backends)
+		return fmt.Sprintf("%s, %d with session affinity", show.Plural(v.Services, "port"), v.Affinity)
+	})
+	if ports == "" {
+		return ""
+	}
+	sep, backends := ", ", show.Plural(most, "backend")
+	if least != most {
+		backends = fmt.Sprintf("%d to %s", least, backends)
+	}
+	if strings.Contains(ports, ";") {
+		sep = "; "
+	}
+	return ports + sep + backends
+}
+
+func ipamMode(a *api.Status) string {
+	if a.IPAM == nil {
+		return ""
+	}
+	return a.IPAM.Mode
+}
+
+// across is what the agents say in one voice, or else each answer with the nodes that gave it.
+func across(s *labs.Status, say func(*api.Status) string) string {
+	var answers []string
+	by := map[string][]string{}
+	for _, n := range s.Nodes {
+		if n.Agent == nil {
+			continue
+		}
+		text := say(n.Agent)
+		if text == "" {
+			continue
+		}
+		if by[text] == nil {
+			answers = append(answers, text)
+		}
+		by[text] = append(by[text], short(s, n.Name))
+	}
+	if len(answers) < 2 {
+		return strings.Join(answers, "")
+	}
+	for i, text := range answers {
+		answers[i] = strings.Join(by[text], " ") + ": " + text
+	}
+	return strings.Join(answers, "; ")
+}
+
+// short is a node's name without the lab's in front.
+func short(s *labs.Status, node string) string { return strings.TrimPrefix(node, s.Lab+"-") }
+
+func after(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}
+
+// problems are sentences on what is not as it should be, those of the whole lab first.
+func problems(s *labs.Status) []string {
+	var out []string
+	for _, p := range s.Problems {
+		out = append(out, p.Want+": "+p.Why)
+	}
+	for _, n := range s.Nodes {
+		say := func(format string, args ...any) {
+			out = append(out, "node "+short(s, n.Name)+": "+fmt.Sprintf(format, args...))
+		}
+		if n.AgentError != "" {
+			say("%s", n.AgentError)
+		}
+		a := n.Agent
+		if a == nil {
+			continue
+		}
+		for _, text := range a.NotReady {
+			say("%s", text)
+		}
+		if d := a.Datapath; d != nil && d.Error != "" {
+			say("%s", strings.ReplaceAll(d.Error, "\n", "; "))
+		}
+		for _, text := range a.Warnings {
+			say("%s", text)
+		}
+		if h := a.ClusterHealth; h != nil {
+			for _, text := range unreached(h) {
+				say("%s", text)
+			}
+		}
+	}
+	return out
+}
+
+// leftOut is what nodes do not carry, each thing once, with the nodes where it is not so on all of them.
+func leftOut(s *labs.Status) []string {
+	var all []api.LeftOut
+	on := map[api.LeftOut][]string{}
+	agents := 0
+	for _, n := range s.Nodes {
+		if n.Agent == nil {
+			continue
+		}
+		agents++
+		for _, x := range n.Agent.LeftOut {
+			if on[x] == nil {
+				all = append(all, x)
+			}
+			on[x] = append(on[x], short(s, n.Name))
+		}
+	}
+	for i, x := range all {
+		if nodes := on[x]; len(nodes) < agents {
+			all[i].Message += ", on " + strings.Join(nodes, " ")
+		}
+	}
+	return show.LeftOut(all)
+}
+
+func unreached(h *api.ClusterHealth) []string {
+	var out []string
+	if h.Error != "" {
+		out = append(out, h.Error)
+	}
+	for _, n := range h.Nodes {
+		if n.Failing != "" {
+			out = append(out, n.Failing)
+		}
+	}
+	return out
+}
+
+func nodesTable(s *labs.Status) show.Table {
+	t := show.Table{Head: []string{"NODE", "READY", "ADDRESS", "PODS", "IPAM", "HOST", "MASQUERADING", "CONTROLLERS", "HEALTH"}}
+	for _, n := range s.Nodes {
+		row := []string{short(s, n.Name), nodeReady(n), n.IP, orDash(n.PodCIDR), "-", "-", "-", "-", "-"}
+		if a := n.Agent; a != nil {
+			if a.IPAM != nil {
+				row[4] = fmt.Sprintf("%d/%d", a.IPAM.Used, a.IPAM.Capacity)
+			}
+			if d := a.Datapath; d != nil {
+				row[5], row[6] = d.Routing.Host, show.MasqueradingKind(d.Masquerading)
+			}
+			row[7] = show.ControllersHealthy(a.Reconcilers)
+			if h := a.ClusterHealth; h != nil {
+				row[8] = fmt.Sprintf("%d/%d", h.Reachable, len(h.Nodes))
+			}
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// nodeReady is yes, or the first thing that is not.
+func nodeReady(n labs.NodeStatus) string {
+	switch {
+	case n.Agent == nil:
+		return "no agent"
+	case !n.Agent.Ready:
+		return "agent not"
+	case !n.Ready:
+		return "node not"
+	}
+	return "yes"
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func nodeText(n labs.NodeStatus) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "== %s (%s, kubelet %s, %s)\n", n.Name, n.Role, n.Kubelet, n.Runtime)
+	if n.Agent == nil {
+		return b.String() + "no agent\n"
+	}
+	now := time.Now()
+	b.WriteString(show.Status(*n.Agent, now).String())
+	for _, block := range show.Details(*n.Agent, now) {
+		b.WriteString(block.String())
+	}
+	return b.String()
+}
