@@ -16,6 +16,7 @@
 #include "lib/deliver.h"
 #include "lib/events.h"
 #include "lib/flow.h"
+#include "lib/mark.h"
 #include "lib/masquerade.h"
 #include "lib/node.h"
 #include "lib/parse.h"
@@ -146,7 +147,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 		return have_cut_up(ctx, w);
 	reason = find_route(ctx, &w->p, &w->basis, &w->c.to, &w->route);
 	if (reason == REASON_FORWARDED && has_routing())
-		ctx->mark = MARK_DONE;
+		set_mark(ctx, MARK_DONE);
 	if (reason == REASON_TOO_BIG && !w->p.dont_fragment && lab_cutter.ifindex)
 		return have_cut_up(ctx, w);
 	return reason == REASON_TO_KERNEL ? REASON_NO_ROUTE : reason;
@@ -261,9 +262,9 @@ int lab_to_network(struct __sk_buff *ctx)
 		APART();
 		return leave(ctx);
 	}
-	if (ctx->mark != MARK_DONE)
+	if (!has_mark(ctx, MARK_DONE))
 		return leave(ctx);
-	ctx->mark = 0;
+	set_mark(ctx, 0);
 	return TC_ACT_UNSPEC;
 }
 

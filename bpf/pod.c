@@ -15,6 +15,7 @@
 #include "lib/flow.h"
 #include "lib/foreign.h"
 #include "lib/maps.h"
+#include "lib/mark.h"
 #include "lib/node.h"
 #include "lib/parse.h"
 #include "lib/reject.h"
@@ -108,8 +109,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 	if (p->ev.ttl > 1 && !p->options && !is_node_ip(dst))
 		reason = find_route(ctx, p, &w->basis, to, &w->route);
 	if (reason == REASON_FORWARDED) {
-		if (!cfg_masquerade || back || !is_outside(dst))
-			ctx->mark = MARK_DONE;
+		set_mark(ctx, !cfg_masquerade || back || !is_outside(dst) ? MARK_DONE : 0);
 		return reason;
 	}
 	/* The stack would not take the node's own address as source. The network card translates again. */

@@ -63,9 +63,10 @@ type PodCachedFlow struct {
 		Dport uint16
 		_     [4]byte
 	}
-	Mark uint32
-	Dscp uint8
-	_    [3]byte
+	Mark   uint32
+	Dscp   uint8
+	_      [1]byte
+	Leaves PodLabMark
 }
 
 type PodCachedRoute struct {
@@ -208,6 +209,15 @@ const (
 	PodLabFrontendLAB_EXTERNAL_IP   PodLabFrontend = 3
 	PodLabFrontendLAB_LOAD_BALANCER PodLabFrontend = 4
 	PodLabFrontendLAB_HOST_PORT     PodLabFrontend = 5
+)
+
+type PodLabMark uint16
+
+const (
+	PodLabMarkMARK_OWN       PodLabMark = 16383
+	PodLabMarkMARK_SIGN_BITS PodLabMark = 16128
+	PodLabMarkMARK_SIGN      PodLabMark = 11520
+	PodLabMarkMARK_DONE      PodLabMark = 11521
 )
 
 type PodLabMode uint8

@@ -40,7 +40,9 @@ func TestPacketsOut(t *testing.T) {
 	drop, taken := bpf.PodLabReasonREASON_MASQUERADE, bpf.PodLabReasonREASON_FORWARDED
 	for name, b := range map[string]branch{
 		"marked":                  {frame: to(far, ackFlag), mark: done, verdict: actNext, reason: pass},
+		"marked by others, too":   {frame: to(far, ackFlag), mark: others | done, outMark: others, verdict: actNext, reason: pass},
 		"marked by others":        {frame: to(remotePod, ackFlag), mark: 7, outMark: 7, verdict: actNext, reason: pass},
+		"marked by them as done":  {frame: to(far, synFlag), mark: 1, outMark: 1, verdict: actNext, reason: taken, rewritten: true},
 		"to a pod elsewhere":      {frame: to(remotePod, ackFlag), verdict: actNext, reason: pass},
 		"to another node":         {frame: to(netip.AddrPortFrom(otherNode, 80), ackFlag), verdict: actNext, reason: pass},
 		"of the node's own":       {frame: packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.ns.Addr, 50000), far, synFlag), verdict: actNext, reason: pass},

@@ -21,8 +21,12 @@ const (
 	skbGSOSize = 176
 )
 
-// done is the mark of packets that the program at the NIC has nothing to do for.
-const done = 0x1ab0d07e
+// done is the mark of packets that the program at the NIC has nothing to do for. Others' bits of a mark are
+// identities' and kube-proxy's.
+const (
+	done   = uint32(bpf.PodLabMarkMARK_DONE)
+	others = ^uint32(bpf.PodLabMarkMARK_OWN)
+)
 
 // branch is one way through a program.
 type branch struct {
@@ -159,6 +163,8 @@ func TestPacketsFromPodsAreRouted(t *testing.T) {
 	for name, b := range map[string]branch{
 		"to a pod beside it":       {frame: to(netip.AddrPortFrom(m.local[1], 80)), verdict: actRedirect, reason: bpf.PodLabReasonREASON_DELIVERED, hop: true},
 		"to a pod elsewhere":       {frame: to(remotePod), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
+		"marked by others":         {frame: to(remotePod), mark: others | 7, verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: others | done, hop: true},
+		"marked as done already":   {frame: to(far), mark: done, outMark: 0, verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, hop: true},
 		"to another node":          {frame: to(netip.AddrPortFrom(otherNode, 80)), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},
 		"to the outside":           {frame: to(far), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, hop: true},
 		"a later fragment":         {frame: edit(t, to(remotePod), func(ip *layers.IPv4) { ip.FragOffset = 3 }), verdict: actRedirect, reason: bpf.PodLabReasonREASON_FORWARDED, outMark: done, hop: true},

@@ -20,6 +20,7 @@
 #include "events.h"
 #include "flow.h"
 #include "maps.h"
+#include "mark.h"
 #include "packet.h"
 #include "rewrite.h"
 #include "route.h"
@@ -36,7 +37,6 @@ enum cache_flag {
 	CACHED_TRANSLATED = 1, /* its packets get other addresses, and its end has to be seen */
 	CACHED_IN_CT = 2, /* with their own tuple, that may be told to the entry in lab_ct */
 	CACHED_IN_NAT = 4, /* or in lab_nat */
-	CACHED_DONE = 8, /* the program at the network card has nothing to do */
 } __attribute__((packed));
 
 struct cached_flow {
@@ -51,6 +51,7 @@ struct cached_flow {
 	struct ends to; /* when translated */
 	__u32 mark; /* that its packets come with */
 	__u8 dscp; /* of theirs: the node's rules may look at both */
+	enum lab_mark leaves; /* with these in its mark */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
@@ -209,8 +210,7 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 		return TC_ACT_SHOT;
 	if (known->reason == REASON_DELIVERED)
 		return redirect_inside(ctx, known->next.ifindex);
-	if (known->flags & CACHED_DONE)
-		ctx->mark = MARK_DONE;
+	set_mark(ctx, known->leaves);
 	return bpf_redirect(known->next.ifindex, 0);
 }
 
@@ -273,8 +273,7 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 		place->next = behind_veth(ep);
 		return;
 	}
-	if (ctx->mark == MARK_DONE)
-		place->flags |= CACHED_DONE;
+	place->leaves = ctx->mark & MARK_OWN;
 	place->mtu = route->mtu;
 	place->next = route->neighbour;
 }

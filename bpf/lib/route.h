@@ -22,12 +22,6 @@
 
 #define AF_INET 2
 
-/*
- * On a packet that leaves: the program at the network card has nothing to do. Packets that are routed
- * here never meet the stack, nor its rules about marks.
- */
-#define MARK_DONE 0x1ab0d07e
-
 /* Where a packet leaves, and the neighbour that it goes to. */
 struct next_hop {
 	__u32 ifindex;
