@@ -98,7 +98,7 @@ func TestBadValues(t *testing.T) {
 		{"network:\n  autoDirectNodeRoutes: 'true'\n", problem{2, "network.autoDirectNodeRoutes", "write true without quotes", ""}},
 		{"network:\n  kubeProxyReplacement: yes\n", problem{2, "network.kubeProxyReplacement", `"yes" is not offered; allowed: false, true, disabled, strict`, ""}},
 		{"network:\n  kubeProxyReplacement: partial\n", problem{2, "network.kubeProxyReplacement", `"partial" would leave some Services to kube-proxy and others to BPF`, ""}},
-		{"network:\n  kubeProxyReplacement: probe\n", problem{2, "network.kubeProxyReplacement", "use true with cluster.kubeProxyMode none, or false", ""}},
+		{"network:\n  kubeProxyReplacement: probe\n", problem{2, "network.kubeProxyReplacement", "use true without kube-proxy (in a profile, cluster.kubeProxyMode none), or false", ""}},
 		{"network:\n  routingMode: tunnel\n", problem{2, "network.routingMode", "is not offered; allowed: native", ""}},
 		{"network:\n  routingMode: natvie\n", problem{2, "network.routingMode", "is not offered", "native"}},
 		{"network:\n  bpf: none\n", problem{2, "network.bpf", `"none" stands where a section belongs; its keys are monitorAggregation`, ""}},
@@ -150,7 +150,7 @@ func TestBadFiles(t *testing.T) {
 		{
 			"nothing required", "demo: {enabled: false}\n",
 			[]problem{
-				{0, "network.ipv4NativeRoutingCIDR", "is needed", ""},
+				{0, "network.ipv4NativeRoutingCIDR", "network.enableIPv4Masquerade needs network.ipv4NativeRoutingCIDR", ""},
 				{1, "apiVersion", "is missing; write one, such as apiVersion: wirelab.dev/v1alpha1", ""},
 				{1, "kind", "is missing; write one, such as kind: Profile", ""},
 				{1, "metadata.name", "is missing", ""},

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // shipped are the profiles that come with the binary; a file's name is its profile's.
@@ -31,7 +33,7 @@ type file struct {
 
 // chain collects the layers of a profile and of those it extends, the base first.
 type chain struct {
-	root   *node
+	root   *settings.Key
 	found  problems
 	layers []layer
 	trail  []file
@@ -169,7 +171,7 @@ func readFile(path string) (data []byte, err error) {
 func unknownProfile(name string) error {
 	names := shippedNames()
 	hint := "shipped are " + strings.Join(names, ", ")
-	if near := nearest(name, names); near != "" {
+	if near := settings.Nearest(name, names); near != "" {
 		hint = "did you mean " + near + "?"
 	}
 	if name == "" {

@@ -1,6 +1,12 @@
 package profiles
 
-import "strings"
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"wirelab.dev/wirelab/internal/settings"
+)
 
 // Doc explains one key of a profile.
 type Doc struct {
@@ -27,59 +33,61 @@ type Doc struct {
 // where just one key has it. An unknown key is a [*Problem] with the nearest.
 func Explain(key string) (Doc, error) {
 	root := newSchema()
-	n, unknown, ok := root.find(strings.TrimSuffix(key, "."))
+	n, unknown, ok := root.Find(strings.TrimSuffix(key, "."))
 	if ok {
-		return n.doc(), nil
+		return docOf(n), nil
 	}
-	switch ends := root.ending(key); len(ends) {
+	switch ends := ending(root, key); len(ends) {
 	case 0:
-		return Doc{}, n.unknown(key, unknown)
+		return Doc{}, unknownKey(n, key, unknown)
 	case 1:
-		return ends[0].doc(), nil
+		return docOf(ends[0]), nil
 	default:
 		var keys []string
 		for _, e := range ends {
-			keys = append(keys, e.key)
+			keys = append(keys, e.Path)
 		}
 		return Doc{}, &Problem{Key: key, Message: "several keys end so: " + strings.Join(keys, ", ")}
 	}
 }
 
 // ending are the keys whose path ends in key, whole names of it.
-func (n *node) ending(key string) []*node {
-	var found []*node
+func ending(n *settings.Key, key string) []*settings.Key {
+	var found []*settings.Key
 	key = strings.ReplaceAll(key, "[]", "")
-	n.walk(func(c *node) {
-		if strings.Contains(key, ".") && strings.HasSuffix(strings.ReplaceAll(c.key, "[]", ""), "."+key) {
+	n.Walk(func(c *settings.Key) {
+		if strings.Contains(key, ".") && strings.HasSuffix(strings.ReplaceAll(c.Path, "[]", ""), "."+key) {
 			found = append(found, c)
 		}
 	})
 	return found
 }
 
-func (n *node) doc() Doc {
-	d := Doc{Key: n.key, Type: n.shape.word(), Text: n.text, Default: n.def, Allowed: n.choices(), Required: n.required}
-	if n.shape == section && n.key == "" {
+func docOf(n *settings.Key) Doc {
+	d := Doc{Key: n.Path, Type: n.Word(), Text: n.Text, Default: n.Default, Allowed: n.Choices(), Required: n.Required}
+	if n.Shape == settings.Section && n.Path == "" {
 		d.Type = "profile"
 	}
-	if n.index != nil && n.shape != section && !n.fixed {
-		d.Env = n.envName()
-		d.Set = "--set " + n.key + "=" + n.sample()
+	if n.Settable() {
+		d.Env = n.EnvName()
+		d.Set = "--set " + n.Path + "=" + n.Sample()
 	}
-	for _, c := range n.below {
-		d.Children = append(d.Children, c.doc())
+	for _, c := range n.Below {
+		d.Children = append(d.Children, docOf(c))
 	}
 	return d
 }
 
-// sample is a value that n takes, to show how one is written.
-func (n *node) sample() string {
-	switch {
-	case n.example != "":
-		return n.example
-	case len(n.allowed) > 0:
-		return n.allowed[len(n.allowed)-1]
-	default:
-		return n.def
+// JSONSchema is a JSON Schema (draft 7) of profile files, for editors that complete and
+// check YAML. It is made from the same table as loading, and refuses unknown keys too;
+// rules that involve several keys are left to [Load].
+func JSONSchema() ([]byte, error) {
+	schema := newSchema().JSONSchema()
+	schema["$schema"] = "http://json-schema.org/draft-07/schema#"
+	schema["title"] = "wirelab profile"
+	data, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the JSON schema: %w", err)
 	}
+	return append(data, '\n'), nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 func TestExplain(t *testing.T) {
@@ -36,10 +38,10 @@ func TestExplain(t *testing.T) {
 }
 
 func TestExplainKnowsEveryKey(t *testing.T) {
-	newSchema().walk(func(n *node) {
-		for _, key := range []string{n.key, strings.ReplaceAll(n.key, "[]", "")} {
+	newSchema().Walk(func(n *settings.Key) {
+		for _, key := range []string{n.Path, strings.ReplaceAll(n.Path, "[]", "")} {
 			doc, err := Explain(key)
-			if err != nil || doc.Key != n.key || doc.Text == "" {
+			if err != nil || doc.Key != n.Path || doc.Text == "" {
 				t.Errorf("Explain(%q): %+v, %v", key, doc, err)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/go-viper/mapstructure/v2"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // ErrUnknown is wrapped when no shipped profile has the name asked for, or no file is
@@ -25,9 +27,9 @@ type Options struct {
 
 // Summary is a shipped profile in a list.
 type Summary struct {
-	Name        string `json:"name" yaml:"name"`
-	Description string `json:"description" yaml:"description"`
-	Mode        Mode   `json:"mode" yaml:"mode"`
+	Name        string        `json:"name" yaml:"name"`
+	Description string        `json:"description" yaml:"description"`
+	Mode        settings.Mode `json:"mode" yaml:"mode"`
 }
 
 // List gives the shipped profiles, sorted by name.
@@ -86,14 +88,14 @@ func load(opts Options, gather func(*chain)) (*Profile, error) {
 // settle merges defaults and layers, the last of which counts most, into a profile.
 // viper compares keys without case; that is safe here, as every key in a layer was
 // found in the schema, in which no two keys differ by case alone.
-func settle(root *node, layers []layer) (*Profile, error) {
+func settle(root *settings.Key, layers []layer) (*Profile, error) {
 	v := viper.New()
-	for _, n := range root.settings() {
-		value, bad := n.typed(n.def)
-		if bad != nil && !n.required {
-			return nil, fmt.Errorf("read the default of %s: %s", n.key, bad.message)
+	for _, n := range root.Settings() {
+		value, bad := n.Typed(n.Default)
+		if bad != nil && !n.Required {
+			return nil, fmt.Errorf("read the default of %s: %s", n.Path, bad.Message)
 		}
-		v.SetDefault(n.key, value)
+		v.SetDefault(n.Path, value)
 	}
 	for _, l := range layers {
 		if err := v.MergeConfigMap(l.values); err != nil {
@@ -117,8 +119,8 @@ func settle(root *node, layers []layer) (*Profile, error) {
 // Keys are the full paths of all settings, in the order of the file.
 func Keys() []string {
 	var keys []string
-	for _, n := range newSchema().settings() {
-		keys = append(keys, n.key)
+	for _, n := range newSchema().Settings() {
+		keys = append(keys, n.Path)
 	}
 	return slices.Clip(keys)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // head starts a profile that is valid as it stands.
@@ -63,18 +65,18 @@ func TestShippedKubeproxy(t *testing.T) {
 			PodSubnet: netip.MustParsePrefix("10.244.0.0/16"), ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
 			KubeProxyMode: "iptables", RemoveControlPlaneTaint: true, RegistryMirrors: []RegistryMirror{},
 		},
-		Network: Network{
+		Network: settings.Network{
 			RoutingMode: "native", AutoDirectNodeRoutes: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"),
-			EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "none", CTMax: 65536}, InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes"},
-			Devices: []string{}, Debug: Debug{Enabled: true, Verbose: "datapath"},
+			EnableIPv4Masquerade: true, BPF: settings.BPF{MonitorAggregation: "none", CTMax: 65536}, InstallNoConntrackIptablesRules: true, IPAM: settings.IPAM{Mode: "kubernetes"},
+			Devices: []string{}, Debug: settings.Debug{Enabled: true, Verbose: "datapath"},
 		},
 		Demo:   Demo{Enabled: true, Port: 8080, TargetPort: 80, NodePort: 32000},
-		Verify: Verify{Timeout: Duration{time.Minute}, Skip: []string{}},
+		Verify: Verify{Timeout: settings.Duration{Duration: time.Minute}, Skip: []string{}},
 	}
 	if diff := cmp.Diff(want, got, prefixes); diff != "" {
 		t.Error(diff)
 	}
-	if got.Mode() != ModeKubeProxy || got.Nodes() != 3 {
+	if got.Mode() != settings.ModeKubeProxy || got.Nodes() != 3 {
 		t.Errorf("mode %q, %d nodes; want kubeproxy and 3", got.Mode(), got.Nodes())
 	}
 }
@@ -92,7 +94,7 @@ func TestShippedReplacementDiffersByWhoServesServices(t *testing.T) {
 	if diff := cmp.Diff(want, Diff(a, b)); diff != "" {
 		t.Error(diff)
 	}
-	if b.Mode() != ModeReplacement || b.Nodes() != 3 {
+	if b.Mode() != settings.ModeKubeProxyReplacement || b.Nodes() != 3 {
 		t.Errorf("mode %q, %d nodes; want kubeproxy-replacement and 3", b.Mode(), b.Nodes())
 	}
 }
@@ -109,7 +111,7 @@ func TestShippedEBPFDiffersByOneSetting(t *testing.T) {
 	if diff := cmp.Diff([]Change{{"network.bpf.masquerade", "false", "true"}}, Diff(a, b)); diff != "" {
 		t.Error(diff)
 	}
-	if b.Mode() != ModeEBPF {
+	if b.Mode() != settings.ModeEBPF {
 		t.Errorf("mode %q, want ebpf", b.Mode())
 	}
 }
@@ -119,13 +121,13 @@ func TestModeOfSettings(t *testing.T) {
 	const replaced = "cluster: {kubeProxyMode: none}\nnetwork:\n  kubeProxyReplacement: true\n"
 	for _, tc := range []struct {
 		network string
-		want    Mode
+		want    settings.Mode
 	}{
-		{"", ModeReplacement},
-		{"  bpf: {masquerade: true}\n", ModeEBPF},
-		{"  bpf: {masquerade: true, hostLegacyRouting: true}\n", ModeReplacement},
-		{"  enableIPv4Masquerade: false\n", ModeEBPF},
-		{"  enableIPv4Masquerade: false\n  bpf: {hostLegacyRouting: true}\n", ModeReplacement},
+		{"", settings.ModeKubeProxyReplacement},
+		{"  bpf: {masquerade: true}\n", settings.ModeEBPF},
+		{"  bpf: {masquerade: true, hostLegacyRouting: true}\n", settings.ModeKubeProxyReplacement},
+		{"  enableIPv4Masquerade: false\n", settings.ModeEBPF},
+		{"  enableIPv4Masquerade: false\n  bpf: {hostLegacyRouting: true}\n", settings.ModeKubeProxyReplacement},
 	} {
 		if got := parse(t, head+replaced+tc.network, Options{}).Mode(); got != tc.want {
 			t.Errorf("%q: mode %q, want %q", tc.network, got, tc.want)

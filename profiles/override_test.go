@@ -12,27 +12,27 @@ func TestEverySettingCanBeOverriddenBothWays(t *testing.T) {
 		"cluster.kubeProxyMode": "network.kubeProxyReplacement=true", "network.kubeProxyReplacement": "cluster.kubeProxyMode=none",
 	}
 	root := newSchema()
-	for _, n := range root.settings() {
-		if n.fixed {
+	for _, n := range root.Settings() {
+		if n.Fixed {
 			continue
 		}
-		t.Run(n.key, func(t *testing.T) {
-			want, bad := n.typed(n.sample())
+		t.Run(n.Path, func(t *testing.T) {
+			want, bad := n.Typed(n.Sample())
 			if bad != nil {
-				t.Fatalf("the sample %q is refused: %s", n.sample(), bad.message)
+				t.Fatalf("the sample %q is refused: %s", n.Sample(), bad.Message)
 			}
 			for how, opts := range map[string]Options{
-				"--set":       {Set: []string{n.key + "=" + n.sample()}},
-				"environment": {Env: []string{"HOME=/", n.envName() + "=" + n.sample()}},
+				"--set":       {Set: []string{n.Path + "=" + n.Sample()}},
+				"environment": {Env: []string{"HOME=/", n.EnvName() + "=" + n.Sample()}},
 			} {
-				if set, ok := along[n.key]; ok {
+				if set, ok := along[n.Path]; ok {
 					opts.Set = append(opts.Set, set)
 				}
 				p, err := Parse("mine.yaml", []byte(head), opts)
 				if err != nil {
 					t.Fatalf("%s: %v", how, err)
 				}
-				if got := n.value(p); !cmp.Equal(got, want, prefixes) {
+				if got := n.Value(p); !cmp.Equal(got, want, prefixes) {
 					t.Errorf("%s: got %v, want %v", how, got, want)
 				}
 			}

@@ -3,9 +3,10 @@ package profiles
 import (
 	"bytes"
 	"fmt"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // YAML prints the whole profile so that [Parse] reads it back to the same.
@@ -42,36 +43,14 @@ type Change struct {
 // descriptions of profiles do not count: they change nothing in a lab.
 func Diff(a, b *Profile) []Change {
 	var changes []Change
-	for _, n := range newSchema().settings() {
-		if n.fixed {
+	for _, n := range newSchema().Settings() {
+		if n.Fixed {
 			continue
 		}
-		va, vb := written(n.value(a)), written(n.value(b))
+		va, vb := settings.Written(n.Value(a)), settings.Written(n.Value(b))
 		if va != vb {
-			changes = append(changes, Change{Key: n.key, A: va, B: vb})
+			changes = append(changes, Change{Key: n.Path, A: va, B: vb})
 		}
 	}
 	return changes
-}
-
-// written is a value as it is typed after --set.
-func written(value any) string {
-	switch v := value.(type) {
-	case []string:
-		return "[" + strings.Join(v, ",") + "]"
-	case []RegistryMirror:
-		items := make([]string, len(v))
-		for i, m := range v {
-			items[i] = m.Host + "=" + m.Endpoint
-		}
-		return "[" + strings.Join(items, ",") + "]"
-	case interface{ MarshalText() ([]byte, error) }: // prefixes and durations
-		raw, err := v.MarshalText()
-		if err != nil {
-			return fmt.Sprint(value)
-		}
-		return string(raw)
-	default:
-		return fmt.Sprint(v)
-	}
 }

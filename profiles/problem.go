@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // Problem is one thing wrong with a profile, an environment variable or a --set.
@@ -100,4 +102,13 @@ func (ps problems) touches(key string) bool {
 		}
 	}
 	return false
+}
+
+// unknownKey describes the unknown name below n as a problem at path.
+func unknownKey(n *settings.Key, path, name string) *Problem {
+	p := &Problem{Key: path, Message: "unknown key", Nearest: n.NearestBelow(path, name)}
+	if p.Nearest == "" {
+		p.Message += "; known here: " + n.Names()
+	}
+	return p
 }

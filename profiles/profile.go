@@ -2,13 +2,13 @@
 // strict loading and validation, the profiles shipped with the binary, and what a
 // profile leads to: a kind cluster configuration and the values of the chart.
 //
-// It imports nothing else of this module.
+// What a network can be set to is in [settings.Network]; of this module it imports nothing else.
 package profiles
 
 import (
 	"net/netip"
-	"strings"
-	"time"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // APIVersion and Kind are what every profile file declares at its top.
@@ -17,28 +17,10 @@ const (
 	Kind       = "Profile"
 )
 
-// Mode is the datapath that a profile's network settings amount to, spelt as in
-// profile names, logs and status.
-type Mode string
-
-// Modes there are. In each the node's own IP stack routes and masquerades.
+// How kube-proxy works in a profile: cluster.kubeProxyMode.
 const (
-	// ModeKubeProxy leaves Services to kube-proxy.
-	ModeKubeProxy Mode = "kubeproxy"
-	// ModeReplacement serves Services from BPF maps; there is no kube-proxy.
-	ModeReplacement Mode = "kubeproxy-replacement"
-	// ModeEBPF routes and masquerades in BPF besides: pod traffic between nodes and to the outside does not
-	// enter the nodes' IP stacks.
-	ModeEBPF Mode = "ebpf"
-)
-
-// Words that settings of a profile take and that other packages branch on.
-const (
-	RoutingNative     = "native"
-	IPAMKubernetes    = "kubernetes"
 	KubeProxyIPTables = "iptables"
 	KubeProxyNone     = "none"
-	VerboseDatapath   = "datapath"
 )
 
 // Profile is one lab, described completely. A profile returned by [Load] or [Parse]
@@ -51,9 +33,10 @@ type Profile struct {
 	// Extends is empty in a loaded profile: what it named has been merged in.
 	Extends string  `json:"extends,omitempty" yaml:"extends,omitempty"`
 	Cluster Cluster `json:"cluster" yaml:"cluster"`
-	Network Network `json:"network" yaml:"network"`
-	Demo    Demo    `json:"demo" yaml:"demo"`
-	Verify  Verify  `json:"verify" yaml:"verify"`
+	// Network has KubeProxyReplacement set exactly when Cluster.KubeProxyMode is [KubeProxyNone].
+	Network settings.Network `json:"network" yaml:"network"`
+	Demo    Demo             `json:"demo" yaml:"demo"`
+	Verify  Verify           `json:"verify" yaml:"verify"`
 }
 
 // Metadata names a profile. It is never taken over from an extended profile.
@@ -89,55 +72,6 @@ type RegistryMirror struct {
 	Endpoint string `json:"endpoint" yaml:"endpoint"`
 }
 
-// Network is how the cluster's network works.
-type Network struct {
-	// RoutingMode is [RoutingNative].
-	RoutingMode          string `json:"routingMode" yaml:"routingMode"`
-	AutoDirectNodeRoutes bool   `json:"autoDirectNodeRoutes" yaml:"autoDirectNodeRoutes"`
-	// IPv4NativeRoutingCIDR contains the pod subnet. It is the zero Prefix when none
-	// is set, which is possible only with EnableIPv4Masquerade off.
-	IPv4NativeRoutingCIDR netip.Prefix `json:"ipv4NativeRoutingCIDR" yaml:"ipv4NativeRoutingCIDR"`
-	// KubeProxyReplacement is set exactly when Cluster.KubeProxyMode is [KubeProxyNone].
-	KubeProxyReplacement bool `json:"kubeProxyReplacement" yaml:"kubeProxyReplacement"`
-	EnableIPv4Masquerade bool `json:"enableIPv4Masquerade" yaml:"enableIPv4Masquerade"`
-	BPF                  BPF  `json:"bpf" yaml:"bpf"`
-	// InstallNoConntrackIptablesRules keeps traffic between pods untracked where Services are in BPF.
-	InstallNoConntrackIptablesRules bool `json:"installNoConntrackIptablesRules" yaml:"installNoConntrackIptablesRules"`
-	IPAM                            IPAM `json:"ipam" yaml:"ipam"`
-	// MTU is that of pod interfaces in bytes; 0: that of the node's network device.
-	MTU int `json:"mtu" yaml:"mtu"`
-	// Devices are the node's network devices; empty: the one with the node's address.
-	Devices []string `json:"devices" yaml:"devices"`
-	Debug   Debug    `json:"debug" yaml:"debug"`
-}
-
-// BPF are the settings of the BPF programs.
-type BPF struct {
-	// MonitorAggregation is "none" or "maximum".
-	MonitorAggregation string `json:"monitorAggregation" yaml:"monitorAggregation"`
-	// Masquerade is done in BPF, where it is done at all, instead of in iptables.
-	Masquerade bool `json:"masquerade" yaml:"masquerade"`
-	// HostLegacyRouting keeps the node's IP stack in the way where BPF could route.
-	HostLegacyRouting bool `json:"hostLegacyRouting" yaml:"hostLegacyRouting"`
-	// AllowFallback does so on kernels that cannot route in BPF.
-	AllowFallback bool `json:"allowFallback" yaml:"allowFallback"`
-	// CTMax is how many flows a node remembers.
-	CTMax int `json:"ctMax" yaml:"ctMax"`
-}
-
-// IPAM says where pod addresses come from.
-type IPAM struct {
-	// Mode is [IPAMKubernetes].
-	Mode string `json:"mode" yaml:"mode"`
-}
-
-// Debug makes the agent talk more.
-type Debug struct {
-	Enabled bool `json:"enabled" yaml:"enabled"`
-	// Verbose is empty or [VerboseDatapath].
-	Verbose string `json:"verbose" yaml:"verbose"`
-}
-
 // Demo is the workload a lab starts with.
 type Demo struct {
 	Enabled bool `json:"enabled" yaml:"enabled"`
@@ -150,47 +84,13 @@ type Demo struct {
 // Verify is how the lab is checked.
 type Verify struct {
 	// Timeout is for all checks together.
-	Timeout Duration `json:"timeout" yaml:"timeout"`
+	Timeout settings.Duration `json:"timeout" yaml:"timeout"`
 	// Skip are patterns of checks' names, without duplicates; may be empty.
 	Skip []string `json:"skip" yaml:"skip"`
 }
 
-// Duration is a [time.Duration] written as in "90s" or "1m30s".
-type Duration struct{ time.Duration }
-
-// String is short: 1m rather than 1m0s. [time.ParseDuration] reads it.
-func (d Duration) String() string {
-	s := d.Duration.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
-// MarshalText writes d as String does.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText reads what [time.ParseDuration] reads.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	d.Duration = parsed
-	return err
-}
-
-// Mode says which datapath the network settings amount to, on a kernel that can do it.
-func (p *Profile) Mode() Mode {
-	n := p.Network
-	switch {
-	case !n.KubeProxyReplacement:
-		return ModeKubeProxy
-	case n.BPF.HostLegacyRouting, n.EnableIPv4Masquerade && !n.BPF.Masquerade:
-		return ModeReplacement
-	}
-	return ModeEBPF
-}
+// Mode says what the network's settings amount to, on a kernel that can do it.
+func (p *Profile) Mode() settings.Mode { return p.Network.Roles().Mode() }
 
 // Nodes is the number of the cluster's nodes.
 func (p *Profile) Nodes() int { return p.Cluster.ControlPlanes + p.Cluster.Workers }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // noAnchors is the answer to YAML's own ways of repeating a value.
@@ -41,7 +43,7 @@ type reader struct {
 // readLayer reads one profile file strictly. Values that are wrong are left out of the
 // layer, so that reading can go on and report the rest. It reports false when the file
 // could not be read at all.
-func readLayer(root *node, source string, data []byte, found *problems) (layer, bool) {
+func readLayer(root *settings.Key, source string, data []byte, found *problems) (layer, bool) {
 	r := &reader{source: source, found: found, layer: layer{values: map[string]any{}, origins: map[string]origin{}}, first: len(*found)}
 	document, bad := parseYAML(data)
 	if !isProfile(root, document, data) && (bad == nil || !harmless(bad.Message)) {
@@ -81,7 +83,7 @@ func harmless(message string) bool {
 
 // isProfile tells whether a file means to be a profile: one of its two marks is there, well written, or both have been
 // forgotten and nothing stands at its top that a profile does not have. top is nil where the file could not be read as YAML.
-func isProfile(root *node, top *yaml.Node, data []byte) bool {
+func isProfile(root *settings.Key, top *yaml.Node, data []byte) bool {
 	if top == nil {
 		return profileLine.Match(data)
 	}
@@ -90,7 +92,7 @@ func isProfile(root *node, top *yaml.Node, data []byte) bool {
 		switch key, value := top.Content[i].Value, top.Content[i+1].Value; {
 		case key == "apiVersion" && strings.HasPrefix(value, "wirelab.dev/"), key == "kind" && value == Kind:
 			return true
-		case key == "apiVersion", key == "kind", root.child(key) == nil:
+		case key == "apiVersion", key == "kind", root.Child(key) == nil:
 			forgotten = false
 		}
 	}
@@ -142,13 +144,13 @@ func (r *reader) bad(at *yaml.Node, key, format string, args ...any) {
 }
 
 // section reads the mapping y as n, whose full path in this file is path.
-func (r *reader) section(n *node, y *yaml.Node, path string) map[string]any {
+func (r *reader) section(n *settings.Key, y *yaml.Node, path string) map[string]any {
 	values := map[string]any{}
 	if isNull(y) {
 		return values // a section whose keys are all commented out
 	}
 	if y.Kind != yaml.MappingNode {
-		r.bad(y, path, "%s stands where a section belongs; its keys are %s", describe(y), n.names())
+		r.bad(y, path, "%s stands where a section belongs; its keys are %s", describe(y), n.Names())
 		return values
 	}
 	lines := map[string]int{}
@@ -160,7 +162,7 @@ func (r *reader) section(n *node, y *yaml.Node, path string) map[string]any {
 			continue
 		}
 		lines[key.Value] = key.Line
-		child := n.child(key.Value)
+		child := n.Child(key.Value)
 		if child == nil || key.Kind != yaml.ScalarNode {
 			r.unknown(n, key, full)
 			continue
@@ -174,9 +176,9 @@ func (r *reader) section(n *node, y *yaml.Node, path string) map[string]any {
 }
 
 // unknown reports a key that n does not have.
-func (r *reader) unknown(n *node, key *yaml.Node, path string) {
+func (r *reader) unknown(n *settings.Key, key *yaml.Node, path string) {
 	var p *Problem
-	_, _, nested := n.find(key.Value)
+	_, _, nested := n.Find(key.Value)
 	switch {
 	case key.Value == "<<" || key.Kind == yaml.AliasNode:
 		p = &Problem{Key: path, Message: noAnchors}
@@ -185,43 +187,43 @@ func (r *reader) unknown(n *node, key *yaml.Node, path string) {
 	case nested && key.Value != "":
 		p = &Problem{Key: path, Message: "keys are nested in a file: each part stands on a line of its own, indented below the one before"}
 	default:
-		p = n.unknown(path, key.Value)
+		p = unknownKey(n, path, key.Value)
 	}
 	p.Source, p.Line = r.source, key.Line
 	r.found.add(p)
 }
 
 // value reads y as n. It reports false when there is nothing to keep.
-func (r *reader) value(n *node, y *yaml.Node, path string) (any, bool) {
+func (r *reader) value(n *settings.Key, y *yaml.Node, path string) (any, bool) {
 	if y.Kind == yaml.AliasNode || y.Anchor != "" {
 		r.bad(y, path, "%s", noAnchors)
 		return nil, false
 	}
-	switch n.shape {
-	case section:
+	switch n.Shape {
+	case settings.Section:
 		return r.section(n, y, path), true
-	case texts:
+	case settings.TextList:
 		return r.texts(n, y, path)
-	case mirrors:
+	case settings.SectionList:
 		return r.mirrors(n, y, path)
 	}
 	if y.Kind != yaml.ScalarNode {
-		r.bad(y, path, "%s stands where a %s belongs", describe(y), n.shape.word())
+		r.bad(y, path, "%s stands where a %s belongs", describe(y), n.Word())
 		return nil, false
 	}
 	if isNull(y) {
 		r.bad(y, path, "has no value; write one or remove the line")
 		return nil, false
 	}
-	if quoted := y.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0; quoted && (n.shape == whole || n.shape == toggle && n.words[y.Value] == "") {
-		if _, bad := n.convert(y.Value); bad == nil {
+	if quoted := y.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0; quoted && (n.Shape == settings.Whole || n.Shape == settings.Toggle && n.Words[y.Value] == "") {
+		if _, bad := n.Convert(y.Value); bad == nil {
 			r.bad(y, path, "%q is text; write %s without quotes", y.Value, y.Value)
 			return nil, false
 		}
 	}
-	v, bad := n.scalar(y.Value)
+	v, bad := n.Scalar(y.Value)
 	if bad != nil {
-		r.found.add(&Problem{Source: r.source, Line: y.Line, Key: path, Message: bad.message, Nearest: bad.nearest})
+		r.found.add(&Problem{Source: r.source, Line: y.Line, Key: path, Message: bad.Message, Nearest: bad.Nearest})
 		return nil, false
 	}
 	return v, true

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // list gives the items of y and whether it is a list at all.
@@ -27,7 +29,7 @@ func (r *reader) list(y *yaml.Node, path string) ([]*yaml.Node, bool) {
 // maxItems bounds a list; those of real profiles have a handful.
 const maxItems = 1000
 
-func (r *reader) texts(_ *node, y *yaml.Node, path string) (any, bool) {
+func (r *reader) texts(_ *settings.Key, y *yaml.Node, path string) (any, bool) {
 	items, ok := r.list(y, path)
 	if !ok {
 		return nil, false
@@ -48,7 +50,7 @@ func (r *reader) texts(_ *node, y *yaml.Node, path string) (any, bool) {
 	return words, true
 }
 
-func (r *reader) mirrors(n *node, y *yaml.Node, path string) (any, bool) {
+func (r *reader) mirrors(n *settings.Key, y *yaml.Node, path string) (any, bool) {
 	items, ok := r.list(y, path)
 	if !ok {
 		return nil, false
@@ -71,22 +73,22 @@ func (r *reader) mirrors(n *node, y *yaml.Node, path string) (any, bool) {
 }
 
 // demandRequired reports the keys that each file has to write itself.
-func (r *reader) demandRequired(n *node, values map[string]any, path string, line int) {
-	for _, c := range n.below {
-		full := joinPath(path, c.name)
-		if c.shape == section {
-			below, _ := values[c.name].(map[string]any)
+func (r *reader) demandRequired(n *settings.Key, values map[string]any, path string, line int) {
+	for _, c := range n.Below {
+		full := joinPath(path, c.Name)
+		if c.Shape == settings.Section {
+			below, _ := values[c.Name].(map[string]any)
 			r.demandRequired(c, below, full, line)
 			continue
 		}
-		if _, ok := values[c.name]; ok || !c.required || r.reported(full) {
+		if _, ok := values[c.Name]; ok || !c.Required || r.reported(full) {
 			continue
 		}
-		want := c.example
-		if len(c.allowed) > 0 {
-			want = c.allowed[0]
+		want := c.Example
+		if len(c.Allowed) > 0 {
+			want = c.Allowed[0]
 		}
-		r.found.add(&Problem{Source: r.source, Line: line, Key: full, Message: "is missing; write one, such as " + c.name + ": " + want})
+		r.found.add(&Problem{Source: r.source, Line: line, Key: full, Message: "is missing; write one, such as " + c.Name + ": " + want})
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // checker holds a merged profile against the rules that involve more than one value's
@@ -27,10 +29,9 @@ func validate(p *Profile, origins map[string]origin, partial bool, found *proble
 	c.name()
 	c.subnets()
 	c.nodes()
-	c.masquerade()
-	c.bpfMasquerade()
+	c.network()
+	c.native()
 	c.services()
-	c.devices()
 	c.mirrors()
 	c.skip()
 }
@@ -106,34 +107,47 @@ func (c *checker) nodes() {
 	}
 }
 
-// masquerade checks the native-routing CIDR against what it is there for.
-func (c *checker) masquerade() {
-	const key, podKey = "network.ipv4NativeRoutingCIDR", "cluster.podSubnet"
-	n, pods := c.p.Network, c.p.Cluster.PodSubnet
-	if !c.sound(key, "network.enableIPv4Masquerade", "network.routingMode") {
-		return
-	}
-	native := n.IPv4NativeRoutingCIDR
-	switch {
-	case n.RoutingMode != RoutingNative:
-	case !native.IsValid() && n.EnableIPv4Masquerade:
-		c.report(key, "is needed, as native routing with masquerade has to know what not to masquerade; set it to a CIDR around the pod subnet, such as 10.0.0.0/8, or network.enableIPv4Masquerade to false")
-	case !native.IsValid():
-	case native.Bits() == 0 && n.EnableIPv4Masquerade:
-		c.report(key, "%s covers every address, so nothing would be masqueraded; narrow it, or set network.enableIPv4Masquerade to false", native)
-	case c.sound(podKey) && pods.IsValid() && unusable(pods) == "" && !contains(native, pods):
-		c.report(c.later(key, podKey), "the native-routing CIDR %s does not contain the pod subnet %s, so traffic between pods would be masqueraded; widen the one or move the other", native, pods)
+// network takes over what is wrong with the network by itself.
+func (c *checker) network() {
+	for _, f := range faults(c.p.Network.Validate("network")) {
+		key := f.Keys[0]
+		if len(f.Keys) == 2 {
+			key = c.later(key, f.Keys[1])
+		}
+		switch list, _, item := strings.Cut(key, "["); {
+		case !c.sound(f.Keys...):
+		case item:
+			c.item(list, key, "%s", f.Message)
+		default:
+			c.report(key, "%s", f.Message)
+		}
 	}
 }
 
-// bpfMasquerade: where kube-proxy translates, only the stack knows what it has translated.
-func (c *checker) bpfMasquerade() {
-	const key, needs = "network.bpf.masquerade", "network.kubeProxyReplacement"
-	if !c.sound(key, needs) {
+// faults takes apart the error of [settings.Network.Validate].
+func faults(err error) (all []*settings.Fault) {
+	joined, _ := err.(interface{ Unwrap() []error })
+	if joined == nil {
+		return nil
+	}
+	for _, part := range joined.Unwrap() {
+		var f *settings.Fault
+		if errors.As(part, &f) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// native checks the native-routing CIDR against what it is there for.
+func (c *checker) native() {
+	const key, podKey = "network.ipv4NativeRoutingCIDR", "cluster.podSubnet"
+	native, pods := c.p.Network.IPv4NativeRoutingCIDR, c.p.Cluster.PodSubnet
+	if !c.sound(key, podKey) || !native.IsValid() || !pods.IsValid() || unusable(pods) != "" {
 		return
 	}
-	if c.p.Network.BPF.Masquerade && !c.p.Network.KubeProxyReplacement {
-		c.report(c.later(key, needs), "masquerade in BPF (%s true) needs Services in BPF (%s true); set the second to true or the first to false", key, needs)
+	if !contains(native, pods) {
+		c.report(c.later(key, podKey), "the native-routing CIDR %s does not contain the pod subnet %s, so traffic between pods would be masqueraded; widen the one or move the other", native, pods)
 	}
 }
 
@@ -154,23 +168,6 @@ func (c *checker) services() {
 
 func contains(outer, inner netip.Prefix) bool {
 	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
-}
-
-var deviceForm = regexp.MustCompile(`^[^\s/:]{1,15}$`)
-
-func (c *checker) devices() {
-	const key = "network.devices"
-	for i, name := range c.p.Network.Devices {
-		at := fmt.Sprintf("%s[%d]", key, i)
-		switch {
-		case !deviceForm.MatchString(name) || name == "." || name == "..":
-			c.item(key, at, "%q is not a device name, which has 1 to 15 characters without spaces, slashes and colons", name)
-		case name == "lo" || strings.HasPrefix(name, "lab_") || strings.HasPrefix(name, "lxc"):
-			c.item(key, at, "%s does not lead out of the node; name a network device such as eth0", name)
-		case slices.Index(c.p.Network.Devices, name) < i:
-			c.item(key, at, "%s is listed twice", name)
-		}
-	}
 }
 
 func (c *checker) skip() {

@@ -85,7 +85,7 @@ func TestContradictions(t *testing.T) {
 		},
 		{
 			"masquerade in BPF beside kube-proxy", "network:\n  bpf:\n    masquerade: true\n",
-			[]problem{{3, "network.bpf.masquerade", "needs Services in BPF (network.kubeProxyReplacement true)", ""}},
+			[]problem{{3, "network.bpf.masquerade", "network.bpf.masquerade needs network.kubeProxyReplacement: where kube-proxy translates Services", ""}},
 		},
 		{
 			"device names", "network:\n  devices:\n  - eth0\n  - lo\n  - eth0\n  - lab_host\n  - lxc12345678\n  - a/b\n  - \"\"\n",

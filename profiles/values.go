@@ -12,9 +12,7 @@ type Install struct {
 	ImageRepository, ImageTag string
 }
 
-// Values are the chart's values for the profile: nested map[string]any with bool,
-// string, int and []any below, as Helm wants them. An MTU of 0, no device and no
-// native-routing CIDR are passed on as such.
+// Values are the chart's values for the profile: its network's, see [settings.Network.Values], and what in says.
 func (p *Profile) Values(in Install) map[string]any {
 	if in.Name == "" {
 		in.Name = p.Metadata.Name
@@ -25,32 +23,9 @@ func (p *Profile) Values(in Install) map[string]any {
 	if in.APIServerPort == 0 {
 		in.APIServerPort = 6443
 	}
-	n := p.Network
-	devices := make([]any, len(n.Devices))
-	for i, name := range n.Devices {
-		devices[i] = name
-	}
-	values := map[string]any{
-		"routingMode":           n.RoutingMode,
-		"autoDirectNodeRoutes":  n.AutoDirectNodeRoutes,
-		"ipv4NativeRoutingCIDR": written(n.IPv4NativeRoutingCIDR),
-		"kubeProxyReplacement":  n.KubeProxyReplacement,
-		"enableIPv4Masquerade":  n.EnableIPv4Masquerade,
-
-		"installNoConntrackIptablesRules": n.InstallNoConntrackIptablesRules,
-		"bpf": map[string]any{
-			"monitorAggregation": n.BPF.MonitorAggregation, "masquerade": n.BPF.Masquerade,
-			"hostLegacyRouting": n.BPF.HostLegacyRouting, "allowFallback": n.BPF.AllowFallback,
-			"ctMax": n.BPF.CTMax,
-		},
-		"ipam":           map[string]any{"mode": n.IPAM.Mode},
-		"MTU":            n.MTU,
-		"devices":        devices,
-		"debug":          map[string]any{"enabled": n.Debug.Enabled, "verbose": n.Debug.Verbose},
-		"cluster":        map[string]any{"name": in.Name},
-		"k8sServiceHost": in.APIServerHost,
-		"k8sServicePort": in.APIServerPort,
-	}
+	values := p.Network.Values()
+	values["cluster"] = map[string]any{"name": in.Name}
+	values["k8sServiceHost"], values["k8sServicePort"] = in.APIServerHost, in.APIServerPort
 	image := map[string]any{}
 	if in.ImageRepository != "" {
 		image["repository"] = in.ImageRepository

@@ -1,0 +1,120 @@
+// Package settings is the one vocabulary of settings: what a key is ([Key]), and the keys of a cluster's network
+// ([Network]) with what is wrong with them ([Network.Validate]) and what they amount to ([Network.Roles]). Profiles, the
+// chart's values, the agent's configuration and the data plane all speak it.
+//
+// It imports nothing else of this module.
+package settings
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Words that settings take and that other packages branch on.
+const (
+	RoutingNative      = "native"
+	IPAMKubernetes     = "kubernetes"
+	AggregationNone    = "none"    // every packet that a program sees is reported
+	AggregationMaximum = "maximum" // dropped packets are
+	VerboseDatapath    = "datapath"
+)
+
+// Bounds of BPF.CTMax. A flow takes about 300 bytes of kernel memory, whether it is there or not.
+const (
+	MinFlows = 4096
+	MaxFlows = 4 << 20
+)
+
+// Network is how a cluster's network works. The json and yaml tags are the keys; [NetworkRows] says what they mean.
+type Network struct {
+	// RoutingMode is [RoutingNative].
+	RoutingMode          string `json:"routingMode" yaml:"routingMode"`
+	AutoDirectNodeRoutes bool   `json:"autoDirectNodeRoutes" yaml:"autoDirectNodeRoutes"`
+	// IPv4NativeRoutingCIDR contains all podCIDRs. It is the zero Prefix when none
+	// is set, which is possible only with EnableIPv4Masquerade off.
+	IPv4NativeRoutingCIDR netip.Prefix `json:"ipv4NativeRoutingCIDR" yaml:"ipv4NativeRoutingCIDR"`
+	// KubeProxyReplacement has BPF carry Services. No kube-proxy may run then.
+	KubeProxyReplacement bool `json:"kubeProxyReplacement" yaml:"kubeProxyReplacement"`
+	EnableIPv4Masquerade bool `json:"enableIPv4Masquerade" yaml:"enableIPv4Masquerade"`
+	BPF                  BPF  `json:"bpf" yaml:"bpf"`
+	// InstallNoConntrackIptablesRules keeps traffic between pods untracked where Services are in BPF.
+	InstallNoConntrackIptablesRules bool `json:"installNoConntrackIptablesRules" yaml:"installNoConntrackIptablesRules"`
+	IPAM                            IPAM `json:"ipam" yaml:"ipam"`
+	// MTU is that of pod interfaces in bytes; 0: that of the node's network device.
+	MTU int `json:"mtu" yaml:"mtu"`
+	// Devices are the node's network devices; empty: all that connect the node with others, as they come and go.
+	Devices []string `json:"devices" yaml:"devices"`
+	Debug   Debug    `json:"debug" yaml:"debug"`
+}
+
+// BPF are the settings of the BPF programs.
+type BPF struct {
+	// MonitorAggregation is [AggregationNone] or [AggregationMaximum].
+	MonitorAggregation string `json:"monitorAggregation" yaml:"monitorAggregation"`
+	// Masquerade is done in BPF, where it is done at all, instead of in iptables.
+	Masquerade bool `json:"masquerade" yaml:"masquerade"`
+	// HostLegacyRouting keeps the node's IP stack in the way where BPF could route.
+	HostLegacyRouting bool `json:"hostLegacyRouting" yaml:"hostLegacyRouting"`
+	// AllowFallback does so on kernels that cannot route in BPF.
+	AllowFallback bool `json:"allowFallback" yaml:"allowFallback"`
+	// CTMax is how many flows a node remembers.
+	CTMax int `json:"ctMax" yaml:"ctMax"`
+}
+
+// IPAM says where pod addresses come from.
+type IPAM struct {
+	// Mode is [IPAMKubernetes].
+	Mode string `json:"mode" yaml:"mode"`
+}
+
+// Debug makes the agent talk more.
+type Debug struct {
+	Enabled bool `json:"enabled" yaml:"enabled"`
+	// Verbose is empty or [VerboseDatapath].
+	Verbose string `json:"verbose" yaml:"verbose"`
+}
+
+// Keys are the keys of a [Network] that stands by itself: in the chart's values and in the agent's configuration.
+func Keys() *Key { return NewTree(NetworkRows(""), reflect.TypeFor[Network]()) }
+
+// Default is the network that nobody has set anything of. It has no native-routing CIDR, which masquerading needs.
+func Default() Network {
+	var n Network
+	Keys().SetDefaults(&n)
+	return n
+}
+
+// Join is the path of key in the section at, which is empty for the document itself.
+func Join(at, key string) string {
+	if at == "" || key == "" {
+		return at + key
+	}
+	return at + "." + key
+}
+
+// Duration is a [time.Duration] written as in "90s" or "1m30s".
+type Duration struct{ time.Duration }
+
+// String is short: 1m rather than 1m0s. [time.ParseDuration] reads it.
+func (d Duration) String() string {
+	s := d.Duration.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// MarshalText writes d as String does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what [time.ParseDuration] reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	d.Duration = parsed
+	return err
+}

@@ -1,0 +1,94 @@
+package settings
+
+// halfReplaced is why Services are served by one of two and never by both.
+const halfReplaced = "would leave some Services to kube-proxy and others to BPF, two translators for one packet; use true without kube-proxy (in a profile, cluster.kubeProxyMode none), or false"
+
+// NetworkRows is the table of [Network]'s keys, in the order of its fields. At is where they are in the document: the
+// path of their section, or empty where they are at the top.
+func NetworkRows(at string) []Row {
+	rows := networkRows()
+	for i := range rows {
+		rows[i].Path = Join(at, rows[i].Path)
+	}
+	return rows
+}
+
+func networkRows() []Row {
+	return []Row{
+		{
+			Path: "routingMode", Default: RoutingNative, Allowed: []string{RoutingNative},
+			Text: "How packets reach the pods of another node: native sends them as they are, and the network between the nodes has to know the way.",
+		},
+		{
+			Path: "autoDirectNodeRoutes", Default: "true",
+			Text: "Gives every node one kernel route for each other node's pods, by way of that node's address. It works among nodes on one layer 2 network. When it is off, these routes are yours to add, and until then pods on different nodes cannot reach each other.",
+		},
+		{
+			Path: "ipv4NativeRoutingCIDR", Example: "10.0.0.0/8",
+			Text: "The addresses that pods reach with their own address, without masquerade. It must contain the pod subnet, and it is needed as long as masquerade is on.",
+		},
+		{
+			Path: "kubeProxyReplacement", Default: "false", Allowed: []string{"false", "true"},
+			Words:   map[string]string{"disabled": "false", "strict": "true"},
+			Refused: map[string]string{"partial": halfReplaced, "probe": halfReplaced},
+			Text:    "Whether wirelab serves Services in place of kube-proxy, from BPF maps. It takes cluster.kubeProxyMode none. strict and disabled are older words for true and false.",
+		},
+		{
+			Path: "enableIPv4Masquerade", Default: "true",
+			Text: "Gives pod traffic that leaves the native-routing CIDR the address of its node, so that answers find the way back. The node's iptables does it, or BPF where network.bpf.masquerade is true.",
+		},
+		{
+			Path: "bpf", Text: "Settings of the BPF programs.",
+		},
+		{
+			Path: "bpf.monitorAggregation", Default: AggregationMaximum, Allowed: []string{AggregationNone, AggregationMaximum},
+			Text: "What `wirelab-agent monitor` gets to see: none reports every packet that a BPF program sees, maximum only those it drops.",
+		},
+		{
+			Path: "bpf.masquerade", Default: "false",
+			Text: "Masquerades in BPF at the network devices, where network.enableIPv4Masquerade asks for it, instead of in iptables. Then nothing is left for the node's IP stack to do with pod traffic between nodes and to the outside, and BPF routes it past the stack (host routing). It takes network.kubeProxyReplacement.",
+		},
+		{
+			Path: "bpf.hostLegacyRouting", Default: "false",
+			Text: "Keeps the node's IP stack, with its iptables and connection tracking, in the way of pod traffic even where BPF could route.",
+		},
+		{
+			Path: "bpf.allowFallback", Default: "false",
+			Text: "Goes on with the node's IP stack on kernels that cannot route in BPF as the profile asks, instead of failing. lab status then says what was asked for, what is, and why.",
+		},
+		{
+			Path: "bpf.ctMax", Default: "65536", Example: "262144", Min: MinFlows, Max: MaxFlows,
+			Text: "How many flows a node remembers where Services or masquerade are in BPF; each takes about 300 bytes of kernel memory, whether it is there or not. Flows that nobody has answered, or that are over, get half of the room and never push out the others.",
+		},
+		{
+			Path: "installNoConntrackIptablesRules", Default: "true",
+			Text: "Keeps traffic between pods out of the kernel's connection tracking where Services are in BPF and the node's IP stack routes. Set it to false where the nodes' own firewall rules let answers pass by their connection's state (ctstate ESTABLISHED).",
+		},
+		{
+			Path: "ipam", Text: "Where pod addresses come from.",
+		},
+		{
+			Path: "ipam.mode", Default: IPAMKubernetes, Allowed: []string{IPAMKubernetes},
+			Text: "kubernetes takes the addresses of a node's pods from the podCIDR that Kubernetes gave the node.",
+		},
+		{
+			Path: "mtu", Default: "0", Example: "1400", Min: 576, Max: 65535, Zero: true, Chart: "MTU",
+			Text: "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address, or the smallest of network.devices, which is right unless something between the nodes carries less. When it changes, pods that come later get the new one.",
+		},
+		{
+			Path: "devices", Default: "[]", Example: "eth0",
+			Text: "The nodes' network devices that lead to other nodes and outside: there Services are served to clients outside, and there BPF masquerades. An empty list means all that connect the node with others, as they come and go: those with a default route, the node's address or an address in a network, but not bridges and other devices of containers. They need Ethernet headers.",
+		},
+		{
+			Path: "debug", Text: "What the agent logs beyond changes of state.",
+		},
+		{
+			Path: "debug.enabled", Default: "false",
+			Text: "Makes the agent log at debug level, each call of the CNI plugin included.",
+		},
+		{
+			Path: "debug.verbose", Allowed: []string{"", VerboseDatapath},
+			Text: "datapath also logs the packets that the BPF programs report, at most 50 a second. It takes network.debug.enabled as well.",
+		},
+	}
+}

@@ -1,0 +1,189 @@
+package settings
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// native is a network that is right as it stands.
+func native(change func(*Network)) Network {
+	n := Default()
+	n.IPv4NativeRoutingCIDR = netip.MustParsePrefix("10.0.0.0/8")
+	if change != nil {
+		change(&n)
+	}
+	return n
+}
+
+func TestDefault(t *testing.T) {
+	want := Network{
+		RoutingMode: "native", AutoDirectNodeRoutes: true, EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "maximum", CTMax: 65536},
+		InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes"}, Devices: []string{},
+	}
+	if got := Default(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestRoles(t *testing.T) {
+	replaced := func(more func(*Network)) func(*Network) {
+		return func(n *Network) {
+			n.KubeProxyReplacement = true
+			if more != nil {
+				more(n)
+			}
+		}
+	}
+	const needsReplacement, needsBPF, off = "needs kube-proxy replacement", "needs BPF masquerade", "switched off by bpf.hostLegacyRouting"
+	for name, tc := range map[string]struct {
+		change func(*Network)
+		mode   Mode
+		want   Roles
+	}{
+		"kube-proxy": {nil, ModeKubeProxy, Roles{Masquerade: MasqueradeIPTables, Routing: RoutingLegacy, Legacy: []string{needsReplacement, needsBPF}}},
+		"kube-proxy, no masquerade": {
+			func(n *Network) { n.EnableIPv4Masquerade = false }, ModeKubeProxy,
+			Roles{Masquerade: MasqueradeNone, Routing: RoutingLegacy, Legacy: []string{needsReplacement}},
+		},
+		"iptables": {
+			replaced(nil), ModeKubeProxyReplacement,
+			Roles{KubeProxyReplacement: true, Masquerade: MasqueradeIPTables, Routing: RoutingLegacy, Untracked: true, Legacy: []string{needsBPF}},
+		},
+		"tracked": {
+			replaced(func(n *Network) { n.InstallNoConntrackIptablesRules = false }), ModeKubeProxyReplacement,
+			Roles{KubeProxyReplacement: true, Masquerade: MasqueradeIPTables, Routing: RoutingLegacy, Legacy: []string{needsBPF}},
+		},
+		"BPF": {
+			replaced(func(n *Network) { n.BPF.Masquerade = true }), ModeEBPF,
+			Roles{KubeProxyReplacement: true, Masquerade: MasqueradeBPF, Routing: RoutingBPF},
+		},
+		"no masquerade": {
+			replaced(func(n *Network) { n.EnableIPv4Masquerade = false }), ModeEBPF,
+			Roles{KubeProxyReplacement: true, Masquerade: MasqueradeNone, Routing: RoutingBPF},
+		},
+		"switched off": {
+			replaced(func(n *Network) { n.BPF.Masquerade, n.BPF.HostLegacyRouting = true, true }), ModeKubeProxyReplacement,
+			Roles{KubeProxyReplacement: true, Masquerade: MasqueradeBPF, Routing: RoutingLegacy, Untracked: true, Legacy: []string{off}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := native(tc.change).Roles()
+			if !reflect.DeepEqual(got, tc.want) || got.Mode() != tc.mode {
+				t.Errorf("got %+v, %s; want %+v, %s", got, got.Mode(), tc.want, tc.mode)
+			}
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	if err := native(nil).Validate(""); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change func(*Network)
+		at     string
+		want   []string // keys, and the start of what is said
+	}{
+		"words": {
+			func(n *Network) {
+				n.RoutingMode, n.IPAM.Mode, n.BPF.MonitorAggregation, n.Debug.Verbose = "tunnel", "pool", "some", "all"
+			}, "",
+			[]string{"routingMode: ", "bpf.monitorAggregation: ", "ipam.mode: ", "debug.verbose: "},
+		},
+		"numbers": {
+			func(n *Network) { n.MTU, n.BPF.CTMax = 100, 100 }, "",
+			[]string{"bpf.ctMax: 100 is out of range; allowed: 4096 to 4194304", "mtu: 100 is out of range; allowed: 0, 576 to 65535"},
+		},
+		"another family": {
+			func(n *Network) { n.IPv4NativeRoutingCIDR = netip.MustParsePrefix("fd00::/8") }, "",
+			[]string{"ipv4NativeRoutingCIDR: fd00::/8 is not IPv4"},
+		},
+		"masquerade without a CIDR": {
+			func(n *Network) { n.IPv4NativeRoutingCIDR = netip.Prefix{} }, "",
+			[]string{"enableIPv4Masquerade needs ipv4NativeRoutingCIDR,"},
+		},
+		"masquerade of nothing": {
+			func(n *Network) { n.IPv4NativeRoutingCIDR = netip.MustParsePrefix("0.0.0.0/0") }, "",
+			[]string{"ipv4NativeRoutingCIDR 0.0.0.0/0 covers every address"},
+		},
+		"no masquerade, no CIDR": {
+			func(n *Network) { n.EnableIPv4Masquerade, n.IPv4NativeRoutingCIDR = false, netip.Prefix{} }, "", nil,
+		},
+		"masquerade in BPF beside kube-proxy": {
+			func(n *Network) { n.BPF.Masquerade = true }, "network",
+			[]string{"network.bpf.masquerade needs network.kubeProxyReplacement:"},
+		},
+		"devices": {
+			func(n *Network) { n.Devices = []string{"eth0", "lo", "eth0", "a/b", "lab_host"} }, "network",
+			[]string{"network.devices[1]: lo does not", "network.devices[2]: eth0 is listed twice", `network.devices[3]: "a/b" is not`, "network.devices[4]: lab_host does not"},
+		},
+		"all at once": {
+			func(n *Network) { n.MTU, n.BPF.Masquerade, n.Devices = 1, true, []string{"lo"} }, "",
+			[]string{"mtu: ", "bpf.masquerade needs", "devices[0]: "},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := native(tc.change).Validate(tc.at)
+			var got []string
+			if err != nil {
+				for _, part := range err.(interface{ Unwrap() []error }).Unwrap() {
+					got = append(got, part.Error())
+				}
+			}
+			if !slices.EqualFunc(got, tc.want, strings.HasPrefix) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestFaultsSayWhichKeyIsAtFault: the first, unless the second was set against it.
+func TestFaultsSayWhichKeyIsAtFault(t *testing.T) {
+	n := native(func(n *Network) { n.BPF.Masquerade, n.IPv4NativeRoutingCIDR = true, netip.Prefix{} })
+	var got [][]string
+	for _, part := range n.Validate("network").(interface{ Unwrap() []error }).Unwrap() {
+		var f *Fault
+		if !errors.As(part, &f) {
+			t.Fatalf("%v is no fault", part)
+		}
+		got = append(got, f.Keys)
+	}
+	want := [][]string{
+		{"network.ipv4NativeRoutingCIDR", "network.enableIPv4Masquerade"},
+		{"network.bpf.masquerade", "network.kubeProxyReplacement"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestNeedsAreAboutKeys holds the rules against the keys that there are.
+func TestNeedsAreAboutKeys(t *testing.T) {
+	for _, r := range Needs("") {
+		for _, key := range []string{r.Key, r.Needs, r.blames} {
+			if _, _, ok := Keys().Find(key); !ok || !strings.Contains(r.Message, key) {
+				t.Errorf("the rule %q does not name %s, or there is no such key", r.Message, key)
+			}
+		}
+		if strings.ContainsAny(r.Message, "{}") {
+			t.Errorf("%q has braces left", r.Message)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	n := native(func(n *Network) { n.Devices, n.MTU = []string{"eth0"}, 1400 })
+	got := n.Values()
+	for key, want := range map[string]any{
+		"MTU": 1400, "ipv4NativeRoutingCIDR": "10.0.0.0/8", "kubeProxyReplacement": false, "devices": []any{"eth0"},
+		"debug": map[string]any{"enabled": false, "verbose": ""},
+	} {
+		if !reflect.DeepEqual(got[key], want) {
+			t.Errorf("%s is %#v, want %#v", key, got[key], want)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing that is wrong with a network's settings.
+type Fault struct {
+	// Keys are the one or two that it is about, by their full paths: of two, the first is at fault unless the second was
+	// set against it. An item of a list is devices[1].
+	Keys []string
+	// Message names the keys where there are two.
+	Message string
+}
+
+// Error is one line: the key and what is wrong with it.
+func (f *Fault) Error() string {
+	if len(f.Keys) > 1 {
+		return f.Message
+	}
+	return f.Keys[0] + ": " + f.Message
+}
+
+// Need is a rule: where Key is set, Needs must be set too, or, where Not is not empty, to something else than Not. Unset
+// are false, the words for it and what is empty.
+type Need struct {
+	Key   string `json:"key"`
+	Needs string `json:"needs"`
+	Not   string `json:"not,omitempty"`
+	// Message names both keys and says what to do.
+	Message string `json:"message"`
+
+	// blames is the one of the two keys that is at fault unless the other was set against it.
+	blames string
+}
+
+// Needs are the rules between settings, for a network that is at the path at in its document, or is the document where at
+// is empty. The chart's templates hold its values against them too.
+func Needs(at string) []Need {
+	rules := []Need{
+		{
+			Key: "enableIPv4Masquerade", Needs: "ipv4NativeRoutingCIDR", blames: "ipv4NativeRoutingCIDR",
+			Message: "{enableIPv4Masquerade} needs {ipv4NativeRoutingCIDR}, to know where pods keep their own address: set it to a CIDR around the pod subnet, such as 10.0.0.0/8, or {enableIPv4Masquerade} to false",
+		},
+		{
+			Key: "enableIPv4Masquerade", Needs: "ipv4NativeRoutingCIDR", Not: "0.0.0.0/0", blames: "ipv4NativeRoutingCIDR",
+			Message: "{ipv4NativeRoutingCIDR} 0.0.0.0/0 covers every address, so nothing would be masqueraded; narrow it, or set {enableIPv4Masquerade} to false",
+		},
+		{
+			Key: "bpf.masquerade", Needs: "kubeProxyReplacement", blames: "bpf.masquerade",
+			Message: "{bpf.masquerade} needs {kubeProxyReplacement}: where kube-proxy translates Services, only iptables knows which packets it did; set {kubeProxyReplacement} to true, or {bpf.masquerade} to false",
+		},
+	}
+	var within string
+	if at != "" {
+		within = at + "."
+	}
+	names := strings.NewReplacer("{", within, "}", "")
+	for i, r := range rules {
+		rules[i].Key, rules[i].Needs, rules[i].blames, rules[i].Message = within+r.Key, within+r.Needs, within+r.blames, names.Replace(r.Message)
+	}
+	return rules
+}
+
+// Validate reports everything that is wrong with n at once, as joined [*Fault]s. At is the path of n in its document, for
+// the keys that faults name; empty where n is the document.
+func (n Network) Validate(at string) error {
+	errs := append(n.values(at), n.needs(at)...)
+	return errors.Join(append(errs, n.devices(at)...)...)
+}
+
+// values checks each setting by itself.
+func (n Network) values(at string) (errs []error) {
+	for _, k := range Keys().Settings() {
+		if k.Shape == TextList {
+			continue
+		}
+		if _, bad := k.Scalar(Written(k.Value(&n))); bad != nil {
+			errs = append(errs, &Fault{Keys: []string{Join(at, k.Path)}, Message: bad.Message})
+		}
+	}
+	return errs
+}
+
+// needs checks what settings say together.
+func (n Network) needs(at string) (errs []error) {
+	root := Keys()
+	value := func(path string) string {
+		k, _, ok := root.Find(path)
+		if !ok {
+			panic("settings: a rule is about " + path + ", which is no key")
+		}
+		if raw := Written(k.Value(&n)); raw != "false" {
+			return raw
+		}
+		return ""
+	}
+	texts := Needs(at)
+	for i, r := range Needs("") {
+		if value(r.Key) == "" || value(r.Needs) != r.Not {
+			continue
+		}
+		keys := []string{texts[i].Key, texts[i].Needs}
+		if texts[i].blames == texts[i].Needs {
+			slices.Reverse(keys)
+		}
+		errs = append(errs, &Fault{Keys: keys, Message: texts[i].Message})
+	}
+	return errs
+}
+
+var deviceForm = regexp.MustCompile(`^[^\s/:]{1,15}$`)
+
+func (n Network) devices(at string) (errs []error) {
+	for i, name := range n.Devices {
+		bad := func(format string) {
+			key := fmt.Sprintf("%s[%d]", Join(at, "devices"), i)
+			errs = append(errs, &Fault{Keys: []string{key}, Message: fmt.Sprintf(format, name)})
+		}
+		switch {
+		case !deviceForm.MatchString(name) || name == "." || name == "..":
+			bad("%q is not a device name, which has 1 to 15 characters without spaces, slashes and colons")
+		case name == "lo" || strings.HasPrefix(name, "lab_") || strings.HasPrefix(name, "lxc"):
+			bad("%s does not lead out of the node; name a network device such as eth0")
+		case slices.Index(n.Devices, name) < i:
+			bad("%s is listed twice")
+		}
+	}
+	return errs
+}

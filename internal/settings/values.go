@@ -1,0 +1,36 @@
+package settings
+
+// Values are n as values of the chart: nested map[string]any with bool, string, int and []any below, as Helm wants them.
+// An MTU of 0, no device and no native-routing CIDR are passed on as such.
+func (n Network) Values() map[string]any { return Keys().values(&n) }
+
+func (k *Key) values(document any) map[string]any {
+	values := map[string]any{}
+	for _, c := range k.Below {
+		if c.Shape == Section {
+			values[c.InChart()] = c.values(document)
+			continue
+		}
+		switch v := c.Value(document).(type) {
+		case bool, int:
+			values[c.InChart()] = v
+		case []string:
+			list := make([]any, len(v))
+			for i, item := range v {
+				list[i] = item
+			}
+			values[c.InChart()] = list
+		default:
+			values[c.InChart()] = Written(v)
+		}
+	}
+	return values
+}
+
+// InChart is k's name in the chart's values.
+func (k *Key) InChart() string {
+	if k.Chart != "" {
+		return k.Chart
+	}
+	return k.Name
+}
