@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //go:build ignore
 
 /* What the node's stack sends to its own pods: tcx egress of lab_host, where the pod CIDR's route leads. */
@@ -77,4 +78,4 @@ int lab_to_pod(struct __sk_buff *ctx)
 	return verdict;
 }
 
-char _license[] SEC("license") = "GPL";
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //go:build ignore
 
 /* What a pod sends: tcx ingress of every host-side veth. */
@@ -210,4 +211,4 @@ int lab_from_pod(struct __sk_buff *ctx)
 	return known ? follow(ctx, known, DIR_FROM_POD) : decide(ctx);
 }
 
-char _license[] SEC("license") = "GPL";
+char _license[] SEC("license") = "Dual BSD/GPL";
