@@ -58,7 +58,7 @@ func restingSpec() *ebpf.MapSpec {
 
 // rest has an address rest from now on, unpurged.
 func (m *maps) rest(addr netip.Addr) error {
-	if err := m.resting.Put(toIP(addr), resting{Freed: monotonic()}); err != nil {
+	if err := m.resting.Put(bpf.IPOf(addr), resting{Freed: monotonic()}); err != nil {
 		return fmt.Errorf("have address %s rest: %w", addr, err)
 	}
 	return nil
@@ -66,7 +66,7 @@ func (m *maps) rest(addr netip.Addr) error {
 
 func (m *maps) restingAddrs() (map[netip.Addr]resting, error) {
 	all := map[netip.Addr]resting{}
-	if err := eachEntry(m.resting, func(ip bpf.IP, r resting) { all[fromIP(ip)] = r }); err != nil {
+	if err := eachEntry(m.resting, func(ip bpf.IP, r resting) { all[bpf.AddrOf(ip)] = r }); err != nil {
 		return nil, fmt.Errorf("read the addresses that rest: %w", err)
 	}
 	return all, nil
@@ -103,7 +103,7 @@ func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration) error {
 	var errs []error
 	for addr, r := range all {
 		if r.isPurged() && now-r.Freed >= uint64(rest) {
-			errs = append(errs, forget(d.maps.resting, toIP(addr)))
+			errs = append(errs, forget(d.maps.resting, bpf.IPOf(addr)))
 		}
 	}
 	return errors.Join(errs...)
@@ -129,14 +129,14 @@ func (d *Datapath) takeAddress(addr netip.Addr, own bool) (putBack func() error,
 			return nothing, err
 		}
 	}
-	if err := forget(d.maps.resting, toIP(addr)); err != nil {
+	if err := forget(d.maps.resting, bpf.IPOf(addr)); err != nil {
 		return nothing, fmt.Errorf("end the rest of address %s: %w", addr, err)
 	}
-	return func() error { return d.maps.resting.Put(toIP(addr), resting{Freed: r.Freed}) }, nil
+	return func() error { return d.maps.resting.Put(bpf.IPOf(addr), resting{Freed: r.Freed}) }, nil
 }
 
 func (m *maps) restOf(addr netip.Addr) (r resting, ok bool, err error) {
-	err = m.resting.Lookup(toIP(addr), &r)
+	err = m.resting.Lookup(bpf.IPOf(addr), &r)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return r, false, nil
 	}
@@ -156,14 +156,14 @@ func (d *Datapath) purge() error {
 	due := map[bpf.IP]resting{}
 	for addr, r := range all {
 		var e bpf.Endpoint
-		switch err := d.maps.endpoints.Lookup(toIP(addr), &e); {
+		switch err := d.maps.endpoints.Lookup(bpf.IPOf(addr), &e); {
 		case err == nil:
 			continue // it is being removed just now, or that was cut off: it is not free
 		case !errors.Is(err, ebpf.ErrKeyNotExist):
 			return fmt.Errorf("look up endpoint %s: %w", addr, err)
 		}
 		if !r.isPurged() {
-			due[toIP(addr)] = r
+			due[bpf.IPOf(addr)] = r
 		}
 	}
 	if len(due) == 0 {
@@ -242,7 +242,7 @@ type trackedAddrs map[bpf.IP]resting
 // MatchConntrackFlow is called by netlink for each flow.
 func (t trackedAddrs) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	for _, ip := range [...]net.IP{f.Forward.SrcIP, f.Forward.DstIP, f.Reverse.SrcIP, f.Reverse.DstIP} {
-		if _, ok := t[toIP(toAddr(ip))]; ok {
+		if _, ok := t[bpf.IPOf(toAddr(ip))]; ok {
 			return true
 		}
 	}

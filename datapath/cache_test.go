@@ -11,6 +11,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // known sends a packet of a flow from the model's first pod, so that what follows is remembered.
@@ -42,7 +43,7 @@ func TestDecisionsAreRemembered(t *testing.T) {
 	remembered := false
 	for mac := byte(2); mac <= 4; mac++ {
 		goesTo()
-		m.must(m.d.maps.endpoints.Put(toIP(m.local[1]), entry(mac)))
+		m.must(m.d.maps.endpoints.Put(bpf.IPOf(m.local[1]), entry(mac)))
 		remembered = remembered || goesTo() == mac-1
 	}
 	if !remembered {
@@ -182,8 +183,8 @@ func TestServicesDecideAboutKnownFlows(t *testing.T) {
 		_, out := m.run(client, frame)
 		return m.parse(out).dst
 	}
-	for _, only := range []Backend{remote(), here(), remote()} {
-		m.services[0].Backends = []Backend{only}
+	for _, only := range []lb.Backend{remote(), here(), remote()} {
+		m.services[0].Backends = []lb.Backend{only}
 		m.apply()
 		for range 3 {
 			if got := backend(); got != only.Addr {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -84,7 +85,7 @@ func TestCleanLeavesNothing(t *testing.T) {
 	n.Do(func() {
 		must(t, second(n.dp.Routes().Apply(context.Background(), l.desired())))
 		must(t, n.dp.Masquerade().Apply(context.Background(), l.desired()))
-		must(t, n.dp.HostPorts().Apply(context.Background(), []datapath.HostPort{{Proto: "tcp", Port: 80, Backend: netip.MustParseAddrPort("10.244.7.2:80")}}))
+		must(t, n.dp.HostPorts().Apply(context.Background(), []lb.HostPort{{Proto: "tcp", Port: 80, Backend: netip.MustParseAddrPort("10.244.7.2:80")}}))
 	})
 	p := n.addPod("p")
 	n.close()

@@ -54,7 +54,7 @@ func (v *Services) Collect(_ context.Context) (c Collected, err error) {
 	for m, s := range map[*flowMap]*survey{&ct: flows, &nat: answers} {
 		for _, t := range s.due {
 			if err := forget(m.of, t); err != nil {
-				return c, fmt.Errorf("collect flows: remove %s: %w", addrPort(t.Src, t.Sport), err)
+				return c, fmt.Errorf("collect flows: remove %s: %w", bpf.AddrPortOf(t.Src, t.Sport), err)
 			}
 			c.Expired++
 		}
@@ -133,7 +133,7 @@ func (m flowMap) restore(alone []bpf.Tuple) (restored int, err error) {
 		switch err := m.other.Update(key, value, ebpf.UpdateNoExist); {
 		case errors.Is(err, ebpf.ErrKeyExist):
 		case err != nil:
-			return restored, fmt.Errorf("restore flows: enter %s: %w", addrPort(key.Src, key.Sport), err)
+			return restored, fmt.Errorf("restore flows: enter %s: %w", bpf.AddrPortOf(key.Src, key.Sport), err)
 		default:
 			restored++
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 var (
@@ -110,6 +112,9 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	}
 	if d.maps, err = openMaps(d.pins, d.cfg); err != nil {
 		return err
+	}
+	if d.maps.services != nil {
+		d.services.balancer = lb.New(d.maps.services.balanced())
 	}
 	if err := d.restoreEntries(ctx); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -61,8 +62,8 @@ func TestSecondCard(t *testing.T) {
 			if err != nil || seen != netip.MustParseAddr("198.51.100.1") {
 				t.Errorf("a pod is seen by the second card's network as %s, %v", seen, err)
 			}
-			state := func(to *pod, on *node) datapath.ServiceState {
-				return datapath.ServiceState{Services: both(withNodePort(demo(ready(to, on))))}
+			state := func(to *pod, on *node) lb.State {
+				return lb.State{Services: both(withNodePort(demo(ready(to, on))))}
 			}
 			for _, backend := range []struct {
 				pod *pod

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // injection is a packet that is not delivered.
@@ -97,8 +98,8 @@ func (m *model) checkInjection(t *testing.T, ring *ringbuf.Reader, reason bpf.Re
 		t.Errorf("the event is %+v", e)
 	}
 	if src := i.frame[ethernetHeader+12:]; binary.BigEndian.Uint16(i.frame[12:]) == unix.ETH_P_IP && reason != bpf.PodLabReasonREASON_MALFORMED &&
-		fromIP(e.Src) != netip.AddrFrom4([4]byte(src)) {
-		t.Errorf("the event is of a packet from %s", fromIP(e.Src))
+		bpf.AddrOf(e.Src) != netip.AddrFrom4([4]byte(src)) {
+		t.Errorf("the event is of a packet from %s", bpf.AddrOf(e.Src))
 	}
 }
 
@@ -208,16 +209,16 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 	m.ns.Run("ip", "route", "add", "198.51.100.4", "via", "192.0.2.254", "mtu", "lock", "600")
 
 	// Services, each with a NodePort from 31000 on.
-	var services []Service
-	service := func(change func(*Service), backends ...end) end {
+	var services []lb.Service
+	service := func(change func(*lb.Service), backends ...end) end {
 		i := len(services)
-		s := Service{Namespace: "drops", Name: string(rune('a' + i)), Proto: "tcp", Frontends: []Frontend{
-			{Kind: ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 9, byte(i)}), Port: 80},
-			{Kind: NodePort, Port: uint16(31000 + i)},
-			{Kind: LoadBalancer, Addr: netip.AddrFrom4([4]byte{203, 0, 113, byte(100 + i)}), Port: 80},
+		s := lb.Service{Namespace: "drops", Name: string(rune('a' + i)), Proto: "tcp", Frontends: []lb.Frontend{
+			{Kind: lb.ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 9, byte(i)}), Port: 80},
+			{Kind: lb.NodePort, Port: uint16(31000 + i)},
+			{Kind: lb.LoadBalancer, Addr: netip.AddrFrom4([4]byte{203, 0, 113, byte(100 + i)}), Port: 80},
 		}}
 		for _, b := range backends {
-			s.Backends = append(s.Backends, Backend{Addr: b, Node: "b", Ready: true})
+			s.Backends = append(s.Backends, lb.Backend{Addr: b, Node: "b", Ready: true})
 		}
 		if change != nil {
 			change(&s)
@@ -232,8 +233,8 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(100 + at.Port() - 31000)}), 80)
 	}
 	empty := service(nil)
-	external := service(func(s *Service) { s.ExternalLocal, s.InternalLocal = true, true }, remotePod)
-	ranges := service(func(s *Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.50/32")} }, remotePod)
+	external := service(func(s *lb.Service) { s.ExternalLocal, s.InternalLocal = true, true }, remotePod)
+	ranges := service(func(s *lb.Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.50/32")} }, remotePod)
 	good := service(nil, remotePod)
 	nowhere, unreachable, prohibited := service(nil, dead("198.51.100.9")), service(nil, dead("198.51.100.1")), service(nil, dead("198.51.100.2"))
 	hole, narrow := service(nil, dead("198.51.100.3")), service(nil, dead("198.51.100.4"))
@@ -245,8 +246,8 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 	full := func(i injection, dst end) func() injection {
 		return func() injection {
 			for port := natMin; port <= natMax; port++ {
-				key := bpf.Tuple{Src: toIP(dst.Addr()), Dst: toIP(m.ns.Addr), Sport: toNetwork(dst.Port()), Dport: toNetwork(uint16(port)), Proto: unix.IPPROTO_TCP}
-				other := bpf.Translation{Src: toIP(dst.Addr()), Dst: toIP(netip.MustParseAddr("192.0.2.66")), Sport: toNetwork(dst.Port()), Dport: toNetwork(uint16(port)),
+				key := bpf.Tuple{Src: bpf.IPOf(dst.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(dst.Port()), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP}
+				other := bpf.Translation{Src: bpf.IPOf(dst.Addr()), Dst: bpf.IPOf(netip.MustParseAddr("192.0.2.66")), Sport: bpf.PortOf(dst.Port()), Dport: bpf.PortOf(uint16(port)),
 					Answered: 1, Seen: monotonicSeconds()}
 				m.must(m.d.maps.services.nat.Put(key, other))
 			}

@@ -68,7 +68,7 @@ func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ Endpoi
 // addressFree removes what a vanished endpoint left at the address and refuses a live one's.
 func (d *Datapath) addressFree(spec EndpointSpec) error {
 	var e bpf.Endpoint
-	err := d.maps.endpoints.Lookup(toIP(spec.Addr), &e)
+	err := d.maps.endpoints.Lookup(bpf.IPOf(spec.Addr), &e)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil
 	}

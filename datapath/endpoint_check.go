@@ -41,7 +41,7 @@ func (d *Datapath) check(ctx context.Context, spec EndpointSpec, pod *netlink.Ha
 	if err != nil {
 		return Endpoint{}, err
 	}
-	lookup := d.maps.endpoints.Lookup(toIP(spec.Addr), &e)
+	lookup := d.maps.endpoints.Lookup(bpf.IPOf(spec.Addr), &e)
 	if lookup != nil && !errors.Is(lookup, ebpf.ErrKeyNotExist) {
 		return Endpoint{}, fmt.Errorf("look up endpoint %s: %w", spec.Addr, lookup)
 	}

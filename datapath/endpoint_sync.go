@@ -188,7 +188,7 @@ func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.
 	if err := d.attacher.attach(podHook(veth), d.progs.fromPod); err != nil {
 		return err
 	}
-	if err := d.maps.ifaces.Put(e.Ifindex, toIP(addr)); err != nil {
+	if err := d.maps.ifaces.Put(e.Ifindex, bpf.IPOf(addr)); err != nil {
 		return fmt.Errorf("enter interface %d of %s: %w", e.Ifindex, addr, err)
 	}
 	ep, err := d.endpoint(addr, e, veth)

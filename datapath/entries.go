@@ -13,7 +13,7 @@ import (
 // endpointEntries are all entries of lab_endpoints.
 func (m *maps) endpointEntries() (map[netip.Addr]bpf.Endpoint, error) {
 	entries := map[netip.Addr]bpf.Endpoint{}
-	err := eachEntry(m.endpoints, func(addr bpf.IP, e bpf.Endpoint) { entries[fromIP(addr)] = e })
+	err := eachEntry(m.endpoints, func(addr bpf.IP, e bpf.Endpoint) { entries[bpf.AddrOf(addr)] = e })
 	if err != nil {
 		return nil, fmt.Errorf("read endpoints: %w", err)
 	}
@@ -23,10 +23,10 @@ func (m *maps) endpointEntries() (map[netip.Addr]bpf.Endpoint, error) {
 // enter makes an endpoint known to the programs. The entry by interface comes first: once packets find
 // the address, the pod may ask for its neighbours.
 func (m *maps) enter(addr netip.Addr, e bpf.Endpoint, flags ebpf.MapUpdateFlags) error {
-	if err := m.ifaces.Put(e.Ifindex, toIP(addr)); err != nil {
+	if err := m.ifaces.Put(e.Ifindex, bpf.IPOf(addr)); err != nil {
 		return fmt.Errorf("enter interface %d of %s: %w", e.Ifindex, addr, err)
 	}
-	err := m.endpoints.Update(toIP(addr), e, flags)
+	err := m.endpoints.Update(bpf.IPOf(addr), e, flags)
 	if err == nil {
 		return m.newGeneration()
 	}
@@ -42,7 +42,7 @@ func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
 		return err
 	}
 	var errs []error
-	if err := forget(m.endpoints, toIP(addr)); err != nil {
+	if err := forget(m.endpoints, bpf.IPOf(addr)); err != nil {
 		errs = append(errs, fmt.Errorf("remove endpoint %s: %w", addr, err))
 	}
 	if err := forget(m.ifaces, e.Ifindex); err != nil {

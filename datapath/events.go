@@ -284,9 +284,9 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
 		Direction:   directions[raw.Direction],
 		IfIndex:     index,
 		IfName:      name,
-		Src:         addrPort(raw.Src, raw.Sport),
-		Dst:         addrPort(raw.Dst, raw.Dport),
-		EtherType:   fromNetwork(raw.EtherType),
+		Src:         bpf.AddrPortOf(raw.Src, raw.Sport),
+		Dst:         bpf.AddrPortOf(raw.Dst, raw.Dport),
+		EtherType:   bpf.PortOf(raw.EtherType),
 		Proto:       raw.Proto,
 		TTL:         raw.Ttl,
 		TCPFlags:    raw.TcpFlags,
@@ -297,21 +297,6 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
 		SrcEndpoint: raw.SrcId,
 		DstEndpoint: raw.DstId,
 	}
-}
-
-// addrPort is zero when the program had no address to report.
-func addrPort(ip bpf.IP, port uint16) netip.AddrPort {
-	if ip == (bpf.IP{}) {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(fromIP(ip), fromNetwork(port))
-}
-
-// fromNetwork turns a field that was copied from a packet into a number.
-func fromNetwork(field uint16) uint16 {
-	var b [2]byte
-	binary.NativeEndian.PutUint16(b[:], field)
-	return binary.BigEndian.Uint16(b[:])
 }
 
 func monotonic() uint64 {

@@ -11,6 +11,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // way is a frame that the card is to send on, and cannot.
@@ -158,9 +159,9 @@ func crossing(t *testing.T) (m *model, at struct{ nowhere, unreachable, prohibit
 		{&at.hole, "198.51.100.3"}, {&at.narrow, "198.51.100.4"}, {&at.far, remotePod.Addr().String()},
 	} {
 		for _, proto := range []string{"tcp", "udp"} {
-			m.services = append(m.services, Service{
-				Namespace: "ways", Name: string(rune('a' + i)), Proto: proto, Frontends: []Frontend{{Kind: NodePort, Port: uint16(31000 + i)}},
-				Backends: []Backend{{Addr: netip.AddrPortFrom(netip.MustParseAddr(way.to), 8080), Node: "b", Ready: true}},
+			m.services = append(m.services, lb.Service{
+				Namespace: "ways", Name: string(rune('a' + i)), Proto: proto, Frontends: []lb.Frontend{{Kind: lb.NodePort, Port: uint16(31000 + i)}},
+				Backends: []lb.Backend{{Addr: netip.AddrPortFrom(netip.MustParseAddr(way.to), 8080), Node: "b", Ready: true}},
 			})
 		}
 		*way.at = netip.AddrPortFrom(m.ns.Addr, uint16(31000+i))

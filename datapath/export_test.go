@@ -85,7 +85,7 @@ func (d *Datapath) AgeResting(t testing.TB, by time.Duration) {
 	}
 	for addr, r := range all {
 		r.Freed -= uint64(by)
-		if err := d.maps.resting.Put(toIP(addr), r); err != nil {
+		if err := d.maps.resting.Put(bpf.IPOf(addr), r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,7 +100,7 @@ func (d *Datapath) FillFlows(t testing.TB) {
 		for i := range keys {
 			var b [4]byte
 			binary.BigEndian.PutUint32(b[:], 11<<24+uint32(i))
-			keys[i] = bpf.Tuple{Src: toIP(netip.AddrFrom4(b)), Dst: toIP(netip.AddrFrom4([4]byte{12, 0, 0, 1})), Proto: 6}
+			keys[i] = bpf.Tuple{Src: bpf.IPOf(netip.AddrFrom4(b)), Dst: bpf.IPOf(netip.AddrFrom4([4]byte{12, 0, 0, 1})), Proto: 6}
 			values[i] = bpf.Translation{Src: keys[i].Src, Dst: keys[i].Dst, Answered: 1, Seen: monotonicSeconds()}
 		}
 		if _, err := m.BatchUpdate(keys, values, nil); err != nil {

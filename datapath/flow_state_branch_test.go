@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // flowAt is a flow of the model with one end outside: how its packets are sent, and how they come back.
@@ -89,7 +90,7 @@ var flowKinds = map[string]func(*model, layers.IPProtocol, uint16) *flowAt{"masq
 func routerWithNodePort(t *testing.T) *model {
 	m := router(t)
 	m.services = m.services[:1]
-	m.services[0].Backends = []Backend{remote()}
+	m.services[0].Backends = []lb.Backend{remote()}
 	m.apply()
 	return m
 }
@@ -124,8 +125,8 @@ func (f *flowAt) other(port uint16, e bpf.Translation, ago uint32) (own bpf.Tupl
 	f.m.t.Helper()
 	client := netip.AddrPortFrom(f.m.local[1], 41000)
 	to := f.backend()
-	key := bpf.Tuple{Src: toIP(to.Addr()), Dst: toIP(f.m.ns.Addr), Sport: toNetwork(to.Port()), Dport: toNetwork(port), Proto: unix.IPPROTO_TCP}
-	e.Src, e.Sport, e.Dst, e.Dport, e.Kind = key.Src, key.Sport, toIP(client.Addr()), toNetwork(client.Port()), bpf.PodCtKindCT_MASQUERADE
+	key := bpf.Tuple{Src: bpf.IPOf(to.Addr()), Dst: bpf.IPOf(f.m.ns.Addr), Sport: bpf.PortOf(to.Port()), Dport: bpf.PortOf(port), Proto: unix.IPPROTO_TCP}
+	e.Src, e.Sport, e.Dst, e.Dport, e.Kind = key.Src, key.Sport, bpf.IPOf(client.Addr()), bpf.PortOf(client.Port()), bpf.PodCtKindCT_MASQUERADE
 	e.Answered, e.Lasting, e.Seen = 1, 1, monotonicSeconds()-ago
 	f.m.must(f.m.d.maps.services.nat.Put(key, e))
 	own = bpf.Tuple{Src: e.Dst, Dst: e.Src, Sport: e.Dport, Dport: e.Sport, Proto: unix.IPPROTO_TCP, Stage: bpf.PodStageSTAGE_MASQUERADE}
@@ -245,11 +246,11 @@ func TestFlowsMoveToAnotherAddress(t *testing.T) {
 					t.Fatalf("it leaves as %s", f.as)
 				}
 				for key, e := range entriesOf(t, m.d.maps.services.ct) {
-					e.Src = toIP(before)
+					e.Src = bpf.IPOf(before)
 					m.must(m.d.maps.services.ct.Put(key, e))
 				}
 				if test.still {
-					m.must(m.d.maps.services.nodes.Put(toIP(before), bpf.Node{Flags: bpf.PodLabNodeFlagLAB_IS_NODE | bpf.PodLabNodeFlagLAB_IS_LOCAL}))
+					m.must(m.d.maps.services.nodes.Put(bpf.IPOf(before), bpf.Node{Flags: bpf.PodLabNodeFlagLAB_IS_NODE | bpf.PodLabNodeFlagLAB_IS_LOCAL}))
 				}
 				m.must(m.d.maps.newGeneration())
 				f.send(test.flags)

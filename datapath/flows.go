@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // FlowStatus is one translated direction of a flow: packets from Src to Dst become packets from NewSrc to
@@ -53,11 +54,11 @@ func (v *Services) flows(m *ebpf.Map) ([]FlowStatus, error) {
 	var list []FlowStatus
 	err := eachBatch(m, func(t bpf.Tuple, e bpf.Translation) {
 		list = append(list, FlowStatus{
-			Proto:   protocolName(t.Proto),
-			Src:     addrPort(t.Src, t.Sport),
-			Dst:     addrPort(t.Dst, t.Dport),
-			NewSrc:  addrPort(e.Src, e.Sport),
-			NewDst:  addrPort(e.Dst, e.Dport),
+			Proto:   lb.ProtocolName(t.Proto),
+			Src:     bpf.AddrPortOf(t.Src, t.Sport),
+			Dst:     bpf.AddrPortOf(t.Dst, t.Dport),
+			NewSrc:  bpf.AddrPortOf(e.Src, e.Sport),
+			NewDst:  bpf.AddrPortOf(e.Dst, e.Dport),
 			Service: names[e.Service],
 			Kind:    kindName(e.Kind),
 			State:   stateName(e),

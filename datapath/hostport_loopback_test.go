@@ -9,6 +9,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -50,12 +51,12 @@ func TestHostPortsOnLoopback(t *testing.T) {
 // to c.
 func (n *node) hostPortsOnLoopback(b, c *pod) {
 	n.t.Helper()
-	var ports []datapath.HostPort
+	var ports []lb.HostPort
 	for _, proto := range []string{"tcp", "udp"} {
 		ports = append(ports,
-			datapath.HostPort{Proto: proto, HostIP: loopback, Port: 9000, Backend: b.at(port)},
-			datapath.HostPort{Proto: proto, HostIP: n.Host.Addr, Port: 9000, Backend: c.at(port)},
-			datapath.HostPort{Proto: proto, Port: 9001, Backend: c.at(port)})
+			lb.HostPort{Proto: proto, HostIP: loopback, Port: 9000, Backend: b.at(port)},
+			lb.HostPort{Proto: proto, HostIP: n.Host.Addr, Port: 9000, Backend: c.at(port)},
+			lb.HostPort{Proto: proto, Port: 9001, Backend: c.at(port)})
 	}
 	if skipped := n.setHostPorts(ports); len(skipped) > 0 {
 		n.t.Fatalf("left out: %v", skipped)

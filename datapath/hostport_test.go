@@ -7,17 +7,18 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
 // setHostPorts gives the node host ports and Services in the way of its mode, and returns what it leaves out.
-func (n *node) setHostPorts(ports []datapath.HostPort, services ...datapath.Service) (skipped []datapath.Skipped) {
+func (n *node) setHostPorts(ports []lb.HostPort, services ...lb.Service) (skipped []lb.Skipped) {
 	n.t.Helper()
 	if n.cfg.Mode == datapath.ModeKubeProxy {
 		n.Do(func() { must(n.t, n.dp.HostPorts().Apply(ctx(n.t), ports)) })
 		return n.dp.HostPorts().Skipped()
 	}
-	n.balance(datapath.ServiceState{Services: services, HostPorts: ports})
+	n.balance(lb.State{Services: services, HostPorts: ports})
 	return n.dp.Services().Skipped()
 }
 
@@ -34,10 +35,10 @@ func testHostPortsTakeNobodysAddress(t *testing.T, mode setup) {
 	sign(t, evil.NS, l.outside.NS, m.NS, remote.NS, n.NS)
 	foreign := []netip.Addr{l.outside.Addr, m.Host.Addr, remote.Addr, clusterIP, later, netip.MustParseAddr("192.0.2.255"),
 		netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("255.255.255.255")}
-	var ports []datapath.HostPort
+	var ports []lb.HostPort
 	for _, a := range foreign {
 		for _, proto := range []string{"tcp", "udp"} {
-			ports = append(ports, datapath.HostPort{Proto: proto, HostIP: a, Port: port, Backend: evil.at(port), Namespace: "default", Name: "evil"})
+			ports = append(ports, lb.HostPort{Proto: proto, HostIP: a, Port: port, Backend: evil.at(port), Namespace: "default", Name: "evil"})
 		}
 	}
 	skipped := n.setHostPorts(ports)
@@ -45,7 +46,7 @@ func testHostPortsTakeNobodysAddress(t *testing.T, mode setup) {
 		t.Errorf("%d of %d host ports were left out: %v", len(skipped), len(ports), skipped)
 	}
 	for _, s := range skipped {
-		if s.Reason != datapath.NotNodeAddress || s.Kind != datapath.SkippedHostPort || s.Namespace+"/"+s.Name != "default/evil" || !strings.Contains(s.Message, "8080") {
+		if s.Reason != lb.NotNodeAddress || s.Kind != lb.SkippedHostPort || s.Namespace+"/"+s.Name != "default/evil" || !strings.Contains(s.Message, "8080") {
 			t.Errorf("left out: %+v", s)
 		}
 	}
@@ -99,13 +100,13 @@ func testHostPortsOnSeveralAddresses(t *testing.T, mode setup) {
 	}
 	l.reconcileDevices()
 	sign(t, a.NS, b.NS, c.NS)
-	at := func(p *pod, addr netip.Addr) datapath.HostPort {
-		return datapath.HostPort{Proto: "tcp", HostIP: addr, Port: 9000, Backend: p.at(port), Namespace: "default", Name: p.spec.Name}
+	at := func(p *pod, addr netip.Addr) lb.HostPort {
+		return lb.HostPort{Proto: "tcp", HostIP: addr, Port: 9000, Backend: p.at(port), Namespace: "default", Name: p.spec.Name}
 	}
-	ports := []datapath.HostPort{at(b, n.Host.Addr), at(b, other), at(b, loopback), at(c, netip.Addr{}), at(c, netip.IPv4Unspecified())}
+	ports := []lb.HostPort{at(b, n.Host.Addr), at(b, other), at(b, loopback), at(c, netip.Addr{}), at(c, netip.IPv4Unspecified())}
 	for range 2 {
 		skipped := n.setHostPorts(ports, both(demo(ready(a, n)))...)
-		skipped = slices.DeleteFunc(skipped, func(s datapath.Skipped) bool { return s.Reason == datapath.AddressTaken && s.Name == "c" })
+		skipped = slices.DeleteFunc(skipped, func(s lb.Skipped) bool { return s.Reason == lb.AddressTaken && s.Name == "c" })
 		if len(skipped) > 0 {
 			t.Errorf("left out: %v", skipped)
 		}
@@ -147,15 +148,15 @@ func testBadObjectsStopNoOthers(t *testing.T, mode setup) {
 	}
 	sctp, twice, noPort, v6, huge := bad[0], bad[0], bad[0], bad[0], bad[0]
 	sctp.Proto = "sctp"
-	noPort.Port, noPort.Frontends = "none", []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.MustParseAddr("10.96.0.11")}}
-	v6.Port, v6.Frontends = "v6", []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.MustParseAddr("fd00::1"), Port: 80}}
-	huge.Name, huge.Frontends = "a-huge", []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.MustParseAddr("10.96.0.12"), Port: 80}}
+	noPort.Port, noPort.Frontends = "none", []lb.Frontend{{Kind: lb.ClusterIP, Addr: netip.MustParseAddr("10.96.0.11")}}
+	v6.Port, v6.Frontends = "v6", []lb.Frontend{{Kind: lb.ClusterIP, Addr: netip.MustParseAddr("fd00::1"), Port: 80}}
+	huge.Name, huge.Frontends = "a-huge", []lb.Frontend{{Kind: lb.ClusterIP, Addr: netip.MustParseAddr("10.96.0.12"), Port: 80}}
 	for i := range 140000 {
-		huge.Backends = append(huge.Backends, datapath.Backend{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), uint16(1+i>>16)), Ready: true})
+		huge.Backends = append(huge.Backends, lb.Backend{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), uint16(1+i>>16)), Ready: true})
 	}
-	state := datapath.ServiceState{
-		Services: []datapath.Service{huge, sctp, twice, twice, noPort, v6},
-		HostPorts: []datapath.HostPort{
+	state := lb.State{
+		Services: []lb.Service{huge, sctp, twice, twice, noPort, v6},
+		HostPorts: []lb.HostPort{
 			{Proto: "tcp", HostIP: l.outside.Addr, Port: 9000, Backend: b.at(port)}, {Proto: "sctp", Port: 9000, Backend: b.at(port)},
 			{Proto: "tcp", Backend: b.at(port)}, {Proto: "tcp", Port: 9000, Backend: b.at(0)}, {Proto: "tcp", Port: 9000},
 		},
@@ -167,18 +168,18 @@ func testBadObjectsStopNoOthers(t *testing.T, mode setup) {
 		good[i].Frontends[0].Addr = netip.MustParseAddr("10.96.0.20")
 	}
 	state.Services = append(state.Services, good...)
-	state.HostPorts = append(state.HostPorts, datapath.HostPort{Proto: "tcp", Port: 9000, Backend: b.at(port)})
+	state.HostPorts = append(state.HostPorts, lb.HostPort{Proto: "tcp", Port: 9000, Backend: b.at(port)})
 	n.balance(state)
 	for _, to := range []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("10.96.0.20"), port), netip.AddrPortFrom(n.Host.Addr, nodePort), netip.AddrPortFrom(n.Host.Addr, 9000)} {
 		if got, err := whoAt(t, a.NS, "tcp4", to); err != nil || got != b.NS.Name {
 			t.Errorf("%s: %q, %v", to, got, err)
 		}
 	}
-	count := map[datapath.SkipReason]int{}
+	count := map[lb.SkipReason]int{}
 	for _, s := range n.dp.Services().Skipped() {
 		count[s.Reason]++
 	}
-	for reason, want := range map[datapath.SkipReason]int{datapath.NoRoom: 1, datapath.Duplicate: 1, datapath.NotNodeAddress: 1, datapath.NotCarried: 4, datapath.NotValid: 3} {
+	for reason, want := range map[lb.SkipReason]int{lb.NoRoom: 1, lb.Duplicate: 1, lb.NotNodeAddress: 1, lb.NotCarried: 4, lb.NotValid: 3} {
 		if count[reason] != want {
 			t.Errorf("%d for %s, want %d", count[reason], reason, want)
 		}

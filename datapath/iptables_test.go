@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -39,7 +40,7 @@ func TestDifference(t *testing.T) {
 
 func TestChangedUDPPorts(t *testing.T) {
 	rule := func(proto string, port uint16, pod string) string {
-		return dnatRules([]HostPort{{Proto: proto, Port: port, Backend: netip.MustParseAddrPort(pod)}})[0]
+		return dnatRules([]lb.HostPort{{Proto: proto, Port: port, Backend: netip.MustParseAddrPort(pod)}})[0]
 	}
 	before := []string{rule("udp", 1, "10.0.0.2:1"), rule("udp", 2, "10.0.0.2:2"), rule("udp", 3, "10.0.0.2:3"), rule("tcp", 4, "10.0.0.2:4")}
 	after := []string{rule("udp", 1, "10.0.0.2:1"), rule("udp", 2, "10.0.0.3:2"), rule("udp", 5, "10.0.0.2:5")}
@@ -52,7 +53,7 @@ func TestChangedUDPPorts(t *testing.T) {
 // turn.
 func TestBothVariants(t *testing.T) {
 	cfg := Config{PodCIDR: netip.MustParsePrefix("10.244.0.0/24"), NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), NodeIP: netip.MustParseAddr("192.0.2.1"), Masquerade: true}
-	ports := []HostPort{
+	ports := []lb.HostPort{
 		{Proto: "tcp", Port: 8080, Backend: netip.MustParseAddrPort("10.244.0.2:80")},
 		{Proto: "udp", Port: 53, HostIP: netip.MustParseAddr("192.0.2.1"), Backend: netip.MustParseAddrPort("10.244.0.2:53")},
 	}

@@ -3,7 +3,6 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -220,10 +219,6 @@ func (m *maps) close() error {
 	}
 	return errors.Join(append(errs, m.generation.close())...)
 }
-
-func toIP(a netip.Addr) bpf.IP { return bpf.IP{B: a.As16()} }
-
-func fromIP(ip bpf.IP) netip.Addr { return netip.AddrFrom16(ip.B).Unmap() }
 
 // eachEntry calls f for every entry of a hash map that other users may change meanwhile: an iteration
 // that lost its place is started again, so f may see an entry twice.

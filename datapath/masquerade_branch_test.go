@@ -109,8 +109,8 @@ func TestMasqueradePortsRunOut(t *testing.T) {
 	syn := branch{frame: packet(layers.IPProtocolTCP, client, far, synFlag), verdict: actShot, reason: bpf.PodLabReasonREASON_NAT_PORTS}
 	fill := func(live bool) {
 		for port := natMin; port <= natMax; port++ {
-			key := bpf.Tuple{Src: toIP(far.Addr()), Dst: toIP(m.ns.Addr), Sport: toNetwork(far.Port()), Dport: toNetwork(uint16(port)), Proto: unix.IPPROTO_TCP}
-			other := bpf.Translation{Src: toIP(far.Addr()), Dst: toIP(m.local[1]), Sport: toNetwork(far.Port()), Dport: toNetwork(uint16(port)),
+			key := bpf.Tuple{Src: bpf.IPOf(far.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(far.Port()), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP}
+			other := bpf.Translation{Src: bpf.IPOf(far.Addr()), Dst: bpf.IPOf(m.local[1]), Sport: bpf.PortOf(far.Port()), Dport: bpf.PortOf(uint16(port)),
 				Answered: 1, Seen: monotonicSeconds(), Kind: bpf.PodCtKindCT_MASQUERADE}
 			if !live {
 				other.Fin, other.FinBack = 1, 1

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -77,7 +78,7 @@ func TestMasqueradeToABackendOutside(t *testing.T) {
 		n := l.nodes[0]
 		a := n.addPod("a")
 		serve(l.outside.NS)
-		l.balance(both(demo(datapath.Backend{Addr: netip.AddrPortFrom(l.outside.Addr, port), Ready: true}))...)
+		l.balance(both(demo(lb.Backend{Addr: netip.AddrPortFrom(l.outside.Addr, port), Ready: true}))...)
 		asks{a.NS, clusterIP, n.Host.Addr}.check(t)
 		asks{a.NS, l.outside.Addr, n.Host.Addr}.check(t)
 		// From one port, both at a time.
@@ -399,9 +400,9 @@ func TestMasqueradedPortsAreNoFrontends(t *testing.T) {
 			s := demo(ready(b, n))
 			s.Frontends = nil
 			for p := range uint16(2000) {
-				s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.NodePort, Port: first + p})
+				s.Frontends = append(s.Frontends, lb.Frontend{Kind: lb.NodePort, Port: first + p})
 			}
-			n.balance(datapath.ServiceState{Services: both(s), HostPorts: []datapath.HostPort{{Proto: "tcp", Port: 35000, Backend: b.at(port)}}})
+			n.balance(lb.State{Services: both(s), HostPorts: []lb.HostPort{{Proto: "tcp", Port: 35000, Backend: b.at(port)}}})
 			l.reconcile()
 			server, used := netip.AddrPortFrom(l.outside.Addr, port), map[uint16]bool{}
 			for _, network := range []string{"tcp4", "udp4"} {

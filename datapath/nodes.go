@@ -59,7 +59,7 @@ func (d *Datapath) enterFlag(flag bpf.NodeFlag, addrs []netip.Addr) error {
 		want[a] = flags &^ flag
 	}
 	for _, a := range addrs {
-		want[toIP(a)] |= flag
+		want[bpf.IPOf(a)] |= flag
 	}
 	if stdmaps.Equal(have, want) {
 		return nil
@@ -73,7 +73,7 @@ func (d *Datapath) enterFlag(flag bpf.NodeFlag, addrs []netip.Addr) error {
 			err = m.Put(a, bpf.Node{Flags: flags})
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", fromIP(a), err)
+			return fmt.Errorf("%s: %w", bpf.AddrOf(a), err)
 		}
 	}
 	return d.maps.newGeneration()
@@ -93,7 +93,7 @@ func (d *Datapath) enterDevices(list []netlink.Addr) error {
 			continue
 		}
 		if a := addressOf(list, l.Attrs().Index, d.cfg.NodeIP); a.IsValid() {
-			want[uint32(l.Attrs().Index)] = toIP(a)
+			want[uint32(l.Attrs().Index)] = bpf.IPOf(a)
 		}
 	}
 	have := map[uint32]bpf.IP{}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // portRange has both of its ends.
@@ -22,16 +23,16 @@ func (d *Datapath) outerPorts() ([]uint16, error) {
 		return nil, nil
 	}
 	local := map[netip.Addr]bool{}
-	err := eachEntry(d.maps.services.nodes, func(a bpf.IP, n bpf.Node) { local[fromIP(a)] = n.Flags&localFlag != 0 })
+	err := eachEntry(d.maps.services.nodes, func(a bpf.IP, n bpf.Node) { local[bpf.AddrOf(a)] = n.Flags&localFlag != 0 })
 	if err != nil {
 		return nil, fmt.Errorf("read the node's own addresses: %w", err)
 	}
 	used := map[uint16]bool{}
 	err = eachBatch(d.maps.services.services, func(key bpf.ServiceKey, s bpf.Service) {
-		switch kind := kindOf(s.Kind); {
+		switch kind := lb.KindOf(s.Kind); {
 		case key.Scope != bpf.PodLabScopeLAB_OUTSIDE:
-		case kind == NodePort || kind == HostPortFrontend || local[fromIP(key.Addr)]:
-			used[fromNetwork(key.Port)] = true
+		case kind == lb.NodePort || kind == lb.HostPortFrontend || local[bpf.AddrOf(key.Addr)]:
+			used[bpf.PortOf(key.Port)] = true
 		}
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -107,7 +108,7 @@ func (n *node) applyChains() {
 	n.Do(func() {
 		nodes := []datapath.Node{remote("b", "192.0.2.51"), remote("node0", n.Host.Addr.String())}
 		must(n.t, n.dp.Masquerade().Apply(context.Background(), nodes))
-		must(n.t, n.dp.HostPorts().Apply(context.Background(), []datapath.HostPort{
+		must(n.t, n.dp.HostPorts().Apply(context.Background(), []lb.HostPort{
 			{Proto: "tcp", Port: 8080, Backend: netip.MustParseAddrPort("10.244.0.2:80")},
 			{Proto: "udp", Port: 53, HostIP: n.Host.Addr, Backend: netip.MustParseAddrPort("10.244.0.2:53")},
 		}))

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 const (
@@ -186,11 +187,11 @@ func TestHostPortsAreReserved(t *testing.T) {
 	n := newLab(t, 1, replacement).nodes[0]
 	b := n.addPod("b")
 	apply := func(ports ...uint16) string {
-		var list []datapath.HostPort
+		var list []lb.HostPort
 		for _, p := range ports {
-			list = append(list, datapath.HostPort{Proto: "tcp", Port: p, Backend: b.at(port)})
+			list = append(list, lb.HostPort{Proto: "tcp", Port: p, Backend: b.at(port)})
 		}
-		n.balance(datapath.ServiceState{HostPorts: list})
+		n.balance(lb.State{HostPorts: list})
 		n.Do(func() { must(t, n.dp.Sysctls().Apply(ctx(t))) })
 		return n.reservedAll()
 	}

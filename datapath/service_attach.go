@@ -84,8 +84,8 @@ func (p *servicePrograms) masquerades() (on bool, native netip.Prefix, err error
 	if err := errors.Join(p.masquerade.Get(&on), p.nativeCIDR.Get(&cidr), p.nativeMask.Get(&mask)); err != nil {
 		return false, native, fmt.Errorf("read what the NICs' programs masquerade: %w", err)
 	}
-	bits, _ := net.IPMask(fromIP(mask).AsSlice()).Size()
-	return on, netip.PrefixFrom(fromIP(cidr), bits), nil
+	bits, _ := net.IPMask(bpf.AddrOf(mask).AsSlice()).Size()
+	return on, netip.PrefixFrom(bpf.AddrOf(cidr), bits), nil
 }
 
 func (p *servicePrograms) list() []*ebpf.Program {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // edit changes fields of a packet's IPv4 header and mends its checksum.
@@ -28,7 +29,7 @@ func edit(t testing.TB, frame []byte, change func(*layers.IPv4)) []byte {
 }
 
 // one is a model with one Service that has the backends.
-func one(t *testing.T, backends ...Backend) *model {
+func one(t *testing.T, backends ...lb.Backend) *model {
 	t.Helper()
 	m := newModel(t)
 	m.services = m.services[:1]
@@ -37,12 +38,12 @@ func one(t *testing.T, backends ...Backend) *model {
 	return m
 }
 
-func remote() Backend {
-	return Backend{Addr: netip.MustParseAddrPort("10.244.1.2:8080"), Node: "b", Ready: true}
+func remote() lb.Backend {
+	return lb.Backend{Addr: netip.MustParseAddrPort("10.244.1.2:8080"), Node: "b", Ready: true}
 }
 
-func here() Backend {
-	return Backend{Addr: netip.MustParseAddrPort("10.244.0.2:8080"), Node: "a", Ready: true}
+func here() lb.Backend {
+	return lb.Backend{Addr: netip.MustParseAddrPort("10.244.0.2:8080"), Node: "a", Ready: true}
 }
 
 // What the NIC's program does with packets that are not the model's: it lets pass what is not for a
@@ -135,8 +136,8 @@ func TestPortsRunOut(t *testing.T) {
 	syn := packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, 30000), synFlag)
 	fill := func(live bool) {
 		for port := natMin; port <= natMax; port++ {
-			key := bpf.Tuple{Src: toIP(remote().Addr.Addr()), Dst: toIP(m.ns.Addr), Sport: toNetwork(8080), Dport: toNetwork(uint16(port)), Proto: unix.IPPROTO_TCP}
-			other := bpf.Translation{Src: toIP(m.ns.Addr), Dst: toIP(netip.MustParseAddr("192.0.2.66")), Sport: toNetwork(30000), Dport: toNetwork(uint16(port)),
+			key := bpf.Tuple{Src: bpf.IPOf(remote().Addr.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(8080), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP}
+			other := bpf.Translation{Src: bpf.IPOf(m.ns.Addr), Dst: bpf.IPOf(netip.MustParseAddr("192.0.2.66")), Sport: bpf.PortOf(30000), Dport: bpf.PortOf(uint16(port)),
 				Answered: 1, Seen: monotonicSeconds()}
 			if !live {
 				other.Fin, other.FinBack = 1, 1
@@ -202,8 +203,8 @@ func TestFlowStates(t *testing.T) {
 func TestDatagramsWithoutChecksum(t *testing.T) {
 	m := newModel(t)
 	client := netip.AddrPortFrom(m.local[1], 40000)
-	m.services = []Service{m.service(1)}
-	m.services[0].Backends = []Backend{here()}
+	m.services = []lb.Service{m.service(1)}
+	m.services[0].Backends = []lb.Backend{here()}
 	m.apply()
 	frame := packet(layers.IPProtocolUDP, client, netip.AddrPortFrom(m.services[0].Frontends[0].Addr, 80), 0)
 	const check = ethernetHeader + 20 + 6

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 const (
@@ -29,9 +29,9 @@ func testChurn(t *testing.T, mode setup) {
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	sign(t, b.NS, c.NS)
-	real := []datapath.Backend{ready(b, n), ready(c, m)}
+	real := []lb.Backend{ready(b, n), ready(c, m)}
 	random := rand.New(rand.NewPCG(1, 1))
-	state := datapath.ServiceState{}
+	state := lb.State{}
 	for i := range churnServices {
 		s := demo(real...)
 		s.Name, s.Proto = fmt.Sprint("churn", i), "tcp"
@@ -96,14 +96,14 @@ func closed(c chan struct{}) bool {
 }
 
 // churn changes a twentieth of the Services: their endpoints come from 2,000 addresses that nobody has.
-func churn(random *rand.Rand, state *datapath.ServiceState, real []datapath.Backend) {
-	state.Services[0].Backends = [][]datapath.Backend{real, real[:1], real[1:]}[random.IntN(3)]
+func churn(random *rand.Rand, state *lb.State, real []lb.Backend) {
+	state.Services[0].Backends = [][]lb.Backend{real, real[:1], real[1:]}[random.IntN(3)]
 	for range churnServices / 20 {
 		i := 1 + random.IntN(churnServices-1)
-		backends := make([]datapath.Backend, 0, churnEndpoints)
+		backends := make([]lb.Backend, 0, churnEndpoints)
 		for e := range random.IntN(churnEndpoints + 1) {
 			addr := netip.AddrFrom4([4]byte{10, 250, byte(i), byte(e + random.IntN(2)*churnEndpoints)})
-			backends = append(backends, datapath.Backend{Addr: netip.AddrPortFrom(addr, port), Node: "elsewhere", Ready: true})
+			backends = append(backends, lb.Backend{Addr: netip.AddrPortFrom(addr, port), Node: "elsewhere", Ready: true})
 		}
 		state.Services[i].Backends = backends
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -31,7 +32,7 @@ func TestCleanTakesServicesAlong(t *testing.T) {
 			before := traces(host)
 			n.open()
 			b := n.addPod("b")
-			n.balance(datapath.ServiceState{Services: both(withNodePort(demo(ready(b, n))))})
+			n.balance(lb.State{Services: both(withNodePort(demo(ready(b, n))))})
 			n.Do(func() { must(t, n.dp.Untracked().Apply(ctx(t), nil)) })
 			n.close()
 			during := traces(host)

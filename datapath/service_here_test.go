@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -28,7 +28,7 @@ func testEndpointsByAddress(t *testing.T, mode setup) {
 		n.ServeUDP(netip.AddrPortFrom(at, port))
 	}
 	serve(b.NS, m.NS, l.outside.NS)
-	for name, backend := range map[string]datapath.Backend{
+	for name, backend := range map[string]lb.Backend{
 		"the node's":                              {Addr: netip.AddrPortFrom(n.Host.Addr, port)},
 		"the node's, of no node by name":          {Addr: netip.AddrPortFrom(n.Host.Addr, port), Node: "nobody"},
 		"the node's, of another by name":          {Addr: netip.AddrPortFrom(n.Host.Addr, port), Node: m.cfg.NodeName},
@@ -45,7 +45,7 @@ func testEndpointsByAddress(t *testing.T, mode setup) {
 		t.Run(name, func(t *testing.T) {
 			backend.Ready = true
 			s := withNodePort(demo(backend))
-			s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.ExternalIP, Addr: external, Port: port})
+			s.Frontends = append(s.Frontends, lb.Frontend{Kind: lb.ExternalIP, Addr: external, Port: port})
 			l.balance(both(s)...)
 			client := l.net.AddHost("client")
 			seenBy := func(here *node) netip.Addr { // through here's NodePort, from outside

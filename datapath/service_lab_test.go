@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -50,25 +51,25 @@ func inModes(t *testing.T, f func(*testing.T, setup)) {
 }
 
 // balance gives every node the same Services.
-func (l *lab) balance(services ...datapath.Service) {
+func (l *lab) balance(services ...lb.Service) {
 	l.t.Helper()
 	for _, n := range l.nodes {
-		n.balance(datapath.ServiceState{Services: services})
+		n.balance(lb.State{Services: services})
 	}
 }
 
-func (n *node) balance(s datapath.ServiceState) {
+func (n *node) balance(s lb.State) {
 	n.t.Helper()
 	n.Do(func() { must(n.t, n.dp.Services().Apply(ctx(n.t), s)) })
 }
 
 // ready is a backend that takes connections.
-func ready(p *pod, n *node) datapath.Backend {
-	return datapath.Backend{Addr: p.at(port), Node: n.cfg.NodeName, Ready: true, Serving: true}
+func ready(p *pod, n *node) lb.Backend {
+	return lb.Backend{Addr: p.at(port), Node: n.cfg.NodeName, Ready: true, Serving: true}
 }
 
 // both are the services' TCP and UDP ports, alike.
-func both(services ...datapath.Service) (ports []datapath.Service) {
+func both(services ...lb.Service) (ports []lb.Service) {
 	for _, s := range services {
 		tcp, udp := s, s
 		tcp.Proto, udp.Proto = "tcp", "udp"
@@ -78,18 +79,18 @@ func both(services ...datapath.Service) (ports []datapath.Service) {
 }
 
 // demo is a Service with a ClusterIP.
-func demo(backends ...datapath.Backend) datapath.Service {
-	return datapath.Service{
+func demo(backends ...lb.Backend) lb.Service {
+	return lb.Service{
 		Namespace: "default",
 		Name:      "demo",
-		Frontends: []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: clusterIP, Port: port}},
+		Frontends: []lb.Frontend{{Kind: lb.ClusterIP, Addr: clusterIP, Port: port}},
 		Backends:  backends,
 	}
 }
 
 // withNodePort is the service on a NodePort too.
-func withNodePort(s datapath.Service) datapath.Service {
-	s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.NodePort, Port: nodePort})
+func withNodePort(s lb.Service) lb.Service {
+	s.Frontends = append(s.Frontends, lb.Frontend{Kind: lb.NodePort, Port: nodePort})
 	return s
 }
 

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // TestListingDuringChanges reads all that there is to list while Services change one at a time: each answer is
@@ -16,12 +16,12 @@ func TestListingDuringChanges(t *testing.T) {
 	l := newLab(t, 1, replacement)
 	n := l.nodes[0]
 	b := n.addPod("b")
-	state := func(round int) datapath.ServiceState {
-		var s datapath.ServiceState
+	state := func(round int) lb.State {
+		var s lb.State
 		for j := range 50 {
 			d := demo(ready(b, n))
 			d.Name, d.Proto = fmt.Sprint("demo", j), "tcp"
-			d.Frontends = []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 1, byte(j)}), Port: port}}
+			d.Frontends = []lb.Frontend{{Kind: lb.ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 1, byte(j)}), Port: port}}
 			switch {
 			case j == 0 && round%2 == 0:
 				d.Backends = nil

@@ -15,6 +15,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -42,7 +43,7 @@ type model struct {
 	d  *Datapath
 	ns *netnstest.Host
 
-	services []Service
+	services []lb.Service
 	local    []netip.Addr // the node's pods
 	outside  []netip.Addr
 	flows    map[flowName]*modelFlow
@@ -126,28 +127,28 @@ func (m *model) ifindex(pod netip.Addr) int {
 }
 
 // service i is TCP and UDP by turns, on a ClusterIP and a NodePort.
-func (m *model) service(i int) Service {
-	return Service{
+func (m *model) service(i int) lb.Service {
+	return lb.Service{
 		Namespace: "model", Name: fmt.Sprint("s", i), Proto: []string{"tcp", "udp", "tcp"}[i],
-		Frontends: []Frontend{
-			{Kind: ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)}), Port: 80},
-			{Kind: NodePort, Port: uint16(30000 + i)},
+		Frontends: []lb.Frontend{
+			{Kind: lb.ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)}), Port: 80},
+			{Kind: lb.NodePort, Port: uint16(30000 + i)},
 		},
 		Backends: m.candidates(),
 	}
 }
 
 // candidates are the same for all Services: their flows clash as often as they can.
-func (m *model) candidates() []Backend {
-	b := func(addr, node string) Backend {
-		return Backend{Addr: netip.MustParseAddrPort(addr), Node: node, Ready: true, Serving: true}
+func (m *model) candidates() []lb.Backend {
+	b := func(addr, node string) lb.Backend {
+		return lb.Backend{Addr: netip.MustParseAddrPort(addr), Node: node, Ready: true, Serving: true}
 	}
-	return []Backend{b("10.244.0.2:8080", "a"), b("10.244.0.3:8080", "a"), b("10.244.1.2:8080", "b"), b("10.244.1.3:8080", "b")}
+	return []lb.Backend{b("10.244.0.2:8080", "a"), b("10.244.0.3:8080", "a"), b("10.244.1.2:8080", "b"), b("10.244.1.3:8080", "b")}
 }
 
 func (m *model) apply() {
 	m.t.Helper()
-	m.ns.Do(func() { m.must(m.d.Services().Apply(context.Background(), ServiceState{Services: m.services})) })
+	m.ns.Do(func() { m.must(m.d.Services().Apply(context.Background(), lb.State{Services: m.services})) })
 }
 
 // step does one thing, chosen by random.
@@ -235,7 +236,7 @@ func (m *model) send(random *rand.Rand) {
 	}
 }
 
-func protoOf(s Service) layers.IPProtocol {
+func protoOf(s lb.Service) layers.IPProtocol {
 	if s.Proto == "udp" {
 		return layers.IPProtocolUDP
 	}
@@ -383,8 +384,8 @@ func (m *model) sendDirectly(random *rand.Rand) {
 	m.checkAnswer(&modelFlow{flowName: name, newSrc: got.src, backend: got.dst})
 }
 
-func hasBackend(s Service, b end) bool {
-	return slices.ContainsFunc(s.Backends, func(x Backend) bool { return x.Addr == b })
+func hasBackend(s lb.Service, b end) bool {
+	return slices.ContainsFunc(s.Backends, func(x lb.Backend) bool { return x.Addr == b })
 }
 
 func (m *model) nic() int {

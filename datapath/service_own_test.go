@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -78,30 +79,30 @@ func testNodesOwnConnections(t *testing.T, mode setup) {
 }
 
 // ownFrontends are those that are on the node's address, of each kind.
-func (n *node) ownFrontends(b *pod) map[string]datapath.ServiceState {
-	states := map[string]datapath.ServiceState{}
-	var ports []datapath.HostPort
-	services := map[datapath.FrontendKind][]datapath.Service{}
+func (n *node) ownFrontends(b *pod) map[string]lb.State {
+	states := map[string]lb.State{}
+	var ports []lb.HostPort
+	services := map[lb.FrontendKind][]lb.Service{}
 	for _, p := range []uint16{ownPort, ownPort + 1} {
 		for _, proto := range []string{"tcp", "udp"} {
-			ports = append(ports, datapath.HostPort{Proto: proto, Port: p, Backend: b.at(port)})
+			ports = append(ports, lb.HostPort{Proto: proto, Port: p, Backend: b.at(port)})
 		}
-		for kind, addr := range map[datapath.FrontendKind]netip.Addr{datapath.NodePort: {}, datapath.ExternalIP: n.Host.Addr, datapath.LoadBalancer: n.Host.Addr} {
+		for kind, addr := range map[lb.FrontendKind]netip.Addr{lb.NodePort: {}, lb.ExternalIP: n.Host.Addr, lb.LoadBalancer: n.Host.Addr} {
 			s := demo(ready(b, n))
 			s.Name = fmt.Sprint("demo", p)
-			s.Frontends = []datapath.Frontend{{Kind: kind, Addr: addr, Port: p}}
+			s.Frontends = []lb.Frontend{{Kind: kind, Addr: addr, Port: p}}
 			services[kind] = append(services[kind], both(s)...)
 		}
 	}
-	states["host port"] = datapath.ServiceState{HostPorts: ports}
+	states["host port"] = lb.State{HostPorts: ports}
 	for kind, list := range services {
-		states[string(kind)] = datapath.ServiceState{Services: list}
+		states[string(kind)] = lb.State{Services: list}
 	}
 	return states
 }
 
 // apply gives the state to who serves it in the node's mode.
-func (n *node) apply(s datapath.ServiceState) {
+func (n *node) apply(s lb.State) {
 	n.t.Helper()
 	if n.cfg.Mode != datapath.ModeKubeProxy {
 		n.balance(s)

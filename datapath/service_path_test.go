@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 func TestClusterIP(t *testing.T) { inServiceModes(t, testClusterIP) }
@@ -33,8 +34,8 @@ func testBackendInTheNodesNetwork(t *testing.T, mode setup) {
 	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a, c := n.addPod("a"), m.addPod("c")
-	s := demo(datapath.Backend{Addr: netip.AddrPortFrom(n.Host.Addr, port), Node: n.cfg.NodeName, Ready: true})
-	s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.NodePort, Port: nodePort})
+	s := demo(lb.Backend{Addr: netip.AddrPortFrom(n.Host.Addr, port), Node: n.cfg.NodeName, Ready: true})
+	s.Frontends = append(s.Frontends, lb.Frontend{Kind: lb.NodePort, Port: nodePort})
 	l.balance(both(s)...)
 	serve(n.NS)
 	asks{a.NS, clusterIP, a.Addr}.check(t)
@@ -50,7 +51,7 @@ func testNodePort(t *testing.T, mode setup) {
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	s := demo(ready(b, n))
-	s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.NodePort, Port: nodePort})
+	s.Frontends = append(s.Frontends, lb.Frontend{Kind: lb.NodePort, Port: nodePort})
 	l.balance(both(s)...)
 	serve(b.NS)
 	for name, conversation := range map[string]asks{
@@ -78,8 +79,8 @@ func testOuterAddresses(t *testing.T, mode setup) {
 	a, b := n.addPod("a"), n.addPod("b")
 	s := demo(ready(b, n))
 	s.Frontends = append(s.Frontends,
-		datapath.Frontend{Kind: datapath.ExternalIP, Addr: external, Port: port},
-		datapath.Frontend{Kind: datapath.LoadBalancer, Addr: ingress, Port: port})
+		lb.Frontend{Kind: lb.ExternalIP, Addr: external, Port: port},
+		lb.Frontend{Kind: lb.LoadBalancer, Addr: ingress, Port: port})
 	s.SourceRanges = []netip.Prefix{netip.PrefixFrom(l.outside.Addr, 32), netip.PrefixFrom(a.Addr, 32)}
 	l.balance(both(s)...)
 	serve(b.NS)
@@ -93,7 +94,7 @@ func testOuterAddresses(t *testing.T, mode setup) {
 	asks{a.NS, ingress, a.Addr}.check(t)
 
 	// The other node is an outside to this one too, and not in the range.
-	m.balance(datapath.ServiceState{})
+	m.balance(lb.State{})
 	for _, addr := range []netip.Addr{external, ingress} {
 		m.Run("ip", "route", "replace", addr.String(), "via", n.Host.Addr.String())
 	}

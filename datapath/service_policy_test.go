@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -18,7 +19,7 @@ func testBackendsAreChosenEvenly(t *testing.T, mode setup) {
 	n := l.nodes[0]
 	a := n.addPod("a")
 	backends := map[string]*pod{}
-	var list []datapath.Backend
+	var list []lb.Backend
 	for _, name := range []string{"b", "c", "d"} {
 		p := n.addPod(name)
 		backends[name] = p
@@ -142,7 +143,7 @@ func testSessionAffinity(t *testing.T, mode setup) {
 	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a := n.addPod("a")
-	var list []datapath.Backend
+	var list []lb.Backend
 	var pods []*pod
 	for _, name := range []string{"b", "c", "d", "e"} {
 		p := n.addPod(name)

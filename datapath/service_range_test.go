@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -21,8 +22,8 @@ func testSourceRangesInside(t *testing.T, mode setup) {
 	sign(t, b.NS)
 	s := demo(ready(b, n))
 	s.Frontends = append(s.Frontends,
-		datapath.Frontend{Kind: datapath.ExternalIP, Addr: external, Port: port},
-		datapath.Frontend{Kind: datapath.LoadBalancer, Addr: ingress, Port: port})
+		lb.Frontend{Kind: lb.ExternalIP, Addr: external, Port: port},
+		lb.Frontend{Kind: lb.LoadBalancer, Addr: ingress, Port: port})
 	s.SourceRanges = []netip.Prefix{netip.PrefixFrom(a.Addr, 32), netip.PrefixFrom(n.Host.Addr, 32)}
 	l.balance(both(s)...)
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(ingress.As16()), port)
@@ -84,7 +85,7 @@ func TestSourceRangesByBoundAddress(t *testing.T) {
 	n.AddAddr(netnstest.NIC, netip.PrefixFrom(other, 32))
 	n.AddAddr(netnstest.NIC, netip.PrefixFrom(ingress, 32))
 	s := demo(ready(b, n))
-	s.Frontends = append(s.Frontends, datapath.Frontend{Kind: datapath.LoadBalancer, Addr: ingress, Port: port})
+	s.Frontends = append(s.Frontends, lb.Frontend{Kind: lb.LoadBalancer, Addr: ingress, Port: port})
 	to := netip.AddrPortFrom(ingress, port)
 	answered := func(from netip.Addr) bool {
 		t.Helper()

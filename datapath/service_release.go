@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
@@ -57,17 +56,11 @@ func (v *Services) lostSockets(ctx context.Context) (lost []diagSocket, err erro
 		return nil, err
 	}
 	for _, s := range sockets {
-		if to, ok := through[s.cookie()]; ok && !v.d.services.have.has(to, s.peer()) {
+		if to, ok := through[s.cookie()]; ok && !v.d.services.balancer.Has(to.Service, to.Backend, s.peer()) {
 			lost = append(lost, s)
 		}
 	}
 	return lost, nil
-}
-
-// has says whether the backend that a socket was connected to, and is, is still one of its Service.
-func (t *tables) has(to bpf.ConnectedUdpSocket, peer netip.AddrPort) bool {
-	b, ok := t.backends[to.Backend]
-	return ok && nameOf(b) == backendName{to.Service, toIP(peer.Addr()), toNetwork(peer.Port())}
 }
 
 // connectedSockets are the UDP sockets that have been connected through a Service, by their cookies.
@@ -94,23 +87,4 @@ func (v *Services) connectedSockets() (map[uint64]bpf.ConnectedUdpSocket, error)
 		}
 		all[s.Cookie] = s
 	}
-}
-
-// losesUDP says whether the plan takes a backend from a Service of UDP.
-func (p *plan) losesUDP() bool {
-	gone := map[uint32]bool{} // Services that lose one
-	for id, b := range p.have.backends {
-		if stays, ok := p.want.backends[id]; !ok || nameOf(stays) != nameOf(b) {
-			gone[b.Service] = true
-		}
-	}
-	if len(gone) == 0 {
-		return false
-	}
-	for key, s := range p.have.frontends {
-		if key.Proto == unix.IPPROTO_UDP && gone[s.Id] {
-			return true
-		}
-	}
-	return false
 }

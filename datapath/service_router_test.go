@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -99,7 +100,7 @@ func TestNodePortOverNarrowWays(t *testing.T) {
 	})
 }
 
-func tcpOnly(s datapath.Service) datapath.Service {
+func tcpOnly(s lb.Service) lb.Service {
 	s.Proto = "tcp"
 	return s
 }
@@ -112,7 +113,7 @@ func TestNodePortExplains(t *testing.T) {
 		n, m := l.nodes[0], l.nodes[1]
 		near, far := n.addPod("near"), m.addPod("far")
 		for name, test := range map[string]struct {
-			backend datapath.Backend
+			backend lb.Backend
 			ttl     int
 			route   []string
 			err     error

@@ -12,20 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // many are n Services with two backends each. The first is always the same.
-func many(n int) []Service {
-	services := make([]Service, n)
+func many(n int) []lb.Service {
+	services := make([]lb.Service, n)
 	for i := range services {
 		at := func(net byte, backend int) netip.AddrPort {
 			x := i*2 + backend
 			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, net + byte(x>>16), byte(x >> 8), byte(x)}), 8080)
 		}
-		services[i] = Service{
+		services[i] = lb.Service{
 			Namespace: "scale", Name: fmt.Sprintf("s%06d", i), Proto: "tcp",
-			Frontends: []Frontend{{Kind: ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96 + byte(i>>16), byte(i >> 8), byte(i)}), Port: 80}},
-			Backends: []Backend{
+			Frontends: []lb.Frontend{{Kind: lb.ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96 + byte(i>>16), byte(i >> 8), byte(i)}), Port: 80}},
+			Backends: []lb.Backend{
 				{Addr: at(200, 0), Node: "b", Ready: true, Serving: true},
 				{Addr: at(200, 1), Node: "b", Ready: true, Serving: true},
 			},
@@ -80,7 +81,7 @@ func (m *model) costs() map[string]time.Duration {
 // identity enters a flow that is translated to itself.
 func (m *model) identity(src, dst end) {
 	m.t.Helper()
-	t := bpf.Tuple{Src: toIP(src.Addr()), Dst: toIP(dst.Addr()), Sport: toNetwork(src.Port()), Dport: toNetwork(dst.Port()), Proto: unix.IPPROTO_TCP}
+	t := bpf.Tuple{Src: bpf.IPOf(src.Addr()), Dst: bpf.IPOf(dst.Addr()), Sport: bpf.PortOf(src.Port()), Dport: bpf.PortOf(dst.Port()), Proto: unix.IPPROTO_TCP}
 	e := bpf.Translation{Src: t.Src, Dst: t.Dst, Sport: t.Sport, Dport: t.Dport, Answered: 1}
 	m.must(m.d.maps.services.ct.Put(t, e))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -276,7 +277,7 @@ func testSocketsAreRefused(t *testing.T, mode setup) {
 	a, c := n.addPod("a"), m.addPod("c")
 	local := demo(ready(c, m))
 	local.Name, local.InternalLocal = "local", true
-	local.Frontends = []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.MustParseAddr("10.96.0.11"), Port: port}}
+	local.Frontends = []lb.Frontend{{Kind: lb.ClusterIP, Addr: netip.MustParseAddr("10.96.0.11"), Port: port}}
 	l.balance(append(both(demo()), both(local)...)...)
 	none, notHere := netip.AddrPortFrom(clusterIP, port), netip.MustParseAddrPort("10.96.0.11:8080")
 	for _, network := range []string{"tcp", "udp", "udp-unconnected"} {
@@ -310,9 +311,9 @@ func testNodePortOnLoopback(t *testing.T, mode setup) {
 	a, b := n.addPod("a"), n.addPod("b")
 	own := netip.MustParseAddr("127.0.0.1")
 	const hostPort = 9000
-	n.balance(datapath.ServiceState{
+	n.balance(lb.State{
 		Services: both(withNodePort(demo(ready(b, n)))),
-		HostPorts: []datapath.HostPort{
+		HostPorts: []lb.HostPort{
 			{Proto: "tcp", HostIP: own, Port: hostPort, Backend: b.at(port)},
 			{Proto: "udp", HostIP: own, Port: hostPort, Backend: b.at(port)},
 		},
@@ -399,7 +400,7 @@ func testSocketAffinity(t *testing.T, mode setup) {
 	l := newLab(t, 1, mode)
 	n := l.nodes[0]
 	a, other := n.addPod("a"), n.addPod("other")
-	var list []datapath.Backend
+	var list []lb.Backend
 	for _, name := range []string{"b", "c", "d", "e"} {
 		p := n.addPod(name)
 		list = append(list, ready(p, n))

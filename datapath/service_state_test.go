@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // established opens a connection and makes sure that it is answered.
@@ -31,7 +32,7 @@ func testConnectionsOutliveChanges(t *testing.T, mode setup) {
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	sign(t, b.NS, c.NS)
 	serviceAt := netip.AddrPortFrom(clusterIP, port)
-	for name, backend := range map[string]datapath.Backend{"beside": ready(b, n), "on another node": ready(c, m)} {
+	for name, backend := range map[string]lb.Backend{"beside": ready(b, n), "on another node": ready(c, m)} {
 		t.Run(name, func(t *testing.T) {
 			l.balance(both(demo(backend))...)
 			conn, first := established(t, a, "tcp4", serviceAt)
@@ -67,8 +68,8 @@ func testListIsReadBack(t *testing.T, mode setup) {
 	b := n.addPod("b")
 	s := demo(ready(b, n))
 	s.Proto = "tcp"
-	n.balance(datapath.ServiceState{Services: []datapath.Service{s}})
-	list := func() []datapath.ServiceStatus {
+	n.balance(lb.State{Services: []lb.Service{s}})
+	list := func() []lb.Entry {
 		t.Helper()
 		list, err := n.dp.Services().List(ctx(t))
 		must(t, err)
@@ -76,7 +77,7 @@ func testListIsReadBack(t *testing.T, mode setup) {
 	}
 	before := list()
 	if len(before) != 1 || before[0].Service != "default/demo/tcp" || before[0].Frontend.String() != "10.96.0.10:8080" ||
-		before[0].Kind != datapath.ClusterIP || before[0].From != "inside" || len(before[0].Backends) != 1 ||
+		before[0].Kind != lb.ClusterIP || before[0].From != "inside" || len(before[0].Backends) != 1 ||
 		before[0].Backends[0].Addr != b.at(port) || !before[0].Backends[0].OnNode {
 		t.Fatalf("got %+v", before)
 	}
@@ -86,7 +87,7 @@ func testListIsReadBack(t *testing.T, mode setup) {
 	if len(after) != 1 || after[0].Service != "" {
 		t.Errorf("before anybody named it, the service is %+v", after)
 	}
-	n.balance(datapath.ServiceState{Services: []datapath.Service{s}})
+	n.balance(lb.State{Services: []lb.Service{s}})
 	if after = list(); len(after) != 1 || after[0].Backends[0] != before[0].Backends[0] || after[0].Service != before[0].Service {
 		t.Errorf("after a restart the service is %+v, was %+v", after, before)
 	}
@@ -190,7 +191,7 @@ func testConnectionsOutliveEviction(t *testing.T, mode setup) {
 	l := newLab(t, 2, mode)
 	n, m := l.nodes[0], l.nodes[1]
 	a := n.addPod("a")
-	var list []datapath.Backend
+	var list []lb.Backend
 	for i := range 4 {
 		p := l.nodes[i%2].addPod("b")
 		list = append(list, ready(p, l.nodes[i%2]))
@@ -231,7 +232,7 @@ func testHostPortsWithServices(t *testing.T, mode setup) {
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	serve(b.NS)
-	n.balance(datapath.ServiceState{HostPorts: []datapath.HostPort{
+	n.balance(lb.State{HostPorts: []lb.HostPort{
 		{Proto: "tcp", Port: nodePort, Backend: b.at(port)},
 		{Proto: "udp", Port: nodePort, Backend: b.at(port)},
 	}})
@@ -261,8 +262,8 @@ func TestModesFollowOneAnother(t *testing.T) {
 	a, b := n.addPod("a"), n.addPod("b")
 	sign(t, b.NS)
 	n.Do(func() {
-		must(t, n.dp.HostPorts().Apply(ctx(t), []datapath.HostPort{{Proto: "tcp", Port: 80, Backend: b.at(port)}}))
-		if err := n.dp.Services().Apply(ctx(t), datapath.ServiceState{}); !errors.Is(err, datapath.ErrNoServices) {
+		must(t, n.dp.HostPorts().Apply(ctx(t), []lb.HostPort{{Proto: "tcp", Port: 80, Backend: b.at(port)}}))
+		if err := n.dp.Services().Apply(ctx(t), lb.State{}); !errors.Is(err, datapath.ErrNoServices) {
 			t.Errorf("got %v, want ErrNoServices", err)
 		}
 	})
@@ -302,7 +303,7 @@ func testServicesInTheStatus(t *testing.T, mode setup) {
 		must(t, err)
 		got := s.Services
 		if got == nil || !slices.Equal(got.Devices, []string{"eth0"}) || got.Backends != 2 || got.NATPorts != "49152-65535" ||
-			got.Frontends[datapath.ClusterIP] != 2 || got.Frontends[datapath.NodePort] != 4 ||
+			got.Frontends[lb.ClusterIP] != 2 || got.Frontends[lb.NodePort] != 4 ||
 			!slices.Equal(got.Sockets, []string{"connect4", "connect6", "peername4", "peername6", "recvmsg4", "recvmsg6", "sendmsg4"}) {
 			t.Errorf("got %+v", got)
 		}

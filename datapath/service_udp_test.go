@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
 // crowd are so many backends that one is found by chance again in less than one of a million tries.
-func (n *node) crowd(size int) (pods []*pod, backends []datapath.Backend) {
+func (n *node) crowd(size int) (pods []*pod, backends []lb.Backend) {
 	n.t.Helper()
 	for i := range size {
 		p := n.addPod(fmt.Sprintf("b%d", i))
@@ -23,15 +23,15 @@ func (n *node) crowd(size int) (pods []*pod, backends []datapath.Backend) {
 }
 
 // another is a second Service with the same backends.
-func another(backends ...datapath.Backend) datapath.Service {
+func another(backends ...lb.Backend) lb.Service {
 	s := demo(backends...)
 	s.Name = "another"
-	s.Frontends = []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: netip.MustParseAddr("10.96.0.12"), Port: port}}
+	s.Frontends = []lb.Frontend{{Kind: lb.ClusterIP, Addr: netip.MustParseAddr("10.96.0.12"), Port: port}}
 	return s
 }
 
 // without are the backends but the one in the namespace of that name.
-func without(name string, pods []*pod, backends []datapath.Backend) (rest []datapath.Backend) {
+func without(name string, pods []*pod, backends []lb.Backend) (rest []lb.Backend) {
 	for i, p := range pods {
 		if p.NS.Name != name {
 			rest = append(rest, backends[i])
@@ -55,7 +55,7 @@ func testOneUDPSocketOneBackend(t *testing.T, mode setup) {
 	for who, from := range map[string]*netnstest.NS{"a process of the node": n.NS, "a pod": a.NS} {
 		for _, s := range []udpSocket{{}, {IPv6: true}, {Bind: anywhere}, {IPv6: true, Bind: anywhere}, {Connect: otherAt}, {Bind: anywhere, Connect: otherAt}} {
 			t.Run(fmt.Sprintf("%s, %s", who, s), func(t *testing.T) {
-				balance := func(of ...datapath.Backend) { l.balance(both(withNodePort(demo(of...)), another(of...))...) }
+				balance := func(of ...lb.Backend) { l.balance(both(withNodePort(demo(of...)), another(of...))...) }
 				balance(backends[:4]...)
 				k := n.holds(from, s)
 				k.t = t

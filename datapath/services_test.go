@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -106,7 +107,7 @@ func TestHostPorts(t *testing.T) {
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	serve(b.NS)
-	ports := []datapath.HostPort{
+	ports := []lb.HostPort{
 		{Proto: "tcp", Port: port, Backend: b.at(port)},
 		{Proto: "udp", Port: port, Backend: b.at(port)},
 	}
@@ -131,7 +132,7 @@ func TestHostPortMovesUDPClients(t *testing.T) {
 	b.ServeUDP(anyPort)
 	move := func(to *pod) {
 		n.Do(func() {
-			must(t, n.dp.HostPorts().Apply(context.Background(), []datapath.HostPort{{Proto: "udp", Port: 53, Backend: to.at(port)}}))
+			must(t, n.dp.HostPorts().Apply(context.Background(), []lb.HostPort{{Proto: "udp", Port: 53, Backend: to.at(port)}}))
 		})
 	}
 	move(a)
@@ -156,7 +157,7 @@ func TestHostPortOnOneAddress(t *testing.T) {
 		p.ServeTCP(anyPort)
 	}
 	n.Do(func() {
-		must(t, n.dp.HostPorts().Apply(context.Background(), []datapath.HostPort{
+		must(t, n.dp.HostPorts().Apply(context.Background(), []lb.HostPort{
 			{Proto: "tcp", Port: 80, Backend: a.at(port)},
 			{Proto: "tcp", Port: 80, HostIP: other, Backend: b.at(port)},
 		}))
@@ -175,8 +176,8 @@ func TestHostPortsAreChecked(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	a := n.addPod("a")
 	sign(t, a.NS)
-	backend, good := netip.MustParseAddrPort("10.244.0.9:80"), datapath.HostPort{Proto: "tcp", Port: 9000, Backend: a.at(port)}
-	for name, bad := range map[string]datapath.HostPort{
+	backend, good := netip.MustParseAddrPort("10.244.0.9:80"), lb.HostPort{Proto: "tcp", Port: 9000, Backend: a.at(port)}
+	for name, bad := range map[string]lb.HostPort{
 		"protocol": {Proto: "icmp", Port: 80, Backend: backend},
 		"port":     {Proto: "tcp", Backend: backend},
 		"backend":  {Proto: "tcp", Port: 80, Backend: netip.MustParseAddrPort("[fd00::1]:80")},
@@ -184,7 +185,7 @@ func TestHostPortsAreChecked(t *testing.T) {
 		"twice":    {Proto: "tcp", Port: 9000, Backend: netip.AddrPortFrom(backend.Addr().Next(), 80)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if skipped := n.setHostPorts([]datapath.HostPort{bad, good}); len(skipped) != 1 || skipped[0].Message == "" {
+			if skipped := n.setHostPorts([]lb.HostPort{bad, good}); len(skipped) != 1 || skipped[0].Message == "" {
 				t.Errorf("left out: %v", skipped)
 			}
 			if got, err := whoAt(t, a.NS, "tcp4", netip.AddrPortFrom(n.Host.Addr, 9000)); err != nil || got != a.NS.Name {

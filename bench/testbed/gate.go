@@ -11,7 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // Cost is what one program takes for a packet of an established flow.
@@ -159,7 +159,7 @@ func (c *Cluster) FillTime(ctx context.Context, n int) (took time.Duration, err 
 	list := services(n, c.backend(), c.Nodes[1].cfg.NodeName)
 	err = node.do(func() error {
 		start := time.Now()
-		err := node.dp.Services().Apply(ctx, datapath.ServiceState{Services: list})
+		err := node.dp.Services().Apply(ctx, lb.State{Services: list})
 		took = time.Since(start)
 		return err
 	})

@@ -8,13 +8,13 @@ import (
 	"slices"
 	"strings"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // kubeProxyRules is input for iptables-restore that makes Services of a cluster the way kube-proxy does in its
 // iptables mode: the same chains, jumps and matches, in the same order, with comments of the same length. What
 // Services of type ClusterIP do not use is left out.
-func kubeProxyRules(services []datapath.Service, pods netip.Prefix) string {
+func kubeProxyRules(services []lb.Service, pods netip.Prefix) string {
 	var chains []string
 	var entries, rules strings.Builder
 	for _, s := range services {

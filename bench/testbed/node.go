@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 const (
@@ -107,7 +108,7 @@ func (b *Bed) openNode(s *Space, i int, set func(*datapath.Config)) (*Node, erro
 }
 
 // reconcile gives the node everything but its pods.
-func (n *Node) reconcile(ctx context.Context, services []datapath.Service) error {
+func (n *Node) reconcile(ctx context.Context, services []lb.Service) error {
 	var nodes []datapath.Node
 	for i := range 2 {
 		nodes = append(nodes, datapath.Node{Name: fmt.Sprintf("node%d", i), IP: hostAddr(i), PodCIDRs: []netip.Prefix{podCIDR(i)}})
@@ -121,7 +122,7 @@ func (n *Node) reconcile(ctx context.Context, services []datapath.Service) error
 		if n.cfg.Mode == datapath.ModeKubeProxy {
 			return err
 		}
-		return errors.Join(err, n.dp.Services().Apply(ctx, datapath.ServiceState{Services: services}))
+		return errors.Join(err, n.dp.Services().Apply(ctx, lb.State{Services: services}))
 	})
 }
 

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // clusterIP is Service i's address.
@@ -25,24 +25,24 @@ func endpointOf(i, backend int) netip.AddrPort {
 }
 
 // services are n Services. The one in the middle leads to backend and is what [measured] says.
-func services(n int, backend netip.AddrPort, node string) []datapath.Service {
-	list := make([]datapath.Service, n)
+func services(n int, backend netip.AddrPort, node string) []lb.Service {
+	list := make([]lb.Service, n)
 	for i := range list {
-		list[i] = datapath.Service{
+		list[i] = lb.Service{
 			Namespace: "bench", Name: fmt.Sprintf("s%06d", i), Proto: "tcp",
-			Frontends: []datapath.Frontend{{Kind: datapath.ClusterIP, Addr: clusterIP(i), Port: servicePort}},
+			Frontends: []lb.Frontend{{Kind: lb.ClusterIP, Addr: clusterIP(i), Port: servicePort}},
 		}
 		for b := range endpointsEach {
-			list[i].Backends = append(list[i].Backends, datapath.Backend{Addr: endpointOf(i, b), Node: "elsewhere", Ready: true, Serving: true})
+			list[i].Backends = append(list[i].Backends, lb.Backend{Addr: endpointOf(i, b), Node: "elsewhere", Ready: true, Serving: true})
 		}
 	}
-	list[n/2].Backends = []datapath.Backend{{Addr: backend, Node: node, Ready: true, Serving: true}}
+	list[n/2].Backends = []lb.Backend{{Addr: backend, Node: node, Ready: true, Serving: true}}
 	return list
 }
 
 // withOneBackend leaves the first backend to each Service: a packet meets the rules of no backend but its own
 // Service's, and iptables-restore takes time with the square of the number of chains.
-func withOneBackend(services []datapath.Service) []datapath.Service {
+func withOneBackend(services []lb.Service) []lb.Service {
 	list := slices.Clone(services)
 	for i := range list {
 		list[i].Backends = list[i].Backends[:1]

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -73,9 +73,9 @@ func (h *healthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 		if err == nil {
 			continue
 		}
-		reason := datapath.NotValid
+		reason := lb.NotValid
 		if errors.Is(err, syscall.EADDRINUSE) {
-			reason = datapath.AddressTaken
+			reason = lb.AddressTaken
 		}
 		leftOut = append(leftOut, api.LeftOut{
 			Kind: "Service", Namespace: c.service.namespace, Name: c.service.name, Reason: string(reason),

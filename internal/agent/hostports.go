@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -41,7 +41,7 @@ func hostPortsOf(pod *corev1.Pod) []corev1.ContainerPort {
 
 // hostPorts are the host ports of this node's pods, and what is not carried of
 // them.
-func (k *kube) hostPorts() ([]datapath.HostPort, []api.LeftOut, error) {
+func (k *kube) hostPorts() ([]lb.HostPort, []api.LeftOut, error) {
 	pods, err := k.pods.List(labels.Everything())
 	if err != nil {
 		return nil, nil, fmt.Errorf("list the pods of this node: %w", err)
@@ -54,7 +54,7 @@ func (k *kube) hostPorts() ([]datapath.HostPort, []api.LeftOut, error) {
 // sorted, one for each protocol, address and port: of two pods that want the
 // same the older has it. What a node's addresses keep out is for the datapath
 // to say.
-func hostPortsOfPods(pods []*corev1.Pod) ([]datapath.HostPort, []api.LeftOut) {
+func hostPortsOfPods(pods []*corev1.Pod) ([]lb.HostPort, []api.LeftOut) {
 	pods = slices.Clone(pods)
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
@@ -64,8 +64,8 @@ func hostPortsOfPods(pods []*corev1.Pod) ([]datapath.HostPort, []api.LeftOut) {
 		hostIP netip.Addr
 		port   uint16
 	}
-	taken := map[key]datapath.HostPort{}
-	var out []datapath.HostPort
+	taken := map[key]lb.HostPort{}
+	var out []lb.HostPort
 	var leftOut []api.LeftOut
 	for _, pod := range pods {
 		ports, left := podHostPorts(pod)
@@ -77,21 +77,21 @@ func hostPortsOfPods(pods []*corev1.Pod) ([]datapath.HostPort, []api.LeftOut) {
 				taken[k] = hp
 				out = append(out, hp)
 			case other.Backend != hp.Backend:
-				leftOut = append(leftOut, podLeftOut(pod, datapath.AddressTaken, "host port %d/%s is that of pod %s/%s", hp.Port, hp.Proto, other.Namespace, other.Name))
+				leftOut = append(leftOut, podLeftOut(pod, lb.AddressTaken, "host port %d/%s is that of pod %s/%s", hp.Port, hp.Proto, other.Namespace, other.Name))
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b datapath.HostPort) int {
+	slices.SortFunc(out, func(a, b lb.HostPort) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), a.HostIP.Compare(b.HostIP))
 	})
 	return out, leftOut
 }
 
-func podLeftOut(pod *corev1.Pod, reason datapath.SkipReason, format string, args ...any) api.LeftOut {
+func podLeftOut(pod *corev1.Pod, reason lb.SkipReason, format string, args ...any) api.LeftOut {
 	return api.LeftOut{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, Reason: string(reason), Message: fmt.Sprintf(format, args...)}
 }
 
-func podHostPorts(pod *corev1.Pod) (out []datapath.HostPort, leftOut []api.LeftOut) {
+func podHostPorts(pod *corev1.Pod) (out []lb.HostPort, leftOut []api.LeftOut) {
 	addr, err := netip.ParseAddr(pod.Status.PodIP)
 	if err != nil || !addr.Is4() || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return nil, nil
@@ -100,11 +100,11 @@ func podHostPorts(pod *corev1.Pod) (out []datapath.HostPort, leftOut []api.LeftO
 		hostIP, ok := parseHostIP(p.HostIP)
 		switch {
 		case p.Protocol != "" && !isCarriedProtocol(p.Protocol):
-			leftOut = append(leftOut, podLeftOut(pod, datapath.NotCarried, "host port %d/%s is not carried: only TCP and UDP are", p.HostPort, p.Protocol))
+			leftOut = append(leftOut, podLeftOut(pod, lb.NotCarried, "host port %d/%s is not carried: only TCP and UDP are", p.HostPort, p.Protocol))
 		case !ok:
-			leftOut = append(leftOut, podLeftOut(pod, datapath.NotCarried, "host port %d of %s is not carried: only IPv4 is", p.HostPort, p.HostIP))
+			leftOut = append(leftOut, podLeftOut(pod, lb.NotCarried, "host port %d of %s is not carried: only IPv4 is", p.HostPort, p.HostIP))
 		default:
-			out = append(out, datapath.HostPort{
+			out = append(out, lb.HostPort{
 				Proto:     strings.ToLower(cmp.Or(string(p.Protocol), "TCP")),
 				HostIP:    hostIP,
 				Port:      portNumber(p.HostPort),

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -26,8 +26,8 @@ func port(proto corev1.Protocol, hostIP string, host, container int32) corev1.Co
 	return corev1.ContainerPort{Protocol: proto, HostIP: hostIP, HostPort: host, ContainerPort: container}
 }
 
-func want(proto, hostIP string, hostPort uint16, backend string) datapath.HostPort {
-	hp := datapath.HostPort{Proto: proto, Port: hostPort, Backend: netip.MustParseAddrPort(backend)}
+func want(proto, hostIP string, hostPort uint16, backend string) lb.HostPort {
+	hp := lb.HostPort{Proto: proto, Port: hostPort, Backend: netip.MustParseAddrPort(backend)}
 	if hostIP != "" {
 		hp.HostIP = netip.MustParseAddr(hostIP)
 	}
@@ -49,20 +49,20 @@ func TestHostPortsOfPods(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		pods []*corev1.Pod
-		want []datapath.HostPort
+		want []lb.HostPort
 	}{
 		{"none", nil, nil},
 		{"protocols and addresses, sorted", []*corev1.Pod{podWithPorts("a", "10.0.0.2", 0,
 			port("UDP", "", 53, 5353), port("TCP", "192.0.2.1", 80, 8080), port("", "0.0.0.0", 80, 8081), port("TCP", "", 0, 1))},
-			[]datapath.HostPort{want("tcp", "", 80, "10.0.0.2:8081"), want("tcp", "192.0.2.1", 80, "10.0.0.2:8080"), want("udp", "", 53, "10.0.0.2:5353")}},
+			[]lb.HostPort{want("tcp", "", 80, "10.0.0.2:8081"), want("tcp", "192.0.2.1", 80, "10.0.0.2:8080"), want("udp", "", 53, "10.0.0.2:5353")}},
 		{"not carried", []*corev1.Pod{podWithPorts("a", "10.0.0.2", 0, port("SCTP", "", 80, 80), port("TCP", "fd00::1", 80, 80))}, nil},
 		{"no address yet", []*corev1.Pod{podWithPorts("a", "", 0, port("TCP", "", 80, 80))}, nil},
 		{"finished, or the node's own", []*corev1.Pod{done, hostNetwork}, nil},
-		{"sidecar", []*corev1.Pod{sidecar}, []datapath.HostPort{want("tcp", "", 7000, "10.0.0.7:70")}},
+		{"sidecar", []*corev1.Pod{sidecar}, []lb.HostPort{want("tcp", "", 7000, "10.0.0.7:70")}},
 		{"the older one has it", []*corev1.Pod{
 			podWithPorts("young", "10.0.0.2", time.Minute, port("TCP", "", 80, 1)),
 			podWithPorts("old", "10.0.0.3", time.Hour, port("TCP", "", 80, 2))},
-			[]datapath.HostPort{want("tcp", "", 80, "10.0.0.3:2")}},
+			[]lb.HostPort{want("tcp", "", 80, "10.0.0.3:2")}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := portsAlone(hostPortsOfPods(tc.pods)); !reflect.DeepEqual(got, tc.want) {
@@ -84,7 +84,7 @@ func TestHostPortsOfPods(t *testing.T) {
 }
 
 // portsAlone are the host ports without whose they are.
-func portsAlone(ports []datapath.HostPort, _ []api.LeftOut) []datapath.HostPort {
+func portsAlone(ports []lb.HostPort, _ []api.LeftOut) []lb.HostPort {
 	for i := range ports {
 		ports[i].Namespace, ports[i].Name = "", ""
 	}

@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -121,8 +121,8 @@ func (l *leftOut) tellOf(ctx context.Context, n notice, speakers []string) error
 // isTeller says whether it is for this node's agent to say it. What follows
 // from the object alone every agent finds; the rest depends on the node.
 func (l *leftOut) isTeller(n notice, uid string, speakers []string) bool {
-	switch datapath.SkipReason(n.reason) {
-	case datapath.NotCarried, datapath.NotValid, datapath.Duplicate:
+	switch lb.SkipReason(n.reason) {
+	case lb.NotCarried, lb.NotValid, lb.Duplicate:
 		return n.kind != "Service" || slices.Contains(rank(speakers, uid, tellers), l.node)
 	}
 	return true
@@ -169,11 +169,11 @@ func compareLeftOut(a, b api.LeftOut) int {
 }
 
 // apiLeftOut says what the datapath leaves out in the API's words.
-func apiLeftOut(skipped []datapath.Skipped) []api.LeftOut {
+func apiLeftOut(skipped []lb.Skipped) []api.LeftOut {
 	out := make([]api.LeftOut, len(skipped))
 	for i, s := range skipped {
 		out[i] = api.LeftOut{Kind: "Service", Namespace: s.Namespace, Name: s.Name, Reason: string(s.Reason), Message: s.Message}
-		if s.Kind == datapath.SkippedHostPort {
+		if s.Kind == lb.SkippedHostPort {
 			out[i].Kind = "Pod"
 		}
 	}

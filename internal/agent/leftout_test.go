@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -280,10 +280,10 @@ func FuzzServices(f *testing.F) {
 // What is left out stands behind the Service that it is of, carried or not.
 func TestServicesAreListedWithWhatIsLeftOut(t *testing.T) {
 	services := []api.Service{{ID: 1, Service: "ns/web:http", Protocol: "tcp"}, {ID: 2, Service: "ns/web:https", Protocol: "tcp"}, {ID: 3, Service: "ns/other"}}
-	got := withLeftOut(services, leftOutOf(apiLeftOut([]datapath.Skipped{
-		{Kind: datapath.SkippedService, Namespace: "ns", Name: "web", Reason: datapath.NotCarried, Message: "a"},
-		{Kind: datapath.SkippedService, Namespace: "ns", Name: "absent", Reason: datapath.NoRoom, Message: "b"},
-		{Kind: datapath.SkippedHostPort, Namespace: "ns", Name: "other", Reason: datapath.NotNodeAddress, Message: "a pod's"},
+	got := withLeftOut(services, leftOutOf(apiLeftOut([]lb.Skipped{
+		{Kind: lb.SkippedService, Namespace: "ns", Name: "web", Reason: lb.NotCarried, Message: "a"},
+		{Kind: lb.SkippedService, Namespace: "ns", Name: "absent", Reason: lb.NoRoom, Message: "b"},
+		{Kind: lb.SkippedHostPort, Namespace: "ns", Name: "other", Reason: lb.NotNodeAddress, Message: "a pod's"},
 	})))
 	want := []api.Service{
 		{Service: "ns/absent", LeftOut: []string{"b"}}, {ID: 3, Service: "ns/other"},

@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -19,12 +19,12 @@ func serviceLeftOut(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice)
 		return nil
 	}
 	var out []api.LeftOut
-	say := func(reason datapath.SkipReason, format string, args ...any) {
+	say := func(reason lb.SkipReason, format string, args ...any) {
 		out = append(out, api.LeftOut{Kind: "Service", Namespace: svc.Namespace, Name: svc.Name, Reason: string(reason), Message: fmt.Sprintf(format, args...)})
 	}
 	for _, port := range svc.Spec.Ports {
 		if port.Protocol != "" && !isCarriedProtocol(port.Protocol) {
-			say(datapath.NotCarried, "port %d/%s is not carried: only TCP and UDP are", port.Port, port.Protocol)
+			say(lb.NotCarried, "port %d/%s is not carried: only TCP and UDP are", port.Port, port.Protocol)
 		}
 	}
 	inIPv4 := false
@@ -40,16 +40,16 @@ func serviceLeftOut(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice)
 		addr, err := netip.ParseAddr(s)
 		switch {
 		case err != nil:
-			say(datapath.NotValid, "%q is not an address", s)
+			say(lb.NotValid, "%q is not an address", s)
 		case !addr.Is4():
-			say(datapath.NotCarried, "address %s is not carried: only IPv4 is", s)
+			say(lb.NotCarried, "address %s is not carried: only IPv4 is", s)
 		case i < len(clusterIPs(svc)):
 			inIPv4 = true
 		}
 	}
 	for _, s := range svc.Spec.LoadBalancerSourceRanges {
 		if p, err := netip.ParsePrefix(strings.TrimSpace(s)); err != nil || !p.Addr().Is4() {
-			say(datapath.NotCarried, "source range %q is not heeded: it is not an IPv4 prefix", s)
+			say(lb.NotCarried, "source range %q is not heeded: it is not an IPv4 prefix", s)
 		}
 	}
 	for _, slice := range endpoints {
@@ -58,11 +58,11 @@ func serviceLeftOut(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice)
 	return out
 }
 
-func endpointsLeftOut(svc *corev1.Service, slice *discoveryv1.EndpointSlice, inIPv4 bool, say func(reason datapath.SkipReason, format string, args ...any)) {
+func endpointsLeftOut(svc *corev1.Service, slice *discoveryv1.EndpointSlice, inIPv4 bool, say func(reason lb.SkipReason, format string, args ...any)) {
 	if slice.AddressType != discoveryv1.AddressTypeIPv4 {
 		// Those of a Service in both families have their likes in IPv4.
 		if !inIPv4 || slice.AddressType != discoveryv1.AddressTypeIPv6 {
-			say(datapath.NotCarried, "endpoints of %s are not used: only IPv4 is carried", slice.AddressType)
+			say(lb.NotCarried, "endpoints of %s are not used: only IPv4 is carried", slice.AddressType)
 		}
 		return
 	}
@@ -71,9 +71,9 @@ func endpointsLeftOut(svc *corev1.Service, slice *discoveryv1.EndpointSlice, inI
 		switch {
 		case !hasCarriedPort(svc, name, deref(p.Protocol, corev1.ProtocolTCP)):
 		case p.Port == nil:
-			say(datapath.NotCarried, "endpoints of port %q are not used: they have no port of their own", name)
+			say(lb.NotCarried, "endpoints of port %q are not used: they have no port of their own", name)
 		case portNumber(*p.Port) == 0:
-			say(datapath.NotValid, "endpoints of port %q are not used: %d is not a port", name, *p.Port)
+			say(lb.NotValid, "endpoints of port %q are not used: %d is not a port", name, *p.Port)
 		}
 	}
 	for _, e := range slice.Endpoints {
@@ -81,7 +81,7 @@ func endpointsLeftOut(svc *corev1.Service, slice *discoveryv1.EndpointSlice, inI
 			continue
 		}
 		if addr, err := netip.ParseAddr(e.Addresses[0]); err != nil || !addr.Is4() {
-			say(datapath.NotValid, "endpoint %q is not used: it is not an IPv4 address", e.Addresses[0])
+			say(lb.NotValid, "endpoint %q is not used: it is not an IPv4 address", e.Addresses[0])
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
 )
 
@@ -54,10 +55,10 @@ type portSet [1024]uint64
 func (s *portSet) add(port uint16) { s[port/64] |= 1 << (port % 64) }
 
 // outerPorts are those of all frontends that are no ClusterIPs, on whatever address.
-func outerPorts(services []datapath.Service, hostPorts []datapath.HostPort) (ports portSet) {
+func outerPorts(services []lb.Service, hostPorts []lb.HostPort) (ports portSet) {
 	for _, s := range services {
 		for _, f := range s.Frontends {
-			if f.Kind != datapath.ClusterIP {
+			if f.Kind != lb.ClusterIP {
 				ports.add(f.Port)
 			}
 		}
@@ -87,7 +88,7 @@ func (s *serviceLoop) apply(ctx context.Context) error {
 		s.reloaded = began
 	}
 	checksLeftOut := s.checks.apply(now.checks)
-	err = s.services.Apply(ctx, datapath.ServiceState{Services: now.services, HostPorts: hostPorts, Zone: zone})
+	err = s.services.Apply(ctx, lb.State{Services: now.services, HostPorts: hostPorts, Zone: zone})
 	if err != nil {
 		return err
 	}

@@ -4,16 +4,16 @@ import (
 	"net/netip"
 	"testing"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 func TestOuterPorts(t *testing.T) {
-	service := func(kind datapath.FrontendKind, port uint16) datapath.Service {
-		return datapath.Service{Frontends: []datapath.Frontend{{Kind: kind, Addr: netip.MustParseAddr("192.0.2.1"), Port: port}}}
+	service := func(kind lb.FrontendKind, port uint16) lb.Service {
+		return lb.Service{Frontends: []lb.Frontend{{Kind: kind, Addr: netip.MustParseAddr("192.0.2.1"), Port: port}}}
 	}
-	got := outerPorts([]datapath.Service{
-		service(datapath.ClusterIP, 80), service(datapath.NodePort, 30000), service(datapath.ExternalIP, 65535), service(datapath.LoadBalancer, 443),
-	}, []datapath.HostPort{{Port: 1}})
+	got := outerPorts([]lb.Service{
+		service(lb.ClusterIP, 80), service(lb.NodePort, 30000), service(lb.ExternalIP, 65535), service(lb.LoadBalancer, 443),
+	}, []lb.HostPort{{Port: 1}})
 	var want portSet
 	for _, p := range []uint16{30000, 65535, 443, 1} {
 		want.add(p)

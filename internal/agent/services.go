@@ -10,23 +10,23 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // carriedPorts is one Service for each port that the datapath carries, in the
 // order of the ports: TCP and UDP, with a ClusterIP. Of a headless Service,
 // and of an ExternalName, there is none.
-func carriedPorts(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice) []datapath.Service {
+func carriedPorts(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice) []lb.Service {
 	if !isCarried(svc) {
 		return nil
 	}
-	var out []datapath.Service
+	var out []lb.Service
 	for _, port := range svc.Spec.Ports {
 		proto := cmp.Or(port.Protocol, corev1.ProtocolTCP)
 		if !isCarriedProtocol(proto) {
 			continue
 		}
-		s := datapath.Service{
+		s := lb.Service{
 			Namespace: svc.Namespace, Name: svc.Name, Port: port.Name, Proto: strings.ToLower(string(proto)),
 			Frontends:     frontendsOf(svc, port),
 			Backends:      backendsOf(endpoints, port.Name, proto),
@@ -57,19 +57,19 @@ func isCarried(svc *corev1.Service) bool {
 	return svc.Spec.Type != corev1.ServiceTypeExternalName && svc.Spec.ClusterIP != "" && svc.Spec.ClusterIP != corev1.ClusterIPNone
 }
 
-func frontendsOf(svc *corev1.Service, port corev1.ServicePort) []datapath.Frontend {
-	var out []datapath.Frontend
-	add := func(kind datapath.FrontendKind, addrs ...string) {
+func frontendsOf(svc *corev1.Service, port corev1.ServicePort) []lb.Frontend {
+	var out []lb.Frontend
+	add := func(kind lb.FrontendKind, addrs ...string) {
 		for _, s := range addrs {
 			if addr, err := netip.ParseAddr(s); err == nil && addr.Is4() {
-				out = append(out, datapath.Frontend{Kind: kind, Addr: addr, Port: portNumber(port.Port)})
+				out = append(out, lb.Frontend{Kind: kind, Addr: addr, Port: portNumber(port.Port)})
 			}
 		}
 	}
-	add(datapath.ClusterIP, clusterIPs(svc)...)
-	add(datapath.ExternalIP, svc.Spec.ExternalIPs...)
+	add(lb.ClusterIP, clusterIPs(svc)...)
+	add(lb.ExternalIP, svc.Spec.ExternalIPs...)
 	if port.NodePort != 0 {
-		out = append(out, datapath.Frontend{Kind: datapath.NodePort, Port: portNumber(port.NodePort)})
+		out = append(out, lb.Frontend{Kind: lb.NodePort, Port: portNumber(port.NodePort)})
 	}
 	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return out
@@ -77,7 +77,7 @@ func frontendsOf(svc *corev1.Service, port corev1.ServicePort) []datapath.Fronte
 	for _, ingress := range svc.Status.LoadBalancer.Ingress {
 		// What a proxy has terminated comes to the nodePort (KEP-1860).
 		if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
-			add(datapath.LoadBalancer, ingress.IP)
+			add(lb.LoadBalancer, ingress.IP)
 		}
 	}
 	return out
@@ -93,8 +93,8 @@ func clusterIPs(svc *corev1.Service) []string {
 // backendsOf are the endpoints that have the port, sorted by address. Slices
 // may repeat an endpoint while it moves from one to another (KEP-752); of two
 // the ready one is believed.
-func backendsOf(endpoints []*discoveryv1.EndpointSlice, portName string, proto corev1.Protocol) []datapath.Backend {
-	byAddr := map[netip.AddrPort]datapath.Backend{}
+func backendsOf(endpoints []*discoveryv1.EndpointSlice, portName string, proto corev1.Protocol) []lb.Backend {
+	byAddr := map[netip.AddrPort]lb.Backend{}
 	for _, slice := range endpoints {
 		port, ok := portOf(slice, portName, proto)
 		if !ok {
@@ -107,11 +107,11 @@ func backendsOf(endpoints []*discoveryv1.EndpointSlice, portName string, proto c
 			}
 		}
 	}
-	out := make([]datapath.Backend, 0, len(byAddr))
+	out := make([]lb.Backend, 0, len(byAddr))
 	for _, b := range byAddr {
 		out = append(out, b)
 	}
-	slices.SortFunc(out, func(a, b datapath.Backend) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(out, func(a, b lb.Backend) int { return a.Addr.Compare(b.Addr) })
 	return out
 }
 
@@ -129,16 +129,16 @@ func portOf(slice *discoveryv1.EndpointSlice, name string, proto corev1.Protocol
 
 // backendOf takes the first address, as all of an endpoint's lead to one
 // process. Conditions that are not set mean what the API says they do.
-func backendOf(e *discoveryv1.Endpoint, port uint16) (datapath.Backend, bool) {
+func backendOf(e *discoveryv1.Endpoint, port uint16) (lb.Backend, bool) {
 	if len(e.Addresses) == 0 {
-		return datapath.Backend{}, false
+		return lb.Backend{}, false
 	}
 	addr, err := netip.ParseAddr(e.Addresses[0])
 	if err != nil || !addr.Is4() {
-		return datapath.Backend{}, false
+		return lb.Backend{}, false
 	}
 	ready := deref(e.Conditions.Ready, true)
-	b := datapath.Backend{
+	b := lb.Backend{
 		Addr:        netip.AddrPortFrom(addr, port),
 		Node:        deref(e.NodeName, ""),
 		Ready:       ready,

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // kubeService is a ClusterIP Service with port 80 named http, changed by edit.
@@ -51,8 +51,8 @@ func conditions(ready, serving, terminating bool) discoveryv1.EndpointConditions
 	return discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating}
 }
 
-func frontend(kind datapath.FrontendKind, addr string, port uint16) datapath.Frontend {
-	f := datapath.Frontend{Kind: kind, Port: port}
+func frontend(kind lb.FrontendKind, addr string, port uint16) lb.Frontend {
+	f := lb.Frontend{Kind: kind, Port: port}
 	if addr != "" {
 		f.Addr = netip.MustParseAddr(addr)
 	}
@@ -60,52 +60,52 @@ func frontend(kind datapath.FrontendKind, addr string, port uint16) datapath.Fro
 }
 
 func TestCarriedPorts(t *testing.T) {
-	cluster := frontend(datapath.ClusterIP, "10.96.0.10", 80)
+	cluster := frontend(lb.ClusterIP, "10.96.0.10", 80)
 	local := corev1.ServiceInternalTrafficPolicyLocal
 	proxied := corev1.LoadBalancerIPModeProxy
 	minute := int32(60)
 	for _, tc := range []struct {
 		name string
 		svc  *corev1.Service
-		want []datapath.Service // without what all have
+		want []lb.Service // without what all have
 	}{
-		{"ClusterIP", kubeService(nil), []datapath.Service{{Port: "http", Proto: "tcp", Frontends: []datapath.Frontend{cluster}}}},
+		{"ClusterIP", kubeService(nil), []lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster}}}},
 		{"headless", kubeService(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }), nil},
 		{"no address yet", kubeService(func(s *corev1.Service) { s.Spec.ClusterIP = "" }), nil},
 		{"ExternalName", kubeService(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil},
 		{"two families", kubeService(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.10", "fd00::10"} }),
-			[]datapath.Service{{Port: "http", Proto: "tcp", Frontends: []datapath.Frontend{cluster}}}},
+			[]lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster}}}},
 		{"several ports", kubeService(func(s *corev1.Service) {
 			s.Spec.Ports = []corev1.ServicePort{{Name: "dns", Port: 53, Protocol: "UDP"}, {Name: "dns", Port: 53, Protocol: "TCP"}, {Name: "x", Port: 9, Protocol: "SCTP"}}
-		}), []datapath.Service{
-			{Port: "dns", Proto: "udp", Frontends: []datapath.Frontend{frontend(datapath.ClusterIP, "10.96.0.10", 53)}},
-			{Port: "dns", Proto: "tcp", Frontends: []datapath.Frontend{frontend(datapath.ClusterIP, "10.96.0.10", 53)}},
+		}), []lb.Service{
+			{Port: "dns", Proto: "udp", Frontends: []lb.Frontend{frontend(lb.ClusterIP, "10.96.0.10", 53)}},
+			{Port: "dns", Proto: "tcp", Frontends: []lb.Frontend{frontend(lb.ClusterIP, "10.96.0.10", 53)}},
 		}},
 		{"NodePort", kubeService(func(s *corev1.Service) {
 			s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 32000
 			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
-		}), []datapath.Service{{Port: "http", Proto: "tcp", ExternalLocal: true, Frontends: []datapath.Frontend{cluster, frontend(datapath.NodePort, "", 32000)}}}},
+		}), []lb.Service{{Port: "http", Proto: "tcp", ExternalLocal: true, Frontends: []lb.Frontend{cluster, frontend(lb.NodePort, "", 32000)}}}},
 		{"externalIPs", kubeService(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1", "fd00::1", "x"} }),
-			[]datapath.Service{{Port: "http", Proto: "tcp", Frontends: []datapath.Frontend{cluster, frontend(datapath.ExternalIP, "192.0.2.1", 80)}}}},
+			[]lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster, frontend(lb.ExternalIP, "192.0.2.1", 80)}}}},
 		{"LoadBalancer", kubeService(func(s *corev1.Service) {
 			s.Spec.Type = corev1.ServiceTypeLoadBalancer
 			s.Spec.LoadBalancerSourceRanges = []string{" 198.51.100.7/24", "fd00::/8", "x"}
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.2"}, {IP: "192.0.2.3", IPMode: &proxied}, {Hostname: "lb"}}
-		}), []datapath.Service{{Port: "http", Proto: "tcp", SourceRanges: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
-			Frontends: []datapath.Frontend{cluster, frontend(datapath.LoadBalancer, "192.0.2.2", 80)}}}},
+		}), []lb.Service{{Port: "http", Proto: "tcp", SourceRanges: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+			Frontends: []lb.Frontend{cluster, frontend(lb.LoadBalancer, "192.0.2.2", 80)}}}},
 		{"an address left from when it was a LoadBalancer", kubeService(func(s *corev1.Service) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.2"}}
-		}), []datapath.Service{{Port: "http", Proto: "tcp", Frontends: []datapath.Frontend{cluster}}}},
+		}), []lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster}}}},
 		{"affinity for the API's default", kubeService(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),
-			[]datapath.Service{{Port: "http", Proto: "tcp", Affinity: 3 * time.Hour, Frontends: []datapath.Frontend{cluster}}}},
+			[]lb.Service{{Port: "http", Proto: "tcp", Affinity: 3 * time.Hour, Frontends: []lb.Frontend{cluster}}}},
 		{"affinity, and local inside", kubeService(func(s *corev1.Service) {
 			s.Spec.SessionAffinity, s.Spec.InternalTrafficPolicy = corev1.ServiceAffinityClientIP, &local
 			s.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: &minute}}
-		}), []datapath.Service{{Port: "http", Proto: "tcp", Affinity: time.Minute, InternalLocal: true, Frontends: []datapath.Frontend{cluster}}}},
+		}), []lb.Service{{Port: "http", Proto: "tcp", Affinity: time.Minute, InternalLocal: true, Frontends: []lb.Frontend{cluster}}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for i := range tc.want {
-				tc.want[i].Namespace, tc.want[i].Name, tc.want[i].Backends = "ns", "web", []datapath.Backend{}
+				tc.want[i].Namespace, tc.want[i].Name, tc.want[i].Backends = "ns", "web", []lb.Backend{}
 			}
 			if got := carriedPorts(tc.svc, nil); !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tc.want)
@@ -115,8 +115,8 @@ func TestCarriedPorts(t *testing.T) {
 }
 
 func TestBackendsOf(t *testing.T) {
-	backend := func(addr, node string) datapath.Backend {
-		return datapath.Backend{Addr: netip.MustParseAddrPort(addr), Node: node, Ready: true, Serving: true}
+	backend := func(addr, node string) lb.Backend {
+		return lb.Backend{Addr: netip.MustParseAddrPort(addr), Node: node, Ready: true, Serving: true}
 	}
 	unset := discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}}
 	notReady := ready("10.0.0.1", "n1")
@@ -135,18 +135,18 @@ func TestBackendsOf(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		slices []*discoveryv1.EndpointSlice
-		want   []datapath.Backend
+		want   []lb.Backend
 	}{
 		{"none", nil, nil},
 		{"sorted, over slices with ports of their own", []*discoveryv1.EndpointSlice{elsewhere, kubeSlice(ready("10.0.0.3", "n1"), ready("10.0.0.1", "n2"))},
-			[]datapath.Backend{backend("10.0.0.1:8080", "n2"), backend("10.0.0.2:9090", "n2"), backend("10.0.0.3:8080", "n1")}},
+			[]lb.Backend{backend("10.0.0.1:8080", "n2"), backend("10.0.0.2:9090", "n2"), backend("10.0.0.3:8080", "n1")}},
 		{"another name, protocol or family", []*discoveryv1.EndpointSlice{otherPort, v6}, nil},
-		{"conditions that nobody set", []*discoveryv1.EndpointSlice{kubeSlice(unset)}, []datapath.Backend{backend("10.0.0.1:8080", "")}},
-		{"not ready, and so not serving", []*discoveryv1.EndpointSlice{kubeSlice(notReady)}, []datapath.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1"}}},
+		{"conditions that nobody set", []*discoveryv1.EndpointSlice{kubeSlice(unset)}, []lb.Backend{backend("10.0.0.1:8080", "")}},
+		{"not ready, and so not serving", []*discoveryv1.EndpointSlice{kubeSlice(notReady)}, []lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1"}}},
 		{"terminating", []*discoveryv1.EndpointSlice{kubeSlice(leaving)},
-			[]datapath.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1", Serving: true, Terminating: true}}},
-		{"in two slices, ready in one", []*discoveryv1.EndpointSlice{kubeSlice(leaving), kubeSlice(ready("10.0.0.1", "n1")), kubeSlice(leaving)}, []datapath.Backend{backend("10.0.0.1:8080", "n1")}},
-		{"hints", []*discoveryv1.EndpointSlice{kubeSlice(hinted)}, []datapath.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1",
+			[]lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1", Serving: true, Terminating: true}}},
+		{"in two slices, ready in one", []*discoveryv1.EndpointSlice{kubeSlice(leaving), kubeSlice(ready("10.0.0.1", "n1")), kubeSlice(leaving)}, []lb.Backend{backend("10.0.0.1:8080", "n1")}},
+		{"hints", []*discoveryv1.EndpointSlice{kubeSlice(hinted)}, []lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1",
 			Ready: true, Serving: true, ForZones: []string{"a", "b"}, ForNodes: []string{"n2"}}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -26,7 +27,7 @@ func frontendList(ctx context.Context, n *node) ([]api.Frontend, error) {
 	return out, nil
 }
 
-func apiBackends(backends []datapath.BackendStatus) []api.Backend {
+func apiBackends(backends []lb.EntryBackend) []api.Backend {
 	out := make([]api.Backend, len(backends))
 	for i, b := range backends {
 		out[i] = api.Backend(b)

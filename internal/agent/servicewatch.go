@@ -17,7 +17,7 @@ import (
 	listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -38,7 +38,7 @@ type serviceWatch struct {
 	stale map[serviceName]time.Time
 
 	// What follows belongs to who calls refresh.
-	ports   map[serviceName][]datapath.Service
+	ports   map[serviceName][]lb.Service
 	checks  map[serviceName]healthCheck
 	leftOut map[serviceName][]api.LeftOut
 }
@@ -59,7 +59,7 @@ func newServiceWatch(client kubernetes.Interface, node string) (*serviceWatch, e
 		sliceInf:   factory.Discovery().V1().EndpointSlices().Informer(),
 		node:       node,
 		stale:      map[serviceName]time.Time{},
-		ports:      map[serviceName][]datapath.Service{},
+		ports:      map[serviceName][]lb.Service{},
 		checks:     map[serviceName]healthCheck{},
 		leftOut:    map[serviceName][]api.LeftOut{},
 	}
@@ -115,7 +115,7 @@ func (w *serviceWatch) mark(name serviceName, at time.Time) {
 
 // refreshed is what a refresh has brought.
 type refreshed struct {
-	services []datapath.Service
+	services []lb.Service
 	checks   []healthCheck
 	leftOut  []api.LeftOut
 	// changed are the times at which what is new in it became known.

@@ -20,7 +20,7 @@ import (
 	listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 )
 
 // startWatch runs a watch of the cluster until the test ends, and returns it
@@ -174,7 +174,7 @@ func TestHealthChecks(t *testing.T) {
 	}
 	other := serviceName{"ns", "other"}
 	left := h.apply([]healthCheck{{name, port, 1}, {other, port, 1}})
-	if len(left) != 1 || left[0].Name != "other" || left[0].Reason != string(datapath.AddressTaken) {
+	if len(left) != 1 || left[0].Name != "other" || left[0].Reason != string(lb.AddressTaken) {
 		t.Errorf("two Services with one port: %v", left)
 	}
 	if left := h.apply(nil); len(left) > 0 {

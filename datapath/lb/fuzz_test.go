@@ -1,8 +1,8 @@
-package datapath
+package lb
 
 import (
 	"fmt"
-	stdmaps "maps"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -14,7 +14,7 @@ import (
 
 // FuzzPlanner gives the planner objects that nobody in his senses would make, beside good ones. Whatever it is
 // given, good Services are there in full, all tables are sound and within their room, and what is left out is said.
-// `go test -fuzz FuzzPlanner ./datapath` goes on with other seeds.
+// `go test -fuzz FuzzPlanner ./datapath/lb` goes on with other seeds.
 func FuzzPlanner(f *testing.F) {
 	for seed := range uint64(60) {
 		f.Add(seed, uint8(seed*37), uint8(10+seed*13))
@@ -30,7 +30,7 @@ func FuzzPlanner(f *testing.F) {
 		for range 1 + steps%5 {
 			state := h.state(int(size))
 			services, skipped := state.prepare(nodeA)
-			p := planAll(have, room, nodeA, slices.Collect(stdmaps.Values(services)))
+			p := planAll(have, room, nodeA, slices.Collect(maps.Values(services)))
 			checkTables(t, p, room)
 			checkSaid(t, p, services, append(skipped, p.skipped...))
 			if room == roomy {
@@ -43,7 +43,7 @@ func FuzzPlanner(f *testing.F) {
 				state.HostPorts[i], state.HostPorts[j] = state.HostPorts[j], state.HostPorts[i]
 			})
 			services, _ = state.prepare(nodeA)
-			if again := planAll(have, room, nodeA, slices.Collect(stdmaps.Values(services))); !sameTables(again.want, p.want) {
+			if again := planAll(have, room, nodeA, slices.Collect(maps.Values(services))); !sameTables(again.want, p.want) {
 				t.Fatal("in another order the same state makes other tables")
 			}
 			have = p.want
@@ -98,7 +98,7 @@ func checkTables(t *testing.T, p *plan, room capacity) {
 }
 
 func without[K comparable, V any](all, other map[K]V) map[K]V {
-	rest := stdmaps.Clone(all)
+	rest := maps.Clone(all)
 	for k := range other {
 		delete(rest, k)
 	}
@@ -119,7 +119,7 @@ func checkSaid(t *testing.T, p *plan, services map[serviceID]Service, skipped []
 		if s.hostPort {
 			continue // of two for one pod's port nothing is lost
 		}
-		for _, f := range s.onNode(nodeA.nodePorts) {
+		for _, f := range s.onNode(nodeA.NodePorts) {
 			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], bpf.PodLabScopeLAB_INSIDE)
 			v, ok := p.want.frontends[key]
 			if (!ok || p.names[v.Id] != s.String()) && !said[string(SkippedService)+s.Namespace+"/"+s.Name] {
@@ -132,7 +132,7 @@ func checkSaid(t *testing.T, p *plan, services map[serviceID]Service, skipped []
 // checkGood holds that the good Services are as if there were nothing else.
 func checkGood(t *testing.T, p *plan, skipped []Skipped) {
 	t.Helper()
-	alone, _ := layOut(newTables(), roomy, ServiceState{Services: good()})
+	alone, _ := layOut(newTables(), roomy, State{Services: good()})
 	have := map[string]bool{}
 	for _, line := range p.want.show() {
 		have[line] = true
@@ -213,8 +213,8 @@ func (h hostile) backend() Backend {
 	return b
 }
 
-func (h hostile) state(size int) ServiceState {
-	s := ServiceState{Zone: pick(h, "", "z1"), Services: good()}
+func (h hostile) state(size int) State {
+	s := State{Zone: pick(h, "", "z1"), Services: good()}
 	for range h.r.IntN(12) {
 		s.Services = append(s.Services, h.service(size))
 	}
@@ -228,21 +228,21 @@ func (h hostile) state(size int) ServiceState {
 }
 
 // changeSome changes a few Services alone, as an Apply does, and holds the outcome against a plan of all.
-func (h hostile) changeSome(t *testing.T, l *laidOut, have *tables, room capacity) *tables {
+func (h hostile) changeSome(t *testing.T, l *laidOut, have *Tables, room capacity) *Tables {
 	t.Helper()
-	services := stdmaps.Clone(l.services)
+	services := maps.Clone(l.services)
 	for id := range services {
 		if id.namespace != "good" && h.r.IntN(3) == 0 {
 			delete(services, id)
 		}
 	}
-	more, _ := ServiceState{Services: []Service{h.service(4), h.service(4)}}.prepare(nodeA)
-	stdmaps.Copy(services, more)
+	more, _ := State{Services: []Service{h.service(4), h.service(4)}}.prepare(nodeA)
+	maps.Copy(services, more)
 	c, ok := l.changeTo(services, nodeA)
 	if !ok || len(c.before)+len(c.after) == 0 {
 		return have
 	}
-	whole := planAll(have, room, nodeA, slices.Collect(stdmaps.Values(services)))
+	whole := planAll(have, room, nodeA, slices.Collect(maps.Values(services)))
 	part := l.planPart(have, room, c)
 	if part == nil {
 		return whole.want
@@ -250,7 +250,7 @@ func (h hostile) changeSome(t *testing.T, l *laidOut, have *tables, room capacit
 	if part.lacksRoom || len(part.skipped) > 0 {
 		t.Fatalf("a change of some Services left out %v", part.skipped)
 	}
-	after := &tables{frontends: stdmaps.Clone(have.frontends), lists: stdmaps.Clone(have.lists), backends: stdmaps.Clone(have.backends), sources: stdmaps.Clone(have.sources)}
+	after := &Tables{frontends: maps.Clone(have.frontends), lists: maps.Clone(have.lists), backends: maps.Clone(have.backends), sources: maps.Clone(have.sources)}
 	after.replace(part.have, part.want)
 	if got, want := after.show(), whole.want.show(); !whole.lacksRoom && !slices.Equal(got, want) {
 		t.Fatalf("changed alone\n%v\nwith all others\n%v", got, want)

@@ -1,4 +1,4 @@
-package datapath
+package lb
 
 import (
 	"cmp"
@@ -36,7 +36,7 @@ func kindRank(k FrontendKind) int {
 
 // plan is the making of new tables from a state and what is there. It has no side effects.
 type plan struct {
-	have, want *tables
+	have, want *Tables
 	room       capacity
 	at         place
 
@@ -67,7 +67,7 @@ type backendName struct {
 func nameOf(b bpf.Backend) backendName { return backendName{b.Service, b.Addr, b.Port} }
 
 // newPlan starts from what is there. Services, lists and backends that stay the same keep their places.
-func newPlan(have *tables, room capacity, at place) *plan {
+func newPlan(have *Tables, room capacity, at place) *plan {
 	p := &plan{
 		have:      have,
 		want:      newTables(),
@@ -97,9 +97,9 @@ func newPlan(have *tables, room capacity, at place) *plan {
 	return p
 }
 
-// planAll plans Services that [ServiceState.prepare] has found sound. What there is no room for is left out as
+// planAll plans Services that [State.prepare] has found sound. What there is no room for is left out as
 // a whole: first of all what comes or grows, and what it claims goes to the others.
-func planAll(have *tables, room capacity, at place, services []Service) *plan {
+func planAll(have *Tables, room capacity, at place, services []Service) *plan {
 	services = slices.Clone(services)
 	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })
 	p := newPlan(have, room, at)
@@ -144,7 +144,7 @@ func (p *plan) staysFirst(services []Service) []Service {
 // has says whether all of the Service's frontends and backends are there already.
 func (p *plan) has(s Service) bool {
 	var id uint32
-	for _, f := range s.onNode(p.at.nodePorts) {
+	for _, f := range s.onNode(p.at.NodePorts) {
 		for _, scope := range scopesOf(f) {
 			have, ok := p.have.frontends[frontendKey(f.Addr, f.Port, protocols[s.Proto], scope)]
 			if !ok || id != 0 && have.Id != id {
@@ -153,9 +153,9 @@ func (p *plan) has(s Service) bool {
 			id = have.Id
 		}
 	}
-	c := s.choose(p.at.node, p.at.zone)
+	c := s.choose(p.at.Name, p.at.zone)
 	return !slices.ContainsFunc(slices.Concat(c.cluster, c.local), func(b Backend) bool {
-		at, ok := p.known[backendName{id, toIP(b.Addr.Addr()), toNetwork(b.Addr.Port())}]
+		at, ok := p.known[backendName{id, bpf.IPOf(b.Addr.Addr()), bpf.PortOf(b.Addr.Port())}]
 		return !ok || p.have.backends[at].Service != id
 	})
 }
@@ -189,7 +189,7 @@ func (p *plan) addPart(services []Service) {
 func (p *plan) expand(services []Service) [][]Frontend {
 	expanded := make([][]Frontend, len(services))
 	for i, s := range services {
-		expanded[i] = s.onNode(p.at.nodePorts)
+		expanded[i] = s.onNode(p.at.NodePorts)
 	}
 	return expanded
 }
@@ -276,7 +276,7 @@ func (p *plan) sayLost(lost []dispute, best map[bpf.ServiceKey]claimant) {
 		if loser == winner || loser.hostPort && winner.hostPort && loser.Backends[0].Addr == winner.Backends[0].Addr {
 			continue // a pod's port on one address and on all of them leads to the same
 		}
-		at := netip.AddrPortFrom(fromIP(d.key.Addr), fromNetwork(d.key.Port)).String()
+		at := netip.AddrPortFrom(bpf.AddrOf(d.key.Addr), bpf.PortOf(d.key.Port)).String()
 		addrs[pair{loser, winner}] = append(addrs[pair{loser, winner}], at)
 	}
 	for who, at := range addrs {
@@ -296,7 +296,7 @@ func (s Service) title() string {
 
 // addService lays a Service out at its own frontends. When there is no room for it, nothing is done.
 func (p *plan) addService(s Service, frontends []Frontend) bool {
-	c := s.choose(p.at.node, p.at.zone)
+	c := s.choose(p.at.Name, p.at.zone)
 	id := p.serviceID(s, frontends)
 	sources := p.sourcesOf(s, id, frontends)
 	var lists [2]run // for the cluster, local
@@ -487,7 +487,7 @@ func (p *plan) sameList(service uint32, ids []uint32) (first uint32, ok bool) {
 }
 
 func (d *draft) addBackend(b Backend, flag bpf.BackendFlag) (uint32, bool) {
-	entry := bpf.Backend{Addr: toIP(b.Addr.Addr()), Port: toNetwork(b.Addr.Port()), Service: d.id, Flags: flag}
+	entry := bpf.Backend{Addr: bpf.IPOf(b.Addr.Addr()), Port: bpf.PortOf(b.Addr.Port()), Service: d.id, Flags: flag}
 	if d.at.isHere(b.Addr.Addr()) {
 		entry.Flags |= bpf.PodLabBackendFlagLAB_ON_NODE
 	}
@@ -525,7 +525,7 @@ func (p *plan) sourcesOf(s Service, id uint32, frontends []Frontend) (keys []bpf
 	seen := map[bpf.SourceKey]bool{}
 	for _, r := range s.SourceRanges {
 		r = r.Masked()
-		key := bpf.SourceKey{Prefix: uint32(sourcePrefix + r.Bits()), Service: id, Addr: toIP(r.Addr())}
+		key := bpf.SourceKey{Prefix: uint32(sourcePrefix + r.Bits()), Service: id, Addr: bpf.IPOf(r.Addr())}
 		if !seen[key] {
 			seen[key] = true
 			keys = append(keys, key)

@@ -1,4 +1,4 @@
-package datapath
+package lb
 
 import (
 	"cmp"
@@ -19,7 +19,7 @@ const (
 	ExternalIP FrontendKind = "ExternalIP"
 	// LoadBalancer frontends are ingress addresses; Service.SourceRanges hold for them alone.
 	LoadBalancer FrontendKind = "LoadBalancer"
-	// HostPortFrontend is what [ServiceState.HostPorts] become.
+	// HostPortFrontend is what [State.HostPorts] become.
 	HostPortFrontend FrontendKind = "HostPort"
 )
 
@@ -70,8 +70,8 @@ type Backend struct {
 	ForNodes, ForZones []string
 }
 
-// ServiceState is everything that the node balances.
-type ServiceState struct {
+// State is everything that the node balances.
+type State struct {
 	Services []Service
 	// HostPorts of this node's pods.
 	HostPorts []HostPort
@@ -89,30 +89,6 @@ func (s Service) String() string {
 
 // maxAffinity is the API's own limit for sessionAffinityConfig.clientIP.timeoutSeconds.
 const maxAffinity = 24 * time.Hour
-
-// service is the host port as a Service with one backend.
-func (p HostPort) service(at place) Service {
-	s := Service{
-		Namespace: "hostport",
-		Name:      p.Backend.String(),
-		Port:      p.name(),
-		Proto:     p.Proto,
-		Backends:  []Backend{{Addr: p.Backend, Node: at.node, Ready: true, Serving: true}},
-		hostPort:  true,
-		pod:       podName{p.Namespace, p.Name},
-	}
-	addrs := []netip.Addr{p.HostIP}
-	if p.anyHostIP() {
-		addrs = at.nodePorts
-	}
-	for _, a := range addrs {
-		s.Frontends = append(s.Frontends, Frontend{Kind: HostPortFrontend, Addr: a, Port: p.Port, everywhere: p.anyHostIP()})
-	}
-	return s
-}
-
-// podName identifies a pod.
-type podName struct{ namespace, name string }
 
 // serviceID identifies one port of a Service, or a host port.
 type serviceID struct {

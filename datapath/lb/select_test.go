@@ -1,4 +1,4 @@
-package datapath
+package lb
 
 import (
 	"net/netip"

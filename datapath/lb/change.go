@@ -1,4 +1,4 @@
-package datapath
+package lb
 
 import (
 	"slices"
@@ -65,7 +65,7 @@ func (s Service) same(o Service) bool {
 func (l *laidOut) claims(services []Service) (claims map[bpf.ServiceKey]serviceID, ok bool) {
 	claims, ok = map[bpf.ServiceKey]serviceID{}, true
 	for _, s := range services {
-		for _, f := range s.onNode(l.at.nodePorts) {
+		for _, f := range s.onNode(l.at.NodePorts) {
 			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], 0)
 			if other, taken := claims[key]; l.disputed[key] || taken && other != s.id() {
 				ok = false
@@ -84,7 +84,7 @@ type part struct {
 
 // planPart plans the Services of a change alone: from their part of the tables, and around what the rest
 // occupies. It is nil when that cannot be done, as who gets what depends on others.
-func (l *laidOut) planPart(have *tables, room capacity, c change) *part {
+func (l *laidOut) planPart(have *Tables, room capacity, c change) *part {
 	gone, goneAlone := l.claims(c.before)
 	claimed, alone := l.claims(c.after)
 	if !goneAlone || !alone || l.crowded {
@@ -122,7 +122,7 @@ func (l *laidOut) took(p *part) {
 }
 
 // idsAt are the ids of the Services at these addresses and ports.
-func idsAt(have *tables, claims map[bpf.ServiceKey]serviceID) map[uint32]bool {
+func idsAt(have *Tables, claims map[bpf.ServiceKey]serviceID) map[uint32]bool {
 	ids := map[uint32]bool{}
 	for key := range claims {
 		for _, scope := range []bpf.Scope{bpf.PodLabScopeLAB_INSIDE, bpf.PodLabScopeLAB_OUTSIDE} {
@@ -135,7 +135,7 @@ func idsAt(have *tables, claims map[bpf.ServiceKey]serviceID) map[uint32]bool {
 }
 
 // part is what the Services with these ids have.
-func (t *tables) part(ids map[uint32]bool) *tables {
+func (t *Tables) part(ids map[uint32]bool) *Tables {
 	part := newTables()
 	for k, s := range t.frontends {
 		if !ids[s.Id] {
@@ -160,7 +160,7 @@ func (t *tables) part(ids map[uint32]bool) *tables {
 }
 
 // replace puts other where part was.
-func (t *tables) replace(part, other *tables) {
+func (t *Tables) replace(part, other *Tables) {
 	replace(t.frontends, part.frontends, other.frontends)
 	replace(t.lists, part.lists, other.lists)
 	replace(t.backends, part.backends, other.backends)

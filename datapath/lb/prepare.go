@@ -1,119 +1,15 @@
-package datapath
+package lb
 
 import (
-	"cmp"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 )
-
-// SkipReason says in a word why something is not carried.
-type SkipReason string
-
-const (
-	// NotCarried is what this data plane does not do: SCTP, IPv6.
-	NotCarried SkipReason = "NotCarried"
-	// NotValid contradicts itself, or means nothing.
-	NotValid SkipReason = "NotValid"
-	// Duplicate is there already, under the same name.
-	Duplicate SkipReason = "Duplicate"
-	// AddressTaken says that another has the address and port.
-	AddressTaken SkipReason = "AddressTaken"
-	// NotNodeAddress says that a host port's address is none of the node's.
-	NotNodeAddress SkipReason = "NotNodeAddress"
-	// NoRoom says that the node's tables are full.
-	NoRoom SkipReason = "NoRoom"
-)
-
-// SkippedKind is a kind of [Skipped].
-type SkippedKind string
-
-const (
-	SkippedService  SkippedKind = "Service"
-	SkippedHostPort SkippedKind = "HostPort"
-)
-
-// Skipped is a Service's port, a part of one, or a host port that the node leaves out. All others are carried
-// as if it were not there.
-type Skipped struct {
-	Kind SkippedKind
-	// Namespace and Name are the Service's, or the pod's that wants the host port.
-	Namespace, Name string
-	Reason          SkipReason
-	// Message says what is left out and why, in half a sentence.
-	Message string
-}
-
-func (s Skipped) String() string {
-	return fmt.Sprintf("%s %s/%s: %s", s.Kind, s.Namespace, s.Name, s.Message)
-}
-
-func (s Skipped) compare(o Skipped) int {
-	return cmp.Or(cmp.Compare(s.Kind, o.Kind), cmp.Compare(s.Namespace, o.Namespace), cmp.Compare(s.Name, o.Name),
-		cmp.Compare(s.Reason, o.Reason), cmp.Compare(s.Message, o.Message))
-}
-
-// skips are what was left out at the latest [Services.Apply] or [HostPorts.Apply].
-type skips struct {
-	mu      sync.Mutex
-	current []Skipped
-}
-
-// set replaces what was left out before, and logs what is new in it.
-func (s *skips) set(now []Skipped, log *slog.Logger) {
-	slices.SortFunc(now, Skipped.compare)
-	now = slices.Compact(now)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, x := range now {
-		if _, known := slices.BinarySearchFunc(s.current, x, Skipped.compare); !known {
-			log.Warn("something is left out", "kind", x.Kind, "name", x.Namespace+"/"+x.Name, "reason", x.Reason, "what", x.Message)
-		}
-	}
-	s.current = now
-}
-
-func (s *skips) get() []Skipped {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.current)
-}
-
-// Skipped is what the latest Apply has left out, sorted.
-func (v *Services) Skipped() []Skipped { return v.d.services.skipped.get() }
-
-// Skipped is what the latest Apply has left out, sorted.
-func (h *HostPorts) Skipped() []Skipped { return h.d.skippedHostPorts.get() }
-
-// place is the node that Services are laid out for.
-type place struct {
-	node, zone string
-	// nodePorts are the addresses that NodePorts are on, own are all of the node's. Both are sorted.
-	nodePorts, own []netip.Addr
-	// pods are the addresses of the node's pods.
-	pods netip.Prefix
-}
-
-func (p place) equal(o place) bool {
-	return p.node == o.node && p.zone == o.zone && p.pods == o.pods &&
-		slices.Equal(p.nodePorts, o.nodePorts) && slices.Equal(p.own, o.own)
-}
-
-// isOwn says whether the address is one of the node's. All of 127.0.0.0/8 is.
-func (p place) isOwn(a netip.Addr) bool {
-	_, ok := slices.BinarySearchFunc(p.own, a, netip.Addr.Compare)
-	return ok || a.IsLoopback()
-}
-
-// isHere says whether packets to the address end on the node: at one of its pods, or at itself.
-func (p place) isHere(a netip.Addr) bool { return p.pods.Contains(a) || p.isOwn(a) }
 
 // prepare makes Services of the host ports and takes out what cannot be laid out on any node. The same state in
 // another order gives the same.
-func (s ServiceState) prepare(at place) (map[serviceID]Service, []Skipped) {
+func (s State) prepare(at place) (map[serviceID]Service, []Skipped) {
 	services := make(map[serviceID]Service, len(s.Services)+len(s.HostPorts))
 	var skipped []Skipped
 	add := func(svc Service) {
@@ -134,7 +30,7 @@ func (s ServiceState) prepare(at place) (map[serviceID]Service, []Skipped) {
 		}
 	}
 	for _, p := range s.HostPorts {
-		if left := p.check(at); left != nil {
+		if left := p.check(at.Node); left != nil {
 			skipped = append(skipped, *left)
 			continue
 		}
@@ -241,7 +137,7 @@ func firstFew(skipped []Skipped) []Skipped {
 	if len(skipped) <= fewSkipped {
 		return skipped
 	}
-	slices.SortFunc(skipped, Skipped.compare)
+	slices.SortFunc(skipped, Skipped.Compare)
 	rest := len(skipped) - fewSkipped
 	skipped = skipped[:fewSkipped]
 	last := &skipped[fewSkipped-1]

@@ -1,8 +1,8 @@
-package datapath
+package lb
 
 import (
 	"fmt"
-	stdmaps "maps"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -17,13 +17,13 @@ var (
 	roomy     = capacity{frontends: 4096, slots: 4096, backends: 4096, sources: 64}
 	nodeAddrs = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1")}
 	routerA   = netip.MustParseAddr("10.0.0.1")
-	nodeA     = place{node: "a", zone: "z1", nodePorts: nodeAddrs, own: []netip.Addr{routerA, nodeAddrs[1]}, pods: netip.MustParsePrefix("10.0.0.0/24")}
+	nodeA     = place{Node{Name: "a", NodePorts: nodeAddrs, Addrs: []netip.Addr{routerA, nodeAddrs[1]}, Pods: netip.MustParsePrefix("10.0.0.0/24")}, "z1"}
 )
 
 // lay lays out what all of is carried, apart from what others have.
-func lay(t *testing.T, have *tables, services ...Service) *plan {
+func lay(t *testing.T, have *Tables, services ...Service) *plan {
 	t.Helper()
-	p, skipped := layOut(have, roomy, ServiceState{Services: services})
+	p, skipped := layOut(have, roomy, State{Services: services})
 	for _, s := range skipped {
 		if s.Reason != AddressTaken {
 			t.Fatalf("left out: %s", s)
@@ -33,9 +33,9 @@ func lay(t *testing.T, have *tables, services ...Service) *plan {
 }
 
 // layOut is what an Apply lays out, and what it leaves out.
-func layOut(have *tables, room capacity, s ServiceState) (*plan, []Skipped) {
+func layOut(have *Tables, room capacity, s State) (*plan, []Skipped) {
 	services, skipped := s.prepare(nodeA)
-	p := planAll(have, room, nodeA, slices.Collect(stdmaps.Values(services)))
+	p := planAll(have, room, nodeA, slices.Collect(maps.Values(services)))
 	return p, append(skipped, p.skipped...)
 }
 
@@ -52,7 +52,7 @@ func web(backends ...string) Service {
 }
 
 // show prints tables as a person would check them.
-func (t *tables) show() []string {
+func (t *Tables) show() []string {
 	var lines []string
 	for key, s := range t.frontends {
 		d := t.describe(key, s, "")
@@ -167,7 +167,7 @@ func TestHostPortClaims(t *testing.T) {
 	}
 	service := web("10.0.0.9:80")
 	service.Frontends = []Frontend{{Kind: NodePort, Port: 30000}}
-	p, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{service}, HostPorts: []HostPort{
+	p, skipped := layOut(newTables(), roomy, State{Services: []Service{service}, HostPorts: []HostPort{
 		hostPort("10.0.0.2:80", "", 80), hostPort("10.0.0.3:80", "192.0.2.1", 80), hostPort("10.0.0.3:80", "0.0.0.0", 81),
 		hostPort("10.0.0.3:80", "192.0.2.1", 81), hostPort("10.0.0.4:80", "192.0.2.1", 30000), hostPort("10.0.0.5:80", "127.0.0.2", 90),
 		hostPort("10.0.0.5:80", "10.0.0.1", 91),
@@ -189,7 +189,7 @@ func TestHostPortClaims(t *testing.T) {
 	if got := p.want.show(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	slices.SortFunc(skipped, Skipped.compare)
+	slices.SortFunc(skipped, Skipped.Compare)
 	wantSkipped := []string{
 		"HostPort ns/pod-10.0.0.2:80: host port 80/tcp is not reached at 192.0.2.1:80: host port 192.0.2.1:80/tcp of pod ns/pod-10.0.0.3:80 is there",
 		"HostPort ns/pod-10.0.0.4:80: host port 192.0.2.1:30000/tcp is not reached at 192.0.2.1:30000: Service default/web is there",
@@ -262,7 +262,7 @@ func TestServicesAreChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := web("10.0.0.2:80@a")
 			test.change(&s)
-			p, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{s, beside}})
+			p, skipped := layOut(newTables(), roomy, State{Services: []Service{s, beside}})
 			want := []string{besideIt}
 			if test.want != "" {
 				want = []string{test.want, besideIt}
@@ -282,12 +282,12 @@ func TestUnknownSourceRangesClose(t *testing.T) {
 	s := web("10.0.0.2:80@a")
 	s.Frontends = append(s.Frontends, Frontend{Kind: LoadBalancer, Addr: netip.MustParseAddr("203.0.113.1"), Port: 80})
 	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")}
-	p, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{s}})
+	p, skipped := layOut(newTables(), roomy, State{Services: []Service{s}})
 	if got := p.want.show(); len(got) != 1 || len(skipped) != 2 {
 		t.Errorf("got %q, left out %v", got, skipped)
 	}
 	s.SourceRanges = append(s.SourceRanges, netip.MustParsePrefix("192.0.2.0/25"))
-	p, _ = layOut(newTables(), roomy, ServiceState{Services: []Service{s}})
+	p, _ = layOut(newTables(), roomy, State{Services: []Service{s}})
 	if got := p.want.show(); len(got) != 3 || !strings.Contains(got[2], "from 192.0.2.0/25 10") {
 		t.Errorf("got %q", got)
 	}
@@ -296,8 +296,8 @@ func TestUnknownSourceRangesClose(t *testing.T) {
 // Of what has one name twice, the same one is taken whatever the order.
 func TestNamesThatAreThereTwice(t *testing.T) {
 	a, b := web("10.0.0.2:80@a"), web("10.0.0.3:80@a")
-	one, skipped := layOut(newTables(), roomy, ServiceState{Services: []Service{a, b}})
-	other, _ := layOut(newTables(), roomy, ServiceState{Services: []Service{b, a}})
+	one, skipped := layOut(newTables(), roomy, State{Services: []Service{a, b}})
+	other, _ := layOut(newTables(), roomy, State{Services: []Service{b, a}})
 	if len(skipped) != 1 || skipped[0].Reason != Duplicate || len(one.want.frontends) != 1 || !sameTables(one.want, other.want) {
 		t.Errorf("%v and %v, left out %v", one.want.show(), other.want.show(), skipped)
 	}
@@ -316,7 +316,7 @@ func TestMapsThatAreTooSmall(t *testing.T) {
 	small := web("10.0.0.9:80@a")
 	small.Name, small.Frontends = "zzz", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.9"), Port: 80}}
 	fits := capacity{frontends: 4, slots: 3, backends: 3, sources: 1}
-	both := ServiceState{Services: []Service{s, small}}
+	both := State{Services: []Service{s, small}}
 	if p, skipped := layOut(newTables(), fits, both); len(skipped) > 0 || len(p.want.frontends) != 4 {
 		t.Errorf("what fits: %v, left out %v", p.want.show(), skipped)
 	}
@@ -348,13 +348,13 @@ func TestNewcomersPushNobodyOut(t *testing.T) {
 	a.Name, a.Frontends = "a", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80}}
 	b.Name, b.Frontends = "b", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.3"), Port: 80}}
 	z.Name = "z"
-	before, _ := layOut(newTables(), room, ServiceState{Services: []Service{z, b}})
-	p, skipped := layOut(before.want, room, ServiceState{Services: []Service{a, b, z}})
+	before, _ := layOut(newTables(), room, State{Services: []Service{z, b}})
+	p, skipped := layOut(before.want, room, State{Services: []Service{a, b, z}})
 	if len(skipped) != 1 || skipped[0].Name != "a" {
 		t.Errorf("left out %v, want the newcomer", skipped)
 	}
 	b.Backends = append(b.Backends, web("10.0.0.8:80", "10.0.0.9:80").Backends...)
-	p, skipped = layOut(p.want, room, ServiceState{Services: []Service{b, z}})
+	p, skipped = layOut(p.want, room, State{Services: []Service{b, z}})
 	if len(skipped) != 1 || skipped[0].Name != "b" {
 		t.Errorf("left out %v, want who has grown", skipped)
 	}
@@ -366,7 +366,7 @@ func TestClaimsOfWhoHasNoRoom(t *testing.T) {
 	room := capacity{frontends: 8, slots: 8, backends: 1, sources: 1}
 	large, small := web("10.0.0.1:80", "10.0.0.2:80"), web("10.0.0.3:80")
 	small.Name = "zzz"
-	p, skipped := layOut(newTables(), room, ServiceState{Services: []Service{large, small}})
+	p, skipped := layOut(newTables(), room, State{Services: []Service{large, small}})
 	if got := p.want.show(); len(got) != 1 || !strings.HasSuffix(got[0], "10.0.0.3:80*") {
 		t.Errorf("got %q", got)
 	}
@@ -444,7 +444,7 @@ func checkPlaces(t *testing.T, round int, p *plan) {
 	}
 }
 
-func sameTables(a, b *tables) bool {
-	return stdmaps.Equal(a.frontends, b.frontends) && stdmaps.Equal(a.backends, b.backends) && stdmaps.Equal(a.sources, b.sources) &&
-		stdmaps.EqualFunc(a.lists, b.lists, slices.Equal)
+func sameTables(a, b *Tables) bool {
+	return maps.Equal(a.frontends, b.frontends) && maps.Equal(a.backends, b.backends) && maps.Equal(a.sources, b.sources) &&
+		maps.EqualFunc(a.lists, b.lists, slices.Equal)
 }

@@ -1,0 +1,171 @@
+// Package lb balances: it plans what the maps that Services are translated by have to have, and keeps them so.
+// It knows no Kubernetes type, and of the kernel no more than that there are maps.
+package lb
+
+import (
+	stdmaps "maps"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// Balancer keeps maps as Services want them. It remembers what is in them, so that a change takes few system calls.
+// It is for one goroutine at a time.
+type Balancer struct {
+	maps Maps
+	// have is the maps' content; nil when it has to be read.
+	have *Tables
+	// used is how much of the maps has to be read then; zero: all.
+	used extent
+	// laid is what have was made from; nil when that is not known.
+	laid  *laidOut
+	names map[uint32]string // by service id
+}
+
+// New returns a balancer of maps that may have been filled by an earlier one.
+func New(m Maps) *Balancer { return &Balancer{maps: m} }
+
+// Outcome is what an Apply has come to.
+type Outcome struct {
+	// Changed counts the entries that were written, or may have been where there is an error.
+	Changed int
+	// Frontends and Backends count the entries that are there now.
+	Frontends, Backends int
+	// Skipped is what is left out, in no order.
+	Skipped []Skipped
+	// LostUDP says that a Service of UDP may have lost a backend.
+	LostUDP bool
+}
+
+// Apply makes the maps match s, with as few changes as possible. Frontends, backends and lists that stay keep their
+// ids, after a restart too. At no moment does a packet meet a Service that is half of one state and half of another.
+// What cannot be carried is left out, and is no error: the rest is. After an error, which is the maps', the next
+// Apply begins by reading them.
+func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
+	at := place{on, s.Zone}
+	services, skipped := s.prepare(at)
+	if b.have == nil {
+		b.laid, o.LostUDP = nil, true
+		if b.used == (extent{}) {
+			b.used = b.maps.everything()
+		}
+		if b.have, err = b.maps.read(b.used); err != nil {
+			return o, err
+		}
+	}
+	done := false
+	if c, ok := b.laid.changeTo(services, at); ok {
+		done, err = b.applyPart(c, &o)
+	}
+	if err == nil && !done {
+		err = b.applyAll(slices.Collect(stdmaps.Values(services)), at, &o)
+	}
+	if err != nil {
+		return o, err
+	}
+	b.laid.services = services
+	o.Skipped = append(skipped, b.laid.skipped...)
+	o.Frontends, o.Backends = len(b.have.frontends), len(b.have.backends)
+	return o, nil
+}
+
+// Reload makes the next Apply read the maps again, and mend what somebody else has changed in them.
+func (b *Balancer) Reload() {
+	if b.have != nil {
+		b.used, b.have = b.have.extent(), nil
+	}
+}
+
+// Names are the Services' names by id, as far as this balancer has given them. They are the caller's.
+func (b *Balancer) Names() map[uint32]string {
+	names := make(map[uint32]string, len(b.names))
+	stdmaps.Copy(names, b.names)
+	return names
+}
+
+// Has says whether the Service still has the backend, and the backend the address.
+func (b *Balancer) Has(service, backend uint32, addr netip.AddrPort) bool {
+	have, ok := b.have.backends[backend]
+	return ok && nameOf(have) == backendName{service, bpf.IPOf(addr.Addr()), bpf.PortOf(addr.Port())}
+}
+
+// unknown says that a change went wrong half-way.
+func (b *Balancer) unknown() { b.have, b.used = nil, extent{} }
+
+// passes are how often all is planned while there is no room: what goes makes room for what comes once it is
+// out of the tables.
+const passes = 3
+
+// applyAll plans everything anew.
+func (b *Balancer) applyAll(services []Service, at place, o *Outcome) error {
+	for range passes {
+		p := planAll(b.have, b.maps.capacity(), at, services)
+		changes, err := b.write(p, o)
+		if err != nil {
+			return err
+		}
+		b.have, b.names = p.want, p.names
+		b.laid = &laidOut{at: at, owners: p.owners, lastID: p.nextID, disputed: p.disputed, skipped: p.skipped, crowded: p.lacksRoom}
+		if !p.lacksRoom || changes == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// applyPart plans the Services that change alone, which takes hardly longer with many others. done is
+// false when that cannot be done.
+func (b *Balancer) applyPart(c change, o *Outcome) (done bool, err error) {
+	if len(c.before)+len(c.after) == 0 {
+		return true, nil
+	}
+	p := b.laid.planPart(b.have, b.maps.capacity(), c)
+	if p == nil {
+		return false, nil
+	}
+	if _, err := b.write(p.plan, o); err != nil {
+		return false, err
+	}
+	for _, s := range p.have.frontends {
+		delete(b.names, s.Id)
+	}
+	for id, name := range p.names {
+		b.names[id] = name
+	}
+	b.have.replace(p.have, p.want)
+	b.laid.took(p)
+	return true, nil
+}
+
+// write makes the maps what the plan wants, and returns how many entries it changed.
+func (b *Balancer) write(p *plan, o *Outcome) (int, error) {
+	changes, err := b.maps.write(p)
+	o.Changed += changes
+	o.LostUDP = o.LostUDP || p.losesUDP()
+	if err != nil {
+		b.unknown()
+	}
+	return changes, err
+}
+
+// losesUDP says whether the plan takes a backend from a Service of UDP.
+func (p *plan) losesUDP() bool {
+	gone := map[uint32]bool{} // Services that lose one
+	for id, b := range p.have.backends {
+		if stays, ok := p.want.backends[id]; !ok || nameOf(stays) != nameOf(b) {
+			gone[b.Service] = true
+		}
+	}
+	if len(gone) == 0 {
+		return false
+	}
+	for key, s := range p.have.frontends {
+		if key.Proto == unix.IPPROTO_UDP && gone[s.Id] {
+			return true
+		}
+	}
+	return false
+}
