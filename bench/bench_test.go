@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -84,7 +87,7 @@ func TestRoundsAreShuffledAmongReferences(t *testing.T) {
 func TestDriftCancels(t *testing.T) {
 	slow := 1.0
 	drifting := func(cost float64) func() time.Duration {
-		return func() time.Duration { slow *= 1.01; return time.Duration(cost * slow) }
+		return func() time.Duration { slow *= 1.004; return time.Duration(cost * slow) }
 	}
 	s := Suite{Name: "tcp_rr", Reference: costs("host", drifting(100000)), Arms: []Arm{
 		costs(SameAgain, drifting(100000)), costs("a", drifting(125000)), costs("b", drifting(250000)), costs("c", drifting(110000)),
@@ -92,11 +95,18 @@ func TestDriftCancels(t *testing.T) {
 	samples := run(t, 9, s)
 	for _, want := range []struct {
 		of, by string
-		cost   bool
+		as     Measure
 		ratio  float64
-	}{{SameAgain, "", false, 1}, {"a", "", false, 0.8}, {"a", "", true, 1.25}, {"a", "b", false, 2}, {"b", "a", true, 2}} {
-		row := Comparison{Goal: Goal{Bar: AtLeast(0), Aim: AtLeast(0)}, Suite: "tcp_rr", Of: want.of, By: want.by, Cost: want.cost}.Row(samples)
-		if got := row.Measured.Median; math.Abs(got/want.ratio-1) > 0.02 || row.Measured.N != 9 {
+	}{
+		{SameAgain, "", Speed, 1}, {"a", "", Speed, 0.8}, {"a", "", Cost, 1.25}, {"a", "b", Speed, 2}, {"b", "a", Cost, 2},
+		{"a", "b", Overhead, 0.25 / 1.5}, {"b", "a", Overhead, 1.5 / 0.25}, {"b", "b", Overhead, 1},
+	} {
+		tolerance := 0.02
+		if want.as == Overhead {
+			tolerance = 0.1 // an overhead is a difference of two costs
+		}
+		row := Comparison{Goal: Goal{Bar: AtLeast(0), Aim: AtLeast(0)}, Suite: "tcp_rr", Of: want.of, By: want.by, As: want.as}.Row(samples)
+		if got := row.Measured.Median; math.Abs(got/want.ratio-1) > tolerance || row.Measured.N != 9 {
 			t.Errorf("%s by %s: %+v, want %v", want.of, want.by, row.Measured, want.ratio)
 		}
 	}
@@ -137,6 +147,58 @@ func TestVerdicts(t *testing.T) {
 		if got := tc.goal.Judge(tc.at, "").Verdict; got != tc.want {
 			t.Errorf("%s at %s: %s, want %s", tc.goal.ID, tc.at, got, tc.want)
 		}
+	}
+}
+
+// Of a path that is as good as the wire there is no share, and whoever has none has a share of 0.
+func TestOverheads(t *testing.T) {
+	s := Suite{Name: "tcp_rr", Reference: costs("host", constantly(1000)), Arms: []Arm{
+		costs("wire", constantly(1000)), costs("ours", constantly(1100)), costs("theirs", constantly(1500)),
+	}}
+	samples := run(t, 7, s)
+	share := func(of, by string) Row {
+		return Comparison{Goal: Goal{Bar: AtMost(0.3), Aim: AtMost(0.1)}, Suite: "tcp_rr", Of: of, By: by, As: Overhead}.Row(samples)
+	}
+	for _, want := range []struct {
+		of, by string
+		share  float64
+		is     Verdict
+	}{{"ours", "theirs", 0.2, BarHolds}, {"theirs", "ours", 5, BarMissed}, {"wire", "theirs", 0, AimReached}} {
+		row := share(want.of, want.by)
+		if math.Abs(row.Measured.Median-want.share) > 1e-9 || row.Verdict != want.is || row.Measured.N != 7 {
+			t.Errorf("%s of %s: %+v, want %v", want.of, want.by, row, want.share)
+		}
+	}
+	if row := share("ours", "wire"); row.Verdict != NotMeasured {
+		t.Errorf("there is a share of nothing: %+v", row)
+	}
+}
+
+// What is for information is shown, apart from goals, and cannot be missed; nor can what is the machine's fault.
+func TestNumbersThatCannotBeMissed(t *testing.T) {
+	at := func(v float64) Summary { return Summarize([]float64{v}) }
+	bar := Goal{ID: "P14", What: "flat", Bar: AtMost(1.2), Aim: AtMost(1)}
+	for _, want := range []struct {
+		row Row
+		is  Verdict
+	}{
+		{Goal{ID: "P1", What: "ratio"}.Judge(at(0.1), ""), Information},
+		{Goal{ID: "P1", What: "ratio"}.Judge(Summarize(nil), ""), NotMeasured},
+		{bar.JudgeOn(at(1.1), "fine", "small cache"), BarHolds},
+		{bar.JudgeOn(at(1.3), "fine", "small cache"), MachineMissed},
+		{bar.JudgeOn(at(1.3), "fine", ""), BarMissed},
+	} {
+		if want.row.Verdict != want.is {
+			t.Errorf("%+v, want %s", want.row, want.is)
+		}
+	}
+	report := Report{Rows: []Row{bar.JudgeOn(at(1.3), "fine", "small cache"), Goal{ID: "P1", What: "ratio"}.Judge(at(0.25), "")}}
+	text := report.Markdown()
+	if len(report.Missed()) != 0 || len(report.Goals()) != 1 || !strings.Contains(text, "small cache | machine |") || !strings.Contains(text, "| P1 | ratio | 0.250 |\n") {
+		t.Errorf("missed %+v of %+v:\n%s", report.Missed(), report.Goals(), text)
+	}
+	if out, err := json.Marshal(report.Rows[1]); err != nil || strings.Contains(string(out), "bar\":") {
+		t.Errorf("a number without a bar is written with one: %s (%v)", out, err)
 	}
 }
 
@@ -210,6 +272,34 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	_, err := Runner{Rounds: 3, Random: Now()}.Run(ctx, Suite{Reference: costs("host", constantly(1))})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestProcessor(t *testing.T) {
+	const cpuinfo = "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel\t: 3\nmodel name\t: another\n"
+	if got := processor(cpuinfo); got != "AMD EPYC, family 26, model 2" {
+		t.Errorf("got %q", got)
+	}
+	if got := processor("BogoMIPS\t: 50.00\n"); got != "unknown CPU" {
+		t.Errorf("got %q", got)
+	}
+	dir := t.TempDir()
+	for i, files := range []map[string]string{
+		{"level": "1\n", "type": "Data\n", "size": "48K\n", "shared_cpu_list": "1\n"},
+		{"level": "3\n", "type": "Unified\n", "size": "32768K\n", "shared_cpu_list": "0-1\n"},
+	} {
+		for name, text := range files {
+			file := filepath.Join(dir, fmt.Sprintf("index%d", i), name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := caches(dir); got != "L1 Data 48K, L3 32768K of CPUs 0-1" {
+		t.Errorf("got %q", got)
+	}
+	if got := caches(filepath.Join(dir, "nothing")); got != "" {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -1,11 +1,6 @@
 package bench
 
-import (
-	"errors"
-	"fmt"
-)
-
-// Bound is a limit that a number has to keep.
+// Bound is a limit that a number has to keep. The zero value is none.
 type Bound struct {
 	// AtLeast says that larger numbers are better.
 	AtLeast bool    `json:"at_least"`
@@ -17,6 +12,8 @@ func AtLeast(v float64) Bound { return Bound{AtLeast: true, Value: v} }
 
 // AtMost is a bound from above.
 func AtMost(v float64) Bound { return Bound{Value: v} }
+
+func (b Bound) none() bool { return b == Bound{} }
 
 func (b Bound) holds(v float64) bool {
 	if b.AtLeast {
@@ -38,9 +35,9 @@ type Goal struct {
 	ID string `json:"id"`
 	// What is measured, in a few words, with its unit unless it is a ratio.
 	What string `json:"what"`
-	// Bar has to hold. Aim is what the technique can reach.
-	Bar Bound `json:"bar"`
-	Aim Bound `json:"aim"`
+	// Bar has to hold. Aim is what the technique can reach. A number without a bar is for information.
+	Bar Bound `json:"bar,omitzero"`
+	Aim Bound `json:"aim,omitzero"`
 }
 
 // Verdict is what became of a goal.
@@ -55,8 +52,13 @@ const (
 	BarMissed Verdict = "MISSED"
 	// NotMeasured means that measuring failed. It counts as missed.
 	NotMeasured Verdict = "FAILED"
-	// NotApplicable means that there is nothing yet that could be measured.
+	// MachineMissed is worse than the bar for a reason that is the machine's, which the note gives. It does not
+	// count as missed.
+	MachineMissed Verdict = "machine"
+	// NotApplicable means that there is nothing that could be measured.
 	NotApplicable Verdict = "n/a"
+	// Information is a number that has no bar.
+	Information Verdict = "info"
 )
 
 // Row is a goal and what was measured.
@@ -74,10 +76,22 @@ func (g Goal) Judge(s Summary, note string) Row {
 	switch {
 	case s.N == 0:
 		row.Verdict = NotMeasured
+	case g.Bar.none():
+		row.Verdict = Information
 	case g.Aim.holds(s.Median):
 		row.Verdict = AimReached
 	case g.Bar.holds(s.Median):
 		row.Verdict = BarHolds
+	}
+	return row
+}
+
+// JudgeOn is Judge on a machine that may be why a bar does not hold: then because says how that is known, else it
+// is empty.
+func (g Goal) JudgeOn(s Summary, note, because string) Row {
+	row := g.Judge(s, note)
+	if row.Verdict == BarMissed && because != "" {
+		row.Verdict, row.Note = MachineMissed, because
 	}
 	return row
 }
@@ -87,87 +101,7 @@ func (g Goal) Fail(err error) Row {
 	return Row{Goal: g, Measured: Summarize(nil), Verdict: NotMeasured, Note: err.Error()}
 }
 
-// Absent is the row of a goal for which there is nothing yet.
+// Absent is the row of a goal for which there is nothing.
 func (g Goal) Absent(why string) Row {
 	return Row{Goal: g, Measured: Summarize(nil), Verdict: NotApplicable, Note: why}
-}
-
-// Comparison is a goal about two arms of a suite.
-type Comparison struct {
-	Goal
-	Suite string
-	// Of is divided by By, round by round. An empty By is the reference.
-	Of, By string
-	// Cost compares what operations or bytes cost; otherwise their speed is compared, which is the inverse.
-	Cost bool
-}
-
-// Row judges the comparison by the samples of a run.
-func (c Comparison) Row(samples []Sample) Row {
-	of, err := c.rounds(samples, c.Of)
-	if err != nil {
-		return c.Fail(err)
-	}
-	by := map[int]float64{}
-	if c.By != "" {
-		if by, err = c.rounds(samples, c.By); err != nil {
-			return c.Fail(err)
-		}
-	}
-	var ratios []float64
-	for round, cost := range of {
-		divisor, ok := by[round]
-		switch {
-		case c.By == "":
-			divisor = 1
-		case !ok:
-			continue
-		}
-		ratio := cost / divisor
-		if !c.Cost {
-			ratio = 1 / ratio
-		}
-		ratios = append(ratios, ratio)
-	}
-	return c.Judge(Summarize(ratios), "")
-}
-
-// rounds are the arm's relative costs. A failed sample is an error: a path that works now and then has not
-// the speed of the times when it did.
-func (c Comparison) rounds(samples []Sample, arm string) (map[int]float64, error) {
-	costs := map[int]float64{}
-	for _, s := range samples {
-		if s.Suite != c.Suite || s.Arm != arm || s.Reference {
-			continue
-		}
-		if s.Error != "" {
-			return nil, fmt.Errorf("%s: %s: %s", s.Suite, arm, s.Error)
-		}
-		if s.Relative > 0 {
-			costs[s.Round] = s.Relative
-		}
-	}
-	if len(costs) == 0 {
-		return nil, fmt.Errorf("%s: there are no samples of %s", c.Suite, arm)
-	}
-	return costs, nil
-}
-
-// Control is a comparison of which the outcome is known: a run in which it is another proves nothing.
-type Control struct {
-	Comparison
-	// Low and High are what the median has to be between.
-	Low, High float64
-}
-
-// Check is nil when the control came out as it has to.
-func (c Control) Check(samples []Sample) (Summary, error) {
-	row := c.Row(samples)
-	if row.Verdict == NotMeasured {
-		return row.Measured, errors.New(row.Note)
-	}
-	if m := row.Measured.Median; m < c.Low || m > c.High {
-		return row.Measured, fmt.Errorf("%s: %s is %s, and had to be between %s and %s", c.Suite, c.What, number(m), number(c.Low), number(c.High))
-	}
-	return row.Measured, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,7 +16,7 @@ type Report struct {
 	Took  time.Duration `json:"took_ns"`
 	// Machine says where it was.
 	Machine string `json:"machine"`
-	// Rows are the goals, in the order in which they are shown.
+	// Rows are the goals, in the order in which they are shown, and what is for information.
 	Rows []Row `json:"goals"`
 	// Controls are the outcomes that were known before.
 	Controls []ControlRow `json:"controls"`
@@ -62,6 +63,11 @@ func (r *Report) Proves() bool {
 	return true
 }
 
+// Goals are the rows that have a bar.
+func (r *Report) Goals() []Row {
+	return slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Verdict == Information })
+}
+
 // Missed are the rows whose bar does not hold.
 func (r *Report) Missed() []Row {
 	var missed []Row
@@ -104,18 +110,31 @@ func (r *Report) Markdown() string {
 		}
 	}
 	b.WriteString("\n| # | goal | bar | aim | measured | verdict |\n|---|---|---|---|---|---|\n")
+	for _, row := range r.Goals() {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", row.ID, row.What, row.Bar, row.Aim, row.measured(), row.Verdict)
+	}
+	if len(r.Goals()) < len(r.Rows) {
+		b.WriteString("\nFor information; these have no bars, as they carry what all paths of a processor cost:\n")
+		b.WriteString("\n| # | ratio | measured |\n|---|---|---|\n")
+	}
 	for _, row := range r.Rows {
-		measured := row.Measured.String()
-		if row.Note != "" {
-			measured = strings.TrimPrefix(measured+"; "+row.Note, "-; ")
+		if row.Verdict == Information {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", row.ID, row.What, row.measured())
 		}
-		if row.Measured.N == 0 {
-			measured = row.Note
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", row.ID, row.What, row.Bar, row.Aim, measured, row.Verdict)
 	}
 	b.WriteString("\n" + r.arms())
 	return b.String()
+}
+
+// measured is the row's numbers and note.
+func (r Row) measured() string {
+	if r.Measured.N == 0 {
+		return r.Note
+	}
+	if r.Note == "" {
+		return r.Measured.String()
+	}
+	return r.Measured.String() + "; " + r.Note
 }
 
 // arms is the table of everything that was sampled.

@@ -18,31 +18,30 @@ const slowerBy = 0.05
 
 // paths are those that are measured by a workload, besides the reference.
 func paths(kind workload.Kind) []string {
+	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.Replacement, testbed.EBPF
+	few, many := testbed.Few, testbed.Many
+	common := []string{testbed.Yardstick, testbed.ToPod(kubeproxy, few), testbed.ToPod(ebpf, many)}
+	var more []string
 	switch kind {
 	case workload.TCPRR:
-		return []string{
-			slower, testbed.BareVeth, testbed.Bridge, testbed.Yardstick,
-			testbed.ToPod(testbed.KubeProxy, testbed.Few),
-			testbed.ToPod(testbed.Replacement, testbed.Few), testbed.ToPod(testbed.Replacement, testbed.Many),
-			testbed.ToPod(testbed.EBPF, testbed.Few), testbed.ToPod(testbed.EBPF, testbed.Many), testbed.SameNode(testbed.EBPF, testbed.Many),
+		more = []string{
+			slower, testbed.BareVeth, testbed.Bridge,
+			testbed.ToPod(replacement, few), testbed.ToPod(replacement, many), testbed.ToPod(ebpf, few), testbed.SameNode(ebpf, many),
 		}
 	case workload.UDPRR:
-		return []string{testbed.ToPod(testbed.KubeProxy, testbed.Few), testbed.ToPod(testbed.Replacement, testbed.Many), testbed.ToPod(testbed.EBPF, testbed.Many)}
+		more = []string{testbed.ToPod(replacement, many)}
 	case workload.TCPCRR:
-		return []string{
+		more = []string{
 			testbed.Bridge,
-			testbed.ToPod(testbed.KubeProxy, testbed.Few), testbed.ToService(testbed.KubeProxy, testbed.Few), testbed.ToService(testbed.KubeProxy, testbed.Many),
-			testbed.ToService(testbed.Replacement, testbed.Few), testbed.ToService(testbed.Replacement, testbed.Many),
-			testbed.ToPod(testbed.EBPF, testbed.Few), testbed.ToService(testbed.EBPF, testbed.Few),
-			testbed.ToPod(testbed.EBPF, testbed.Many), testbed.ToService(testbed.EBPF, testbed.Many), testbed.ToServiceByPackets(testbed.EBPF, testbed.Many),
-			testbed.SameNode(testbed.EBPF, testbed.Many),
+			testbed.ToService(kubeproxy, few), testbed.ToService(kubeproxy, many),
+			testbed.ToService(replacement, few), testbed.ToService(replacement, many),
+			testbed.ToPod(ebpf, few), testbed.ToService(ebpf, few), testbed.ToService(ebpf, many),
+			testbed.ToPodBySocketless(ebpf, many), testbed.ToServiceByPackets(ebpf, many), testbed.SameNode(ebpf, many),
 		}
+	case workload.TCPStream:
+		more = []string{testbed.Bridge, testbed.ToPod(replacement, many), testbed.ToPod(ebpf, few), testbed.SameNode(ebpf, many)}
 	}
-	return []string{
-		testbed.Bridge,
-		testbed.ToPod(testbed.KubeProxy, testbed.Few), testbed.ToPod(testbed.Replacement, testbed.Many),
-		testbed.ToPod(testbed.EBPF, testbed.Few), testbed.ToPod(testbed.EBPF, testbed.Many), testbed.SameNode(testbed.EBPF, testbed.Many),
-	}
+	return append(common, more...)
 }
 
 // Suites are one a workload.

@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg Config) (report *bench.Report, err error) {
 		defer cancel()
 		err = errors.Join(err, r.remove(after))
 	}()
-	report = &bench.Report{Began: time.Now(), Machine: bench.Machine()}
+	report = &bench.Report{Began: time.Now(), Machine: bench.Machine(r.cpu)}
 	r.tell("making pods", 0, 1)
 	if err := r.make(ctx); err != nil {
 		return nil, err

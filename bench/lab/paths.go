@@ -92,7 +92,7 @@ func goals(mode string) []bench.Comparison {
 		speed("the same: TCP_CRR", workload.TCPCRR, across, "", b.across),
 		{
 			Goal:  bench.Goal{ID: "lab", What: "the same: CPU a byte", Bar: bench.AtMost(b.bytes), Aim: bench.AtMost(1)},
-			Suite: string(workload.TCPStream), Of: across, Cost: true,
+			Suite: string(workload.TCPStream), Of: across, As: bench.Cost,
 		},
 		speed("same node / node to node: TCP_RR", workload.TCPRR, sameNode, "", b.sameNode),
 		speed("Service / pod's address, across nodes: TCP_CRR", workload.TCPCRR, farService, across, b.farService),

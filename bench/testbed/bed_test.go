@@ -85,10 +85,15 @@ func gates(t *testing.T, l *Layout) {
 		if mode == KubeProxy {
 			continue
 		}
-		with, withMany, err := c.Flat(t.Context(), 10, 100)
-		if err != nil || with.Took == 0 || withMany.Took == 0 {
-			t.Errorf("%s: %+v, %+v (%v)", mode, with, withMany, err)
+		f, err := c.Flat(t.Context(), 10, 100)
+		if err != nil || f.Few.Took == 0 || f.Many.Took == 0 {
+			t.Errorf("%s: %+v (%v)", mode, f, err)
 		}
-		t.Logf("%s: %s with 10 Services, %s with 100; all maps %d KiB", mode, with.Took, withMany.Took, memory>>10)
+		for _, bare := range []Cost{f.TableFew, f.TableMany} {
+			if bare.Took <= bare.Empty || bare.Took >= f.Few.Took {
+				t.Errorf("%s: a look-up takes no time, or as much as a whole program: %+v", mode, f)
+			}
+		}
+		t.Logf("%s: %+v; all maps %d KiB", mode, f, memory>>10)
 	}
 }

@@ -88,67 +88,6 @@ func (c *Cluster) atCard(f *flow) (subject, error) {
 	return subject{node, p, frame}, err
 }
 
-const (
-	// flatServices is how many Services, and connections, Flat takes the mean of: how far an entry is from its
-	// place in a map's table, and which of the CPU's caches it shares with others, is chance.
-	flatServices = 10
-	// flatTurns is how often Flat measures with few Services and with many.
-	flatTurns = 5
-)
-
-// Flat measures, in turn, what a pod's first program takes for a packet that opens a connection to a Service,
-// which has it looked up: when its node has few Services, and when it has many.
-func (c *Cluster) Flat(ctx context.Context, few, many int) (with, withMany Cost, err error) {
-	if err := c.serve(ctx, few); err != nil {
-		return with, withMany, err
-	}
-	var subjects []subject
-	for i := range flatServices {
-		f, err := c.establish(netip.AddrPortFrom(clusterIP(i), servicePort))
-		if err != nil {
-			return with, withMany, fmt.Errorf("connect a pod to a Service: %w", err)
-		}
-		opening, err := c.fromPod(f, true)
-		if err := errors.Join(err, f.close()); err != nil {
-			return with, withMany, err
-		}
-		subjects = append(subjects, opening)
-	}
-	for range flatTurns {
-		for n, sum := range map[int]*Cost{few: &with, many: &withMany} {
-			if err := c.serve(ctx, n); err != nil {
-				return with, withMany, err
-			}
-			list, err := costs(true, subjects...)
-			if err != nil {
-				return with, withMany, err
-			}
-			for _, cost := range list {
-				sum.Program = cost.Program
-				sum.Took += cost.Took
-				sum.Empty += cost.Empty
-			}
-		}
-	}
-	for _, sum := range []*Cost{&with, &withMany} {
-		sum.Took /= flatTurns * flatServices
-		sum.Empty /= flatTurns * flatServices
-	}
-	return with, withMany, nil
-}
-
-// serve gives the first node n Services, the first of which all lead to the cluster's backend.
-func (c *Cluster) serve(ctx context.Context, n int) error {
-	list := withOneBackend(services(n, c.backend(), c.Nodes[1].cfg.NodeName)) // for two there is no room
-	for i := range flatServices {
-		list[i].Backends = list[n/2].Backends
-	}
-	if err := c.Nodes[0].reconcile(ctx, list); err != nil {
-		return fmt.Errorf("give a node %d Services: %w", n, err)
-	}
-	return nil
-}
-
 // FillTime is how long the first node takes to have n Services after it had none. The cluster's Services are
 // gone then.
 func (c *Cluster) FillTime(ctx context.Context, n int) (took time.Duration, err error) {

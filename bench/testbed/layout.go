@@ -73,6 +73,11 @@ func ToServiceByPackets(mode string, fill Fill) string {
 	return fmt.Sprintf("%s, %s: to Service by packets", mode, fill)
 }
 
+// ToPodBySocketless is to the pod's address for the same client.
+func ToPodBySocketless(mode string, fill Fill) string {
+	return fmt.Sprintf("%s, %s: to pod, no socket programs", mode, fill)
+}
+
 // SameNode is between two pods of one node.
 func SameNode(mode string, fill Fill) string { return fmt.Sprintf("%s, %s: same node", mode, fill) }
 
@@ -102,6 +107,7 @@ func (b *Bed) LayOut(ctx context.Context, sizes Sizes, progress func(string)) (*
 			l.Paths[ToPod(m.name, fill)] = b.across(c)
 			l.Paths[ToService(m.name, fill)] = b.service(c)
 			l.Paths[ToServiceByPackets(m.name, fill)] = b.packets(c)
+			l.Paths[ToPodBySocketless(m.name, fill)] = b.socketless(c)
 			l.Paths[SameNode(m.name, fill)] = b.within(c)
 		}
 	}

@@ -56,7 +56,14 @@ func (b *Bed) service(c *Cluster) Path {
 	return p
 }
 
-// packets is the same path for a client whose sockets no program sees, so that its packets are translated. It
+// socketless is across for a client whose sockets no program sees.
+func (b *Bed) socketless(c *Cluster) Path {
+	p := b.across(c)
+	p.client.Cgroup = ""
+	return p
+}
+
+// packets is the service's path for a client whose sockets no program sees, so that its packets are translated. It
 // is another pod, since to the Service and to its backend the same client may use the same port at once, which
 // the two would then have to be told apart by.
 func (b *Bed) packets(c *Cluster) Path {

@@ -61,7 +61,7 @@ func judged(lab string, report *bench.Report) error {
 	case !report.Proves():
 		return failedError{fmt.Errorf("lab %s: the run proves nothing: the reference differs from itself; run it again on a quieter machine", lab)}
 	case len(missed) > 0:
-		return failedError{fmt.Errorf("lab %s: %d of %d bars do not hold", lab, len(missed), len(report.Rows))}
+		return failedError{fmt.Errorf("lab %s: %d of %d bars do not hold", lab, len(missed), len(report.Goals()))}
 	}
 	return nil
 }
