@@ -17,6 +17,8 @@ import (
 	"wirelab.dev/wirelab/labs/demo"
 	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/checks"
+	"wirelab.dev/wirelab/verify/field"
 )
 
 // Verify runs the checks that sel picks against the lab. See [verify.Run] for what its error means; progress may be nil.
@@ -70,9 +72,11 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 		defer cancel()
 	}
 	cfg := settingsOf(l.Name, p)
-	cfg.Kube, cfg.Pods, cfg.Engine = l.Kube, podExec{l.Kube}, l.Engine
-	cfg.Image, cfg.Nettool, cfg.Progress = nettool.Ref(), binary, progress
-	return verify.Run(ctx, cfg, sel)
+	cfg.Progress = progress
+	env := field.New(field.Config{
+		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool.Ref(), Nettool: binary,
+	})
+	return verify.Run(ctx, cfg, sel, checks.All(env), env)
 }
 
 // settingsOf is what checks have to know of a profile.
@@ -99,7 +103,7 @@ func Check(p *profiles.Profile) error {
 		errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "cluster.image", Message: strconv.Quote(p.Cluster.Image) + " is not the name of an image, such as kindest/node:v1.37.0"})
 	}
 	if len(p.Verify.Skip) > 0 {
-		if err := verify.Plan(settingsOf(p.Metadata.Name, p), verify.Selection{Skip: p.Verify.Skip}, p.Nodes()); err != nil {
+		if err := verify.Plan(settingsOf(p.Metadata.Name, p), verify.Selection{Skip: p.Verify.Skip}, checks.All(nil), p.Nodes()); err != nil {
 			errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "verify.skip", Message: err.Error()})
 		}
 	}

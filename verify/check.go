@@ -1,8 +1,10 @@
-// Package verify proves what a lab claims. A [Check] states one claim about
-// the network of a running lab, looks for itself, and hands over what it saw;
-// [Run] lays out what the checks need, runs them, and leaves nothing behind.
+// Package verify is what a check is, and how checks run and are reported. A
+// [Check] states one claim about the network of a running lab, looks for
+// itself, and hands over what it saw; [Run] lays out what the checks need, runs
+// them, and leaves nothing behind. What they look with is package field, the
+// checks are package checks.
 //
-// The package asks the network, never wirelab's own agent: a datapath's word
+// They ask the network, never wirelab's own agent: a datapath's word
 // about itself proves nothing.
 package verify
 
@@ -34,7 +36,7 @@ type Check struct {
 	If func(Config) bool
 	// Run looks. What it saw goes into the evidence, for the claim by Saw,
 	// against it by Wrong. An error means that it was not able to look.
-	Run func(ctx context.Context, env *Env, ev *Evidence) error
+	Run func(ctx context.Context, ev *Evidence) error
 }
 
 // In tells whether c holds in mode; the empty mode stands for any.
@@ -42,8 +44,8 @@ func (c Check) In(mode string) bool {
 	return mode == "" || len(c.Modes) == 0 || slices.Contains(c.Modes, mode)
 }
 
-// claimedOf tells whether c says anything about a lab with these settings.
-func (c Check) claimedOf(cfg Config) bool {
+// ClaimedOf tells whether c says anything about a lab with these settings.
+func (c Check) ClaimedOf(cfg Config) bool {
 	return (cfg.Demo != nil || !c.NeedsDemo) && (c.If == nil || c.If(cfg))
 }
 
@@ -116,3 +118,10 @@ func matches(pattern, name string) bool {
 	inGroup, _ := path.Match(pattern, group)
 	return inGroup
 }
+
+// Modes a profile can choose, as everywhere in wirelab.
+const (
+	ModeKubeProxy   = "kubeproxy"
+	ModeReplacement = "kubeproxy-replacement"
+	ModeEBPF        = "ebpf"
+)

@@ -1,31 +1,14 @@
 package verify
 
 import (
-	"context"
-	"io"
-	"log/slog"
 	"net/netip"
 	"time"
-
-	"k8s.io/client-go/kubernetes"
-
-	"wirelab.dev/wirelab/internal/docker"
 )
 
-// Config says which lab to look at and how to reach into it.
+// Config says which lab to look at, and how many checks to run at once.
 type Config struct {
 	Lab  string
 	Mode string // of the profile: "kubeproxy", "kubeproxy-replacement" or "ebpf"
-	// Kube is the lab's API server, Pods reaches into its pods, and Engine runs
-	// its nodes.
-	Kube   kubernetes.Interface
-	Pods   PodExec
-	Engine Engine
-	// Image is the nettool image as the nodes have it, with its tag.
-	Image string
-	// Nettool is the static nettool binary, put on nodes and on the outside
-	// host for as long as a run lasts.
-	Nettool []byte
 	// Masquerade is who gives pods' packets their node's address when they
 	// leave NativeCIDR: one of the constants below.
 	Masquerade string
@@ -43,7 +26,6 @@ type Config struct {
 	SetupTimeout time.Duration // 0 means DefaultSetupTimeout
 	// Progress, if set, is told what happens, one call at a time.
 	Progress func(Progress)
-	Log      *slog.Logger // nil: nothing is logged
 }
 
 // Values of Config.Masquerade.
@@ -76,23 +58,8 @@ type Progress struct {
 	Result      *Result
 }
 
-// PodExec runs a command in a container of a pod and returns when it has
-// ended. A command that ends with a status other than 0 is an error.
-type PodExec interface {
-	ExecPod(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
-}
-
-// Engine is the container engine that runs the lab's nodes; [docker.Engine]
-// is one.
-type Engine interface {
-	Containers(ctx context.Context, labels ...string) ([]docker.Found, error)
-	Run(ctx context.Context, spec docker.RunSpec) (*docker.Container, error)
-	RemoveContainer(ctx context.Context, nameOrID string) error
-	WriteFile(ctx context.Context, nameOrID, file string, content []byte) error
-	ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error)
-}
-
-func (c Config) withDefaults() Config {
+// WithDefaults fills in what is not given.
+func (c Config) WithDefaults() Config {
 	if c.Parallel == 0 {
 		c.Parallel = DefaultParallel
 	}
@@ -103,8 +70,5 @@ func (c Config) withDefaults() Config {
 		c.SetupTimeout = DefaultSetupTimeout
 	}
 	c.Progress = oneAtATime(c.Progress)
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 	return c
 }

@@ -41,6 +41,21 @@ func (e *Evidence) Expect(ok bool, format string, args ...any) bool {
 	return ok
 }
 
+// Contradicts tells whether an observation contradicts the claim.
+func (e *Evidence) Contradicts() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.wrong) > 0
+}
+
+// Add takes over the observations of other, which nobody adds to any more.
+func (e *Evidence) Add(other *Evidence) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen = append(e.seen, other.seen...)
+	e.wrong = append(e.wrong, other.wrong...)
+}
+
 // Cell records a cell of the path table, for the report to print. It is no
 // evidence: what speaks for or against the claim goes to Saw and Wrong.
 func (e *Evidence) Cell(row, column, seen, want string) {

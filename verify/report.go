@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Report is a run's outcome. Results are in the order of [Checks].
+// Report is a run's outcome. Results are in the order of the checks.
 type Report struct {
 	Lab     string    `json:"lab"`
 	Mode    string    `json:"mode"`

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func sampleReport() *Report {
 	return &Report{
-		Lab: "kubeproxy", Mode: modeKubeProxy,
+		Lab: "kubeproxy", Mode: ModeKubeProxy,
 		Started: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), Setup: 4100 * time.Millisecond, Duration: 12300 * time.Millisecond,
 		Results: []Result{
 			{Name: "paths/arp", Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Status: Pass,

@@ -12,19 +12,61 @@ import (
 	"wirelab.dev/wirelab/internal/interrupt"
 )
 
-// Run sets up what the checks need in the lab, runs those that sel picks, and
-// removes what it made, also when ctx is canceled half-way. A check that fails
-// is in the report, not in the error. An error means that the setup failed, ctx
+// Field is what checks look through.
+type Field interface {
+	// Open lays out what the checks need in the lab.
+	Open(ctx context.Context) error
+	// Size is how many nodes the lab has, once Open has returned without an error.
+	Size() int
+	// Close takes away everything that Open has made, and may be called after an error of it too.
+	Close(ctx context.Context) error
+}
+
+// Run opens the field, runs those of checks that sel picks, and closes the field again, also when ctx is canceled
+// half-way. A check that fails is in the report, not in the error. An error means that the setup failed, ctx
 // ended, or something could not be removed. There is a report all the same, with
 // the results of what has run and, for each other check, why it has not; it is
 // nil only for a selection that is wrong.
-func Run(ctx context.Context, cfg Config, sel Selection) (*Report, error) {
-	return run(ctx, cfg.withDefaults(), sel, Checks(), connect)
+func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Field) (_ *Report, err error) {
+	cfg = cfg.WithDefaults()
+	checks, err := planned(cfg, sel, all)
+	if err != nil {
+		return nil, err
+	}
+	report := &Report{Lab: cfg.Lab, Mode: cfg.Mode, Started: time.Now()}
+	setupCtx, cancel := context.WithTimeout(ctx, cfg.SetupTimeout)
+	defer cancel()
+	defer func() {
+		cleanCtx, cancel := interrupt.Cleanup(ctx, CleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, field.Close(cleanCtx))
+		report.Duration = time.Since(report.Started)
+	}()
+	if err := field.Open(setupCtx); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+		err = fmt.Errorf("prepare the checks: %w", err)
+		report.Results = notRun(checks, err)
+		return report, err
+	}
+	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > field.Size() })
+	if len(checks) == 0 {
+		return nil, tooFew(cfg.Lab, field.Size())
+	}
+	report.Setup = time.Since(report.Started)
+	report.Results = runChecks(ctx, cfg, checks)
+	if err := ctx.Err(); err != nil {
+		return report, fmt.Errorf("run the checks: %w", context.Cause(ctx))
+	}
+	return report, nil
 }
 
+const CleanupTimeout = 30 * time.Second
+
 // Plan tells whether sel is fit for a lab with these settings and so many nodes: the error is that which [Run] would return.
-func Plan(cfg Config, sel Selection, nodes int) error {
-	checks, err := planned(cfg, sel, Checks())
+func Plan(cfg Config, sel Selection, all []Check, nodes int) error {
+	checks, err := planned(cfg, sel, all)
 	if err != nil {
 		return err
 	}
@@ -35,7 +77,7 @@ func Plan(cfg Config, sel Selection, nodes int) error {
 }
 
 func planned(cfg Config, sel Selection, all []Check) ([]Check, error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.claimedOf(cfg) })
+	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.ClaimedOf(cfg) })
 	return sel.Select(all, cfg.Mode)
 }
 
@@ -43,57 +85,11 @@ func tooFew(lab string, nodes int) error {
 	return fmt.Errorf("run the checks: what was selected needs more nodes than the %d of lab %s", nodes, lab)
 }
 
-// connector makes the Env checks look through, and the function that takes
-// everything it made away again; that one may be called after an error too.
-type connector func(ctx context.Context, cfg Config) (*Env, func(context.Context) error, error)
-
-const cleanupTimeout = 30 * time.Second
-
-func run(ctx context.Context, cfg Config, sel Selection, all []Check, connect connector) (_ *Report, err error) {
-	checks, err := planned(cfg, sel, all)
-	if err != nil {
-		return nil, err
-	}
-	report := &Report{Lab: cfg.Lab, Mode: cfg.Mode, Started: time.Now()}
-	setupCtx, cancel := context.WithTimeout(ctx, cfg.SetupTimeout)
-	defer cancel()
-	env, remove, err := connect(setupCtx, cfg)
-	defer func() {
-		cleanCtx, cancel := interrupt.Cleanup(ctx, cleanupTimeout)
-		defer cancel()
-		removeErr := remove(cleanCtx)
-		if removeErr != nil && interrupt.Stopped(ctx) {
-			removeErr = fmt.Errorf("remove what the checks made in lab %s: %w: left are pods and Services with the label %s in namespace %s, and containers with the label %s=%s: the next lab verify removes them",
-				cfg.Lab, interrupt.ErrStopped, runLabel, Namespace, HostLabel, cfg.Lab)
-		}
-		err = errors.Join(err, removeErr)
-		report.Duration = time.Since(report.Started)
-	}()
-	if err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
-		}
-		err = fmt.Errorf("prepare the checks: %w", err)
-		report.Results = notRun(checks, err)
-		return report, err
-	}
-	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > len(env.Nodes) })
-	if len(checks) == 0 {
-		return nil, tooFew(cfg.Lab, len(env.Nodes))
-	}
-	report.Setup = time.Since(report.Started)
-	report.Results = runChecks(ctx, cfg, env, checks)
-	if err := ctx.Err(); err != nil {
-		return report, fmt.Errorf("run the checks: %w", context.Cause(ctx))
-	}
-	return report, nil
-}
-
 // NotRun is the report of a run that could not begin, for the reason that err
 // gives. mode may be empty where it is not known; then it has the checks of every
 // mode. It is nil for a selection that is wrong.
-func NotRun(lab, mode string, sel Selection, err error) *Report {
-	checks, wrong := sel.Select(Checks(), mode)
+func NotRun(lab, mode string, sel Selection, all []Check, err error) *Report {
+	checks, wrong := sel.Select(all, mode)
 	if wrong != nil {
 		return nil
 	}
@@ -110,7 +106,7 @@ func notRun(checks []Check, err error) []Result {
 
 // runChecks runs checks, at most cfg.Parallel at once, and returns their
 // results in the same order.
-func runChecks(ctx context.Context, cfg Config, env *Env, checks []Check) []Result {
+func runChecks(ctx context.Context, cfg Config, checks []Check) []Result {
 	results := make([]Result, len(checks))
 	ended := make(chan int)
 	var group errgroup.Group
@@ -119,7 +115,7 @@ func runChecks(ctx context.Context, cfg Config, env *Env, checks []Check) []Resu
 		defer close(ended)
 		for i, check := range checks {
 			group.Go(func() error {
-				results[i] = runCheck(ctx, cfg.CheckTimeout, env, check)
+				results[i] = check.Look(ctx, cfg.CheckTimeout)
 				ended <- i
 				return nil
 			})
@@ -134,21 +130,21 @@ func runChecks(ctx context.Context, cfg Config, env *Env, checks []Check) []Resu
 	return results
 }
 
-// runCheck bounds one check by its deadline. A check that runs into it could
+// Look runs the check, for as long as timeout at most. A check that runs into its deadline could
 // not look, which is an error, unless it has already seen the claim broken.
-func runCheck(ctx context.Context, timeout time.Duration, env *Env, check Check) Result {
+func (c Check) Look(ctx context.Context, timeout time.Duration) Result {
 	if ctx.Err() != nil {
-		return notRun([]Check{check}, context.Cause(ctx))[0]
+		return notRun([]Check{c}, context.Cause(ctx))[0]
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no result within %s", timeout))
 	defer cancel()
 	start := time.Now()
 	evidence := &Evidence{}
-	err := guard(func() error { return check.Run(ctx, env, evidence) })
+	err := guard(func() error { return c.Run(ctx, evidence) })
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 	}
-	result := evidence.result(check, err)
+	result := evidence.result(c, err)
 	result.Duration = time.Since(start)
 	return result
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-func saw(context.Context, *Env, *Evidence) error { return nil }
+func saw(context.Context, *Evidence) error { return nil }
 
-func checkOf(name string, run func(context.Context, *Env, *Evidence) error) Check {
+func checkOf(name string, run func(context.Context, *Evidence) error) Check {
 	return Check{Name: name, Claim: "It holds.", Run: run}
 }
 
@@ -21,23 +21,23 @@ func TestVerdicts(t *testing.T) {
 	broken := errors.New("no such pod")
 	for _, test := range []struct {
 		name string
-		run  func(context.Context, *Env, *Evidence) error
+		run  func(context.Context, *Evidence) error
 		want Status
 		err  string
 	}{
-		{"saw", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return nil }, Pass, ""},
-		{"wrong", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); ev.Wrong("not it"); return nil }, Fail, ""},
-		{"not able to look", func(context.Context, *Env, *Evidence) error { return broken }, Error, "no such pod"},
-		{"saw half and then was not able to look", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return broken }, Error, "no such pod"},
-		{"wrong and then not able to look", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Wrong("not it"); return broken }, Fail, "no such pod"},
+		{"saw", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return nil }, Pass, ""},
+		{"wrong", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); ev.Wrong("not it"); return nil }, Fail, ""},
+		{"not able to look", func(context.Context, *Evidence) error { return broken }, Error, "no such pod"},
+		{"saw half and then was not able to look", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return broken }, Error, "no such pod"},
+		{"wrong and then not able to look", func(_ context.Context, ev *Evidence) error { ev.Wrong("not it"); return broken }, Fail, "no such pod"},
 		{"saw nothing", saw, Error, "proves nothing"},
-		{"panics", func(context.Context, *Env, *Evidence) error { panic("oops") }, Error, "panicked: oops"},
-		{"panics in a part", func(context.Context, *Env, *Evidence) error {
-			return each([]int{1}, func(int) error { panic("oops") })
+		{"panics", func(context.Context, *Evidence) error { panic("oops") }, Error, "panicked: oops"},
+		{"panics in a part", func(context.Context, *Evidence) error {
+			return Each([]int{1}, func(int) error { panic("oops") })
 		}, Error, "panicked: oops"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := runCheck(t.Context(), time.Second, nil, checkOf("a/b", test.run))
+			got := checkOf("a/b", test.run).Look(t.Context(), time.Second)
 			if got.Status != test.want || !strings.Contains(got.Error, test.err) {
 				t.Errorf("got %s, %q; want %s, %q", got.Status, got.Error, test.want, test.err)
 			}
@@ -47,11 +47,11 @@ func TestVerdicts(t *testing.T) {
 
 func TestCheckDeadlineIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		got := runCheck(t.Context(), 3*time.Second, nil, checkOf("a/b", func(ctx context.Context, _ *Env, ev *Evidence) error {
+		got := checkOf("a/b", func(ctx context.Context, ev *Evidence) error {
 			ev.Saw("half")
 			<-ctx.Done()
 			return ctx.Err()
-		}))
+		}).Look(t.Context(), 3*time.Second)
 		if got.Status != Error || !strings.Contains(got.Error, "no result within 3s") || got.Duration != 3*time.Second {
 			t.Errorf("got %+v", got)
 		}
@@ -63,7 +63,7 @@ func TestChecksRunAtOnceUpToTheLimitAndKeepTheirOrder(t *testing.T) {
 		var running, most atomic.Int32
 		var checks []Check
 		for i := range 9 {
-			checks = append(checks, checkOf(fmt.Sprintf("a/%d", i), func(_ context.Context, _ *Env, ev *Evidence) error {
+			checks = append(checks, checkOf(fmt.Sprintf("a/%d", i), func(_ context.Context, ev *Evidence) error {
 				most.Store(max(most.Load(), running.Add(1)))
 				time.Sleep(time.Duration(10-i) * time.Second)
 				running.Add(-1)
@@ -73,7 +73,7 @@ func TestChecksRunAtOnceUpToTheLimitAndKeepTheirOrder(t *testing.T) {
 		}
 		var seen []int
 		cfg := Config{Parallel: 3, CheckTimeout: time.Minute, Progress: func(p Progress) { seen = append(seen, p.Done) }}
-		results := runChecks(t.Context(), cfg, nil, checks)
+		results := runChecks(t.Context(), cfg, checks)
 		if most.Load() != 3 {
 			t.Errorf("%d ran at once, want 3", most.Load())
 		}
@@ -88,34 +88,35 @@ func TestChecksRunAtOnceUpToTheLimitAndKeepTheirOrder(t *testing.T) {
 	})
 }
 
-// lifecycle counts what run does with a connector.
+// lifecycle counts what Run does with a field.
 type lifecycle struct {
 	setUp, removed int
 	cleanCtx       error
 	err, removeErr error
 }
 
-func (l *lifecycle) connect(context.Context, Config) (*Env, func(context.Context) error, error) {
-	l.setUp++
-	return &Env{}, func(ctx context.Context) error {
-		l.removed++
-		l.cleanCtx = ctx.Err()
-		return l.removeErr
-	}, l.err
+func (l *lifecycle) Open(context.Context) error { l.setUp++; return l.err }
+
+func (l *lifecycle) Size() int { return 0 }
+
+func (l *lifecycle) Close(ctx context.Context) error {
+	l.removed++
+	l.cleanCtx = ctx.Err()
+	return l.removeErr
 }
 
 func TestRunCleansUp(t *testing.T) {
-	pass := checkOf("a/pass", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return nil })
+	pass := checkOf("a/pass", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return nil })
 	t.Run("after checks", func(t *testing.T) {
 		l := &lifecycle{}
-		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass}, l.connect)
+		report, err := Run(t.Context(), Config{}, Selection{}, []Check{pass}, l)
 		if err != nil || !report.Passed() || l.removed != 1 {
 			t.Errorf("report %+v, error %v, removed %d times", report, err, l.removed)
 		}
 	})
 	t.Run("after a setup that failed", func(t *testing.T) {
 		l := &lifecycle{err: errors.New("no node")}
-		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass}, l.connect)
+		report, err := Run(t.Context(), Config{}, Selection{}, []Check{pass}, l)
 		if err == nil || !strings.Contains(err.Error(), "prepare the checks: no node") || l.removed != 1 {
 			t.Errorf("report %+v, error %v, removed %d times", report, err, l.removed)
 		}
@@ -126,11 +127,10 @@ func TestRunCleansUp(t *testing.T) {
 	t.Run("after cancellation, with time of its own", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := &lifecycle{}
-		stop := checkOf("a/stop", func(ctx context.Context, _ *Env, _ *Evidence) error { cancel(); <-ctx.Done(); return ctx.Err() })
-		late := checkOf("a/late", func(_ context.Context, _ *Env, ev *Evidence) error { ev.Saw("it"); return nil })
-		cfg := Config{}.withDefaults()
-		cfg.Parallel = 1
-		report, err := run(ctx, cfg, Selection{}, []Check{pass, stop, late}, l.connect)
+		stop := checkOf("a/stop", func(ctx context.Context, _ *Evidence) error { cancel(); <-ctx.Done(); return ctx.Err() })
+		late := checkOf("a/late", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return nil })
+		cfg := Config{Parallel: 1}
+		report, err := Run(ctx, cfg, Selection{}, []Check{pass, stop, late}, l)
 		if report == nil || len(report.Results) != 3 || report.Results[0].Status != Pass || report.Results[1].Status != Error || report.Results[2].Status != Error {
 			t.Fatalf("report %+v, want what has run with its result and the rest as errors", report)
 		}
@@ -140,7 +140,7 @@ func TestRunCleansUp(t *testing.T) {
 	})
 	t.Run("and says what it could not remove", func(t *testing.T) {
 		l := &lifecycle{removeErr: errors.New("namespace is stuck")}
-		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass}, l.connect)
+		report, err := Run(t.Context(), Config{}, Selection{}, []Check{pass}, l)
 		if err == nil || !strings.Contains(err.Error(), "namespace is stuck") {
 			t.Errorf("report %+v, error %v", report, err)
 		}
@@ -149,7 +149,7 @@ func TestRunCleansUp(t *testing.T) {
 		demo := pass
 		demo.Name, demo.NeedsDemo = "demo/pass", true
 		for _, cfg := range []Config{{}, {Demo: &Demo{}}} {
-			report, err := run(t.Context(), cfg.withDefaults(), Selection{}, []Check{pass, demo}, (&lifecycle{}).connect)
+			report, err := Run(t.Context(), cfg, Selection{}, []Check{pass, demo}, &lifecycle{})
 			if want := map[bool]int{true: 1, false: 2}[cfg.Demo == nil]; err != nil || len(report.Results) != want {
 				t.Errorf("report %+v, error %v, want %d results", report, err, want)
 			}
@@ -159,7 +159,7 @@ func TestRunCleansUp(t *testing.T) {
 		masquerade := pass
 		masquerade.Name, masquerade.If = "a/masquerade", func(cfg Config) bool { return cfg.Masquerade != NoMasquerade }
 		for _, cfg := range []Config{{}, {Masquerade: MasqueradeIPTables}} {
-			report, err := run(t.Context(), cfg.withDefaults(), Selection{}, []Check{pass, masquerade}, (&lifecycle{}).connect)
+			report, err := Run(t.Context(), cfg, Selection{}, []Check{pass, masquerade}, &lifecycle{})
 			if want := map[bool]int{true: 1, false: 2}[cfg.Masquerade == NoMasquerade]; err != nil || len(report.Results) != want {
 				t.Errorf("report %+v, error %v, want %d results", report, err, want)
 			}
@@ -168,18 +168,18 @@ func TestRunCleansUp(t *testing.T) {
 	t.Run("and leaves out what needs more nodes than there are, which is no report when nothing else is left", func(t *testing.T) {
 		across := pass
 		across.Name, across.MinNodes = "a/across", 2
-		report, err := run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{pass, across}, (&lifecycle{}).connect)
+		report, err := Run(t.Context(), Config{}, Selection{}, []Check{pass, across}, &lifecycle{})
 		if err != nil || len(report.Results) != 1 || report.Results[0].Name != pass.Name {
 			t.Errorf("report %+v, error %v", report, err)
 		}
-		report, err = run(t.Context(), Config{}.withDefaults(), Selection{}, []Check{across}, (&lifecycle{}).connect)
+		report, err = Run(t.Context(), Config{}, Selection{}, []Check{across}, &lifecycle{})
 		if report != nil || err == nil || !strings.Contains(err.Error(), "more nodes") {
 			t.Errorf("report %+v, error %v", report, err)
 		}
 	})
 	t.Run("but sets nothing up for a selection that is wrong", func(t *testing.T) {
 		l := &lifecycle{}
-		if _, err := run(t.Context(), Config{}.withDefaults(), Selection{Only: []string{"b"}}, []Check{pass}, l.connect); err == nil || l.setUp != 0 {
+		if _, err := Run(t.Context(), Config{}, Selection{Only: []string{"b"}}, []Check{pass}, l); err == nil || l.setUp != 0 {
 			t.Errorf("error %v, set up %d times", err, l.setUp)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/checks"
 )
 
 func newVerifyCmd() *cobra.Command {
@@ -55,7 +56,7 @@ unless every check that was picked has passed.`,
 
 func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *format, verbose bool) error {
 	// A pattern that is wrong for every mode is wrong before anything is looked for.
-	if _, err := sel.Select(verify.Checks(), ""); err != nil {
+	if _, err := sel.Select(checks.All(nil), ""); err != nil {
 		return usageError{err}
 	}
 	l, err := labs.Open(cmd.Context(), name)
@@ -84,7 +85,7 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *forma
 // notVerified writes the report of a run that could not begin: whoever reads reports shall not have to guess from their
 // absence.
 func notVerified(cmd *cobra.Command, lab, mode string, sel verify.Selection, out *format, verbose bool, why error) error {
-	report := verify.NotRun(lab, mode, sel, why)
+	report := verify.NotRun(lab, mode, sel, checks.All(nil), why)
 	if report == nil {
 		return why
 	}
@@ -117,7 +118,7 @@ func showChecks(w io.Writer) func(verify.Progress) {
 
 // listChecks needs no lab: it shows the checks of every mode.
 func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
-	checks, err := sel.Select(verify.Checks(), "")
+	selected, err := sel.Select(checks.All(nil), "")
 	if err != nil {
 		return usageError{err}
 	}
@@ -128,7 +129,7 @@ func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
 	}
 	var entries []entry
 	rows := []string{"CHECK\tMODES\tCLAIM"}
-	for _, c := range checks {
+	for _, c := range selected {
 		entries = append(entries, entry{c.Name, c.Claim, c.Modes})
 		modes := "all"
 		if len(c.Modes) > 0 {
@@ -144,7 +145,7 @@ func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
 
 func completeChecks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	var names []string
-	for _, c := range verify.Checks() {
+	for _, c := range checks.All(nil) {
 		group, _, _ := strings.Cut(c.Name, "/")
 		if len(names) == 0 || !slices.Contains(names, group) {
 			names = append(names, group)

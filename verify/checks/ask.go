@@ -1,0 +1,155 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// ask is one question to a nettool server and what its answer must say.
+type ask struct {
+	from field.Host
+	to   netip.AddrPort
+	udp  netip.AddrPort // where UDP is asked for; the zero value: as to
+	name string         // of to, as evidence calls it
+	// by lists who may answer, nil anybody.
+	by []field.Host
+	// client returns the address the answering server must have seen. nil: any.
+	client func(answeredBy field.Host) (netip.Addr, error)
+	// itself is what a client that is answered by itself over UDP has seen in place of its own address; the zero
+	// value: nothing else.
+	itself netip.Addr
+}
+
+// over asks by HTTP or UDP and records what came back. The error says that it
+// was not able to ask.
+func (a ask) over(ctx context.Context, protocol string, ev *verify.Evidence) error {
+	if !a.to.Addr().IsValid() {
+		return fmt.Errorf("%s has no address to ask", a.name)
+	}
+	at := a.to
+	request := probe.Request{Timeout: probe.Duration(field.AskTimeout)}
+	if protocol == "udp" {
+		if a.udp.IsValid() {
+			at = a.udp
+		}
+		request.UDP = &probe.UDP{Address: at}
+	} else {
+		request.HTTP = &probe.HTTP{URL: field.URL(at), RequestTimeout: probe.Duration(field.AskTimeout)}
+	}
+	what := fmt.Sprintf("%s -> %s (%s %s)", a.from.Name, a.name, protocol, at)
+	reply, err := a.from.Probe(ctx, request)
+	if err != nil {
+		return err
+	}
+	if reply.Failure != "" {
+		ev.Wrong("%s: %s", what, reply.Failure)
+		return nil
+	}
+	id := answerOf(reply)
+	if id == nil {
+		return fmt.Errorf("%s: the reply names nobody", what)
+	}
+	return a.judge(what, *id, protocol == "udp", ev)
+}
+
+// answerOf returns who answered a probe, nil when the reply does not say.
+func answerOf(reply probe.Reply) *probe.Identity {
+	switch {
+	case reply.HTTP != nil:
+		return reply.HTTP.Identity
+	case reply.UDP != nil:
+		return reply.UDP.Identity
+	case reply.TCP != nil:
+		return reply.TCP.Identity
+	}
+	return nil
+}
+
+func (a ask) judge(what string, id probe.Identity, udp bool, ev *verify.Evidence) error {
+	by, known := find(a.by, id.Pod)
+	if len(a.by) > 0 && !known {
+		ev.Wrong("%s: answered by %s, not by %s", what, id.Pod, names(a.by))
+		return nil
+	}
+	if a.client == nil {
+		ev.Saw("%s: answered by %s", what, id.Pod)
+		return nil
+	}
+	want, err := a.client(by)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if udp && by.Name == a.from.Name && want == a.from.Addr && a.itself.IsValid() {
+		want = a.itself
+	}
+	ev.Expect(id.Client.Addr() == want, "%s: answered by %s, which saw client %s, to be %s", what, id.Pod, id.Client.Addr(), want)
+	return nil
+}
+
+// find looks a host up by the name nettool gives itself in its answers.
+func find(hosts []field.Host, pod string) (field.Host, bool) {
+	i := slices.IndexFunc(hosts, func(h field.Host) bool { return h.Self == pod })
+	if i < 0 {
+		return field.Host{}, false
+	}
+	return hosts[i], true
+}
+
+func names(hosts []field.Host) string {
+	var all []string
+	for _, h := range hosts {
+		all = append(all, h.Self)
+	}
+	return strings.Join(all, " or ")
+}
+
+// own is the client address of a host whose packets nobody translates.
+func own(h field.Host) func(field.Host) (netip.Addr, error) {
+	return func(field.Host) (netip.Addr, error) {
+		if !h.Addr.IsValid() {
+			return netip.Addr{}, errors.New(h.Name + " has no address")
+		}
+		return h.Addr, nil
+	}
+}
+
+// through is the client address a backend sees when kube-proxy on node has
+// hidden the client behind an address of the node: that of the device the
+// packet leaves by, which is the router's towards the node's own pods and the
+// NIC's towards others.
+func through(ctx context.Context, node *field.Node) func(field.Host) (netip.Addr, error) {
+	return func(backend field.Host) (netip.Addr, error) {
+		if backend.Node == node.Node {
+			return field.RouterOf(ctx, node)
+		}
+		return node.Addr, nil
+	}
+}
+
+// askAll asks everything at once, each over both protocols.
+func askAll(ctx context.Context, ev *verify.Evidence, asks []ask) error {
+	return verify.Each(asks, func(a ask) error {
+		return errors.Join(a.over(ctx, "http", ev), a.over(ctx, "udp", ev))
+	})
+}
+
+// sent evaluates a probe whose reply needs no look inside.
+func sent(ctx context.Context, from field.Host, what string, request probe.Request, ev *verify.Evidence) (probe.Reply, bool, error) {
+	reply, err := from.Probe(ctx, request)
+	if err != nil {
+		return reply, false, err
+	}
+	if reply.Failure != "" {
+		ev.Wrong("%s: %s", what, reply.Failure)
+		return reply, false, nil
+	}
+	return reply, true, nil
+}

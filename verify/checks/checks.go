@@ -1,0 +1,41 @@
+// Package checks has every check there is, one file a subject. A check is a
+// name, the claim it makes, the labs that make it, and a function that looks
+// through a [field.Env].
+package checks
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// watchTimeout bounds a capture that a check ends itself, or that ends by a
+// packet which is sent at once.
+const watchTimeout = probe.Duration(4 * time.Second)
+
+// All returns every check there is, in the order of reports. The slow ones
+// of a group come first, as they start in this order. They look through env,
+// which may be nil where none of them is run.
+func All(env *field.Env) []verify.Check {
+	return slices.Concat(pathChecks(env), hopChecks(env), hostChecks(env), nodeChecks(env), podChecks(env), outsideChecks(env),
+		serviceChecks(env), policyChecks(env), dnsChecks(env), mapChecks(env), ruleChecks(env), kubeProxyChecks(env), []verify.Check{demoCheck(env)})
+}
+
+// look has a check look through env.
+func look(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+	return func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) }
+}
+
+// settled is a look at Services of the run, which have to work first.
+func settled(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+	return func(ctx context.Context, ev *verify.Evidence) error {
+		if err := env.Settled(ctx); err != nil {
+			return err
+		}
+		return run(ctx, env, ev)
+	}
+}

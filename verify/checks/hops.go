@@ -1,0 +1,296 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func hopChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{
+			Name:  "paths/hops-same-node",
+			Claim: "Between pods on one node, echo requests, their replies and a TCP exchange are seen at each device as the path table says, with its TTLs and MACs, and nowhere else.",
+			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+				return verify.Each(env.Nodes, func(n *field.Node) error { return traceHops(ctx, env, field.Pair{From: n.Client, To: n.Server}, ev) })
+			}),
+		},
+		{
+			Name: "paths/hops-across-nodes", MinNodes: 2,
+			Claim: "Between pods on two nodes, echo requests, their replies and a TCP exchange are seen at each device as the path table says, with its TTLs and MACs, and nowhere else.",
+			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+				return verify.Each(env.AcrossNodes(), func(p field.Pair) error { return traceHops(ctx, env, p, ev) })
+			}),
+		},
+	}
+}
+
+// Rows of the path table: where packets are watched, in the order of their way.
+const (
+	atClientPod  = "client pod eth0"
+	atClientVeth = "client's host-side veth"
+	atNICs       = "node NICs"
+	atServerVeth = "server's host-side veth"
+	atServerPod  = "server pod eth0"
+)
+
+// sight is what is to be seen at one point: the TTL of requests and that of
+// replies there. 0 means that none may be seen.
+type sight struct{ requests, replies int }
+
+// pathColumn is a column of the path table.
+func pathColumn(mode string, sameNode bool) map[string]sight {
+	switch byBPF := mode == verify.ModeEBPF; {
+	case byBPF && sameNode:
+		return map[string]sight{
+			atClientPod: {64, 63}, atClientVeth: {64, 0}, atNICs: {}, atServerVeth: {0, 64}, atServerPod: {63, 64},
+		}
+	case byBPF:
+		return map[string]sight{
+			atClientPod: {64, 62}, atClientVeth: {64, 0}, atNICs: {63, 63}, atServerVeth: {0, 64}, atServerPod: {62, 64},
+		}
+	case sameNode:
+		return map[string]sight{
+			atClientPod: {64, 63}, atClientVeth: {64, 63}, atNICs: {}, atServerVeth: {63, 64}, atServerPod: {63, 64},
+		}
+	default:
+		return map[string]sight{
+			atClientPod: {64, 62}, atClientVeth: {64, 62}, atNICs: {63, 63}, atServerVeth: {62, 64}, atServerPod: {62, 64},
+		}
+	}
+}
+
+// point is a device where packets are watched. request and reply are the MACs
+// of frames there, source and destination.
+type point struct {
+	row            string
+	host           field.Host
+	device         string
+	request, reply [2]string
+	want           sight
+}
+
+// pointsOf lists the devices on the way from one pod to another.
+func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error) {
+	fromNode, fromEth0, fromVeth, err := field.HostSide(ctx, env, p.From)
+	if err != nil {
+		return nil, err
+	}
+	toNode, toEth0, toVeth, err := field.HostSide(ctx, env, p.To)
+	if err != nil {
+		return nil, err
+	}
+	fromNIC, err := field.NICOf(ctx, fromNode)
+	if err != nil {
+		return nil, err
+	}
+	out, in := [2]string{fromEth0.MAC, fromVeth.MAC}, [2]string{toVeth.MAC, toEth0.MAC}
+	points := []point{
+		{row: atClientPod, host: p.From, device: "eth0", request: out},
+		{row: atClientVeth, host: fromNode.Host, device: fromVeth.Name, request: out},
+		{row: atNICs, host: fromNode.Host, device: fromNIC.Name},
+		{row: atServerVeth, host: toNode.Host, device: toVeth.Name, request: in},
+		{row: atServerPod, host: p.To, device: "eth0", request: in},
+	}
+	if fromNode != toNode {
+		toNIC, err := field.NICOf(ctx, toNode)
+		if err != nil {
+			return nil, err
+		}
+		points[2].request = [2]string{fromNIC.MAC, toNIC.MAC}
+		points = slices.Insert(points, 3, point{row: atNICs, host: toNode.Host, device: toNIC.Name, request: points[2].request})
+	}
+	column := pathColumn(env.Mode, fromNode == toNode)
+	for i := range points {
+		points[i].reply = [2]string{points[i].request[1], points[i].request[0]}
+		points[i].want = column[points[i].row]
+	}
+	return points, nil
+}
+
+// trace is one watched exchange.
+type trace struct {
+	field.Pair
+	sameNode bool
+	marker   string         // heads the payload of echo requests and replies
+	server   netip.AddrPort // serves this exchange alone
+	control  netip.Addr     // source of the packets that every NIC shows
+}
+
+// traceHops watches every point while an echo request goes and its reply comes
+// back, and a TCP connection is made, used and closed.
+func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evidence) (err error) {
+	points, err := pointsOf(ctx, env, p)
+	if err != nil {
+		return err
+	}
+	if !p.To.Addr.IsValid() {
+		return fmt.Errorf("%s: %s has no address", p, p.To.Name)
+	}
+	server, stop, err := field.ServeAlone(ctx, p.To)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	fromNode, err := env.Node(p.From.Node)
+	if err != nil {
+		return err
+	}
+	t := trace{Pair: p, sameNode: p.From.Node == p.To.Node, marker: field.NewMarker(), server: server, control: fromNode.Addr}
+	watches := make([]field.Running, len(points))
+	for i, at := range points {
+		if watches[i], err = at.host.Start(ctx, t.capture(at.device)); err != nil {
+			return err
+		}
+	}
+	sendErr := t.send(ctx, env, fromNode, ev)
+	errs := []error{sendErr}
+	for i, at := range points {
+		seen, err := watches[i].Stop(ctx)
+		errs = append(errs, err)
+		if err == nil && sendErr == nil {
+			errs = append(errs, t.judge(ev, at, seen.Capture))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t trace) capture(device string) probe.Request {
+	return probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
+		Interface: device,
+		Filter:    probe.Filter{Protocol: "icmp", Contains: t.marker},
+		Also: []probe.Filter{
+			{Protocol: "tcp", Destination: t.server.Addr(), DestinationPort: t.server.Port()},
+			{Protocol: "tcp", Source: t.server.Addr(), SourcePort: t.server.Port()},
+		},
+	}}
+}
+
+// send sends what is watched. On one node it also sends a packet that the NIC
+// must show: what the NIC does not show then was not there.
+func (t trace) send(ctx context.Context, env *field.Env, fromNode *field.Node, ev *verify.Evidence) error {
+	_, _, err := sent(ctx, t.From, t.String(), probe.Request{ICMP: &probe.ICMP{Address: t.To.Addr, Marker: t.marker}}, ev)
+	if err != nil {
+		return err
+	}
+	_, _, err = sent(ctx, t.From, t.String()+" (tcp)", probe.Request{HTTP: &probe.HTTP{URL: field.URL(t.server), RequestTimeout: probe.Duration(field.AskTimeout)}}, ev)
+	if err != nil || !t.sameNode {
+		return err
+	}
+	what := fromNode.Name + " -> " + env.Outside.Name
+	_, _, err = sent(ctx, fromNode.Host, what, probe.Request{ICMP: &probe.ICMP{Address: env.Outside.Addr, Marker: t.marker}}, ev)
+	return err
+}
+
+// judge compares one point's packets with the table.
+func (t trace) judge(ev *verify.Evidence, at point, seen *probe.CaptureResult) error {
+	where := fmt.Sprintf("%s: %s (%s of %s)", t, at.row, at.device, at.host.Name)
+	if seen.Lost > 0 {
+		return fmt.Errorf("%s: the kernel kept %d packets from the capture", where, seen.Lost)
+	}
+	isControl := func(p probe.Packet) bool { return p.Source == t.control || p.Destination == t.control }
+	packets := slices.DeleteFunc(slices.Clone(seen.Packets), isControl)
+	if t.sameNode && at.row == atNICs && len(packets) == len(seen.Packets) {
+		return fmt.Errorf("%s: not even a packet of the node itself was seen, so the absence of others proves nothing", where)
+	}
+	for _, protocol := range []string{"icmp", "tcp"} {
+		ofProtocol := slices.DeleteFunc(slices.Clone(packets), func(p probe.Packet) bool { return p.Protocol != protocol })
+		t.judgeCell(ev, where, at, protocol, ofProtocol)
+	}
+	return nil
+}
+
+func (t trace) judgeCell(ev *verify.Evidence, where string, at point, protocol string, packets []probe.Packet) {
+	requests, replies := split(packets, t.To.Addr)
+	got, want := cell(requests, replies, protocol == "icmp"), at.want.String()
+	words := fmt.Sprintf("%s, %s: %s", where, protocol, got)
+	ev.Cell(at.row, columnName(t.sameNode, protocol), got, want)
+	if !ev.Expect(got == want, "%s, to be %s", words, want) || at.request[0] == "" {
+		return
+	}
+	for _, wrong := range append(wrongMACs(requests, at.request), wrongMACs(replies, at.reply)...) {
+		ev.Wrong("%s: %s", words, wrong)
+	}
+}
+
+// columnName heads a column of the path table.
+func columnName(sameNode bool, protocol string) string {
+	where := "across nodes"
+	if sameNode {
+		where = "same node"
+	}
+	return where + ", " + strings.ToUpper(protocol)
+}
+
+// split tells what goes to server from what comes from there.
+func split(packets []probe.Packet, server netip.Addr) (requests, replies []probe.Packet) {
+	for _, p := range packets {
+		if p.Destination == server {
+			requests = append(requests, p)
+		} else {
+			replies = append(replies, p)
+		}
+	}
+	return requests, replies
+}
+
+// wrongMACs says which frames do not have the MACs that they should.
+func wrongMACs(packets []probe.Packet, want [2]string) []string {
+	var wrong []string
+	for _, p := range packets {
+		got := [2]string{p.SourceMAC, p.DestMAC}
+		words := fmt.Sprintf("a frame from %s to %s, to be from %s to %s", got[0], got[1], want[0], want[1])
+		if got != want && !slices.Contains(wrong, words) {
+			wrong = append(wrong, words)
+		}
+	}
+	return wrong
+}
+
+// String writes s as the path table does: "R[64] P[63]".
+func (s sight) String() string {
+	var requests, replies []int
+	if s.requests > 0 {
+		requests = []int{s.requests}
+	}
+	if s.replies > 0 {
+		replies = []int{s.replies}
+	}
+	return ttlWords(requests, replies)
+}
+
+// cell writes what was seen, each TTL once. One echo request is sent, so with
+// once set every further packet is written too.
+func cell(requests, replies []probe.Packet, once bool) string {
+	ttls := func(packets []probe.Packet) []int {
+		var all []int
+		for _, p := range packets {
+			if once || !slices.Contains(all, p.TTL) {
+				all = append(all, p.TTL)
+			}
+		}
+		return all
+	}
+	return ttlWords(ttls(requests), ttls(replies))
+}
+
+func ttlWords(requests, replies []int) string {
+	var words []string
+	for _, ttl := range requests {
+		words = append(words, fmt.Sprintf("R[%d]", ttl))
+	}
+	for _, ttl := range replies {
+		words = append(words, fmt.Sprintf("P[%d]", ttl))
+	}
+	if len(words) == 0 {
+		return "-"
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,170 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func mapChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{
+			Name: "maps/follow", Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Claim: "Within 2 s of a pod's deletion every node's maps have it no more among a Service's backends, and new connections go to the others.",
+			Run:   settled(env, mapsFollow),
+		},
+		{
+			Name: "maps/services", Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Claim: "On every node the BPF maps have each Service's ClusterIP and nodePort, with exactly its ready pods as backends.",
+			Run:   settled(env, mapsHoldServices),
+		},
+	}
+}
+
+// followWithin is how far the maps may be behind the API server.
+const followWithin = 2 * time.Second
+
+func mapsHoldServices(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	demo, err := env.DemoService(ctx)
+	if err != nil {
+		return err
+	}
+	for _, service := range []field.Service{demo, env.Every, env.One} {
+		if err := mapsHold(ctx, env, service, ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mapsHold asks the API server for the backends and each node for what it has.
+// A change between the two is no mistake, so there is a while to agree.
+func mapsHold(ctx context.Context, env *field.Env, service field.Service, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		timed, cancel := context.WithTimeoutCause(ctx, followWithin, errors.New("the maps do not agree with the API server"))
+		defer cancel()
+		var last *verify.Evidence
+		err := field.Poll(timed, func(ctx context.Context) (bool, error) {
+			want, err := env.BackendsOf(ctx, service)
+			if err != nil {
+				return false, err
+			}
+			have, err := field.ReadLB(ctx, node, service.IsFrontend)
+			if err != nil {
+				return false, err
+			}
+			last = &verify.Evidence{}
+			judgeMap(last, node, service, want, have)
+			return !last.Contradicts(), nil
+		})
+		if last == nil || err != nil && timed.Err() == nil {
+			return err // not even able to look
+		}
+		ev.Add(last)
+		return nil
+	})
+}
+
+// judgeMap wants the Service's frontends to be there, and every one that is
+// there to have exactly the wanted backends.
+func judgeMap(ev *verify.Evidence, node *field.Node, service field.Service, want map[uint8][]netip.AddrPort, have field.LBMap) {
+	for protocol, backends := range want {
+		nodePort := service.NodePortTCP
+		if protocol == field.ProtoUDP {
+			nodePort = service.NodePortUDP
+		}
+		for _, f := range []field.Frontend{
+			{Addr: service.Addr, Port: service.Port, Protocol: protocol, Scope: field.ScopeInside},
+			{Addr: node.Addr, Port: nodePort, Protocol: protocol, Scope: field.ScopeInside}, {Addr: node.Addr, Port: nodePort, Protocol: protocol, Scope: field.ScopeOutside},
+		} {
+			if _, ok := have[f]; !ok {
+				ev.Wrong("%s: the maps lack %s of Service %s/%s", node.Name, f, service.Namespace, service.Name)
+			}
+		}
+		for f, got := range have {
+			if f.Protocol == protocol {
+				ev.Expect(slices.Equal(got, backends), "%s: Service %s/%s at %s has backends %v, to be %v", node.Name, service.Namespace, service.Name, f, got, backends)
+			}
+		}
+	}
+	if len(want) == 0 {
+		ev.Wrong("Service %s/%s has no ready backend to look for", service.Namespace, service.Name)
+	}
+}
+
+// mapsFollow deletes a pod of the run's own and watches its Service's ClusterIP.
+func mapsFollow(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	leaver, s := env.Leaver, env.Changing
+	if !leaver.Addr.IsValid() {
+		_, err := leaver.Probe(ctx, probe.Request{})
+		return fmt.Errorf("no pod is there to be deleted: %w", err)
+	}
+	at := field.Frontend{Addr: s.Addr, Port: s.Port, Protocol: field.ProtoTCP, Scope: field.ScopeInside}
+	has := func(ctx context.Context, node *field.Node) (bool, error) {
+		have, err := field.ReadLB(ctx, node, func(f field.Frontend) bool { return f == at })
+		return slices.ContainsFunc(have[at], func(b netip.AddrPort) bool { return b.Addr() == leaver.Addr }), err
+	}
+	if late, err := awaitNodes(ctx, env, has); err != nil || len(late) > 0 {
+		ev.Expect(len(late) == 0, "%v have not pod %s, which is ready, among the backends of %s", late, leaver.Self, at)
+		return err
+	}
+	deleted := time.Now()
+	err := env.Kube.CoreV1().Pods(field.Namespace).Delete(ctx, leaver.Self, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete pod %s: %w", leaver.Self, err)
+	}
+	late, err := awaitNodes(ctx, env, func(ctx context.Context, node *field.Node) (bool, error) {
+		there, err := has(ctx, node)
+		return !there, err
+	})
+	if err != nil || len(late) > 0 {
+		ev.Expect(len(late) == 0, "%s after pod %s was deleted %v still have it among the backends of %s", followWithin, leaver.Self, late, at)
+		return err
+	}
+	ev.Saw("%s after pod %s was deleted no node has it among the backends of %s", time.Since(deleted).Round(time.Millisecond), leaver.Self, at)
+	return othersAnswer(ctx, env, ev)
+}
+
+// awaitNodes waits until ok says so of every node. late names those of which it
+// did not in time; the error is that it was not able to look.
+func awaitNodes(ctx context.Context, env *field.Env, ok func(context.Context, *field.Node) (bool, error)) (late []string, err error) {
+	timed, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	var mu sync.Mutex
+	err = verify.Each(env.Nodes, func(node *field.Node) error {
+		err := field.Poll(timed, func(ctx context.Context) (bool, error) { return ok(ctx, node) })
+		if err == nil || timed.Err() == nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		late = append(late, node.Name)
+		return ctx.Err()
+	})
+	slices.Sort(late)
+	return late, err
+}
+
+// othersAnswer makes connections from every node to the Service that has lost a backend.
+func othersAnswer(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		answered, failure, err := field.Spread(ctx, node.Host, env.Changing)
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s -> Service %s", node.Name, env.Changing.Name)
+		ev.Expect(failure == "" && answered[env.Leaver.Self] == 0 && len(answered) > 0, "%s: answered by %v %s", what, answered, failure)
+		return nil
+	})
+}

@@ -1,0 +1,62 @@
+package checks
+
+import (
+	"context"
+	"slices"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+)
+
+func nodeChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{Name: "nodes/routes", Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address.", Run: look(env, nodeRoutes)},
+	}
+}
+
+func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		router, err := field.RouterOf(ctx, node)
+		if err != nil {
+			return err
+		}
+		nic, err := field.NICOf(ctx, node)
+		if err != nil {
+			return err
+		}
+		have, err := field.RoutesOf(ctx, node.Host)
+		if err != nil {
+			return err
+		}
+		for _, to := range env.Nodes {
+			want := field.Route{Destination: to.PodCIDR.String(), Gateway: to.Addr, Device: nic.Name}
+			if to == node {
+				want.Gateway, want.Device = router, field.RouterDevice
+			}
+			judgeRoute(ev, node.Name, want, have)
+		}
+		return nil
+	})
+}
+
+// judgeRoute wants exactly one route to the destination, the wanted one.
+func judgeRoute(ev *verify.Evidence, host string, want field.Route, have []field.Route) {
+	var got []field.Route
+	for _, route := range have {
+		if route.Destination == want.Destination {
+			got = append(got, route)
+		}
+	}
+	right := len(got) == 1 && got[0].Gateway == want.Gateway && got[0].Device == want.Device &&
+		(want.Scope == "" || got[0].Scope == want.Scope)
+	if right {
+		ev.Saw("%s: %s", host, got[0])
+		return
+	}
+	if len(got) == 0 {
+		ev.Wrong("%s: no route to %s, to be %s", host, want.Destination, want)
+		return
+	}
+	slices.SortFunc(got, func(a, b field.Route) int { return a.Gateway.Compare(b.Gateway) })
+	ev.Wrong("%s: %v, to be %s alone", host, got, want)
+}

@@ -1,0 +1,75 @@
+package checks
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func outsideChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{
+			Name: "outside/masquerade", Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.",
+			If: func(cfg verify.Config) bool { return cfg.Masquerade != verify.NoMasquerade }, Run: look(env, masqueraded),
+		},
+		{
+			Name: "outside/native-cidr", Claim: "A pod reaches an address inside the native-routing CIDR with its own address.",
+			If: func(cfg verify.Config) bool { return cfg.NativeCIDR.IsValid() }, Run: look(env, nativeRouted),
+		},
+	}
+}
+
+func masqueraded(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		return arrivesAs(ctx, env, node.Client, env.Outside.Addr, node.Addr, ev)
+	})
+}
+
+func nativeRouted(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	if !env.Native.IsValid() {
+		return fmt.Errorf("no address is free inside the native-routing CIDR %s beside pods, Services and nodes", env.NativeCIDR)
+	}
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		return arrivesAs(ctx, env, node.Client, env.Native, node.Client.Addr, ev)
+	})
+}
+
+// arrivesAs asks the outside host at to, which answers which client it saw;
+// for ICMP, which has no such answer, its NIC is watched.
+func arrivesAs(ctx context.Context, env *field.Env, from field.Host, to, as netip.Addr, ev *verify.Evidence) error {
+	name := fmt.Sprintf("outside host at %s", to)
+	err := askAll(ctx, ev, []ask{{
+		from: from, to: netip.AddrPortFrom(to, env.Outside.Port), name: name,
+		client: func(field.Host) (netip.Addr, error) { return as, nil },
+	}})
+	if err != nil {
+		return err
+	}
+	marker := field.NewMarker()
+	watch, err := env.Outside.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
+		Interface: "eth0", Filter: probe.Filter{Direction: probe.In, Protocol: "icmp", Contains: marker},
+	}})
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s -> %s (icmp)", from.Name, name)
+	_, answered, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to, Marker: marker}}, ev)
+	seen, stopErr := watch.Stop(ctx)
+	if err != nil {
+		return err
+	}
+	if stopErr != nil {
+		return stopErr
+	}
+	for _, packet := range seen.Capture.Packets {
+		ev.Expect(packet.Source == as, "%s: arrived from %s, to be %s", what, packet.Source, as)
+	}
+	if len(seen.Capture.Packets) == 0 && answered {
+		return fmt.Errorf("%s: answered, and yet no request was seen to arrive", what)
+	}
+	return nil
+}

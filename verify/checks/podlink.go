@@ -1,0 +1,159 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func pathChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{Name: "paths/pod-address", Claim: "A pod's eth0 has a /32 and exactly two routes: the router on the link, and everything else by way of it.", Run: look(env, podAddress)},
+		{Name: "paths/arp", Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Run: look(env, whoAnswersARP)},
+		{Name: "paths/frame-source", Claim: "Frames that arrive at a pod's eth0 come from the MAC of its host-side veth.", Run: look(env, frameSource)},
+		{Name: "paths/spoofed-source", Claim: "What a pod sends with an address that is not its own arrives nowhere; with its own it arrives.", Run: look(env, spoofed)},
+	}
+}
+
+func podAddress(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		router, err := field.RouterOf(ctx, node)
+		if err != nil {
+			return err
+		}
+		eth0, err := field.DeviceOf(ctx, node.Client, "eth0")
+		if err != nil {
+			return err
+		}
+		have, err := field.RoutesOf(ctx, node.Client)
+		if err != nil {
+			return err
+		}
+		judgePod(ev, node.Client, router, eth0, have)
+		return nil
+	})
+}
+
+func judgePod(ev *verify.Evidence, pod field.Host, router netip.Addr, eth0 field.Device, have []field.Route) {
+	want := []netip.Prefix{netip.PrefixFrom(pod.Addr, 32)}
+	ev.Expect(slices.Equal(eth0.IPv4(), want), "%s: eth0 has %v, to be %v", pod.Name, eth0.IPv4(), want)
+	ev.Expect(len(have) == 2, "%s: %d routes, to be 2: %v", pod.Name, len(have), have)
+	judgeRoute(ev, pod.Name, field.Route{Destination: "default", Gateway: router, Device: "eth0"}, have)
+	judgeRoute(ev, pod.Name, field.Route{Destination: router.String(), Device: "eth0", Scope: "link"}, have)
+}
+
+func whoAnswersARP(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		_, _, veth, err := field.HostSide(ctx, env, node.Client)
+		if err != nil {
+			return err
+		}
+		router, err := field.RouterOf(ctx, node)
+		if err != nil {
+			return err
+		}
+		asked := map[string]netip.Addr{"the router": router, "the same-node pod": node.Server.Addr, "the node": node.Addr}
+		for _, other := range env.Nodes {
+			if other != node {
+				asked["a remote pod on "+other.Node] = other.Server.Addr
+			}
+		}
+		var errs error
+		for who, addr := range asked {
+			errs = errors.Join(errs, judgeARP(ctx, ev, node.Client, who, addr, veth))
+		}
+		return errors.Join(errs, ownAddressUnanswered(ctx, ev, node.Client))
+	})
+}
+
+func judgeARP(ctx context.Context, ev *verify.Evidence, pod field.Host, who string, addr netip.Addr, veth field.Device) error {
+	if !addr.IsValid() {
+		return fmt.Errorf("%s: %s has no address to ask for", pod.Name, who)
+	}
+	what := fmt.Sprintf("%s asks who has %s, %s", pod.Name, addr, who)
+	reply, ok, err := sent(ctx, pod, what, probe.Request{ARP: &probe.ARP{Interface: "eth0", Address: addr}}, ev)
+	if err != nil || !ok {
+		return err
+	}
+	right := reply.ARP.MAC == veth.MAC && reply.ARP.FrameMAC == veth.MAC
+	ev.Expect(right, "%s: %s answers, in a frame of %s; %s has %s", what, reply.ARP.MAC, reply.ARP.FrameMAC, veth.Name, veth.MAC)
+	return nil
+}
+
+// ownAddressUnanswered: an answer would tell the pod that its address is in
+// use elsewhere. The other questions are the control that answers do arrive.
+func ownAddressUnanswered(ctx context.Context, ev *verify.Evidence, pod field.Host) error {
+	reply, err := pod.Probe(ctx, probe.Request{Timeout: probe.Duration(500 * time.Millisecond), ARP: &probe.ARP{Interface: "eth0", Address: pod.Addr}})
+	if err != nil {
+		return err
+	}
+	if reply.ARP != nil {
+		ev.Wrong("%s asks who has %s, its own address: %s answers", pod.Name, pod.Addr, reply.ARP.MAC)
+		return nil
+	}
+	ev.Saw("%s asks who has %s, its own address: nobody answers", pod.Name, pod.Addr)
+	return nil
+}
+
+func frameSource(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		_, eth0, veth, err := field.HostSide(ctx, env, node.Client)
+		if err != nil {
+			return err
+		}
+		from := []field.Host{node.Server, node.Host}
+		for _, other := range env.Nodes {
+			if other != node {
+				from = append(from, other.Server)
+			}
+		}
+		return verify.Each(from, func(sender field.Host) error { return judgeFrames(ctx, ev, sender, node.Client, eth0, veth) })
+	})
+}
+
+func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Host, eth0, veth field.Device) error {
+	what := fmt.Sprintf("%s -> %s", from.Name, pod.Name)
+	packets, err := pingWatched(ctx, from, pod, pod, "eth0", what, ev)
+	if err != nil {
+		return err
+	}
+	for _, p := range packets {
+		if p.Direction == probe.In {
+			right := p.SourceMAC == veth.MAC && p.DestMAC == eth0.MAC
+			ev.Expect(right, "%s: a frame from %s to %s arrives; %s has %s, eth0 has %s", what, p.SourceMAC, p.DestMAC, veth.Name, veth.MAC, eth0.MAC)
+		}
+	}
+	return nil
+}
+
+// pingWatched sends one echo request and returns what a device of watcher saw
+// of it and of its reply. An unanswered request is recorded as wrong; one that
+// was answered and yet not seen is an error, as the watch must have failed.
+func pingWatched(ctx context.Context, from, to, watcher field.Host, dev, what string, ev *verify.Evidence) ([]probe.Packet, error) {
+	marker := field.NewMarker()
+	watch, err := watcher.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
+		Interface: dev, Filter: probe.Filter{Protocol: "icmp", Contains: marker},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if !to.Addr.IsValid() {
+		return nil, fmt.Errorf("%s: %s has no address", what, to.Name)
+	}
+	_, answered, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to.Addr, Marker: marker}}, ev)
+	seen, stopErr := watch.Stop(ctx)
+	if err := errors.Join(err, stopErr); err != nil {
+		return nil, err
+	}
+	if answered && len(seen.Capture.Packets) == 0 {
+		return nil, fmt.Errorf("%s: answered, and yet %s of %s saw nothing", what, dev, watcher.Name)
+	}
+	return seen.Capture.Packets, nil
+}

@@ -1,0 +1,169 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// bulk is how many bytes a TCP check sends each way: enough for the window to
+// open and segments to be merged.
+const bulk = 1 << 20
+
+// placement is where the two pods of a pair are.
+type placement struct {
+	name, words string
+	pairs       func(*field.Env) []field.Pair
+	minNodes    int
+}
+
+func podChecks(env *field.Env) []verify.Check {
+	var checks []verify.Check
+	for _, p := range []placement{
+		{"same-node", "two pods on one node", (*field.Env).SameNode, 1},
+		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2},
+	} {
+		checks = append(checks,
+			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, pairICMP),
+			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, pairTCP),
+			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, pairUDP),
+			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU pass whole between "+p.words+", and no larger ones.", p, pairMTU),
+		)
+	}
+	return append(checks,
+		verify.Check{Name: "pods/to-nodes", Claim: "Every pod reaches every node by ICMP, TCP and UDP, with its own address.", Run: look(env, podsToNodes)},
+		verify.Check{Name: "nodes/to-pods", Claim: "Every node reaches every pod by ICMP, TCP and UDP, with its own address.", Run: look(env, nodesToPods)},
+	)
+}
+
+func pairCheck(env *field.Env, name, claim string, p placement, judge func(context.Context, *field.Env, field.Pair, *verify.Evidence) error) verify.Check {
+	return verify.Check{Name: name, Claim: claim, MinNodes: p.minNodes, Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+		return verify.Each(p.pairs(env), func(each field.Pair) error {
+			if !each.To.Addr.IsValid() {
+				return fmt.Errorf("%s: %s has no address", each, each.To.Name)
+			}
+			return judge(ctx, env, each, ev)
+		})
+	})}
+}
+
+func pairICMP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
+	return ping(ctx, p.From, p.To, ev)
+}
+
+// ping sends three echo requests; every one must be answered by its addressee.
+func ping(ctx context.Context, from, to field.Host, ev *verify.Evidence) error {
+	const count = 3
+	what := fmt.Sprintf("%s -> %s (icmp %s)", from.Name, to.Name, to.Addr)
+	reply, ok, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to.Addr, Count: count}}, ev)
+	if err != nil || !ok {
+		return err
+	}
+	r := reply.ICMP
+	ev.Expect(r.Received == count && r.From == to.Addr, "%s: %d of %d answered by %s, TTL %d", what, r.Received, count, r.From, r.TTL)
+	return nil
+}
+
+func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
+	what := fmt.Sprintf("%s (tcp %s)", p, p.To.At())
+	reply, ok, err := sent(ctx, p.From, what, probe.Request{Timeout: probe.Duration(2 * field.AskTimeout), TCP: &probe.TCP{Address: p.To.At(), Bytes: bulk}}, ev)
+	if err != nil || !ok {
+		return err
+	}
+	if reply.TCP.Up != bulk || reply.TCP.Down != bulk || reply.TCP.Identity == nil {
+		ev.Wrong("%s: %d bytes went up and %d came down, of %d", what, reply.TCP.Up, reply.TCP.Down, bulk)
+		return nil
+	}
+	return ask{by: []field.Host{p.To}, client: own(p.From)}.judge(what, *reply.TCP.Identity, false, ev)
+}
+
+func pairUDP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
+	return ask{from: p.From, to: p.To.At(), name: p.To.Name, by: []field.Host{p.To}, client: own(p.From)}.over(ctx, "udp", ev)
+}
+
+// Header bytes of an IPv4 packet that are not the payload of an echo request
+// or of a datagram.
+const headers = 20 + 8
+
+// pairMTU also sends one byte more than the MTU: only where that is refused
+// did the other packets prove that the MTU is what it is said to be.
+func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evidence) error {
+	mtu, err := wantedMTU(ctx, env, p)
+	if err != nil {
+		return err
+	}
+	dev, err := field.DeviceOf(ctx, p.From, "eth0")
+	if err != nil {
+		return err
+	}
+	if !ev.Expect(dev.MTU == mtu, "%s: eth0 has MTU %d, to be %d", p.From.Name, dev.MTU, mtu) {
+		return nil
+	}
+	what := fmt.Sprintf("%s with DF and %d bytes", p, mtu)
+	size := mtu - headers
+	_, okICMP, errICMP := sent(ctx, p.From, what+" (icmp)", probe.Request{ICMP: &probe.ICMP{Address: p.To.Addr, Size: size, DF: true, Count: 2}}, ev)
+	_, okUDP, errUDP := sent(ctx, p.From, what+" (udp)", probe.Request{UDP: &probe.UDP{Address: p.To.At(), Size: size, DF: true, Count: 2}}, ev)
+	if err := errors.Join(errICMP, errUDP); err != nil {
+		return err
+	}
+	if okICMP && okUDP {
+		ev.Saw("%s: answered", what)
+	}
+	over, err := p.From.Probe(ctx, probe.Request{ICMP: &probe.ICMP{Address: p.To.Addr, Size: size + 1, DF: true}})
+	if err != nil {
+		return err
+	}
+	ev.Expect(over.Failure != "", "%s with DF and %d bytes: refused", p, mtu+1)
+	return nil
+}
+
+// wantedMTU is what the profile asks for, else the smaller of the NICs of the
+// two pods' nodes.
+func wantedMTU(ctx context.Context, env *field.Env, p field.Pair) (int, error) {
+	if env.MTU != 0 {
+		return env.MTU, nil
+	}
+	least := 0
+	for _, pod := range []field.Host{p.From, p.To} {
+		node, err := env.Node(pod.Node)
+		if err != nil {
+			return 0, err
+		}
+		nic, err := field.NICOf(ctx, node)
+		if err != nil {
+			return 0, err
+		}
+		if least == 0 || nic.MTU < least {
+			least = nic.MTU
+		}
+	}
+	return least, nil
+}
+
+func podsToNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	var asks []ask
+	var pings []field.Pair
+	for _, from := range env.Nodes {
+		for _, to := range env.Nodes {
+			asks = append(asks, ask{from: from.Client, to: to.At(), name: to.Name, client: own(from.Client)})
+			pings = append(pings, field.Pair{From: from.Client, To: to.Host})
+		}
+	}
+	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))
+}
+
+func nodesToPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	var asks []ask
+	var pings []field.Pair
+	for _, from := range env.Nodes {
+		for _, to := range env.Nodes {
+			asks = append(asks, ask{from: from.Host, to: to.Server.At(), name: to.Server.Name, by: []field.Host{to.Server}, client: own(from.Host)})
+			pings = append(pings, field.Pair{From: from.Host, To: to.Server})
+		}
+	}
+	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))
+}

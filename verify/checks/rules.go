@@ -1,0 +1,190 @@
+package checks
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+)
+
+func ruleChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{
+			Name: "rules/service-in-iptables", Modes: []string{verify.ModeKubeProxy},
+			Claim: "On every node iptables holds kube-proxy's rules for the demo's Service: its ClusterIP, its nodePort and each of its backends.",
+			Run:   settled(env, serviceInIPTables),
+		},
+		{
+			Name: "rules/no-service", Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Claim: "No node has a rule of a Service, in iptables-save, iptables-legacy-save or nft: none of kube-proxy's chains, and no mention of a ClusterIP, a nodePort or of a way to a backend.",
+			Run:   settled(env, noServiceRule),
+		},
+		{
+			Name: "rules/masquerade-chain", If: func(cfg verify.Config) bool { return cfg.Masquerade == verify.MasqueradeIPTables },
+			Claim: "On every node iptables-save shows the chain " + field.MasqueradeChain + ": traffic of its own pods is masqueraded, except to nodes and inside the native-routing CIDR.",
+			Run:   look(env, masqueradeInIPTables),
+		},
+		{
+			Name: "rules/no-masquerade", If: func(cfg verify.Config) bool { return cfg.Masquerade == verify.MasqueradeBPF },
+			Claim: "No node has a rule that masquerades pods, in iptables-save, iptables-legacy-save or nft: no chain " + field.MasqueradeChain + ", and none about the pods' addresses.",
+			Run:   look(env, noMasqueradeRule),
+		},
+	}
+}
+
+func serviceInIPTables(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	service, backends, err := env.DemoBackends(ctx)
+	if err != nil {
+		return err
+	}
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		all, err := field.Dumps(ctx, node.Host)
+		if err != nil {
+			return err
+		}
+		judgePresent(ev, node.Name, service, backends, all)
+		return nil
+	})
+}
+
+// judgePresent wants the Service in what iptables-save or its legacy sibling
+// shows, whichever of them kube-proxy writes to; nft's view is told as well.
+func judgePresent(ev *verify.Evidence, node string, service field.Service, backends []netip.Addr, all []field.Dump) {
+	what := fmt.Sprintf("%s: Service %s/%s at %s", node, service.Namespace, service.Name, service.Addr)
+	complete := false
+	for _, d := range all {
+		found := field.FindService(d, service, backends)
+		words := fmt.Sprintf("%s: %s has %d rules of its ClusterIP, %d of its nodePorts, DNAT to %d of %d backends", what, d.Tool,
+			len(found.ClusterIP), len(found.NodePort), len(found.Backends), len(backends))
+		if len(found.ClusterIP) > 0 && len(found.NodePort) > 0 && len(found.Backends) == len(backends) {
+			complete = complete || strings.HasPrefix(d.Tool, "iptables")
+			ev.Saw("%s, such as %q", words, found.ClusterIP[0])
+		} else if found.Found() {
+			ev.Saw("%s", words)
+		}
+	}
+	if !complete {
+		ev.Wrong("%s: neither iptables-save nor iptables-legacy-save holds rules for its ClusterIP, its nodePort and every backend", what)
+	}
+}
+
+// noServiceRule looks for the demo's Service and for the run's own with the
+// search that finds them where kube-proxy is.
+func noServiceRule(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	service, backends, err := env.DemoBackends(ctx)
+	if err != nil {
+		return err
+	}
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		all, err := field.Dumps(ctx, node.Host)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(all, func(d field.Dump) bool { return slices.ContainsFunc(d.Lines, kubeletChain.MatchString) }) {
+			return fmt.Errorf("%s: not even the kubelet's own chains are in its rules, so they cannot be trusted to be all", node.Name)
+		}
+		for _, s := range []field.Service{service, env.Every, env.One} {
+			judgeAbsent(ev, node.Name, s, backends, all)
+		}
+		return nil
+	})
+}
+
+// kubeletChain is one of the chains that every kubelet makes.
+var kubeletChain = regexp.MustCompile(`\bKUBE-(KUBELET-CANARY|IPTABLES-HINT|FIREWALL)\b`)
+
+// judgeAbsent wants nothing of the Service in any dump.
+func judgeAbsent(ev *verify.Evidence, node string, service field.Service, backends []netip.Addr, all []field.Dump) {
+	for _, d := range all {
+		what := fmt.Sprintf("%s: %s, %d lines, Service %s/%s at %s", node, d.Tool, len(d.Lines), service.Namespace, service.Name, service.Addr)
+		found := field.FindService(d, service, backends)
+		if !found.Found() {
+			ev.Saw("%s: no rule", what)
+			continue
+		}
+		rules := slices.Concat(found.Chains, found.ClusterIP, found.NodePort)
+		for _, each := range backends {
+			rules = append(rules, found.Backends[each]...)
+		}
+		ev.Wrong("%s: %d rules, such as %q", what, len(rules), rules[0])
+	}
+}
+
+func masqueradeInIPTables(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		all, err := field.Dumps(ctx, node.Host)
+		if err != nil {
+			return err
+		}
+		judgeMasquerade(ev, env, node, all)
+		return nil
+	})
+}
+
+func noMasqueradeRule(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		all, err := field.Dumps(ctx, node.Host)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(all, func(d field.Dump) bool { return slices.ContainsFunc(d.Lines, kubeletChain.MatchString) }) {
+			return fmt.Errorf("%s: not even the kubelet's own chains are in its rules, so they cannot be trusted to be all", node.Name)
+		}
+		for _, d := range all {
+			if rules := masqueradeRules(d, env); len(rules) > 0 {
+				ev.Wrong("%s: %s has %q", node.Name, d.Tool, rules[0])
+			} else {
+				ev.Saw("%s: none of the %d lines of %s is about masquerading pods", node.Name, len(d.Lines), d.Tool)
+			}
+		}
+		return nil
+	})
+}
+
+// masqueradeRules finds what masquerades pods. iptables writes the target in
+// capitals, nft does not.
+func masqueradeRules(d field.Dump, env *field.Env) []string {
+	var found []string
+	for _, line := range d.Lines {
+		ofPods := slices.ContainsFunc(env.Nodes, func(n *field.Node) bool { return strings.Contains(line, n.PodCIDR.String()) })
+		if strings.Contains(line, field.MasqueradeChain) || ofPods && strings.Contains(strings.ToLower(line), "masquerade") {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// judgeMasquerade reads the chain as the kernel does, in order.
+func judgeMasquerade(ev *verify.Evidence, env *field.Env, node *field.Node, all []field.Dump) {
+	i := slices.IndexFunc(all, func(d field.Dump) bool {
+		_, exists := field.ChainRules(d, field.MasqueradeChain)
+		return exists && strings.HasPrefix(d.Tool, "iptables")
+	})
+	if i < 0 {
+		ev.Wrong("%s: iptables-save shows no chain %s", node.Name, field.MasqueradeChain)
+		return
+	}
+	jumps, _ := field.ChainRules(all[i], "POSTROUTING")
+	jumped := slices.ContainsFunc(jumps, func(rule string) bool { return strings.HasSuffix(rule, "-j "+field.MasqueradeChain) })
+	ev.Expect(jumped, "%s: POSTROUTING leads to %s", node.Name, field.MasqueradeChain)
+	rules, _ := field.ChainRules(all[i], field.MasqueradeChain)
+	for _, other := range env.Nodes {
+		spared := slices.ContainsFunc(rules, func(rule string) bool {
+			return field.AddressPattern(other.Addr).MatchString(rule) && strings.Contains(rule, "-d ") && strings.Contains(rule, "-j RETURN")
+		})
+		ev.Expect(spared, "%s: %s spares traffic to %s", node.Name, field.MasqueradeChain, other.Name)
+	}
+	masquerades := slices.IndexFunc(rules, func(rule string) bool {
+		return strings.Contains(rule, "-s "+node.PodCIDR.String()) && strings.Contains(rule, "! -d "+env.NativeCIDR.Masked().String()) && strings.Contains(rule, "-j MASQUERADE")
+	})
+	if masquerades < 0 {
+		ev.Wrong("%s: %s masquerades nothing from %s to outside %s:\n%s", node.Name, field.MasqueradeChain, node.PodCIDR, env.NativeCIDR, strings.Join(rules, "\n"))
+		return
+	}
+	ev.Saw("%s: %s: %s", node.Name, field.MasqueradeChain, rules[masquerades])
+}

@@ -1,0 +1,204 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func policyChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{Name: "services/affinity", MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: settled(env, affinity)},
+		{Name: "services/local-external", Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: settled(env, localExternal)},
+		{Name: "services/local-internal", Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: settled(env, localInternal)},
+		{Name: "services/health-port", Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: settled(env, healthPort)},
+		{Name: "services/no-endpoints", Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: settled(env, noEndpoints)},
+	}
+}
+
+// asker is a host and where it asks.
+type asker struct {
+	from field.Host
+	to   netip.AddrPort // TCP
+	udp  netip.AddrPort
+	name string
+}
+
+// everywhere lists a Service's ClusterIP for a pod and for the host of every
+// node, and its nodePort on every node for the host outside.
+func everywhere(env *field.Env, s field.Service) []asker {
+	var all []asker
+	for _, node := range env.Nodes {
+		all = append(all,
+			asker{node.Client, s.At(), s.At(), "Service " + s.Name},
+			asker{node.Host, s.At(), s.At(), "Service " + s.Name},
+			asker{env.Outside, netip.AddrPortFrom(node.Addr, s.NodePortTCP), netip.AddrPortFrom(node.Addr, s.NodePortUDP), "nodePort of " + s.Name + " at " + node.Name})
+	}
+	return all
+}
+
+// affinity asks so often that backends chosen at random would all be the same
+// less than once in a hundred thousand runs: three backends, twelve requests.
+func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	const times = 12
+	return verify.Each(everywhere(env, env.Sticky), func(a asker) error {
+		reply, err := a.from.Probe(ctx, probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(a.to), Count: times}})
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, a.to)
+		if reply.Failure != "" || reply.HTTP == nil {
+			ev.Wrong("%s: %s", what, reply.Failure)
+			return nil
+		}
+		ev.Expect(len(reply.HTTP.AnsweredBy) == 1, "%s: %d connections were answered by %v", what, times, reply.HTTP.AnsweredBy)
+		return nil
+	})
+}
+
+func localExternal(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	s := env.Local
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		a := ask{
+			from: env.Outside, to: netip.AddrPortFrom(node.Addr, s.NodePortTCP), udp: netip.AddrPortFrom(node.Addr, s.NodePortUDP),
+			name: "nodePort of " + s.Name + " at " + node.Name, by: s.Backends, client: own(env.Outside),
+		}
+		if s.HasBackend(node) {
+			return askAll(ctx, ev, []ask{a})
+		}
+		return a.unanswered(ctx, ev)
+	})
+}
+
+func localInternal(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	s := env.Local
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		// Not the backend itself, which some modes give an address other than its own.
+		a := ask{from: node.Server, to: s.At(), name: "Service " + s.Name, by: s.Backends, client: own(node.Server)}
+		if s.HasBackend(node) {
+			return askAll(ctx, ev, []ask{a})
+		}
+		return a.unanswered(ctx, ev)
+	})
+}
+
+// silence is how long nobody has to answer: on one machine an answer takes
+// milliseconds. That they do come is seen at the node that has a backend.
+const silence = probe.Duration(700 * time.Millisecond)
+
+// unanswered wants no answer, neither over TCP nor over UDP.
+func (a ask) unanswered(ctx context.Context, ev *verify.Evidence) error {
+	udp := a.to
+	if a.udp.IsValid() {
+		udp = a.udp
+	}
+	return verify.Each([]probe.Request{
+		{Timeout: silence, HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: silence}},
+		{Timeout: silence, UDP: &probe.UDP{Address: udp}},
+	}, func(request probe.Request) error {
+		reply, err := a.from.Probe(ctx, request)
+		if err != nil {
+			return err
+		}
+		kind, err := request.Kind()
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, kind)
+		if id := answerOf(reply); reply.Failure == "" && id != nil {
+			ev.Wrong("%s: answered by %s, which is on another node", what, id.Pod)
+			return nil
+		}
+		ev.Expect(reply.Failure != "", "%s: %s", what, reply.Failure)
+		return nil
+	})
+}
+
+func healthPort(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	s := env.Local
+	if s.HealthPort == 0 {
+		return errors.New("Service " + s.Name + " has no health-check nodePort")
+	}
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		at := netip.AddrPortFrom(node.Addr, s.HealthPort)
+		reply, err := env.Outside.Probe(ctx, probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(at)}})
+		if err != nil {
+			return err
+		}
+		want := http.StatusServiceUnavailable
+		if s.HasBackend(node) {
+			want = http.StatusOK
+		}
+		// Who answers is no nettool, so only the status counts.
+		if reply.HTTP == nil || reply.HTTP.Status == 0 {
+			ev.Wrong("%s at %s: %s", node.Name, at, reply.Failure)
+			return nil
+		}
+		ev.Expect(reply.HTTP.Status == want, "%s at %s: status %d, to be %d", node.Name, at, reply.HTTP.Status, want)
+		return nil
+	})
+}
+
+// atOnce is how soon a refusal has to come; without one a client waits for
+// seconds and more. It is less than the second after which TCP asks again.
+const atOnce = 600 * time.Millisecond
+
+// errorTries is how often a host outside asks where kube-proxy is, whose
+// refusals are ICMP errors: the kernel sends a host one in a second, and none
+// in the second after a redirect, which it sends for nodePorts.
+const errorTries = 6
+
+func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(everywhere(env, env.Empty), func(a asker) error {
+		tcp := probe.Request{Timeout: probe.Duration(atOnce), HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: probe.Duration(atOnce)}}
+		udp := probe.Request{Timeout: probe.Duration(atOnce), UDP: &probe.UDP{Address: a.udp}}
+		tries := 1
+		if a.from.Node == "" && !env.Replaced() {
+			tries = errorTries
+		}
+		// One after the other: they share what the kernel sends.
+		return errors.Join(a.refused(ctx, tcp, tries, ev), a.refused(ctx, udp, tries, ev))
+	})
+}
+
+// refused wants one of so many requests to be refused at once.
+func (a asker) refused(ctx context.Context, request probe.Request, tries int, ev *verify.Evidence) error {
+	kind, err := request.Kind()
+	if err != nil {
+		return err
+	}
+	var last string
+	for range tries {
+		reply, err := a.from.Probe(ctx, request)
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, kind)
+		took := time.Duration(reply.Elapsed).Round(time.Millisecond)
+		if id := answerOf(reply); reply.Failure == "" && id != nil {
+			ev.Wrong("%s: answered by %s", what, id.Pod)
+			return nil
+		}
+		last = fmt.Sprintf("%s: %s after %s", what, reply.Failure, took)
+		if isRefusal(reply.Failure) && took < atOnce {
+			ev.Saw("%s", last)
+			return nil
+		}
+	}
+	ev.Wrong("%s, to be refused within %s", last, atOnce)
+	return nil
+}
+
+// isRefusal knows what a socket says after a reset or an ICMP error, or when a
+// rule of its own node has not let the packet out.
+func isRefusal(failure string) bool {
+	return strings.Contains(failure, "connection refused") || strings.Contains(failure, "operation not permitted")
+}

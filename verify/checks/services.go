@@ -1,0 +1,192 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+func serviceChecks(env *field.Env) []verify.Check {
+	return []verify.Check{
+		{Name: "services/clusterip-from-pods", Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: settled(env, clusterIPFromPods)},
+		{Name: "services/clusterip-from-nodes", Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: settled(env, clusterIPFromNodes)},
+		{Name: "services/clusterip-by-packets", Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: settled(env, clusterIPByPackets)},
+		{Name: "services/every-backend", Claim: "A ClusterIP leads to each of its backends, from every node.", Run: settled(env, everyBackend)},
+		{Name: "services/nodeport-from-pods", Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromPods)},
+		{Name: "services/nodeport-from-nodes", Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromNodes)},
+		{Name: "services/nodeport-from-outside", Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromOutside)},
+		{Name: "services/hairpin", Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: settled(env, hairpin)},
+		{Name: "services/headless", Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: settled(env, headless)},
+		{Name: "services/hostport", Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: settled(env, hostPorts)},
+	}
+}
+
+// clusterIPs asks for both Services from a host. A backend that asks for
+// itself is another check's business.
+func clusterIPs(ctx context.Context, env *field.Env, from field.Host) []ask {
+	var asks []ask
+	for _, service := range []field.Service{env.Every, env.One} {
+		if len(service.Backends) == 1 && service.Backends[0].Name == from.Name {
+			continue
+		}
+		asks = append(asks, ask{from: from, to: service.At(), name: "Service " + service.Name, by: service.Backends, client: clusterIPClient(ctx, env, from)})
+	}
+	return asks
+}
+
+func clusterIPFromPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, clusterIPs(ctx, env, node.Client)...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func clusterIPFromNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, clusterIPs(ctx, env, node.Host)...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+// packetPort is where a pod's datagrams to a ClusterIP come from; no socket has it.
+const packetPort = 4343
+
+// clusterIPByPackets sends from a raw socket, whose packets only a rule or
+// program in their way can translate, and watches for what comes back.
+func clusterIPByPackets(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		return verify.Each([]field.Service{env.Every, env.One}, func(s field.Service) error {
+			pod := node.Client
+			if !pod.Addr.IsValid() {
+				_, err := pod.Probe(ctx, probe.Request{})
+				return fmt.Errorf("%s has no address to send from: %w", pod.Name, err)
+			}
+			answer := probe.Filter{Direction: probe.In, Protocol: "udp", Source: s.Addr, SourcePort: s.Port, DestinationPort: packetPort}
+			watch, err := pod.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{Interface: "eth0", Filter: answer, Count: 1}})
+			if err != nil {
+				return err
+			}
+			what := fmt.Sprintf("%s sends a packet to Service %s at %s", pod.Name, s.Name, s.At())
+			_, _, err = sent(ctx, pod, what, probe.Request{Send: &probe.Send{
+				Protocol: "udp", Source: pod.Addr, SourcePort: packetPort, Destination: s.Addr, DestinationPort: s.Port, Payload: field.NewMarker(),
+			}}, ev)
+			seen, waitErr := watch.Wait(ctx)
+			if err := errors.Join(err, waitErr); err != nil {
+				return err
+			}
+			ev.Expect(len(seen.Capture.Packets) == 1, "%s: %d answers come from there %s", what, len(seen.Capture.Packets), seen.Failure)
+			return nil
+		})
+	})
+}
+
+func everyBackend(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		answered, failure, err := field.Spread(ctx, node.Client, env.Every)
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s -> Service %s", node.Client.Name, env.Every.Name)
+		if failure != "" {
+			ev.Wrong("%s: %s", what, failure)
+		}
+		for _, backend := range env.Every.Backends {
+			times := answered[backend.Self]
+			ev.Expect(times > 0, "%s: %s answered %d times", what, backend.Self, times)
+		}
+		return nil
+	})
+}
+
+// nodePorts asks for both Services at every node.
+func nodePorts(ctx context.Context, env *field.Env, from field.Host) []ask {
+	var asks []ask
+	for _, entry := range env.Nodes {
+		for _, service := range []field.Service{env.Every, env.One} {
+			asks = append(asks, ask{
+				from: from, to: netip.AddrPortFrom(entry.Addr, service.NodePortTCP), udp: netip.AddrPortFrom(entry.Addr, service.NodePortUDP),
+				name: "nodePort of " + service.Name + " at " + entry.Name, by: service.Backends, client: nodePortClient(ctx, env, from, entry), itself: hairpinClient(env),
+			})
+		}
+	}
+	return asks
+}
+
+func nodePortFromPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, nodePorts(ctx, env, node.Client)...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func nodePortFromNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	var asks []ask
+	for _, node := range env.Nodes {
+		asks = append(asks, nodePorts(ctx, env, node.Host)...)
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func nodePortFromOutside(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return askAll(ctx, ev, nodePorts(ctx, env, env.Outside))
+}
+
+func hairpin(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	self := env.One.Backends[0]
+	node, err := env.Node(self.Node)
+	if err != nil {
+		return err
+	}
+	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: clusterIPClient(ctx, env, self), itself: hairpinClient(env)}}
+	for _, a := range nodePorts(ctx, env, self) {
+		if a.to.Addr() == node.Addr && a.to.Port() == env.One.NodePortTCP {
+			asks = append(asks, a)
+		}
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func hostPorts(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	pod := env.One.Backends[0]
+	node, err := env.Node(pod.Node)
+	if err != nil {
+		return err
+	}
+	at := netip.AddrPortFrom(node.Addr, field.HostPort)
+	to := func(from field.Host) ask {
+		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []field.Host{pod}, client: hostPortClient(ctx, env, from, pod), itself: hairpinClient(env)}
+	}
+	asks := []ask{to(env.Outside), to(pod)}
+	for _, n := range env.Nodes {
+		asks = append(asks, to(n.Host), to(n.Server))
+	}
+	return askAll(ctx, ev, asks)
+}
+
+func headless(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	name := serviceName(env.Headless)
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		addresses, err := resolve(ctx, node.Client, name, ev)
+		if err != nil || addresses == nil {
+			return err
+		}
+		sameAddresses(ev, node.Client.Name+": "+name, addresses, env.Headless.Backends)
+		var asks []ask
+		for _, addr := range addresses {
+			backend, ok := at(env.Headless.Backends, addr)
+			if !ok {
+				continue // sameAddresses has said so
+			}
+			asks = append(asks, ask{from: node.Client, to: backend.At(), name: backend.Name, by: []field.Host{backend}, client: own(node.Client)})
+		}
+		return errors.Join(askAll(ctx, ev, asks))
+	})
+}

@@ -1,0 +1,55 @@
+package field
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"k8s.io/client-go/kubernetes"
+
+	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/verify"
+)
+
+// Config says which lab to look at and how to reach into it.
+type Config struct {
+	verify.Config
+	// Kube is the lab's API server, Pods reaches into its pods, and Engine runs
+	// its nodes.
+	Kube   kubernetes.Interface
+	Pods   PodExec
+	Engine Engine
+	// Image is the nettool image as the nodes have it, with its tag.
+	Image string
+	// Nettool is the static nettool binary, put on nodes and on the outside
+	// host for as long as a run lasts.
+	Nettool []byte
+	Log     *slog.Logger // nil: nothing is logged
+}
+
+// PodExec runs a command in a container of a pod and returns when it has
+// ended. A command that ends with a status other than 0 is an error.
+type PodExec interface {
+	ExecPod(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
+}
+
+// Engine is the container engine that runs the lab's nodes; [docker.Engine]
+// is one.
+type Engine interface {
+	Containers(ctx context.Context, labels ...string) ([]docker.Found, error)
+	Run(ctx context.Context, spec docker.RunSpec) (*docker.Container, error)
+	RemoveContainer(ctx context.Context, nameOrID string) error
+	WriteFile(ctx context.Context, nameOrID, file string, content []byte) error
+	ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error)
+}
+
+func (c Config) WithDefaults() Config {
+	c.Config = c.Config.WithDefaults()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Replaced tells whether BPF maps serve Services in place of kube-proxy.
+func (c Config) Replaced() bool { return c.Mode != verify.ModeKubeProxy }

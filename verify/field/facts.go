@@ -1,0 +1,139 @@
+package field
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// link is one device as `ip -j -d addr` shows it.
+type Device struct {
+	Index     int      `json:"ifindex"`
+	PeerIndex int      `json:"link_index"` // in another namespace, for a veth
+	Name      string   `json:"ifname"`
+	Flags     []string `json:"flags"`
+	MTU       int      `json:"mtu"`
+	MAC       string   `json:"address"`
+	Addresses []struct {
+		Family string     `json:"family"`
+		Local  netip.Addr `json:"local"`
+		Bits   int        `json:"prefixlen"`
+	} `json:"addr_info"`
+}
+
+// IPv4 lists the device's IPv4 addresses with their prefix lengths.
+func (d Device) IPv4() []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, a := range d.Addresses {
+		if a.Family == "inet" {
+			prefixes = append(prefixes, netip.PrefixFrom(a.Local, a.Bits))
+		}
+	}
+	return prefixes
+}
+
+// Route is one IPv4 route as `ip -j -4 route` shows it.
+type Route struct {
+	Destination string     `json:"dst"` // "default", an address, or a prefix
+	Gateway     netip.Addr `json:"gateway"`
+	Device      string     `json:"dev"`
+	Scope       string     `json:"scope"`
+	Source      netip.Addr `json:"prefsrc"`
+}
+
+func (r Route) String() string {
+	s := r.Destination
+	if r.Gateway.IsValid() {
+		s += " via " + r.Gateway.String()
+	}
+	s += " dev " + r.Device
+	if r.Scope != "" {
+		s += " scope " + r.Scope
+	}
+	return s
+}
+
+// DevicesOf lists all devices of a host.
+func DevicesOf(ctx context.Context, host Host) ([]Device, error) {
+	return fromIP[Device](ctx, host, "-d", "addr", "show")
+}
+
+func DeviceOf(ctx context.Context, host Host, name string) (Device, error) {
+	all, err := DevicesOf(ctx, host)
+	if err != nil {
+		return Device{}, err
+	}
+	return deviceWhere(host, all, name, func(d Device) bool { return d.Name == name })
+}
+
+func deviceWhere(host Host, all []Device, what string, is func(Device) bool) (Device, error) {
+	i := slices.IndexFunc(all, is)
+	if i < 0 {
+		return Device{}, fmt.Errorf("%s has no device %s", host.Name, what)
+	}
+	return all[i], nil
+}
+
+// NICOf finds the device that carries the node's address.
+func NICOf(ctx context.Context, node *Node) (Device, error) {
+	all, err := DevicesOf(ctx, node.Host)
+	if err != nil {
+		return Device{}, err
+	}
+	return deviceWhere(node.Host, all, "with address "+node.Addr.String(), func(d Device) bool {
+		return slices.ContainsFunc(d.IPv4(), func(p netip.Prefix) bool { return p.Addr() == node.Addr })
+	})
+}
+
+// HostSide finds the device at the node's end of a pod's eth0.
+func HostSide(ctx context.Context, env *Env, pod Host) (node *Node, eth0, veth Device, err error) {
+	if node, err = env.Node(pod.Node); err != nil {
+		return nil, eth0, veth, err
+	}
+	if eth0, err = DeviceOf(ctx, pod, "eth0"); err != nil {
+		return nil, eth0, veth, err
+	}
+	all, err := DevicesOf(ctx, node.Host)
+	if err != nil {
+		return nil, eth0, veth, err
+	}
+	veth, err = deviceWhere(node.Host, all, "that is the other end of eth0 of "+pod.Name, func(d Device) bool { return d.Index == eth0.PeerIndex })
+	return node, eth0, veth, err
+}
+
+// RoutesOf lists a host's IPv4 routes of the main table.
+func RoutesOf(ctx context.Context, host Host) ([]Route, error) {
+	return fromIP[Route](ctx, host, "-4", "route", "show", "table", "main")
+}
+
+// RouterDevice is the device on every node that carries the router address,
+// which is the gateway of the node's pods.
+const RouterDevice = "lab_host"
+
+// RouterOf returns the address pods of a node have as their gateway.
+func RouterOf(ctx context.Context, node *Node) (netip.Addr, error) {
+	dev, err := DeviceOf(ctx, node.Host, RouterDevice)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	addresses := dev.IPv4()
+	if len(addresses) == 0 {
+		return netip.Addr{}, errors.New(node.Name + ": " + RouterDevice + " has no address")
+	}
+	return addresses[0].Addr(), nil
+}
+
+func fromIP[T any](ctx context.Context, host Host, arguments ...string) ([]T, error) {
+	text, err := Output(ctx, host, append([]string{"ip", "-j"}, arguments...)...)
+	if err != nil {
+		return nil, err
+	}
+	var all []T
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, fmt.Errorf("%s: read what ip %v prints: %w", host.Name, arguments, err)
+	}
+	return all, nil
+}

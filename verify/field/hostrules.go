@@ -1,0 +1,168 @@
+package field
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"wirelab.dev/wirelab/internal/interrupt"
+	"wirelab.dev/wirelab/verify"
+)
+
+// Targets of rules.
+const (
+	Drop   = "DROP"
+	accept = "ACCEPT"
+)
+
+// Hook is a chain of a node's iptables that packets pass, after its table.
+type Hook string
+
+const (
+	RawPrerouting     Hook = "raw PREROUTING"
+	ManglePrerouting  Hook = "mangle PREROUTING"
+	MangleInput       Hook = "mangle INPUT"
+	MangleForward     Hook = "mangle FORWARD"
+	FilterForward     Hook = "filter FORWARD"
+	MangleOutput      Hook = "mangle OUTPUT"
+	ManglePostrouting Hook = "mangle POSTROUTING"
+)
+
+func (h Hook) Table() string { table, _, _ := strings.Cut(string(h), " "); return table }
+func (h Hook) Chain() string { _, chain, _ := strings.Cut(string(h), " "); return chain }
+
+// String writes h as people speak of it: the table is left out where it is the
+// one that iptables takes by itself.
+func (h Hook) String() string { return strings.TrimPrefix(string(h), "filter ") }
+
+// ruleComment marks rules a run adds, so that those of an interrupted run are
+// found. It must be in no name of what a run makes: kube-proxy's rules have
+// the names of Services in their comments.
+const ruleComment = "lab-verify-rule"
+
+// Tripwire is one rule in front of all others of its chain.
+type Tripwire struct {
+	Hook
+	match string // as iptables takes it
+	// target is what becomes of a packet; empty where it is only counted.
+	target string
+	// key tells rules of one flow from those of others; several may share it.
+	key string
+}
+
+// Tripwires are the rules of one check, the same on every node.
+type Tripwires struct {
+	id    string // of the check's run
+	nodes []*Node
+	Rules []Tripwire
+}
+
+func (w Tripwires) tag() string { return ruleComment + " " + w.id }
+
+// laid adds the rules, calls look and removes them again, also when ctx ended.
+func (w Tripwires) laid(ctx context.Context, look func() error) (err error) {
+	defer func() {
+		ctx, cancel := interrupt.Cleanup(ctx, verify.CleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Host, removeRulesScript(w.tag())) }))
+	}()
+	script := w.script()
+	if err := verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Host, script) }); err != nil {
+		return fmt.Errorf("add rules to iptables: %w", err)
+	}
+	return look()
+}
+
+// script adds all rules at once: a command for each would take a second.
+func (w Tripwires) script() string {
+	byTable, tables := map[string][]string{}, []string{}
+	for _, r := range w.Rules {
+		if _, known := byTable[r.Table()]; !known {
+			tables = append(tables, r.Table())
+		}
+		line := fmt.Sprintf(`-I %s %s -m comment --comment "%s %s"`, r.Chain(), r.match, w.tag(), r.key)
+		if r.target != "" {
+			line += " -j " + r.target
+		}
+		byTable[r.Table()] = append(byTable[r.Table()], line)
+	}
+	var b strings.Builder
+	b.WriteString("iptables-restore --wait 5 --noflush <<'END'\n")
+	for _, table := range tables {
+		fmt.Fprintf(&b, "*%s\n%s\nCOMMIT\n", table, strings.Join(byTable[table], "\n"))
+	}
+	b.WriteString("END\n")
+	return b.String()
+}
+
+// removeRulesScript removes the rules whose comment has the tag.
+func removeRulesScript(tag string) string {
+	return fmt.Sprintf(`found=$(iptables-save | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
+case "$found" in *"-D "*) echo "$found" | iptables-restore --wait 5 --noflush ;; esac`, tag)
+}
+
+// Counted is where a rule is and the key of its flow.
+type Counted struct {
+	Hook
+	Key string
+}
+
+// counts reads how many packets the rules on a node have counted.
+func (w Tripwires) counts(ctx context.Context, node *Node) (map[Counted]int, error) {
+	text, err := Output(ctx, node.Host, "iptables-save", "-c")
+	if err != nil {
+		return nil, err
+	}
+	found, rules, err := readCounts(text, w.tag())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", node.Name, err)
+	}
+	if rules != len(w.Rules) {
+		return nil, fmt.Errorf("%s: iptables-save shows %d of the %d rules that were added", node.Name, rules, len(w.Rules))
+	}
+	return found, nil
+}
+
+// countsOf reads the counts on every node, by the node's name.
+func (w Tripwires) countsOf(ctx context.Context, into map[string]map[Counted]int) error {
+	for _, node := range w.nodes {
+		counts, err := w.counts(ctx, node)
+		if err != nil {
+			return err
+		}
+		into[node.Node] = counts
+	}
+	return nil
+}
+
+var countedRule = regexp.MustCompile(`^\[(\d+):\d+\] -A (\S+) .*--comment "([^"]*)"`)
+
+// readCounts reads what iptables-save -c prints of rules with the tag, and how
+// many rules these are.
+func readCounts(text, tag string) (map[Counted]int, int, error) {
+	found, table, rules := map[Counted]int{}, "", 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = name
+		}
+		rule := countedRule.FindStringSubmatch(line)
+		if rule == nil {
+			continue
+		}
+		key, ours := strings.CutPrefix(rule[3], tag+" ")
+		if !ours {
+			continue
+		}
+		packets, err := strconv.Atoi(rule[1])
+		if err != nil {
+			return nil, 0, fmt.Errorf("read the counter in %q: %w", line, err)
+		}
+		rules++
+		found[Counted{Hook(table + " " + rule[2]), key}] += packets
+	}
+	return found, rules, nil
+}
