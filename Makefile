@@ -88,7 +88,7 @@ test-datapath: ## the real programs in network namespaces; needs root
 test-race: ## a whole agent, and Services that change while they are read, under the race detector; needs root and gcc
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m ./internal/agent
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m -run '^(TestListing|TestGenerations|TestChurn)' ./datapath
-	CGO_ENABLED=1 go test -race -count=1 ./datapath/lb
+	CGO_ENABLED=1 go test -race -count=1 ./datapath/lb ./internal/agent/services
 
 test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image

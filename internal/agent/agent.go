@@ -19,7 +19,10 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/agent/notices"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
+	"wirelab.dev/wirelab/internal/agent/serve"
+	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
@@ -46,7 +49,7 @@ func New(cfg config.Config, client kubernetes.Interface, server string, log *slo
 		return nil, err
 	}
 	if cfg.ReplacesKubeProxy() {
-		if k.services, err = newServiceWatch(client, cfg.NodeName); err != nil {
+		if k.services, err = services.NewWatch(client, cfg.NodeName); err != nil {
 			return nil, err
 		}
 	}
@@ -121,7 +124,7 @@ func (a *Agent) work(ctx context.Context) error {
 	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.policyInf.RunWithContext(ctx); return nil })
 	if a.kube.services != nil {
-		eg.Go(func() error { return a.kube.services.run(ctx) })
+		eg.Go(func() error { return a.kube.services.Run(ctx) })
 	}
 	eg.Go(func() error {
 		err := a.bringUp(ctx, eg)
@@ -140,21 +143,21 @@ func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error { return serveUnix(ctx, api, a.apiHandler()) })
-	health, err := listenTCP(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(a.cfg.Health.Port)), "health.port")
+	eg.Go(func() error { return serve.Unix(ctx, api, a.apiHandler()) })
+	health, err := serve.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(a.cfg.Health.Port)), "health.port")
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error { return serveTCP(ctx, health, healthHandler(a.problems)) })
+	eg.Go(func() error { return serve.TCP(ctx, health, healthHandler(a.problems)) })
 	if !a.cfg.Prometheus.Enabled {
 		return nil
 	}
-	prom, err := listenTCP(ctx, net.JoinHostPort("", strconv.Itoa(a.cfg.Prometheus.Port)), "prometheus.port")
+	prom, err := serve.Listen(ctx, net.JoinHostPort("", strconv.Itoa(a.cfg.Prometheus.Port)), "prometheus.port")
 	if err != nil {
 		return err
 	}
 	eg.Go(func() error {
-		return serveTCP(ctx, prom, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
+		return serve.TCP(ctx, prom, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
 	})
 	return nil
 }
@@ -186,7 +189,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		l.Close()
 		return err
 	}
-	n.makeLoops(a.kube, a.condition(), a.cni, newHealthChecks(ctx, eg), a.metrics, a.log)
+	n.makeLoops(a.kube, a.condition(), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	n.prober = a.newProber(n)
 	a.node.Store(n)
 	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
@@ -198,11 +201,12 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if err := waitForSync(ctx, a.kube.podInf, "pods of this node", a.server, a.log); err != nil {
 		return err
 	}
-	if s := a.kube.services; s != nil {
-		if err := waitForSync(ctx, s.serviceInf, "Services", a.server, a.log); err != nil {
+	if a.kube.services != nil {
+		inServices, inSlices := a.kube.services.Informers()
+		if err := waitForSync(ctx, inServices, "Services", a.server, a.log); err != nil {
 			return err
 		}
-		if err := waitForSync(ctx, s.sliceInf, "endpoint slices", a.server, a.log); err != nil {
+		if err := waitForSync(ctx, inSlices, "endpoint slices", a.server, a.log); err != nil {
 			return err
 		}
 	}
@@ -241,7 +245,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 // tellOfPolicies has no say in the node's readiness, so it is not one of its
 // loops.
 func (a *Agent) tellOfPolicies(ctx context.Context, eg *errgroup.Group) error {
-	p := newPolicies(a.kube, a.cfg.NodeName, newNotices(a.client, a.cfg.NodeName))
+	p := newPolicies(a.kube, a.cfg.NodeName, notices.New(a.client, a.cfg.NodeName))
 	loop := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
 	if err := p.watch(loop.Trigger); err != nil {
 		return err
@@ -252,9 +256,9 @@ func (a *Agent) tellOfPolicies(ctx context.Context, eg *errgroup.Group) error {
 
 // tellOfLeftOut has no say in the node's readiness, so it is not one of its
 // loops.
-func (a *Agent) tellOfLeftOut(ctx context.Context, eg *errgroup.Group, l *leftOut) {
-	loop := reconcile.New("left-out", l.tell, reconcile.Options{Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute}, a.log)
-	l.watch(loop.Trigger)
+func (a *Agent) tellOfLeftOut(ctx context.Context, eg *errgroup.Group, l *services.Report) {
+	loop := reconcile.New("left-out", l.Tell, reconcile.Options{Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute}, a.log)
+	l.OnChange(loop.Trigger)
 	eg.Go(func() error { return loop.Run(ctx) })
 }
 
@@ -280,7 +284,7 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 	}
 	return &node{
 		self: s, dp: dp, pool: pool, eps: newEndpoints(dp, pool, a.log),
-		leftOut: newLeftOut(a.kube, a.cfg.NodeName, newNotices(a.client, a.cfg.NodeName)),
+		leftOut: services.NewReport(a.kube.pods, a.kube.services, a.kube.agentNodes, a.cfg.NodeName, notices.New(a.client, a.cfg.NodeName)),
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -19,10 +20,12 @@ func (a *Agent) apiHandler() http.Handler {
 		a.answer(w, a.status(r.Context()))
 	})
 	mux.HandleFunc("GET "+api.EndpointsPath, listing(a, endpointList))
-	mux.HandleFunc("GET "+api.ServicesPath, listing(a, serviceList))
-	mux.HandleFunc("GET "+api.FrontendsPath, listing(a, frontendList))
-	mux.HandleFunc("GET "+api.FlowsPath, listing(a, flowList))
-	mux.HandleFunc("GET "+api.TranslationsPath, listing(a, translationList))
+	mux.HandleFunc("GET "+api.ServicesPath, listing(a, func(ctx context.Context, n *node) ([]api.Service, error) {
+		return services.List(ctx, n.dp.Services(), n.leftOut)
+	}))
+	mux.HandleFunc("GET "+api.FrontendsPath, listing(a, ofServices(services.Frontends)))
+	mux.HandleFunc("GET "+api.FlowsPath, listing(a, ofServices(services.Flows)))
+	mux.HandleFunc("GET "+api.TranslationsPath, listing(a, ofServices(services.Translations)))
 	mux.HandleFunc("GET "+api.MonitorPath, a.whenOpen(a.monitor))
 	mux.HandleFunc("POST "+api.PausePath, a.whenOpen(a.pause))
 	mux.HandleFunc("POST "+api.ResumePath, a.whenOpen(a.resume))
@@ -82,6 +85,11 @@ func listing[T any](a *Agent, list func(context.Context, *node) ([]T, error)) ht
 			a.answer(w, append([]T{}, items...))
 		}
 	})
+}
+
+// ofServices is a list that is read from the datapath's Services alone.
+func ofServices[T any](list func(context.Context, *datapath.Services) ([]T, error)) func(context.Context, *node) ([]T, error) {
+	return func(ctx context.Context, n *node) ([]T, error) { return list(ctx, n.dp.Services()) }
 }
 
 // whenOpen refuses requests as long as there is no datapath.

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
@@ -19,6 +20,10 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/services"
+	"wirelab.dev/wirelab/internal/agent/watch"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
 )
 
@@ -56,7 +61,7 @@ type kube struct {
 	nodeInf    cache.SharedIndexInformer
 	podInf     cache.SharedIndexInformer
 	daemonSets cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
-	services   *serviceWatch             // nil when kube-proxy carries Services
+	services   *services.Watch           // nil when kube-proxy carries Services
 	policies   networkinglisters.NetworkPolicyLister
 	policyInf  cache.SharedIndexInformer
 }
@@ -65,7 +70,7 @@ type kube struct {
 // namespace/name, or empty.
 func newKube(client kubernetes.Interface, nodeName, daemonSet string) (*kube, error) {
 	nodes := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
-	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripPod),
+	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(services.StripPod),
 		informers.WithTweakListOptions(selectField("spec.nodeName", nodeName)))
 	policies := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripPolicy))
 	k := &kube{
@@ -114,21 +119,13 @@ func waitForSync(ctx context.Context, inf cache.SharedIndexInformer, what, serve
 	return nil
 }
 
-// stripMeta keeps what identifies an object.
-func stripMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
-	return metav1.ObjectMeta{
-		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
-		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
-	}
-}
-
 func stripNode(obj any) (any, error) {
 	node, ok := obj.(*corev1.Node)
 	if !ok {
 		return obj, nil // a tombstone
 	}
 	stripped := &corev1.Node{
-		ObjectMeta: stripMeta(node.ObjectMeta),
+		ObjectMeta: watch.Meta(node.ObjectMeta),
 		Spec:       corev1.NodeSpec{PodCIDR: node.Spec.PodCIDR, PodCIDRs: node.Spec.PodCIDRs},
 		Status:     corev1.NodeStatus{Addresses: node.Status.Addresses},
 	}
@@ -143,26 +140,21 @@ func stripNode(obj any) (any, error) {
 	return stripped, nil
 }
 
-func stripPod(obj any) (any, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil
-	}
-	stripped := &corev1.Pod{
-		ObjectMeta: stripMeta(pod.ObjectMeta),
-		Spec:       corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork},
-		Status:     corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP},
-	}
-	if ports := hostPortsOf(pod); len(ports) > 0 {
-		stripped.Spec.Containers = []corev1.Container{{Ports: ports}}
-	}
-	return stripped, nil
-}
-
 func stripDaemonSet(obj any) (any, error) {
 	ds, ok := obj.(*appsv1.DaemonSet)
 	if !ok {
 		return obj, nil
 	}
-	return &appsv1.DaemonSet{ObjectMeta: stripMeta(ds.ObjectMeta)}, nil
+	return &appsv1.DaemonSet{ObjectMeta: watch.Meta(ds.ObjectMeta)}, nil
+}
+
+// hostPorts are the host ports of this node's pods, and what is not carried of
+// them.
+func (k *kube) hostPorts() ([]lb.HostPort, []api.LeftOut, error) {
+	pods, err := k.pods.List(labels.Everything())
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the pods of this node: %w", err)
+	}
+	ports, leftOut := services.HostPorts(pods)
+	return ports, leftOut, nil
 }

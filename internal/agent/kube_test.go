@@ -214,3 +214,16 @@ func TestOddDaemonSetNames(t *testing.T) {
 		}
 	}
 }
+
+// TestServiceZone holds that the node's zone survives what the cache strips.
+func TestServiceZone(t *testing.T) {
+	node := kubeNode("n1", "192.0.2.1", "10.0.1.0/24")
+	node.Labels = map[string]string{corev1.LabelTopologyZone: "a", "other": "b"}
+	stripped, err := stripNode(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stripped.(*corev1.Node).Labels; len(got) != 1 || got[corev1.LabelTopologyZone] != "a" {
+		t.Errorf("labels %v, want the zone", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
+	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
 )
@@ -18,7 +19,7 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	cniOps   *prometheus.HistogramVec
-	services serviceMetrics // registered where the agent carries Services
+	services *services.Metrics // registered where the agent carries Services
 	probes   probeMetrics
 }
 
@@ -42,7 +43,7 @@ func newMetrics(take func() snapshot) *metrics {
 			// From 2 ms, under any ADD, to 16 s, past any good one.
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 14),
 		}, []string{"command", "result"}),
-		services: newServiceMetrics(),
+		services: services.NewMetrics(),
 		probes:   newProbeMetrics(),
 	}
 	m.registry.MustRegister(
@@ -55,7 +56,7 @@ func newMetrics(take func() snapshot) *metrics {
 }
 
 // withServices registers what an agent that carries Services has besides.
-func (m *metrics) withServices() { m.registry.MustRegister(m.services.collectors()...) }
+func (m *metrics) withServices() { m.registry.MustRegister(m.services.Collectors()...) }
 
 // observeCNI is an observeCNI.
 func (m *metrics) observeCNI(command string, ok bool, took time.Duration) {

@@ -10,6 +10,7 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/reach"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
+	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
@@ -20,7 +21,7 @@ type node struct {
 	pool    *ipam.Pool
 	eps     *endpoints
 	loops   loops
-	leftOut *leftOut
+	leftOut *services.Report
 	prober  *reach.Prober // nil where other nodes are not probed
 	serving atomic.Bool   // cni.sock is served
 
@@ -48,7 +49,7 @@ const (
 
 // makeLoops lists all reconcilers. The CNI configuration is the last: it
 // makes the kubelet start pods.
-func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks *healthChecks, m *metrics, log *slog.Logger) {
+func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks *services.HealthChecks, m *metrics, log *slog.Logger) {
 	often := reconcile.Options{Resync: resyncOften}
 	routes, masquerade, hostPorts := n.dp.Routes(), n.dp.Masquerade(), n.dp.HostPorts()
 	l := &n.loops
@@ -86,7 +87,7 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 			if err := hostPorts.Apply(ctx, ports); err != nil {
 				return err
 			}
-			n.leftOut.set(podsLeftOut, apiLeftOut(hostPorts.Skipped()))
+			n.leftOut.Set(hostPorts.Skipped(), podsLeftOut)
 			return nil
 		}, often, log)
 		l.all = append(l.all, l.hostPorts)
@@ -95,6 +96,31 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 	}
 	l.cniConfig = reconcile.New("cni-config", cni.apply, reconcile.Options{Resync: resyncOften, After: l.all}, log)
 	l.all = append(l.all, l.cniConfig)
+}
+
+// collectOften is how often flows that are over are taken out of the maps, and
+// entries that were lost are put back: a far end that speaks first waits that long.
+const collectOften = 10 * time.Second
+
+// serviceLoops are the reconcilers of an agent that carries Services.
+func (n *node) serviceLoops(k *kube, checks *services.HealthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
+	often := reconcile.Options{Resync: resyncOften}
+	loop := &services.Loop{
+		Watch: k.services, HostPorts: k.hostPorts, Zone: func() (string, error) { return k.zone(n.dp.Config().NodeName) },
+		Services: n.dp.Services(), Checks: checks, Metrics: m.services, Report: n.leftOut, Reread: resyncOften,
+		PortsChanged: func() { n.loops.masquerade.Trigger(); n.loops.sysctls.Trigger() },
+	}
+	untracked := n.dp.Untracked()
+	n.loops.services = reconcile.New("services", loop.Apply, often, log)
+	n.loops.untracked = reconcile.New("untracked", func(ctx context.Context) error {
+		nodes, err := k.nodeList()
+		if err != nil {
+			return err
+		}
+		return untracked.Apply(ctx, nodes)
+	}, often, log)
+	collect := reconcile.New("flows", loop.Collect, reconcile.Options{Resync: collectOften}, log)
+	return []*reconcile.Reconciler{n.loops.services, n.loops.untracked, collect}
 }
 
 // purgePace is how far apart purges are at least, and they never take more than

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/agent/kubetest"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
 	"wirelab.dev/wirelab/internal/netnstest"
@@ -98,12 +99,12 @@ func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
 		return cluster.AppsV1().DaemonSets("kube-system").Delete(ctx, "wirelab-agent", metav1.DeleteOptions{})
 	}
 	if line[0] == "service" {
-		svc := kubeService(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = line[1], line[1:] })
+		svc := kubetest.Service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = line[1], line[1:] })
 		_, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{})
 		return err
 	}
 	if line[0] == "nodeport" {
-		svc := kubeService(func(s *corev1.Service) {
+		svc := kubetest.Service(func(s *corev1.Service) {
 			s.Spec.Type, s.Spec.ClusterIP, s.Spec.ClusterIPs = corev1.ServiceTypeNodePort, line[1], line[1:2]
 			port, err := strconv.ParseInt(line[2], 10, 32)
 			if err != nil {

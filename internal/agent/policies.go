@@ -12,6 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+
+	"wirelab.dev/wirelab/internal/agent/notices"
+	"wirelab.dev/wirelab/internal/agent/watch"
 )
 
 const (
@@ -32,7 +35,7 @@ const (
 type policies struct {
 	kube     *kube
 	nodeName string
-	notices  notices
+	teller   notices.Teller
 	now      func() time.Time
 
 	seen map[policyVersion]*policyNotice // used by one apply at a time
@@ -49,8 +52,8 @@ type policyNotice struct {
 	done  bool
 }
 
-func newPolicies(k *kube, nodeName string, n notices) *policies {
-	return &policies{kube: k, nodeName: nodeName, notices: n, now: time.Now, seen: map[policyVersion]*policyNotice{}}
+func newPolicies(k *kube, nodeName string, t notices.Teller) *policies {
+	return &policies{kube: k, nodeName: nodeName, teller: t, now: time.Now, seen: map[policyVersion]*policyNotice{}}
 }
 
 // apply says what is to be said by this node's agent. Others come next in
@@ -80,7 +83,7 @@ func (p *policies) apply(ctx context.Context) error {
 		if len(errs) == policyErrors || notice.done || !p.isTurn(notice, string(np.UID), speakers) {
 			continue
 		}
-		if err := p.notices.warn(ctx, policyRef(np), np.Generation, notEnforced, notEnforcedMessage); err != nil {
+		if err := p.teller.Warn(ctx, policyRef(np), np.Generation, notEnforced, notEnforcedMessage); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -97,7 +100,7 @@ func (p *policies) isTurn(n *policyNotice, key string, speakers []string) bool {
 	if n.mine || waited > policySpeakers*speakerPatience+time.Minute {
 		return n.mine
 	}
-	turn := slices.Index(rank(speakers, key, policySpeakers), p.nodeName)
+	turn := slices.Index(notices.Rank(speakers, key, policySpeakers), p.nodeName)
 	n.mine = turn >= 0 && waited >= time.Duration(turn)*speakerPatience
 	return n.mine
 }
@@ -163,7 +166,7 @@ func stripPolicy(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	meta := stripMeta(np.ObjectMeta)
+	meta := watch.Meta(np.ObjectMeta)
 	meta.Generation = np.Generation
 	return &networkingv1.NetworkPolicy{ObjectMeta: meta}, nil
 }

@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"wirelab.dev/wirelab/internal/agent/notices"
 )
 
 func networkPolicy(name string, generation int64) *networkingv1.NetworkPolicy {
@@ -57,7 +59,7 @@ func agentsOf(t *testing.T, nodes int, objects ...runtime.Object) *manyAgents {
 }
 
 func (m *manyAgents) agent(node string) *policies {
-	p := newPolicies(m.kube, node, newNotices(m.client, node))
+	p := newPolicies(m.kube, node, notices.New(m.client, node))
 	p.now = func() time.Time { return m.now }
 	return p
 }
@@ -103,7 +105,7 @@ func TestEachPolicyIsSaidNotToBeEnforced(t *testing.T) {
 	e := events[slices.IndexFunc(events, func(e corev1.Event) bool { return e.InvolvedObject.Name == "deny" })]
 	if e.Type != corev1.EventTypeWarning || e.Reason != notEnforced || !strings.Contains(e.Message, "does not enforce NetworkPolicies") ||
 		e.Namespace != "ns" || !strings.HasPrefix(e.Name, "deny.") || e.InvolvedObject.Kind != "NetworkPolicy" ||
-		e.InvolvedObject.APIVersion != "networking.k8s.io/v1" || e.InvolvedObject.UID != "uid-deny" || e.Source.Component != component || e.FirstTimestamp.IsZero() {
+		e.InvolvedObject.APIVersion != "networking.k8s.io/v1" || e.InvolvedObject.UID != "uid-deny" || e.Source.Component != notices.Component || e.FirstTimestamp.IsZero() {
 		t.Errorf("the event is %+v", e)
 	}
 	for _, e := range events {
@@ -135,7 +137,7 @@ func TestEachPolicyIsSaidNotToBeEnforced(t *testing.T) {
 // speak.
 func TestOthersSpeakForOneThatDoesNot(t *testing.T) {
 	m := agentsOf(t, 20, networkPolicy("deny", 1))
-	order := rank(names20(), "uid-deny", 20)
+	order := notices.Rank(names20(), "uid-deny", 20)
 	var others []*policies
 	for _, p := range m.all {
 		if p.nodeName != order[0] && p.nodeName != order[1] {

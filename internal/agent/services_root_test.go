@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"wirelab.dev/wirelab/internal/agent/kubetest"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
 	"wirelab.dev/wirelab/internal/netnstest"
@@ -28,9 +29,9 @@ import (
 
 // putEndpoints makes addrs, all on node n1, the endpoints of the Service ns/web.
 func putEndpoints(ctx context.Context, cluster *fake.Clientset, addrs []string) error {
-	slice := kubeSlice()
+	slice := kubetest.Slice()
 	for _, addr := range addrs {
-		slice.Endpoints = append(slice.Endpoints, ready(addr, "n1"))
+		slice.Endpoints = append(slice.Endpoints, kubetest.Ready(addr, "n1"))
 	}
 	all := cluster.DiscoveryV1().EndpointSlices("ns")
 	_, err := all.Update(ctx, slice, metav1.UpdateOptions{})
@@ -43,7 +44,7 @@ func putEndpoints(ctx context.Context, cluster *fake.Clientset, addrs []string) 
 // putBadService makes a Service of whose two ports neither is carried: one of a
 // protocol that is not, one with endpoints that cannot be.
 func putBadService(ctx context.Context, cluster *fake.Clientset, name string) error {
-	svc := kubeService(func(s *corev1.Service) {
+	svc := kubetest.Service(func(s *corev1.Service) {
 		s.Name, s.UID = name, types.UID("uid-"+name)
 		s.Spec.ClusterIP, s.Spec.ClusterIPs = "10.96.0.66", []string{"10.96.0.66"}
 		s.Spec.Ports = []corev1.ServicePort{{Name: "s", Port: 9, Protocol: corev1.ProtocolSCTP}, {Name: "http", Port: 0}}
@@ -51,9 +52,9 @@ func putBadService(ctx context.Context, cluster *fake.Clientset, name string) er
 	if _, err := cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	slice := kubeSlice(ready("127.0.0.1", "n1"), ready("10.0.0.1", "n1"))
+	slice := kubetest.Slice(kubetest.Ready("127.0.0.1", "n1"), kubetest.Ready("10.0.0.1", "n1"))
 	slice.Name, slice.Labels = name, map[string]string{discoveryv1.LabelServiceName: name}
-	slice.Ports = append(slice.Ports, slicePort("http", "TCP", 70000))
+	slice.Ports = append(slice.Ports, kubetest.SlicePort("http", "TCP", 70000))
 	_, err := cluster.DiscoveryV1().EndpointSlices("ns").Create(ctx, slice, metav1.CreateOptions{})
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
+	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
 )
@@ -53,7 +54,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.Datapath, warnings = a.datapath(ctx, n)
 	s.Warnings = append(s.Warnings, warnings...)
 	s.IPAM = a.ipam(n)
-	s.LeftOut = n.leftOut.get()
+	s.LeftOut = n.leftOut.Get()
 	s.Endpoints = n.eps.count()
 	s.ClusterHealth = n.clusterHealth()
 	s.CNI.Serving = n.serving.Load()
@@ -149,7 +150,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) (_ *api.Datapath, warning
 			Enabled: got.Masquerade.Enabled, Kind: got.Masquerade.Kind,
 			Backend: got.Masquerade.Backend, Devices: got.Masquerade.Devices, NativeCIDR: got.Masquerade.NativeCIDR,
 		},
-		Services:           servicesStatus(got.Services),
+		Services:           services.Status(got.Services),
 		HostPorts:          got.HostPorts,
 		MonitorAggregation: string(got.MonitorAggregation),
 	}

@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
+
+	"wirelab.dev/wirelab/internal/agent/services"
+	"wirelab.dev/wirelab/internal/agent/watch"
 )
 
 // watchKube has informers trigger the reconcilers whose desired state they
@@ -31,16 +33,16 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 			n.loops.services.Trigger()
 		}
 	}
-	if _, err := k.nodeInf.AddEventHandler(onChange(nodeChanged)); err != nil {
+	if _, err := k.nodeInf.AddEventHandler(watch.OnChange(nodeChanged)); err != nil {
 		return fmt.Errorf("watch nodes: %w", err)
 	}
-	if _, err := k.podInf.AddEventHandler(onChange(podChanged)); err != nil {
+	if _, err := k.podInf.AddEventHandler(watch.OnChange(podChanged)); err != nil {
 		return fmt.Errorf("watch pods: %w", err)
 	}
 	if k.services == nil {
 		return nil
 	}
-	return k.services.watch(n.loops.services.Trigger)
+	return k.services.Follow(n.loops.services.Trigger)
 }
 
 // compareSelf reports a node that became another. One that lost its address
@@ -68,7 +70,7 @@ func sameToUs(a, b *corev1.Node) bool {
 	return internalIP(a) == internalIP(b) && slices.Equal(podCIDRs(a), podCIDRs(b))
 }
 
-func hasHostPorts(pod *corev1.Pod) bool { return pod != nil && len(hostPortsOf(pod)) > 0 }
+func hasHostPorts(pod *corev1.Pod) bool { return pod != nil && len(services.HostPortsOf(pod)) > 0 }
 
 func nameOf(a, b *corev1.Node) string {
 	if b != nil {
@@ -78,21 +80,4 @@ func nameOf(a, b *corev1.Node) string {
 		return a.Name
 	}
 	return ""
-}
-
-// onChange calls f with the object before and after, of which one is nil
-// when it came or went.
-func onChange[T any](f func(old, now *T)) cache.ResourceEventHandler {
-	typed := func(obj any) *T {
-		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-			obj = tombstone.Obj
-		}
-		t, _ := obj.(*T)
-		return t
-	}
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { f(nil, typed(obj)) },
-		UpdateFunc: func(old, now any) { f(typed(old), typed(now)) },
-		DeleteFunc: func(obj any) { f(typed(obj), nil) },
-	}
 }

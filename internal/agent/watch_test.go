@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"wirelab.dev/wirelab/internal/agent/kubetest"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
 )
 
@@ -77,8 +78,8 @@ func TestOwnNodeTriggersTheConditionOnly(t *testing.T) {
 func TestPodsWithHostPortsTriggerThem(t *testing.T) {
 	w := watchFake(t)
 	before := w.hostPorts.Load()
-	with := podWithPorts("with", "10.0.1.5", 0, port("TCP", "", 80, 80))
-	without := podWithPorts("without", "10.0.1.6", 0, port("TCP", "", 0, 80))
+	with := kubetest.Pod("with", "10.0.1.5", 0, kubetest.HostPort("TCP", "", 80, 80))
+	without := kubetest.Pod("without", "10.0.1.6", 0, kubetest.HostPort("TCP", "", 0, 80))
 	for _, pod := range []*corev1.Pod{without, with} {
 		pod.Namespace = "default"
 		if _, err := w.client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {

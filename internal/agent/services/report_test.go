@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"context"
@@ -14,15 +14,18 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/kubetest"
+	"wirelab.dev/wirelab/internal/agent/notices"
 	"wirelab.dev/wirelab/internal/api"
 )
 
 func TestServiceLeftOut(t *testing.T) {
 	slice := func(edit func(*discoveryv1.EndpointSlice)) []*discoveryv1.EndpointSlice {
-		s := kubeSlice(ready("10.0.0.1", "n1"))
+		s := kubetest.Slice(kubetest.Ready("10.0.0.1", "n1"))
 		edit(s)
 		return []*discoveryv1.EndpointSlice{s}
 	}
@@ -32,21 +35,21 @@ func TestServiceLeftOut(t *testing.T) {
 		slices []*discoveryv1.EndpointSlice
 		want   []string
 	}{
-		{"all is carried", kubeService(nil), slice(func(*discoveryv1.EndpointSlice) {}), nil},
-		{"SCTP", kubeService(func(s *corev1.Service) {
+		{"all is carried", kubetest.Service(nil), slice(func(*discoveryv1.EndpointSlice) {}), nil},
+		{"SCTP", kubetest.Service(func(s *corev1.Service) {
 			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "s", Port: 9, Protocol: corev1.ProtocolSCTP})
 		}), nil, []string{"NotCarried port 9/SCTP is not carried: only TCP and UDP are"}},
-		{"headless", kubeService(func(s *corev1.Service) {
+		{"headless", kubetest.Service(func(s *corev1.Service) {
 			s.Spec.ClusterIP, s.Spec.Ports[0].Protocol = "None", corev1.ProtocolSCTP
 		}), nil, nil},
-		{"ExternalName", kubeService(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, nil},
-		{"IPv6 alone", kubeService(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "fd00::10", []string{"fd00::10"} }),
+		{"ExternalName", kubetest.Service(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, nil},
+		{"IPv6 alone", kubetest.Service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "fd00::10", []string{"fd00::10"} }),
 			slice(func(s *discoveryv1.EndpointSlice) { s.AddressType = discoveryv1.AddressTypeIPv6 }),
 			[]string{"NotCarried address fd00::10 is not carried: only IPv4 is", "NotCarried endpoints of IPv6 are not used: only IPv4 is carried"}},
-		{"both families", kubeService(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.10", "fd00::10"} }),
+		{"both families", kubetest.Service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.10", "fd00::10"} }),
 			slice(func(s *discoveryv1.EndpointSlice) { s.AddressType = discoveryv1.AddressTypeIPv6 }),
 			[]string{"NotCarried address fd00::10 is not carried: only IPv4 is"}},
-		{"outer addresses", kubeService(func(s *corev1.Service) {
+		{"outer addresses", kubetest.Service(func(s *corev1.Service) {
 			s.Spec.Type = corev1.ServiceTypeLoadBalancer
 			s.Spec.ExternalIPs = []string{"192.0.2.1", "fd00::1", "x"}
 			s.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/24", "fd00::/8"}
@@ -55,12 +58,12 @@ func TestServiceLeftOut(t *testing.T) {
 			"NotCarried address fd00::1 is not carried: only IPv4 is", `NotValid "x" is not an address`, "NotCarried address fd00::2 is not carried: only IPv4 is",
 			`NotCarried source range "fd00::/8" is not heeded: it is not an IPv4 prefix`,
 		}},
-		{"names for endpoints", kubeService(nil), slice(func(s *discoveryv1.EndpointSlice) { s.AddressType = discoveryv1.AddressTypeFQDN }),
+		{"names for endpoints", kubetest.Service(nil), slice(func(s *discoveryv1.EndpointSlice) { s.AddressType = discoveryv1.AddressTypeFQDN }),
 			[]string{"NotCarried endpoints of FQDN are not used: only IPv4 is carried"}},
-		{"endpoints' ports", kubeService(nil), slice(func(s *discoveryv1.EndpointSlice) {
-			s.Ports = []discoveryv1.EndpointPort{slicePort("http", "TCP", 70000), slicePort("other", "TCP", 0), {Name: new("http")}, slicePort("http", "SCTP", 0)}
+		{"endpoints' ports", kubetest.Service(nil), slice(func(s *discoveryv1.EndpointSlice) {
+			s.Ports = []discoveryv1.EndpointPort{kubetest.SlicePort("http", "TCP", 70000), kubetest.SlicePort("other", "TCP", 0), {Name: new("http")}, kubetest.SlicePort("http", "SCTP", 0)}
 		}), []string{`NotValid endpoints of port "http" are not used: 70000 is not a port`, `NotCarried endpoints of port "http" are not used: they have no port of their own`}},
-		{"endpoints' addresses", kubeService(nil), slice(func(s *discoveryv1.EndpointSlice) {
+		{"endpoints' addresses", kubetest.Service(nil), slice(func(s *discoveryv1.EndpointSlice) {
 			s.Endpoints = []discoveryv1.Endpoint{{}, {Addresses: []string{"fd00::1"}}, {Addresses: []string{"nobody"}}}
 		}), []string{`NotValid endpoint "fd00::1" is not used: it is not an IPv4 address`, `NotValid endpoint "nobody" is not used: it is not an IPv4 address`}},
 	} {
@@ -80,9 +83,9 @@ func TestServiceLeftOut(t *testing.T) {
 }
 
 func TestHostPortsLeftOut(t *testing.T) {
-	old, young := podWithPorts("old", "10.0.0.3", time.Hour, port("TCP", "", 80, 2)), podWithPorts("young", "10.0.0.2", 0,
-		port("TCP", "0.0.0.0", 80, 1), port("SCTP", "", 81, 1), port("TCP", "fd00::1", 82, 1), port("UDP", "x", 83, 1), port("TCP", "", 84, 1), port("TCP", "0.0.0.0", 84, 1))
-	_, left := hostPortsOfPods([]*corev1.Pod{young, old})
+	old, young := kubetest.Pod("old", "10.0.0.3", time.Hour, kubetest.HostPort("TCP", "", 80, 2)), kubetest.Pod("young", "10.0.0.2", 0,
+		kubetest.HostPort("TCP", "0.0.0.0", 80, 1), kubetest.HostPort("SCTP", "", 81, 1), kubetest.HostPort("TCP", "fd00::1", 82, 1), kubetest.HostPort("UDP", "x", 83, 1), kubetest.HostPort("TCP", "", 84, 1), kubetest.HostPort("TCP", "0.0.0.0", 84, 1))
+	_, left := HostPorts([]*corev1.Pod{young, old})
 	var got []string
 	for _, x := range left {
 		got = append(got, fmt.Sprintf("%s %s %s %s", x.Kind, x.Name, x.Reason, x.Message))
@@ -96,26 +99,28 @@ func TestHostPortsLeftOut(t *testing.T) {
 	}
 }
 
-// tellers are agents of one cluster, each with what its node leaves out.
-func startTellers(t *testing.T, nodes int) (*fake.Clientset, []*leftOut, *time.Time) {
+// startTellers are the reports of a cluster's agents, each of what its node leaves out.
+func startTellers(t *testing.T, nodes int) (*fake.Clientset, []*Report, *time.Time) {
 	t.Helper()
-	svc := kubeService(nil)
+	svc := kubetest.Service(nil)
 	svc.UID = "uid-web"
-	pod := podWithPorts("pod", "10.0.0.2", 0)
+	pod := kubetest.Pod("pod", "10.0.0.2", 0)
 	pod.Namespace, pod.Spec.NodeName = "ns", "n1"
 	cluster := fake.NewClientset(svc, pod)
-	for i := range nodes {
-		if _, err := cluster.CoreV1().Nodes().Create(t.Context(), workingNode(i+1), metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+	w, _ := startWatch(t, cluster)
+	pods := informers.NewSharedInformerFactory(cluster, 0)
+	lister := pods.Core().V1().Pods().Lister()
+	pods.Start(t.Context().Done())
+	pods.WaitForCacheSync(t.Context().Done())
+	names := make([]string, nodes)
+	for i := range names {
+		names[i] = fmt.Sprintf("n%d", i+1)
 	}
-	k := startKube(t, cluster)
-	k.services, _ = startWatch(t, cluster)
+	speakers := func() ([]string, error) { return names, nil }
 	now := time.Now()
-	all := make([]*leftOut, nodes)
-	for i := range all {
-		name := fmt.Sprintf("n%d", i+1)
-		all[i] = newLeftOut(k, name, newNotices(cluster, name))
+	all := make([]*Report, nodes)
+	for i, name := range names {
+		all[i] = NewReport(lister, w, speakers, name, notices.New(cluster, name))
 		all[i].clock = func() time.Time { return now }
 	}
 	return cluster, all, &now
@@ -140,7 +145,7 @@ func TestLeftOutIsSaidOnce(t *testing.T) {
 		t.Helper()
 		for range 3 {
 			for _, l := range all {
-				if err := l.tell(t.Context()); err != nil {
+				if err := l.Tell(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -148,12 +153,12 @@ func TestLeftOutIsSaidOnce(t *testing.T) {
 	}
 	for i, l := range all {
 		woken := 0
-		l.watch(func() { woken++ })
+		l.OnChange(func() { woken++ })
 		for range 2 {
 			if i == 0 {
-				l.set(everywhere("b"), here)
+				l.Set(nil, everywhere("b"), here)
 			} else {
-				l.set(everywhere("b"))
+				l.Set(nil, everywhere("b"))
 			}
 		}
 		if woken != 1 {
@@ -181,7 +186,7 @@ func TestLeftOutIsSaidOnce(t *testing.T) {
 		t.Errorf("after an hour %d requests were made, want %d", n-requests, requests)
 	}
 	for _, l := range all {
-		l.set(everywhere("c"))
+		l.Set(nil, everywhere("c"))
 	}
 	tell()
 	if got := eventTexts(t, cluster); !slices.Contains(got, "Service web NotCarried and this; c") || len(got) != 4 {
@@ -239,7 +244,7 @@ func FuzzServices(f *testing.F) {
 		addr := func() string {
 			return pick("", "None", "10.96.0.1", "fd00::1", "x", "::ffff:10.0.0.1", "0.0.0.0", "10.0.0.1/8", "127.0.0.1", "1.2.3.4")
 		}
-		svc := kubeService(func(s *corev1.Service) {
+		svc := kubetest.Service(func(s *corev1.Service) {
 			s.Spec.ClusterIP, s.Spec.ClusterIPs, s.Spec.ExternalIPs = addr(), []string{addr(), addr()}[:r.IntN(3)], []string{addr(), addr()}
 			s.Spec.Type = corev1.ServiceType(pick("", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
 			s.Spec.SessionAffinity = corev1.ServiceAffinity(pick("", "None", "ClientIP"))
@@ -251,9 +256,9 @@ func FuzzServices(f *testing.F) {
 				s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: pick("", "a", "b"), Port: number(), NodePort: number(), Protocol: proto()})
 			}
 		})
-		slice := kubeSlice(discoveryv1.Endpoint{Addresses: []string{addr()}}, discoveryv1.Endpoint{})
+		slice := kubetest.Slice(discoveryv1.Endpoint{Addresses: []string{addr()}}, discoveryv1.Endpoint{})
 		slice.AddressType = discoveryv1.AddressType(pick("", "IPv4", "IPv4", "IPv6", "FQDN"))
-		slice.Ports = []discoveryv1.EndpointPort{slicePort("a", proto(), number()), {}, {Port: new(number())}}
+		slice.Ports = []discoveryv1.EndpointPort{kubetest.SlicePort("a", proto(), number()), {}, {Port: new(number())}}
 		slices := []*discoveryv1.EndpointSlice{slice}
 		carried, left := carriedPorts(svc, slices), serviceLeftOut(svc, slices)
 		if isCarried(svc) && len(carried) < len(svc.Spec.Ports) && len(left) == 0 {
@@ -266,9 +271,9 @@ func FuzzServices(f *testing.F) {
 				}
 			}
 		}
-		pod := podWithPorts("p", pick("10.0.0.2", "fd00::2", "", "x"), 0, port(proto(), addr(), number(), number()), port(proto(), addr(), number(), number()))
+		pod := kubetest.Pod("p", pick("10.0.0.2", "fd00::2", "", "x"), 0, kubetest.HostPort(proto(), addr(), number(), number()), kubetest.HostPort(proto(), addr(), number(), number()))
 		pod.UID = types.UID(pick("", "a"))
-		ports, _ := hostPortsOfPods([]*corev1.Pod{pod, pod, podWithPorts("q", "10.0.0.3", 0, port(proto(), addr(), number(), number()))})
+		ports, _ := HostPorts([]*corev1.Pod{pod, pod, kubetest.Pod("q", "10.0.0.3", 0, kubetest.HostPort(proto(), addr(), number(), number()))})
 		for _, p := range ports {
 			if p.HostIP.IsValid() && !p.HostIP.Is4() || p.Name == "" {
 				t.Errorf("host port %+v", p)

@@ -1,4 +1,5 @@
-package agent
+// Package notices tells the owners of objects, by events on these, what becomes of them.
+package notices
 
 import (
 	"cmp"
@@ -18,10 +19,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// notices tells the owners of objects, by events on these, what becomes of
-// them. An event's name follows from what it says of which object, so that what
+// Teller makes the events of one node's agent. An event's name follows from what it says of which object, so that what
 // several agents have to say, or one after a restart, is there once.
-type notices struct {
+type Teller struct {
 	client kubernetes.Interface
 	node   string
 	limit  *rate.Limiter
@@ -34,26 +34,27 @@ const (
 	noticesAtOnce    = 5
 )
 
-func newNotices(client kubernetes.Interface, node string) notices {
-	return notices{client: client, node: node, limit: rate.NewLimiter(noticesPerSecond, noticesAtOnce)}
+// New returns the teller of the node.
+func New(client kubernetes.Interface, node string) Teller {
+	return Teller{client: client, node: node, limit: rate.NewLimiter(noticesPerSecond, noticesAtOnce)}
 }
 
-// component is who events come from.
-const component = "wirelab-agent"
+// Component is who events come from.
+const Component = "wirelab-agent"
 
-// warn makes an event of type Warning, unless there is one. generation is the
+// Warn makes an event of type Warning, unless there is one. generation is the
 // object's: of a changed one it is said again.
-func (n notices) warn(ctx context.Context, about corev1.ObjectReference, generation int64, reason, message string) error {
-	if err := n.limit.Wait(ctx); err != nil {
+func (t Teller) Warn(ctx context.Context, about corev1.ObjectReference, generation int64, reason, message string) error {
+	if err := t.limit.Wait(ctx); err != nil {
 		return fmt.Errorf("wait to make an event: %w", err)
 	}
 	now := metav1.NewTime(time.Now())
-	_, err := n.client.CoreV1().Events(about.Namespace).Create(ctx, &corev1.Event{
+	_, err := t.client.CoreV1().Events(about.Namespace).Create(ctx, &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: about.Namespace, Name: noticeName(about, generation, reason)},
 		InvolvedObject: about,
 		Type:           corev1.EventTypeWarning, Reason: reason, Message: message,
-		Source:              corev1.EventSource{Component: component, Host: n.node},
-		ReportingController: component, ReportingInstance: n.node,
+		Source:              corev1.EventSource{Component: Component, Host: t.node},
+		ReportingController: Component, ReportingInstance: t.node,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}, metav1.CreateOptions{})
 	switch {
@@ -73,10 +74,10 @@ func noticeName(about corev1.ObjectReference, generation int64, reason string) s
 	return strings.TrimRight(name, "-.") + "." + hex.EncodeToString(sum[:8])
 }
 
-// rank is the first n of nodes in an order that differs from key to key, and is
+// Rank is the first n of nodes in an order that differs from key to key, and is
 // the same for all who know the same nodes. One node more or less changes the
 // place of no other among themselves.
-func rank(nodes []string, key string, n int) []string {
+func Rank(nodes []string, key string, n int) []string {
 	weight := func(node string) uint64 {
 		sum := sha256.Sum256([]byte(key + "/" + node))
 		return binary.BigEndian.Uint64(sum[:])

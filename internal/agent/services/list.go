@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"cmp"
@@ -11,9 +11,9 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// frontendList is the map of Services, entry by entry, as the datapath sorts it.
-func frontendList(ctx context.Context, n *node) ([]api.Frontend, error) {
-	entries, err := n.dp.Services().List(ctx)
+// Frontends is the map of Services, entry by entry, as the datapath sorts it.
+func Frontends(ctx context.Context, v *datapath.Services) ([]api.Frontend, error) {
+	entries, err := v.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -44,14 +44,14 @@ func withoutProto(service string) string {
 	return service
 }
 
-// serviceList is the Services that the map's entries make, and those of which
+// List is the Services that the map's entries make, and those of which
 // something is left out, sorted by name.
-func serviceList(ctx context.Context, n *node) ([]api.Service, error) {
-	entries, err := frontendList(ctx, n)
+func List(ctx context.Context, v *datapath.Services, r *Report) ([]api.Service, error) {
+	entries, err := Frontends(ctx, v)
 	if err != nil {
 		return nil, err
 	}
-	return withLeftOut(servicesFrom(entries), leftOutOf(n.leftOut.get())), nil
+	return withLeftOut(servicesFrom(entries), leftOutOf(r.Get())), nil
 }
 
 // withLeftOut says of the first port of each Service what is left out of the
@@ -108,15 +108,15 @@ func servicesFrom(entries []api.Frontend) []api.Service {
 	return out
 }
 
-// flowList is the translated flows as they are opened.
-func flowList(ctx context.Context, n *node) ([]api.Flow, error) {
-	flows, err := n.dp.Services().Flows(ctx)
+// Flows is the translated flows as they are opened.
+func Flows(ctx context.Context, v *datapath.Services) ([]api.Flow, error) {
+	flows, err := v.Flows(ctx)
 	return apiFlows(flows), err
 }
 
-// translationList is the translated flows as their answers come.
-func translationList(ctx context.Context, n *node) ([]api.Flow, error) {
-	flows, err := n.dp.Services().Translations(ctx)
+// Translations is the translated flows as their answers come.
+func Translations(ctx context.Context, v *datapath.Services) ([]api.Flow, error) {
+	flows, err := v.Translations(ctx)
 	return apiFlows(flows), err
 }
 
@@ -131,8 +131,8 @@ func apiFlows(flows []datapath.FlowStatus) []api.Flow {
 	return out
 }
 
-// servicesStatus is nil where the datapath's is.
-func servicesStatus(s *datapath.ServicesStatus) *api.Services {
+// Status says the status in the words of the API. It is nil where the datapath's is.
+func Status(s *datapath.ServicesStatus) *api.Services {
 	if s == nil {
 		return nil
 	}

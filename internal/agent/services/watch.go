@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"context"
@@ -18,15 +18,16 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
 )
 
 // serviceName identifies a Service.
 type serviceName struct{ namespace, name string }
 
-// serviceWatch is the Services that an agent carries and their endpoints, in
+// Watch is the Services that an agent carries and their endpoints, in
 // the API server's words and the datapath's.
-type serviceWatch struct {
+type Watch struct {
 	services   listers.ServiceLister
 	serviceInf cache.SharedIndexInformer
 	sliceInf   cache.SharedIndexInformer
@@ -43,6 +44,11 @@ type serviceWatch struct {
 	leftOut map[serviceName][]api.LeftOut
 }
 
+// Informers keep the Services and the endpoint slices.
+func (w *Watch) Informers() (services, slices cache.SharedIndexInformer) {
+	return w.serviceInf, w.sliceInf
+}
+
 // byService is the index of endpoint slices by the Service they belong to.
 const byService = "service"
 
@@ -50,10 +56,11 @@ const byService = "service"
 // kube-proxy, which leaves out what is headless and what names another proxy.
 const notOurs = "!" + corev1.IsHeadlessService + ",!service.kubernetes.io/service-proxy-name"
 
-func newServiceWatch(client kubernetes.Interface, node string) (*serviceWatch, error) {
+// NewWatch makes the informers without starting them.
+func NewWatch(client kubernetes.Interface, node string) (*Watch, error) {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripService),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = notOurs }))
-	w := &serviceWatch{
+	w := &Watch{
 		services:   factory.Core().V1().Services().Lister(),
 		serviceInf: factory.Core().V1().Services().Informer(),
 		sliceInf:   factory.Discovery().V1().EndpointSlices().Informer(),
@@ -77,13 +84,13 @@ func newServiceWatch(client kubernetes.Interface, node string) (*serviceWatch, e
 	return w, nil
 }
 
-// watch marks what changes, and calls changed, from the caches' first lists on.
-func (w *serviceWatch) watch(changed func()) error {
+// Follow marks what changes, and calls changed, from the caches' first lists on.
+func (w *Watch) Follow(changed func()) error {
 	mark := func(name serviceName) {
 		w.mark(name, time.Now())
 		changed()
 	}
-	if _, err := w.serviceInf.AddEventHandler(onChange(func(old, now *corev1.Service) {
+	if _, err := w.serviceInf.AddEventHandler(watch.OnChange(func(old, now *corev1.Service) {
 		if now != nil {
 			old = now
 		}
@@ -91,7 +98,7 @@ func (w *serviceWatch) watch(changed func()) error {
 	})); err != nil {
 		return fmt.Errorf("watch services: %w", err)
 	}
-	if _, err := w.sliceInf.AddEventHandler(onChange(func(old, now *discoveryv1.EndpointSlice) {
+	if _, err := w.sliceInf.AddEventHandler(watch.OnChange(func(old, now *discoveryv1.EndpointSlice) {
 		if old != nil && (now == nil || serviceOfSlice(old) != serviceOfSlice(now)) {
 			mark(serviceOfSlice(old))
 		}
@@ -105,7 +112,7 @@ func (w *serviceWatch) watch(changed func()) error {
 }
 
 // mark notes that a Service has changed.
-func (w *serviceWatch) mark(name serviceName, at time.Time) {
+func (w *Watch) mark(name serviceName, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, ok := w.stale[name]; !ok {
@@ -124,7 +131,7 @@ type refreshed struct {
 
 // refresh works out anew what has changed since the last call. The Services
 // are in no order.
-func (w *serviceWatch) refresh() (refreshed, error) {
+func (w *Watch) refresh() (refreshed, error) {
 	w.mu.Lock()
 	stale := w.stale
 	w.stale = map[serviceName]time.Time{}
@@ -148,7 +155,7 @@ func (w *serviceWatch) refresh() (refreshed, error) {
 }
 
 // look brings one Service up to date.
-func (w *serviceWatch) look(name serviceName) error {
+func (w *Watch) look(name serviceName) error {
 	delete(w.ports, name)
 	delete(w.checks, name)
 	delete(w.leftOut, name)
@@ -181,8 +188,8 @@ func (w *serviceWatch) look(name serviceName) error {
 	return nil
 }
 
-// run keeps the caches until ctx is done.
-func (w *serviceWatch) run(ctx context.Context) error {
+// Run keeps the caches until ctx is done.
+func (w *Watch) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, inf := range []cache.SharedIndexInformer{w.serviceInf, w.sliceInf} {
 		wg.Go(func() { inf.RunWithContext(ctx) })
@@ -200,13 +207,13 @@ func stripService(obj any) (any, error) {
 	switch obj := obj.(type) {
 	case *corev1.Service:
 		stripped := *obj
-		stripped.ObjectMeta = stripMeta(obj.ObjectMeta)
+		stripped.ObjectMeta = watch.Meta(obj.ObjectMeta)
 		stripped.Spec.Selector = nil
 		stripped.Status.Conditions = nil
 		return &stripped, nil
 	case *discoveryv1.EndpointSlice:
 		stripped := *obj
-		stripped.ObjectMeta = stripMeta(obj.ObjectMeta)
+		stripped.ObjectMeta = watch.Meta(obj.ObjectMeta)
 		stripped.Labels = map[string]string{discoveryv1.LabelServiceName: obj.Labels[discoveryv1.LabelServiceName]}
 		stripped.Endpoints = slices.Clone(obj.Endpoints)
 		for i := range stripped.Endpoints {

@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"cmp"
@@ -8,15 +8,15 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// hostPortsOf returns the ports that pod wants on its node, of its containers
+// HostPortsOf returns the ports that pod wants on its node, of its containers
 // and of the init containers that stay (restartPolicy Always).
-func hostPortsOf(pod *corev1.Pod) []corev1.ContainerPort {
+func HostPortsOf(pod *corev1.Pod) []corev1.ContainerPort {
 	if pod.Spec.HostNetwork {
 		return nil // its ports are the node's already
 	}
@@ -39,22 +39,11 @@ func hostPortsOf(pod *corev1.Pod) []corev1.ContainerPort {
 	return ports
 }
 
-// hostPorts are the host ports of this node's pods, and what is not carried of
-// them.
-func (k *kube) hostPorts() ([]lb.HostPort, []api.LeftOut, error) {
-	pods, err := k.pods.List(labels.Everything())
-	if err != nil {
-		return nil, nil, fmt.Errorf("list the pods of this node: %w", err)
-	}
-	ports, leftOut := hostPortsOfPods(pods)
-	return ports, leftOut, nil
-}
-
-// hostPortsOfPods are the host ports of all pods that run and have an address,
+// HostPorts are the host ports of all pods that run and have an address,
 // sorted, one for each protocol, address and port: of two pods that want the
 // same the older has it. What a node's addresses keep out is for the datapath
 // to say.
-func hostPortsOfPods(pods []*corev1.Pod) ([]lb.HostPort, []api.LeftOut) {
+func HostPorts(pods []*corev1.Pod) ([]lb.HostPort, []api.LeftOut) {
 	pods = slices.Clone(pods)
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
@@ -96,7 +85,7 @@ func podHostPorts(pod *corev1.Pod) (out []lb.HostPort, leftOut []api.LeftOut) {
 	if err != nil || !addr.Is4() || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return nil, nil
 	}
-	for _, p := range hostPortsOf(pod) {
+	for _, p := range HostPortsOf(pod) {
 		hostIP, ok := parseHostIP(p.HostIP)
 		switch {
 		case p.Protocol != "" && !isCarriedProtocol(p.Protocol):
@@ -130,4 +119,21 @@ func parseHostIP(s string) (netip.Addr, bool) {
 		return netip.Addr{}, true
 	}
 	return addr, true
+}
+
+// StripPod keeps of a pod what its host ports follow from.
+func StripPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	stripped := &corev1.Pod{
+		ObjectMeta: watch.Meta(pod.ObjectMeta),
+		Spec:       corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork},
+		Status:     corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP},
+	}
+	if ports := HostPortsOf(pod); len(ports) > 0 {
+		stripped.Spec.Containers = []corev1.Container{{Ports: ports}}
+	}
+	return stripped, nil
 }

@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"cmp"
@@ -13,18 +13,22 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	listers "k8s.io/client-go/listers/core/v1"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/notices"
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// leftOut is what the node does not carry of Services and its pods' host ports,
+// Report is what the node does not carry of Services and its pods' host ports,
 // for status and, by an event on each object, for who made it.
-type leftOut struct {
-	kube    *kube
-	node    string
-	notices notices
-	clock   func() time.Time
+type Report struct {
+	pods     listers.PodLister
+	services *Watch // nil where the agent carries no Services
+	speakers func() ([]string, error)
+	node     string
+	teller   notices.Teller
+	clock    func() time.Time
 
 	mu      sync.Mutex
 	current []api.LeftOut // sorted, each once; replaced as a whole
@@ -48,98 +52,103 @@ const (
 	longestNotice = 1000
 )
 
-func newLeftOut(k *kube, node string, n notices) *leftOut {
-	return &leftOut{kube: k, node: node, notices: n, clock: time.Now, wake: func() {}, told: map[notice]time.Time{}}
+// NewReport returns an empty report of the node. services may be nil; speakers are the nodes whose agents work.
+func NewReport(pods listers.PodLister, services *Watch, speakers func() ([]string, error), node string, t notices.Teller) *Report {
+	return &Report{
+		pods: pods, services: services, speakers: speakers, node: node, teller: t,
+		clock: time.Now, wake: func() {}, told: map[notice]time.Time{},
+	}
 }
 
-// set replaces all of it.
-func (l *leftOut) set(parts ...[]api.LeftOut) {
-	now := slices.Concat(parts...)
+// Set replaces all of it: what the datapath has left out, and what never came to it.
+func (r *Report) Set(skipped []lb.Skipped, others ...[]api.LeftOut) {
+	now := slices.Concat(append(others, apiLeftOut(skipped))...)
 	slices.SortFunc(now, compareLeftOut)
 	now = slices.Compact(now)
-	l.mu.Lock()
-	same := slices.Equal(now, l.current)
-	l.current = now
-	wake := l.wake
-	l.mu.Unlock()
+	r.mu.Lock()
+	same := slices.Equal(now, r.current)
+	r.current = now
+	wake := r.wake
+	r.mu.Unlock()
 	if !same {
 		wake()
 	}
 }
 
-func (l *leftOut) get() []api.LeftOut {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.current
+// Get returns all of it, sorted. It is not to be changed.
+func (r *Report) Get() []api.LeftOut {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current
 }
 
-// watch has f called when there is something else to say.
-func (l *leftOut) watch(f func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.wake = f
+// OnChange has f called when there is something else to say.
+func (r *Report) OnChange(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake = f
 }
 
-// tell makes the events that have not been made yet. It is to be called again
+// Tell makes the events that have not been made yet. It is to be called again
 // after a while, as events do not last.
-func (l *leftOut) tell(ctx context.Context) error {
-	speakers, err := l.kube.agentNodes()
+func (r *Report) Tell(ctx context.Context) error {
+	speakers, err := r.speakers()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	told := map[notice]time.Time{}
-	for _, n := range noticesOf(l.get()) {
-		at, known := l.told[n]
-		if !known || l.clock().Sub(at) >= toldAgain {
+	for _, n := range noticesOf(r.Get()) {
+		at, known := r.told[n]
+		if !known || r.clock().Sub(at) >= toldAgain {
 			if len(errs) >= tellerErrors {
 				continue
 			}
-			if err := l.tellOf(ctx, n, speakers); err != nil {
+			if err := r.tellOf(ctx, n, speakers); err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			at = l.clock()
+			at = r.clock()
 		}
 		told[n] = at
 	}
-	l.told = told
+	r.told = told
 	return errors.Join(errs...)
 }
 
-func (l *leftOut) tellOf(ctx context.Context, n notice, speakers []string) error {
+func (r *Report) tellOf(ctx context.Context, n notice, speakers []string) error {
 	about := corev1.ObjectReference{APIVersion: "v1", Kind: n.kind, Namespace: n.namespace, Name: n.name}
-	about.UID = l.uidOf(n)
-	if about.UID == "" || !l.isTeller(n, string(about.UID), speakers) {
+	about.UID = r.uidOf(n)
+	if about.UID == "" || !r.isTeller(n, string(about.UID), speakers) {
 		return nil // it has gone, or others say it
 	}
 	h := fnv.New64a()
 	h.Write([]byte(n.message))
-	return l.notices.warn(ctx, about, int64(h.Sum64()), n.reason, n.message) //nolint:gosec // a number for what is said
+	return r.teller.Warn(ctx, about, int64(h.Sum64()), n.reason, n.message) //nolint:gosec // a number for what is said
 }
 
 // isTeller says whether it is for this node's agent to say it. What follows
 // from the object alone every agent finds; the rest depends on the node.
-func (l *leftOut) isTeller(n notice, uid string, speakers []string) bool {
+func (r *Report) isTeller(n notice, uid string, speakers []string) bool {
 	switch lb.SkipReason(n.reason) {
 	case lb.NotCarried, lb.NotValid, lb.Duplicate:
-		return n.kind != "Service" || slices.Contains(rank(speakers, uid, tellers), l.node)
+		return n.kind != "Service" || slices.Contains(notices.Rank(speakers, uid, tellers), r.node)
 	}
 	return true
 }
 
 // uidOf is empty when there is no such object any more.
-func (l *leftOut) uidOf(n notice) types.UID {
+func (r *Report) uidOf(n notice) types.UID {
 	if n.kind == "Pod" {
-		if pod, err := l.kube.pods.Pods(n.namespace).Get(n.name); err == nil {
+		if pod, err := r.pods.Pods(n.namespace).Get(n.name); err == nil {
 			return pod.UID
 		}
 		return ""
 	}
-	if l.kube.services == nil {
+	if r.services == nil {
 		return ""
 	}
-	if svc, err := l.kube.services.services.Services(n.namespace).Get(n.name); err == nil {
+	if svc, err := r.services.services.Services(n.namespace).Get(n.name); err == nil {
 		return svc.UID
 	}
 	return ""

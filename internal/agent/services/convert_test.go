@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"net/netip"
@@ -8,44 +8,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/kubetest"
 )
-
-// kubeService is a ClusterIP Service with port 80 named http, changed by edit.
-func kubeService(edit func(*corev1.Service)) *corev1.Service {
-	s := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
-		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeClusterIP, ClusterIP: "10.96.0.10", ClusterIPs: []string{"10.96.0.10"},
-			Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromString("web")}},
-		},
-	}
-	if edit != nil {
-		edit(s)
-	}
-	return s
-}
-
-// kubeSlice is an endpoint slice of that Service, on port 8080.
-func kubeSlice(endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
-	return &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Namespace: "ns", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{slicePort("http", "TCP", 8080)},
-		Endpoints:   endpoints,
-	}
-}
-
-func slicePort(name string, proto corev1.Protocol, port int32) discoveryv1.EndpointPort {
-	return discoveryv1.EndpointPort{Name: &name, Protocol: &proto, Port: &port}
-}
-
-func ready(addr, node string) discoveryv1.Endpoint {
-	return discoveryv1.Endpoint{Addresses: []string{addr}, NodeName: &node, Conditions: conditions(true, true, false)}
-}
 
 func conditions(ready, serving, terminating bool) discoveryv1.EndpointConditions {
 	return discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating}
@@ -69,36 +35,36 @@ func TestCarriedPorts(t *testing.T) {
 		svc  *corev1.Service
 		want []lb.Service // without what all have
 	}{
-		{"ClusterIP", kubeService(nil), []lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster}}}},
-		{"headless", kubeService(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }), nil},
-		{"no address yet", kubeService(func(s *corev1.Service) { s.Spec.ClusterIP = "" }), nil},
-		{"ExternalName", kubeService(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil},
-		{"two families", kubeService(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.10", "fd00::10"} }),
+		{"ClusterIP", kubetest.Service(nil), []lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster}}}},
+		{"headless", kubetest.Service(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }), nil},
+		{"no address yet", kubetest.Service(func(s *corev1.Service) { s.Spec.ClusterIP = "" }), nil},
+		{"ExternalName", kubetest.Service(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil},
+		{"two families", kubetest.Service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.10", "fd00::10"} }),
 			[]lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster}}}},
-		{"several ports", kubeService(func(s *corev1.Service) {
+		{"several ports", kubetest.Service(func(s *corev1.Service) {
 			s.Spec.Ports = []corev1.ServicePort{{Name: "dns", Port: 53, Protocol: "UDP"}, {Name: "dns", Port: 53, Protocol: "TCP"}, {Name: "x", Port: 9, Protocol: "SCTP"}}
 		}), []lb.Service{
 			{Port: "dns", Proto: "udp", Frontends: []lb.Frontend{frontend(lb.ClusterIP, "10.96.0.10", 53)}},
 			{Port: "dns", Proto: "tcp", Frontends: []lb.Frontend{frontend(lb.ClusterIP, "10.96.0.10", 53)}},
 		}},
-		{"NodePort", kubeService(func(s *corev1.Service) {
+		{"NodePort", kubetest.Service(func(s *corev1.Service) {
 			s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 32000
 			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		}), []lb.Service{{Port: "http", Proto: "tcp", ExternalLocal: true, Frontends: []lb.Frontend{cluster, frontend(lb.NodePort, "", 32000)}}}},
-		{"externalIPs", kubeService(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1", "fd00::1", "x"} }),
+		{"externalIPs", kubetest.Service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1", "fd00::1", "x"} }),
 			[]lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster, frontend(lb.ExternalIP, "192.0.2.1", 80)}}}},
-		{"LoadBalancer", kubeService(func(s *corev1.Service) {
+		{"LoadBalancer", kubetest.Service(func(s *corev1.Service) {
 			s.Spec.Type = corev1.ServiceTypeLoadBalancer
 			s.Spec.LoadBalancerSourceRanges = []string{" 198.51.100.7/24", "fd00::/8", "x"}
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.2"}, {IP: "192.0.2.3", IPMode: &proxied}, {Hostname: "lb"}}
 		}), []lb.Service{{Port: "http", Proto: "tcp", SourceRanges: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 			Frontends: []lb.Frontend{cluster, frontend(lb.LoadBalancer, "192.0.2.2", 80)}}}},
-		{"an address left from when it was a LoadBalancer", kubeService(func(s *corev1.Service) {
+		{"an address left from when it was a LoadBalancer", kubetest.Service(func(s *corev1.Service) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.2"}}
 		}), []lb.Service{{Port: "http", Proto: "tcp", Frontends: []lb.Frontend{cluster}}}},
-		{"affinity for the API's default", kubeService(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),
+		{"affinity for the API's default", kubetest.Service(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),
 			[]lb.Service{{Port: "http", Proto: "tcp", Affinity: 3 * time.Hour, Frontends: []lb.Frontend{cluster}}}},
-		{"affinity, and local inside", kubeService(func(s *corev1.Service) {
+		{"affinity, and local inside", kubetest.Service(func(s *corev1.Service) {
 			s.Spec.SessionAffinity, s.Spec.InternalTrafficPolicy = corev1.ServiceAffinityClientIP, &local
 			s.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: &minute}}
 		}), []lb.Service{{Port: "http", Proto: "tcp", Affinity: time.Minute, InternalLocal: true, Frontends: []lb.Frontend{cluster}}}},
@@ -119,18 +85,18 @@ func TestBackendsOf(t *testing.T) {
 		return lb.Backend{Addr: netip.MustParseAddrPort(addr), Node: node, Ready: true, Serving: true}
 	}
 	unset := discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}}
-	notReady := ready("10.0.0.1", "n1")
+	notReady := kubetest.Ready("10.0.0.1", "n1")
 	notReady.Conditions = discoveryv1.EndpointConditions{Ready: new(bool)}
-	leaving := ready("10.0.0.1", "n1")
+	leaving := kubetest.Ready("10.0.0.1", "n1")
 	leaving.Conditions = conditions(false, true, true)
-	hinted := ready("10.0.0.1", "n1")
+	hinted := kubetest.Ready("10.0.0.1", "n1")
 	hinted.Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "a"}, {Name: "b"}}, ForNodes: []discoveryv1.ForNode{{Name: "n2"}}}
-	otherPort := kubeSlice(ready("10.0.0.9", "n1"))
-	otherPort.Ports = []discoveryv1.EndpointPort{slicePort("https", "TCP", 443), slicePort("http", "UDP", 80)}
-	v6 := kubeSlice(ready("fd00::1", "n1"))
+	otherPort := kubetest.Slice(kubetest.Ready("10.0.0.9", "n1"))
+	otherPort.Ports = []discoveryv1.EndpointPort{kubetest.SlicePort("https", "TCP", 443), kubetest.SlicePort("http", "UDP", 80)}
+	v6 := kubetest.Slice(kubetest.Ready("fd00::1", "n1"))
 	v6.AddressType = discoveryv1.AddressTypeIPv6
-	elsewhere := kubeSlice(ready("10.0.0.2", "n2"))
-	elsewhere.Ports[0] = slicePort("http", "TCP", 9090)
+	elsewhere := kubetest.Slice(kubetest.Ready("10.0.0.2", "n2"))
+	elsewhere.Ports[0] = kubetest.SlicePort("http", "TCP", 9090)
 
 	for _, tc := range []struct {
 		name   string
@@ -138,15 +104,15 @@ func TestBackendsOf(t *testing.T) {
 		want   []lb.Backend
 	}{
 		{"none", nil, nil},
-		{"sorted, over slices with ports of their own", []*discoveryv1.EndpointSlice{elsewhere, kubeSlice(ready("10.0.0.3", "n1"), ready("10.0.0.1", "n2"))},
+		{"sorted, over slices with ports of their own", []*discoveryv1.EndpointSlice{elsewhere, kubetest.Slice(kubetest.Ready("10.0.0.3", "n1"), kubetest.Ready("10.0.0.1", "n2"))},
 			[]lb.Backend{backend("10.0.0.1:8080", "n2"), backend("10.0.0.2:9090", "n2"), backend("10.0.0.3:8080", "n1")}},
 		{"another name, protocol or family", []*discoveryv1.EndpointSlice{otherPort, v6}, nil},
-		{"conditions that nobody set", []*discoveryv1.EndpointSlice{kubeSlice(unset)}, []lb.Backend{backend("10.0.0.1:8080", "")}},
-		{"not ready, and so not serving", []*discoveryv1.EndpointSlice{kubeSlice(notReady)}, []lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1"}}},
-		{"terminating", []*discoveryv1.EndpointSlice{kubeSlice(leaving)},
+		{"conditions that nobody set", []*discoveryv1.EndpointSlice{kubetest.Slice(unset)}, []lb.Backend{backend("10.0.0.1:8080", "")}},
+		{"not ready, and so not serving", []*discoveryv1.EndpointSlice{kubetest.Slice(notReady)}, []lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1"}}},
+		{"terminating", []*discoveryv1.EndpointSlice{kubetest.Slice(leaving)},
 			[]lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1", Serving: true, Terminating: true}}},
-		{"in two slices, ready in one", []*discoveryv1.EndpointSlice{kubeSlice(leaving), kubeSlice(ready("10.0.0.1", "n1")), kubeSlice(leaving)}, []lb.Backend{backend("10.0.0.1:8080", "n1")}},
-		{"hints", []*discoveryv1.EndpointSlice{kubeSlice(hinted)}, []lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1",
+		{"in two slices, ready in one", []*discoveryv1.EndpointSlice{kubetest.Slice(leaving), kubetest.Slice(kubetest.Ready("10.0.0.1", "n1")), kubetest.Slice(leaving)}, []lb.Backend{backend("10.0.0.1:8080", "n1")}},
+		{"hints", []*discoveryv1.EndpointSlice{kubetest.Slice(hinted)}, []lb.Backend{{Addr: netip.MustParseAddrPort("10.0.0.1:8080"), Node: "n1",
 			Ready: true, Serving: true, ForZones: []string{"a", "b"}, ForNodes: []string{"n2"}}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -159,11 +125,11 @@ func TestBackendsOf(t *testing.T) {
 }
 
 func TestLocalReady(t *testing.T) {
-	notReady := ready("10.0.0.4", "n1")
+	notReady := kubetest.Ready("10.0.0.4", "n1")
 	notReady.Conditions = conditions(false, true, true)
 	got := localReady([]*discoveryv1.EndpointSlice{
-		kubeSlice(ready("10.0.0.1", "n1"), ready("10.0.0.2", "n2"), notReady),
-		kubeSlice(ready("10.0.0.1", "n1"), ready("10.0.0.3", "n1")),
+		kubetest.Slice(kubetest.Ready("10.0.0.1", "n1"), kubetest.Ready("10.0.0.2", "n2"), notReady),
+		kubetest.Slice(kubetest.Ready("10.0.0.1", "n1"), kubetest.Ready("10.0.0.3", "n1")),
 	}, "n1")
 	if got != 2 {
 		t.Errorf("%d local endpoints, want 10.0.0.1 and 10.0.0.3", got)

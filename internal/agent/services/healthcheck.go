@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"cmp"
@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/serve"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -27,8 +28,8 @@ type healthCheck struct {
 	local   int // ready endpoints on this node
 }
 
-// healthChecks answers at the ports of the checks it is given.
-type healthChecks struct {
+// HealthChecks answer at the ports of the checks it is given.
+type HealthChecks struct {
 	ctx context.Context
 	eg  *errgroup.Group
 
@@ -43,14 +44,14 @@ type healthPort struct {
 	port    uint16
 }
 
-// newHealthChecks serves in eg until ctx is done.
-func newHealthChecks(ctx context.Context, eg *errgroup.Group) *healthChecks {
-	return &healthChecks{ctx: ctx, eg: eg, current: map[serviceName]healthCheck{}, open: map[healthPort]context.CancelFunc{}}
+// NewHealthChecks serves in eg until ctx is done.
+func NewHealthChecks(ctx context.Context, eg *errgroup.Group) *HealthChecks {
+	return &HealthChecks{ctx: ctx, eg: eg, current: map[serviceName]healthCheck{}, open: map[healthPort]context.CancelFunc{}}
 }
 
 // apply makes the listeners those of checks, and returns the ports that cannot
 // be had. The others are served all the same.
-func (h *healthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
+func (h *HealthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wanted := map[healthPort]bool{}
@@ -85,7 +86,7 @@ func (h *healthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 	return leftOut
 }
 
-func (h *healthChecks) listen(p healthPort) error {
+func (h *HealthChecks) listen(p healthPort) error {
 	if _, ok := h.open[p]; ok {
 		return nil
 	}
@@ -99,14 +100,14 @@ func (h *healthChecks) listen(p healthPort) error {
 	h.open[p] = cancel
 	h.eg.Go(func() error {
 		defer cancel()
-		return serveTCP(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { h.answer(w, p.service) }))
+		return serve.TCP(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { h.answer(w, p.service) }))
 	})
 	return nil
 }
 
 // answer says what kube-proxy says: the status for load balancers, the rest
 // for people.
-func (h *healthChecks) answer(w http.ResponseWriter, name serviceName) {
+func (h *HealthChecks) answer(w http.ResponseWriter, name serviceName) {
 	h.mu.Lock()
 	local := h.current[name].local
 	h.mu.Unlock()

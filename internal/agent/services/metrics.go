@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"time"
@@ -8,8 +8,8 @@ import (
 	"wirelab.dev/wirelab/datapath"
 )
 
-// serviceMetrics are kept where the agent carries Services.
-type serviceMetrics struct {
+// Metrics are kept where the agent carries Services.
+type Metrics struct {
 	applied prometheus.Histogram
 	lag     prometheus.Histogram
 	entries *prometheus.GaugeVec
@@ -17,8 +17,9 @@ type serviceMetrics struct {
 	expired prometheus.Counter
 }
 
-func newServiceMetrics() serviceMetrics {
-	return serviceMetrics{
+// NewMetrics makes them, of no registry yet.
+func NewMetrics() *Metrics {
+	return &Metrics{
 		applied: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "wirelab_services_apply_duration_seconds",
 			Help:    "Time to bring the maps up to date with all Services.",
@@ -44,25 +45,26 @@ func newServiceMetrics() serviceMetrics {
 	}
 }
 
-func (m serviceMetrics) collectors() []prometheus.Collector {
+// Collectors are what a registry takes.
+func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.applied, m.lag, m.entries, m.room, m.expired}
 }
 
-// observeServices notes an update of the maps, and when what it brought had
+// observe notes an update of the maps, and when what it brought had
 // become known.
-func (m *metrics) observeServices(took time.Duration, changed []time.Time) {
-	m.services.applied.Observe(took.Seconds())
+func (m *Metrics) observe(took time.Duration, changed []time.Time) {
+	m.applied.Observe(took.Seconds())
 	for _, at := range changed {
-		m.services.lag.Observe(time.Since(at).Seconds())
+		m.lag.Observe(time.Since(at).Seconds())
 	}
 }
 
 // observeCollected notes a collection of flows.
-func (m *metrics) observeCollected(got datapath.Collected) {
-	m.services.entries.WithLabelValues("lab_ct").Set(float64(got.Flows))
-	m.services.entries.WithLabelValues("lab_nat").Set(float64(got.Translations))
+func (m *Metrics) observeCollected(got datapath.Collected) {
+	m.entries.WithLabelValues("lab_ct").Set(float64(got.Flows))
+	m.entries.WithLabelValues("lab_nat").Set(float64(got.Translations))
 	for _, name := range []string{"lab_ct", "lab_nat"} {
-		m.services.room.WithLabelValues(name).Set(float64(got.Room))
+		m.room.WithLabelValues(name).Set(float64(got.Room))
 	}
-	m.services.expired.Add(float64(got.Expired))
+	m.expired.Add(float64(got.Expired))
 }

@@ -1,4 +1,4 @@
-package agent
+package services
 
 import (
 	"context"
@@ -21,23 +21,24 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/kubetest"
 )
 
 // startWatch runs a watch of the cluster until the test ends, and returns it
 // with a channel that gets something at each change.
-func startWatch(t *testing.T, cluster *fake.Clientset) (*serviceWatch, <-chan struct{}) {
+func startWatch(t *testing.T, cluster *fake.Clientset) (*Watch, <-chan struct{}) {
 	t.Helper()
-	w, err := newServiceWatch(cluster, "n1")
+	w, err := NewWatch(cluster, "n1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	changed := make(chan struct{}, 100)
-	if err := w.watch(func() { changed <- struct{}{} }); err != nil {
+	if err := w.Follow(func() { changed <- struct{}{} }); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var eg errgroup.Group
-	eg.Go(func() error { return w.run(ctx) })
+	eg.Go(func() error { return w.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		if err := eg.Wait(); err != nil {
@@ -51,7 +52,7 @@ func startWatch(t *testing.T, cluster *fake.Clientset) (*serviceWatch, <-chan st
 }
 
 // refreshUntil refreshes at each change until the Services are as wanted.
-func refreshUntil(t *testing.T, w *serviceWatch, changed <-chan struct{}, what string, ok func(refreshed) bool) refreshed {
+func refreshUntil(t *testing.T, w *Watch, changed <-chan struct{}, what string, ok func(refreshed) bool) refreshed {
 	t.Helper()
 	timeout := time.After(10 * time.Second)
 	for {
@@ -72,7 +73,7 @@ func refreshUntil(t *testing.T, w *serviceWatch, changed <-chan struct{}, what s
 
 func TestServiceWatchFollowsChanges(t *testing.T) {
 	ctx := t.Context()
-	cluster := fake.NewClientset(kubeService(nil), kubeSlice(ready("10.0.0.1", "n1")))
+	cluster := fake.NewClientset(kubetest.Service(nil), kubetest.Slice(kubetest.Ready("10.0.0.1", "n1")))
 	w, changed := startWatch(t, cluster)
 	backends := func(want ...string) func(refreshed) bool {
 		return func(r refreshed) bool {
@@ -93,7 +94,7 @@ func TestServiceWatchFollowsChanges(t *testing.T) {
 	}
 
 	slices := cluster.DiscoveryV1().EndpointSlices("ns")
-	if _, err := slices.Update(ctx, kubeSlice(ready("10.0.0.1", "n1"), ready("10.0.0.2", "n2")), metav1.UpdateOptions{}); err != nil {
+	if _, err := slices.Update(ctx, kubetest.Slice(kubetest.Ready("10.0.0.1", "n1"), kubetest.Ready("10.0.0.2", "n2")), metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	r := refreshUntil(t, w, changed, "another endpoint", backends("10.0.0.1:8080", "10.0.0.2:8080"))
@@ -113,7 +114,7 @@ func TestServiceWatchFollowsChanges(t *testing.T) {
 // TestServiceWatchKeepsChanges holds that what could not be looked up is
 // looked up again.
 func TestServiceWatchKeepsChanges(t *testing.T) {
-	w, changed := startWatch(t, fake.NewClientset(kubeService(nil)))
+	w, changed := startWatch(t, fake.NewClientset(kubetest.Service(nil)))
 	refreshUntil(t, w, changed, "the first list", func(r refreshed) bool { return len(r.services) == 1 })
 	good := w.services
 	w.services = failingLister{good}
@@ -128,11 +129,11 @@ func TestServiceWatchKeepsChanges(t *testing.T) {
 }
 
 func TestStripServiceKeepsWhatCounts(t *testing.T) {
-	svc := kubeService(func(s *corev1.Service) {
+	svc := kubetest.Service(func(s *corev1.Service) {
 		s.Annotations = map[string]string{"big": "text"}
 		s.Spec.ExternalIPs = []string{"192.0.2.1"}
 	})
-	slice := kubeSlice(ready("10.0.0.1", "n1"))
+	slice := kubetest.Slice(kubetest.Ready("10.0.0.1", "n1"))
 	slice.Endpoints[0].TargetRef = &corev1.ObjectReference{Name: "pod"}
 	before := carriedPorts(svc, nil)
 	stripped, err := stripService(svc)
@@ -150,7 +151,7 @@ func TestStripServiceKeepsWhatCounts(t *testing.T) {
 func TestHealthChecks(t *testing.T) {
 	var eg errgroup.Group
 	ctx, cancel := context.WithCancel(t.Context())
-	h := newHealthChecks(ctx, &eg)
+	h := NewHealthChecks(ctx, &eg)
 	defer func() { cancel(); eg.Wait() }()
 	name := serviceName{"ns", "web"}
 	port := freePort(t)
@@ -188,19 +189,6 @@ func TestHealthChecks(t *testing.T) {
 			t.Fatal("the port of a check that is gone still answers")
 		}
 		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// TestServiceZone holds that the node's zone survives what the cache strips.
-func TestServiceZone(t *testing.T) {
-	node := kubeNode("n1", "192.0.2.1", "10.0.1.0/24")
-	node.Labels = map[string]string{corev1.LabelTopologyZone: "a", "other": "b"}
-	stripped, err := stripNode(node)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := stripped.(*corev1.Node).Labels; len(got) != 1 || got[corev1.LabelTopologyZone] != "a" {
-		t.Errorf("labels %v, want the zone", got)
 	}
 }
 
