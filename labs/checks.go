@@ -71,27 +71,29 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 		ctx, cancel = context.WithTimeoutCause(ctx, t, fmt.Errorf("the checks did not end within verify.timeout %s", t))
 		defer cancel()
 	}
-	cfg := settingsOf(l.Name, p)
+	cfg := claimsOf(l.Name, p)
 	cfg.Progress = progress
 	env := field.New(field.Config{
 		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool.Ref(), Nettool: binary,
+		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Demo: demoOf(p),
 	})
 	return verify.Run(ctx, cfg, sel, checks.All(env), env)
 }
 
-// settingsOf is what checks have to know of a profile.
-func settingsOf(lab string, p *profiles.Profile) verify.Config {
-	cfg := verify.Config{
-		Lab: lab, Mode: string(p.Mode()), Masquerade: masquerade(p),
-		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU,
+// claimsOf is what decides which checks a lab of the profile is to pass.
+func claimsOf(lab string, p *profiles.Profile) verify.Config {
+	return verify.Config{Lab: lab, Mode: string(p.Mode()), Settings: p.Settings()}
+}
+
+// demoOf is what checks have to know of the demo, nil where there is none.
+func demoOf(p *profiles.Profile) *field.Demo {
+	if !p.Demo.Enabled {
+		return nil
 	}
-	if p.Demo.Enabled {
-		cfg.Demo = &verify.Demo{
-			Namespace: demo.Namespace, Service: demo.Name, Headless: demo.Headless,
-			Port: uint16(p.Demo.Port), NodePort: uint16(p.Demo.NodePort), //nolint:gosec // validated ports
-		}
+	return &field.Demo{
+		Namespace: demo.Namespace, Service: demo.Name, Headless: demo.Headless,
+		Port: uint16(p.Demo.Port), NodePort: uint16(p.Demo.NodePort), //nolint:gosec // validated ports
 	}
-	return cfg
 }
 
 // Check tells what is wrong with a profile that can be known before anything is made and that no profile can know of
@@ -103,23 +105,11 @@ func Check(p *profiles.Profile) error {
 		errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "cluster.image", Message: strconv.Quote(p.Cluster.Image) + " is not the name of an image, such as kindest/node:v1.37.0"})
 	}
 	if len(p.Verify.Skip) > 0 {
-		if err := verify.Plan(settingsOf(p.Metadata.Name, p), verify.Selection{Skip: p.Verify.Skip}, checks.All(nil), p.Nodes()); err != nil {
+		if err := verify.Plan(claimsOf(p.Metadata.Name, p), verify.Selection{Skip: p.Verify.Skip}, checks.All(nil), p.Nodes()); err != nil {
 			errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "verify.skip", Message: err.Error()})
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// masquerade says who is to do it, in the words of checks.
-func masquerade(p *profiles.Profile) string {
-	switch {
-	case !p.Network.EnableIPv4Masquerade:
-		return verify.NoMasquerade
-	case p.Network.BPF.Masquerade:
-		return verify.MasqueradeBPF
-	default:
-		return verify.MasqueradeIPTables
-	}
 }
 
 // podExec lets checks run commands in pods.

@@ -31,6 +31,15 @@ func printYAML(v any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// Settings are the values of all settings by their keys, as they are typed after --set.
+func (p *Profile) Settings() map[string]string {
+	all := map[string]string{}
+	for _, n := range newSchema().Settings() {
+		all[n.Path] = settings.Written(n.Value(p))
+	}
+	return all
+}
+
 // Change is a key whose value differs between two profiles. A and B are the values as
 // they are typed after --set.
 type Change struct {

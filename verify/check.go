@@ -28,12 +28,10 @@ type Check struct {
 	// MinNodes is how many nodes a lab must have for the claim to say anything
 	// about it; smaller labs are spared the check, and their reports do not list it.
 	MinNodes int
-	// NeedsDemo is set where the claim is about the demo: a lab without one
-	// makes no such claim.
-	NeedsDemo bool
-	// If, where set, tells whether a lab with these settings makes the claim;
-	// others are spared the check as well.
-	If func(Config) bool
+	// Settings are those of a profile that makes the claim, as they are typed
+	// after --set; a key alone stands for any value but an empty one. Labs of
+	// other profiles are spared the check as well.
+	Settings []string
 	// Run looks. What it saw goes into the evidence, for the claim by Saw,
 	// against it by Wrong. An error means that it was not able to look.
 	Run func(ctx context.Context, ev *Evidence) error
@@ -44,9 +42,16 @@ func (c Check) In(mode string) bool {
 	return mode == "" || len(c.Modes) == 0 || slices.Contains(c.Modes, mode)
 }
 
-// ClaimedOf tells whether c says anything about a lab with these settings.
-func (c Check) ClaimedOf(cfg Config) bool {
-	return (cfg.Demo != nil || !c.NeedsDemo) && (c.If == nil || c.If(cfg))
+// ClaimedOf tells whether c says anything about a lab with these settings, by
+// their keys.
+func (c Check) ClaimedOf(settings map[string]string) bool {
+	return !slices.ContainsFunc(c.Settings, func(setting string) bool {
+		key, want, one := strings.Cut(setting, "=")
+		if !one {
+			return settings[key] == ""
+		}
+		return settings[key] != want
+	})
 }
 
 // Status is how a check ended.

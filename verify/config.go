@@ -1,25 +1,14 @@
 package verify
 
-import (
-	"net/netip"
-	"time"
-)
+import "time"
 
 // Config says which lab to look at, and how many checks to run at once.
 type Config struct {
 	Lab  string
 	Mode string // of the profile: "kubeproxy", "kubeproxy-replacement" or "ebpf"
-	// Masquerade is who gives pods' packets their node's address when they
-	// leave NativeCIDR: one of the constants below.
-	Masquerade string
-	// NativeCIDR is what the profile calls ipv4NativeRoutingCIDR: inside it pods
-	// keep their own address. ServiceCIDR is the cluster's Service subnet.
-	NativeCIDR  netip.Prefix
-	ServiceCIDR netip.Prefix
-	// MTU is the profile's; 0 means that of the node's NIC.
-	MTU int
-	// Demo is nil where the profile deploys none.
-	Demo *Demo
+	// Settings are the values of the profile's settings by their keys, as they
+	// are typed after --set.
+	Settings map[string]string
 
 	Parallel     int           // checks at once; 0 means DefaultParallel
 	CheckTimeout time.Duration // of each check; 0 means DefaultCheckTimeout
@@ -28,13 +17,6 @@ type Config struct {
 	Progress func(Progress)
 }
 
-// Values of Config.Masquerade.
-const (
-	NoMasquerade       = ""
-	MasqueradeIPTables = "iptables"
-	MasqueradeBPF      = "BPF"
-)
-
 // Defaults of [Config]. Checks mostly wait, so more of them than there are
 // cores make sense.
 const (
@@ -42,12 +24,6 @@ const (
 	DefaultCheckTimeout = 20 * time.Second
 	DefaultSetupTimeout = 40 * time.Second
 )
-
-// Demo names the lab's demo Service.
-type Demo struct {
-	Namespace, Service, Headless string
-	Port, NodePort               uint16
-}
 
 // Progress is one step of a run. Done of Total checks have ended; Result is
 // set for a check that just did. Before and after the checks Result is nil and

@@ -77,7 +77,7 @@ func Plan(cfg Config, sel Selection, all []Check, nodes int) error {
 }
 
 func planned(cfg Config, sel Selection, all []Check) ([]Check, error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.ClaimedOf(cfg) })
+	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.ClaimedOf(cfg.Settings) })
 	return sel.Select(all, cfg.Mode)
 }
 

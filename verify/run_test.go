@@ -147,20 +147,21 @@ func TestRunCleansUp(t *testing.T) {
 	})
 	t.Run("and leaves the demo's checks out where there is no demo", func(t *testing.T) {
 		demo := pass
-		demo.Name, demo.NeedsDemo = "demo/pass", true
-		for _, cfg := range []Config{{}, {Demo: &Demo{}}} {
+		demo.Name, demo.Settings = "demo/pass", []string{"demo.enabled=true"}
+		for _, cfg := range []Config{{}, {Settings: map[string]string{"demo.enabled": "false"}}, {Settings: map[string]string{"demo.enabled": "true"}}} {
 			report, err := Run(t.Context(), cfg, Selection{}, []Check{pass, demo}, &lifecycle{})
-			if want := map[bool]int{true: 1, false: 2}[cfg.Demo == nil]; err != nil || len(report.Results) != want {
+			if want := map[bool]int{true: 1, false: 2}[cfg.Settings["demo.enabled"] != "true"]; err != nil || len(report.Results) != want {
 				t.Errorf("report %+v, error %v, want %d results", report, err, want)
 			}
 		}
 	})
 	t.Run("and leaves out what a lab with these settings does not claim", func(t *testing.T) {
 		masquerade := pass
-		masquerade.Name, masquerade.If = "a/masquerade", func(cfg Config) bool { return cfg.Masquerade != NoMasquerade }
-		for _, cfg := range []Config{{}, {Masquerade: MasqueradeIPTables}} {
+		masquerade.Name, masquerade.Settings = "a/masquerade", []string{"demo.enabled=true", "network.cidr"}
+		for _, settings := range []map[string]string{{}, {"network.cidr": "10.0.0.0/8"}, {"demo.enabled": "true", "network.cidr": ""}, {"demo.enabled": "true", "network.cidr": "10.0.0.0/8"}} {
+			cfg := Config{Settings: settings}
 			report, err := Run(t.Context(), cfg, Selection{}, []Check{pass, masquerade}, &lifecycle{})
-			if want := map[bool]int{true: 1, false: 2}[cfg.Masquerade == NoMasquerade]; err != nil || len(report.Results) != want {
+			if want := map[bool]int{true: 1, false: 2}[settings["demo.enabled"] == "" || settings["network.cidr"] == ""]; err != nil || len(report.Results) != want {
 				t.Errorf("report %+v, error %v, want %d results", report, err, want)
 			}
 		}

@@ -116,31 +116,41 @@ func showChecks(w io.Writer) func(verify.Progress) {
 	}
 }
 
-// listChecks needs no lab: it shows the checks of every mode.
+// listChecks needs no lab: it shows the checks of every mode, and what a lab is like that has to pass each.
 func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
 	selected, err := sel.Select(checks.All(nil), "")
 	if err != nil {
 		return usageError{err}
 	}
 	type entry struct {
-		Name  string   `json:"name"`
-		Claim string   `json:"claim"`
-		Modes []string `json:"modes,omitempty"`
+		Name     string   `json:"name"`
+		Claim    string   `json:"claim"`
+		Modes    []string `json:"modes,omitempty"`
+		Settings []string `json:"settings,omitempty"`
+		MinNodes int      `json:"minNodes,omitempty"`
 	}
 	var entries []entry
-	rows := []string{"CHECK\tMODES\tCLAIM"}
+	rows := []string{"CHECK\tMODES\tWITH\tCLAIM"}
 	for _, c := range selected {
-		entries = append(entries, entry{c.Name, c.Claim, c.Modes})
-		modes := "all"
-		if len(c.Modes) > 0 {
-			modes = strings.Join(c.Modes, ",")
+		entries = append(entries, entry{c.Name, c.Claim, c.Modes, c.Settings, c.MinNodes})
+		with := slices.Clone(c.Settings)
+		if c.MinNodes > 1 {
+			with = append(with, fmt.Sprintf("%d nodes", c.MinNodes))
 		}
-		rows = append(rows, c.Name+"\t"+modes+"\t"+c.Claim)
+		rows = append(rows, strings.Join([]string{c.Name, orElse(c.Modes, "all"), orElse(with, "any"), c.Claim}, "\t"))
 	}
 	if out.value == "junit" {
 		return usageError{errors.New("a list of checks is no JUnit report: use -o text or -o json with --list")}
 	}
 	return out.print(cmd.OutOrStdout(), entries, func() string { return columns(rows...) })
+}
+
+// orElse is a list in one cell of a table, with a word for one that is empty.
+func orElse(list []string, empty string) string {
+	if len(list) == 0 {
+		return empty
+	}
+	return strings.Join(list, ",")
 }
 
 func completeChecks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

@@ -17,6 +17,9 @@ import (
 // packet which is sent at once.
 const watchTimeout = probe.Duration(4 * time.Second)
 
+// masquerading is the setting of labs whose pods leave them with a node's address.
+const masquerading = "network.enableIPv4Masquerade=true"
+
 // All returns every check there is, in the order of reports. The slow ones
 // of a group come first, as they start in this order. They look through env,
 // which may be nil where none of them is run.

@@ -31,7 +31,7 @@ func inEachMode(t *testing.T, test func(t *testing.T, w *world, checks []verify.
 }
 
 func checksOf(w *world) []verify.Check {
-	return slices.DeleteFunc(All(w.env), func(c verify.Check) bool { return !c.In(w.env.Mode) || !c.ClaimedOf(w.env.Config.Config) })
+	return slices.DeleteFunc(All(w.env), func(c verify.Check) bool { return !c.In(w.env.Mode) || !c.ClaimedOf(w.env.Settings) })
 }
 
 func TestEveryCheckPassesInARightNetwork(t *testing.T) {

@@ -14,11 +14,11 @@ func outsideChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
 			Name: "outside/masquerade", Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.",
-			If: func(cfg verify.Config) bool { return cfg.Masquerade != verify.NoMasquerade }, Run: look(env, masqueraded),
+			Settings: []string{masquerading}, Run: look(env, masqueraded),
 		},
 		{
 			Name: "outside/native-cidr", Claim: "A pod reaches an address inside the native-routing CIDR with its own address.",
-			If: func(cfg verify.Config) bool { return cfg.NativeCIDR.IsValid() }, Run: look(env, nativeRouted),
+			Settings: []string{"network.ipv4NativeRoutingCIDR"}, Run: look(env, nativeRouted),
 		},
 	}
 }

@@ -25,12 +25,12 @@ func ruleChecks(env *field.Env) []verify.Check {
 			Run:   settled(env, noServiceRule),
 		},
 		{
-			Name: "rules/masquerade-chain", If: func(cfg verify.Config) bool { return cfg.Masquerade == verify.MasqueradeIPTables },
+			Name: "rules/masquerade-chain", Settings: []string{masquerading, "network.bpf.masquerade=false"},
 			Claim: "On every node iptables-save shows the chain " + field.MasqueradeChain + ": traffic of its own pods is masqueraded, except to nodes and inside the native-routing CIDR.",
 			Run:   look(env, masqueradeInIPTables),
 		},
 		{
-			Name: "rules/no-masquerade", If: func(cfg verify.Config) bool { return cfg.Masquerade == verify.MasqueradeBPF },
+			Name: "rules/no-masquerade", Settings: []string{masquerading, "network.bpf.masquerade=true"},
 			Claim: "No node has a rule that masquerades pods, in iptables-save, iptables-legacy-save or nft: no chain " + field.MasqueradeChain + ", and none about the pods' addresses.",
 			Run:   look(env, noMasqueradeRule),
 		},

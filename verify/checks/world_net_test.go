@@ -238,7 +238,7 @@ func (p *place) rulesText() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("### iptables-save\n*nat\n:KUBE-KUBELET-CANARY - [0:0]")
-	if p.w.env.Masquerade != verify.MasqueradeIPTables {
+	if p.w.env.Settings["network.bpf.masquerade"] == "true" {
 		return b.String()
 	}
 	line(":LAB-MASQUERADE - [0:0]")

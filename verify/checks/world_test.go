@@ -59,10 +59,11 @@ func newWorld(t *testing.T, mode string) *world {
 	t.Helper()
 	w := &world{places: map[string]*place{}, stacks: newStacks(), env: &field.Env{
 		Config: field.Config{Config: verify.Config{
-			Lab: "test", Mode: mode, Masquerade: masqueradeIn(mode), NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
-			ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
-			Demo:        &verify.Demo{Namespace: "default", Service: "demo", Headless: "demo-headless", Port: 8080, NodePort: 32000},
-		}}.WithDefaults(),
+			Lab: "test", Mode: mode, Settings: settingsIn(mode),
+		},
+			NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
+			Demo: &field.Demo{Namespace: "default", Service: "demo", Headless: "demo-headless", Port: 8080, NodePort: 32000},
+		}.WithDefaults(),
 		Native: netip.MustParseAddr("10.255.255.254"),
 	}}
 	for i, name := range []string{"control-plane", "worker", "worker2"} {
@@ -74,12 +75,12 @@ func newWorld(t *testing.T, mode string) *world {
 	return w
 }
 
-// masqueradeIn is who masquerades in the shipped profile of a mode.
-func masqueradeIn(mode string) string {
-	if mode == verify.ModeEBPF {
-		return verify.MasqueradeBPF
+// settingsIn are those of the shipped profile of a mode that checks ask for.
+func settingsIn(mode string) map[string]string {
+	return map[string]string{
+		"demo.enabled": "true", "network.enableIPv4Masquerade": "true", "network.ipv4NativeRoutingCIDR": "10.0.0.0/8",
+		"network.bpf.masquerade": fmt.Sprint(mode == verify.ModeEBPF),
 	}
-	return verify.MasqueradeIPTables
 }
 
 func (w *world) addNode(i int, name string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/netip"
 
 	"k8s.io/client-go/kubernetes"
 
@@ -24,7 +25,21 @@ type Config struct {
 	// Nettool is the static nettool binary, put on nodes and on the outside
 	// host for as long as a run lasts.
 	Nettool []byte
-	Log     *slog.Logger // nil: nothing is logged
+	// NativeCIDR is what the profile calls ipv4NativeRoutingCIDR: inside it pods
+	// keep their own address. ServiceCIDR is the cluster's Service subnet.
+	NativeCIDR  netip.Prefix
+	ServiceCIDR netip.Prefix
+	// MTU is the profile's; 0 means that of the node's NIC.
+	MTU int
+	// Demo is nil where the profile deploys none.
+	Demo *Demo
+	Log  *slog.Logger // nil: nothing is logged
+}
+
+// Demo names the lab's demo Service.
+type Demo struct {
+	Namespace, Service, Headless string
+	Port, NodePort               uint16
 }
 
 // PodExec runs a command in a container of a pod and returns when it has

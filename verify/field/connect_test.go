@@ -152,9 +152,9 @@ func fakeLab(t *testing.T, status func(pod *corev1.Pod)) (Config, *fakeEngine, *
 	engine := &fakeEngine{hosts: map[string]string{"stale": "test", "other": "another-lab"}, files: map[string]bool{"test-worker " + nettoolOnHost: true}}
 	cfg := Config{
 		Config: verify.Config{
-			Lab: "test", Mode: verify.ModeKubeProxy, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
-			SetupTimeout: 2 * time.Second,
+			Lab: "test", Mode: verify.ModeKubeProxy, SetupTimeout: 2 * time.Second,
 		},
+		NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 		Kube: kube, Pods: deafPods{}, Engine: engine, Image: "nettool:1", Nettool: []byte("binary"),
 	}
 	return cfg.WithDefaults(), engine, kube
