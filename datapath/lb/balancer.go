@@ -108,7 +108,7 @@ func (b *Balancer) applyAll(services []Service, at place, o *Outcome) error {
 			return err
 		}
 		b.have, b.names = p.want, p.names
-		b.laid = &laidOut{at: at, owners: p.owners, lastID: p.nextID, disputed: p.disputed, skipped: p.skipped, crowded: p.lacksRoom}
+		b.laid = &laidOut{at: at, owners: p.owners, lastID: p.nextID, disputed: p.disputed, skipped: p.skipped, crowded: p.lacksRoom, free: p.want.free(b.maps.capacity())}
 		if !p.lacksRoom || changes == 0 {
 			break
 		}

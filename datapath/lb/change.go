@@ -19,6 +19,8 @@ type laidOut struct {
 	// and each may get what another leaves.
 	skipped []Skipped
 	crowded bool
+	// free is what the tables leave over.
+	free space
 }
 
 // change is what two states differ in: Services as they were, unless they are new, and as they are to be,
@@ -95,10 +97,8 @@ func (l *laidOut) planPart(have *Tables, room capacity, c change) *part {
 			return nil
 		}
 	}
-	old := have.part(idsAt(have, gone))
-	p := newPlan(old, room, l.at)
-	p.rows = freeRows(have.lists, room.slots)
-	p.taken = have.backends
+	old := have.part(gone, c.before)
+	p := newPlan(old, l.free, room, l.at)
 	p.owners = claimed
 	p.nextID = l.lastID
 	p.room.frontends -= uint32(len(have.frontends) - len(old.frontends))
@@ -119,41 +119,44 @@ func (l *laidOut) took(p *part) {
 		l.owners[key] = owner
 	}
 	l.lastID = p.nextID
+	for first, list := range p.have.lists {
+		if _, stays := p.want.lists[first]; !stays {
+			l.free.slots.give(run{first, uint32(len(list))})
+		}
+	}
+	for id := range p.have.backends {
+		if _, stays := p.want.backends[id]; !stays {
+			l.free.backends.give(run{id, 1})
+		}
+	}
 }
 
-// idsAt are the ids of the Services at these addresses and ports.
-func idsAt(have *Tables, claims map[bpf.ServiceKey]serviceID) map[uint32]bool {
-	ids := map[uint32]bool{}
-	for key := range claims {
+// part is what the Services have that are at these addresses and ports: all backends of a Service are in its lists.
+func (t *Tables) part(at map[bpf.ServiceKey]serviceID, services []Service) *Tables {
+	part := newTables()
+	ids := map[serviceID]uint32{}
+	for key, owner := range at {
 		for _, scope := range []bpf.Scope{bpf.PodLabScopeLAB_INSIDE, bpf.PodLabScopeLAB_OUTSIDE} {
-			if s, ok := have.frontends[withScope(key, scope)]; ok {
-				ids[s.Id] = true
+			s, ok := t.frontends[withScope(key, scope)]
+			if !ok {
+				continue
+			}
+			ids[owner] = s.Id
+			part.frontends[withScope(key, scope)] = s
+			if s.Count == 0 {
+				continue
+			}
+			part.lists[s.First] = t.lists[s.First]
+			for _, id := range t.lists[s.First] {
+				part.backends[id] = t.backends[id]
 			}
 		}
 	}
-	return ids
-}
-
-// part is what the Services with these ids have.
-func (t *Tables) part(ids map[uint32]bool) *Tables {
-	part := newTables()
-	for k, s := range t.frontends {
-		if !ids[s.Id] {
-			continue
-		}
-		part.frontends[k] = s
-		if list, ok := t.lists[s.First]; ok && s.Count > 0 {
-			part.lists[s.First] = list
-		}
-	}
-	for id, b := range t.backends {
-		if ids[b.Service] {
-			part.backends[id] = b
-		}
-	}
-	for k := range t.sources {
-		if ids[k.Service] {
-			part.sources[k] = bpf.Source{}
+	for _, s := range services {
+		for _, key := range sourceKeys(s.SourceRanges, ids[s.id()]) {
+			if v, ok := t.sources[key]; ok {
+				part.sources[key] = v
+			}
 		}
 	}
 	return part

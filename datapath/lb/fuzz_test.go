@@ -47,7 +47,7 @@ func FuzzPlanner(f *testing.F) {
 				t.Fatal("in another order the same state makes other tables")
 			}
 			have = p.want
-			laid = &laidOut{services: services, at: nodeA, owners: p.owners, lastID: p.nextID, disputed: p.disputed, crowded: p.lacksRoom}
+			laid = &laidOut{services: services, at: nodeA, owners: p.owners, lastID: p.nextID, disputed: p.disputed, crowded: p.lacksRoom, free: p.want.free(room)}
 			have = h.changeSome(t, laid, have, room)
 		}
 	})
@@ -87,7 +87,7 @@ func checkTables(t *testing.T, p *plan, room capacity) {
 		}
 	}
 	free := map[uint32]bool{}
-	for _, r := range p.rows.free {
+	for _, r := range p.free.slots.free {
 		for at := r.first; at < r.first+r.count; at++ {
 			if _, used := slots[at]; used || free[at] || at >= room.slots {
 				t.Fatalf("slot %d is free, and is not", at)

@@ -40,12 +40,10 @@ type plan struct {
 	room       capacity
 	at         place
 
-	rows      *rows
+	free      space
 	nextID    uint32
-	nextSlot  uint32
 	known     map[backendName]uint32
-	taken     map[uint32]bpf.Backend // places that are not free
-	listsOf   map[uint32][]uint32    // by service: first slots of the lists that it has
+	listsOf   map[uint32][]uint32 // by service: first slots of the lists that it has
 	owners    map[bpf.ServiceKey]serviceID
 	disputed  map[bpf.ServiceKey]bool // more than one Service claims it
 	usedIDs   map[uint32]bool
@@ -66,16 +64,16 @@ type backendName struct {
 
 func nameOf(b bpf.Backend) backendName { return backendName{b.Service, b.Addr, b.Port} }
 
-// newPlan starts from what is there. Services, lists and backends that stay the same keep their places.
-func newPlan(have *Tables, room capacity, at place) *plan {
+// newPlan starts from what is there. Services, lists and backends that stay the same keep their places. What is new
+// gets places of free, where no packet looks yet.
+func newPlan(have *Tables, free space, room capacity, at place) *plan {
 	p := &plan{
 		have:      have,
 		want:      newTables(),
 		room:      room,
 		at:        at,
-		rows:      freeRows(have.lists, room.slots),
+		free:      free,
 		known:     make(map[backendName]uint32, len(have.backends)),
-		taken:     have.backends,
 		listsOf:   map[uint32][]uint32{},
 		owners:    map[bpf.ServiceKey]serviceID{},
 		disputed:  map[bpf.ServiceKey]bool{},
@@ -102,7 +100,7 @@ func newPlan(have *Tables, room capacity, at place) *plan {
 func planAll(have *Tables, room capacity, at place, services []Service) *plan {
 	services = slices.Clone(services)
 	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })
-	p := newPlan(have, room, at)
+	p := newPlan(have, have.free(room), room, at)
 	p.add(services)
 	if len(p.crowded) == 0 {
 		return p
@@ -110,7 +108,7 @@ func planAll(have *Tables, room capacity, at place, services []Service) *plan {
 	services = p.staysFirst(services)
 	var gone []Skipped
 	for {
-		p = newPlan(have, room, at)
+		p = newPlan(have, have.free(room), room, at)
 		p.add(services)
 		losers := p.crowdedOwners()
 		if len(losers) == 0 {
@@ -437,14 +435,14 @@ func (d *draft) undo() {
 		delete(d.want.backends, id)
 	}
 	for _, name := range d.fresh {
-		d.nextSlot = min(d.nextSlot, d.known[name])
+		d.free.backends.give(run{d.known[name], 1})
 		delete(d.known, name)
 	}
 	for _, first := range d.lists {
 		delete(d.want.lists, first)
 	}
 	for _, r := range d.rowsOf {
-		d.rows.give(r)
+		d.free.slots.give(r)
 	}
 	d.listsOf[d.id] = d.listsOf[d.id][:d.had]
 }
@@ -465,7 +463,7 @@ func (d *draft) addList(backends []Backend, flag bpf.BackendFlag) (r run, ok boo
 	}
 	r.count = uint32(len(ids))
 	if r.first, ok = d.sameList(d.id, ids); !ok {
-		if r.first, ok = d.rows.take(r.count); !ok {
+		if r.first, ok = d.free.slots.take(r.count); !ok {
 			return run{}, false
 		}
 		d.rowsOf = append(d.rowsOf, r)
@@ -494,7 +492,7 @@ func (d *draft) addBackend(b Backend, flag bpf.BackendFlag) (uint32, bool) {
 	name := nameOf(entry)
 	id, ok := d.known[name]
 	if !ok {
-		if id, ok = d.freeBackend(); !ok {
+		if id, ok = d.free.backends.take(1); !ok {
 			return 0, false
 		}
 		d.known[name] = id
@@ -506,26 +504,20 @@ func (d *draft) addBackend(b Backend, flag bpf.BackendFlag) (uint32, bool) {
 	return id, true
 }
 
-// freeBackend is a place that no backend has, nor had until now: packets may still be on their way to it.
-func (p *plan) freeBackend() (id uint32, ok bool) {
-	for ; p.nextSlot < p.room.backends; p.nextSlot++ {
-		_, used := p.taken[p.nextSlot]
-		if _, taken := p.want.backends[p.nextSlot]; !used && !taken {
-			return p.nextSlot, true
-		}
-	}
-	return 0, false
-}
-
 // sourcesOf are the entries for the Service's source ranges, each once.
 func (p *plan) sourcesOf(s Service, id uint32, frontends []Frontend) (keys []bpf.SourceKey) {
 	if !slices.ContainsFunc(frontends, func(f Frontend) bool { return f.Kind == LoadBalancer }) {
 		return nil
 	}
+	return sourceKeys(s.SourceRanges, id)
+}
+
+// sourceKeys are the entries for source ranges, each once.
+func sourceKeys(ranges []netip.Prefix, service uint32) (keys []bpf.SourceKey) {
 	seen := map[bpf.SourceKey]bool{}
-	for _, r := range s.SourceRanges {
+	for _, r := range ranges {
 		r = r.Masked()
-		key := bpf.SourceKey{Prefix: uint32(sourcePrefix + r.Bits()), Service: id, Addr: bpf.IPOf(r.Addr())}
+		key := bpf.SourceKey{Prefix: uint32(sourcePrefix + r.Bits()), Service: service, Addr: bpf.IPOf(r.Addr())}
 		if !seen[key] {
 			seen[key] = true
 			keys = append(keys, key)

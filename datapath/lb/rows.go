@@ -5,18 +5,30 @@ import (
 	"slices"
 )
 
-// run is a row of slots.
+// run is a row of an array's entries.
 type run struct{ first, count uint32 }
 
-// rows hands out free rows of slots.
+// rows hands out free rows.
 type rows struct{ free []run }
 
-// freeRows are what lists leave over: they are not written to while a packet may still read them.
-func freeRows(lists map[uint32][]uint32, size uint32) *rows {
-	used := make([]run, 0, len(lists))
-	for first, list := range lists {
-		used = append(used, run{first, uint32(len(list))})
+// space is what is free of the arrays.
+type space struct{ slots, backends *rows }
+
+// free is what the tables leave over: what is in use is not written to while a packet may still read it.
+func (t *Tables) free(room capacity) space {
+	lists := make([]run, 0, len(t.lists))
+	for first, list := range t.lists {
+		lists = append(lists, run{first, uint32(len(list))})
 	}
+	backends := make([]run, 0, len(t.backends))
+	for id := range t.backends {
+		backends = append(backends, run{id, 1})
+	}
+	return space{freeRows(lists, room.slots), freeRows(backends, room.backends)}
+}
+
+// freeRows are what others leave over.
+func freeRows(used []run, size uint32) *rows {
 	slices.SortFunc(used, func(a, b run) int { return cmp.Compare(a.first, b.first) })
 	r := &rows{}
 	next := uint32(0)
