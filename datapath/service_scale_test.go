@@ -139,6 +139,17 @@ func BenchmarkApply(b *testing.B) {
 				m.apply()
 			}
 		})
+		b.Run(fmt.Sprintf("one of %d changes, told alone", n), func(b *testing.B) {
+			m.services = slices.Clone(services)
+			m.apply()
+			one := services[7]
+			m.ns.Do(func() {
+				for i := 0; b.Loop(); i++ {
+					one.Backends = services[7].Backends[:1+i%2]
+					m.must(m.d.Services().Change(b.Context(), map[lb.Name][]lb.Service{{Namespace: one.Namespace, Name: one.Name}: {one}}))
+				}
+			})
+		})
 		b.Run(fmt.Sprintf("one comes or goes beside %d", n), func(b *testing.B) {
 			m.services = services
 			m.apply()

@@ -39,6 +39,16 @@ func (d *Datapath) Services() *Services { return &Services{d: d} }
 // see [Services.Skipped]. NodePorts and host ports are put on the addresses that the node has now.
 // The error wraps [ErrNoServices] in modes that leave Services to others.
 func (v *Services) Apply(ctx context.Context, s lb.State) error {
+	return v.change(ctx, func(on lb.Node) (lb.Outcome, error) { return v.d.services.balancer.Apply(s, on) })
+}
+
+// Change is Apply with these Services in the place of those of the same name, see [lb.Balancer.Change]. The error
+// wraps [lb.ErrWhole] where Apply has to be called.
+func (v *Services) Change(ctx context.Context, services map[lb.Name][]lb.Service) error {
+	return v.change(ctx, func(on lb.Node) (lb.Outcome, error) { return v.d.services.balancer.Change(services, on) })
+}
+
+func (v *Services) change(ctx context.Context, balance func(lb.Node) (lb.Outcome, error)) error {
 	if err := v.check(); err != nil {
 		return err
 	}
@@ -49,7 +59,7 @@ func (v *Services) Apply(ctx context.Context, s lb.State) error {
 	e := &v.d.services
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out, err := e.balancer.Apply(s, node)
+	out, err := balance(node)
 	e.undecided = e.undecided || out.Changed > 0
 	e.unreleased = e.unreleased || out.LostUDP
 	if e.undecided {

@@ -3,6 +3,8 @@
 package lb
 
 import (
+	"errors"
+	"fmt"
 	stdmaps "maps"
 	"net/netip"
 	"slices"
@@ -40,6 +42,12 @@ type Outcome struct {
 	LostUDP bool
 }
 
+// Name is what the API server calls a Service, of which each port is a [Service] here.
+type Name struct{ Namespace, Name string }
+
+// ErrWhole is wrapped by the error of a Change that cannot be made by itself: Apply has to be given the whole state.
+var ErrWhole = errors.New("the whole state of Services is needed")
+
 // Apply makes the maps match s, with as few changes as possible. Frontends, backends and lists that stay keep their
 // ids, after a restart too. At no moment does a packet meet a Service that is half of one state and half of another.
 // What cannot be carried is left out, and is no error: the rest is. After an error, which is the maps', the next
@@ -61,15 +69,52 @@ func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
 		done, err = b.applyPart(c, &o)
 	}
 	if err == nil && !done {
-		err = b.applyAll(slices.Collect(stdmaps.Values(services)), at, &o)
+		err = b.applyAll(services, at, &o)
 	}
 	if err != nil {
 		return o, err
 	}
-	b.laid.services = services
-	o.Skipped = append(skipped, b.laid.skipped...)
-	o.Frontends, o.Backends = len(b.have.frontends), len(b.have.backends)
+	b.laid.know(services, skipped)
+	b.finish(&o)
 	return o, nil
+}
+
+// Change makes the maps match the state of the latest Apply or Change, with these Services in the place of those of
+// the same name: with all of their ports, or none when they are gone. It takes as long as they are large, however many
+// others there are, unless they and others claim the same, or there is no room. The error wraps [ErrWhole] where
+// nothing was applied before, the latest has failed, or the node is not as it was.
+func (b *Balancer) Change(services map[Name][]Service, on Node) (o Outcome, err error) {
+	if b.have == nil || b.laid == nil || !b.laid.at.equal(place{on, b.laid.at.zone}) {
+		return o, fmt.Errorf("change %d Services: %w", len(services), ErrWhole)
+	}
+	c, skipped := b.laid.changeOf(services)
+	done := false
+	if c.isSmall() {
+		done, err = b.applyPart(c, &o)
+	}
+	if err == nil && !done {
+		all := stdmaps.Clone(b.laid.services)
+		c.carryOut(all)
+		known := b.laid
+		if err = b.applyAll(all, known.at, &o); err == nil {
+			b.laid.services, b.laid.ports, b.laid.left = known.services, known.ports, known.left
+		}
+	}
+	if err != nil {
+		return o, err
+	}
+	b.laid.learn(c, services, skipped)
+	b.finish(&o)
+	return o, nil
+}
+
+// finish says what there is now.
+func (b *Balancer) finish(o *Outcome) {
+	o.Skipped = slices.Clone(b.laid.skipped)
+	for _, left := range b.laid.left {
+		o.Skipped = append(o.Skipped, left...)
+	}
+	o.Frontends, o.Backends = len(b.have.frontends), len(b.have.backends)
 }
 
 // Reload makes the next Apply read the maps again, and mend what somebody else has changed in them.
@@ -100,9 +145,10 @@ func (b *Balancer) unknown() { b.have, b.used = nil, extent{} }
 const passes = 3
 
 // applyAll plans everything anew.
-func (b *Balancer) applyAll(services []Service, at place, o *Outcome) error {
+func (b *Balancer) applyAll(services map[serviceID]Service, at place, o *Outcome) error {
+	all := slices.Collect(stdmaps.Values(services))
 	for range passes {
-		p := planAll(b.have, b.maps.capacity(), at, services)
+		p := planAll(b.have, b.maps.capacity(), at, all)
 		changes, err := b.write(p, o)
 		if err != nil {
 			return err

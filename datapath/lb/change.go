@@ -10,9 +10,12 @@ import (
 // leave the others alone.
 type laidOut struct {
 	services map[serviceID]Service
-	at       place
-	owners   map[bpf.ServiceKey]serviceID
-	lastID   uint32 // no Service has a higher one
+	ports    map[Name][]serviceID // of services that are no host ports
+	// left is what cannot be laid out on any node, by what it is of.
+	left   map[subject][]Skipped
+	at     place
+	owners map[bpf.ServiceKey]serviceID
+	lastID uint32 // no Service has a higher one
 	// disputed are what several Services claim: each may get what another leaves.
 	disputed map[bpf.ServiceKey]bool
 	// skipped are Services, or parts of them, that others have kept out. When crowded, room is what they lack,
@@ -51,7 +54,87 @@ func (l *laidOut) changeTo(services map[serviceID]Service, at place) (c change, 
 			c.before = append(c.before, old)
 		}
 	}
-	return c, len(c.before)+len(c.after) <= fewAre
+	return c, c.isSmall()
+}
+
+// isSmall says whether it is worth planning by itself.
+func (c change) isSmall() bool { return len(c.before)+len(c.after) <= fewAre }
+
+// carryOut makes services what they are to be.
+func (c change) carryOut(services map[serviceID]Service) {
+	for _, s := range c.before {
+		delete(services, s.id())
+	}
+	for _, s := range c.after {
+		services[s.id()] = s
+	}
+}
+
+// subject is what something is left out of.
+type subject struct {
+	kind            SkippedKind
+	namespace, name string
+}
+
+// know notes all that is laid out, or cannot be.
+func (l *laidOut) know(services map[serviceID]Service, skipped []Skipped) {
+	l.services = services
+	l.ports = make(map[Name][]serviceID, len(services))
+	for id := range services {
+		if !id.hostPort {
+			l.ports[id.of()] = append(l.ports[id.of()], id)
+		}
+	}
+	l.left = map[subject][]Skipped{}
+	l.leave(skipped)
+}
+
+func (l *laidOut) leave(skipped []Skipped) {
+	for _, s := range skipped {
+		of := subject{s.Kind, s.Namespace, s.Name}
+		l.left[of] = append(l.left[of], s)
+	}
+}
+
+// changeOf compares some Services with those laid out, and says what of them cannot be.
+func (l *laidOut) changeOf(services map[Name][]Service) (c change, skipped []Skipped) {
+	var s State
+	for _, ports := range services {
+		s.Services = append(s.Services, ports...)
+	}
+	now, skipped := s.prepare(l.at)
+	for name := range services {
+		for _, id := range l.ports[name] {
+			old := l.services[id]
+			if new, stays := now[id]; stays && new.same(old) {
+				delete(now, id)
+				continue
+			}
+			c.before = append(c.before, old)
+		}
+	}
+	for _, s := range now {
+		c.after = append(c.after, s)
+	}
+	return c, skipped
+}
+
+// learn notes a change that was carried out, and what of the Services that it is of was left out.
+func (l *laidOut) learn(c change, services map[Name][]Service, skipped []Skipped) {
+	c.carryOut(l.services)
+	for name := range services {
+		delete(l.left, subject{SkippedService, name.Namespace, name.Name})
+	}
+	l.leave(skipped)
+	for _, s := range c.before {
+		l.ports[s.id().of()] = slices.DeleteFunc(l.ports[s.id().of()], func(id serviceID) bool { return id == s.id() })
+		if len(l.ports[s.id().of()]) == 0 {
+			delete(l.ports, s.id().of())
+		}
+	}
+	for _, s := range c.after {
+		l.ports[s.id().of()] = append(l.ports[s.id().of()], s.id())
+	}
 }
 
 func (s Service) same(o Service) bool {

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -77,7 +78,11 @@ func testChanges(t *testing.T, disputed bool) {
 			}
 		}
 		before := b.laid
-		apply(t, b, now)
+		if step == 0 || random.IntN(2) == 0 {
+			apply(t, b, now)
+		} else {
+			changeTo(t, b, now)
+		}
 		if b.laid != before {
 			whole++
 		}
@@ -88,6 +93,25 @@ func testChanges(t *testing.T, disputed bool) {
 	}
 	if disputed && whole <= 1 {
 		t.Error("Services that claim one address never were planned together")
+	}
+}
+
+// changeTo makes the state that of now by what is different, and by something that is not.
+func changeTo(t *testing.T, b *Balancer, now State) {
+	t.Helper()
+	services := map[Name][]Service{{"n", "nobody"}: nil}
+	for id, old := range b.laid.services {
+		if !slices.ContainsFunc(now.Services, func(s Service) bool { return s.same(old) && s.id() == id }) {
+			services[id.of()] = nil
+		}
+	}
+	for i, s := range now.Services {
+		if old, ok := b.laid.services[s.id()]; i == 0 || !ok || !s.same(old) {
+			services[s.id().of()] = []Service{s}
+		}
+	}
+	if _, err := b.Change(services, nodeA.Node); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -149,4 +173,114 @@ func TestBadServiceIsLeftOutUntilMended(t *testing.T) {
 		t.Errorf("left out: %v", o.Skipped)
 	}
 	compareWithFresh(t, 0, b, all)
+}
+
+// TestChangesSayWhatIsLeftOut holds that after a change the same is left out as if all had been applied.
+func TestChangesSayWhatIsLeftOut(t *testing.T) {
+	b := New(memoryMaps(roomy))
+	bad := func(name string) Service {
+		s := web("10.0.0.2:80")
+		s.Name, s.Proto = name, "sctp"
+		return s
+	}
+	apply(t, b, State{Services: append(good(), bad("a"), bad("b")), HostPorts: []HostPort{{Proto: "tcp", Port: 0, Name: "pod"}}})
+	a := web("10.0.0.2:80")
+	a.Name = "a"
+	o, err := b.Change(map[Name][]Service{{"default", "a"}: {a}, {"default", "c"}: {bad("c")}}, nodeA.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range o.Skipped {
+		got = append(got, string(s.Kind)+" "+s.Name)
+	}
+	slices.Sort(got)
+	if want := []string{"HostPort pod", "Service b", "Service c"}; !slices.Equal(got, want) {
+		t.Errorf("left out %v, want %v", got, want)
+	}
+	now := State{Services: append(good(), a)}
+	compareWithFresh(t, 1, b, now)
+}
+
+// TestSomeChangesNeedTheWholeState holds that a change is refused where it is not known what it changes.
+func TestSomeChangesNeedTheWholeState(t *testing.T) {
+	b := New(memoryMaps(roomy))
+	change := map[Name][]Service{{"default", "web"}: {web("10.0.0.2:80")}}
+	refused := func(when string, on Node) {
+		t.Helper()
+		if o, err := b.Change(change, on); !errors.Is(err, ErrWhole) || o.Changed != 0 {
+			t.Errorf("%s: %v, %d changes", when, err, o.Changed)
+		}
+	}
+	refused("before all", nodeA.Node)
+	apply(t, b, State{Services: good()})
+	if _, err := b.Change(change, nodeA.Node); err != nil {
+		t.Fatal(err)
+	}
+	other := nodeA.Node
+	other.NodePorts = other.NodePorts[:1]
+	refused("on another node", other)
+	b.Reload()
+	refused("after Reload", nodeA.Node)
+}
+
+// many are n Services with two backends each.
+func many(n int) []Service {
+	all := make([]Service, n)
+	for i := range all {
+		all[i] = web()
+		all[i].Name = fmt.Sprintf("s%06d", i)
+		all[i].Frontends[0].Addr = netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)})
+		for b := range 2 {
+			addr := netip.AddrFrom4([4]byte{10, 200, byte(i >> 7), byte(2*i + b)})
+			all[i].Backends = append(all[i].Backends, Backend{Addr: netip.AddrPortFrom(addr, 8080), Ready: true})
+		}
+	}
+	return all
+}
+
+// beside is a balancer of n Services, and a function that changes one of them.
+func beside(t testing.TB, n int) (b *Balancer, changeOne func(int)) {
+	b = New(memoryMaps(capacity{frontends: 1 << 16, slots: 1 << 17, backends: 1 << 17, sources: 64}))
+	all := many(n)
+	if _, err := b.Apply(State{Services: all}, nodeA.Node); err != nil {
+		t.Fatal(err)
+	}
+	return b, func(i int) {
+		s := all[n/2]
+		s.Backends = s.Backends[:1+i%2]
+		if o, err := b.Change(map[Name][]Service{s.id().of(): {s}}, nodeA.Node); err != nil || i > 1 && o.Changed == 0 {
+			t.Fatal(o, err)
+		}
+	}
+}
+
+// What a change of one Service takes must not depend on how many others there are.
+func TestChangeCostIsFlat(t *testing.T) {
+	cost := func(n int) time.Duration {
+		_, changeOne := beside(t, n)
+		best := time.Hour
+		for i := range 500 { // what disturbs one makes it longer, so the shortest counts
+			start := time.Now()
+			changeOne(i)
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	few, lots := cost(20), cost(20000)
+	t.Logf("%s beside 20 Services, %s beside 20,000", few, lots)
+	if lots > 5*few+20*time.Microsecond { // a look at each of them would take thousands of times as long
+		t.Errorf("%s beside 20 Services, %s beside 20,000", few, lots)
+	}
+}
+
+func BenchmarkChange(b *testing.B) {
+	for _, n := range []int{100, 10000} {
+		b.Run(fmt.Sprintf("one of %d", n), func(b *testing.B) {
+			_, changeOne := beside(b, n)
+			for i := 0; b.Loop(); i++ {
+				changeOne(i)
+			}
+		})
+	}
 }

@@ -100,6 +100,9 @@ func (s Service) id() serviceID {
 	return serviceID{s.hostPort, s.Namespace, s.Name, s.Port, s.Proto}
 }
 
+// of is the Service whose port it is.
+func (i serviceID) of() Name { return Name{i.namespace, i.name} }
+
 func (i serviceID) compare(o serviceID) int {
 	if i.hostPort != o.hostPort {
 		if o.hostPort {
