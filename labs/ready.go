@@ -65,6 +65,10 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, wants...); err != nil {
 		return "", err
 	}
+	// By itself, as it asks every agent each time.
+	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, l.nodesReached()); err != nil {
+		return "", err
+	}
 	return note, nil
 }
 

@@ -24,7 +24,7 @@ type Status struct {
 	MadeBy     string `json:"madeBy,omitempty"`
 	Context    string `json:"context"`
 	Kubernetes string `json:"kubernetes"` // the API server's version; empty when it did not say
-	// Ready means that everything lab up waits for holds now; Problems is what does not.
+	// Ready means that everything lab up waits for holds now, and that all nodes reach each other; Problems is what does not.
 	Ready    bool           `json:"ready"`
 	Problems []kube.Problem `json:"problems,omitempty"`
 	Sum      Sum            `json:"sum"`
@@ -37,8 +37,11 @@ type Sum struct {
 	NodesReady int `json:"nodesReady"`
 	// NodesReached are reached by every agent that answered, in every way that they probe; -1 when none probes.
 	NodesReached int `json:"nodesReached"`
-	Agents       int `json:"agents"` // that answered
-	AgentsReady  int `json:"agentsReady"`
+	// NodesByICMP and NodesByTCP are those that every agent reaches by the one or the other.
+	NodesByICMP int `json:"nodesByICMP"`
+	NodesByTCP  int `json:"nodesByTCP"`
+	Agents      int `json:"agents"` // that answered
+	AgentsReady int `json:"agentsReady"`
 	// AgentsToKubernetes are those that reach the API server.
 	AgentsToKubernetes int `json:"agentsToKubernetes"`
 	Controllers        int `json:"controllers"`
@@ -59,6 +62,9 @@ type NodeStatus struct {
 	Kubelet string `json:"kubelet,omitempty"`
 	Runtime string `json:"runtime,omitempty"` // of containers, with its version
 	Ready   bool   `json:"ready"`
+	// Cordoned is set where new pods stay away: "cordoned", or with pods that are to leave "draining", or when they have
+	// left "drained".
+	Cordoned string `json:"cordoned,omitempty"`
 	// Down says that the node's container does not run: "is paused", "is stopped". Empty when it does.
 	Down string `json:"down,omitempty"`
 	// Agent is what the node's agent reports; nil when it did not, and AgentError says why then.
@@ -86,13 +92,20 @@ func (l *Lab) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	cordons, err := l.cordons(ctx, nodes.Items)
+	if err != nil {
+		return nil, err
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Problems = kube.Look(ctx, l.wants()...) })
 	for i, n := range l.Nodes {
-		wg.Go(func() { s.Nodes[i] = l.nodeStatus(ctx, n, nodes.Items, agents[n.Name]) })
+		wg.Go(func() {
+			s.Nodes[i] = l.nodeStatus(ctx, n, nodes.Items, agents[n.Name])
+			s.Nodes[i].Cordoned = cordons[n.Name]
+		})
 	}
 	wg.Wait()
-	s.Problems = append(l.downProblems(), s.Problems...)
+	s.Problems = slices.Concat(l.downProblems(), s.Problems, unreached(s.Nodes))
 	s.Ready = len(s.Problems) == 0
 	s.Sum = sumOf(s.Nodes)
 	return s, nil
@@ -208,32 +221,12 @@ func sumOf(nodes []NodeStatus) Sum {
 			s.AddressesTotal += a.IPAM.Capacity
 		}
 	}
-	s.NodesReached = reached(nodes)
+	probed := func(is func(api.NodeHealth) bool) int { return reachedByAll(nodes, is) }
+	if s.NodesReached = probed(func(h api.NodeHealth) bool { return h.Reached == api.Reached }); s.NodesReached >= 0 {
+		s.NodesByICMP = probed(func(h api.NodeHealth) bool { return h.AnswersBy("icmp") })
+		s.NodesByTCP = probed(func(h api.NodeHealth) bool { return h.AnswersBy("tcp") })
+	}
 	return s
-}
-
-// reached counts the nodes that every agent reaches.
-func reached(nodes []NodeStatus) int {
-	n, anyProbes := 0, false
-	for _, target := range nodes {
-		ok := true
-		for _, from := range nodes {
-			if from.Agent == nil || from.Agent.ClusterHealth == nil {
-				continue
-			}
-			anyProbes = true
-			ok = ok && slices.ContainsFunc(from.Agent.ClusterHealth.Nodes, func(h api.NodeHealth) bool {
-				return h.Name == target.Name && h.Reached
-			})
-		}
-		if ok {
-			n++
-		}
-	}
-	if !anyProbes {
-		return -1
-	}
-	return n
 }
 
 // Pods lists the names of pods as namespace/name, for completion.

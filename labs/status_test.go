@@ -10,7 +10,11 @@ func TestSum(t *testing.T) {
 	health := func(reached ...bool) *api.ClusterHealth {
 		h := &api.ClusterHealth{}
 		for i, name := range []string{"a", "b"} {
-			h.Nodes = append(h.Nodes, api.NodeHealth{Name: name, Reached: reached[i]})
+			n := api.NodeHealth{Name: name, Reached: api.Reached, Probes: []api.Probe{{Protocol: "icmp"}, {Protocol: "tcp"}}}
+			if !reached[i] {
+				n.Reached, n.Probes[0].Error = api.ReachedPartly, "no answer"
+			}
+			h.Nodes = append(h.Nodes, n)
 		}
 		return h
 	}
@@ -24,12 +28,13 @@ func TestSum(t *testing.T) {
 		name    string
 		a, b    *api.Status
 		reached int
+		byTCP   int
 	}{
-		{"all well", agent(health(true, true)), agent(health(true, true)), 2},
-		{"one does not reach the other", agent(health(true, false)), agent(health(true, true)), 1},
-		{"none reaches itself", agent(health(false, true)), agent(health(true, false)), 0},
-		{"one agent is silent", agent(health(true, true)), nil, 2},
-		{"nobody probes", agent(nil), agent(nil), -1},
+		{"all well", agent(health(true, true)), agent(health(true, true)), 2, 2},
+		{"one does not reach the other", agent(health(true, false)), agent(health(true, true)), 1, 2},
+		{"none reaches itself", agent(health(false, true)), agent(health(true, false)), 0, 2},
+		{"one agent is silent", agent(health(true, true)), nil, 2, 2},
+		{"nobody probes", agent(nil), agent(nil), -1, 0},
 	} {
 		got := sumOf([]NodeStatus{{Name: "a", Ready: true, Agent: tt.a}, {Name: "b", Agent: tt.b}})
 		n := 1
@@ -37,7 +42,7 @@ func TestSum(t *testing.T) {
 			n = 2
 		}
 		want := Sum{
-			Nodes: 2, NodesReady: 1, NodesReached: tt.reached, Agents: n, AgentsReady: n, AgentsToKubernetes: n,
+			Nodes: 2, NodesReady: 1, NodesReached: tt.reached, NodesByICMP: max(tt.reached, 0), NodesByTCP: tt.byTCP, Agents: n, AgentsReady: n, AgentsToKubernetes: n,
 			Controllers: 2 * n, ControllersOK: n, Endpoints: 2 * n, AddressesUsed: 3 * n, AddressesTotal: 253 * n,
 		}
 		if got != want {

@@ -38,7 +38,7 @@ func summary(s *labs.Status) show.Block {
 		{"Lab", fmt.Sprintf("%s (%s)", s.Lab, ready)},
 		{"Profile", fmt.Sprintf("%s (mode %s)", s.Profile, s.Mode)},
 		{"Kubernetes", fmt.Sprintf("%s, reachable from %d/%d nodes, context %s", s.Kubernetes, s.Sum.AgentsToKubernetes, s.Sum.Nodes, s.Context)},
-		{"Nodes", fmt.Sprintf("%d/%d ready", s.Sum.NodesReady, s.Sum.Nodes)},
+		{"Nodes", fmt.Sprintf("%d/%d ready%s", s.Sum.NodesReady, s.Sum.Nodes, cordonedText(s))},
 		{"Agents", fmt.Sprintf("%d/%d ready%s", s.Sum.AgentsReady, s.Sum.Nodes, after(", version ", across(s, func(a *api.Status) string { return a.Version })))},
 	}
 	for _, l := range []struct {
@@ -73,7 +73,11 @@ func summary(s *labs.Status) show.Block {
 		[2]string{"Controllers", fmt.Sprintf("%d/%d healthy", s.Sum.ControllersOK, s.Sum.Controllers)},
 	)
 	if s.Sum.NodesReached >= 0 {
-		lines = append(lines, [2]string{"Cluster Health", fmt.Sprintf("%d/%d nodes reachable", s.Sum.NodesReached, s.Sum.Nodes)})
+		text := fmt.Sprintf("%d/%d nodes reachable", s.Sum.NodesReached, s.Sum.Nodes)
+		if s.Sum.NodesReached < s.Sum.Nodes {
+			text += " (" + show.ByProtocol(s.Sum.NodesByICMP, s.Sum.NodesByTCP, s.Sum.Nodes) + ")"
+		}
+		lines = append(lines, [2]string{"Cluster Health", text})
 	}
 	return show.Block{Lines: lines}
 }
@@ -183,10 +187,8 @@ func problems(s *labs.Status) []string {
 		for _, text := range a.Warnings {
 			say("%s", text)
 		}
-		if h := a.ClusterHealth; h != nil {
-			for _, text := range unreached(h) {
-				say("%s", text)
-			}
+		if h := a.ClusterHealth; h != nil && h.Error != "" {
+			say("%s", h.Error)
 		}
 	}
 	return out
@@ -217,19 +219,6 @@ func leftOut(s *labs.Status) []string {
 	return show.LeftOut(all)
 }
 
-func unreached(h *api.ClusterHealth) []string {
-	var out []string
-	if h.Error != "" {
-		out = append(out, h.Error)
-	}
-	for _, n := range h.Nodes {
-		if n.Failing != "" {
-			out = append(out, n.Failing)
-		}
-	}
-	return out
-}
-
 func nodesTable(s *labs.Status) show.Table {
 	t := show.Table{Head: []string{"NODE", "READY", "ADDRESS", "PODS", "IPAM", "HOST", "MASQUERADING", "CONTROLLERS", "HEALTH"}}
 	for _, n := range s.Nodes {
@@ -244,6 +233,9 @@ func nodesTable(s *labs.Status) show.Table {
 			row[7] = show.ControllersHealthy(a.Reconcilers)
 			if h := a.ClusterHealth; h != nil {
 				row[8] = fmt.Sprintf("%d/%d", h.Reachable, len(h.Nodes))
+				if h.Reachable < len(h.Nodes) {
+					row[8] = show.ByProtocol(h.ICMP, h.TCP, len(h.Nodes))
+				}
 			}
 		}
 		t.Rows = append(t.Rows, row)
@@ -251,15 +243,30 @@ func nodesTable(s *labs.Status) show.Table {
 	return t
 }
 
+// cordonedText names the nodes that take no new pods.
+func cordonedText(s *labs.Status) string {
+	text := ""
+	for _, n := range s.Nodes {
+		if n.Cordoned != "" {
+			text += fmt.Sprintf("; %s is %s and takes no new pods", short(s, n.Name), n.Cordoned)
+		}
+	}
+	return text
+}
+
 // nodeReady is yes, or the first thing that is not.
 func nodeReady(n labs.NodeStatus) string {
 	switch {
+	case n.Down != "":
+		return strings.TrimPrefix(n.Down, "is ")
 	case n.Agent == nil:
 		return "no agent"
 	case !n.Agent.Ready:
 		return "agent not"
 	case !n.Ready:
 		return "node not"
+	case n.Cordoned != "":
+		return "yes, " + n.Cordoned
 	}
 	return "yes"
 }

@@ -26,14 +26,14 @@ func agentOf(addr, podCIDR string) *api.Status {
 			Programs:     []api.Program{{Name: "lab_from_pod", ID: 7, AttachedTo: []string{"lxc1"}}},
 		},
 		Reconcilers:   []api.Reconciler{{Name: "routes", Healthy: true}, {Name: "services", Healthy: true}},
-		ClusterHealth: &api.ClusterHealth{Reachable: 2, Nodes: []api.NodeHealth{{Name: "a-control-plane", Reached: true}, {Name: "a-worker", Reached: true}}},
+		ClusterHealth: &api.ClusterHealth{Reachable: 2, ICMP: 2, TCP: 2, Nodes: []api.NodeHealth{{Name: "a-control-plane", Reached: api.Reached}, {Name: "a-worker", Reached: api.Reached}}},
 	}
 }
 
 func twoNodes() *labs.Status {
 	return &labs.Status{
 		Lab: "a", Profile: "ebpf", Mode: "ebpf", Kubernetes: "v1.37.0", Context: "kind-a", Ready: true,
-		Sum: labs.Sum{Nodes: 2, NodesReady: 2, NodesReached: 2, Agents: 2, AgentsReady: 2, AgentsToKubernetes: 2, Controllers: 4, ControllersOK: 4, Endpoints: 8, AddressesUsed: 10, AddressesTotal: 506, NetworkPolicies: new(2)},
+		Sum: labs.Sum{Nodes: 2, NodesReady: 2, NodesReached: 2, NodesByICMP: 2, NodesByTCP: 2, Agents: 2, AgentsReady: 2, AgentsToKubernetes: 2, Controllers: 4, ControllersOK: 4, Endpoints: 8, AddressesUsed: 10, AddressesTotal: 506, NetworkPolicies: new(2)},
 		Nodes: []labs.NodeStatus{
 			{Name: "a-control-plane", Ready: true, IP: "172.18.0.2", PodCIDR: "10.244.0.0/24", Agent: agentOf("172.18.0.2", "10.244.0.0/24")},
 			{Name: "a-worker", Ready: true, IP: "172.18.0.3", PodCIDR: "10.244.1.0/24", Agent: agentOf("172.18.0.3", "10.244.1.0/24")},
@@ -96,14 +96,12 @@ func TestStatusTextWhereNodesDiffer(t *testing.T) {
 	s.Nodes[0].Agent.Datapath.Routing = api.Routing{Network: "native", Host: "Legacy", Reason: "needs BPF masquerade"}
 	s.Nodes[0].Agent.Datapath.Services = nil
 	s.Nodes[0].Agent.Warnings = []string{"somebody else's configuration comes first"}
-	s.Nodes[0].Agent.ClusterHealth.Nodes[1].Failing = "node a-worker: endpoint 10.244.1.2 does not answer by icmp"
 	s.Nodes = append(s.Nodes, labs.NodeStatus{Name: "a-worker2", Ready: true, AgentError: "no agent pod on this node"})
 	text := statusText(s, false)
 	for _, part := range []string{
 		"a (NOT READY)",
 		"Problem: demo: is ready on 1 of 2 nodes\n",
 		"Problem: node control-plane: somebody else's configuration comes first\n",
-		"Problem: node control-plane: node a-worker: endpoint 10.244.1.2 does not answer by icmp\n",
 		"Problem: node worker2: no agent pod on this node\n",
 		"control-plane: Legacy (needs BPF masquerade); worker: BPF\n",
 		"control-plane: False; worker: True [eth0]\n",
@@ -126,6 +124,32 @@ func TestStatusTextOfServices(t *testing.T) {
 	s.Nodes[1].Agent.Datapath.Services.Services = 8
 	if got, want := statusText(s, false), "control-plane: 9 ports, 1 with session affinity; worker: 8 ports, 1 with session affinity; 12 to 14 backends\n"; !strings.Contains(got, want) {
 		t.Errorf("no %q in\n%s", want, got)
+	}
+}
+
+// TestStatusTextOfHealth: by protocol, where a node answers by one and not by the other.
+func TestStatusTextOfHealth(t *testing.T) {
+	s := twoNodes()
+	s.Sum.NodesReached, s.Sum.NodesByICMP = 1, 1
+	h := s.Nodes[0].Agent.ClusterHealth
+	h.Reachable, h.Partly, h.ICMP = 1, 1, 1
+	got := statusText(s, false)
+	for _, want := range []string{"1/2 nodes reachable (icmp 1/2, tcp 2/2)\n", "  icmp 1/2, tcp 2/2\n", "  2/2\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+func TestStatusTextOfCordonedNodes(t *testing.T) {
+	s := twoNodes()
+	s.Nodes[1].Cordoned = "draining"
+	s.Nodes[0].Down = "is paused"
+	got := statusText(s, false)
+	for _, want := range []string{"Nodes:                 2/2 ready; worker is draining and takes no new pods\n", "worker         yes, draining  172", "control-plane  paused  "} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
 	}
 }
 

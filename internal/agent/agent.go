@@ -23,6 +23,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/agent/serve"
 	"wirelab.dev/wirelab/internal/agent/services"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
@@ -139,11 +140,11 @@ func (a *Agent) work(ctx context.Context) error {
 // serveAll starts to serve everything but CNI calls. Health and status answer
 // from the start: they say what is waited for.
 func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
-	api, err := listenUnix(a.cfg.Paths.AgentSocket())
+	socket, err := listenUnix(a.cfg.Paths.AgentSocket())
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error { return serve.Unix(ctx, api, a.apiHandler()) })
+	eg.Go(func() error { return serve.Unix(ctx, socket, a.apiHandler()) })
 	health, err := serve.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(a.cfg.Health.Port)), "health.port")
 	if err != nil {
 		return err
@@ -189,8 +190,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		l.Close()
 		return err
 	}
-	n.makeLoops(a.kube, a.condition(), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	n.prober = a.newProber(n)
+	n.makeLoops(a.kube, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	a.node.Store(n)
 	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
 	n.serving.Store(true)
@@ -313,6 +314,6 @@ func (a *Agent) datapathConfig(s self) datapath.Config {
 	}
 }
 
-func (a *Agent) condition() nodeCondition {
-	return nodeCondition{client: a.client, kube: a.kube, nodeName: a.cfg.NodeName}
+func (a *Agent) condition(health func() *api.ClusterHealth) nodeCondition {
+	return nodeCondition{client: a.client, kube: a.kube, nodeName: a.cfg.NodeName, health: health}
 }

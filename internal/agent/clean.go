@@ -66,7 +66,7 @@ func (a *Agent) cleanUninstalled(ctx context.Context) error {
 	}
 	// The roles usually went along with the DaemonSet; the condition then
 	// stays, and the kubelet's own reports the missing network.
-	if err := a.condition().clean(ctx); err != nil {
+	if err := a.condition(nil).clean(ctx); err != nil {
 		a.log.Info("left the node's condition in place", "err", err)
 	}
 	a.log.Info("the node is clean")

@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // conditionReason is the reason of the NetworkUnavailable condition we set.
@@ -22,24 +24,66 @@ type nodeCondition struct {
 	client   kubernetes.Interface
 	kube     *kube
 	nodeName string
+	// health is nil where nodes do not probe each other.
+	health func() *api.ClusterHealth
 }
 
-// apply sets the condition unless it is set already.
+// fewUnreached is how many nodes the condition's message names.
+const fewUnreached = 3
+
+// message says that the node's network works, and which nodes are not reached
+// from it in every way.
+func (c nodeCondition) message() string {
+	text := "wirelab carries the traffic of this node's pods"
+	if c.health == nil {
+		return text
+	}
+	h := c.health()
+	if h == nil {
+		return text
+	}
+	var failing []string
+	for _, n := range h.Nodes {
+		if n.Failing != "" {
+			failing = append(failing, n.Failing)
+		}
+	}
+	if len(failing) == 0 {
+		return text
+	}
+	text += fmt.Sprintf("; of %d nodes, %d answer icmp and %d tcp", len(h.Nodes), h.ICMP, h.TCP)
+	for _, sentence := range failing[:min(len(failing), fewUnreached)] {
+		text += "; " + sentence
+	}
+	if more := len(failing) - fewUnreached; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// apply sets the condition unless it is set already. When only its message has
+// changed, it stays as old as it is.
 func (c nodeCondition) apply(ctx context.Context) error {
 	node, err := c.kube.nodes.Get(c.nodeName)
 	if err != nil {
 		return fmt.Errorf("look up this node: %w", err)
 	}
+	message := c.message()
+	now := metav1.NewTime(time.Now())
+	since := now
 	for _, have := range node.Status.Conditions {
-		if have.Type == corev1.NodeNetworkUnavailable && have.Status == corev1.ConditionFalse && have.Reason == conditionReason {
+		if have.Type != corev1.NodeNetworkUnavailable || have.Status != corev1.ConditionFalse || have.Reason != conditionReason {
+			continue
+		}
+		if have.Message == message {
 			return nil
 		}
+		since = have.LastTransitionTime
 	}
-	now := metav1.NewTime(time.Now())
 	return c.patch(ctx, map[string]any{
 		"type": corev1.NodeNetworkUnavailable, "status": corev1.ConditionFalse,
-		"reason": conditionReason, "message": "wirelab carries the traffic of this node's pods",
-		"lastHeartbeatTime": now, "lastTransitionTime": now,
+		"reason": conditionReason, "message": message,
+		"lastHeartbeatTime": now, "lastTransitionTime": since,
 	})
 }
 

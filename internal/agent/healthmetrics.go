@@ -37,18 +37,20 @@ func (m *metrics) observeProbe(p api.Probe) {
 	m.probes.latency.WithLabelValues(p.Target, p.Protocol).Observe(p.Latency.Seconds())
 }
 
-// healthCounts is how many nodes are reached, are not, and have not been
-// probed yet.
+// healthCounts is how many nodes are reached, partly or not at all, and have
+// not been probed yet.
 func healthCounts(h *api.ClusterHealth) map[string]int {
-	counts := map[string]int{"reached": 0, "unreached": 0, "unknown": 0}
+	counts := map[string]int{"reached": 0, "partly": 0, "unreached": 0, "unknown": 0}
 	for _, n := range h.Nodes {
-		switch {
-		case n.ProbedAt.IsZero():
-			counts["unknown"]++
-		case n.Reached:
+		switch n.Reached {
+		case api.Reached:
 			counts["reached"]++
-		default:
+		case api.ReachedPartly:
+			counts["partly"]++
+		case api.NotReached:
 			counts["unreached"]++
+		default:
+			counts["unknown"]++
 		}
 	}
 	return counts

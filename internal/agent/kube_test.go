@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // startKube runs the informers until the test ends and waits for their lists.
@@ -141,6 +143,49 @@ func TestConditionIsSetOnceAndRemoved(t *testing.T) {
 	}
 	if got := conditions(); len(got) != 1 || got[corev1.NodeReady].Status != corev1.ConditionTrue {
 		t.Errorf("conditions after the cleaning: %v", got)
+	}
+}
+
+// TestConditionSaysWhichNodesAreNotReached: by which way, and the condition is as old as it was.
+func TestConditionSaysWhichNodesAreNotReached(t *testing.T) {
+	since := metav1.NewTime(time.Unix(1_000_000_000, 0))
+	node := kubeNode("n1", "192.0.2.1", "10.0.1.0/24")
+	node.Status.Conditions = []corev1.NodeCondition{{
+		Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: conditionReason,
+		Message: "wirelab carries the traffic of this node's pods", LastTransitionTime: since,
+	}}
+	client := fake.NewClientset(node)
+	h := &api.ClusterHealth{ICMP: 1, TCP: 2, Nodes: []api.NodeHealth{{Name: "n1"}, {Name: "n2"}}}
+	c := nodeCondition{client: client, kube: startKube(t, client), nodeName: "n1", health: func() *api.ClusterHealth { return h }}
+	message := func() string {
+		t.Helper()
+		client.ClearActions()
+		if err := c.apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n, err := client.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := n.Status.Conditions[0]
+		if got.Status != corev1.ConditionFalse || !got.LastTransitionTime.Equal(&since) {
+			t.Errorf("the condition is %+v", got)
+		}
+		return got.Message
+	}
+	if got := message(); got != "wirelab carries the traffic of this node's pods" || len(client.Actions()) != 1 {
+		t.Errorf("with all nodes reached: %q after %v", got, client.Actions())
+	}
+	h.Nodes[1].Failing = "node n2 is partly reached: its address 192.0.2.2 by tcp, not by icmp (no answer)"
+	want := "wirelab carries the traffic of this node's pods; of 2 nodes, 1 answer icmp and 2 tcp; " + h.Nodes[1].Failing
+	if got := message(); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	for range 4 {
+		h.Nodes = append(h.Nodes, api.NodeHealth{Failing: "x"})
+	}
+	if got := message(); !strings.HasSuffix(got, "; x; x; and 2 more") {
+		t.Errorf("of five it says %q", got)
 	}
 }
 

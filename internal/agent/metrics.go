@@ -92,7 +92,7 @@ func newDescs() descs {
 		healthy:        desc("reconciler_healthy", "1 when the reconciler's latest run succeeded.", "reconciler"),
 		failures:       desc("reconciler_consecutive_failures", "Failed runs since the last success.", "reconciler"),
 		lastSuccess:    desc("reconciler_last_success_timestamp_seconds", "When the reconciler succeeded last, Unix time.", "reconciler"),
-		nodes:          desc("cluster_nodes", "Nodes of the cluster by whether every probe of them was answered.", "state"),
+		nodes:          desc("cluster_nodes", "Nodes of the cluster by whether every probe of them was answered, some or none.", "state"),
 		forwarded:      desc("datapath_forwarded_packets_total", "Packets the programs passed on, by what became of them.", "reason", "direction"),
 		forwardedBytes: desc("datapath_forwarded_bytes_total", "Bytes of the packets the programs passed on.", "reason", "direction"),
 		dropped:        desc("datapath_dropped_packets_total", "Packets the programs dropped, by reason.", "reason", "direction"),

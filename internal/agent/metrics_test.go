@@ -24,7 +24,7 @@ func TestMetrics(t *testing.T) {
 				{Name: "devices", Healthy: true, LastSuccess: time.UnixMilli(1500)},
 				{Name: "routes", ConsecutiveFailures: 4},
 			},
-			health: &api.ClusterHealth{Nodes: []api.NodeHealth{{Reached: true, ProbedAt: time.UnixMilli(1)}, {ProbedAt: time.UnixMilli(1)}, {}}},
+			health: &api.ClusterHealth{Nodes: []api.NodeHealth{{Reached: api.Reached}, {Reached: api.NotReached}, {Reached: api.ReachedPartly}, {Reached: api.ReachedPartly}, {}}},
 			packets: []datapath.Metric{
 				{Reason: "to-kernel", Direction: datapath.FromPod, Packets: 7, Bytes: 700},
 				{Reason: "source-address", Direction: datapath.FromPod, Drop: true, Packets: 2, Bytes: 84},
@@ -36,8 +36,9 @@ func TestMetrics(t *testing.T) {
 	m.observeProbe(api.Probe{Target: "node", Protocol: "icmp", Latency: time.Millisecond})
 	m.observeProbe(api.Probe{Target: "endpoint", Protocol: "tcp", Error: "no answer"})
 	want := `
-# HELP wirelab_cluster_nodes Nodes of the cluster by whether every probe of them was answered.
+# HELP wirelab_cluster_nodes Nodes of the cluster by whether every probe of them was answered, some or none.
 # TYPE wirelab_cluster_nodes gauge
+wirelab_cluster_nodes{state="partly"} 2
 wirelab_cluster_nodes{state="reached"} 1
 wirelab_cluster_nodes{state="unknown"} 1
 wirelab_cluster_nodes{state="unreached"} 1

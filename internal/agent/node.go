@@ -42,10 +42,7 @@ type loops struct {
 // How often reconcilers look whether others have changed what is theirs, where
 // nothing tells that they have: see follow. Looking costs a few milliseconds
 // each.
-const (
-	resyncOften  = time.Minute
-	resyncSeldom = 5 * time.Minute
-)
+const resyncOften = time.Minute
 
 // makeLoops lists all reconcilers. The CNI configuration is the last: it
 // makes the kubelet start pods.
@@ -71,7 +68,7 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 	}, often, log)
 	addresses := reconcile.New("addresses", n.purge(), often, log)
 	n.eps.freed = addresses.Trigger
-	l.condition = reconcile.New("node-condition", condition.apply, reconcile.Options{Resync: resyncSeldom}, log)
+	l.condition = reconcile.New("node-condition", condition.apply, often, log)
 	l.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
 	l.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
 	l.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)

@@ -280,6 +280,9 @@ func reconcilerFailing(r api.Reconciler) string {
 // ClusterHealth counts the nodes that are reached and says what fails.
 func ClusterHealth(h *api.ClusterHealth) string {
 	text := fmt.Sprintf("%d/%d reachable", h.Reachable, len(h.Nodes))
+	if h.Reachable < len(h.Nodes) {
+		text += " (" + ByProtocol(h.ICMP, h.TCP, len(h.Nodes)) + ")"
+	}
 	if h.Endpoint.IsValid() {
 		text += " from " + h.Endpoint.String()
 	}
@@ -300,6 +303,11 @@ func ClusterHealth(h *api.ClusterHealth) string {
 		failing = append([]string{h.Error}, failing...)
 	}
 	return joined("; ", text, failing...)
+}
+
+// ByProtocol says how many of how many nodes answer by each.
+func ByProtocol(icmp, tcp, of int) string {
+	return fmt.Sprintf("icmp %d/%d, tcp %d/%d", icmp, of, tcp, of)
 }
 
 // joined joins what is not empty.

@@ -32,15 +32,15 @@ func node() api.Status {
 		Endpoints:       2,
 		CNI:             api.CNI{Serving: true, Written: true, Config: "/etc/cni/net.d/05-wirelab.conflist"},
 		Reconcilers:     []api.Reconciler{{Name: "routes", Healthy: true}, {Name: "services"}},
-		ClusterHealth: &api.ClusterHealth{Endpoint: netip.MustParseAddr("10.0.1.9"), Reachable: 1, Nodes: []api.NodeHealth{
+		ClusterHealth: &api.ClusterHealth{Endpoint: netip.MustParseAddr("10.0.1.9"), Reachable: 1, Partly: 1, ICMP: 2, TCP: 1, Nodes: []api.NodeHealth{
 			{Name: "cp", Addr: netip.MustParseAddr("172.18.0.2"), Endpoint: netip.MustParseAddr("10.0.0.9"), ProbedAt: now, Since: now.Add(-time.Minute),
-				Failing: "node cp: endpoint 10.0.0.9 does not answer by tcp: connection refused",
+				Failing: "node cp is partly reached: its health endpoint 10.0.0.9 by icmp, not by tcp (connection refused)",
 				Probes: []api.Probe{
 					{Target: "node", Protocol: "icmp", Latency: 120 * time.Microsecond}, {Target: "node", Protocol: "tcp", Latency: 1250 * time.Microsecond},
 					{Target: "endpoint", Protocol: "icmp", Latency: 2 * time.Second}, {Target: "endpoint", Protocol: "tcp", Error: "connection refused"},
 				}},
 			{Name: "new"},
-			{Name: "worker", Self: true, Reached: true, ProbedAt: now, Addr: netip.MustParseAddr("172.18.0.3"), Probes: []api.Probe{{Target: "node", Protocol: "icmp", Latency: time.Microsecond}}},
+			{Name: "worker", Self: true, Reached: api.Reached, ProbedAt: now, Addr: netip.MustParseAddr("172.18.0.3"), Probes: []api.Probe{{Target: "node", Protocol: "icmp", Latency: time.Microsecond}}},
 		}},
 	}
 }
@@ -64,7 +64,7 @@ IPAM:                  3/253 allocated from 10.0.1.0/24 (kubernetes)
 Endpoints:             2
 CNI:                   serving, /etc/cni/net.d/05-wirelab.conflist
 Controllers:           1/2 healthy; services: has not run yet
-Cluster Health:        1/3 reachable from 10.0.1.9, 1 not probed yet; node cp: endpoint 10.0.0.9 does not answer by tcp: connection refused
+Cluster Health:        1/3 reachable (icmp 2/3, tcp 1/3) from 10.0.1.9, 1 not probed yet; node cp is partly reached: its health endpoint 10.0.0.9 by icmp, not by tcp (connection refused)
 `
 	if got := Status(node(), now).String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

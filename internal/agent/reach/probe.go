@@ -84,9 +84,9 @@ func awaitEcho(conn *icmp.PacketConn, payload []byte, timeout time.Duration) (in
 	}
 }
 
-// ask asks the node that answers at addr who it is. It must be called on a
-// thread in the namespace.
-func ask(ctx context.Context, addr netip.AddrPort, timeout time.Duration) (answer, time.Duration, error) {
+// ask asks the node that answers at addr who it is, and says who asks. It must
+// be called on a thread in the namespace.
+func ask(ctx context.Context, self string, addr netip.AddrPort, timeout time.Duration) (answer, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
@@ -99,14 +99,14 @@ func ask(ctx context.Context, addr netip.AddrPort, timeout time.Duration) (answe
 	if err := conn.SetDeadline(start.Add(timeout)); err != nil {
 		return answer{}, 0, fmt.Errorf("set a deadline: %w", err)
 	}
-	said, err := exchange(conn, addr)
+	said, err := exchange(conn, self, addr)
 	return said, time.Since(start), err
 }
 
-func exchange(conn net.Conn, addr netip.AddrPort) (said answer, err error) {
+func exchange(conn net.Conn, self string, addr netip.AddrPort) (said answer, err error) {
 	req := &http.Request{
 		Method: http.MethodGet, URL: &url.URL{Path: path}, Host: addr.String(),
-		Header: http.Header{"User-Agent": {"wirelab-agent"}}, Close: true,
+		Header: http.Header{"User-Agent": {"wirelab-agent"}, asker: {self}}, Close: true,
 	}
 	if err := req.Write(conn); err != nil {
 		return said, plain(err)

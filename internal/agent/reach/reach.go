@@ -190,8 +190,17 @@ func (p *Prober) Report() *api.ClusterHealth {
 	h := &api.ClusterHealth{Endpoint: p.endpoint, Error: p.broken, Nodes: []api.NodeHealth{}}
 	for _, n := range p.nodes {
 		h.Nodes = append(h.Nodes, n.NodeHealth)
-		if n.Reached {
+		switch n.Reached {
+		case api.Reached:
 			h.Reachable++
+		case api.ReachedPartly:
+			h.Partly++
+		}
+		if n.AnswersBy("icmp") {
+			h.ICMP++
+		}
+		if n.AnswersBy("tcp") {
+			h.TCP++
 		}
 	}
 	slices.SortFunc(h.Nodes, func(a, b api.NodeHealth) int { return cmp.Compare(a.Name, b.Name) })

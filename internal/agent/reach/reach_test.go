@@ -120,10 +120,11 @@ func TestReport(t *testing.T) {
 	bad[3] = api.Probe{Target: onEndpoint, Protocol: "tcp", Error: "connection refused"}
 	p.note(nodes(3)[1], endpoint, bad)
 	h := p.Report()
-	if h.Reachable != 1 || !h.Nodes[0].Reached || h.Nodes[1].Reached || h.Nodes[2].Reached || !h.Nodes[2].ProbedAt.IsZero() {
+	if h.Reachable != 1 || h.Partly != 1 || h.ICMP != 2 || h.TCP != 1 || h.Nodes[0].Reached != api.Reached || h.Nodes[1].Reached != api.ReachedPartly ||
+		h.Nodes[2].Reached != "" || !h.Nodes[2].ProbedAt.IsZero() {
 		t.Errorf("reached are %d of %+v", h.Reachable, h.Nodes)
 	}
-	if want := "node n2 is not reached: its health endpoint 10.0.2.9 by tcp (connection refused)"; h.Nodes[1].Failing != want {
+	if want := "node n2 is partly reached: its address 192.0.2.2 by icmp and tcp; its health endpoint 10.0.2.9 by icmp, not by tcp (connection refused)"; h.Nodes[1].Failing != want {
 		t.Errorf("%q, want %q", h.Nodes[1].Failing, want)
 	}
 	since := h.Nodes[1].Since
@@ -132,7 +133,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("failing since %v, and later since %v", since, again)
 	}
 	p.note(nodes(3)[1], endpoint, answered(onNode, onEndpoint))
-	if n := p.Report().Nodes[1]; !n.Reached || n.Failing != "" || !n.Since.IsZero() {
+	if n := p.Report().Nodes[1]; n.Reached != api.Reached || n.Failing != "" || !n.Since.IsZero() {
 		t.Errorf("reached again: %+v", n)
 	}
 	p.setBroken(errors.New("no address is free"))
@@ -141,19 +142,70 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestFailing: a node that answers in one way is not one that is not reached, and both ways are said.
 func TestFailing(t *testing.T) {
-	n := api.NodeHealth{Name: "n2", Addr: netip.MustParseAddr("192.0.2.2"), Probes: []api.Probe{
-		{Target: onNode, Protocol: "icmp", Error: "no answer"}, {Target: onNode, Protocol: "tcp", Error: "no route to host"},
-		{Target: onEndpoint, Protocol: "icmp", Error: "x"}, {Target: onEndpoint, Protocol: "tcp", Latency: 1},
-	}}
-	want := "node n2 is not reached: its address 192.0.2.2 by icmp (no answer) and tcp (no route to host); its health endpoint by icmp (x)"
-	if got := failing(n); got != want {
-		t.Errorf("got  %q\nwant %q", got, want)
+	probe := func(target, protocol, err string) api.Probe {
+		return api.Probe{Target: target, Protocol: protocol, Error: err}
 	}
-	n.Probes[0].Error = "no route to host"
-	want = "node n2 is not reached: its address 192.0.2.2 by icmp and tcp (no route to host); its health endpoint by icmp (x)"
-	if got := failing(n); got != want {
-		t.Errorf("got  %q\nwant %q", got, want)
+	endpoint := netip.MustParseAddr("10.0.2.9")
+	for _, tt := range []struct {
+		probes   []api.Probe
+		endpoint netip.Addr
+		want     string
+	}{
+		{
+			[]api.Probe{probe(onNode, "icmp", "no answer"), probe(onNode, "tcp", "")}, netip.Addr{},
+			"node n2 is partly reached: its address 192.0.2.2 by tcp, not by icmp (no answer)",
+		},
+		{
+			[]api.Probe{probe(onNode, "icmp", ""), probe(onNode, "tcp", ""), probe(onEndpoint, "icmp", "no answer"), probe(onEndpoint, "tcp", "no answer")}, endpoint,
+			"node n2 is partly reached: its address 192.0.2.2 by icmp and tcp; its health endpoint 10.0.2.9 by neither icmp nor tcp (no answer)",
+		},
+		{
+			[]api.Probe{probe(onNode, "icmp", "no answer"), probe(onNode, "tcp", "no route to host"), probe(onEndpoint, "icmp", ""), probe(onEndpoint, "tcp", "x")}, endpoint,
+			"node n2 is partly reached: its address 192.0.2.2 by neither icmp (no answer) nor tcp (no route to host); its health endpoint 10.0.2.9 by icmp, not by tcp (x)",
+		},
+		{
+			[]api.Probe{probe(onNode, "icmp", "no answer"), probe(onNode, "tcp", "no route to host"), probe(onEndpoint, "icmp", "x"), probe(onEndpoint, "tcp", "x")}, netip.Addr{},
+			"node n2 is not reached: its address 192.0.2.2 by icmp (no answer) and tcp (no route to host); its health endpoint by icmp and tcp (x)",
+		},
+		{[]api.Probe{probe(onNode, "icmp", "")}, netip.Addr{}, ""},
+	} {
+		n := api.NodeHealth{Name: "n2", Addr: netip.MustParseAddr("192.0.2.2"), Endpoint: tt.endpoint, Probes: tt.probes, Reached: reached(tt.probes)}
+		if got := failing(n); got != tt.want {
+			t.Errorf("got  %q\nwant %q", got, tt.want)
+		}
+	}
+}
+
+// TestWhoAsksIsProbedSoon: a node that was not reached and asks is up again, and the others need not wait for its turn.
+func TestWhoAsksIsProbedSoon(t *testing.T) {
+	p := prober(t)
+	p.due(nodes(3))
+	n := nodes(3)[1]
+	for range 5 {
+		p.note(n, netip.Addr{}, []api.Probe{{Target: onNode, Protocol: "icmp", Error: "no answer"}})
+	}
+	pause := func() time.Duration { return time.Until(p.nodes["n2"].due) }
+	if pause() < 2*time.Second {
+		t.Fatalf("a node that has failed five times is probed again in %s", pause())
+	}
+	for _, name := range []string{"", "n9", "n1"} {
+		p.heard(name)
+	}
+	if pause() < 2*time.Second {
+		t.Errorf("others ask, and it is probed in %s", pause())
+	}
+	if _, err := asked(t, p.respond, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if pause() > time.Second {
+		t.Errorf("it asks, and is probed in %s", pause())
+	}
+	p.note(n, netip.Addr{}, answered(onNode))
+	p.heard("n2")
+	if pause() < 2*time.Second {
+		t.Errorf("it is reached, asks, and is probed again in %s", pause())
 	}
 }
 
@@ -162,7 +214,7 @@ func asked(t *testing.T, h http.HandlerFunc, timeout time.Duration) (answer, err
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	said, took, err := ask(t.Context(), netip.MustParseAddrPort(srv.Listener.Addr().String()), timeout)
+	said, took, err := ask(t.Context(), "n2", netip.MustParseAddrPort(srv.Listener.Addr().String()), timeout)
 	if err == nil && took <= 0 {
 		t.Error("an answer took no time")
 	}
@@ -208,7 +260,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		}
 		srv := httptest.NewServer(tt.h)
 		t.Cleanup(srv.Close)
-		_, _, err := ask(t.Context(), netip.MustParseAddrPort(srv.Listener.Addr().String()), timeout)
+		_, _, err := ask(t.Context(), "n2", netip.MustParseAddrPort(srv.Listener.Addr().String()), timeout)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
@@ -216,7 +268,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
 	addr := netip.MustParseAddrPort(closed.Listener.Addr().String())
 	closed.Close()
-	if _, _, err := ask(t.Context(), addr, 5*time.Second); err == nil || err.Error() != "connection refused" {
+	if _, _, err := ask(t.Context(), "n2", addr, 5*time.Second); err == nil || err.Error() != "connection refused" {
 		t.Errorf("nobody listens: %v", err)
 	}
 }

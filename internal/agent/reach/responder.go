@@ -57,6 +57,7 @@ func (p *Prober) respond(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	p.heard(r.Header.Get(asker))
 	w.Header().Set("Content-Type", "application/json")
 	err := json.NewEncoder(w).Encode(answer{Node: p.cfg.Self.Name, Endpoint: p.healthEndpoint()})
 	if err != nil {
@@ -66,3 +67,6 @@ func (p *Prober) respond(w http.ResponseWriter, r *http.Request) {
 
 // path is all there is to ask for.
 const path = "/v1/node"
+
+// asker is the header with the name of the node that asks.
+const asker = "Wirelab-Node"

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -134,7 +133,7 @@ func (p *Prober) probeNode(ctx context.Context, n Node, endpoint netip.Addr) ([]
 		return probeOf(target, "icmp", took, err)
 	}
 	asked := func(target string, addr netip.Addr) (api.Probe, answer) {
-		said, took, err := ask(ctx, netip.AddrPortFrom(addr, p.cfg.Port), timeout)
+		said, took, err := ask(ctx, p.cfg.Self.Name, netip.AddrPortFrom(addr, p.cfg.Port), timeout)
 		if err == nil && said.Node != n.Name {
 			err = fmt.Errorf("node %s answers", said.Node)
 		}
@@ -160,6 +159,20 @@ func (p *Prober) probeNode(ctx context.Context, n Node, endpoint netip.Addr) ([]
 	}
 	byTCP, _ = asked(onEndpoint, endpoint)
 	return append(probes, pinged(onEndpoint, endpoint), byTCP), endpoint
+}
+
+// heard is told of a node that asks. One that was not reached may well be by
+// now, and is probed again soon: when a node comes up, it is the first to know.
+func (p *Prober) heard(node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.nodes[node]
+	if t == nil || t.probing || t.ProbedAt.IsZero() || t.Reached == api.Reached {
+		return
+	}
+	if soon := t.ProbedAt.Add(p.cfg.Pace.Again); soon.Before(t.due) {
+		t.due = soon
+	}
 }
 
 func probeOf(target, protocol string, took time.Duration, err error) api.Probe {
@@ -188,12 +201,12 @@ func (p *Prober) note(n Node, endpoint netip.Addr, probes []api.Probe) {
 	}
 	now, was := time.Now(), t.Failing
 	t.probing, t.ProbedAt, t.Probes, t.Endpoint = false, now, probes, endpoint
+	t.Reached = reached(probes)
 	t.Failing = failing(t.NodeHealth)
-	t.Reached = t.Failing == ""
 	pace := p.cfg.Pace
 	all := time.Duration(len(p.nodes)) * pace.PerNode
 	pause := max(pace.Interval, all)
-	if t.Reached {
+	if t.Reached == api.Reached {
 		t.failures, t.Since = 0, time.Time{}
 		if was != "" {
 			p.cfg.Log.Info("node is reached again", "node", n.Name)
@@ -203,52 +216,8 @@ func (p *Prober) note(n Node, endpoint netip.Addr, probes []api.Probe) {
 		t.failures++
 		if was == "" {
 			t.Since = now
-			p.cfg.Log.Warn("node is not reached", "node", n.Name, "err", t.Failing)
+			p.cfg.Log.Warn("node does not answer every probe", "node", n.Name, "err", t.Failing)
 		}
 	}
 	t.due = now.Add(pause*4/5 + rand.N(pause*2/5))
-}
-
-// failing is a sentence on the probes that were not answered; empty when all
-// were.
-func failing(n api.NodeHealth) string {
-	var parts []string
-	for _, target := range []struct {
-		name string
-		addr netip.Addr
-	}{{onNode, n.Addr}, {onEndpoint, n.Endpoint}} {
-		ways := unanswered(n.Probes, target.name)
-		if ways == "" {
-			continue
-		}
-		what := "its address"
-		if target.name == onEndpoint {
-			what = "its health endpoint"
-		}
-		if target.addr.IsValid() {
-			what += " " + target.addr.String()
-		}
-		parts = append(parts, what+" by "+ways)
-	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return "node " + n.Name + " is not reached: " + strings.Join(parts, "; ")
-}
-
-// unanswered names the protocols, each with its reason, or both with one.
-func unanswered(probes []api.Probe, target string) string {
-	var protocols, reasons []string
-	for _, p := range probes {
-		if p.Target == target && p.Error != "" {
-			protocols, reasons = append(protocols, p.Protocol), append(reasons, p.Error)
-		}
-	}
-	if len(reasons) == 2 && reasons[0] != reasons[1] {
-		return fmt.Sprintf("%s (%s) and %s (%s)", protocols[0], reasons[0], protocols[1], reasons[1])
-	}
-	if len(reasons) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s (%s)", strings.Join(protocols, " and "), reasons[0])
 }
