@@ -27,7 +27,8 @@ var (
 )
 
 // Datapath is the data plane of the node whose network namespace the opening thread is in. Its methods
-// may be called concurrently. In a process with one network namespace any goroutine may call them;
+// may be called concurrently, but for those that change endpoints: the caller makes one call about an
+// endpoint at a time, and none beside SyncEndpoints and KeepEndpoints. In a process with one network namespace any goroutine may call them;
 // otherwise the caller's thread must be in the node's.
 type Datapath struct {
 	cfg      Config
@@ -40,15 +41,12 @@ type Datapath struct {
 
 	services         serviceEngine
 	skippedHostPorts skips
-	// endpoints is read-locked by work on one endpoint and write-locked by work on all of them.
-	endpoints sync.RWMutex
-	busy      keyedMutex
-	chains    sync.Mutex // one iptables read and write at a time
-	nodes     sync.Mutex // one change of lab_nodes at a time
-	purging   sync.Mutex // held by who purges addresses, and who takes one that rests
-	routed    routed
-	cards     cards
-	events    hub
+	chains           sync.Mutex // one iptables read and write at a time
+	nodes            sync.Mutex // one change of lab_nodes at a time
+	purging          sync.Mutex // held by who purges addresses, and who takes one that rests
+	routed           routed
+	cards            cards
+	events           hub
 }
 
 // Open loads the programs, adopts or creates the pinned maps, makes the node's devices and sysctls, and
@@ -150,38 +148,4 @@ func (d *Datapath) Config() Config {
 	cfg := d.cfg
 	cfg.Devices, cfg.MTU = d.devices(), d.mtu()
 	return cfg
-}
-
-// keyedMutex lets work on different keys run at the same time.
-type keyedMutex struct {
-	mu    sync.Mutex
-	users map[string]*keyUser
-}
-
-type keyUser struct {
-	mu    sync.Mutex
-	count int
-}
-
-func (k *keyedMutex) lock(key string) (unlock func()) {
-	k.mu.Lock()
-	if k.users == nil {
-		k.users = map[string]*keyUser{}
-	}
-	u := k.users[key]
-	if u == nil {
-		u = &keyUser{}
-		k.users[key] = u
-	}
-	u.count++
-	k.mu.Unlock()
-	u.mu.Lock()
-	return func() {
-		u.mu.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if u.count--; u.count == 0 {
-			delete(k.users, key)
-		}
-	}
 }

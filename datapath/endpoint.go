@@ -3,9 +3,7 @@ package datapath
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -21,8 +19,10 @@ import (
 
 // EndpointSpec asks for one pod interface.
 type EndpointSpec struct {
-	// ContainerID and IfName identify the endpoint, as CNI has it. IfName is the name inside the pod.
-	ContainerID, IfName string
+	// HostIf identifies the endpoint: its host-side veth, by the name that api.HostIfName gives.
+	HostIf string
+	// IfName is the interface's name inside the pod.
+	IfName string
 	// Namespace and Name are the pod's; the host-side veth carries them as its alias.
 	Namespace, Name string
 	// Addr is the pod's address, inside the node's pod CIDR and not the router's.
@@ -40,7 +40,7 @@ type Endpoint struct {
 	Namespace, Name string
 	// Addr is the pod's address.
 	Addr netip.Addr
-	// HostIf is the host-side veth: what HostIfName gives for the container ID and interface.
+	// HostIf is the host-side veth, see EndpointSpec.
 	HostIf string
 	// HostIfIndex is its index in the node's namespace; 0 when it is gone.
 	HostIfIndex int
@@ -52,9 +52,6 @@ type Endpoint struct {
 	Attached bool
 }
 
-// Attachment names an endpoint the way a container runtime does.
-type Attachment struct{ ContainerID, IfName string }
-
 const (
 	hostIfPrefix = "lxc"
 	// maxIfName is IFNAMSIZ without the closing zero.
@@ -62,13 +59,6 @@ const (
 	// maxAlias is IFALIASZ without the closing zero. A pod's namespace and name may be longer.
 	maxAlias = 255
 )
-
-// HostIfName is the name of the host-side veth: "lxc" and the first eight hex digits of the SHA-256 of
-// "<containerID>/<ifName>".
-func HostIfName(containerID, ifName string) string {
-	sum := sha256.Sum256([]byte(containerID + "/" + ifName))
-	return hostIfPrefix + hex.EncodeToString(sum[:4])
-}
 
 // vethNumber is what the host-side veth's name says in hex; vethName turns it back.
 func vethNumber(hostIf string) (uint32, bool) {
@@ -81,8 +71,6 @@ func vethNumber(hostIf string) (uint32, bool) {
 
 func vethName(number uint32) string { return fmt.Sprintf("%s%08x", hostIfPrefix, number) }
 
-func (s EndpointSpec) hostIf() string { return HostIfName(s.ContainerID, s.IfName) }
-
 // alias is the pod's namespace and name, as far as the kernel keeps it.
 func (s EndpointSpec) alias() string {
 	alias := s.Namespace + "/" + s.Name
@@ -92,8 +80,8 @@ func (s EndpointSpec) alias() string {
 // validate reports everything that is wrong with s at once.
 func (s EndpointSpec) validate(cfg Config) error {
 	var errs []error
-	if s.ContainerID == "" {
-		errs = append(errs, errors.New("container ID is empty"))
+	if !hostIfPattern.MatchString(s.HostIf) {
+		errs = append(errs, fmt.Errorf("%q is not the name of a host-side veth", s.HostIf))
 	}
 	if s.IfName == "" || len(s.IfName) > maxIfName || strings.ContainsAny(s.IfName, "/ \t\n") {
 		errs = append(errs, fmt.Errorf("%q is not a name for an interface", s.IfName))

@@ -31,34 +31,32 @@ func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ Endpoi
 	if err := spec.validate(d.cfg); err != nil {
 		return Endpoint{}, fmt.Errorf("add endpoint: %w", err)
 	}
-	d.endpoints.RLock()
-	defer d.endpoints.RUnlock()
-	defer d.busy.lock(spec.hostIf())()
-
 	b := &build{d: d, spec: spec}
 	if b.pod, err = netlink.NewHandleAt(netns.NsHandle(spec.NetNS), unix.NETLINK_ROUTE); err != nil {
 		return Endpoint{}, fmt.Errorf("enter the pod's network namespace: %w", err)
 	}
 	defer b.pod.Close()
-	ep, problem := d.check(ctx, spec, b.pod)
-	if problem == nil {
-		return ep, nil
-	}
-	if err := errors.Join(d.addressFree(spec), d.nameFree(spec)); err != nil {
-		return Endpoint{}, err
-	}
-	// What is left of an earlier attempt, or of an endpoint that somebody has damaged.
-	removed, err := d.removeEndpoint(spec.hostIf())
+	had, err := d.find(spec)
 	if err != nil {
 		return Endpoint{}, err
 	}
-	_, own := removed[spec.Addr]
-	putBack, err := d.takeAddress(spec.Addr, own)
+	if ep, problem := d.check(ctx, spec, had, b.pod); problem == nil {
+		return ep, nil
+	}
+	if err := errors.Join(d.addressFree(spec, had), nameFree(spec, had)); err != nil {
+		return Endpoint{}, err
+	}
+	if !had.nothing() { // an earlier attempt, or an endpoint that somebody has damaged
+		if _, err := d.removeEndpoint(spec.HostIf); err != nil {
+			return Endpoint{}, err
+		}
+	}
+	putBack, err := d.takeAddress(spec.Addr, had.own)
 	if err != nil {
 		return Endpoint{}, fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err)
 	}
 	if err := b.run(ctx); err != nil {
-		_, undo := d.removeEndpoint(spec.hostIf())
+		_, undo := d.removeEndpoint(spec.HostIf)
 		return Endpoint{}, errors.Join(fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err), undo, putBack())
 	}
 	d.log.Info("endpoint is added", "pod", spec.alias(), "addr", spec.Addr, "iface", b.ep.HostIf)
@@ -66,38 +64,29 @@ func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ Endpoi
 }
 
 // addressFree removes what a vanished endpoint left at the address and refuses a live one's.
-func (d *Datapath) addressFree(spec EndpointSpec) error {
-	var e bpf.Endpoint
-	err := d.maps.endpoints.Lookup(bpf.IPOf(spec.Addr), &e)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
+func (d *Datapath) addressFree(spec EndpointSpec, had present) error {
+	if !had.entered || had.own {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("look up endpoint %s: %w", spec.Addr, err)
-	}
-	owner := vethName(e.Veth)
-	if owner == spec.hostIf() {
-		return nil
-	}
+	owner := vethName(had.entry.Veth)
 	l, err := linkByName(d.nl, owner)
 	if err != nil {
 		return err
 	}
-	if l == nil || l.Attrs().Index != int(e.Ifindex) {
-		return d.maps.remove(spec.Addr, e)
+	if l == nil || l.Attrs().Index != int(had.entry.Ifindex) {
+		return d.maps.remove(spec.Addr, had.entry)
 	}
 	return fmt.Errorf("add endpoint %s of %s: %w by %s (%s)", spec.Addr, spec.alias(), ErrAddrInUse, owner, l.Attrs().Alias)
 }
 
 // nameFree refuses to take another pod's device for an earlier attempt at this one: names are short, and
 // two containers could have the same.
-func (d *Datapath) nameFree(spec EndpointSpec) error {
-	l, err := linkByName(d.nl, spec.hostIf())
-	if err != nil || l == nil || l.Attrs().Alias == "" || l.Attrs().Alias == spec.alias() {
-		return err
+func nameFree(spec EndpointSpec, had present) error {
+	if had.veth == nil || had.veth.Attrs().Alias == "" || had.veth.Attrs().Alias == spec.alias() {
+		return nil
 	}
 	return fmt.Errorf("add endpoint %s of %s: device %s belongs to %s: have the pod made anew, for another container ID",
-		spec.Addr, spec.alias(), spec.hostIf(), l.Attrs().Alias)
+		spec.Addr, spec.alias(), spec.HostIf, had.veth.Attrs().Alias)
 }
 
 // run is the list of steps. The host side is set up last, when its program is in place: the pod sends
@@ -137,7 +126,7 @@ func (b *build) createPair() error {
 		Namespace: b.spec.Namespace,
 		Name:      b.spec.Name,
 		Addr:      b.spec.Addr,
-		HostIf:    b.spec.hostIf(),
+		HostIf:    b.spec.HostIf,
 		HostMAC:   newMAC(),
 		PodMAC:    newMAC(),
 		MTU:       b.d.mtu(),

@@ -20,47 +20,62 @@ func (d *Datapath) CheckEndpoint(ctx context.Context, spec EndpointSpec) error {
 	if err := spec.validate(d.cfg); err != nil {
 		return fmt.Errorf("check endpoint: %w", err)
 	}
-	d.endpoints.RLock()
-	defer d.endpoints.RUnlock()
-	defer d.busy.lock(spec.hostIf())()
 	pod, err := netlink.NewHandleAt(netns.NsHandle(spec.NetNS), unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("enter the pod's network namespace: %w", err)
 	}
 	defer pod.Close()
-	if _, err := d.check(ctx, spec, pod); err != nil {
+	had, err := d.find(spec)
+	if err != nil {
+		return err
+	}
+	if _, err := d.check(ctx, spec, had, pod); err != nil {
 		return fmt.Errorf("check endpoint %s of %s: %w", spec.Addr, spec.alias(), err)
 	}
 	return nil
 }
 
-// check compares an endpoint with what AddEndpoint would have made.
-func (d *Datapath) check(ctx context.Context, spec EndpointSpec, pod *netlink.Handle) (Endpoint, error) {
-	var e bpf.Endpoint
-	veth, err := linkByName(d.nl, spec.hostIf())
+// present is what there is on the node of an endpoint that is asked for.
+type present struct {
+	veth    netlink.Link // by the endpoint's name; nil when there is none
+	entry   bpf.Endpoint // at the endpoint's address
+	entered bool         // there is such an entry,
+	own     bool         // and it is the endpoint's own
+}
+
+func (p present) nothing() bool { return p.veth == nil && !p.own }
+
+func (d *Datapath) find(spec EndpointSpec) (p present, err error) {
+	if p.veth, err = linkByName(d.nl, spec.HostIf); err != nil {
+		return p, err
+	}
+	err = d.maps.endpoints.Lookup(bpf.IPOf(spec.Addr), &p.entry)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return p, nil
+	}
 	if err != nil {
-		return Endpoint{}, err
+		return p, fmt.Errorf("look up endpoint %s: %w", spec.Addr, err)
 	}
-	lookup := d.maps.endpoints.Lookup(bpf.IPOf(spec.Addr), &e)
-	if lookup != nil && !errors.Is(lookup, ebpf.ErrKeyNotExist) {
-		return Endpoint{}, fmt.Errorf("look up endpoint %s: %w", spec.Addr, lookup)
-	}
-	number, _ := vethNumber(spec.hostIf())
-	entered := lookup == nil && e.Veth == number
-	if veth == nil && !entered {
+	number, _ := vethNumber(spec.HostIf)
+	p.entered, p.own = true, p.entry.Veth == number
+	return p, nil
+}
+
+// check compares what there is of an endpoint with what AddEndpoint would have made.
+func (d *Datapath) check(ctx context.Context, spec EndpointSpec, had present, pod *netlink.Handle) (Endpoint, error) {
+	switch {
+	case had.nothing():
 		return Endpoint{}, ErrUnknownEndpoint
+	case had.veth == nil:
+		return Endpoint{}, fmt.Errorf("device %s is gone", spec.HostIf)
+	case !had.own:
+		return Endpoint{}, fmt.Errorf("device %s is there, but the endpoint map does not have %s as its address", spec.HostIf, spec.Addr)
 	}
-	if veth == nil {
-		return Endpoint{}, fmt.Errorf("device %s is gone", spec.hostIf())
-	}
-	if !entered {
-		return Endpoint{}, fmt.Errorf("device %s is there, but the endpoint map does not have %s as its address", spec.hostIf(), spec.Addr)
-	}
-	ep, err := d.endpoint(spec.Addr, e, veth)
+	ep, err := d.endpoint(spec.Addr, had.entry, had.veth)
 	if err != nil {
 		return Endpoint{}, err
 	}
-	return ep, errors.Join(checkHost(ep, veth, d.cfg), checkPod(ctx, spec, ep, pod, d.cfg))
+	return ep, errors.Join(checkHost(ep, had.veth, d.cfg), checkPod(ctx, spec, ep, pod, d.cfg))
 }
 
 func checkHost(ep Endpoint, veth netlink.Link, cfg Config) error {

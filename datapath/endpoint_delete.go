@@ -13,11 +13,7 @@ import (
 // DeleteEndpoint removes an endpoint's map entry, veth pair and pinned link, and returns the addresses
 // that became free, sorted. It works when the pod's namespace or the veth is gone already, and returns
 // nil when there is nothing to remove.
-func (d *Datapath) DeleteEndpoint(_ context.Context, containerID, ifName string) ([]netip.Addr, error) {
-	hostIf := HostIfName(containerID, ifName)
-	d.endpoints.RLock()
-	defer d.endpoints.RUnlock()
-	defer d.busy.lock(hostIf)()
+func (d *Datapath) DeleteEndpoint(_ context.Context, hostIf string) ([]netip.Addr, error) {
 	removed, err := d.removeEndpoint(hostIf)
 	var freed []netip.Addr
 	for addr := range removed {
@@ -44,22 +40,16 @@ func (d *Datapath) removeEndpoint(hostIf string) (map[netip.Addr]bpf.Endpoint, e
 	return removed, errors.Join(err, deleteLink(d.nl, hostIf), d.attacher.forget(hostIf))
 }
 
-// KeepEndpoints removes every endpoint that is not in keep (CNI GC) and returns the removed ones,
-// sorted by address.
-func (d *Datapath) KeepEndpoints(ctx context.Context, keep []Attachment) (removed []Endpoint, err error) {
-	wanted := map[string]bool{}
-	for _, a := range keep {
-		wanted[HostIfName(a.ContainerID, a.IfName)] = true
-	}
-	d.endpoints.Lock()
-	defer d.endpoints.Unlock()
+// KeepEndpoints removes every endpoint whose host-side veth is not in keep (CNI GC) and returns the
+// removed ones, sorted by address.
+func (d *Datapath) KeepEndpoints(ctx context.Context, keep []string) (removed []Endpoint, err error) {
 	eps, err := d.Endpoints(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
 	for _, ep := range eps {
-		if wanted[ep.HostIf] {
+		if slices.Contains(keep, ep.HostIf) {
 			continue
 		}
 		if _, err := d.removeEndpoint(ep.HostIf); err != nil {

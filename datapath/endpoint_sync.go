@@ -17,8 +17,6 @@ import (
 // attached again, map entries lost are entered again, entries and links of vanished veths and veths
 // that were never finished are removed. It returns the removed endpoints, sorted by address.
 func (d *Datapath) SyncEndpoints(ctx context.Context) (removed []Endpoint, err error) {
-	d.endpoints.Lock()
-	defer d.endpoints.Unlock()
 	if err := d.restoreEntries(ctx); err != nil {
 		return nil, err
 	}
@@ -112,9 +110,8 @@ func (d *Datapath) removeDead(ctx context.Context) ([]Endpoint, error) {
 			indexes[uint32(ep.HostIfIndex)] = true
 			continue
 		}
-		number, _ := vethNumber(ep.HostIf)
-		_, err := d.maps.removeVeth(number)
-		errs = append(errs, err)
+		// A living endpoint may have this one's name by now, so what goes is the address's entry.
+		errs = append(errs, d.maps.removeAt(ep.Addr))
 		removed = append(removed, ep)
 		d.log.Info("dead endpoint is removed", "iface", ep.HostIf, "addr", ep.Addr)
 	}

@@ -150,7 +150,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			return nil
 		},
 		"router's address": func(_ *netnstest.NS, spec *datapath.EndpointSpec) func() { spec.Addr = n.cfg.Router(); return nil },
-		"no container ID":  func(_ *netnstest.NS, spec *datapath.EndpointSpec) func() { spec.ContainerID = ""; return nil },
+		"no name":          func(_ *netnstest.NS, spec *datapath.EndpointSpec) func() { spec.HostIf = ""; return nil },
 		"long interface name": func(_ *netnstest.NS, spec *datapath.EndpointSpec) func() {
 			spec.IfName = "sixteen-letters-"
 			return nil
@@ -166,7 +166,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			return nil
 		},
 		"link cannot be pinned": func(_ *netnstest.NS, spec *datapath.EndpointSpec) func() {
-			at := filepath.Join(n.BPFFS, "wirelab/links", datapath.HostIfName(spec.ContainerID, spec.IfName))
+			at := filepath.Join(n.BPFFS, "wirelab/links", spec.HostIf)
 			must(t, os.Mkdir(at, 0o700))
 			must(t, os.Mkdir(filepath.Join(at, "full"), 0o700))
 			return func() { must(t, os.RemoveAll(at)) }
@@ -242,7 +242,7 @@ func TestConcurrentEndpoints(t *testing.T) {
 	each(func(spec datapath.EndpointSpec) error { return n.dp.CheckEndpoint(ctx(t), spec) })
 	n.expectEntries(len(specs))
 	each(func(spec datapath.EndpointSpec) error {
-		return second(n.dp.DeleteEndpoint(ctx(t), spec.ContainerID, spec.IfName))
+		return second(n.dp.DeleteEndpoint(ctx(t), spec.HostIf))
 	})
 	n.expectEntries(0)
 	if after := traces(n.Host); after != before {
@@ -298,7 +298,7 @@ func TestKeepEndpoints(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	keep, drop := n.addPod("keep"), n.addPod("drop")
 	n.Do(func() {
-		removed, err := n.dp.KeepEndpoints(ctx(t), []datapath.Attachment{{ContainerID: keep.spec.ContainerID, IfName: "eth0"}})
+		removed, err := n.dp.KeepEndpoints(ctx(t), []string{keep.HostIf})
 		must(t, err)
 		if len(removed) != 1 || removed[0].Addr != drop.Addr || removed[0].Name != "drop" {
 			t.Errorf("removed %+v, want %s", removed, drop.Addr)

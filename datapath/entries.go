@@ -51,6 +51,19 @@ func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
 	return errors.Join(append(errs, m.newGeneration())...)
 }
 
+// removeAt undoes enter for the endpoint at an address, if there is one.
+func (m *maps) removeAt(addr netip.Addr) error {
+	var e bpf.Endpoint
+	err := m.endpoints.Lookup(bpf.IPOf(addr), &e)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up endpoint %s: %w", addr, err)
+	}
+	return m.remove(addr, e)
+}
+
 // removeVeth removes the entries of a host-side veth, of which there is one at most unless something
 // went wrong, and returns them.
 func (m *maps) removeVeth(number uint32) (map[netip.Addr]bpf.Endpoint, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -125,12 +126,12 @@ func (n *node) newSpec(name string) (*netnstest.NS, datapath.EndpointSpec) {
 	ns := netnstest.New(n.t, name)
 	n.next = n.next.Next()
 	return ns, datapath.EndpointSpec{
-		ContainerID: rand.Text(),
-		IfName:      "eth0",
-		Namespace:   "default",
-		Name:        name,
-		Addr:        n.next,
-		NetNS:       ns.FD(),
+		HostIf:    api.HostIfName(rand.Text(), "eth0"),
+		IfName:    "eth0",
+		Namespace: "default",
+		Name:      name,
+		Addr:      n.next,
+		NetNS:     ns.FD(),
 	}
 }
 
@@ -154,7 +155,7 @@ func (n *node) delete(spec datapath.EndpointSpec) (freed []netip.Addr) {
 	n.t.Helper()
 	n.Do(func() {
 		var err error
-		freed, err = n.dp.DeleteEndpoint(ctx(n.t), spec.ContainerID, spec.IfName)
+		freed, err = n.dp.DeleteEndpoint(ctx(n.t), spec.HostIf)
 		must(n.t, err)
 	})
 	return freed

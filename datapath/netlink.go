@@ -19,7 +19,7 @@ const carrierTimeout = 2 * time.Second
 // not in use in iproute2's rt_protos.
 const routeProtocol netlink.RouteProtocol = 87
 
-// hostIfPattern is what HostIfName makes.
+// hostIfPattern is what api.HostIfName makes.
 var hostIfPattern = regexp.MustCompile(`^` + hostIfPrefix + `[0-9a-f]{8}$`)
 
 // dump repeats a netlink dump that the kernel interrupted because what it listed changed meanwhile: its

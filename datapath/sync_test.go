@@ -36,6 +36,18 @@ func TestSyncEndpoints(t *testing.T) {
 			t.Errorf("removed %+v, want %s", removed, p.Addr)
 		}
 	})
+	t.Run("a vanished veth, whose name another endpoint has by now", func(t *testing.T) {
+		p := n.addPod("vanished")
+		n.Run("ip", "link", "del", p.HostIf)
+		_, next := n.newSpec("next")
+		next.HostIf = p.HostIf
+		n.add(next)
+		if removed := sync(); len(removed) != 1 || removed[0].Addr != p.Addr {
+			t.Errorf("removed %+v, want %s", removed, p.Addr)
+		}
+		n.Do(func() { must(t, n.dp.CheckEndpoint(ctx(t), next)) })
+		n.delete(next)
+	})
 	t.Run("a half-made veth", func(t *testing.T) {
 		n.Run("ip", "link", "add", "lxc01234567", "type", "veth", "peer", "name", "half")
 		sync()

@@ -10,6 +10,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 const (
@@ -137,7 +138,7 @@ func (b *Bed) addPod(ctx context.Context, n *Node) error {
 		addr = addr.Next()
 	}
 	spec := datapath.EndpointSpec{
-		ContainerID: rand.Text(), IfName: podDevice, Namespace: "bench", Name: s.name, Addr: addr, NetNS: s.fd,
+		HostIf: api.HostIfName(rand.Text(), podDevice), IfName: podDevice, Namespace: "bench", Name: s.name, Addr: addr, NetNS: s.fd,
 	}
 	var ep datapath.Endpoint
 	err = n.do(func() (err error) {

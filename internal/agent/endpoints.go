@@ -19,8 +19,8 @@ import (
 type endpointDatapath interface {
 	AddEndpoint(context.Context, datapath.EndpointSpec) (datapath.Endpoint, error)
 	CheckEndpoint(context.Context, datapath.EndpointSpec) error
-	DeleteEndpoint(ctx context.Context, containerID, ifName string) ([]netip.Addr, error)
-	KeepEndpoints(context.Context, []datapath.Attachment) ([]datapath.Endpoint, error)
+	DeleteEndpoint(ctx context.Context, hostIf string) ([]netip.Addr, error)
+	KeepEndpoints(ctx context.Context, hostIfs []string) ([]datapath.Endpoint, error)
 	SyncEndpoints(context.Context) ([]datapath.Endpoint, error)
 	Endpoints(context.Context) ([]datapath.Endpoint, error)
 	Resting(context.Context) ([]datapath.RestingAddr, error)
@@ -120,7 +120,10 @@ func (e *endpoints) outsidePool() []string {
 
 // add makes an endpoint, or returns the one that is there already.
 func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File) (datapath.Endpoint, error) {
-	hostIf := datapath.HostIfName(req.ContainerID, req.IfName)
+	if req.ContainerID == "" {
+		return datapath.Endpoint{}, errNoContainer
+	}
+	hostIf := api.HostIfName(req.ContainerID, req.IfName)
 	defer e.one(hostIf)()
 	addr, existed := e.lookup(hostIf)
 	if !existed {
@@ -129,7 +132,7 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 			return datapath.Endpoint{}, err
 		}
 	}
-	ep, err := e.dp.AddEndpoint(ctx, spec(req, addr, netns))
+	ep, err := e.dp.AddEndpoint(ctx, spec(req, hostIf, addr, netns))
 	if err != nil {
 		if !existed {
 			e.pool.Release(addr)
@@ -142,13 +145,16 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 	return ep, nil
 }
 
+// errNoContainer says that a call is about nothing.
+var errNoContainer = errors.New("the call names no container")
+
 // errAddrsDiffer says that the runtime believes in other addresses than the
 // endpoint has.
 var errAddrsDiffer = errors.New("the endpoint's address is not the one of prevResult")
 
 // check compares an endpoint with what add made.
 func (e *endpoints) check(ctx context.Context, req api.CNIRequest, netns *os.File) error {
-	hostIf := datapath.HostIfName(req.ContainerID, req.IfName)
+	hostIf := api.HostIfName(req.ContainerID, req.IfName)
 	defer e.one(hostIf)()
 	addr, ok := e.lookup(hostIf)
 	if !ok {
@@ -157,14 +163,14 @@ func (e *endpoints) check(ctx context.Context, req api.CNIRequest, netns *os.Fil
 	if !slices.Equal(req.Addrs, []netip.Addr{addr}) {
 		return fmt.Errorf("check %s: %w: want %v, it has %s", hostIf, errAddrsDiffer, req.Addrs, addr)
 	}
-	return e.dp.CheckEndpoint(ctx, spec(req, addr, netns))
+	return e.dp.CheckEndpoint(ctx, spec(req, hostIf, addr, netns))
 }
 
 // remove deletes an endpoint, if there is one.
 func (e *endpoints) remove(ctx context.Context, req api.CNIRequest) error {
-	hostIf := datapath.HostIfName(req.ContainerID, req.IfName)
+	hostIf := api.HostIfName(req.ContainerID, req.IfName)
 	defer e.one(hostIf)()
-	freed, err := e.dp.DeleteEndpoint(ctx, req.ContainerID, req.IfName)
+	freed, err := e.dp.DeleteEndpoint(ctx, hostIf)
 	if err != nil {
 		return fmt.Errorf("delete the interface of pod %s: %w", podName(req), err)
 	}
@@ -178,11 +184,11 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 	e.whole.Lock()
 	defer e.whole.Unlock()
 	// The runtime does not know of the agent's own.
-	attachments := []datapath.Attachment{{ContainerID: healthContainer, IfName: healthIfName}}
+	keep := []string{api.HostIfName(healthContainer, healthIfName)}
 	for _, a := range valid {
-		attachments = append(attachments, datapath.Attachment{ContainerID: a.ContainerID, IfName: a.IfName})
+		keep = append(keep, api.HostIfName(a.ContainerID, a.IfName))
 	}
-	removed, err := e.dp.KeepEndpoints(ctx, attachments)
+	removed, err := e.dp.KeepEndpoints(ctx, keep)
 	for _, ep := range removed {
 		e.forget(ep.HostIf, ep.Addr)
 	}
@@ -196,9 +202,9 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 // one locks one endpoint and returns the way to unlock it.
 func (e *endpoints) one(hostIf string) (unlock func()) {
 	e.whole.RLock()
-	e.busy.lock(hostIf)
+	free := e.busy.lock(hostIf)
 	return func() {
-		e.busy.unlock(hostIf)
+		free()
 		e.whole.RUnlock()
 	}
 }
@@ -223,9 +229,9 @@ func (e *endpoints) forget(hostIf string, freed ...netip.Addr) {
 	}
 }
 
-func spec(req api.CNIRequest, addr netip.Addr, netns *os.File) datapath.EndpointSpec {
+func spec(req api.CNIRequest, hostIf string, addr netip.Addr, netns *os.File) datapath.EndpointSpec {
 	return datapath.EndpointSpec{
-		ContainerID: req.ContainerID, IfName: req.IfName,
+		HostIf: hostIf, IfName: req.IfName,
 		Namespace: req.Namespace, Name: req.Pod,
 		Addr: addr, NetNS: int(netns.Fd()),
 	}
@@ -251,7 +257,7 @@ type countedMutex struct {
 	users int // holders and those who wait
 }
 
-func (k *keyedMutex) lock(key string) {
+func (k *keyedMutex) lock(key string) (unlock func()) {
 	k.mu.Lock()
 	if k.locks == nil {
 		k.locks = map[string]*countedMutex{}
@@ -264,14 +270,12 @@ func (k *keyedMutex) lock(key string) {
 	m.users++
 	k.mu.Unlock()
 	m.Lock()
-}
-
-func (k *keyedMutex) unlock(key string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	m := k.locks[key]
-	m.Unlock()
-	if m.users--; m.users == 0 {
-		delete(k.locks, key)
+	return func() {
+		m.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if m.users--; m.users == 0 {
+			delete(k.locks, key)
+		}
 	}
 }

@@ -48,7 +48,7 @@ func (f *fakeDatapath) work(hostIf string) (done func()) {
 }
 
 func (f *fakeDatapath) AddEndpoint(_ context.Context, s datapath.EndpointSpec) (datapath.Endpoint, error) {
-	hostIf := datapath.HostIfName(s.ContainerID, s.IfName)
+	hostIf := s.HostIf
 	defer f.work(hostIf)()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,8 +67,7 @@ func (f *fakeDatapath) AddEndpoint(_ context.Context, s datapath.EndpointSpec) (
 
 func (f *fakeDatapath) CheckEndpoint(context.Context, datapath.EndpointSpec) error { return nil }
 
-func (f *fakeDatapath) DeleteEndpoint(_ context.Context, containerID, ifName string) ([]netip.Addr, error) {
-	hostIf := datapath.HostIfName(containerID, ifName)
+func (f *fakeDatapath) DeleteEndpoint(_ context.Context, hostIf string) ([]netip.Addr, error) {
 	defer f.work(hostIf)()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,12 +79,8 @@ func (f *fakeDatapath) DeleteEndpoint(_ context.Context, containerID, ifName str
 	return []netip.Addr{ep.Addr}, nil
 }
 
-func (f *fakeDatapath) KeepEndpoints(_ context.Context, keep []datapath.Attachment) ([]datapath.Endpoint, error) {
-	var names []string
-	for _, a := range keep {
-		names = append(names, datapath.HostIfName(a.ContainerID, a.IfName))
-	}
-	return f.drop(func(hostIf string) bool { return !slices.Contains(names, hostIf) }), nil
+func (f *fakeDatapath) KeepEndpoints(_ context.Context, keep []string) ([]datapath.Endpoint, error) {
+	return f.drop(func(hostIf string) bool { return !slices.Contains(keep, hostIf) }), nil
 }
 
 // SyncEndpoints removes the endpoints named in missing. No other call may be
@@ -212,7 +207,7 @@ func TestKeepRemovesTheOthers(t *testing.T) {
 
 func TestSyncAdoptsWhatIsThere(t *testing.T) {
 	e, dp := testEndpoints(t, "10.0.0.0/28")
-	a, b, c := datapath.HostIfName("a", "eth0"), datapath.HostIfName("b", "eth0"), datapath.HostIfName("c", "eth0")
+	a, b, c := api.HostIfName("a", "eth0"), api.HostIfName("b", "eth0"), api.HostIfName("c", "eth0")
 	dp.eps[a] = datapath.Endpoint{HostIf: a, Addr: netip.MustParseAddr("10.0.0.5")}
 	dp.eps[b] = datapath.Endpoint{HostIf: b, Addr: netip.MustParseAddr("10.9.9.9")} // of an earlier podCIDR
 	dp.eps[c] = datapath.Endpoint{HostIf: c, Addr: netip.MustParseAddr("10.0.0.6")}
@@ -312,12 +307,9 @@ func TestEndpointsConcurrently(t *testing.T) {
 	}
 }
 
-// TestHostIfNamesAgree holds the plugin's way to name a device against the
-// datapath's.
-func TestHostIfNamesAgree(t *testing.T) {
-	for _, id := range []string{"a", "0123456789abcdef", ""} {
-		if got, want := api.HostIfName(id, "eth0"), datapath.HostIfName(id, "eth0"); got != want {
-			t.Errorf("the plugin calls it %s, the datapath %s", got, want)
-		}
+func TestAddOfNoContainer(t *testing.T) {
+	e, dp := testEndpoints(t, "10.0.0.0/28")
+	if _, err := e.add(t.Context(), call(""), os.Stdin); !errors.Is(err, errNoContainer) || len(dp.eps) != 0 || e.pool.Used() != 0 {
+		t.Errorf("%v, %v, %d addresses in use", err, dp.eps, e.pool.Used())
 	}
 }
