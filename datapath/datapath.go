@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -51,7 +52,7 @@ type Datapath struct {
 
 // Open loads the programs, adopts or creates the pinned maps, makes the node's devices and sysctls, and
 // puts the new programs in place of the old. Opening again drops no packet.
-// Pinned maps of another layout are replaced and filled anew from what netlink knows.
+// Pinned maps of an older layout are used on, or their entries carried over, see upgrades.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("check the datapath's settings: %w", err)
@@ -93,7 +94,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 		}
 	}
 	// The programs before these have gone on to enter flows where these do not look.
-	if err := errors.Join(d.maps.carryOver(), d.maps.dropOutgrown()); err != nil {
+	if err := errors.Join(d.maps.carryOver(ebpf.UpdateNoExist), d.maps.closePredecessors()); err != nil {
 		return nil, err
 	}
 	if err := d.pins.dropOtherLayouts(); err != nil {

@@ -93,8 +93,8 @@ type maps struct {
 	resting *ebpf.Map
 	// services are nil in the modes that leave Services to others.
 	services *serviceMaps
-	// outgrown are maps of flows that others of another size have taken the place of.
-	outgrown []outgrown
+	// predecessors are maps that others have taken the place of, of this size or layout.
+	predecessors []predecessor
 }
 
 func mapSpecs() (map[string]*ebpf.MapSpec, error) {
@@ -133,16 +133,23 @@ func openMaps(p pins, cfg Config) (_ *maps, err error) {
 			m.close()
 		}
 	}()
+	old, err := p.older()
+	if err != nil {
+		return nil, err
+	}
 	for name, slot := range m.byName() {
-		var before *ebpf.Map
+		before, convert, err := old.hand(name, p.mapAt(name))
+		if err != nil {
+			return nil, err
+		}
+		m.takeOver(before, slot, convert)
 		if *slot, before, err = openMap(specs[name], p.mapAt(name)); err != nil {
 			return nil, err
 		}
-		if before != nil {
-			m.outgrown = append(m.outgrown, outgrown{before, *slot})
-		}
+		m.takeOver(before, slot, nil)
 	}
-	if err := m.carryOver(); err != nil {
+	// An attempt that was cut off may have carried over what has changed since.
+	if err := m.carryOver(ebpf.UpdateAny); err != nil {
 		return nil, err
 	}
 	if m.generation, err = openGeneration(p.maps()); err != nil {
@@ -211,7 +218,7 @@ func (m *maps) forPrograms(declared map[string]*ebpf.MapSpec) map[string]*ebpf.M
 }
 
 func (m *maps) close() error {
-	errs := []error{m.dropOutgrown()}
+	errs := []error{m.closePredecessors()}
 	for _, slot := range m.byName() {
 		if *slot != nil {
 			errs = append(errs, (*slot).Close())

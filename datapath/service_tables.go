@@ -98,18 +98,26 @@ func eachBatch[K, V any](m *ebpf.Map, f func(K, V)) error {
 // untilBatch is eachBatch until f returns false; arrays have their entries in order.
 func untilBatch[K, V any](m *ebpf.Map, f func(K, V) bool) error {
 	keys, values := make([]K, batchSize), make([]V, batchSize)
+	return batches(m, keys, values, func(n int) bool {
+		for i := range n {
+			if !f(keys[i], values[i]) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// batches fills keys and values, slices of batchSize, with one batch of entries after the other, and calls f for each
+// with how many there are, until f returns false.
+func batches(m *ebpf.Map, keys, values any, f func(n int) bool) error {
 	var cursor ebpf.MapBatchCursor
 	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("read map %s: %w", m, err)
 		}
-		for i := range n {
-			if !f(keys[i], values[i]) {
-				return nil
-			}
-		}
-		if err != nil {
+		if !f(n) || err != nil {
 			return nil
 		}
 	}
