@@ -1,8 +1,6 @@
 package charts_test
 
 import (
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,24 +26,24 @@ var good = []struct {
 	check        func(config.Config) bool
 }{
 	{"defaults", "", func(c config.Config) bool {
-		return c.AutoDirectNodeRoutes && c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR == "10.0.0.0/8" && c.MTU == 0 &&
+		return c.AutoDirectNodeRoutes && c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR.String() == "10.0.0.0/8" && c.MTU == 0 &&
 			c.DaemonSet == "kube-system/wirelab-agent" && c.Paths.HostRoot == "/host" && c.BPF.MonitorAggregation == "maximum" &&
 			c.BPF.CTMax == 65536 && c.InstallNoConntrackIptablesRules
 	}},
-	{"the word disabled", "kubeProxyReplacement: disabled", func(c config.Config) bool { return c.KubeProxyReplacement == "disabled" }},
-	{"false as text", `kubeProxyReplacement: "false"`, func(c config.Config) bool { return c.KubeProxyReplacement == "false" }},
-	{"false", "kubeProxyReplacement: false", func(c config.Config) bool { return c.KubeProxyReplacement == "false" }},
+	{"the word disabled", "kubeProxyReplacement: disabled", func(c config.Config) bool { return !c.KubeProxyReplacement }},
+	{"false as text", `kubeProxyReplacement: "false"`, func(c config.Config) bool { return !c.KubeProxyReplacement }},
+	{"false", "kubeProxyReplacement: false", func(c config.Config) bool { return !c.KubeProxyReplacement }},
 	{"routes of others", "autoDirectNodeRoutes: false", func(c config.Config) bool { return !c.AutoDirectNodeRoutes }},
-	{"another native CIDR", "ipv4NativeRoutingCIDR: 192.168.0.0/16", func(c config.Config) bool { return c.IPv4NativeRoutingCIDR == "192.168.0.0/16" }},
+	{"another native CIDR", "ipv4NativeRoutingCIDR: 192.168.0.0/16", func(c config.Config) bool { return c.IPv4NativeRoutingCIDR.String() == "192.168.0.0/16" }},
 	{"no masquerade", "{enableIPv4Masquerade: false, ipv4NativeRoutingCIDR: ''}", func(c config.Config) bool {
-		return !c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR == ""
+		return !c.EnableIPv4Masquerade && !c.IPv4NativeRoutingCIDR.IsValid()
 	}},
 	{"devices", "devices: [eth0, eth1]", func(c config.Config) bool { return slices.Equal(c.Devices, []string{"eth0", "eth1"}) }},
 	{"MTU", "MTU: 1400", func(c config.Config) bool { return c.MTU == 1400 }},
 	{"largest MTU", "MTU: 65535", func(c config.Config) bool { return c.MTU == 65535 }},
 	{"aggregation", "bpf: {monitorAggregation: none}", func(c config.Config) bool { return c.BPF.MonitorAggregation == "none" }},
 	{"BPF masquerade", "{kubeProxyReplacement: strict, k8sServiceHost: cp, bpf: {masquerade: true}}", func(c config.Config) bool {
-		return c.KubeProxyReplacement == "strict" && c.BPF.Masquerade
+		return c.KubeProxyReplacement && c.BPF.Masquerade
 	}},
 	{"legacy routing", "bpf: {hostLegacyRouting: true}", func(c config.Config) bool { return c.BPF.HostLegacyRouting }},
 	{"fallback", "bpf: {allowFallback: true}", func(c config.Config) bool { return c.BPF.AllowFallback }},
@@ -68,15 +66,7 @@ var good = []struct {
 func TestAgentTakesTheRenderedConfiguration(t *testing.T) {
 	for _, tc := range good {
 		t.Run(tc.name, func(t *testing.T) {
-			cm := get[*corev1.ConfigMap](t, objects(t, tc.values), configMap)
-			path := filepath.Join(t.TempDir(), "config.yaml")
-			if err := os.WriteFile(path, []byte(cm.Data["config.yaml"]), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			cfg, err := config.Load(path, []string{"WIRELAB_NODE_NAME=n1"})
-			if err != nil {
-				t.Fatalf("%v\n%s", err, cm.Data["config.yaml"])
-			}
+			cfg := agentConfig(t, tc.values)
 			if !tc.check(cfg) {
 				t.Errorf("the value did not arrive: %+v", cfg)
 			}

@@ -109,7 +109,7 @@ func (c *checker) nodes() {
 
 // network takes over what is wrong with the network by itself.
 func (c *checker) network() {
-	for _, f := range faults(c.p.Network.Validate("network")) {
+	for _, f := range settings.Faults(c.p.Network.Validate("network")) {
 		key := f.Keys[0]
 		if len(f.Keys) == 2 {
 			key = c.later(key, f.Keys[1])
@@ -122,21 +122,6 @@ func (c *checker) network() {
 			c.report(key, "%s", f.Message)
 		}
 	}
-}
-
-// faults takes apart the error of [settings.Network.Validate].
-func faults(err error) (all []*settings.Fault) {
-	joined, _ := err.(interface{ Unwrap() []error })
-	if joined == nil {
-		return nil
-	}
-	for _, part := range joined.Unwrap() {
-		var f *settings.Fault
-		if errors.As(part, &f) {
-			all = append(all, f)
-		}
-	}
-	return all
 }
 
 // native checks the native-routing CIDR against what it is there for.

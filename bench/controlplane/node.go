@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,8 +46,8 @@ func newNode(b *testbed.Bed, plugin string, self []string, services int) (*node,
 	}
 	n := &node{bed: b, host: host, self: self, dir: dir}
 	cfg := config.Default()
-	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = nodeName, namespace+"/"+daemonSet, "10.0.0.0/8"
-	cfg.KubeProxyReplacement = "true"
+	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = nodeName, namespace+"/"+daemonSet, netip.MustParsePrefix("10.0.0.0/8")
+	cfg.KubeProxyReplacement = true
 	cfg.Paths.BPFFS, cfg.Paths.CgroupRoot = host.BPFFS, host.Cgroup
 	cfg.Paths.RunDir = filepath.Join(dir, "run")
 	cfg.Paths.CNIConfDir, cfg.Paths.CNIBinDir = filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")

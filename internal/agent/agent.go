@@ -25,6 +25,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/ipam"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // Agent is the daemon of one node.
@@ -49,7 +50,7 @@ func New(cfg config.Config, client kubernetes.Interface, server string, log *slo
 	if err != nil {
 		return nil, err
 	}
-	if cfg.ReplacesKubeProxy() {
+	if cfg.KubeProxyReplacement {
 		if k.services, err = services.NewWatch(client, cfg.NodeName); err != nil {
 			return nil, err
 		}
@@ -224,7 +225,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	}
 	eg.Go(func() error { return follower.Run(ctx, n.loops.wake) })
 	eg.Go(func() error { return a.cni.follow(ctx, n.loops.cniConfig.Trigger, a.log) })
-	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == "datapath" {
+	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == settings.VerboseDatapath {
 		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx, loggedLate), a.log); return nil })
 	}
 	if n.prober != nil {
@@ -265,7 +266,7 @@ func (a *Agent) tellOfLeftOut(ctx context.Context, eg *errgroup.Group, l *servic
 
 // openNode opens the datapath and makes the pool, empty as yet.
 func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
-	native := a.cfg.NativeCIDR()
+	native := a.cfg.IPv4NativeRoutingCIDR
 	if a.cfg.EnableIPv4Masquerade && !contains(native, s.PodCIDR) {
 		return nil, fmt.Errorf("use ipv4NativeRoutingCIDR %s: this node's podCIDR %s is not inside it, so pods on other nodes would see the node's address; "+
 			"set it to a prefix that has all podCIDRs of the cluster", native, s.PodCIDR)
@@ -291,11 +292,11 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 
 func (a *Agent) datapathConfig(s self) datapath.Config {
 	return datapath.Config{
-		Mode:               a.cfg.Mode(),
+		Mode:               datapath.Mode(a.cfg.Roles().Mode()),
 		NodeName:           a.cfg.NodeName,
 		NodeIP:             s.IP,
 		PodCIDR:            s.PodCIDR,
-		NativeCIDR:         a.cfg.NativeCIDR(),
+		NativeCIDR:         a.cfg.IPv4NativeRoutingCIDR,
 		Masquerade:         a.cfg.EnableIPv4Masquerade,
 		BPFMasquerade:      a.cfg.BPF.Masquerade,
 		LegacyRouting:      a.cfg.BPF.HostLegacyRouting,
@@ -310,7 +311,7 @@ func (a *Agent) datapathConfig(s self) datapath.Config {
 		CgroupRoot:         a.cfg.Paths.CgroupRoot,
 		Flows:              a.cfg.BPF.CTMax,
 		// Where the programs keep track of flows, the kernel need not.
-		Untracked: a.cfg.ReplacesKubeProxy() && a.cfg.InstallNoConntrackIptablesRules,
+		Untracked: a.cfg.KubeProxyReplacement && a.cfg.InstallNoConntrackIptablesRules,
 	}
 }
 

@@ -137,8 +137,8 @@ func TestProbesInEveryMode(t *testing.T) {
 		settings                 func(*config.Config)
 	}{
 		{"kubeproxy", "Legacy", "iptables", func(*config.Config) {}},
-		{"kubeproxy-replacement", "Legacy", "iptables", func(c *config.Config) { c.KubeProxyReplacement = "true" }},
-		{"ebpf", "BPF", "BPF", func(c *config.Config) { c.KubeProxyReplacement, c.BPF.Masquerade = "true", true }},
+		{"kubeproxy-replacement", "Legacy", "iptables", func(c *config.Config) { c.KubeProxyReplacement = true }},
+		{"ebpf", "BPF", "BPF", func(c *config.Config) { c.KubeProxyReplacement, c.BPF.Masquerade = true, true }},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
 			n1, n2 := twoProbingNodes(t, func(c *config.Config) {
@@ -161,7 +161,7 @@ func TestProbesInEveryMode(t *testing.T) {
 // answers at, and open new ones for those that are closed.
 func TestIdleConnectionsHideNoNode(t *testing.T) {
 	t.Parallel()
-	n1, n2 := twoProbingNodes(t, func(c *config.Config) { c.KubeProxyReplacement = "true" })
+	n1, n2 := twoProbingNodes(t, func(c *config.Config) { c.KubeProxyReplacement = true })
 	eventually(t, "n1 reaches n2", func() bool { return n1.health("n2").Reached == api.Reached })
 	endpoint := n2.status().ClusterHealth.Endpoint
 	metrics := netip.AddrPortFrom(n2.Addr, uint16(n2.cfg.Prometheus.Port))

@@ -61,7 +61,7 @@ func TestFaultsAreMendedAtOnce(t *testing.T) {
 	for mode, set := range map[string]func(*testNode){
 		inKubeProxy: func(*testNode) {},
 		inEBPF: func(n *testNode) {
-			n.cfg.KubeProxyReplacement, n.cfg.BPF.Masquerade = "true", true
+			n.cfg.KubeProxyReplacement, n.cfg.BPF.Masquerade = true, true
 		},
 	} {
 		t.Run(mode, func(t *testing.T) {

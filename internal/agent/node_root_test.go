@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -181,7 +182,7 @@ func newTestNodeOn(t *testing.T, network *netnstest.Network, name, podCIDR strin
 		}
 	})
 	cfg := config.Default()
-	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = name, "kube-system/wirelab-agent", "10.0.0.0/8"
+	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = name, "kube-system/wirelab-agent", netip.MustParsePrefix("10.0.0.0/8")
 	cfg.ClusterHealth.Enabled = false // most tests count what there is of pods
 	cfg.Paths.RunDir = filepath.Join(dir, "run")
 	cfg.Paths.CNIConfDir, cfg.Paths.CNIBinDir = filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")

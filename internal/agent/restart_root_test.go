@@ -194,7 +194,7 @@ func TestAgentSaysWhatItWaitsFor(t *testing.T) {
 func TestAgentRefusesANativeCIDRWithoutItsPods(t *testing.T) {
 	netnstest.RequireRoot(t)
 	n := newTestNode(t)
-	n.cfg.IPv4NativeRoutingCIDR = "192.168.0.0/16"
+	n.cfg.IPv4NativeRoutingCIDR = netip.MustParsePrefix("192.168.0.0/16")
 	n.launch()
 	n.tell("node n1 %s %s", n.Addr, testPodCIDR)
 	if err := n.wait(); err == nil || !strings.Contains(n.log.String(), "ipv4NativeRoutingCIDR 192.168.0.0/16") {

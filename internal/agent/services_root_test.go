@@ -71,7 +71,7 @@ type serviceNode struct {
 func newServiceNode(t *testing.T) *serviceNode {
 	t.Helper()
 	n := &serviceNode{testNode: newTestNode(t), vip: netip.MustParseAddrPort("10.96.0.10:80")}
-	n.cfg.KubeProxyReplacement = "true"
+	n.cfg.KubeProxyReplacement = true
 	cgroup := netnstest.NewCgroup(t)
 	n.cfg.Paths.CgroupRoot = strings.Replace(cgroup.Path, "self", fmt.Sprint(os.Getpid()), 1)
 	n.start()

@@ -107,7 +107,7 @@ func (a *Agent) warnings() []string {
 	}
 	warn("the container runtime takes another CNI configuration before ours: %s", a.cni.rivals())
 	if nodes, err := a.kube.nodeList(); err == nil && a.cfg.EnableIPv4Masquerade {
-		warn("traffic to pods outside "+a.cfg.IPv4NativeRoutingCIDR+" is masqueraded: %s", outsideNative(nodes, a.cfg.NativeCIDR()))
+		warn("traffic to pods outside "+a.cfg.IPv4NativeRoutingCIDR.String()+" is masqueraded: %s", outsideNative(nodes, a.cfg.IPv4NativeRoutingCIDR))
 	}
 	if n := a.node.Load(); n != nil {
 		if n.dp.Config().Mode != datapath.ModeKubeProxy {

@@ -25,6 +25,21 @@ func (f *Fault) Error() string {
 	return f.Keys[0] + ": " + f.Message
 }
 
+// Faults takes apart the error of [Network.Validate], in the order found.
+func Faults(err error) (all []*Fault) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	for _, part := range joined.Unwrap() {
+		var f *Fault
+		if errors.As(part, &f) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
 // Need is a rule: where Key is set, Needs must be set too, or, where Not is not empty, to something else than Not. Unset
 // are false, the words for it and what is empty.
 type Need struct {

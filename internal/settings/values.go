@@ -1,8 +1,14 @@
 package settings
 
 // Values are n as values of the chart: nested map[string]any with bool, string, int and []any below, as Helm wants them.
-// An MTU of 0, no device and no native-routing CIDR are passed on as such.
-func (n Network) Values() map[string]any { return Keys().values(&n) }
+// An MTU of 0, no device and no native-routing CIDR are passed on as such. Debug.Verbose is not where Debug is off, which
+// makes no difference but that the chart refuses it: a profile may have it from one that it extends.
+func (n Network) Values() map[string]any {
+	if !n.Debug.Enabled {
+		n.Debug.Verbose = ""
+	}
+	return Keys().values(&n)
+}
 
 func (k *Key) values(document any) map[string]any {
 	values := map[string]any{}

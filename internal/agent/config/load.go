@@ -3,164 +3,174 @@ package config
 import (
 	"errors"
 	"fmt"
-	"reflect"
+	"maps"
+	"math"
+	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
-	"github.com/agext/levenshtein"
-	"github.com/go-viper/mapstructure/v2"
-	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // DefaultPath is where the chart mounts the agent's ConfigMap.
 const DefaultPath = "/etc/wirelab/config.yaml"
 
-const envPrefix = "WIRELAB_"
-
-// Load reads the YAML file at path, or none if path is empty. Variables of
-// env (os.Environ's form) named WIRELAB_ and the key in capitals, such as
-// WIRELAB_BPF_MONITOR_AGGREGATION for bpf.monitorAggregation, take precedence
-// over it. Unknown keys and variables are errors that name the nearest one
-// there is; all problems are reported at once.
+// Load reads the YAML file at path, or none if path is empty. Variables of env (os.Environ's form) take precedence over
+// it; see variables for their names. Unknown keys and variables are errors that name the nearest one there is; all
+// problems are reported at once.
 func Load(path string, env []string) (Config, error) {
-	v := viper.New()
-	keys := Keys()
-	setDefaults(v, keys)
+	l := &loader{keys: keys(), config: Default(), wrong: map[string]bool{}}
 	if path != "" {
-		v.SetConfigFile(path)
-		v.SetConfigType("yaml")
-		if err := v.ReadInConfig(); err != nil {
+		document, err := readYAML(path)
+		if err != nil {
 			return Config{}, fmt.Errorf("read the agent's configuration %s: %w", path, err)
 		}
+		l.section(l.keys, document)
 	}
-	errs := unknownKeys(v, keys)
-	errs = append(errs, applyEnv(v, keys, env)...)
-	var c Config
-	if err := v.Unmarshal(&c, viper.DecodeHook(hooks())); err != nil {
-		errs = append(errs, err)
-	} else if err := c.validate(); err != nil {
-		errs = append(errs, err)
+	l.environment(env)
+	if l.config.NodeName == "" {
+		l.bad("nodeName", "is empty: set %s to the node's name in Kubernetes", l.keys.Child("nodeName").EnvName())
 	}
-	if err := errors.Join(errs...); err != nil {
+	for _, f := range settings.Faults(l.config.Network.Validate("")) {
+		if !slices.ContainsFunc(f.Keys, func(key string) bool { return l.wrong[key] }) {
+			l.errs = append(l.errs, f)
+		}
+	}
+	if err := errors.Join(l.errs...); err != nil {
 		return Config{}, fmt.Errorf("load the agent's configuration: %w", err)
 	}
-	return c, nil
+	return l.config, nil
 }
 
-// hooks take a word that YAML reads as a bool (kubeProxyReplacement: false) as
-// the word, and a comma-separated variable as a list.
-func hooks() mapstructure.DecodeHookFunc {
-	return mapstructure.ComposeDecodeHookFunc(
-		func(from, to reflect.Type, value any) (any, error) {
-			if b, ok := value.(bool); ok && from.Kind() == reflect.Bool && to.Kind() == reflect.String {
-				return strconv.FormatBool(b), nil
+func readYAML(path string) (document map[string]any, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return document, yaml.Unmarshal(data, &document)
+}
+
+// loader fills config and notes everything wrong.
+type loader struct {
+	keys   *settings.Key
+	config Config
+	errs   []error
+	wrong  map[string]bool // keys whose values are not in config, as they are wrong
+}
+
+func (l *loader) bad(path, format string, args ...any) {
+	l.wrong[path] = true
+	l.errs = append(l.errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+}
+
+// section takes the values of k's keys, by their own names or by those of the chart's values.
+func (l *loader) section(k *settings.Key, values map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		path := k.Join(name)
+		i := slices.IndexFunc(k.Below, func(c *settings.Key) bool { return name == c.Name || name == c.Chart })
+		if i < 0 {
+			l.bad(path, "unknown key%s", hint(k.NearestBelow(path, name), "known here: "+k.Names()))
+			continue
+		}
+		child := k.Below[i]
+		if child.Shape == settings.Section {
+			below, ok := values[name].(map[string]any)
+			if !ok {
+				l.bad(path, "%v stands where a section belongs; its keys are %s", values[name], child.Names())
 			}
-			return value, nil
-		},
-		mapstructure.StringToSliceHookFunc(","),
-	)
-}
-
-// Keys are the names of all settings, such as bpf.monitorAggregation, in the
-// order of the fields.
-func Keys() []string {
-	var keys []string
-	walk("", reflect.ValueOf(Default()), func(key string, _ any) { keys = append(keys, key) })
-	return keys
-}
-
-func setDefaults(v *viper.Viper, keys []string) {
-	values := map[string]any{}
-	walk("", reflect.ValueOf(Default()), func(key string, value any) { values[key] = value })
-	for _, key := range keys {
-		v.SetDefault(key, values[key])
-	}
-}
-
-func walk(prefix string, v reflect.Value, visit func(key string, value any)) {
-	for i := range v.NumField() {
-		key := prefix + v.Type().Field(i).Tag.Get("mapstructure")
-		if v.Field(i).Kind() == reflect.Struct {
-			walk(key+".", v.Field(i), visit)
+			l.section(child, below)
 			continue
 		}
-		visit(key, v.Field(i).Interface())
+		l.value(child, values[name])
 	}
 }
 
-// unknownKeys are errors about the file's keys that no setting has. viper has
-// them in lower case.
-func unknownKeys(v *viper.Viper, keys []string) []error {
-	var errs []error
-	for _, got := range v.AllKeys() {
-		if !slices.ContainsFunc(keys, func(key string) bool { return strings.EqualFold(key, got) }) {
-			errs = append(errs, fmt.Errorf("unknown key %s: did you mean %s?", got, nearest(got, keys)))
+// value takes what YAML has made of k's value.
+func (l *loader) value(k *settings.Key, value any) {
+	if items, ok := value.([]any); ok && k.Shape == settings.TextList {
+		list := make([]string, len(items))
+		for i, item := range items {
+			list[i] = fmt.Sprint(item)
+		}
+		k.Put(&l.config, list)
+		return
+	}
+	switch v := value.(type) {
+	case nil:
+		l.bad(k.Path, "has no value")
+	case map[string]any, []any:
+		l.bad(k.Path, "%v stands where a %s belongs", v, k.Word())
+	case float64:
+		// Helm writes large numbers as 1e+06.
+		if v == math.Trunc(v) {
+			l.text(k, strconv.FormatFloat(v, 'f', -1, 64), k.Scalar)
+			return
+		}
+		l.text(k, fmt.Sprint(v), k.Scalar)
+	default:
+		l.text(k, fmt.Sprint(v), k.Scalar)
+	}
+}
+
+// text takes a value as it is written.
+func (l *loader) text(k *settings.Key, raw string, read func(string) (any, *settings.Complaint)) {
+	if p, err := netip.ParsePrefix(raw); k.Shape == settings.Prefix && err == nil {
+		raw = p.Masked().String() // the chart's schema cannot tell whether bits are set beyond the length
+	}
+	value, wrong := read(raw)
+	if wrong != nil {
+		l.bad(k.Path, "%s%s", wrong.Message, hint(wrong.Nearest, ""))
+		return
+	}
+	k.Put(&l.config, value)
+}
+
+// environment takes the variables of env that are settings. One that is empty counts as not set.
+func (l *loader) environment(env []string) {
+	byName := map[string]*settings.Key{}
+	var names []string
+	for _, k := range l.keys.Settings() {
+		for _, name := range variables(k) {
+			names = append(names, name)
+			byName[joined(name)] = k
 		}
 	}
-	return errs
-}
-
-// applyEnv overrides settings with variables of env.
-func applyEnv(v *viper.Viper, keys, env []string) []error {
-	names := map[string]string{}
-	for _, key := range keys {
-		names[EnvName(key)] = key
-	}
-	var errs []error
 	for _, entry := range env {
-		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, envPrefix) {
+		name, raw, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, settings.EnvPrefix) || raw == "" {
 			continue
 		}
-		if key, ok := names[name]; ok {
-			v.Set(key, value)
+		if k, ok := byName[joined(name)]; ok {
+			l.text(k, raw, k.Typed)
 			continue
 		}
-		known := make([]string, 0, len(names))
-		for n := range names {
-			known = append(known, n)
-		}
-		slices.Sort(known)
-		errs = append(errs, fmt.Errorf("unknown variable %s: did you mean %s?", name, nearest(name, known)))
+		l.bad(name, "unknown variable%s", hint(settings.Nearest(name, names), "the agent's start with "+settings.EnvPrefix))
 	}
-	return errs
 }
 
-// EnvName is the variable that overrides a key: WIRELAB_BPF_MONITOR_AGGREGATION
-// for bpf.monitorAggregation.
-func EnvName(key string) string {
-	var b strings.Builder
-	runes := []rune(key)
-	for i, r := range runes {
-		// A word starts at a capital behind a small letter or a digit:
-		// monitor_Aggregation, but native_Routing_CIDR.
-		if i > 0 && unicode.IsUpper(r) && !unicode.IsUpper(runes[i-1]) && runes[i-1] != '.' {
-			b.WriteByte('_')
-		}
-		if r == '.' {
-			r = '_'
-		}
-		b.WriteRune(unicode.ToUpper(r))
+// variables are the names of the variables that set k. The first is the one to use: a setting of the network has the name
+// that it has for profiles, WIRELAB_NETWORK_MTU. Earlier versions left out NETWORK_ and parted words by _.
+func variables(k *settings.Key) []string {
+	if _, _, ok := settings.Keys().Find(k.Path); !ok {
+		return []string{k.EnvName()}
 	}
-	return envPrefix + b.String()
+	return []string{strings.Replace(k.EnvName(), settings.EnvPrefix, settings.EnvPrefix+"NETWORK_", 1), k.EnvName()}
 }
 
-func nearest(word string, candidates []string) string {
-	return slices.MinFunc(candidates, func(a, b string) int {
-		return distance(word, a) - distance(word, b)
-	})
-}
+// joined is a variable's name without what parts its words.
+func joined(name string) string { return strings.ReplaceAll(name, "_", "") }
 
-func distance(a, b string) int {
-	return levenshtein.Distance(strings.ToLower(a), strings.ToLower(b), nil)
-}
-
-func quotedList(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = fmt.Sprintf("%q", w)
+// hint says what was probably meant, or else.
+func hint(nearest, other string) string {
+	switch {
+	case nearest != "":
+		return "; did you mean " + nearest + "?"
+	case other != "":
+		return "; " + other
 	}
-	return strings.Join(quoted, " or ")
+	return ""
 }

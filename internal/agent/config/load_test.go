@@ -1,13 +1,14 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 func write(t *testing.T, yaml string) string {
@@ -27,7 +28,7 @@ func TestLoadFillsDefaultsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.NodeName, want.IPv4NativeRoutingCIDR = "n1", "10.0.0.0/8"
+	want.NodeName, want.IPv4NativeRoutingCIDR = "n1", netip.MustParsePrefix("10.0.0.0/8")
 	want.Devices = got.Devices // nil and empty are the same here
 	if !reflect.DeepEqual(got, want) || len(got.Devices) != 0 {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -50,7 +51,7 @@ paths:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.KubeProxyReplacement != "false" || got.EnableIPv4Masquerade || got.BPF.MonitorAggregation != "none" ||
+	if got.KubeProxyReplacement || got.EnableIPv4Masquerade || got.BPF.MonitorAggregation != "none" ||
 		!got.Debug.Enabled || got.Debug.Verbose != "datapath" || got.Paths.CNISocket() != "/tmp/x/cni.sock" {
 		t.Errorf("the file's values are not there: %+v", got)
 	}
@@ -59,26 +60,43 @@ paths:
 	}
 }
 
+// TestLoadTakesWhatHelmWrites: names of values, words, numbers as Helm prints them, prefixes that it does not look into.
+func TestLoadTakesWhatHelmWrites(t *testing.T) {
+	got, err := Load(write(t, "nodeName: n1\nMTU: 1400\nbpf: {ctMax: 1e+06}\nkubeProxyReplacement: \"strict\"\nipv4NativeRoutingCIDR: 10.1.2.3/8\ndevices: []\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.MTU != 1400 || got.BPF.CTMax != 1000000 || !got.KubeProxyReplacement || got.IPv4NativeRoutingCIDR != netip.MustParsePrefix("10.0.0.0/8") {
+		t.Errorf("got %+v", got.Network)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		name, yaml, env string
 		want            []string
 	}{
-		{"misspelt key", minimal + "enableIPv4Masqerade: true", "", []string{"enableipv4masqerade", "did you mean enableIPv4Masquerade?"}},
-		{"misspelt section", minimal + "dubug: {enabled: true}", "", []string{"dubug.enabled", "did you mean debug.enabled?"}},
+		{"misspelt key", minimal + "enableIPv4Masqerade: true", "", []string{"enableIPv4Masqerade", "did you mean enableIPv4Masquerade?"}},
+		{"misspelt section", minimal + "dubug: {enabled: true}", "", []string{"dubug: unknown key", "did you mean debug?"}},
 		{"misspelt key below", minimal + "bpf: {monitorAgregation: none}", "", []string{"did you mean bpf.monitorAggregation?"}},
 		{"misspelt variable", minimal, "WIRELAB_MTV=1", []string{"did you mean WIRELAB_MTU?"}},
 		{"scalar for a section", minimal + "bpf: 3", "", []string{"bpf"}},
 		{"text for a number", minimal + "mtu: big", "", []string{"mtu"}},
-		{"no node", "ipv4NativeRoutingCIDR: 10.0.0.0/8", "", []string{"WIRELAB_NODE_NAME"}},
-		{"masquerade without CIDR", "nodeName: n1", "", []string{"ipv4NativeRoutingCIDR is empty", "enableIPv4Masquerade"}},
-		{"no prefix", "nodeName: n1\nipv4NativeRoutingCIDR: 10.0.0.0", "", []string{"want an IPv4 prefix"}},
+		{"part of a number", minimal + "mtu: 1400.5", "", []string{"mtu"}},
+		{"no value", minimal + "mtu:", "", []string{"mtu: has no value"}},
+		{"list for a text", minimal + "routingMode: [native]", "", []string{"routingMode"}},
+		{"text for a list", minimal + "devices: eth0", "", []string{"devices"}},
+		{"one thing, told once", "nodeName: n1\nipv4NativeRoutingCIDR: x", "", []string{"configuration: ipv4NativeRoutingCIDR: \"x\" is not"}},
+		{"device", minimal + "devices: [eth0, lo]", "", []string{"devices[1]: lo does not lead out"}},
+		{"no node", "ipv4NativeRoutingCIDR: 10.0.0.0/8", "", []string{"WIRELAB_NODENAME"}},
+		{"masquerade without CIDR", "nodeName: n1", "", []string{"enableIPv4Masquerade needs ipv4NativeRoutingCIDR"}},
+		{"no prefix", "nodeName: n1\nipv4NativeRoutingCIDR: 10.0.0.0", "", []string{"is not an IPv4 CIDR"}},
 		{"words", minimal + "routingMode: tunnel\nipam: {mode: pool}\nbpf: {monitorAggregation: some}\nkubeProxyReplacement: stirct\ndebug: {verbose: all}", "",
 			[]string{"routingMode", "ipam.mode", "bpf.monitorAggregation", "kubeProxyReplacement", "debug.verbose"}},
-		{"half a replacement", minimal + "kubeProxyReplacement: partial", "", []string{"kubeProxyReplacement", "two translators for one flow"}},
+		{"half a replacement", minimal + "kubeProxyReplacement: partial", "", []string{"kubeProxyReplacement", "two translators for one packet"}},
 		{"masquerade beside kube-proxy", minimal + "bpf: {masquerade: true}", "", []string{"bpf.masquerade needs kubeProxyReplacement"}},
 		{"numbers", minimal + "mtu: 100\nbpf: {ctMax: 100}\nprometheus: {port: 0}\nhealth: {port: 70000}\nclusterHealth: {port: -1}", "",
-			[]string{"mtu is 100", "bpf.ctMax is 100: want 4096 to 4194304", "prometheus.port is 0", "health.port is 70000", "clusterHealth.port is -1"}},
+			[]string{"mtu: 100 is out of range; allowed: 0, 576 to 65535", "bpf.ctMax: 100 is out of range; allowed: 4096 to 4194304", "prometheus.port: 0 is", "health.port: 70000 is", "clusterHealth.port: -1 is"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Load(write(t, tc.yaml), []string{tc.env})
@@ -97,49 +115,78 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-func TestEnvNames(t *testing.T) {
-	for key, want := range map[string]string{
-		"nodeName":               "WIRELAB_NODE_NAME",
-		"mtu":                    "WIRELAB_MTU",
-		"ipv4NativeRoutingCIDR":  "WIRELAB_IPV4_NATIVE_ROUTING_CIDR",
-		"bpf.monitorAggregation": "WIRELAB_BPF_MONITOR_AGGREGATION",
+func TestVariables(t *testing.T) {
+	for key, want := range map[string][]string{
+		"nodeName":               {"WIRELAB_NODENAME", "WIRELAB_NODE_NAME"},
+		"mtu":                    {"WIRELAB_NETWORK_MTU", "WIRELAB_MTU"},
+		"ipv4NativeRoutingCIDR":  {"WIRELAB_NETWORK_IPV4NATIVEROUTINGCIDR", "WIRELAB_IPV4_NATIVE_ROUTING_CIDR"},
+		"bpf.monitorAggregation": {"WIRELAB_NETWORK_BPF_MONITORAGGREGATION", "WIRELAB_BPF_MONITOR_AGGREGATION"},
+		"paths.cniBinDir":        {"WIRELAB_PATHS_CNIBINDIR", "WIRELAB_PATHS_CNI_BIN_DIR"},
 	} {
-		if got := EnvName(key); got != want {
-			t.Errorf("EnvName(%s) = %s, want %s", key, got, want)
+		k, _, ok := keys().Find(key)
+		if !ok {
+			t.Fatalf("there is no key %s", key)
+		}
+		if got := variables(k)[0]; got != want[0] {
+			t.Errorf("the variable of %s is %s, want %s", key, got, want[0])
+		}
+		value := k.Sample()
+		if value == "" {
+			value = "x"
+		}
+		for _, name := range want {
+			got, err := Load(write(t, minimal), []string{name + "=" + value})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if typed, _ := k.Typed(value); !reflect.DeepEqual(k.Value(&got), typed) {
+				t.Errorf("%s=%s is read as %v", name, value, k.Value(&got))
+			}
 		}
 	}
 	seen := map[string]string{}
-	for _, key := range Keys() {
-		if other, taken := seen[EnvName(key)]; taken {
-			t.Errorf("%s and %s have the same variable", key, other)
+	for _, k := range keys().Settings() {
+		for _, name := range variables(k) {
+			if other, taken := seen[joined(name)]; taken {
+				t.Errorf("%s and %s have the same variable", k.Path, other)
+			}
+			seen[joined(name)] = k.Path
 		}
-		seen[EnvName(key)] = key
+	}
+}
+
+func TestDefaultsAreTakenAgain(t *testing.T) {
+	def := Default()
+	for _, k := range keys().Settings() {
+		if value, bad := k.Typed(settings.Written(k.Value(&def))); bad != nil || !reflect.DeepEqual(value, k.Value(&def)) {
+			t.Errorf("the default of %s is %v, read again %v, %v", k.Path, k.Value(&def), value, bad)
+		}
 	}
 }
 
 func TestModeFollowsRouting(t *testing.T) {
-	for yaml, want := range map[string]datapath.Mode{
-		"bpf: {masquerade: true}":                                     datapath.ModeEBPF,
-		"bpf: {masquerade: true, hostLegacyRouting: true}":            datapath.ModeKubeProxyReplacement,
-		"enableIPv4Masquerade: false":                                 datapath.ModeEBPF,
-		"enableIPv4Masquerade: false\nbpf: {hostLegacyRouting: true}": datapath.ModeKubeProxyReplacement,
-		"bpf: {allowFallback: true}":                                  datapath.ModeKubeProxyReplacement,
+	for yaml, want := range map[string]settings.Mode{
+		"bpf: {masquerade: true}":                                     settings.ModeEBPF,
+		"bpf: {masquerade: true, hostLegacyRouting: true}":            settings.ModeKubeProxyReplacement,
+		"enableIPv4Masquerade: false":                                 settings.ModeEBPF,
+		"enableIPv4Masquerade: false\nbpf: {hostLegacyRouting: true}": settings.ModeKubeProxyReplacement,
+		"bpf: {allowFallback: true}":                                  settings.ModeKubeProxyReplacement,
 	} {
 		got, err := Load(write(t, minimal+"kubeProxyReplacement: true\n"+yaml), nil)
-		if err != nil || got.Mode() != want {
-			t.Errorf("%s: mode %q, %v; want %q", yaml, got.Mode(), err, want)
+		if err != nil || got.Roles().Mode() != want {
+			t.Errorf("%s: mode %q, %v; want %q", yaml, got.Roles().Mode(), err, want)
 		}
 	}
 }
 
 func TestModeFollowsReplacement(t *testing.T) {
-	for word, want := range map[string]datapath.Mode{
-		"true": datapath.ModeKubeProxyReplacement, "strict": datapath.ModeKubeProxyReplacement,
-		"false": datapath.ModeKubeProxy, "disabled": datapath.ModeKubeProxy,
+	for word, want := range map[string]settings.Mode{
+		"true": settings.ModeKubeProxyReplacement, "strict": settings.ModeKubeProxyReplacement,
+		"false": settings.ModeKubeProxy, "disabled": settings.ModeKubeProxy,
 	} {
 		got, err := Load(write(t, minimal+"kubeProxyReplacement: "+word), nil)
-		if err != nil || got.Mode() != want {
-			t.Errorf("%s: mode %q, %v; want %q", word, got.Mode(), err, want)
+		if err != nil || got.Roles().Mode() != want {
+			t.Errorf("%s: mode %q, %v; want %q", word, got.Roles().Mode(), err, want)
 		}
 	}
 }
