@@ -23,7 +23,7 @@ import (
 // healthCheck is a port at which load balancers ask whether this node has
 // backends of a Service whose externalTrafficPolicy is Local.
 type healthCheck struct {
-	service serviceName
+	service lb.Name
 	port    uint16
 	local   int // ready endpoints on this node
 }
@@ -34,19 +34,19 @@ type HealthChecks struct {
 	eg  *errgroup.Group
 
 	mu      sync.Mutex
-	current map[serviceName]healthCheck
+	current map[lb.Name]healthCheck
 	open    map[healthPort]context.CancelFunc
 }
 
 // healthPort is a listener: whose it is may change with the Service.
 type healthPort struct {
-	service serviceName
+	service lb.Name
 	port    uint16
 }
 
 // NewHealthChecks serves in eg until ctx is done.
 func NewHealthChecks(ctx context.Context, eg *errgroup.Group) *HealthChecks {
-	return &HealthChecks{ctx: ctx, eg: eg, current: map[serviceName]healthCheck{}, open: map[healthPort]context.CancelFunc{}}
+	return &HealthChecks{ctx: ctx, eg: eg, current: map[lb.Name]healthCheck{}, open: map[healthPort]context.CancelFunc{}}
 }
 
 // apply makes the listeners those of checks, and returns the ports that cannot
@@ -55,7 +55,7 @@ func (h *HealthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wanted := map[healthPort]bool{}
-	h.current = map[serviceName]healthCheck{}
+	h.current = map[lb.Name]healthCheck{}
 	for _, c := range checks {
 		h.current[c.service] = c
 		wanted[healthPort{c.service, c.port}] = true
@@ -67,7 +67,7 @@ func (h *HealthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 		}
 	}
 	slices.SortFunc(checks, func(a, b healthCheck) int {
-		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.service.namespace, b.service.namespace), cmp.Compare(a.service.name, b.service.name))
+		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.service.Namespace, b.service.Namespace), cmp.Compare(a.service.Name, b.service.Name))
 	})
 	for _, c := range checks {
 		err := h.listen(healthPort{c.service, c.port})
@@ -79,7 +79,7 @@ func (h *HealthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 			reason = lb.AddressTaken
 		}
 		leftOut = append(leftOut, api.LeftOut{
-			Kind: "Service", Namespace: c.service.namespace, Name: c.service.name, Reason: string(reason),
+			Kind: "Service", Namespace: c.service.Namespace, Name: c.service.Name, Reason: string(reason),
 			Message: fmt.Sprintf("healthCheckNodePort %d is not served: %s", c.port, err),
 		})
 	}
@@ -107,7 +107,7 @@ func (h *HealthChecks) listen(p healthPort) error {
 
 // answer says what kube-proxy says: the status for load balancers, the rest
 // for people.
-func (h *HealthChecks) answer(w http.ResponseWriter, name serviceName) {
+func (h *HealthChecks) answer(w http.ResponseWriter, name lb.Name) {
 	h.mu.Lock()
 	local := h.current[name].local
 	h.mu.Unlock()
@@ -118,7 +118,7 @@ func (h *HealthChecks) answer(w http.ResponseWriter, name serviceName) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	body := map[string]any{
-		"service":             map[string]string{"namespace": name.namespace, "name": name.name},
+		"service":             map[string]string{"namespace": name.Namespace, "name": name.Name},
 		"localEndpoints":      local,
 		"serviceProxyHealthy": true,
 	}

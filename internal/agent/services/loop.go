@@ -2,6 +2,8 @@ package services
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
@@ -24,8 +26,23 @@ type Loop struct {
 	// PortsChanged is called when the ports that are reached from outside are not those of before.
 	PortsChanged func()
 
-	reread time.Time
-	ports  portSet
+	reread  time.Time
+	applied bool // all that the Watch has refreshed, with the hostPorts and in the zone
+	// what the latest Apply was of, or came to
+	hostPorts []lb.HostPort
+	zone      string
+	ports     portSet
+	reported  reported
+}
+
+// reported is what is left out, but for what the Watch says.
+type reported struct {
+	pods, checks []api.LeftOut
+	skipped      []lb.Skipped
+}
+
+func (r reported) equal(o reported) bool {
+	return slices.Equal(r.pods, o.pods) && slices.Equal(r.checks, o.checks) && slices.Equal(r.skipped, o.skipped)
 }
 
 // portSet has a bit for each port.
@@ -33,14 +50,10 @@ type portSet [1024]uint64
 
 func (s *portSet) add(port uint16) { s[port/64] |= 1 << (port % 64) }
 
-// outerPorts are those of all frontends that are no ClusterIPs, on whatever address.
-func outerPorts(services []lb.Service, hostPorts []lb.HostPort) (ports portSet) {
-	for _, s := range services {
-		for _, f := range s.Frontends {
-			if f.Kind != lb.ClusterIP {
-				ports.add(f.Port)
-			}
-		}
+// outerPorts are the ports at which frontends that are no ClusterIPs, and host ports, are reached, on whatever address.
+func outerPorts(frontends map[uint16]int, hostPorts []lb.HostPort) (ports portSet) {
+	for port := range frontends {
+		ports.add(port)
 	}
 	for _, p := range hostPorts {
 		ports.add(p.Port)
@@ -48,7 +61,7 @@ func outerPorts(services []lb.Service, hostPorts []lb.HostPort) (ports portSet) 
 	return ports
 }
 
-// Apply brings the maps up to date.
+// Apply brings the maps up to date. What has not changed costs nothing, but for a look at everything now and then.
 func (l *Loop) Apply(ctx context.Context) error {
 	began := time.Now()
 	hostPorts, podsLeftOut, err := l.HostPorts()
@@ -61,24 +74,47 @@ func (l *Loop) Apply(ctx context.Context) error {
 	}
 	now, err := l.Watch.refresh()
 	if err != nil {
+		l.applied = false // some may have been refreshed
 		return err
 	}
+	whole := !l.applied || zone != l.zone || !slices.Equal(hostPorts, l.hostPorts)
+	l.applied, l.zone, l.hostPorts = false, zone, hostPorts // what was refreshed is said once
 	if time.Since(l.reread) > l.Reread {
 		l.Services.Reload() // mends what others have changed in the maps
-		l.reread = began
+		l.reread, whole = began, true
 	}
-	checksLeftOut := l.Checks.apply(now.checks)
-	err = l.Services.Apply(ctx, lb.State{Services: now.services, HostPorts: hostPorts, Zone: zone})
-	if err != nil {
+	left := reported{pods: podsLeftOut, checks: l.reported.checks}
+	if now.checks || whole {
+		left.checks = l.Checks.apply(l.Watch.allChecks())
+	}
+	if err := l.balance(ctx, now.services, whole); err != nil {
 		return err
 	}
-	l.Report.Set(l.Services.Skipped(), podsLeftOut, now.leftOut, checksLeftOut)
-	l.Metrics.observe(time.Since(began), now.changed)
-	if ports := outerPorts(now.services, hostPorts); ports != l.ports {
-		l.ports = ports
-		l.PortsChanged()
+	l.applied = true
+	left.skipped = l.Services.Skipped()
+	if whole || now.leftOut || !left.equal(l.reported) {
+		l.reported = left
+		l.Report.Set(left.skipped, left.pods, left.checks, l.Watch.allLeftOut())
+	}
+	l.Metrics.observe(time.Since(began), now.known)
+	if whole || now.outer {
+		if ports := outerPorts(l.Watch.outer, hostPorts); ports != l.ports {
+			l.ports = ports
+			l.PortsChanged()
+		}
 	}
 	return nil
+}
+
+// balance carries the Services that have changed, or all.
+func (l *Loop) balance(ctx context.Context, changed map[lb.Name][]lb.Service, whole bool) error {
+	if !whole {
+		err := l.Services.Change(ctx, changed)
+		if !errors.Is(err, lb.ErrWhole) {
+			return err
+		}
+	}
+	return l.Services.Apply(ctx, lb.State{Services: l.Watch.all(), HostPorts: l.hostPorts, Zone: l.zone})
 }
 
 // Collect takes flows that are over out of the maps, and puts back entries that were lost.

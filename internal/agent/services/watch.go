@@ -22,9 +22,6 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// serviceName identifies a Service.
-type serviceName struct{ namespace, name string }
-
 // Watch is the Services that an agent carries and their endpoints, in
 // the API server's words and the datapath's.
 type Watch struct {
@@ -36,12 +33,13 @@ type Watch struct {
 	mu sync.Mutex
 	// stale are Services of which ports and checks are out of date, with the
 	// time of the first change that made them so.
-	stale map[serviceName]time.Time
+	stale map[lb.Name]time.Time
 
 	// What follows belongs to who calls refresh.
-	ports   map[serviceName][]lb.Service
-	checks  map[serviceName]healthCheck
-	leftOut map[serviceName][]api.LeftOut
+	ports   map[lb.Name][]lb.Service
+	checks  map[lb.Name]healthCheck
+	leftOut map[lb.Name][]api.LeftOut
+	outer   map[uint16]int // frontends by the port that they are reached at from outside
 }
 
 // Informers keep the Services and the endpoint slices.
@@ -65,10 +63,11 @@ func NewWatch(client kubernetes.Interface, node string) (*Watch, error) {
 		serviceInf: factory.Core().V1().Services().Informer(),
 		sliceInf:   factory.Discovery().V1().EndpointSlices().Informer(),
 		node:       node,
-		stale:      map[serviceName]time.Time{},
-		ports:      map[serviceName][]lb.Service{},
-		checks:     map[serviceName]healthCheck{},
-		leftOut:    map[serviceName][]api.LeftOut{},
+		stale:      map[lb.Name]time.Time{},
+		ports:      map[lb.Name][]lb.Service{},
+		checks:     map[lb.Name]healthCheck{},
+		leftOut:    map[lb.Name][]api.LeftOut{},
+		outer:      map[uint16]int{},
 	}
 	err := w.sliceInf.AddIndexers(cache.Indexers{byService: func(obj any) ([]string, error) {
 		slice, ok := obj.(*discoveryv1.EndpointSlice)
@@ -76,7 +75,7 @@ func NewWatch(client kubernetes.Interface, node string) (*Watch, error) {
 			return nil, nil
 		}
 		name := serviceOfSlice(slice)
-		return []string{name.namespace + "/" + name.name}, nil
+		return []string{name.Namespace + "/" + name.Name}, nil
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("index endpoint slices: %w", err)
@@ -86,7 +85,7 @@ func NewWatch(client kubernetes.Interface, node string) (*Watch, error) {
 
 // Follow marks what changes, and calls changed, from the caches' first lists on.
 func (w *Watch) Follow(changed func()) error {
-	mark := func(name serviceName) {
+	mark := func(name lb.Name) {
 		w.mark(name, time.Now())
 		changed()
 	}
@@ -94,7 +93,7 @@ func (w *Watch) Follow(changed func()) error {
 		if now != nil {
 			old = now
 		}
-		mark(serviceName{old.Namespace, old.Name})
+		mark(lb.Name{Namespace: old.Namespace, Name: old.Name})
 	})); err != nil {
 		return fmt.Errorf("watch services: %w", err)
 	}
@@ -112,7 +111,7 @@ func (w *Watch) Follow(changed func()) error {
 }
 
 // mark notes that a Service has changed.
-func (w *Watch) mark(name serviceName, at time.Time) {
+func (w *Watch) mark(name lb.Name, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, ok := w.stale[name]; !ok {
@@ -122,51 +121,93 @@ func (w *Watch) mark(name serviceName, at time.Time) {
 
 // refreshed is what a refresh has brought.
 type refreshed struct {
-	services []lb.Service
-	checks   []healthCheck
-	leftOut  []api.LeftOut
-	// changed are the times at which what is new in it became known.
-	changed []time.Time
+	// services are those that have changed, each with all of its ports, or none when it has gone.
+	services map[lb.Name][]lb.Service
+	// known are the times at which the changes became known.
+	known []time.Time
+	// checks, leftOut and outer say which of the health checks, of what is left out and of the ports that are
+	// reached from outside may be others than before.
+	checks, leftOut, outer bool
 }
 
-// refresh works out anew what has changed since the last call. The Services
-// are in no order.
+// refresh works out anew what has changed since the last call.
 func (w *Watch) refresh() (refreshed, error) {
 	w.mu.Lock()
 	stale := w.stale
-	w.stale = map[serviceName]time.Time{}
+	w.stale = map[lb.Name]time.Time{}
 	w.mu.Unlock()
+	r := refreshed{services: make(map[lb.Name][]lb.Service, len(stale)), known: slices.Collect(maps.Values(stale))}
 	for name, at := range stale {
-		if err := w.look(name); err != nil {
+		if err := w.look(name, &r); err != nil {
 			for name, at := range stale {
 				w.mark(name, at)
 			}
-			return refreshed{}, fmt.Errorf("look up Service %s/%s, changed at %s: %w", name.namespace, name.name, at.Format(time.TimeOnly), err)
+			return refreshed{}, fmt.Errorf("look up Service %s/%s, changed at %s: %w", name.Namespace, name.Name, at.Format(time.TimeOnly), err)
 		}
-	}
-	r := refreshed{checks: slices.Collect(maps.Values(w.checks)), changed: slices.Collect(maps.Values(stale))}
-	for _, ports := range w.ports {
-		r.services = append(r.services, ports...)
-	}
-	for _, left := range w.leftOut {
-		r.leftOut = append(r.leftOut, left...)
 	}
 	return r, nil
 }
 
-// look brings one Service up to date.
-func (w *Watch) look(name serviceName) error {
+// all are the Services as of the latest refresh, in no order.
+func (w *Watch) all() (services []lb.Service) {
+	for _, ports := range w.ports {
+		services = append(services, ports...)
+	}
+	return services
+}
+
+// allChecks are their health checks, in no order.
+func (w *Watch) allChecks() []healthCheck { return slices.Collect(maps.Values(w.checks)) }
+
+// allLeftOut is what is left out of them, in no order.
+func (w *Watch) allLeftOut() (all []api.LeftOut) {
+	for _, left := range w.leftOut {
+		all = append(all, left...)
+	}
+	return all
+}
+
+// count adds n to the count of each port at which the Services are reached from outside, and says whether there is
+// one more or less.
+func (w *Watch) count(services []lb.Service, n int) (changed bool) {
+	for _, s := range services {
+		for _, f := range s.Frontends {
+			if f.Kind == lb.ClusterIP {
+				continue
+			}
+			had := w.outer[f.Port]
+			if w.outer[f.Port] += n; w.outer[f.Port] == 0 {
+				delete(w.outer, f.Port)
+			}
+			changed = changed || had == 0 || had+n == 0
+		}
+	}
+	return changed
+}
+
+// forget takes a Service out.
+func (w *Watch) forget(name lb.Name, r *refreshed) {
+	_, hadCheck := w.checks[name]
+	_, hadLeft := w.leftOut[name]
+	r.checks, r.leftOut = r.checks || hadCheck, r.leftOut || hadLeft
+	r.outer = w.count(w.ports[name], -1) || r.outer
+	r.services[name] = nil
 	delete(w.ports, name)
 	delete(w.checks, name)
 	delete(w.leftOut, name)
-	svc, err := w.services.Services(name.namespace).Get(name.name)
+}
+
+// look brings one Service up to date.
+func (w *Watch) look(name lb.Name, r *refreshed) error {
+	w.forget(name, r)
+	svc, err := w.services.Services(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	objs, err := w.sliceInf.GetIndexer().ByIndex(byService, name.namespace+"/"+name.name)
+	objs, err := w.sliceInf.GetIndexer().ByIndex(byService, name.Namespace+"/"+name.Name)
 	if err != nil {
 		return err
 	}
@@ -177,12 +218,14 @@ func (w *Watch) look(name serviceName) error {
 		}
 	}
 	if ports := carriedPorts(svc, endpoints); len(ports) > 0 {
-		w.ports[name] = ports
+		w.ports[name], r.services[name] = ports, ports
+		r.outer = w.count(ports, 1) || r.outer
 	}
 	if left := serviceLeftOut(svc, endpoints); len(left) > 0 {
-		w.leftOut[name] = left
+		w.leftOut[name], r.leftOut = left, true
 	}
 	if port := svc.Spec.HealthCheckNodePort; port != 0 && isCarried(svc) {
+		r.checks = true
 		w.checks[name] = healthCheck{service: name, port: uint16(port), local: localReady(endpoints, w.node)}
 	}
 	return nil
@@ -198,8 +241,8 @@ func (w *Watch) Run(ctx context.Context) error {
 	return nil
 }
 
-func serviceOfSlice(slice *discoveryv1.EndpointSlice) serviceName {
-	return serviceName{slice.Namespace, slice.Labels[discoveryv1.LabelServiceName]}
+func serviceOfSlice(slice *discoveryv1.EndpointSlice) lb.Name {
+	return lb.Name{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 }
 
 // stripService takes from Services and endpoint slices what is never read.

@@ -52,7 +52,7 @@ func startWatch(t *testing.T, cluster *fake.Clientset) (*Watch, <-chan struct{})
 }
 
 // refreshUntil refreshes at each change until the Services are as wanted.
-func refreshUntil(t *testing.T, w *Watch, changed <-chan struct{}, what string, ok func(refreshed) bool) refreshed {
+func refreshUntil(t *testing.T, w *Watch, changed <-chan struct{}, what string, ok func([]lb.Service) bool) refreshed {
 	t.Helper()
 	timeout := time.After(10 * time.Second)
 	for {
@@ -60,13 +60,13 @@ func refreshUntil(t *testing.T, w *Watch, changed <-chan struct{}, what string, 
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ok(r) {
+		if ok(w.all()) {
 			return r
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			t.Fatalf("%s: %+v", what, r)
+			t.Fatalf("%s: %+v", what, w.all())
 		}
 	}
 }
@@ -75,12 +75,12 @@ func TestServiceWatchFollowsChanges(t *testing.T) {
 	ctx := t.Context()
 	cluster := fake.NewClientset(kubetest.Service(nil), kubetest.Slice(kubetest.Ready("10.0.0.1", "n1")))
 	w, changed := startWatch(t, cluster)
-	backends := func(want ...string) func(refreshed) bool {
-		return func(r refreshed) bool {
-			if len(r.services) != 1 || len(r.services[0].Backends) != len(want) {
+	backends := func(want ...string) func([]lb.Service) bool {
+		return func(all []lb.Service) bool {
+			if len(all) != 1 || len(all[0].Backends) != len(want) {
 				return false
 			}
-			for i, b := range r.services[0].Backends {
+			for i, b := range all[0].Backends {
 				if b.Addr != netip.MustParseAddrPort(want[i]) {
 					return false
 				}
@@ -89,7 +89,7 @@ func TestServiceWatchFollowsChanges(t *testing.T) {
 		}
 	}
 	refreshUntil(t, w, changed, "the first list", backends("10.0.0.1:8080"))
-	if r, err := w.refresh(); err != nil || len(r.changed) != 0 || len(r.services) != 1 {
+	if r, err := w.refresh(); err != nil || len(r.known) != 0 || len(r.services) != 0 || len(w.all()) != 1 {
 		t.Errorf("a refresh without a change: %+v, %v", r, err)
 	}
 
@@ -98,8 +98,8 @@ func TestServiceWatchFollowsChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := refreshUntil(t, w, changed, "another endpoint", backends("10.0.0.1:8080", "10.0.0.2:8080"))
-	if len(r.changed) != 1 || time.Since(r.changed[0]) > 10*time.Second {
-		t.Errorf("changed at %v, want one moment just now", r.changed)
+	if len(r.services) != 1 || len(r.known) != 1 || time.Since(r.known[0]) > 10*time.Second {
+		t.Errorf("changed at %v, want one moment just now", r.known)
 	}
 	if err := slices.Delete(ctx, "web-1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
@@ -108,22 +108,22 @@ func TestServiceWatchFollowsChanges(t *testing.T) {
 	if err := cluster.CoreV1().Services("ns").Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	refreshUntil(t, w, changed, "no Service", func(r refreshed) bool { return len(r.services) == 0 })
+	refreshUntil(t, w, changed, "no Service", func(all []lb.Service) bool { return len(all) == 0 })
 }
 
 // TestServiceWatchKeepsChanges holds that what could not be looked up is
 // looked up again.
 func TestServiceWatchKeepsChanges(t *testing.T) {
 	w, changed := startWatch(t, fake.NewClientset(kubetest.Service(nil)))
-	refreshUntil(t, w, changed, "the first list", func(r refreshed) bool { return len(r.services) == 1 })
+	refreshUntil(t, w, changed, "the first list", func(all []lb.Service) bool { return len(all) == 1 })
 	good := w.services
 	w.services = failingLister{good}
-	w.mark(serviceName{"ns", "web"}, time.Now())
+	w.mark(lb.Name{Namespace: "ns", Name: "web"}, time.Now())
 	if _, err := w.refresh(); err == nil || !strings.Contains(err.Error(), "ns/web") {
 		t.Errorf("error = %v, want one that names the Service", err)
 	}
 	w.services = good
-	if r, err := w.refresh(); err != nil || len(r.services) != 1 || len(r.changed) != 1 {
+	if r, err := w.refresh(); err != nil || len(r.services) != 1 || len(r.known) != 1 || len(w.all()) != 1 {
 		t.Errorf("after the failure: %+v, %v; want the Service again", r, err)
 	}
 }
@@ -153,7 +153,7 @@ func TestHealthChecks(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	h := NewHealthChecks(ctx, &eg)
 	defer func() { cancel(); eg.Wait() }()
-	name := serviceName{"ns", "web"}
+	name := lb.Name{Namespace: "ns", Name: "web"}
 	port := freePort(t)
 	ask := func() (int, string, error) {
 		resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(int(port)))
@@ -173,7 +173,7 @@ func TestHealthChecks(t *testing.T) {
 			t.Errorf("with %d endpoints: %d %s, %v", tc.local, status, body, err)
 		}
 	}
-	other := serviceName{"ns", "other"}
+	other := lb.Name{Namespace: "ns", Name: "other"}
 	left := h.apply([]healthCheck{{name, port, 1}, {other, port, 1}})
 	if len(left) != 1 || left[0].Name != "other" || left[0].Reason != string(lb.AddressTaken) {
 		t.Errorf("two Services with one port: %v", left)
