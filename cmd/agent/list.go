@@ -12,22 +12,15 @@ import (
 	"wirelab.dev/wirelab/internal/show"
 )
 
-// listing is a command that lists one thing the agent reads back.
-type listing[T any] struct {
-	short, long, example string
-	ask                  func(*client.Client, context.Context) ([]T, error)
-	pick                 func(show.Filter, []T) []T
-	table                func([]T) show.Table
-	filters              []string // names of flags that pick
-}
-
-func (l listing[T]) command() *cobra.Command {
+// listCmd lists one thing that the agent reads back, below a command for all that is done with it.
+func listCmd[T any](l show.List[T], ask func(*client.Client, context.Context) ([]T, error)) *cobra.Command {
 	q := &question{}
+	words := l.Args()
 	cmd := &cobra.Command{
-		Use: "list", Short: l.short, Long: l.long, Example: l.example,
+		Use: words[len(words)-1], Short: l.Short, Long: l.Long, Example: l.Example("wirelab-agent", ""),
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	picked := filterFlags(cmd, q, l.filters)
+	picked := filterFlags(cmd, q, l.Filters)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		filter, err := picked()
 		if err != nil {
@@ -35,17 +28,17 @@ func (l listing[T]) command() *cobra.Command {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 		defer cancel()
-		items, err := l.ask(q.client(), ctx)
+		items, err := ask(q.client(), ctx)
 		if err != nil {
 			return err
 		}
-		if l.pick != nil {
-			items = l.pick(filter, items)
+		if l.Pick != nil {
+			items = l.Pick(filter, items)
 		}
-		return q.print(cmd.OutOrStdout(), items, func(w io.Writer) { fmt.Fprint(w, l.table(items)) })
+		return q.print(cmd.OutOrStdout(), items, func(w io.Writer) { fmt.Fprint(w, l.Table(items)) })
 	}
 	q.flags(cmd)
-	return cmd
+	return group(words[len(words)-2], l.About, cmd)
 }
 
 // filterFlags adds flags that pick. What it returns reads them.

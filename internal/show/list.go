@@ -1,0 +1,97 @@
+package show
+
+import (
+	"strings"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// List describes one list that every agent keeps. A command of the agent's shows
+// that of its node, one of lab's those of all nodes.
+type List[T any] struct {
+	Command string // what follows the program's name
+	About   string // what it is a list of
+	Short   string
+	Long    string
+	Narrow  string // flags of an example that does not show everything; may be empty
+	Filters []string
+	Pick    func(Filter, []T) []T // nil: there are no filters
+	Table   func([]T) Table
+}
+
+// Args are the words of the command.
+func (l List[T]) Args() []string { return strings.Fields(l.Command) }
+
+// Example is help on the command of a program, which may have flags of its own.
+func (l List[T]) Example(program, flags string) string {
+	plain := "  " + program + " " + l.Command
+	narrow := strings.Join(strings.Fields(flags+" "+l.Narrow), " ")
+	if narrow == "" {
+		return plain
+	}
+	return plain + "\n" + plain + " " + narrow
+}
+
+// ServiceList is of Services, sorted by name.
+func ServiceList() List[api.Service] {
+	return List[api.Service]{
+		Command: "service list",
+		About:   "Services as a node's maps have them",
+		Short:   "List Services with their addresses and the backends in use",
+		Long: `List Services with their addresses and the backends that a node sends new connections to, read
+back from its maps. "here" is behind a backend on the node itself. It fails in a mode that
+leaves Services to kube-proxy.`,
+		Narrow: "--service default/demo -o json", Filters: []string{"service", "frontend"},
+		Pick: Filter.Services, Table: Services,
+	}
+}
+
+// FrontendList is of the entries of lab_services, sorted by address.
+func FrontendList() List[api.Frontend] {
+	return List[api.Frontend]{
+		Command: "bpf lb list",
+		About:   "Frontends and their backends",
+		Short:   "List the frontends and, a line each, their backends",
+		Long: `List the frontends in a node's map lab_services and, a line each, the backends of their lists in
+lab_slots. FROM says who meets an entry: pods and processes of the node (inside), what comes
+in at a network card (outside), or both.`,
+		Narrow: "--frontend 10.96.0.10:53", Filters: []string{"service", "frontend"},
+		Pick: Filter.Frontends, Table: Frontends,
+	}
+}
+
+// FlowList is of the entries of lab_ct.
+func FlowList() List[api.Flow] {
+	return List[api.Flow]{
+		Command: "bpf ct list",
+		About:   "Translated flows, as they are opened",
+		Short:   "List translated flows, as they are opened",
+		Long: `List the flows in a node's map lab_ct: what is sent, and what it goes on as. Flows that were
+translated at a socket are not here: their packets need no translation.`,
+		Narrow: "--service default/demo --address 10.0.1.7", Filters: []string{"service", "address"},
+		Pick: Filter.Flows, Table: Flows,
+	}
+}
+
+// TranslationList is of the entries of lab_nat.
+func TranslationList() List[api.Flow] {
+	return List[api.Flow]{
+		Command: "bpf nat list",
+		About:   "Translated flows, as their answers come",
+		Short:   "List translated flows, as their answers come",
+		Long:    `List the flows in a node's map lab_nat: what answers, and what the client sees as its answer.`,
+		Narrow:  "--address 172.18.0.4", Filters: []string{"service", "address"},
+		Pick: Filter.Flows, Table: Translations,
+	}
+}
+
+// EndpointList is of the entries of lab_endpoints, sorted by address.
+func EndpointList() List[api.Endpoint] {
+	return List[api.Endpoint]{
+		Command: "bpf endpoint list",
+		About:   "Pods of a node, as packets find them",
+		Short:   "List the map of endpoints: address, number, device and MACs",
+		Long:    `List a node's map lab_endpoints, by which packets find the pods of the node.`,
+		Table:   Endpoints,
+	}
+}
