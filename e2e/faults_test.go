@@ -126,10 +126,16 @@ func matchesAny(patterns []string, name string) bool {
 // checked is a check's result.
 type checked struct {
 	Name, Status, Error string
-	Wrong               []string
+	Wrong               []struct{ About, Want, Seen string }
 }
 
-func (c checked) why() string { return strings.Join(append(c.Wrong, c.Error), "; ") }
+func (c checked) why() string {
+	var all []string
+	for _, w := range c.Wrong {
+		all = append(all, w.About+": want "+w.Want+", seen: "+w.Seen)
+	}
+	return strings.Join(append(all, c.Error), "; ")
+}
 
 // verifyStatuses runs lab verify and returns each check's result.
 func verifyStatuses(t *testing.T, name string, args ...string) map[string]checked {

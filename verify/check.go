@@ -70,9 +70,9 @@ type Result struct {
 	Claim  string `json:"claim"`
 	Status Status `json:"status"`
 	// Seen speaks for the claim, Wrong against it. Error is set with Status Error.
-	Seen  []string `json:"seen,omitempty"`
-	Wrong []string `json:"wrong,omitempty"`
-	Error string   `json:"error,omitempty"`
+	Seen  []string  `json:"seen,omitempty"`
+	Wrong []Finding `json:"wrong,omitempty"`
+	Error string    `json:"error,omitempty"`
 	// Cells are those of the path table that the check fills in; a cell is
 	// there more than once where pairs of pods differ.
 	Cells []Cell `json:"cells,omitempty"`

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,7 +11,7 @@ import (
 type Evidence struct {
 	mu    sync.Mutex
 	seen  []string
-	wrong []string
+	wrong []Finding
 	cells []Cell
 }
 
@@ -23,20 +24,40 @@ type Cell struct {
 	Want   string `json:"want"`
 }
 
+// Finding is an observation that contradicts a claim: of what, what was wanted,
+// and what was seen in its place.
+type Finding struct {
+	About string `json:"about"`
+	Want  string `json:"want"`
+	Seen  string `json:"seen"`
+}
+
+// String writes f as one line.
+func (f Finding) String() string { return f.About + ": want " + f.Want + ", seen: " + f.Seen }
+
 // Saw records an observation that agrees with the claim.
-func (e *Evidence) Saw(format string, args ...any) { e.add(&e.seen, format, args) }
+func (e *Evidence) Saw(format string, args ...any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen = append(e.seen, fmt.Sprintf(format, args...))
+}
 
 // Wrong records an observation that contradicts the claim; one is enough for
-// the check to fail.
-func (e *Evidence) Wrong(format string, args ...any) { e.add(&e.wrong, format, args) }
+// the check to fail. seen is what there was, in words that would be false if
+// want were so.
+func (e *Evidence) Wrong(about, want, seen string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wrong = append(e.wrong, Finding{about, want, seen})
+}
 
 // Expect records the observation as Saw when ok, as Wrong otherwise, and
-// returns ok.
-func (e *Evidence) Expect(ok bool, format string, args ...any) bool {
+// returns ok. seen is what there was, whether ok or not.
+func (e *Evidence) Expect(ok bool, about, want, seen string) bool {
 	if ok {
-		e.Saw(format, args...)
+		e.Saw("%s: %s", about, seen)
 	} else {
-		e.Wrong(format, args...)
+		e.Wrong(about, want, seen)
 	}
 	return ok
 }
@@ -66,18 +87,12 @@ func (e *Evidence) Cell(row, column, seen, want string) {
 	}
 }
 
-func (e *Evidence) add(list *[]string, format string, args []any) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	*list = append(*list, fmt.Sprintf(format, args...))
-}
-
 // result turns the evidence into a verdict. A check that neither failed to
 // look nor saw anything has proved nothing, which is an error.
 func (e *Evidence) result(c Check, err error) Result {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := Result{Name: c.Name, Claim: c.Claim, Seen: slices.Sorted(slices.Values(e.seen)), Wrong: slices.Sorted(slices.Values(e.wrong)), Cells: e.cells}
+	r := Result{Name: c.Name, Claim: c.Claim, Seen: slices.Sorted(slices.Values(e.seen)), Wrong: slices.SortedFunc(slices.Values(e.wrong), compareFindings), Cells: e.cells}
 	switch {
 	case len(r.Wrong) > 0:
 		// Something contradicts the claim, whatever else could not be seen.
@@ -93,4 +108,8 @@ func (e *Evidence) result(c Check, err error) Result {
 		r.Error = err.Error()
 	}
 	return r
+}
+
+func compareFindings(a, b Finding) int {
+	return cmp.Or(cmp.Compare(a.About, b.About), cmp.Compare(a.Seen, b.Seen), cmp.Compare(a.Want, b.Want))
 }

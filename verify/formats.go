@@ -81,7 +81,7 @@ func writeJUnit(w io.Writer, r *Report) error {
 func junitCaseOf(result Result) junitCase {
 	group, name, _ := strings.Cut(result.Name, "/")
 	c := junitCase{Name: name, Class: group, Time: junitSeconds(result.Duration)}
-	problem := &junitProblem{Message: result.Claim, Text: strings.Join(result.Wrong, "\n")}
+	problem := &junitProblem{Message: result.Claim, Text: findingsText(result.Wrong)}
 	switch result.Status {
 	case Fail:
 		problem.Type = "claim"
@@ -92,6 +92,15 @@ func junitCaseOf(result Result) junitCase {
 	}
 	c.SystemOut = strings.Join(result.Seen, "\n")
 	return c
+}
+
+// findingsText has three lines a finding.
+func findingsText(findings []Finding) string {
+	var lines []string
+	for _, f := range findings {
+		lines = append(lines, f.About, "  want: "+f.Want, "  seen: "+f.Seen)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func junitSeconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }

@@ -27,7 +27,7 @@ func tableOf(results []Result) pathTable {
 			}
 			words := c.Seen
 			if c.Seen != c.Want {
-				words = fmt.Sprintf("!%s, to be %s", c.Seen, c.Want)
+				words = fmt.Sprintf("!%s, want %s", c.Seen, c.Want)
 			}
 			at := [2]string{c.Row, c.Column}
 			switch before := t.cells[at]; {

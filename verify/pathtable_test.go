@@ -25,14 +25,14 @@ Packets seen on their way: requests R and replies P, in brackets the TTL; - none
 
                          same node, ICMP  across nodes, ICMP
 client pod eth0          R[64] P[63]      R[64] P[62]
-client's host-side veth  R[64]            R[64]; !R[64] P[62], to be R[64]
+client's host-side veth  R[64]            R[64]; !R[64] P[62], want R[64]
 node NICs                -                R[63] P[63]
-FORWARD -j DROP                           !lost, to be passes
+FORWARD -j DROP                           !lost, want passes
 `
 	var b bytes.Buffer
 	tableOf(results).write(&b)
 	if b.String() != want {
-		t.Errorf("the table is\n%s\nto be\n%s", b.String(), want)
+		t.Errorf("the table is\n%s\nwant\n%s", b.String(), want)
 	}
 	b.Reset()
 	tableOf(results[1:2]).write(&b)

@@ -23,7 +23,7 @@ func sampleReport() *Report {
 			{Name: "paths/arp", Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Status: Pass,
 				Seen: []string{"pod a asks who has 10.244.0.1, the router: 0a:00:00:00:00:01 answers"}, Duration: 120 * time.Millisecond},
 			{Name: "services/hairpin", Claim: "A pod reaches itself through its own Service.", Status: Fail,
-				Wrong: []string{"pod a -> itself <through> Service \"one\": not answered within 3s\nsecond line & more"}, Seen: []string{"pod a -> nodePort: answered"}, Duration: 3 * time.Second},
+				Wrong: []Finding{{"pod a -> itself <through> Service \"one\"", "an answer by pod a", "no answer within 3s\nsecond line & more"}}, Seen: []string{"pod a -> nodePort: answered"}, Duration: 3 * time.Second},
 			{Name: "dns/service", Claim: "Every pod resolves a Service's name.", Status: Error, Error: "pod b: the probe could not be sent: no such command", Duration: time.Second},
 		},
 	}

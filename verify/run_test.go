@@ -26,10 +26,10 @@ func TestVerdicts(t *testing.T) {
 		err  string
 	}{
 		{"saw", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return nil }, Pass, ""},
-		{"wrong", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); ev.Wrong("not it"); return nil }, Fail, ""},
+		{"wrong", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); ev.Wrong("it", "it", "not it"); return nil }, Fail, ""},
 		{"not able to look", func(context.Context, *Evidence) error { return broken }, Error, "no such pod"},
 		{"saw half and then was not able to look", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return broken }, Error, "no such pod"},
-		{"wrong and then not able to look", func(_ context.Context, ev *Evidence) error { ev.Wrong("not it"); return broken }, Fail, "no such pod"},
+		{"wrong and then not able to look", func(_ context.Context, ev *Evidence) error { ev.Wrong("it", "it", "not it"); return broken }, Fail, "no such pod"},
 		{"saw nothing", saw, Error, "proves nothing"},
 		{"panics", func(context.Context, *Evidence) error { panic("oops") }, Error, "panicked: oops"},
 		{"panics in a part", func(context.Context, *Evidence) error {

@@ -63,7 +63,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 func writeEvidence(w io.Writer, result Result) {
 	var lines []string
 	for _, wrong := range result.Wrong {
-		lines = append(lines, "wrong: "+wrong)
+		lines = append(lines, "wrong: "+wrong.About, "  want: "+wrong.Want, "  seen: "+strings.ReplaceAll(wrong.Seen, "\n", "\n  "))
 	}
 	if result.Error != "" {
 		lines = append(lines, "error: "+result.Error)
@@ -74,8 +74,9 @@ func writeEvidence(w io.Writer, result Result) {
 	const indent = 7
 	for _, line := range lines {
 		for part := range strings.SplitSeq(line, "\n") {
-			for i, piece := range wrap(part, width()-indent-2) {
-				fmt.Fprintf(w, "%*s%s\n", indent+2*min(i, 1), "", piece)
+			deeper := len(part) - len(strings.TrimLeft(part, " "))
+			for i, piece := range wrap(part, width()-indent-deeper-2) {
+				fmt.Fprintf(w, "%*s%s\n", indent+deeper+2*min(i, 1), "", piece)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func (a ask) over(ctx context.Context, protocol string, ev *verify.Evidence) err
 		return err
 	}
 	if reply.Failure != "" {
-		ev.Wrong("%s: %s", what, reply.Failure)
+		ev.Wrong(what, "an answer", reply.Failure)
 		return nil
 	}
 	id := answerOf(reply)
@@ -76,7 +77,7 @@ func answerOf(reply probe.Reply) *probe.Identity {
 func (a ask) judge(what string, id probe.Identity, udp bool, ev *verify.Evidence) error {
 	by, known := find(a.by, id.Pod)
 	if len(a.by) > 0 && !known {
-		ev.Wrong("%s: answered by %s, not by %s", what, id.Pod, names(a.by))
+		ev.Wrong(what, "an answer by "+names(a.by), "answered by "+id.Pod)
 		return nil
 	}
 	if a.client == nil {
@@ -90,7 +91,7 @@ func (a ask) judge(what string, id probe.Identity, udp bool, ev *verify.Evidence
 	if udp && by.Name == a.from.Name && want == a.from.Addr && a.itself.IsValid() {
 		want = a.itself
 	}
-	ev.Expect(id.Client.Addr() == want, "%s: answered by %s, which saw client %s, to be %s", what, id.Pod, id.Client.Addr(), want)
+	ev.Expect(id.Client.Addr() == want, what, fmt.Sprintf("client %s", want), fmt.Sprintf("answered by %s, which saw client %s", cmp.Or(id.Pod, a.name), id.Client.Addr()))
 	return nil
 }
 
@@ -148,7 +149,7 @@ func sent(ctx context.Context, from field.Host, what string, request probe.Reque
 		return reply, false, err
 	}
 	if reply.Failure != "" {
-		ev.Wrong("%s: %s", what, reply.Failure)
+		ev.Wrong(what, "an answer", reply.Failure)
 		return reply, false, nil
 	}
 	return reply, true, nil

@@ -41,7 +41,7 @@ func TestEveryCheckPassesInARightNetwork(t *testing.T) {
 func everyCheckPasses(t *testing.T, w *world, checks []verify.Check) {
 	for _, check := range checks {
 		if got := runIn(t, w, check); got.Status != verify.Pass {
-			t.Errorf("%s: %s %s\nwrong: %s", check.Name, got.Status, got.Error, strings.Join(got.Wrong, "\n       "))
+			t.Errorf("%s: %s %s\nwrong: %v", check.Name, got.Status, got.Error, got.Wrong)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func noCheckPassesUnsent(t *testing.T, w *world, checks []verify.Check) {
 	w.spoil = func(_ *place, _ probe.Request, reply *probe.Reply) { reply.Error = "no such command" }
 	for _, check := range checks {
 		if got := runIn(t, w, check); got.Status != verify.Error {
-			t.Errorf("%s: %s, to be error; wrong: %v", check.Name, got.Status, got.Wrong)
+			t.Errorf("%s: %s, want error; wrong: %v", check.Name, got.Status, got.Wrong)
 		}
 	}
 }
@@ -73,16 +73,18 @@ func noCheckPassesUnanswered(t *testing.T, w *world, checks []verify.Check) {
 	for _, check := range checks {
 		isLocal := slices.ContainsFunc(local, func(p string) bool { ok, _ := path.Match(p, check.Name); return ok })
 		if got := runIn(t, w, check); !isLocal && got.Status != verify.Fail {
-			t.Errorf("%s: %s, to be fail; error: %s", check.Name, got.Status, got.Error)
+			t.Errorf("%s: %s, want fail; error: %s", check.Name, got.Status, got.Error)
 		}
 	}
 }
 
-// fault spoils one thing; exactly the named checks must fail for it.
+// fault spoils one thing; exactly the named checks must fail for it, and each
+// of them must have seen one of the things that then are there to be seen.
 type fault struct {
 	name   string
 	apply  func(*world)
 	breaks []string
+	seen   []string
 }
 
 // replies returns a fault's apply that edits replies of one kind at matching places.
@@ -111,185 +113,185 @@ func faults() []fault {
 			if r.ICMP != nil && !r.ICMP.DF && r.ICMP.Marker == "" && p.w.at(r.ICMP.Address).node == p.node && p.w.at(r.ICMP.Address).isPod() {
 				reply.Failure = "not answered"
 			}
-		}), []string{"pods/icmp-same-node"}},
+		}), []string{"pods/icmp-same-node"}, []string{"not answered"}},
 		{"somebody else answers an echo", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if reply.ICMP != nil && p.w.at(r.ICMP.Address).node != p.node && p.w.at(r.ICMP.Address).isPod() {
 				reply.ICMP.From = elsewhere
 			}
-		}), []string{"pods/icmp-across-nodes"}},
+		}), []string{"pods/icmp-across-nodes"}, []string{"answered by 192.0.2.1"}},
 		{"a transfer comes back short", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.TCP != nil && p.w.at(r.TCP.Address.Addr()).node == p.node {
 				reply.TCP.Down--
 			}
-		}), []string{"pods/tcp-same-node"}},
+		}), []string{"pods/tcp-same-node"}, []string{"1048575 came down"}},
 		{"TCP between pods is masqueraded", replies("pod client-*", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.TCP != nil && p.w.at(r.TCP.Address.Addr()).node != p.node {
 				reply.TCP.Identity.Client = netip.AddrPortFrom(p.node.Addr, 1)
 			}
-		}), []string{"pods/tcp-across-nodes"}},
+		}), []string{"pods/tcp-across-nodes"}, []string{"saw client 172.18.0."}},
 		{"another pod answers datagrams", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.UDP != nil && r.UDP.Address == p.node.Server.At() {
 				reply.UDP.Identity.Pod = "somebody"
 			}
-		}), []string{"pods/udp-same-node", "services/headless"}},
+		}), []string{"pods/udp-same-node", "services/headless"}, []string{"answered by somebody"}},
 		{"datagrams between nodes are masqueraded", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.UDP != nil && r.UDP.Address.Port() == field.PodPort && p.w.at(r.UDP.Address.Addr()).isPod() && p.w.at(r.UDP.Address.Addr()).node != p.node {
 				reply.UDP.Identity.Client = netip.AddrPortFrom(p.node.Addr, 1)
 			}
-		}), []string{"pods/udp-across-nodes", "services/headless"}},
+		}), []string{"pods/udp-across-nodes", "services/headless"}, []string{"saw client 172.18.0.3"}},
 		{"full packets do not pass between nodes", replies("pod client-worker2", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.ICMP != nil && r.ICMP.DF && p.w.at(r.ICMP.Address).node != p.node {
 				*reply = probe.Reply{Failure: "not answered"}
 			}
-		}), []string{"pods/mtu-across-nodes"}},
+		}), []string{"pods/mtu-across-nodes"}, []string{"not answered"}},
 		{"more than the MTU passes on one node", replies("pod *-worker2", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.ICMP != nil && r.ICMP.DF && r.ICMP.Size+headers > 1500 && p.w.at(r.ICMP.Address).node == p.node {
 				*reply = probe.Reply{ICMP: &probe.ICMPResult{Sent: 1, Received: 1}}
 			}
-		}), []string{"pods/mtu-same-node"}},
+		}), []string{"pods/mtu-same-node"}, []string{"answered"}},
 		{"a pod has a smaller MTU than the NIC", prints("pod *-worker2", "ip -j -d addr", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, `"mtu":1500`, `"mtu":1400`)
-		}), []string{"pods/mtu-across-nodes", "pods/mtu-same-node"}},
+		}), []string{"pods/mtu-across-nodes", "pods/mtu-same-node"}, []string{"1400"}},
 		{"a node sees a pod's packets masqueraded", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if id := answerOf(*reply); id != nil && id.Pod == "control-plane" {
 				id.Client = netip.AddrPortFrom(p.node.Addr, 1)
 			}
-		}), []string{"pods/to-nodes"}},
+		}), []string{"pods/to-nodes"}, []string{"saw client 172.18.0.3"}},
 		{"a node's packets reach a pod from a strange address", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.UDP != nil && r.UDP.Address == p.node.Server.At() {
 				reply.UDP.Identity.Client = netip.AddrPortFrom(elsewhere, 1)
 			}
-		}), []string{"nodes/to-pods"}},
+		}), []string{"nodes/to-pods"}, []string{"saw client 192.0.2.1"}},
 		{"a ClusterIP does not answer one pod", clusterIPFault("pod client-worker", func(reply *probe.Reply) { reply.Failure = "not answered" }),
-			[]string{"services/clusterip-from-pods", "services/every-backend"}},
+			[]string{"services/clusterip-from-pods", "services/every-backend"}, []string{"not answered"}},
 		{"a ClusterIP does not answer one node", clusterIPFault("node worker", func(reply *probe.Reply) { reply.Failure = "not answered" }),
-			[]string{"services/clusterip-from-nodes"}},
+			[]string{"services/clusterip-from-nodes"}, []string{"not answered"}},
 		{"one backend never gets a request", replies("pod client-*", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.HTTP != nil && r.HTTP.Count > 1 && strings.Contains(r.HTTP.URL, p.w.env.Every.At().String()) {
 				delete(reply.HTTP.AnsweredBy, field.PodName(field.RoleServer, "worker"))
 			}
-		}), []string{"services/every-backend"}},
-		{"a node without local backend does not pass nodePorts on, to pods", nodePortFault("pod *", "172.18.0.2:31002"), []string{"services/nodeport-from-pods"}},
-		{"the same to nodes", nodePortFault("node *", "172.18.0.2:31003"), []string{"services/nodeport-from-nodes"}},
-		{"the same to the outside", nodePortFault("outside host", "172.18.0.2:31002"), []string{"services/nodeport-from-outside"}},
+		}), []string{"services/every-backend"}, []string{"answered 0 times"}},
+		{"a node without local backend does not pass nodePorts on, to pods", nodePortFault("pod *", "172.18.0.2:31002"), []string{"services/nodeport-from-pods"}, []string{"not answered"}},
+		{"the same to nodes", nodePortFault("node *", "172.18.0.2:31003"), []string{"services/nodeport-from-nodes"}, []string{"not answered"}},
+		{"the same to the outside", nodePortFault("outside host", "172.18.0.2:31002"), []string{"services/nodeport-from-outside"}, []string{"not answered"}},
 		{"a backend sees a translated address that is not the node's", replies("outside host", func(_ *place, r probe.Request, reply *probe.Reply) {
 			if id := answerOf(*reply); id != nil && r.UDP != nil && r.UDP.Address.Port() == 31001 {
 				id.Client = netip.AddrPortFrom(elsewhere, 1)
 			}
-		}), []string{"services/nodeport-from-outside"}},
+		}), []string{"services/nodeport-from-outside"}, []string{"saw client 192.0.2.1"}},
 		{"a pod does not reach itself", replies("pod client-worker2", func(p *place, r probe.Request, reply *probe.Reply) {
 			if id := answerOf(*reply); id != nil && id.Pod == field.PodName(field.RoleClient, "worker2") && strings.Contains(fmt.Sprint(r.HTTP, r.UDP), "10.96.0.101") {
 				reply.Failure = "not answered"
 			}
-		}), []string{"services/hairpin"}},
+		}), []string{"services/hairpin"}, []string{"not answered"}},
 		{"a headless name gives a stale address too", replies("pod client-*", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.DNS != nil && strings.HasPrefix(r.DNS.Name, field.HeadlessService+".") {
 				reply.DNS.Addresses = append(reply.DNS.Addresses, elsewhere)
 			}
-		}), []string{"services/headless"}},
+		}), []string{"services/headless"}, []string{"192.0.2.1"}},
 		{"a hostPort hides its clients", replies("outside host", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.HTTP != nil && strings.HasSuffix(r.HTTP.URL, ":28080/") {
 				reply.HTTP.Identity.Client = netip.AddrPortFrom(p.w.env.Nodes[2].Addr, 1)
 			}
-		}), []string{"services/hostport"}},
+		}), []string{"services/hostport"}, []string{"saw client 172.18.0.4"}},
 		{"DNS gives a wrong address over TCP", replies("pod client-*", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.DNS != nil && r.DNS.TCP {
 				reply.DNS.Addresses = []netip.Addr{elsewhere}
 			}
-		}), []string{"dns/service"}},
+		}), []string{"dns/service"}, []string{"192.0.2.1"}},
 		{"pods leave with their own address", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.UDP != nil && r.UDP.Address.Addr() == p.w.env.Outside.Addr {
 				reply.UDP.Identity.Client = netip.AddrPortFrom(p.addr, 1)
 			}
-		}), []string{"outside/masquerade"}},
+		}), []string{"outside/masquerade"}, []string{"saw client 10.244.1.10"}},
 		{"echo requests leave with the pod's own address", replies("outside host", func(p *place, r probe.Request, reply *probe.Reply) {
 			for i, packet := range captured(reply) {
 				if packet.Destination == p.addr {
 					reply.Capture.Packets[i].Source = elsewhere
 				}
 			}
-		}), []string{"outside/masquerade"}},
+		}), []string{"outside/masquerade"}, []string{"a request from 192.0.2.1 arrived"}},
 		{"the native-routing CIDR is masqueraded", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.HTTP != nil && strings.Contains(r.HTTP.URL, p.w.env.Native.String()) {
 				reply.HTTP.Identity.Client = netip.AddrPortFrom(p.node.Addr, 1)
 			}
-		}), []string{"outside/native-cidr"}},
+		}), []string{"outside/native-cidr"}, []string{"saw client 172.18.0.3"}},
 		{"one packet skips a hop", func(w *world) {
 			w.hop = func(at string, p *probe.Packet) {
 				if at == "pod server-worker2 eth0" && p.ICMPType == field.ICMPEchoRequest && p.Source == w.env.Nodes[2].Client.Addr {
 					p.TTL = 64
 				}
 			}
-		}, []string{"paths/hops-same-node"}},
+		}, []string{"paths/hops-same-node"}, []string{"R[64] P[64]"}},
 		{"a reply takes another way than by the NIC", func(w *world) {
 			w.hop = func(at string, p *probe.Packet) {
 				if at == "node worker eth0" && p.Protocol == "icmp" && p.ICMPType == field.ICMPEchoReply && p.Source == w.env.Nodes[1].Server.Addr {
 					p.TTL = 0
 				}
 			}
-		}, []string{"paths/hops-across-nodes"}},
+		}, []string{"paths/hops-across-nodes"}, []string{"R[63]"}},
 		{"frames come from the router's MAC", func(w *world) {
 			w.hop = func(at string, p *probe.Packet) {
 				if at == "pod client-worker eth0" && p.Direction == probe.In {
 					p.SourceMAC = "02:00:00:00:00:01"
 				}
 			}
-		}, []string{"paths/frame-source", "paths/hops-across-nodes", "paths/hops-same-node"}},
+		}, []string{"paths/frame-source", "paths/hops-across-nodes", "paths/hops-same-node"}, []string{"a frame from 02:00:00:00:00:01"}},
 		{"a neighbour answers for itself", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.ARP != nil && r.ARP.Address == p.node.Server.Addr {
 				reply.ARP.MAC = p.w.places[p.node.Server.Name].eth0
 			}
-		}), []string{"paths/arp"}},
+		}), []string{"paths/arp"}, []string{"0e:00:00:00:01:01 answers"}},
 		{"a pod's own address is answered", replies("pod client-worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.ARP != nil && r.ARP.Address == p.addr {
 				*reply = probe.Reply{ARP: &probe.ARPResult{MAC: p.mac, FrameMAC: p.mac}}
 			}
-		}), []string{"paths/arp"}},
-		{"forged packets pass", func(w *world) { w.forward = true }, []string{"paths/spoofed-source"}},
+		}), []string{"paths/arp"}, []string{"0a:00:00:00:01:00 answers"}},
+		{"forged packets pass", func(w *world) { w.forward = true }, []string{"paths/spoofed-source"}, []string{"it left the pod, and arrived"}},
 		{"forged packets never leave the pod", replies("node *", func(_ *place, _ probe.Request, reply *probe.Reply) {
 			if reply.Capture != nil {
 				reply.Capture.Packets = slices.DeleteFunc(reply.Capture.Packets, func(p probe.Packet) bool { return strings.Contains(p.Payload, " forged") })
 			}
-		}), []string{"paths/spoofed-source"}},
+		}), []string{"paths/spoofed-source"}, []string{"never seen at the host-side veth"}},
 		{"a pod's own packets do not arrive", replies("pod server-*", func(_ *place, r probe.Request, reply *probe.Reply) {
 			if r.Capture != nil && r.Capture.Until != nil {
 				*reply = probe.Reply{Failure: "no answer within 4s", Capture: &probe.CaptureResult{}}
 			}
-		}), []string{"paths/spoofed-source"}},
+		}), []string{"paths/spoofed-source"}, []string{"it did not: no answer"}},
 		{"a pod has a /24", prints("pod client-worker", "ip -j -d addr", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, `"prefixlen":32`, `"prefixlen":24`)
-		}), []string{"paths/pod-address"}},
+		}), []string{"paths/pod-address"}, []string{"/24"}},
 		{"a pod has a third route", prints("pod client-worker", "ip -j -4 route", func(_ *place, text string) string {
 			return strings.TrimSuffix(text, "]") + `,{"dst":"10.244.9.0/24","dev":"eth0","scope":"link"}]`
-		}), []string{"paths/pod-address"}},
+		}), []string{"paths/pod-address"}, []string{"3: ["}},
 		{"a pod's gateway is somebody else", prints("pod client-worker", "ip -j -4 route", func(p *place, text string) string {
 			return strings.Replace(text, p.router().String(), "10.244.1.7", 1)
-		}), []string{"paths/pod-address"}},
+		}), []string{"paths/pod-address"}, []string{"via 10.244.1.7"}},
 		{"a node lacks a route", prints("node worker", "ip -j -4 route", func(_ *place, text string) string {
 			return strings.Replace(text, "10.244.2.0/24", "10.244.77.0/24", 1)
-		}), []string{"nodes/routes"}},
+		}), []string{"nodes/routes"}, []string{"none"}},
 		{"a node's route leads to the wrong node", prints("node worker", "ip -j -4 route", func(_ *place, text string) string {
 			return strings.Replace(text, `"gateway":"172.18.0.4"`, `"gateway":"172.18.0.2"`, 1)
-		}), []string{"nodes/routes"}},
+		}), []string{"nodes/routes"}, []string{"via 172.18.0.2"}},
 		{"the demo's rules lack a backend", prints("node worker", "sh -c", func(p *place, text string) string {
 			return strings.Replace(text, "--to-destination 10.244.1.11:80", "--to-destination 10.244.1.111:80", 1)
-		}), []string{"rules/service-in-iptables"}},
+		}), []string{"rules/service-in-iptables"}, []string{"2 of 3 backends"}},
 		{"the demo's rules lack its nodePort", prints("node worker", "sh -c", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, "--dport 32000", "--dport 32001")
-		}), []string{"rules/service-in-iptables"}},
+		}), []string{"rules/service-in-iptables"}, []string{"0 of its nodePorts"}},
 		{"the masquerade chain is gone", prints("node worker", "sh -c", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, field.MasqueradeChain, "LAB-OTHER")
-		}), []string{"rules/masquerade-chain"}},
+		}), []string{"rules/masquerade-chain"}, []string{"no such chain"}},
 		{"nothing leads to the masquerade chain", prints("node worker", "sh -c", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, "-A POSTROUTING", "-A PREROUTING")
-		}), []string{"rules/masquerade-chain"}},
+		}), []string{"rules/masquerade-chain"}, []string{"0 rules that lead elsewhere"}},
 		{"traffic to a node is masqueraded", prints("node worker", "sh -c", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, "-d 172.18.0.4/32", "-d 172.18.0.44/32")
-		}), []string{"rules/masquerade-chain"}},
+		}), []string{"rules/masquerade-chain"}, []string{"-d 172.18.0.44/32 -j RETURN"}},
 		{"the wrong pods are masqueraded", prints("node worker", "sh -c", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, "-s 10.244.1.0/24", "-s 10.244.2.0/24")
-		}), []string{"rules/masquerade-chain"}},
-		{"the demo does not answer from outside", nodePortFault("outside host", "172.18.0.3:32000"), []string{"demo/answers"}},
+		}), []string{"rules/masquerade-chain"}, []string{"-s 10.244.2.0/24"}},
+		{"the demo does not answer from outside", nodePortFault("outside host", "172.18.0.3:32000"), []string{"demo/answers"}, []string{"not answered"}},
 	}
 }
 
@@ -331,11 +333,28 @@ func TestFaultsTurnExactlyTheRightChecksRed(t *testing.T) {
 }
 
 func turnsRed(t *testing.T, w *world, f fault) {
+	right := map[string][]string{}
+	for _, check := range checksOf(newWorld(t, w.env.Mode)) {
+		if slices.Contains(f.breaks, check.Name) {
+			right[check.Name] = runIn(t, w, check).Seen
+		}
+	}
 	f.apply(w)
 	var failed []string
 	for _, check := range checksOf(w) {
 		if got := runIn(t, w, check); got.Status != verify.Pass {
 			failed = append(failed, check.Name)
+			for _, finding := range got.Wrong {
+				if line := finding.About + ": " + finding.Seen; slices.Contains(right[check.Name], line) {
+					t.Errorf("%s: of what is wrong it says what it says when all is right: %s", check.Name, line)
+				}
+				if finding.About == "" || finding.Want == "" || finding.Seen == "" || finding.Want == finding.Seen {
+					t.Errorf("%s: %+v does not say what was wanted and what was seen", check.Name, finding)
+				}
+			}
+			if !f.wasSeen(got.Wrong) {
+				t.Errorf("%s: want one of %q among what was seen: %v", check.Name, f.seen, got.Wrong)
+			}
 			if got.Status != verify.Fail {
 				t.Errorf("%s: %s: %s", check.Name, got.Status, got.Error)
 			}
@@ -343,8 +362,14 @@ func turnsRed(t *testing.T, w *world, f fault) {
 	}
 	slices.Sort(failed)
 	if !slices.Equal(failed, f.breaks) {
-		t.Errorf("failed: %v, to be %v", failed, f.breaks)
+		t.Errorf("failed: %v, want %v", failed, f.breaks)
 	}
+}
+
+func (f fault) wasSeen(findings []verify.Finding) bool {
+	return slices.ContainsFunc(findings, func(finding verify.Finding) bool {
+		return slices.ContainsFunc(f.seen, func(words string) bool { return strings.Contains(finding.Seen, words) })
+	})
 }
 
 func allFaults() []fault { return slices.Concat(faults(), pathFaults(), serviceFaults()) }

@@ -163,7 +163,7 @@ func controlTracked(ctx context.Context, ev *verify.Evidence, way trackedWay) (b
 		return false, err
 	}
 	if lost != "" {
-		ev.Wrong("%s: %s", way.what, lost)
+		ev.Wrong(way.what, "an answer", lost)
 		return false, nil
 	}
 	entries, err := entriesAt(ctx, way.at[0], way.from, sent)
@@ -182,7 +182,7 @@ func judgeTracked(ctx context.Context, ev *verify.Evidence, way trackedWay) erro
 		return err
 	}
 	if lost != "" {
-		ev.Wrong("%s: %s", way.what, lost)
+		ev.Wrong(way.what, "an answer", lost)
 		return nil
 	}
 	words := map[bool]string{true: "yes", false: "no"}
@@ -196,17 +196,12 @@ func judgeTracked(ctx context.Context, ev *verify.Evidence, way trackedWay) erro
 			if way.column != nil && t.protocol != "udp" {
 				ev.Cell("in nf_conntrack", way.column(t.protocol), words[found], words[way.want])
 			}
-			what := fmt.Sprintf("%s (%s), %s", way.what, t, node.Name)
-			switch {
-			case found == way.want && found:
-				ev.Saw("%s has the entry %s", what, entries[i])
-			case found == way.want:
-				ev.Saw("%s has no entry", what)
-			case found:
-				ev.Wrong("%s has the entry %s, to be none", what, entries[i])
-			default:
-				ev.Wrong("%s has no entry, to be one", what)
+			seen := "no entry"
+			if found {
+				seen = "the entry " + entries[i]
 			}
+			want := map[bool]string{true: "an entry of it", false: "no entry of it"}[way.want]
+			ev.Expect(found == way.want, fmt.Sprintf("%s (%s), nf_conntrack of %s", way.what, t, node.Name), want, seen)
 		}
 		return nil
 	})

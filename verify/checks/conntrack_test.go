@@ -29,7 +29,7 @@ udp      17 29 src=10.244.1.3 dst=10.244.2.4 sport=40002 dport=80 [UNREPLIED] sr
 	}
 	for _, tt := range tests {
 		if got := tt.flow.entry(text) != ""; got != tt.found {
-			t.Errorf("%s: found %t, to be %t", tt.flow, got, tt.found)
+			t.Errorf("%s: found %t, want %t", tt.flow, got, tt.found)
 		}
 	}
 }

@@ -30,8 +30,9 @@ func demoAnswers(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 	if err != nil {
 		return err
 	}
-	ev.Expect(service.Port == env.Demo.Port && service.NodePortTCP == env.Demo.NodePort, "Service %s has port %d and nodePort %d, to be %d and %d",
-		service.Name, service.Port, service.NodePortTCP, env.Demo.Port, env.Demo.NodePort)
+	ports := func(port, nodePort uint16) string { return fmt.Sprintf("port %d and nodePort %d", port, nodePort) }
+	ev.Expect(service.Port == env.Demo.Port && service.NodePortTCP == env.Demo.NodePort, "Service "+service.Name,
+		ports(env.Demo.Port, env.Demo.NodePort), ports(service.Port, service.NodePortTCP))
 	var pods []field.Host
 	on := map[string]string{}
 	for _, each := range endpoints {
@@ -40,7 +41,11 @@ func demoAnswers(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 	}
 	var errs []error
 	for _, node := range env.Nodes {
-		ev.Expect(on[node.Node] != "", "%s: demo pod %s is ready", node.Name, on[node.Node])
+		if pod := on[node.Node]; pod != "" {
+			ev.Saw("%s: demo pod %s is ready", node.Name, pod)
+		} else {
+			ev.Wrong(node.Name, "a demo pod that is ready", "no pod of it among the endpoints of Service "+service.Name)
+		}
 		clusterIP := ask{from: node.Client, to: service.At(), name: "Service " + service.Name, by: pods}
 		nodePort := ask{from: env.Outside, to: netip.AddrPortFrom(node.Addr, service.NodePortTCP), name: fmt.Sprintf("nodePort %d at %s", service.NodePortTCP, node.Name), by: pods}
 		errs = append(errs, clusterIP.over(ctx, "http", ev), nodePort.over(ctx, "http", ev))

@@ -39,7 +39,7 @@ func dnsOfService(ctx context.Context, env *field.Env, ev *verify.Evidence) erro
 				return err
 			}
 			right := slices.Equal(reply.DNS.Addresses, []netip.Addr{env.Every.Addr})
-			ev.Expect(right, "%s: %v, to be %s", what, reply.DNS.Addresses, env.Every.Addr)
+			ev.Expect(right, what, fmt.Sprint(env.Every.Addr), fmt.Sprint(reply.DNS.Addresses))
 			return nil
 		})
 	})
@@ -76,7 +76,7 @@ func resolve(ctx context.Context, pod field.Host, name string, ev *verify.Eviden
 		return nil, err
 	}
 	if len(reply.DNS.Addresses) == 0 {
-		ev.Wrong("%s: no address", what)
+		ev.Wrong(what, "addresses", "an answer without one")
 		return nil, nil
 	}
 	return reply.DNS.Addresses, nil
@@ -89,7 +89,7 @@ func sameAddresses(ev *verify.Evidence, what string, got []netip.Addr, hosts []f
 		want = append(want, h.Addr)
 	}
 	slices.SortFunc(want, netip.Addr.Compare)
-	ev.Expect(slices.Equal(got, want), "%s is %v, to be %v", what, got, want)
+	ev.Expect(slices.Equal(got, want), what, fmt.Sprint(want), fmt.Sprint(got))
 }
 
 func at(hosts []field.Host, addr netip.Addr) (field.Host, bool) {

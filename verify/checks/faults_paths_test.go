@@ -17,13 +17,13 @@ func pathFaults() []fault {
 					p.DestMAC = "02:00:00:00:00:77"
 				}
 			}
-		}, []string{"paths/hops-across-nodes"}},
+		}, []string{"paths/hops-across-nodes"}, []string{"to 02:00:00:00:00:77"}},
 		{"a NIC shows packets that stay on the node", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			own := func(packet probe.Packet) bool { return packet.Source == p.addr }
 			if packets := captured(reply); r.Capture != nil && r.Capture.Interface == "eth0" && len(packets) > 0 && own(packets[0]) {
 				reply.Capture.Packets = append(packets, probe.Packet{Protocol: "tcp", Source: p.node.Client.Addr, Destination: p.node.Server.Addr, TTL: 63})
 			}
-		}), []string{"paths/hops-same-node"}},
+		}), []string{"paths/hops-same-node"}, []string{"R[63]"}},
 		{"a host-side veth shows what it should not, or nothing", replies("node worker2", func(p *place, r probe.Request, reply *probe.Reply) {
 			if reply.Capture == nil || r.Capture.Interface != p.w.places["pod server-worker2"].veth || len(r.Capture.Also) == 0 {
 				return
@@ -33,21 +33,21 @@ func pathFaults() []fault {
 					reply.Capture.Packets[i].TTL = 61
 				}
 			}
-		}), []string{"paths/hops-across-nodes"}},
+		}), []string{"paths/hops-across-nodes"}, []string{"[61]"}},
 		{"the nodes' stacks carry what they should not", func(w *world) {
 			w.stacks.carries = func(from, _ *place) bool { return w.env.Mode != verify.ModeEBPF || from.name == "pod client-worker" }
-		}, []string{"host/conntrack-empty", "host/counters-still", "host/drops-bypassed"}},
+		}, []string{"host/conntrack-empty", "host/counters-still", "host/drops-bypassed"}, []string{"lost (not answered)", "1 packets to the server", "the entry"}},
 		{"something bypasses the nodes' stacks", func(w *world) {
 			w.stacks.carries = func(from, _ *place) bool { return from.name != "pod client-worker" }
-		}, []string{"host/conntrack-pods", "host/counters-move", "host/drops-apply"}},
+		}, []string{"host/conntrack-pods", "host/counters-move", "host/drops-apply"}, []string{"counted 0 packets", "0 packets to the server", "no entry"}},
 		{"a rule for masquerading is left in nft alone", prints("node worker", "sh -c", func(p *place, text string) string {
 			return text + "### nft list ruleset\nip saddr " + p.node.PodCIDR.String() + " ip daddr != 10.0.0.0/8 masquerade fully-random\n"
-		}), []string{"rules/no-masquerade"}},
+		}), []string{"rules/no-masquerade"}, []string{"masquerade fully-random"}},
 		{"conntrack forgets what is masqueraded", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.Exec != nil && r.Exec.Argv[0] == "conntrack" && strings.HasSuffix(strings.Join(r.Exec.Argv, " "), p.node.Client.Addr.String()) {
 				reply.Exec.Stdout = ""
 			}
-		}), []string{"host/conntrack-outside"}},
+		}), []string{"host/conntrack-outside"}, []string{"no entry"}},
 	}
 }
 
@@ -80,7 +80,7 @@ func TestControlsMustBeSeen(t *testing.T) {
 					continue
 				}
 				if got := runIn(t, w, check); got.Status != verify.Error {
-					t.Errorf("%s: %s, to be error; wrong: %v", check.Name, got.Status, got.Wrong)
+					t.Errorf("%s: %s, want error; wrong: %v", check.Name, got.Status, got.Wrong)
 				}
 			}
 		})

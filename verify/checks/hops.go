@@ -210,13 +210,13 @@ func (t trace) judge(ev *verify.Evidence, at point, seen *probe.CaptureResult) e
 func (t trace) judgeCell(ev *verify.Evidence, where string, at point, protocol string, packets []probe.Packet) {
 	requests, replies := split(packets, t.To.Addr)
 	got, want := cell(requests, replies, protocol == "icmp"), at.want.String()
-	words := fmt.Sprintf("%s, %s: %s", where, protocol, got)
+	about := where + ", " + protocol
 	ev.Cell(at.row, columnName(t.sameNode, protocol), got, want)
-	if !ev.Expect(got == want, "%s, to be %s", words, want) || at.request[0] == "" {
+	if !ev.Expect(got == want, about, want, got) || at.request[0] == "" {
 		return
 	}
 	for _, wrong := range append(wrongMACs(requests, at.request), wrongMACs(replies, at.reply)...) {
-		ev.Wrong("%s: %s", words, wrong)
+		ev.Wrong(about, wrong.want, wrong.got)
 	}
 }
 
@@ -241,12 +241,15 @@ func split(packets []probe.Packet, server netip.Addr) (requests, replies []probe
 	return requests, replies
 }
 
+// frames are MACs in words: those wanted, and others that there were.
+type frames struct{ want, got string }
+
 // wrongMACs says which frames do not have the MACs that they should.
-func wrongMACs(packets []probe.Packet, want [2]string) []string {
-	var wrong []string
+func wrongMACs(packets []probe.Packet, want [2]string) []frames {
+	var wrong []frames
 	for _, p := range packets {
 		got := [2]string{p.SourceMAC, p.DestMAC}
-		words := fmt.Sprintf("a frame from %s to %s, to be from %s to %s", got[0], got[1], want[0], want[1])
+		words := frames{fmt.Sprintf("frames from %s to %s", want[0], want[1]), fmt.Sprintf("a frame from %s to %s", got[0], got[1])}
 		if got != want && !slices.Contains(wrong, words) {
 			wrong = append(wrong, words)
 		}

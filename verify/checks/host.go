@@ -81,7 +81,7 @@ func hostDrops(ctx context.Context, env *field.Env, ev *verify.Evidence) (err er
 	}
 	for i, x := range t.Exchanges {
 		if after[i].Lost != "" {
-			ev.Wrong("%s (%s): without any rule it is lost: %s", x, x.Protocol, after[i].Lost)
+			ev.Wrong(fmt.Sprintf("%s (%s), without any rule", x, x.Protocol), "an answer", after[i].Lost)
 		} else if t.Deaf == nil {
 			judgeDrop(env, ev, x, droppedIn[x.Marker], t.Counts)
 		}
@@ -111,10 +111,12 @@ func judgeDrop(env *field.Env, ev *verify.Evidence, x field.Exchange, at field.H
 		ev.Cell(at.String()+" -j DROP", columnName(x.SameNode(), x.Protocol), words[x.Lost != ""], words[want])
 	}
 	if want {
-		ev.Expect(x.Lost != "" && here > 0, "%s: %s; on %s the rule counted %d packets, to be at least 1", what, words[x.Lost != ""], x.From.Node, here)
+		ev.Expect(x.Lost != "" && here > 0, what, fmt.Sprintf("lost, and counted by the rule on %s", x.From.Node),
+			fmt.Sprintf("%s; the rule on %s counted %d packets", words[x.Lost != ""], x.From.Node, here))
 		return
 	}
-	ev.Expect(x.Lost == "" && all == 0, "%s: %s%s; the rules counted %d packets, to be 0", what, words[x.Lost != ""], because(x.Lost), all)
+	ev.Expect(x.Lost == "" && all == 0, what, "an answer, and no packet counted by the rules",
+		fmt.Sprintf("%s%s; the rules counted %d packets", words[x.Lost != ""], because(x.Lost), all))
 }
 
 func because(why string) string {
@@ -149,7 +151,7 @@ func hostCounters(ctx context.Context, env *field.Env, ev *verify.Evidence) (err
 	}
 	for _, x := range t.Exchanges {
 		if x.Lost != "" {
-			ev.Wrong("%s (%s): %s", x, x.Protocol, x.Lost)
+			ev.Wrong(fmt.Sprintf("%s (%s)", x, x.Protocol), "an answer", x.Lost)
 		} else if t.Deaf == nil {
 			judgeCounters(env, ev, x, hooks, through, t.Counts)
 		}
@@ -166,13 +168,14 @@ func judgeCounters(env *field.Env, ev *verify.Evidence, x field.Exchange, hooks,
 			there := counts[node.Node][field.Counted{Hook: at, Key: x.Key(x.Protocol, field.ToServer)}]
 			back := counts[node.Node][field.Counted{Hook: at, Key: x.Key(x.Protocol, field.FromServer)}]
 			some = some || there+back > 0
-			words := fmt.Sprintf("%s: %s of %s counted %d packets to the server and %d back", what, at, node.Name, there, back)
+			about := fmt.Sprintf("%s, %s of %s", what, at, node.Name)
+			words := fmt.Sprintf("%d packets to the server and %d back are counted", there, back)
 			want := kernelForwards(env, x.Flow) && onItsWay && slices.Contains(through, at)
 			switch {
 			case want:
-				ev.Expect(there > 0 && back > 0, "%s", words)
+				ev.Expect(there > 0 && back > 0, about, "packets to be counted both ways", words)
 			case there+back > 0:
-				ev.Wrong("%s, to be none", words)
+				ev.Wrong(about, "none to be counted", words)
 			}
 		}
 	}

@@ -21,7 +21,7 @@ func kubeProxyChecks(env *field.Env) []verify.Check {
 			Claim: "kube-proxy runs on every node: a pod and its process.",
 			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 				return lookForKubeProxy(ctx, env, func(node *field.Node, pods, processes []string) {
-					ev.Expect(len(pods) > 0 && len(processes) > 0, "%s: pods %v, processes %v", node.Name, pods, processes)
+					ev.Expect(len(pods) > 0 && len(processes) > 0, node.Name, "a pod and a process of kube-proxy", fmt.Sprintf("its pods %v, its processes %v", pods, processes))
 				})
 			}),
 		},
@@ -34,7 +34,7 @@ func kubeProxyChecks(env *field.Env) []verify.Check {
 						ev.Saw("%s: kube-proxy is neither among its pods nor among its processes", node.Name)
 						return
 					}
-					ev.Wrong("%s: pods %v, processes %v", node.Name, pods, processes)
+					ev.Wrong(node.Name, "neither a pod nor a process of kube-proxy", fmt.Sprintf("its pods %v, its processes %v", pods, processes))
 				})
 			}),
 		},

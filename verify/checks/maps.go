@@ -89,17 +89,18 @@ func judgeMap(ev *verify.Evidence, node *field.Node, service field.Service, want
 			{Addr: node.Addr, Port: nodePort, Protocol: protocol, Scope: field.ScopeInside}, {Addr: node.Addr, Port: nodePort, Protocol: protocol, Scope: field.ScopeOutside},
 		} {
 			if _, ok := have[f]; !ok {
-				ev.Wrong("%s: the maps lack %s of Service %s/%s", node.Name, f, service.Namespace, service.Name)
+				ev.Wrong(fmt.Sprintf("%s: Service %s/%s", node.Name, service.Namespace, service.Name), fmt.Sprintf("%s in the maps", f), fmt.Sprintf("%d other frontends of it in the maps", len(have)))
 			}
 		}
 		for f, got := range have {
 			if f.Protocol == protocol {
-				ev.Expect(slices.Equal(got, backends), "%s: Service %s/%s at %s has backends %v, to be %v", node.Name, service.Namespace, service.Name, f, got, backends)
+				ev.Expect(slices.Equal(got, backends), fmt.Sprintf("%s: Service %s/%s at %s", node.Name, service.Namespace, service.Name, f),
+					fmt.Sprintf("backends %v", backends), fmt.Sprintf("backends %v", got))
 			}
 		}
 	}
 	if len(want) == 0 {
-		ev.Wrong("Service %s/%s has no ready backend to look for", service.Namespace, service.Name)
+		ev.Wrong(fmt.Sprintf("Service %s/%s", service.Namespace, service.Name), "a ready backend to look for", "none among its endpoints")
 	}
 }
 
@@ -116,7 +117,10 @@ func mapsFollow(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		return slices.ContainsFunc(have[at], func(b netip.AddrPort) bool { return b.Addr() == leaver.Addr }), err
 	}
 	if late, err := awaitNodes(ctx, env, has); err != nil || len(late) > 0 {
-		ev.Expect(len(late) == 0, "%v have not pod %s, which is ready, among the backends of %s", late, leaver.Self, at)
+		if len(late) > 0 {
+			ev.Wrong(fmt.Sprintf("backends of %s", at), fmt.Sprintf("pod %s, which is ready, among them on every node", leaver.Self),
+				fmt.Sprintf("%v do not have it", late))
+		}
 		return err
 	}
 	deleted := time.Now()
@@ -129,7 +133,10 @@ func mapsFollow(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		return !there, err
 	})
 	if err != nil || len(late) > 0 {
-		ev.Expect(len(late) == 0, "%s after pod %s was deleted %v still have it among the backends of %s", followWithin, leaver.Self, late, at)
+		if len(late) > 0 {
+			ev.Wrong(fmt.Sprintf("backends of %s, %s after pod %s was deleted", at, followWithin, leaver.Self),
+				"the pod on no node", fmt.Sprintf("%v still have it", late))
+		}
 		return err
 	}
 	ev.Saw("%s after pod %s was deleted no node has it among the backends of %s", time.Since(deleted).Round(time.Millisecond), leaver.Self, at)
@@ -163,8 +170,8 @@ func othersAnswer(ctx context.Context, env *field.Env, ev *verify.Evidence) erro
 		if err != nil {
 			return err
 		}
-		what := fmt.Sprintf("%s -> Service %s", node.Name, env.Changing.Name)
-		ev.Expect(failure == "" && answered[env.Leaver.Self] == 0 && len(answered) > 0, "%s: answered by %v %s", what, answered, failure)
+		ev.Expect(failure == "" && answered[env.Leaver.Self] == 0 && len(answered) > 0, fmt.Sprintf("%s -> Service %s", node.Name, env.Changing.Name),
+			"answers by its other backends alone", fmt.Sprintf("answered by %v%s", answered, because(failure)))
 		return nil
 	})
 }

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"wirelab.dev/wirelab/verify"
@@ -54,9 +55,9 @@ func judgeRoute(ev *verify.Evidence, host string, want field.Route, have []field
 		return
 	}
 	if len(got) == 0 {
-		ev.Wrong("%s: no route to %s, to be %s", host, want.Destination, want)
+		ev.Wrong(host+": route to "+want.Destination, want.String(), "none")
 		return
 	}
 	slices.SortFunc(got, func(a, b field.Route) int { return a.Gateway.Compare(b.Gateway) })
-	ev.Wrong("%s: %v, to be %s alone", host, got, want)
+	ev.Wrong(host+": route to "+want.Destination, want.String()+" alone", fmt.Sprint(got))
 }

@@ -66,7 +66,7 @@ func arrivesAs(ctx context.Context, env *field.Env, from field.Host, to, as neti
 		return stopErr
 	}
 	for _, packet := range seen.Capture.Packets {
-		ev.Expect(packet.Source == as, "%s: arrived from %s, to be %s", what, packet.Source, as)
+		ev.Expect(packet.Source == as, what, fmt.Sprintf("a request from %s", as), fmt.Sprintf("a request from %s arrived", packet.Source))
 	}
 	if len(seen.Capture.Packets) == 0 && answered {
 		return fmt.Errorf("%s: answered, and yet no request was seen to arrive", what)

@@ -43,8 +43,8 @@ func podAddress(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 
 func judgePod(ev *verify.Evidence, pod field.Host, router netip.Addr, eth0 field.Device, have []field.Route) {
 	want := []netip.Prefix{netip.PrefixFrom(pod.Addr, 32)}
-	ev.Expect(slices.Equal(eth0.IPv4(), want), "%s: eth0 has %v, to be %v", pod.Name, eth0.IPv4(), want)
-	ev.Expect(len(have) == 2, "%s: %d routes, to be 2: %v", pod.Name, len(have), have)
+	ev.Expect(slices.Equal(eth0.IPv4(), want), pod.Name+": addresses of eth0", fmt.Sprint(want), fmt.Sprint(eth0.IPv4()))
+	ev.Expect(len(have) == 2, pod.Name+": routes", "2 of them", fmt.Sprintf("%d: %v", len(have), have))
 	judgeRoute(ev, pod.Name, field.Route{Destination: "default", Gateway: router, Device: "eth0"}, have)
 	judgeRoute(ev, pod.Name, field.Route{Destination: router.String(), Device: "eth0", Scope: "link"}, have)
 }
@@ -83,7 +83,8 @@ func judgeARP(ctx context.Context, ev *verify.Evidence, pod field.Host, who stri
 		return err
 	}
 	right := reply.ARP.MAC == veth.MAC && reply.ARP.FrameMAC == veth.MAC
-	ev.Expect(right, "%s: %s answers, in a frame of %s; %s has %s", what, reply.ARP.MAC, reply.ARP.FrameMAC, veth.Name, veth.MAC)
+	ev.Expect(right, what, fmt.Sprintf("%s, which is the MAC of %s, to answer in a frame of its own", veth.MAC, veth.Name),
+		fmt.Sprintf("%s answers, in a frame of %s", reply.ARP.MAC, reply.ARP.FrameMAC))
 	return nil
 }
 
@@ -95,7 +96,7 @@ func ownAddressUnanswered(ctx context.Context, ev *verify.Evidence, pod field.Ho
 		return err
 	}
 	if reply.ARP != nil {
-		ev.Wrong("%s asks who has %s, its own address: %s answers", pod.Name, pod.Addr, reply.ARP.MAC)
+		ev.Wrong(fmt.Sprintf("%s asks who has %s, its own address", pod.Name, pod.Addr), "no answer", reply.ARP.MAC+" answers")
 		return nil
 	}
 	ev.Saw("%s asks who has %s, its own address: nobody answers", pod.Name, pod.Addr)
@@ -127,7 +128,8 @@ func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Host,
 	for _, p := range packets {
 		if p.Direction == probe.In {
 			right := p.SourceMAC == veth.MAC && p.DestMAC == eth0.MAC
-			ev.Expect(right, "%s: a frame from %s to %s arrives; %s has %s, eth0 has %s", what, p.SourceMAC, p.DestMAC, veth.Name, veth.MAC, eth0.MAC)
+			ev.Expect(right, what, fmt.Sprintf("frames from %s, the MAC of %s, to %s, that of eth0", veth.MAC, veth.Name, eth0.MAC),
+				fmt.Sprintf("a frame from %s to %s arrives", p.SourceMAC, p.DestMAC))
 		}
 	}
 	return nil

@@ -64,7 +64,7 @@ func ping(ctx context.Context, from, to field.Host, ev *verify.Evidence) error {
 		return err
 	}
 	r := reply.ICMP
-	ev.Expect(r.Received == count && r.From == to.Addr, "%s: %d of %d answered by %s, TTL %d", what, r.Received, count, r.From, r.TTL)
+	ev.Expect(r.Received == count && r.From == to.Addr, what, fmt.Sprintf("%d answers by %s", count, to.Addr), fmt.Sprintf("%d of %d answered by %s, TTL %d", r.Received, count, r.From, r.TTL))
 	return nil
 }
 
@@ -75,7 +75,7 @@ func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidenc
 		return err
 	}
 	if reply.TCP.Up != bulk || reply.TCP.Down != bulk || reply.TCP.Identity == nil {
-		ev.Wrong("%s: %d bytes went up and %d came down, of %d", what, reply.TCP.Up, reply.TCP.Down, bulk)
+		ev.Wrong(what, fmt.Sprintf("%d bytes each way, and to hear from whom", bulk), fmt.Sprintf("%d bytes went up and %d came down", reply.TCP.Up, reply.TCP.Down))
 		return nil
 	}
 	return ask{by: []field.Host{p.To}, client: own(p.From)}.judge(what, *reply.TCP.Identity, false, ev)
@@ -100,7 +100,7 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	if err != nil {
 		return err
 	}
-	if !ev.Expect(dev.MTU == mtu, "%s: eth0 has MTU %d, to be %d", p.From.Name, dev.MTU, mtu) {
+	if !ev.Expect(dev.MTU == mtu, p.From.Name+": MTU of eth0", fmt.Sprint(mtu), fmt.Sprint(dev.MTU)) {
 		return nil
 	}
 	what := fmt.Sprintf("%s with DF and %d bytes", p, mtu)
@@ -117,7 +117,12 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	if err != nil {
 		return err
 	}
-	ev.Expect(over.Failure != "", "%s with DF and %d bytes: refused", p, mtu+1)
+	about := fmt.Sprintf("%s with DF and %d bytes", p, mtu+1)
+	if over.Failure == "" {
+		ev.Wrong(about, "no answer, as they are more than the MTU", "answered")
+		return nil
+	}
+	ev.Saw("%s: %s", about, over.Failure)
 	return nil
 }
 

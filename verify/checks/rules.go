@@ -57,19 +57,23 @@ func serviceInIPTables(ctx context.Context, env *field.Env, ev *verify.Evidence)
 func judgePresent(ev *verify.Evidence, node string, service field.Service, backends []netip.Addr, all []field.Dump) {
 	what := fmt.Sprintf("%s: Service %s/%s at %s", node, service.Namespace, service.Name, service.Addr)
 	complete := false
+	var incomplete []string
 	for _, d := range all {
 		found := field.FindService(d, service, backends)
-		words := fmt.Sprintf("%s: %s has %d rules of its ClusterIP, %d of its nodePorts, DNAT to %d of %d backends", what, d.Tool,
+		words := fmt.Sprintf("%s has %d rules of its ClusterIP, %d of its nodePorts, DNAT to %d of %d backends", d.Tool,
 			len(found.ClusterIP), len(found.NodePort), len(found.Backends), len(backends))
 		if len(found.ClusterIP) > 0 && len(found.NodePort) > 0 && len(found.Backends) == len(backends) {
 			complete = complete || strings.HasPrefix(d.Tool, "iptables")
-			ev.Saw("%s, such as %q", words, found.ClusterIP[0])
+			ev.Saw("%s: %s, such as %q", what, words, found.ClusterIP[0])
 		} else if found.Found() {
-			ev.Saw("%s", words)
+			ev.Saw("%s: %s", what, words)
+		}
+		if strings.HasPrefix(d.Tool, "iptables") {
+			incomplete = append(incomplete, words)
 		}
 	}
 	if !complete {
-		ev.Wrong("%s: neither iptables-save nor iptables-legacy-save holds rules for its ClusterIP, its nodePort and every backend", what)
+		ev.Wrong(what, "rules for its ClusterIP, its nodePort and every backend in iptables-save or iptables-legacy-save", strings.Join(incomplete, "; "))
 	}
 }
 
@@ -111,7 +115,7 @@ func judgeAbsent(ev *verify.Evidence, node string, service field.Service, backen
 		for _, each := range backends {
 			rules = append(rules, found.Backends[each]...)
 		}
-		ev.Wrong("%s: %d rules, such as %q", what, len(rules), rules[0])
+		ev.Wrong(what, "no rule of it", fmt.Sprintf("%d rules, such as %q", len(rules), rules[0]))
 	}
 }
 
@@ -137,7 +141,7 @@ func noMasqueradeRule(ctx context.Context, env *field.Env, ev *verify.Evidence) 
 		}
 		for _, d := range all {
 			if rules := masqueradeRules(d, env); len(rules) > 0 {
-				ev.Wrong("%s: %s has %q", node.Name, d.Tool, rules[0])
+				ev.Wrong(node.Name+": "+d.Tool, "nothing about masquerading pods", fmt.Sprintf("%q", rules[0]))
 			} else {
 				ev.Saw("%s: none of the %d lines of %s is about masquerading pods", node.Name, len(d.Lines), d.Tool)
 			}
@@ -166,24 +170,32 @@ func judgeMasquerade(ev *verify.Evidence, env *field.Env, node *field.Node, all 
 		return exists && strings.HasPrefix(d.Tool, "iptables")
 	})
 	if i < 0 {
-		ev.Wrong("%s: iptables-save shows no chain %s", node.Name, field.MasqueradeChain)
+		ev.Wrong(node.Name+": iptables-save", "chain "+field.MasqueradeChain, "no such chain")
 		return
 	}
 	jumps, _ := field.ChainRules(all[i], "POSTROUTING")
 	jumped := slices.ContainsFunc(jumps, func(rule string) bool { return strings.HasSuffix(rule, "-j "+field.MasqueradeChain) })
-	ev.Expect(jumped, "%s: POSTROUTING leads to %s", node.Name, field.MasqueradeChain)
+	if jumped {
+		ev.Saw("%s: POSTROUTING leads to %s", node.Name, field.MasqueradeChain)
+	} else {
+		ev.Wrong(node.Name+": POSTROUTING", "a rule that leads to "+field.MasqueradeChain, fmt.Sprintf("%d rules that lead elsewhere: %q", len(jumps), jumps))
+	}
 	rules, _ := field.ChainRules(all[i], field.MasqueradeChain)
 	for _, other := range env.Nodes {
 		spared := slices.ContainsFunc(rules, func(rule string) bool {
 			return field.AddressPattern(other.Addr).MatchString(rule) && strings.Contains(rule, "-d ") && strings.Contains(rule, "-j RETURN")
 		})
-		ev.Expect(spared, "%s: %s spares traffic to %s", node.Name, field.MasqueradeChain, other.Name)
+		if spared {
+			ev.Saw("%s: %s spares traffic to %s", node.Name, field.MasqueradeChain, other.Name)
+		} else {
+			ev.Wrong(node.Name+": "+field.MasqueradeChain, fmt.Sprintf("a rule that spares traffic to %s, which has %s", other.Name, other.Addr), fmt.Sprintf("%d others: %q", len(rules), rules))
+		}
 	}
 	masquerades := slices.IndexFunc(rules, func(rule string) bool {
 		return strings.Contains(rule, "-s "+node.PodCIDR.String()) && strings.Contains(rule, "! -d "+env.NativeCIDR.Masked().String()) && strings.Contains(rule, "-j MASQUERADE")
 	})
 	if masquerades < 0 {
-		ev.Wrong("%s: %s masquerades nothing from %s to outside %s:\n%s", node.Name, field.MasqueradeChain, node.PodCIDR, env.NativeCIDR, strings.Join(rules, "\n"))
+		ev.Wrong(node.Name+": "+field.MasqueradeChain, fmt.Sprintf("a rule that masquerades what goes from %s to outside %s", node.PodCIDR, env.NativeCIDR), fmt.Sprintf("%d others: %q", len(rules), rules))
 		return
 	}
 	ev.Saw("%s: %s: %s", node.Name, field.MasqueradeChain, rules[masquerades])

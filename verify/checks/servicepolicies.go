@@ -56,10 +56,10 @@ func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		}
 		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, a.to)
 		if reply.Failure != "" || reply.HTTP == nil {
-			ev.Wrong("%s: %s", what, reply.Failure)
+			ev.Wrong(what, "an answer", reply.Failure)
 			return nil
 		}
-		ev.Expect(len(reply.HTTP.AnsweredBy) == 1, "%s: %d connections were answered by %v", what, times, reply.HTTP.AnsweredBy)
+		ev.Expect(len(reply.HTTP.AnsweredBy) == 1, what, "answers by one backend", fmt.Sprintf("%d connections were answered by %v", times, reply.HTTP.AnsweredBy))
 		return nil
 	})
 }
@@ -114,10 +114,14 @@ func (a ask) unanswered(ctx context.Context, ev *verify.Evidence) error {
 		}
 		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, kind)
 		if id := answerOf(reply); reply.Failure == "" && id != nil {
-			ev.Wrong("%s: answered by %s, which is on another node", what, id.Pod)
+			ev.Wrong(what, "no answer", "answered by "+id.Pod)
 			return nil
 		}
-		ev.Expect(reply.Failure != "", "%s: %s", what, reply.Failure)
+		if reply.Failure == "" {
+			ev.Wrong(what, "no answer", "an answer that names nobody")
+			return nil
+		}
+		ev.Saw("%s: %s", what, reply.Failure)
 		return nil
 	})
 }
@@ -139,10 +143,10 @@ func healthPort(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		}
 		// Who answers is no nettool, so only the status counts.
 		if reply.HTTP == nil || reply.HTTP.Status == 0 {
-			ev.Wrong("%s at %s: %s", node.Name, at, reply.Failure)
+			ev.Wrong(fmt.Sprintf("%s at %s", node.Name, at), fmt.Sprintf("status %d", want), reply.Failure)
 			return nil
 		}
-		ev.Expect(reply.HTTP.Status == want, "%s at %s: status %d, to be %d", node.Name, at, reply.HTTP.Status, want)
+		ev.Expect(reply.HTTP.Status == want, fmt.Sprintf("%s at %s", node.Name, at), fmt.Sprintf("status %d", want), fmt.Sprintf("status %d", reply.HTTP.Status))
 		return nil
 	})
 }
@@ -175,25 +179,26 @@ func (a asker) refused(ctx context.Context, request probe.Request, tries int, ev
 	if err != nil {
 		return err
 	}
+	what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, kind)
+	refusal := fmt.Sprintf("a refusal within %s", atOnce)
 	var last string
 	for range tries {
 		reply, err := a.from.Probe(ctx, request)
 		if err != nil {
 			return err
 		}
-		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, kind)
 		took := time.Duration(reply.Elapsed).Round(time.Millisecond)
 		if id := answerOf(reply); reply.Failure == "" && id != nil {
-			ev.Wrong("%s: answered by %s", what, id.Pod)
+			ev.Wrong(what, refusal, "answered by "+id.Pod)
 			return nil
 		}
-		last = fmt.Sprintf("%s: %s after %s", what, reply.Failure, took)
+		last = fmt.Sprintf("%s after %s", reply.Failure, took)
 		if isRefusal(reply.Failure) && took < atOnce {
-			ev.Saw("%s", last)
+			ev.Saw("%s: %s", what, last)
 			return nil
 		}
 	}
-	ev.Wrong("%s, to be refused within %s", last, atOnce)
+	ev.Wrong(what, refusal, last)
 	return nil
 }
 

@@ -81,7 +81,7 @@ func clusterIPByPackets(ctx context.Context, env *field.Env, ev *verify.Evidence
 			if err := errors.Join(err, waitErr); err != nil {
 				return err
 			}
-			ev.Expect(len(seen.Capture.Packets) == 1, "%s: %d answers come from there %s", what, len(seen.Capture.Packets), seen.Failure)
+			ev.Expect(len(seen.Capture.Packets) == 1, what, "an answer from there", fmt.Sprintf("%d answers came from there%s", len(seen.Capture.Packets), because(seen.Failure)))
 			return nil
 		})
 	})
@@ -95,11 +95,11 @@ func everyBackend(ctx context.Context, env *field.Env, ev *verify.Evidence) erro
 		}
 		what := fmt.Sprintf("%s -> Service %s", node.Client.Name, env.Every.Name)
 		if failure != "" {
-			ev.Wrong("%s: %s", what, failure)
+			ev.Wrong(what, "answers", failure)
 		}
 		for _, backend := range env.Every.Backends {
 			times := answered[backend.Self]
-			ev.Expect(times > 0, "%s: %s answered %d times", what, backend.Self, times)
+			ev.Expect(times > 0, what+": "+backend.Self, "answers by each backend", fmt.Sprintf("it answered %d times", times))
 		}
 		return nil
 	})

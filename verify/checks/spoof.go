@@ -116,12 +116,22 @@ func judgeSpoof(ev *verify.Evidence, from, to field.Host, forged map[string]neti
 		}
 		return false
 	}
-	ev.Expect(arrived.Failure == "", "%s: sent with its own address %s, it arrives", what, from.Addr)
+	own := fmt.Sprintf("%s: sent with its own address %s", what, from.Addr)
+	if arrived.Failure == "" {
+		ev.Saw("%s: it arrives", own)
+	} else {
+		ev.Wrong(own, "it to arrive", "it did not: "+arrived.Failure)
+	}
 	for whose, source := range forged {
+		about := fmt.Sprintf("%s: sent as %s, %s", what, source, whose)
 		if !has(left, source) {
-			ev.Wrong("%s: sent as %s, %s: never seen at the host-side veth, so its absence elsewhere proves nothing", what, source, whose)
+			ev.Wrong(about, "it to leave the pod, and not to arrive", "it was never seen at the host-side veth, so its absence elsewhere proves nothing")
 			continue
 		}
-		ev.Expect(!has(arrived, source), "%s: sent as %s, %s: left the pod, and did not arrive", what, source, whose)
+		if has(arrived, source) {
+			ev.Wrong(about, "it not to arrive", "it left the pod, and arrived")
+		} else {
+			ev.Saw("%s: it left the pod, and did not arrive", about)
+		}
 	}
 }

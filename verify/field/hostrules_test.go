@@ -26,7 +26,7 @@ COMMIT
 	}
 	for at, n := range want {
 		if got[at] != n {
-			t.Errorf("%v: %d, to be %d", at, got[at], n)
+			t.Errorf("%v: %d, want %d", at, got[at], n)
 		}
 	}
 }
