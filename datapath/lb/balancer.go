@@ -49,7 +49,7 @@ type Name struct{ Namespace, Name string }
 var ErrWhole = errors.New("the whole state of Services is needed")
 
 // Apply makes the maps match s, with as few changes as possible. Frontends, backends and lists that stay keep their
-// ids, after a restart too. At no moment does a packet meet a Service that is half of one state and half of another.
+// ids, after a restart too; lists move where only that makes room for others. At no moment does a packet meet a Service that is half of one state and half of another.
 // What cannot be carried is left out, and is no error: the rest is. After an error, which is the maps', the next
 // Apply begins by reading them.
 func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
@@ -141,21 +141,24 @@ func (b *Balancer) Has(service, backend uint32, addr netip.AddrPort) bool {
 func (b *Balancer) unknown() { b.have, b.used = nil, extent{} }
 
 // passes are how often all is planned while there is no room: what goes makes room for what comes once it is
-// out of the tables.
-const passes = 3
+// out of the tables, and lists that move together make one row of what was free here and there.
+const passes = 6
 
 // applyAll plans everything anew.
 func (b *Balancer) applyAll(services map[serviceID]Service, at place, o *Outcome) error {
 	all := slices.Collect(stdmaps.Values(services))
+	squeeze := false
 	for range passes {
-		p := planAll(b.have, b.maps.capacity(), at, all)
+		p := planWhole(b.have, b.maps.capacity(), at, all, squeeze)
 		changes, err := b.write(p, o)
 		if err != nil {
 			return err
 		}
 		b.have, b.names = p.want, p.names
 		b.laid = &laidOut{at: at, owners: p.owners, lastID: p.nextID, disputed: p.disputed, skipped: p.skipped, crowded: p.lacksRoom, free: p.want.free(b.maps.capacity())}
-		if !p.lacksRoom || changes == 0 {
+		wasSqueezed := squeeze
+		squeeze = p.scattered && !wasSqueezed
+		if !p.lacksRoom || changes == 0 && !squeeze {
 			break
 		}
 	}

@@ -33,6 +33,7 @@ func FuzzPlanner(f *testing.F) {
 			p := planAll(have, room, nodeA, slices.Collect(maps.Values(services)))
 			checkTables(t, p, room)
 			checkSaid(t, p, services, append(skipped, p.skipped...))
+			checkTables(t, planWhole(have, room, nodeA, slices.Collect(maps.Values(services)), true), room)
 			if room == roomy {
 				checkGood(t, p, append(skipped, p.skipped...))
 			}

@@ -50,6 +50,8 @@ type plan struct {
 	names     map[uint32]string // of services, by id
 	crowded   []serviceID       // there is no room for them, in order
 	lacksRoom bool              // some had to be left out for that
+	squeeze   bool              // lists that stay move into free rows before theirs
+	scattered bool              // there were free slots enough for a list, and no row of them
 	skipped   []Skipped
 	frontends int // that there are while what goes and what comes are both there
 	sources   int
@@ -98,17 +100,31 @@ func newPlan(have *Tables, free space, room capacity, at place) *plan {
 // planAll plans Services that [State.prepare] has found sound. What there is no room for is left out as
 // a whole: first of all what comes or grows, and what it claims goes to the others.
 func planAll(have *Tables, room capacity, at place, services []Service) *plan {
+	return planWhole(have, room, at, services, false)
+}
+
+// planWhole is planAll, which may have lists move together.
+func planWhole(have *Tables, room capacity, at place, services []Service, squeeze bool) *plan {
 	services = slices.Clone(services)
 	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })
-	p := newPlan(have, have.free(room), room, at)
+	fresh := func() *plan {
+		p := newPlan(have, have.free(room), room, at)
+		p.squeeze = squeeze
+		return p
+	}
+	p := fresh()
+	if squeeze { // the last rows have all others before them to move to
+		slices.SortStableFunc(services, func(a, b Service) int { return cmp.Compare(p.lastRow(b), p.lastRow(a)) })
+	}
 	p.add(services)
 	if len(p.crowded) == 0 {
 		return p
 	}
 	services = p.staysFirst(services)
 	var gone []Skipped
+	scattered := p.scattered
 	for {
-		p = newPlan(have, have.free(room), room, at)
+		p = fresh()
 		p.add(services)
 		losers := p.crowdedOwners()
 		if len(losers) == 0 {
@@ -122,7 +138,18 @@ func planAll(have *Tables, room capacity, at place, services []Service) *plan {
 		})
 	}
 	p.skipped, p.lacksRoom = append(p.skipped, gone...), len(p.crowded)+len(gone) > 0
+	p.scattered = p.scattered || scattered
 	return p
+}
+
+// lastRow is the last of the rows that the Service's lists have.
+func (p *plan) lastRow(s Service) (last uint32) {
+	for _, f := range s.onNode(p.at.NodePorts) {
+		for _, scope := range scopesOf(f) {
+			last = max(last, p.have.frontends[frontendKey(f.Addr, f.Port, protocols[s.Proto], scope)].First)
+		}
+	}
+	return last
 }
 
 // staysFirst puts those in front that need no more places than they have: who comes, or grows, must not push
@@ -462,11 +489,9 @@ func (d *draft) addList(backends []Backend, flag bpf.BackendFlag) (r run, ok boo
 		ids = append(ids, id)
 	}
 	r.count = uint32(len(ids))
-	if r.first, ok = d.sameList(d.id, ids); !ok {
-		if r.first, ok = d.free.slots.take(r.count); !ok {
-			return run{}, false
-		}
-		d.rowsOf = append(d.rowsOf, r)
+	if r.first, ok = d.rowFor(ids); !ok {
+		d.scattered = d.scattered || d.free.slots.size() >= r.count
+		return run{}, false
 	}
 	d.want.lists[r.first] = ids
 	d.lists = append(d.lists, r.first)
@@ -474,14 +499,35 @@ func (d *draft) addList(backends []Backend, flag bpf.BackendFlag) (r run, ok boo
 	return r, true
 }
 
-// sameList finds the list where the service has it already, or has just been given it.
-func (p *plan) sameList(service uint32, ids []uint32) (first uint32, ok bool) {
-	for _, first := range p.listsOf[service] {
-		if slices.Equal(p.want.lists[first], ids) || slices.Equal(p.have.lists[first], ids) {
+// rowFor is the first slot for a list: where the service has just been given it, or has it already, or else where a
+// row is free.
+func (d *draft) rowFor(ids []uint32) (first uint32, ok bool) {
+	for _, first := range d.listsOf[d.id] {
+		if slices.Equal(d.want.lists[first], ids) {
 			return first, true
 		}
 	}
-	return 0, false
+	for _, has := range d.listsOf[d.id] {
+		if slices.Equal(d.have.lists[has], ids) {
+			first, ok = has, true
+			break
+		}
+	}
+	if ok && !d.squeeze {
+		return first, true
+	}
+	r := run{count: uint32(len(ids))}
+	row, found := d.free.slots.take(r.count)
+	r.first = row
+	switch {
+	case !found:
+		return first, ok
+	case ok && row > first:
+		d.free.slots.give(r)
+		return first, true
+	}
+	d.rowsOf = append(d.rowsOf, r)
+	return row, true
 }
 
 func (d *draft) addBackend(b Backend, flag bpf.BackendFlag) (uint32, bool) {

@@ -62,6 +62,14 @@ func (r *rows) take(count uint32) (first uint32, ok bool) {
 	return 0, false
 }
 
+// size is how many entries are free.
+func (r *rows) size() (n uint32) {
+	for _, f := range r.free {
+		n += f.count
+	}
+	return n
+}
+
 // give takes a row back.
 func (r *rows) give(back run) {
 	i, _ := slices.BinarySearchFunc(r.free, back, func(a, b run) int { return cmp.Compare(a.first, b.first) })
