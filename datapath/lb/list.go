@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wirelab.dev/wirelab/bpf"
 )
 
@@ -88,29 +86,6 @@ func (t *Tables) sourceRanges(service uint32) (ranges []netip.Prefix) {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
 	return ranges
-}
-
-// KindOf is the kind of frontend that maps have as a number; empty when there is none.
-func KindOf(code bpf.FrontendKind) FrontendKind {
-	for _, k := range frontendKinds {
-		if k.code == code {
-			return k.kind
-		}
-	}
-	return ""
-}
-
-// ProtocolName is the name of an IP protocol that flows are of, or else its number.
-func ProtocolName(number uint8) string {
-	if number == unix.IPPROTO_ICMP {
-		return "icmp"
-	}
-	for name, n := range protocols {
-		if n == number {
-			return name
-		}
-	}
-	return fmt.Sprint(number)
 }
 
 // Counts is what the maps have, in short.

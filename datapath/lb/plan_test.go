@@ -137,72 +137,6 @@ func TestFrontendsInTheMaps(t *testing.T) {
 	}
 }
 
-func TestClaims(t *testing.T) {
-	nodePort := web("10.0.0.2:80@a")
-	nodePort.Name, nodePort.Frontends = "aaa", []Frontend{{Kind: NodePort, Port: 30000}}
-	external := web("10.0.0.3:80@a")
-	external.Frontends = []Frontend{{Kind: ExternalIP, Addr: nodeAddrs[1], Port: 30000}}
-	p := lay(t, newTables(), nodePort, external)
-	want := []string{
-		"inside 127.0.0.1:30000/tcp NodePort 10.0.0.2:80*",
-		"inside 192.0.2.1:30000/tcp ExternalIP 10.0.0.3:80*",
-		"outside 192.0.2.1:30000/tcp ExternalIP 10.0.0.3:80*",
-	}
-	if got := p.want.show(); !slices.Equal(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-	if len(p.skipped) != 1 || p.skipped[0].Name != "aaa" || !strings.Contains(p.skipped[0].Message, "192.0.2.1:30000: Service default/web") {
-		t.Errorf("left out: %v", p.skipped)
-	}
-}
-
-// A host port for one address comes before one for all, whoever comes first by name, and gives way to Services.
-func TestHostPortClaims(t *testing.T) {
-	hostPort := func(pod, hostIP string, port uint16) HostPort {
-		p := HostPort{Proto: "tcp", Port: port, Backend: netip.MustParseAddrPort(pod), Namespace: "ns", Name: "pod-" + pod}
-		if hostIP != "" {
-			p.HostIP = netip.MustParseAddr(hostIP)
-		}
-		return p
-	}
-	service := web("10.0.0.9:80")
-	service.Frontends = []Frontend{{Kind: NodePort, Port: 30000}}
-	p, skipped := layOut(newTables(), roomy, State{Services: []Service{service}, HostPorts: []HostPort{
-		hostPort("10.0.0.2:80", "", 80), hostPort("10.0.0.3:80", "192.0.2.1", 80), hostPort("10.0.0.3:80", "0.0.0.0", 81),
-		hostPort("10.0.0.3:80", "192.0.2.1", 81), hostPort("10.0.0.4:80", "192.0.2.1", 30000), hostPort("10.0.0.5:80", "127.0.0.2", 90),
-		hostPort("10.0.0.5:80", "10.0.0.1", 91),
-	}})
-	want := []string{
-		"inside 10.0.0.1:91/tcp HostPort 10.0.0.5:80*",
-		"inside 127.0.0.1:30000/tcp NodePort 10.0.0.9:80*",
-		"inside 127.0.0.1:80/tcp HostPort 10.0.0.2:80*",
-		"inside 127.0.0.1:81/tcp HostPort 10.0.0.3:80*",
-		"inside 127.0.0.2:90/tcp HostPort 10.0.0.5:80*",
-		"inside 192.0.2.1:30000/tcp NodePort 10.0.0.9:80*",
-		"inside 192.0.2.1:80/tcp HostPort 10.0.0.3:80*",
-		"inside 192.0.2.1:81/tcp HostPort 10.0.0.3:80*",
-		"outside 10.0.0.1:91/tcp HostPort 10.0.0.5:80*",
-		"outside 192.0.2.1:30000/tcp NodePort 10.0.0.9:80*",
-		"outside 192.0.2.1:80/tcp HostPort 10.0.0.3:80*",
-		"outside 192.0.2.1:81/tcp HostPort 10.0.0.3:80*",
-	}
-	if got := p.want.show(); !slices.Equal(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-	slices.SortFunc(skipped, Skipped.Compare)
-	wantSkipped := []string{
-		"HostPort ns/pod-10.0.0.2:80: host port 80/tcp is not reached at 192.0.2.1:80: host port 192.0.2.1:80/tcp of pod ns/pod-10.0.0.3:80 is there",
-		"HostPort ns/pod-10.0.0.4:80: host port 192.0.2.1:30000/tcp is not reached at 192.0.2.1:30000: Service default/web is there",
-	}
-	var got []string
-	for _, s := range skipped {
-		got = append(got, s.String())
-	}
-	if !slices.Equal(got, wantSkipped) {
-		t.Errorf("left out\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(wantSkipped, "\n"))
-	}
-}
-
 // Whether a backend is here is a question of its address; its node's name is for policies.
 func TestWhichBackendsAreHere(t *testing.T) {
 	s := web("10.0.0.2:80", "10.0.0.3:80@b", "10.0.0.1:80", "192.0.2.1:80", "192.0.2.2:80@a", "10.0.1.2:80@a", "203.0.113.7:80")
@@ -216,96 +150,6 @@ func TestWhichBackendsAreHere(t *testing.T) {
 	}
 	if got := lay(t, newTables(), s).want.show(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
-// What cannot be carried is left out alone, and said.
-func TestServicesAreChecked(t *testing.T) {
-	beside := web("10.0.0.9:80")
-	beside.Name, beside.Frontends = "beside", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80}}
-	const besideIt, asItIs = "inside 10.96.0.2:80/tcp ClusterIP 10.0.0.9:80*", "inside 10.96.0.1:80/tcp ClusterIP 10.0.0.2:80*"
-	extra := func(f Frontend) func(*Service) { return func(s *Service) { s.Frontends = append(s.Frontends, f) } }
-	backend := func(addr string) func(*Service) {
-		return func(s *Service) {
-			s.Backends = append(s.Backends, Backend{Addr: netip.MustParseAddrPort(addr), Ready: true})
-		}
-	}
-	external := func(addr string) func(*Service) {
-		return extra(Frontend{Kind: ExternalIP, Addr: netip.MustParseAddr(addr), Port: 80})
-	}
-	for name, test := range map[string]struct {
-		change func(*Service)
-		reason SkipReason
-		want   string // of the Service itself
-	}{
-		"protocol":               {func(s *Service) { s.Proto = "sctp" }, NotCarried, ""},
-		"affinity":               {func(s *Service) { s.Affinity = 25 * time.Hour }, NotValid, ""},
-		"negative affinity":      {func(s *Service) { s.Affinity = -1 }, NotValid, ""},
-		"port":                   {extra(Frontend{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.3")}), NotValid, asItIs},
-		"IPv6":                   {external("fd00::1"), NotCarried, asItIs},
-		"mapped":                 {external("::ffff:10.0.0.1"), NotCarried, asItIs},
-		"loopback":               {external("127.0.0.1"), NotValid, asItIs},
-		"any address":            {external("0.0.0.0"), NotValid, asItIs},
-		"multicast":              {external("224.0.0.1"), NotValid, asItIs},
-		"broadcast":              {external("255.255.255.255"), NotValid, asItIs},
-		"no address":             {extra(Frontend{Kind: ExternalIP, Port: 80}), NotCarried, asItIs},
-		"kind":                   {extra(Frontend{Kind: "Other", Addr: netip.MustParseAddr("10.96.0.3"), Port: 80}), NotValid, asItIs},
-		"nodePort's address":     {extra(Frontend{Kind: NodePort, Addr: nodeAddrs[1], Port: 30000}), NotValid, asItIs},
-		"nodePort's port":        {extra(Frontend{Kind: NodePort}), NotValid, asItIs},
-		"backend":                {backend("[fd00::1]:80"), NotCarried, asItIs},
-		"backend's port":         {backend("10.0.0.3:0"), NotValid, asItIs},
-		"backend's loopback":     {backend("127.0.0.1:6443"), NotValid, asItIs},
-		"backend's nothing":      {func(s *Service) { s.Backends = append(s.Backends, Backend{Ready: true}) }, NotCarried, asItIs},
-		"source range":           {func(s *Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")} }, NotCarried, asItIs},
-		"source range's nothing": {func(s *Service) { s.SourceRanges = []netip.Prefix{{}} }, NotCarried, asItIs},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := web("10.0.0.2:80@a")
-			test.change(&s)
-			p, skipped := layOut(newTables(), roomy, State{Services: []Service{s, beside}})
-			want := []string{besideIt}
-			if test.want != "" {
-				want = []string{test.want, besideIt}
-			}
-			if got := p.want.show(); !slices.Equal(got, want) {
-				t.Errorf("got %q, want %q", got, want)
-			}
-			if len(skipped) != 1 || skipped[0].Reason != test.reason || skipped[0].Kind != SkippedService || skipped[0].Namespace != "default" || skipped[0].Name != "web" {
-				t.Errorf("left out: %v, want web for %s", skipped, test.reason)
-			}
-		})
-	}
-}
-
-// A load balancer whose source ranges are all of a kind that is not carried is not open to everybody.
-func TestUnknownSourceRangesClose(t *testing.T) {
-	s := web("10.0.0.2:80@a")
-	s.Frontends = append(s.Frontends, Frontend{Kind: LoadBalancer, Addr: netip.MustParseAddr("203.0.113.1"), Port: 80})
-	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")}
-	p, skipped := layOut(newTables(), roomy, State{Services: []Service{s}})
-	if got := p.want.show(); len(got) != 1 || len(skipped) != 2 {
-		t.Errorf("got %q, left out %v", got, skipped)
-	}
-	s.SourceRanges = append(s.SourceRanges, netip.MustParsePrefix("192.0.2.0/25"))
-	p, _ = layOut(newTables(), roomy, State{Services: []Service{s}})
-	if got := p.want.show(); len(got) != 3 || !strings.Contains(got[2], "from 192.0.2.0/25 10") {
-		t.Errorf("got %q", got)
-	}
-}
-
-// Of what has one name twice, the same one is taken whatever the order.
-func TestNamesThatAreThereTwice(t *testing.T) {
-	a, b := web("10.0.0.2:80@a"), web("10.0.0.3:80@a")
-	one, skipped := layOut(newTables(), roomy, State{Services: []Service{a, b}})
-	other, _ := layOut(newTables(), roomy, State{Services: []Service{b, a}})
-	if len(skipped) != 1 || skipped[0].Reason != Duplicate || len(one.want.frontends) != 1 || !sameTables(one.want, other.want) {
-		t.Errorf("%v and %v, left out %v", one.want.show(), other.want.show(), skipped)
-	}
-	// These are named alike only for people.
-	a.Name, a.Port, b.Name, b.Port = "web:x", "", "web", "x"
-	b.Frontends = []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80}}
-	if p := lay(t, newTables(), a, b); len(p.want.frontends) != 2 {
-		t.Errorf("got %v", p.want.show())
 	}
 }
 
@@ -359,20 +203,6 @@ func TestNewcomersPushNobodyOut(t *testing.T) {
 		t.Errorf("left out %v, want who has grown", skipped)
 	}
 	checkTables(t, p, room)
-}
-
-// What a Service that there is no room for claims goes to the next.
-func TestClaimsOfWhoHasNoRoom(t *testing.T) {
-	room := capacity{frontends: 8, slots: 8, backends: 1, sources: 1}
-	large, small := web("10.0.0.1:80", "10.0.0.2:80"), web("10.0.0.3:80")
-	small.Name = "zzz"
-	p, skipped := layOut(newTables(), room, State{Services: []Service{large, small}})
-	if got := p.want.show(); len(got) != 1 || !strings.HasSuffix(got[0], "10.0.0.3:80*") {
-		t.Errorf("got %q", got)
-	}
-	if len(skipped) != 1 || skipped[0].Name != "web" || skipped[0].Reason != NoRoom {
-		t.Errorf("left out: %v", skipped)
-	}
 }
 
 // What stays keeps its place, and what comes takes no place that was in use: packets on their way may
