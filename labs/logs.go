@@ -1,7 +1,6 @@
 package labs
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +48,8 @@ type LogOptions struct {
 	Follow bool
 	// Tail is how many lines of each pod to begin with; negative: all there are.
 	Tail int64
+	// Packets has the agent's lines about packets too, of which there are many where every packet is an event.
+	Packets bool
 }
 
 // LogLine is one line of one pod's log.
@@ -69,14 +70,10 @@ func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error 
 	if err != nil {
 		return err
 	}
-	opts := corev1.PodLogOptions{Follow: o.Follow}
-	if o.Tail >= 0 {
-		opts.TailLines = &o.Tail
-	}
 	if !o.Follow {
 		var errs []error
 		for i := range pods {
-			if err := l.readLog(ctx, &pods[i], opts, emit); err != nil {
+			if err := l.readLog(ctx, &pods[i], o, emit); err != nil {
 				errs = append(errs, err)
 			}
 			if ctx.Err() != nil {
@@ -95,7 +92,7 @@ func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error 
 	failures := make([]error, len(pods))
 	var all sync.WaitGroup
 	for i := range pods {
-		all.Go(func() { failures[i] = l.readLog(ctx, &pods[i], opts, one) })
+		all.Go(func() { failures[i] = l.readLog(ctx, &pods[i], o, one) })
 	}
 	all.Wait()
 	err = errors.Join(failures...)
@@ -130,28 +127,19 @@ func (l *Lab) podsOf(ctx context.Context, c component, node string) ([]corev1.Po
 	return list.Items, nil
 }
 
-func (l *Lab) readLog(ctx context.Context, p *corev1.Pod, opts corev1.PodLogOptions, emit func(LogLine)) error {
+func (l *Lab) readLog(ctx context.Context, p *corev1.Pod, o LogOptions, emit func(LogLine)) error {
 	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
 	if n, err := l.node(p.Spec.NodeName); err == nil && n.Down() != "" {
 		return fmt.Errorf("node %s %s: no log of pod %s", n.Name, n.Down(), ref)
 	}
-	r, err := l.Kube.Logs(ctx, ref, opts)
-	if err != nil {
-		return err
+	log := podLog{
+		open: func(opts corev1.PodLogOptions) (io.ReadCloser, error) { return l.Kube.Logs(ctx, ref, opts) },
+		emit: func(line string) { emit(LogLine{Node: p.Spec.NodeName, Pod: p.Name, Line: line}) },
 	}
-	defer r.Close()
-	lines := bufio.NewReader(r)
-	for {
-		// Not a Scanner: a log line has no longest length.
-		line, err := lines.ReadString('\n')
-		if line != "" {
-			emit(LogLine{Node: p.Spec.NodeName, Pod: p.Name, Line: strings.TrimSuffix(line, "\n")})
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read log of pod %s: %w", ref, err)
-		}
+	err := log.show(o)
+	var broken brokenLog
+	if errors.As(err, &broken) {
+		return fmt.Errorf("read log of pod %s: %w", ref, err)
 	}
+	return err
 }

@@ -17,6 +17,7 @@ func newLogsCmd() *cobra.Command {
 		Use:   "logs [agent|coredns|demo|kube-proxy]",
 		Short: "Show what a lab's parts have logged",
 		Long: `logs shows the logs of one part of a lab on every node, the agent's unless said otherwise.
+Without --packets it leaves out what the agent logs of single packets.
 With -o json each line is an object with node, pod and line.`,
 		Example: `  lab logs
   lab logs agent --node worker -f
@@ -64,6 +65,7 @@ With -o json each line is an object with node, pod and line.`,
 	f.StringVar(&lab, "name", "", "the lab (default: the only one)")
 	f.StringVar(&o.Node, "node", "", "only this node, by its full name or what follows the lab's")
 	f.BoolVarP(&o.Follow, "follow", "f", false, "go on as new lines come")
+	f.BoolVar(&o.Packets, "packets", false, "with what the agent logs of every packet, where the profile has it do so (network.debug.verbose)")
 	f.Int64Var(&o.Tail, "tail", o.Tail, "how many lines of each pod to begin with; -1: all")
 	out.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))

@@ -32,8 +32,10 @@ const (
 	loggedLate = 3 * time.Second
 )
 
-// logEvents writes packets into the log until ctx is done.
+// logEvents writes packets into the log until ctx is done. What it writes can be
+// told from all else that is logged.
 func logEvents(ctx context.Context, events iter.Seq2[datapath.Event, error], log *slog.Logger) {
+	log = log.With(api.LogTopic, api.PacketTopic)
 	limit := rate.NewLimiter(loggedPerSecond, loggedBurst)
 	left := 0
 	for e, err := range events {

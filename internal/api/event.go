@@ -33,3 +33,9 @@ type Event struct {
 	SrcEndpoint uint32 `json:"srcEndpoint,omitempty"`
 	DstEndpoint uint32 `json:"dstEndpoint,omitempty"`
 }
+
+// Records of the agent's log that tell of packets have this attribute.
+const (
+	LogTopic    = "topic"
+	PacketTopic = "packets"
+)

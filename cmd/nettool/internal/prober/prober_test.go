@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -320,6 +321,25 @@ func TestBatchServes(t *testing.T) {
 		}
 		if _, err := net.Dial("tcp", ready.Serve.Address.String()); err == nil {
 			t.Error("the server is still there")
+		}
+	}
+}
+
+// TestFirstFailureIsToldByWhenItWasSent: how long was waited for the answer is in the failure's own words, and no other
+// time contradicts it.
+func TestFirstFailureIsToldByWhenItWasSent(t *testing.T) {
+	start := time.Now()
+	for _, tt := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{9568 * time.Nanosecond, "0 of 2 requests were answered; the first that failed, sent at 0s: no answer within 3s"},
+		{1234567 * time.Microsecond, "0 of 2 requests were answered; the first that failed, sent at 1.235s: no answer within 3s"},
+	} {
+		sum := &tally{start: start}
+		sum.add(start.Add(tt.after), 0, nil, errors.New("no answer within 3s"))
+		if _, err := sum.total(2); err == nil || err.Error() != tt.want {
+			t.Errorf("got  %v\nwant %s", err, tt.want)
 		}
 	}
 }

@@ -1,0 +1,121 @@
+package labs
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// podLog is the log of one pod.
+type podLog struct {
+	open func(corev1.PodLogOptions) (io.ReadCloser, error)
+	emit func(line string)
+}
+
+// brokenLog is an error of a log that ended before its end.
+type brokenLog struct{ error }
+
+func (b brokenLog) Unwrap() error { return b.error }
+
+// show emits the lines that o asks for.
+func (l podLog) show(o LogOptions) error {
+	opts := corev1.PodLogOptions{Follow: o.Follow}
+	if o.Packets || o.Tail < 0 {
+		if o.Tail >= 0 {
+			opts.TailLines = &o.Tail
+		}
+		return l.read(opts, func(line string) {
+			if o.Packets || !aboutPacket(line) {
+				l.emit(line)
+			}
+		})
+	}
+	lines, until, err := l.last(int(o.Tail))
+	for _, line := range lines {
+		l.emit(line)
+	}
+	if err != nil || !o.Follow {
+		return err
+	}
+	return l.follow(until)
+}
+
+// aboutPacket tells whether an agent's line is about packets.
+func aboutPacket(line string) bool {
+	return strings.Contains(line, " "+api.LogTopic+"="+api.PacketTopic)
+}
+
+// last are the n last lines that are not about packets, and when the last line of all was written. It asks for more lines
+// as long as too many of them are.
+func (l podLog) last(n int) (lines []string, until time.Time, err error) {
+	for ask := max(20*int64(n), 1000); ; ask *= 10 {
+		lines = nil
+		all := int64(0)
+		err = l.read(corev1.PodLogOptions{TailLines: &ask, Timestamps: true}, func(stamped string) {
+			all++
+			at, line := unstamped(stamped)
+			if at.After(until) {
+				until = at
+			}
+			if !aboutPacket(line) {
+				lines = append(lines, line)
+			}
+		})
+		if err != nil || len(lines) >= n || all < ask {
+			return lines[max(0, len(lines)-n):], until, err
+		}
+	}
+}
+
+// follow goes on with lines that were written later. The API is precise to a second, the lines' own times are not.
+func (l podLog) follow(after time.Time) error {
+	opts := corev1.PodLogOptions{Follow: true, Timestamps: true}
+	if !after.IsZero() {
+		since := metav1.NewTime(after.Truncate(time.Second))
+		opts.SinceTime = &since
+	}
+	return l.read(opts, func(stamped string) {
+		if at, line := unstamped(stamped); at.After(after) && !aboutPacket(line) {
+			l.emit(line)
+		}
+	})
+}
+
+// unstamped is when a line was written, and the line.
+func unstamped(stamped string) (time.Time, string) {
+	stamp, line, _ := strings.Cut(stamped, " ")
+	at, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
+		return time.Time{}, stamped
+	}
+	return at, line
+}
+
+func (l podLog) read(opts corev1.PodLogOptions, each func(line string)) error {
+	r, err := l.open(opts)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	lines := bufio.NewReader(r)
+	for {
+		// Not a Scanner: a log line has no longest length.
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			each(strings.TrimSuffix(line, "\n"))
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return brokenLog{err}
+		}
+	}
+}

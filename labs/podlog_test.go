@@ -1,0 +1,107 @@
+package labs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// fakeLog answers as the API server does.
+type fakeLog struct {
+	lines []string
+	began time.Time
+	asked int
+}
+
+func (f *fakeLog) open(o corev1.PodLogOptions) (io.ReadCloser, error) {
+	f.asked++
+	var b bytes.Buffer
+	lines := f.lines
+	if o.TailLines != nil {
+		lines = lines[max(0, len(lines)-int(*o.TailLines)):]
+	}
+	for i, line := range f.lines {
+		at := f.began.Add(time.Duration(i) * 300 * time.Millisecond)
+		if i < len(f.lines)-len(lines) || o.SinceTime != nil && at.Before(o.SinceTime.Time) {
+			continue
+		}
+		if o.Timestamps {
+			line = at.Format(time.RFC3339Nano) + " " + line
+		}
+		fmt.Fprintln(&b, line)
+	}
+	return io.NopCloser(&b), nil
+}
+
+// agentLines are two lines on which a state changed, with many about packets between and behind them.
+func agentLines() []string {
+	var b bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&b, nil))
+	packets := log.With(api.LogTopic, api.PacketTopic)
+	log.Info("first")
+	for range 3000 {
+		packets.Info("packet", "src", "10.0.0.1")
+	}
+	log.Info("second", "about", "packets")
+	for range 3000 {
+		packets.Info("packet", "src", "10.0.0.1")
+	}
+	return strings.Split(strings.TrimSpace(b.String()), "\n")
+}
+
+func TestLogsLeaveOutPackets(t *testing.T) {
+	f := &fakeLog{lines: agentLines(), began: time.Unix(1_000_000_000, 0)}
+	show := func(o LogOptions) []string {
+		var got []string
+		log := podLog{open: f.open, emit: func(line string) { got = append(got, line) }}
+		if err := log.show(o); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	quiet := []string{f.lines[0], f.lines[3001]}
+	for _, tt := range []struct {
+		o    LogOptions
+		want []string
+	}{
+		{LogOptions{Tail: 50}, quiet},
+		{LogOptions{Tail: 1}, quiet[1:]},
+		{LogOptions{Tail: 0}, nil},
+		{LogOptions{Tail: -1}, quiet},
+		{LogOptions{Tail: 2, Packets: true}, f.lines[6000:]},
+		{LogOptions{Tail: -1, Packets: true}, f.lines},
+		{LogOptions{Tail: 50, Follow: true}, quiet}, // nothing of it twice
+	} {
+		if got := show(tt.o); !slices.Equal(got, tt.want) {
+			t.Errorf("%+v: %d lines, want %d", tt.o, len(got), len(tt.want))
+		}
+	}
+}
+
+// TestLogsGoOnWhereTheyEnded: what comes while the first lines are read is neither lost nor shown twice.
+func TestLogsGoOnWhereTheyEnded(t *testing.T) {
+	f := &fakeLog{lines: []string{"a", "b"}, began: time.Unix(1_000_000_000, 0)}
+	var got []string
+	log := podLog{emit: func(line string) { got = append(got, line) }}
+	log.open = func(o corev1.PodLogOptions) (io.ReadCloser, error) {
+		if o.Follow {
+			f.lines = append(f.lines, "c", "x topic=packets", "d")
+		}
+		return f.open(o)
+	}
+	if err := log.show(LogOptions{Tail: 1, Follow: true}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"b", "c", "d"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
