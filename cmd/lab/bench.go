@@ -71,9 +71,9 @@ func benchProgress(w io.Writer) func(what string, done, of int) {
 	return func(what string, done, of int) {
 		switch done {
 		case 0:
-			fmt.Fprintf(w, "bench: %s\n", what)
+			progressLine(w, "bench: %s", what)
 		case of / 2:
-			fmt.Fprintf(w, "bench: %s, %d of %d\n", what, done, of)
+			progressLine(w, "bench: %s, %d of %d", what, done, of)
 		}
 	}
 }

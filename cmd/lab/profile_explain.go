@@ -2,10 +2,9 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -30,12 +29,11 @@ func explainText(doc profiles.Doc) string {
 
 // textWidth is how wide running text may be: COLUMNS, where somebody has less than usual.
 func textWidth() int {
-	const usual, least = 88, 40
-	n, err := strconv.Atoi(os.Getenv("COLUMNS"))
-	if err != nil || n <= 0 || n > usual {
-		return usual
+	const usual = 88
+	if n := show.Columns(); n > 0 && n < usual {
+		return n
 	}
-	return max(n, least)
+	return usual
 }
 
 func facts(doc profiles.Doc) []string {

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -132,8 +134,35 @@ func explainable() []string {
 	return keys
 }
 
-// columns lays out rows of cells, separated by tabs, below each other.
+// columns lays out rows of cells, separated by tabs, below each other, the first of them the heads of the columns. What is
+// wider than COLUMNS is folded.
 func columns(rows ...string) string {
+	text := aligned(rows)
+	width := show.Columns()
+	if width == 0 || widest(text) <= width {
+		return text
+	}
+	var t show.Table
+	for i, row := range rows {
+		cells := strings.Split(row, "\t")
+		if i == 0 && len(rows) > 1 && strings.ToUpper(cells[0]) == cells[0] {
+			t.Head = cells
+			continue
+		}
+		t.Rows = append(t.Rows, cells)
+	}
+	return t.Fit(width)
+}
+
+// widest is the longest line, in characters.
+func widest(text string) (n int) {
+	for line := range strings.SplitSeq(text, "\n") {
+		n = max(n, utf8.RuneCountInString(line))
+	}
+	return n
+}
+
+func aligned(rows []string) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
 	for _, row := range rows {

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/briandowns/spinner"
 	"github.com/fatih/color"
 	"golang.org/x/term"
 
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -24,7 +26,7 @@ type progress struct {
 	w       io.Writer
 	json    *json.Encoder    // nil unless for machines
 	spin    *spinner.Spinner // nil unless on a terminal
-	width   int
+	width   int              // of a line; 0: any
 	good    *color.Color
 	bad     *color.Color
 	faint   *color.Color
@@ -32,7 +34,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer, machine bool) *progress {
-	p := &progress{w: w, good: color.New(color.FgGreen), bad: color.New(color.FgRed), faint: color.New(color.Faint)}
+	p := &progress{w: w, width: show.Columns(), good: color.New(color.FgGreen), bad: color.New(color.FgRed), faint: color.New(color.Faint)}
 	if machine {
 		p.json = json.NewEncoder(w)
 		return p
@@ -47,9 +49,12 @@ func newProgress(w io.Writer, machine bool) *progress {
 		}
 	}
 	if onTerminal {
-		p.width = 80
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		width, _, err := term.GetSize(int(f.Fd()))
+		switch {
+		case err == nil && width > 0 && (p.width == 0 || width < p.width):
 			p.width = width
+		case p.width == 0:
+			p.width = 80
 		}
 		p.spin = spinner.New(spinner.CharSets[14], 100*time.Millisecond, spinner.WithWriterFile(f))
 		p.spin.Writer = w
@@ -71,12 +76,12 @@ func (p *progress) event(e labs.Event) {
 	case e.State == labs.StepRunning && i < 0:
 		p.running = append(p.running, e)
 		if p.spin == nil {
-			p.line("  " + e.Step)
+			p.line(show.Cut("  "+e.Step, p.width))
 		}
 	case e.State == labs.StepRunning:
 		p.running[i].Note = e.Note
 	case e.State == labs.StepUndoing:
-		p.line("  " + p.faint.Sprint("undoing "+e.Step+" (interrupt to stop at once)"))
+		p.line(p.faint.Sprint(show.Cut("  undoing "+e.Step+" (interrupt to stop at once)", p.width)))
 	default:
 		if i >= 0 {
 			p.running = slices.Delete(p.running, i, i+1)
@@ -88,17 +93,19 @@ func (p *progress) event(e labs.Event) {
 
 // ended is the line of a step that has ended.
 func (p *progress) ended(e labs.Event) string {
-	mark := p.good.Sprint("✓")
+	sign, shade := "✓", p.good
 	switch e.State {
 	case labs.StepFailed:
-		mark = p.bad.Sprint("✗")
+		sign, shade = "✗", p.bad
 	case labs.StepCancelled:
-		mark = p.faint.Sprint("-")
+		sign, shade = "-", p.faint
 	}
-	s := fmt.Sprintf("%s %-14s %6.1fs", mark, e.Step, e.Duration.Seconds())
+	step := show.Cut(fmt.Sprintf("%s %-14s %6.1fs", sign, e.Step, e.Duration.Seconds()), p.width)
+	s := shade.Sprint(sign) + strings.TrimPrefix(step, sign)
 	// The reason of a failure is the error that ends the command; it need not stand here, too.
-	if e.Note != "" && e.State == labs.StepDone {
-		s += "  " + p.faint.Sprint(e.Note)
+	room := p.width - utf8.RuneCountInString(step) - 2
+	if e.Note != "" && e.State == labs.StepDone && (p.width == 0 || room > 0) {
+		s += "  " + p.faint.Sprint(show.Cut(e.Note, room))
 	}
 	return s
 }
@@ -127,12 +134,9 @@ func (p *progress) turn() {
 		}
 		parts = append(parts, s)
 	}
-	text := []rune(" " + strings.Join(parts, " | "))
-	if limit := p.width - 3; len(text) > limit && limit > 0 {
-		text = text[:limit]
-	}
+	text := show.Cut(" "+strings.Join(parts, " | "), max(p.width-3, 1))
 	p.spin.Lock()
-	p.spin.Suffix = string(text)
+	p.spin.Suffix = text
 	p.spin.Unlock()
 	p.spin.Start()
 }
@@ -144,4 +148,9 @@ func (p *progress) close() {
 	if p.spin != nil {
 		p.spin.Stop()
 	}
+}
+
+// progressLine writes a line no longer than COLUMNS.
+func progressLine(w io.Writer, format string, args ...any) {
+	fmt.Fprintln(w, show.Cut(fmt.Sprintf(format, args...), show.Columns()))
 }

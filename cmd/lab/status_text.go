@@ -14,10 +14,10 @@ func statusText(s *labs.Status, verbose bool) string {
 	var b strings.Builder
 	b.WriteString(summary(s).String())
 	for _, p := range problems(s) {
-		fmt.Fprintf(&b, "Problem: %s\n", p)
+		b.WriteString(show.Paragraph("Problem: "+p, "  "))
 	}
 	for _, text := range leftOut(s) {
-		fmt.Fprintf(&b, "Left out: %s\n", text)
+		b.WriteString(show.Paragraph("Left out: "+text, "  "))
 	}
 	b.WriteString("\n" + nodesTable(s).String())
 	if verbose {
@@ -280,7 +280,7 @@ func orDash(s string) string {
 
 func nodeText(n labs.NodeStatus) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "== %s (%s, kubelet %s, %s)\n", n.Name, n.Role, n.Kubelet, n.Runtime)
+	b.WriteString(show.Paragraph(fmt.Sprintf("== %s (%s, kubelet %s, %s)", n.Name, n.Role, n.Kubelet, n.Runtime), "   "))
 	if n.Agent == nil {
 		return b.String() + "no agent\n"
 	}

@@ -109,9 +109,9 @@ func showChecks(w io.Writer) func(verify.Progress) {
 	return func(p verify.Progress) {
 		switch {
 		case p.Result == nil:
-			fmt.Fprintf(w, "verify: %s\n", p.Step)
+			progressLine(w, "verify: %s", p.Step)
 		case p.Result.Status != verify.Pass:
-			fmt.Fprintf(w, "verify: %s: %s (%d of %d)\n", p.Result.Name, p.Result.Status, p.Done, p.Total)
+			progressLine(w, "verify: %s: %s (%d of %d)", p.Result.Name, p.Result.Status, p.Done, p.Total)
 		}
 	}
 }

@@ -46,13 +46,44 @@ func (t Table) Write(w io.Writer) error {
 	return err
 }
 
-func (t Table) String() string {
-	lines := t.Rows
-	if len(t.Head) > 0 {
-		lines = append([][]string{t.Head}, t.Rows...)
+// String lays the table out for as many columns as COLUMNS says.
+func (t Table) String() string { return t.Fit(Columns()) }
+
+// Fit lays the table out in lines of at most width characters; 0 is any width. What does not fit is folded: the last
+// column where that leaves it room, else each row into lines of its own.
+func (t Table) Fit(width int) string {
+	widths := t.widths()
+	total, last := 0, len(widths)-1
+	for i, w := range widths {
+		if total += w; i < last {
+			total += gap
+		}
 	}
-	var widths []int
-	for _, line := range lines {
+	if width <= 0 || total <= width {
+		return t.laidOut(widths, 0)
+	}
+	if room := width - (total - widths[last]); room >= foldable {
+		return t.laidOut(widths, room)
+	}
+	return t.records(width)
+}
+
+const (
+	// gap is between columns, in characters.
+	gap = 2
+	// foldable is how narrow a column may get that is folded.
+	foldable = 24
+)
+
+func (t Table) lines() [][]string {
+	if len(t.Head) == 0 {
+		return t.Rows
+	}
+	return append([][]string{t.Head}, t.Rows...)
+}
+
+func (t Table) widths() (widths []int) {
+	for _, line := range t.lines() {
 		for i, cell := range line {
 			if i == len(widths) {
 				widths = append(widths, 0)
@@ -60,14 +91,73 @@ func (t Table) String() string {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+	return widths
+}
+
+// laidOut folds the last column to room characters, unless that is 0.
+func (t Table) laidOut(widths []int, room int) string {
 	var b strings.Builder
-	for _, line := range lines {
+	for _, line := range t.lines() {
 		var row strings.Builder
 		for i, cell := range line {
+			if room > 0 && i == len(widths)-1 {
+				indent := utf8.RuneCountInString(row.String())
+				cell = strings.Join(Wrap(cell, room), "\n"+strings.Repeat(" ", indent))
+				row.WriteString(cell)
+				continue
+			}
 			row.WriteString(cell)
-			row.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+			row.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+gap))
 		}
 		b.WriteString(strings.TrimRight(row.String(), " ") + "\n")
 	}
 	return b.String()
+}
+
+// records writes each row as its first cell, where that is another than the row's before, and below it the others, each
+// behind the head of its column.
+func (t Table) records(width int) string {
+	const indent = "  "
+	var b strings.Builder
+	above := ""
+	for _, row := range t.Rows {
+		var words []string
+		for i, cell := range row {
+			switch {
+			case cell == "":
+			case i == 0:
+				if cell != above {
+					b.WriteString(strings.Join(Wrap(cell, width), "\n"+indent) + "\n")
+				}
+				above = cell
+			case i < len(t.Head):
+				words = append(words, t.Head[i]+" "+cell)
+			default:
+				words = append(words, cell)
+			}
+		}
+		line := ""
+		for _, word := range words {
+			if line != "" && utf8.RuneCountInString(indent+line+indent+word) <= width {
+				line += indent + word
+				continue
+			}
+			writeIndented(&b, indent, line, width)
+			line = word
+		}
+		writeIndented(&b, indent, line, width)
+	}
+	return b.String()
+}
+
+func writeIndented(b *strings.Builder, indent, line string, width int) {
+	if line == "" {
+		return
+	}
+	for i, part := range Wrap(line, width-2*len(indent)) {
+		if i > 0 {
+			b.WriteString(indent)
+		}
+		b.WriteString(indent + part + "\n")
+	}
 }
