@@ -6,6 +6,8 @@ import (
 
 	"wirelab.dev/wirelab/bench"
 	benchlab "wirelab.dev/wirelab/bench/lab"
+	"wirelab.dev/wirelab/images"
+	"wirelab.dev/wirelab/internal/image"
 )
 
 // BenchOptions are those of [Lab.Bench].
@@ -25,8 +27,11 @@ func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) 
 		return nil, err
 	}
 	defer unlock()
-	nettool, err := l.loadNettool(ctx)
+	nettool, err := image.Nettool(images.Payload)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.loadNettool(ctx, nettool); err != nil {
 		return nil, err
 	}
 	return benchlab.Run(ctx, benchlab.Config{

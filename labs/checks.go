@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -30,37 +31,32 @@ func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(ve
 		return nil, err
 	}
 	defer unlock()
-	if err := l.allRun(); err != nil {
-		return nil, err
-	}
-	nettool, err := l.loadNettool(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return l.verify(ctx, nettool, sel, progress)
-}
-
-// allRun is an error that names the nodes that do not run: what is claimed of the lab is claimed of all of them.
-func (l *Lab) allRun() error {
-	var errs []error
-	for _, n := range l.Nodes {
-		if why := n.Down(); why != "" {
-			errs = append(errs, fmt.Errorf("node %s %s: lab up starts or resumes it", n.Name, why))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// loadNettool gives the image that probes run from to the nodes that lack it.
-func (l *Lab) loadNettool(ctx context.Context) (*image.Image, error) {
 	nettool, err := image.Nettool(images.Payload)
 	if err != nil {
 		return nil, err
 	}
-	return nettool, cluster.New(l.Engine, nil).LoadImage(ctx, l.Nodes, nettool.Ref(), nettool.Open)
+	load := func(ctx context.Context) error { return l.loadNettool(ctx, nettool) }
+	return l.verify(ctx, nettool, load, sel, progress)
 }
 
-func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
+// down are the nodes that do not run, and what is the matter with each.
+func (l *Lab) down() map[string]string {
+	down := map[string]string{}
+	for _, n := range l.Nodes {
+		if why := n.Down(); why != "" {
+			down[n.Name] = why
+		}
+	}
+	return down
+}
+
+// loadNettool gives the image that probes run from to the nodes that lack it.
+func (l *Lab) loadNettool(ctx context.Context, nettool *image.Image) error {
+	running := slices.DeleteFunc(slices.Clone(l.Nodes), func(n cluster.Node) bool { return n.Down() != "" })
+	return cluster.New(l.Engine, nil).LoadImage(ctx, running, nettool.Ref(), nettool.Open)
+}
+
+func (l *Lab) verify(ctx context.Context, nettool *image.Image, load func(context.Context) error, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
 	binary, err := fs.ReadFile(images.Payload, "payload/nettool")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", image.ErrNoPayload, err)
@@ -72,9 +68,9 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, sel verify.Selec
 		defer cancel()
 	}
 	cfg := claimsOf(l.Name, p)
-	cfg.Progress = progress
+	cfg.Progress, cfg.Down = progress, l.down()
 	env := field.New(field.Config{
-		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool.Ref(), Nettool: binary,
+		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool.Ref(), Load: load, Nettool: binary,
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Demo: demoOf(p),
 	})
 	return verify.Run(ctx, cfg, sel, checks.All(env), env)

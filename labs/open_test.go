@@ -3,7 +3,6 @@ package labs
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -57,10 +56,10 @@ type wrapped struct{ err error }
 func (w *wrapped) Error() string { return "dial tcp: " + w.err.Error() }
 func (w *wrapped) Unwrap() error { return w.err }
 
-func TestAllRun(t *testing.T) {
+func TestNodesThatDoNotRun(t *testing.T) {
 	l := &Lab{Nodes: []cluster.Node{{Name: "a", Running: true}, {Name: "b", Paused: true}, {Name: "c"}}}
-	if err := l.allRun(); err == nil || !strings.Contains(err.Error(), "node b is paused") || !strings.Contains(err.Error(), "node c is stopped") {
-		t.Errorf("%v", err)
+	if down := l.down(); len(down) != 2 || down["b"] != "is paused" || down["c"] != "is stopped" {
+		t.Errorf("%v", down)
 	}
 	if from, ok := l.runningNode(); !ok || from.Name != "a" {
 		t.Errorf("asked from %+v", from)

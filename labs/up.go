@@ -277,7 +277,7 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	report, err := l.verify(ctx, u.nettool, verify.Selection{Skip: u.Profile.Verify.Skip}, func(p verify.Progress) {
+	report, err := l.verify(ctx, u.nettool, nil, verify.Selection{Skip: u.Profile.Verify.Skip}, func(p verify.Progress) {
 		if p.Total > 0 {
 			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))
 			return

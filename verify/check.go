@@ -32,6 +32,8 @@ type Check struct {
 	// after --set; a key alone stands for any value but an empty one. Labs of
 	// other profiles are spared the check as well.
 	Settings []string
+	// Needs are what a run has to lay out for it.
+	Needs []Part
 	// Run looks. What it saw goes into the evidence, for the claim by Saw,
 	// against it by Wrong. An error means that it was not able to look.
 	Run func(ctx context.Context, ev *Evidence) error
@@ -52,6 +54,37 @@ func (c Check) ClaimedOf(settings map[string]string) bool {
 		}
 		return settings[key] != want
 	})
+}
+
+// Part is something that a run lays out for its checks.
+type Part string
+
+const (
+	// Nodes is a way to send from every node.
+	Nodes Part = "nodes"
+	// Pods are two pods of the run's own on every node.
+	Pods Part = "pods"
+	// Services are the run's own, in front of its pods. They are waited for from
+	// the nodes, so they come with both.
+	Services Part = "services"
+	// Outside is a host outside the cluster.
+	Outside Part = "outside"
+	// Native is an address of that host inside the native-routing CIDR, which
+	// the nodes get routes to: it comes with both.
+	Native Part = "native"
+	// Demo is a way to send from the demo's pods.
+	Demo Part = "demo"
+)
+
+// Whole is parts with those that they come with, each once, sorted.
+func Whole(parts []Part) []Part {
+	with := map[Part][]Part{Services: {Nodes, Pods}, Native: {Nodes, Outside}}
+	all := slices.Clone(parts)
+	for _, part := range parts {
+		all = append(all, with[part]...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Status is how a check ended.

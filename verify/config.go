@@ -9,6 +9,9 @@ type Config struct {
 	// Settings are the values of the profile's settings by their keys, as they
 	// are typed after --set.
 	Settings map[string]string
+	// Down are the nodes that do not run, by name, each with what is the matter:
+	// "is paused". Checks look at the others.
+	Down map[string]string
 
 	Parallel     int           // checks at once; 0 means DefaultParallel
 	CheckTimeout time.Duration // of each check; 0 means DefaultCheckTimeout

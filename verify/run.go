@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,9 +15,9 @@ import (
 
 // Field is what checks look through.
 type Field interface {
-	// Open lays out what the checks need in the lab.
-	Open(ctx context.Context) error
-	// Size is how many nodes the lab has, once Open has returned without an error.
+	// Open lays out parts in the lab, and those that they come with.
+	Open(ctx context.Context, parts []Part) error
+	// Size is how many nodes are looked at, once Open has returned without an error.
 	Size() int
 	// Close takes away everything that Open has made, and may be called after an error of it too.
 	Close(ctx context.Context) error
@@ -42,20 +43,24 @@ func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Fiel
 		err = errors.Join(err, field.Close(cleanCtx))
 		report.Duration = time.Since(report.Started)
 	}()
-	if err := field.Open(setupCtx); err != nil {
+	if err := field.Open(setupCtx, needsOf(checks)); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
 		err = fmt.Errorf("prepare the checks: %w", err)
-		report.Results = notRun(checks, err)
+		report.Results = slices.Concat(downResults(cfg.Down), notRun(checks, err))
 		return report, err
 	}
-	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > field.Size() })
+	size := field.Size()
+	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > size+len(cfg.Down) })
 	if len(checks) == 0 {
-		return nil, tooFew(cfg.Lab, field.Size())
+		return nil, tooFew(cfg.Lab, size)
 	}
+	// What says something about this lab, but needs more nodes than run.
+	lame := slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return c.MinNodes <= size })
+	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > size })
 	report.Setup = time.Since(report.Started)
-	report.Results = runChecks(ctx, cfg, checks)
+	report.Results = slices.Concat(downResults(cfg.Down), runChecks(ctx, cfg, checks), notRun(lame, fmt.Errorf("it needs more nodes than the %d that run", size)))
 	if err := ctx.Err(); err != nil {
 		return report, fmt.Errorf("run the checks: %w", context.Cause(ctx))
 	}
@@ -83,6 +88,29 @@ func planned(cfg Config, sel Selection, all []Check) ([]Check, error) {
 
 func tooFew(lab string, nodes int) error {
 	return fmt.Errorf("run the checks: what was selected needs more nodes than the %d of lab %s", nodes, lab)
+}
+
+// needsOf is all that checks need, each part once.
+func needsOf(checks []Check) []Part {
+	var all []Part
+	for _, c := range checks {
+		all = append(all, c.Needs...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// downResults says of nodes that do not run that they do not. The other results are about the other nodes alone, so a
+// report with this one has not passed.
+func downResults(down map[string]string) []Result {
+	if len(down) == 0 {
+		return nil
+	}
+	r := Result{Name: "nodes/running", Claim: "Every node of the lab runs.", Status: Fail}
+	for _, node := range slices.Sorted(maps.Keys(down)) {
+		r.Wrong = append(r.Wrong, Finding{"node " + node, "it to run", "it " + down[node] + ": the checks look at the other nodes; lab up starts or resumes it"})
+	}
+	return []Result{r}
 }
 
 // NotRun is the report of a run that could not begin, for the reason that err

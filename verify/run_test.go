@@ -91,13 +91,19 @@ func TestChecksRunAtOnceUpToTheLimitAndKeepTheirOrder(t *testing.T) {
 // lifecycle counts what Run does with a field.
 type lifecycle struct {
 	setUp, removed int
+	size           int
+	parts          []Part
 	cleanCtx       error
 	err, removeErr error
 }
 
-func (l *lifecycle) Open(context.Context) error { l.setUp++; return l.err }
+func (l *lifecycle) Open(_ context.Context, parts []Part) error {
+	l.setUp++
+	l.parts = parts
+	return l.err
+}
 
-func (l *lifecycle) Size() int { return 0 }
+func (l *lifecycle) Size() int { return l.size }
 
 func (l *lifecycle) Close(ctx context.Context) error {
 	l.removed++
@@ -222,5 +228,54 @@ func TestSelection(t *testing.T) {
 				t.Errorf("got %v, want %s", names, test.want)
 			}
 		})
+	}
+}
+
+func TestRunLaysOutWhatItsChecksNeed(t *testing.T) {
+	pass := func(name string, needs ...Part) Check {
+		c := checkOf(name, func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return nil })
+		c.Needs = needs
+		return c
+	}
+	all := []Check{pass("a/one", Outside), pass("a/two", Pods, Nodes), pass("b/three", Nodes)}
+	for only, want := range map[string]string{"a": "[nodes outside pods]", "b": "[nodes]", "a/one": "[outside]"} {
+		l := &lifecycle{}
+		if _, err := Run(t.Context(), Config{}, Selection{Only: []string{only}}, all, l); err != nil || fmt.Sprint(l.parts) != want {
+			t.Errorf("--only %s: %v laid out, want %s; error %v", only, l.parts, want, err)
+		}
+	}
+	if got := fmt.Sprint(Whole([]Part{Services, Native, Pods})); got != "[native nodes outside pods services]" {
+		t.Errorf("Services and a native address come with %s", got)
+	}
+}
+
+// TestNodesThatDoNotRunAreTold: the others are looked at, and the report has not passed.
+func TestNodesThatDoNotRunAreTold(t *testing.T) {
+	pass := checkOf("a/pass", func(_ context.Context, ev *Evidence) error { ev.Saw("it"); return nil })
+	across := pass
+	across.Name, across.MinNodes = "a/across", 3
+	l := &lifecycle{size: 2}
+	report, err := Run(t.Context(), Config{Down: map[string]string{"worker2": "is paused"}}, Selection{Only: []string{"a"}}, []Check{pass, across}, l)
+	if err != nil || len(report.Results) != 3 || report.Passed() {
+		t.Fatalf("report %+v, error %v", report, err)
+	}
+	down, passed, lame := report.Results[0], report.Results[1], report.Results[2]
+	if down.Status != Fail || !strings.Contains(down.Wrong[0].About, "node worker2") || !strings.Contains(down.Wrong[0].Seen, "is paused") {
+		t.Errorf("of the node that is down: %+v", down)
+	}
+	if passed.Name != "a/pass" || passed.Status != Pass {
+		t.Errorf("of what the others show: %+v", passed)
+	}
+	if lame.Name != "a/across" || lame.Status != Error || !strings.Contains(lame.Error, "more nodes than the 2 that run") {
+		t.Errorf("of what takes all nodes: %+v", lame)
+	}
+	var text strings.Builder
+	if err := report.WriteText(&text, false); err != nil || !strings.Contains(text.String(), "node worker2") {
+		t.Errorf("the report does not name the node: %s", text.String())
+	}
+	// Where nothing can be set up, it is told all the same.
+	report, _ = Run(t.Context(), Config{Down: map[string]string{"worker2": "is paused"}}, Selection{}, []Check{pass}, &lifecycle{err: errors.New("oops")})
+	if len(report.Results) != 2 || report.Results[0].Status != Fail {
+		t.Errorf("report %+v", report)
 	}
 }

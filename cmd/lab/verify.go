@@ -123,16 +123,17 @@ func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
 		return usageError{err}
 	}
 	type entry struct {
-		Name     string   `json:"name"`
-		Claim    string   `json:"claim"`
-		Modes    []string `json:"modes,omitempty"`
-		Settings []string `json:"settings,omitempty"`
-		MinNodes int      `json:"minNodes,omitempty"`
+		Name     string        `json:"name"`
+		Claim    string        `json:"claim"`
+		Modes    []string      `json:"modes,omitempty"`
+		Settings []string      `json:"settings,omitempty"`
+		MinNodes int           `json:"minNodes,omitempty"`
+		Needs    []verify.Part `json:"needs"`
 	}
 	var entries []entry
 	rows := []string{"CHECK\tMODES\tWITH\tCLAIM"}
 	for _, c := range selected {
-		entries = append(entries, entry{c.Name, c.Claim, c.Modes, c.Settings, c.MinNodes})
+		entries = append(entries, entry{c.Name, c.Claim, c.Modes, c.Settings, c.MinNodes, c.Needs})
 		with := slices.Clone(c.Settings)
 		if c.MinNodes > 1 {
 			with = append(with, fmt.Sprintf("%d nodes", c.MinNodes))

@@ -28,11 +28,12 @@ func TestVerifyListSaysWhatLabsEachCheckIsFor(t *testing.T) {
 		Name     string
 		Settings []string
 		MinNodes int
+		Needs    []string
 	}
 	if err := json.Unmarshal([]byte(raw), &list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 2 || list[0].MinNodes != 2 || !slices.Equal(list[1].Settings, []string{"network.enableIPv4Masquerade=true", "network.bpf.masquerade=true"}) {
+	if len(list) != 2 || list[0].MinNodes != 2 || !slices.Equal(list[0].Needs, []string{"pods"}) || !slices.Equal(list[1].Settings, []string{"network.enableIPv4Masquerade=true", "network.bpf.masquerade=true"}) {
 		t.Errorf("the list is %+v", list)
 	}
 }

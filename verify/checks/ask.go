@@ -32,8 +32,8 @@ type ask struct {
 // over asks by HTTP or UDP and records what came back. The error says that it
 // was not able to ask.
 func (a ask) over(ctx context.Context, protocol string, ev *verify.Evidence) error {
-	if !a.to.Addr().IsValid() {
-		return fmt.Errorf("%s has no address to ask", a.name)
+	if !a.to.IsValid() || a.to.Port() == 0 {
+		return fmt.Errorf("%s has no address and port to ask", a.name)
 	}
 	at := a.to
 	request := probe.Request{Timeout: probe.Duration(field.AskTimeout)}

@@ -14,8 +14,8 @@ import (
 // tells them to type.
 func demoCheck(env *field.Env) verify.Check {
 	return verify.Check{
-		Name:     "demo/answers",
-		Claim:    "The demo runs on every node, and its Service answers at its ClusterIP from every pod and at its nodePort on every node from outside; its headless name gives its pods.",
+		Name: "demo/answers", Needs: []verify.Part{verify.Demo, verify.Outside},
+		Claim:    "The demo runs on every node, and its Service answers at its ClusterIP from each of its pods and at its nodePort on every node from outside; its headless name gives its pods.",
 		Settings: []string{"demo.enabled=true"},
 		Run:      look(env, demoAnswers),
 	}
@@ -46,12 +46,23 @@ func demoAnswers(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 		} else {
 			ev.Wrong(node.Name, "a demo pod that is ready", "no pod of it among the endpoints of Service "+service.Name)
 		}
-		clusterIP := ask{from: node.Client, to: service.At(), name: "Service " + service.Name, by: pods}
 		nodePort := ask{from: env.Outside, to: netip.AddrPortFrom(node.Addr, service.NodePortTCP), name: fmt.Sprintf("nodePort %d at %s", service.NodePortTCP, node.Name), by: pods}
-		errs = append(errs, clusterIP.over(ctx, "http", ev), nodePort.over(ctx, "http", ev))
+		errs = append(errs, nodePort.over(ctx, "http", ev))
+	}
+	for _, each := range pods {
+		pod, ok := find(env.DemoPods, each.Self)
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s was not among the demo's when the run began, so it was not asked from", each.Name))
+			continue
+		}
+		clusterIP := ask{from: pod, to: service.At(), name: "Service " + service.Name, by: pods}
+		errs = append(errs, clusterIP.over(ctx, "http", ev))
 	}
 	headless := field.Service{Namespace: env.Demo.Namespace, Name: env.Demo.Headless}
-	addresses, err := resolve(ctx, env.Nodes[0].Client, serviceName(headless), ev)
+	if len(env.DemoPods) == 0 {
+		return errors.Join(errs...) // each node's lack has been told of
+	}
+	addresses, err := resolve(ctx, env.DemoPods[0], serviceName(headless), ev)
 	if err == nil && addresses != nil {
 		sameAddresses(ev, serviceName(headless), addresses, pods)
 	}

@@ -14,7 +14,7 @@ import (
 
 func dnsChecks(env *field.Env) []verify.Check {
 	return []verify.Check{{
-		Name:  "dns/service",
+		Name: "dns/service", Needs: []verify.Part{verify.Services},
 		Claim: "Every pod resolves a Service's name to its ClusterIP over UDP and TCP, with the server its resolv.conf names.",
 		Run:   settled(env, dnsOfService),
 	}}

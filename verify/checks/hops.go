@@ -16,14 +16,14 @@ import (
 func hopChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
-			Name:  "paths/hops-same-node",
+			Name: "paths/hops-same-node", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside},
 			Claim: "Between pods on one node, echo requests, their replies and a TCP exchange are seen at each device as the path table says, with its TTLs and MACs, and nowhere else.",
 			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 				return verify.Each(env.Nodes, func(n *field.Node) error { return traceHops(ctx, env, field.Pair{From: n.Client, To: n.Server}, ev) })
 			}),
 		},
 		{
-			Name: "paths/hops-across-nodes", MinNodes: 2,
+			Name: "paths/hops-across-nodes", Needs: []verify.Part{verify.Nodes, verify.Pods}, MinNodes: 2,
 			Claim: "Between pods on two nodes, echo requests, their replies and a TCP exchange are seen at each device as the path table says, with its TTLs and MACs, and nowhere else.",
 			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 				return verify.Each(env.AcrossNodes(), func(p field.Pair) error { return traceHops(ctx, env, p, ev) })

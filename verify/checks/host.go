@@ -15,31 +15,31 @@ func hostChecks(env *field.Env) []verify.Check {
 	byKernel, byBPF := []string{verify.ModeKubeProxy, verify.ModeReplacement}, []string{verify.ModeEBPF}
 	return []verify.Check{
 		{
-			Name: "host/drops-apply", MinNodes: 2, Modes: byKernel, Run: look(env, hostDrops),
+			Name: "host/drops-apply", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Run: look(env, hostDrops),
 			Claim: "A rule on the nodes that drops a flow, in raw PREROUTING, FORWARD or mangle POSTROUTING, stops it between pods on two nodes, and does not stop it between pods on one node.",
 		},
 		{
-			Name: "host/drops-bypassed", MinNodes: 2, Modes: byBPF, Run: look(env, hostDrops),
+			Name: "host/drops-bypassed", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, hostDrops),
 			Claim: "A rule on the nodes that drops a flow, in raw PREROUTING, FORWARD or mangle POSTROUTING, stops it neither between pods on two nodes nor between pods on one node.",
 		},
 		{
-			Name: "host/counters-move", MinNodes: 2, Modes: byKernel, Run: look(env, hostCounters),
+			Name: "host/counters-move", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Run: look(env, hostCounters),
 			Claim: "Rules on both nodes count a flow between pods on two nodes in PREROUTING, FORWARD and POSTROUTING; no rule counts one between pods on one node.",
 		},
 		{
-			Name: "host/counters-still", MinNodes: 2, Modes: byBPF, Run: look(env, hostCounters),
+			Name: "host/counters-still", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, hostCounters),
 			Claim: "No rule on any node counts a flow between pods: in no chain of iptables, neither on one node nor across nodes.",
 		},
 		{
-			Name: "host/conntrack-pods", MinNodes: 2, Modes: []string{verify.ModeKubeProxy}, Run: look(env, hostConntrack),
+			Name: "host/conntrack-pods", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxy}, Run: look(env, hostConntrack),
 			Claim: "nf_conntrack of both nodes has an entry of every flow between pods on two nodes, and that of the pod's node one of every flow to the outside; flows between pods on one node have none.",
 		},
 		{
-			Name: "host/conntrack-outside", MinNodes: 2, Modes: []string{verify.ModeReplacement}, Run: look(env, hostConntrack),
+			Name: "host/conntrack-outside", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeReplacement}, Run: look(env, hostConntrack),
 			Claim: "nf_conntrack has an entry of every flow from a pod to the outside, and none of a flow between pods, on one node or on two.",
 		},
 		{
-			Name: "host/conntrack-empty", MinNodes: 2, Modes: byBPF, Run: look(env, hostConntrack),
+			Name: "host/conntrack-empty", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, hostConntrack),
 			Claim: "nf_conntrack has no entry of any flow of a pod: to a pod of the same node, to one of another node, or to the outside.",
 		},
 	}

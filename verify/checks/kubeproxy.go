@@ -17,7 +17,7 @@ import (
 func kubeProxyChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
-			Name: "rules/kube-proxy", Modes: []string{verify.ModeKubeProxy},
+			Name: "rules/kube-proxy", Needs: []verify.Part{verify.Nodes}, Modes: []string{verify.ModeKubeProxy},
 			Claim: "kube-proxy runs on every node: a pod and its process.",
 			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 				return lookForKubeProxy(ctx, env, func(node *field.Node, pods, processes []string) {
@@ -26,7 +26,7 @@ func kubeProxyChecks(env *field.Env) []verify.Check {
 			}),
 		},
 		{
-			Name: "rules/no-kube-proxy", Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "rules/no-kube-proxy", Needs: []verify.Part{verify.Nodes}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
 			Claim: "No node has a pod or a process of kube-proxy.",
 			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 				return lookForKubeProxy(ctx, env, func(node *field.Node, pods, processes []string) {

@@ -20,12 +20,12 @@ import (
 func mapChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
-			Name: "maps/follow", Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "maps/follow", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
 			Claim: "Within 2 s of a pod's deletion every node's maps have it no more among a Service's backends, and new connections go to the others.",
 			Run:   settled(env, mapsFollow),
 		},
 		{
-			Name: "maps/services", Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "maps/services", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
 			Claim: "On every node the BPF maps have each Service's ClusterIP and nodePort, with exactly its ready pods as backends.",
 			Run:   settled(env, mapsHoldServices),
 		},

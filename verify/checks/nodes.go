@@ -11,7 +11,7 @@ import (
 
 func nodeChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "nodes/routes", Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address.", Run: look(env, nodeRoutes)},
+		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address.", Run: look(env, nodeRoutes)},
 	}
 }
 

@@ -13,11 +13,11 @@ import (
 func outsideChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
-			Name: "outside/masquerade", Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.",
+			Name: "outside/masquerade", Needs: []verify.Part{verify.Pods, verify.Outside}, Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.",
 			Settings: []string{masquerading}, Run: look(env, masqueraded),
 		},
 		{
-			Name: "outside/native-cidr", Claim: "A pod reaches an address inside the native-routing CIDR with its own address.",
+			Name: "outside/native-cidr", Needs: []verify.Part{verify.Pods, verify.Native}, Claim: "A pod reaches an address inside the native-routing CIDR with its own address.",
 			Settings: []string{"network.ipv4NativeRoutingCIDR"}, Run: look(env, nativeRouted),
 		},
 	}

@@ -15,10 +15,10 @@ import (
 
 func pathChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "paths/pod-address", Claim: "A pod's eth0 has a /32 and exactly two routes: the router on the link, and everything else by way of it.", Run: look(env, podAddress)},
-		{Name: "paths/arp", Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Run: look(env, whoAnswersARP)},
-		{Name: "paths/frame-source", Claim: "Frames that arrive at a pod's eth0 come from the MAC of its host-side veth.", Run: look(env, frameSource)},
-		{Name: "paths/spoofed-source", Claim: "What a pod sends with an address that is not its own arrives nowhere; with its own it arrives.", Run: look(env, spoofed)},
+		{Name: "paths/pod-address", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "A pod's eth0 has a /32 and exactly two routes: the router on the link, and everything else by way of it.", Run: look(env, podAddress)},
+		{Name: "paths/arp", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Run: look(env, whoAnswersARP)},
+		{Name: "paths/frame-source", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Frames that arrive at a pod's eth0 come from the MAC of its host-side veth.", Run: look(env, frameSource)},
+		{Name: "paths/spoofed-source", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, Claim: "What a pod sends with an address that is not its own arrives nowhere; with its own it arrives.", Run: look(env, spoofed)},
 	}
 }
 

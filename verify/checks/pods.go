@@ -28,20 +28,20 @@ func podChecks(env *field.Env) []verify.Check {
 		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2},
 	} {
 		checks = append(checks,
-			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, pairICMP),
-			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, pairTCP),
-			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, pairUDP),
-			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU pass whole between "+p.words+", and no larger ones.", p, pairMTU),
+			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, []verify.Part{verify.Pods}, pairICMP),
+			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairTCP),
+			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairUDP),
+			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU pass whole between "+p.words+", and no larger ones.", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
 		)
 	}
 	return append(checks,
-		verify.Check{Name: "pods/to-nodes", Claim: "Every pod reaches every node by ICMP, TCP and UDP, with its own address.", Run: look(env, podsToNodes)},
-		verify.Check{Name: "nodes/to-pods", Claim: "Every node reaches every pod by ICMP, TCP and UDP, with its own address.", Run: look(env, nodesToPods)},
+		verify.Check{Name: "pods/to-nodes", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Every pod reaches every node by ICMP, TCP and UDP, with its own address.", Run: look(env, podsToNodes)},
+		verify.Check{Name: "nodes/to-pods", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Every node reaches every pod by ICMP, TCP and UDP, with its own address.", Run: look(env, nodesToPods)},
 	)
 }
 
-func pairCheck(env *field.Env, name, claim string, p placement, judge func(context.Context, *field.Env, field.Pair, *verify.Evidence) error) verify.Check {
-	return verify.Check{Name: name, Claim: claim, MinNodes: p.minNodes, Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+func pairCheck(env *field.Env, name, claim string, p placement, needs []verify.Part, judge func(context.Context, *field.Env, field.Pair, *verify.Evidence) error) verify.Check {
+	return verify.Check{Name: name, Claim: claim, Needs: needs, MinNodes: p.minNodes, Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		return verify.Each(p.pairs(env), func(each field.Pair) error {
 			if !each.To.Addr.IsValid() {
 				return fmt.Errorf("%s: %s has no address", each, each.To.Name)

@@ -15,22 +15,22 @@ import (
 func ruleChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
-			Name: "rules/service-in-iptables", Modes: []string{verify.ModeKubeProxy},
+			Name: "rules/service-in-iptables", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeKubeProxy},
 			Claim: "On every node iptables holds kube-proxy's rules for the demo's Service: its ClusterIP, its nodePort and each of its backends.",
 			Run:   settled(env, serviceInIPTables),
 		},
 		{
-			Name: "rules/no-service", Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "rules/no-service", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
 			Claim: "No node has a rule of a Service, in iptables-save, iptables-legacy-save or nft: none of kube-proxy's chains, and no mention of a ClusterIP, a nodePort or of a way to a backend.",
 			Run:   settled(env, noServiceRule),
 		},
 		{
-			Name: "rules/masquerade-chain", Settings: []string{masquerading, "network.bpf.masquerade=false"},
+			Name: "rules/masquerade-chain", Needs: []verify.Part{verify.Nodes}, Settings: []string{masquerading, "network.bpf.masquerade=false"},
 			Claim: "On every node iptables-save shows the chain " + field.MasqueradeChain + ": traffic of its own pods is masqueraded, except to nodes and inside the native-routing CIDR.",
 			Run:   look(env, masqueradeInIPTables),
 		},
 		{
-			Name: "rules/no-masquerade", Settings: []string{masquerading, "network.bpf.masquerade=true"},
+			Name: "rules/no-masquerade", Needs: []verify.Part{verify.Nodes}, Settings: []string{masquerading, "network.bpf.masquerade=true"},
 			Claim: "No node has a rule that masquerades pods, in iptables-save, iptables-legacy-save or nft: no chain " + field.MasqueradeChain + ", and none about the pods' addresses.",
 			Run:   look(env, noMasqueradeRule),
 		},

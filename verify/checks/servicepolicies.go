@@ -16,11 +16,11 @@ import (
 
 func policyChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "services/affinity", MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: settled(env, affinity)},
-		{Name: "services/local-external", Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: settled(env, localExternal)},
-		{Name: "services/local-internal", Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: settled(env, localInternal)},
-		{Name: "services/health-port", Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: settled(env, healthPort)},
-		{Name: "services/no-endpoints", Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: settled(env, noEndpoints)},
+		{Name: "services/affinity", Needs: []verify.Part{verify.Services, verify.Outside}, MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: settled(env, affinity)},
+		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: settled(env, localExternal)},
+		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: settled(env, localInternal)},
+		{Name: "services/health-port", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: settled(env, healthPort)},
+		{Name: "services/no-endpoints", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: settled(env, noEndpoints)},
 	}
 }
 

@@ -13,16 +13,16 @@ import (
 
 func serviceChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "services/clusterip-from-pods", Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: settled(env, clusterIPFromPods)},
-		{Name: "services/clusterip-from-nodes", Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: settled(env, clusterIPFromNodes)},
-		{Name: "services/clusterip-by-packets", Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: settled(env, clusterIPByPackets)},
-		{Name: "services/every-backend", Claim: "A ClusterIP leads to each of its backends, from every node.", Run: settled(env, everyBackend)},
-		{Name: "services/nodeport-from-pods", Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromPods)},
-		{Name: "services/nodeport-from-nodes", Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromNodes)},
-		{Name: "services/nodeport-from-outside", Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromOutside)},
-		{Name: "services/hairpin", Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: settled(env, hairpin)},
-		{Name: "services/headless", Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: settled(env, headless)},
-		{Name: "services/hostport", Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: settled(env, hostPorts)},
+		{Name: "services/clusterip-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: settled(env, clusterIPFromPods)},
+		{Name: "services/clusterip-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: settled(env, clusterIPFromNodes)},
+		{Name: "services/clusterip-by-packets", Needs: []verify.Part{verify.Services}, Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: settled(env, clusterIPByPackets)},
+		{Name: "services/every-backend", Needs: []verify.Part{verify.Services}, Claim: "A ClusterIP leads to each of its backends, from every node.", Run: settled(env, everyBackend)},
+		{Name: "services/nodeport-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromPods)},
+		{Name: "services/nodeport-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromNodes)},
+		{Name: "services/nodeport-from-outside", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromOutside)},
+		{Name: "services/hairpin", Needs: []verify.Part{verify.Services}, Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: settled(env, hairpin)},
+		{Name: "services/headless", Needs: []verify.Part{verify.Services}, Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: settled(env, headless)},
+		{Name: "services/hostport", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: settled(env, hostPorts)},
 	}
 }
 

@@ -55,8 +55,10 @@ func spoofTo(ctx context.Context, env *field.Env, node *field.Node, to field.Hos
 	if err != nil {
 		return err
 	}
-	if !to.Addr.IsValid() {
-		return fmt.Errorf("%s has no address to send to", to.Name)
+	for _, host := range []field.Host{to, env.Outside} {
+		if !host.Addr.IsValid() {
+			return fmt.Errorf("%s has no address, to send to or to forge", host.Name)
+		}
 	}
 	marker := field.NewMarker()
 	last := probe.Filter{Contains: marker + " own"}

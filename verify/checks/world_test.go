@@ -72,6 +72,7 @@ func newWorld(t *testing.T, mode string) *world {
 	w.env.Outside = field.Host{Name: "outside host", Addr: netip.MustParseAddr("172.18.0.99"), Port: field.OutsidePort}
 	w.env.Outside.Prober = w.place(w.env.Outside, nil)
 	w.addServices()
+	w.env.DemoPods = w.demo().Backends
 	return w
 }
 

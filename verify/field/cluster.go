@@ -54,8 +54,8 @@ func findNodes(ctx context.Context, kube kubernetes.Interface) ([]*Node, error) 
 // removeObjects deletes the pods and Services of this run or of one that was
 // interrupted, and waits until they are gone: a pod's object goes last, after
 // its containers and its network.
-func removeObjects(ctx context.Context, kube kubernetes.Interface) error {
-	core, ours := kube.CoreV1(), metav1.ListOptions{LabelSelector: runLabel}
+func removeObjects(ctx context.Context, cfg Config) error {
+	core, ours := cfg.Kube.CoreV1(), metav1.ListOptions{LabelSelector: runLabel}
 	services, err := core.Services(Namespace).List(ctx, ours)
 	if err != nil {
 		return fmt.Errorf("list the Services of the checks: %w", err)
@@ -72,13 +72,17 @@ func removeObjects(ctx context.Context, kube kubernetes.Interface) error {
 		return errors.Join(errs, fmt.Errorf("list the pods of the checks: %w", err))
 	}
 	errs = errors.Join(errs, verify.Each(pods.Items, func(pod corev1.Pod) error {
-		err := core.Pods(Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})
+		options := metav1.DeleteOptions{}
+		if cfg.Down[pod.Spec.NodeName] != "" {
+			options.GracePeriodSeconds = new(int64) // no kubelet is there that would say that it has ended
+		}
+		err := core.Pods(Namespace).Delete(ctx, pod.Name, options)
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("delete pod %s: %w", pod.Name, err)
 		}
 		return nil
 	}))
-	return errors.Join(errs, awaitNoPods(ctx, kube, ours))
+	return errors.Join(errs, awaitNoPods(ctx, cfg.Kube, ours))
 }
 
 func awaitNoPods(ctx context.Context, kube kubernetes.Interface, ours metav1.ListOptions) error {
@@ -100,13 +104,17 @@ func awaitNoPods(ctx context.Context, kube kubernetes.Interface, ours metav1.Lis
 	return nil
 }
 
-// createAll makes the Services and two pods a node. The client pod on the node
+// createAll makes the Services, where they are needed, and two pods a node. The client pod on the node
 // called only is the one backend of some Services.
-func createAll(ctx context.Context, cfg Config, nodes []*Node, only string) error {
-	core := cfg.Kube.CoreV1()
+func (e *Env) createAll(ctx context.Context, only string) error {
+	core := e.Kube.CoreV1()
+	var services []*corev1.Service
+	if e.has(verify.Services) {
+		services = serviceObjects(e.Config)
+	}
 	// Services first: kube-proxy then learns of a backend when it is ready, and
 	// of nothing else at that time.
-	err := verify.Each(serviceObjects(cfg), func(service *corev1.Service) error {
+	err := verify.Each(services, func(service *corev1.Service) error {
 		if _, err := core.Services(Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("create Service %s: %w", service.Name, err)
 		}
@@ -116,15 +124,15 @@ func createAll(ctx context.Context, cfg Config, nodes []*Node, only string) erro
 		return err
 	}
 	var pods []*corev1.Pod
-	for _, node := range nodes {
-		client := podObject(RoleClient, node.Node, cfg.Image, nil)
+	for _, node := range e.Nodes {
+		client := podObject(RoleClient, node.Node, e.Image, nil)
 		if node.Node == only {
-			client = withHostPort(podObject(RoleClient, node.Node, cfg.Image, map[string]string{onlyLabel: "true", changingLabel: "true"}))
+			client = withHostPort(podObject(RoleClient, node.Node, e.Image, map[string]string{onlyLabel: "true", changingLabel: "true"}))
 		}
-		pods = append(pods, client, podObject(RoleServer, node.Node, cfg.Image, nil))
+		pods = append(pods, client, podObject(RoleServer, node.Node, e.Image, nil))
 	}
-	if cfg.Replaced() {
-		pods = append(pods, podObject(RoleLeaver, nodes[0].Node, cfg.Image, map[string]string{changingLabel: "true"}))
+	if e.leaves() {
+		pods = append(pods, podObject(RoleLeaver, e.Nodes[0].Node, e.Image, map[string]string{changingLabel: "true"}))
 	}
 	return verify.Each(pods, func(pod *corev1.Pod) error {
 		if _, err := core.Pods(Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {

@@ -22,6 +22,8 @@ type Config struct {
 	Engine Engine
 	// Image is the nettool image as the nodes have it, with its tag.
 	Image string
+	// Load, if set, gives Image to the nodes that lack it.
+	Load func(context.Context) error
 	// Nettool is the static nettool binary, put on nodes and on the outside
 	// host for as long as a run lasts.
 	Nettool []byte

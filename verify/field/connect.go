@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,51 +33,118 @@ type stage struct {
 	sessions []*session
 }
 
-// Open implements [Field].
-func (e *Env) Open(ctx context.Context) error {
+// Open implements [verify.Field].
+func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	e.stage.life, e.stage.end = context.WithCancel(context.WithoutCancel(ctx))
 	e.say("looking for what an interrupted run left behind")
-	if err := e.removeAll(ctx); err != nil {
+	if err := e.removeAll(ctx, verify.Whole([]verify.Part{verify.Services, verify.Native})); err != nil {
 		return err
 	}
-	var err error
-	if e.Nodes, err = findNodes(ctx, e.Kube); err != nil {
+	if err := e.findNodes(ctx); err != nil {
 		return err
 	}
 	containers, err := containersOf(ctx, e.Engine, e.Lab)
 	if err != nil {
 		return err
 	}
+	e.parts = verify.Whole(parts)
 	// The last by name is a worker wherever there is one.
 	only := e.Nodes[len(e.Nodes)-1].Node
-	e.say("making pods, Services and a host outside")
+	e.say("making what the checks need: " + partsText(e.parts))
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := createAll(groupCtx, e.Config, e.Nodes, only); err != nil {
-			return err
+	for part, open := range map[verify.Part]func(context.Context) error{
+		verify.Pods:    func(ctx context.Context) error { return e.openPods(ctx, only) },
+		verify.Nodes:   e.openNodes,
+		verify.Outside: func(ctx context.Context) error { return e.openOutside(ctx, containers[0]) },
+		verify.Demo:    e.openDemo,
+	} {
+		if e.has(part) {
+			group.Go(func() error { return open(groupCtx) })
 		}
-		return e.openPods(groupCtx)
-	})
-	group.Go(func() error { return e.openNodes(groupCtx) })
-	group.Go(func() error { return e.openOutside(groupCtx, containers[0]) })
+	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := addNative(ctx, e); err != nil {
-		return err
+	if e.has(verify.Native) {
+		if err := addNative(ctx, e); err != nil {
+			return err
+		}
+	}
+	if !e.has(verify.Services) {
+		return nil
 	}
 	e.settle = once(func(ctx context.Context) error { return settle(ctx, e) })
 	return readServices(ctx, e, only)
 }
 
-// openPods waits for the pods. One that does not come up makes the checks that
+func (e *Env) has(part verify.Part) bool { return slices.Contains(e.parts, part) }
+
+func partsText(parts []verify.Part) string {
+	var words []string
+	for _, part := range parts {
+		words = append(words, string(part))
+	}
+	return strings.Join(words, ", ")
+}
+
+// findNodes lists the nodes that run. Nothing is at hand there yet.
+func (e *Env) findNodes(ctx context.Context) error {
+	all, err := findNodes(ctx, e.Kube)
+	if err != nil {
+		return err
+	}
+	e.Nodes = slices.DeleteFunc(all, func(n *Node) bool { return e.Down[n.Node] != "" })
+	if len(e.Nodes) == 0 {
+		return fmt.Errorf("no node of lab %s runs: lab up starts or resumes them", e.Lab)
+	}
+	for _, n := range e.Nodes {
+		n.Prober = NotLaidOut(verify.Nodes)
+		for role, pod := range map[string]*Host{RoleClient: &n.Client, RoleServer: &n.Server} {
+			*pod = podHost(role, n.Node)
+			pod.Prober = NotLaidOut(verify.Pods)
+		}
+	}
+	e.Outside = Host{Name: outsideName, Prober: NotLaidOut(verify.Outside)}
+	return nil
+}
+
+// outsideName is how evidence calls the host outside.
+const outsideName = "outside host"
+
+// openDemo finds the demo's pods. They run nettool, so they can be sent from.
+func (e *Env) openDemo(ctx context.Context) error {
+	service, err := e.DemoService(ctx)
+	if err != nil {
+		return err
+	}
+	endpoints, err := e.EndpointsOf(ctx, service)
+	if err != nil {
+		return err
+	}
+	for _, found := range endpoints {
+		pod := Host{Name: PodPrefix + found.Pod, Self: found.Pod, Addr: found.Addr, Node: found.Node}
+		pod.Prober = e.session(pod.Name, inPod(e.Pods, service.Namespace, found.Pod))
+		e.DemoPods = append(e.DemoPods, pod)
+	}
+	return nil
+}
+
+// openPods makes pods, and Services where they are needed, and waits for the pods. One that does not come up makes the checks that
 // need it fail to look, and no others; the error is for what concerns all.
-func (e *Env) openPods(ctx context.Context) error {
+func (e *Env) openPods(ctx context.Context, only string) error {
+	if e.Load != nil {
+		if err := e.Load(ctx); err != nil {
+			return err
+		}
+	}
+	if err := e.createAll(ctx, only); err != nil {
+		return err
+	}
 	var pods []podPlace
 	for _, node := range e.Nodes {
 		pods = append(pods, podPlace{RoleClient, node.Node, &node.Client}, podPlace{RoleServer, node.Node, &node.Server})
 	}
-	if e.Replaced() {
+	if e.leaves() {
 		pods = append(pods, podPlace{RoleLeaver, e.Nodes[0].Node, &e.Leaver})
 	}
 	err := verify.Each(pods, func(p podPlace) error { return e.openPod(ctx, p) })
@@ -84,6 +152,14 @@ func (e *Env) openPods(ctx context.Context) error {
 		return fmt.Errorf("the nodes do not have image %s of this version of lab: bring the lab up to date with lab up", e.Image)
 	}
 	return err
+}
+
+// leaves tells whether there is a pod that a check deletes.
+func (e *Env) leaves() bool { return e.has(verify.Services) && e.Replaced() }
+
+// podHost is a pod of the run that has no address yet.
+func podHost(role, node string) Host {
+	return Host{Name: PodPrefix + role + "-" + node, Self: PodName(role, node), Node: node, Port: PodPort}
 }
 
 // podPlace is a pod and where its Host goes.
@@ -94,7 +170,7 @@ type podPlace struct {
 
 func (e *Env) openPod(ctx context.Context, p podPlace) error {
 	name := PodName(p.role, p.node)
-	*p.into = Host{Name: PodPrefix + p.role + "-" + p.node, Self: name, Node: p.node, Port: PodPort}
+	*p.into = podHost(p.role, p.node)
 	// Less than the setup as a whole, so that a pod that hangs is told of.
 	ctx, cancel := context.WithTimeoutCause(ctx, e.SetupTimeout*3/4, errors.New("time ran out"))
 	defer cancel()
@@ -107,7 +183,7 @@ func (e *Env) openPod(ctx context.Context, p podPlace) error {
 		p.into.Prober = down{err}
 		return nil
 	}
-	p.into.Addr, p.into.Prober = addr, e.session(p.into.Name, inPod(e.Pods, name))
+	p.into.Addr, p.into.Prober = addr, e.session(p.into.Name, inPod(e.Pods, Namespace, name))
 	return nil
 }
 
@@ -128,7 +204,7 @@ func (e *Env) openOutside(ctx context.Context, like docker.Found) error {
 	if err != nil {
 		return err
 	}
-	host := Host{Name: "outside host", Addr: container.IP, Port: OutsidePort}
+	host := Host{Name: outsideName, Addr: container.IP, Port: OutsidePort}
 	host.Prober = e.session(host.Name, inContainer(e.Engine, container.ID))
 	e.Outside = host
 	_, err = serveOn(ctx, host, unspecified, OutsidePort)
@@ -143,7 +219,7 @@ func (e *Env) session(name string, shell shell) *session {
 	return opened
 }
 
-// Close implements [Field].
+// Close implements [verify.Field].
 func (e *Env) Close(ctx context.Context) error {
 	err := e.remove(ctx)
 	if err != nil && interrupt.Stopped(ctx) {
@@ -162,14 +238,22 @@ func (e *Env) remove(ctx context.Context) error {
 	}
 	sessions.Wait()
 	e.stage.end()
-	return e.removeAll(ctx)
+	return e.removeAll(ctx, e.parts)
 }
 
-func (e *Env) removeAll(ctx context.Context) error {
-	return verify.Each([]func() error{
-		func() error { return removeObjects(ctx, e.Kube) },
-		func() error { return removeFromHosts(ctx, e.Config) },
-	}, func(remove func() error) error { return remove() })
+// removeAll takes parts away, whichever run has laid them out.
+func (e *Env) removeAll(ctx context.Context, parts []verify.Part) error {
+	var removals []func() error
+	for part, remove := range map[verify.Part]func() error{
+		verify.Pods:    func() error { return removeObjects(ctx, e.Config) },
+		verify.Nodes:   func() error { return removeFromNodes(ctx, e.Config) },
+		verify.Outside: func() error { return removeOutside(ctx, e.Config) },
+	} {
+		if slices.Contains(parts, part) {
+			removals = append(removals, remove)
+		}
+	}
+	return verify.Each(removals, func(remove func() error) error { return remove() })
 }
 
 func (e *Env) say(step string) { e.Progress(verify.Progress{Step: step}) }

@@ -33,6 +33,7 @@ type fakeEngine struct {
 	files   map[string]bool   // "container path" that were written and not removed
 	scripts []string
 	fail    string // a script that fails, by a part of it
+	paused  string // a node's container
 }
 
 func (e *fakeEngine) Containers(_ context.Context, labels ...string) ([]docker.Found, error) {
@@ -51,8 +52,8 @@ func (e *fakeEngine) Containers(_ context.Context, labels ...string) ([]docker.F
 		return nil, nil
 	}
 	return []docker.Found{
-		{ID: "1", Name: "test-control-plane", Image: "node:v1", Network: "lan", Running: true},
-		{ID: "2", Name: "test-worker", Image: "node:v1", Network: "lan", Running: true},
+		{ID: "1", Name: "test-control-plane", Image: "node:v1", Network: "lan", Running: e.paused != "test-control-plane"},
+		{ID: "2", Name: "test-worker", Image: "node:v1", Network: "lan", Running: e.paused != "test-worker"},
 	}, nil
 }
 
@@ -199,12 +200,15 @@ func left(t *testing.T, engine *fakeEngine, kube *fake.Clientset) []string {
 	return all
 }
 
+// everything is all parts that a run can lay out, but for the demo's.
+var everything = []verify.Part{verify.Services, verify.Native}
+
 var notOurs = []string{"host other", "pod somebody-elses"}
 
 func TestConnectLaysOutAndTakesAway(t *testing.T) {
 	cfg, engine, kube := fakeLab(t, ready)
 	env := New(cfg)
-	if err := env.Open(t.Context()); err != nil {
+	if err := env.Open(t.Context(), everything); err != nil {
 		t.Fatal(err)
 	}
 	if len(env.Nodes) != 2 || env.Nodes[0].Node != "test-control-plane" || env.Nodes[1].Client.Self != PodName(RoleClient, "test-worker") || env.Nodes[0].Port != 1234 {
@@ -244,7 +248,7 @@ func TestConnectWithAPodThatDoesNotStart(t *testing.T) {
 	})
 	cfg.SetupTimeout = 400 * time.Millisecond
 	env := New(cfg)
-	if err := env.Open(t.Context()); err != nil {
+	if err := env.Open(t.Context(), everything); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := env.Nodes[1].Server.Probe(t.Context(), probe.Request{}); err == nil || !strings.Contains(err.Error(), "pod wirelab-verify-server-test-worker on node test-worker is not ready: phase Pending") {
@@ -279,7 +283,7 @@ func TestConnectThatFailsLeavesNothing(t *testing.T) {
 			cfg, engine, kube := fakeLab(t, test.status)
 			test.spoil(&cfg, engine)
 			env := New(cfg)
-			err := env.Open(t.Context())
+			err := env.Open(t.Context(), everything)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
@@ -297,7 +301,7 @@ func TestConnectThatFailsLeavesNothing(t *testing.T) {
 func TestRemovalThatFailsSaysSo(t *testing.T) {
 	cfg, engine, _ := fakeLab(t, ready)
 	env := New(cfg)
-	if err := env.Open(t.Context()); err != nil {
+	if err := env.Open(t.Context(), everything); err != nil {
 		t.Fatal(err)
 	}
 	engine.fail = "ip route flush"
@@ -331,5 +335,86 @@ func TestFreeAddress(t *testing.T) {
 	}
 	if _, ok := freeAddress(netip.Prefix{}, nil); ok {
 		t.Error("no CIDR has a free address")
+	}
+}
+
+func TestOpenLaysOutNoMoreThanIsNeeded(t *testing.T) {
+	for _, test := range []struct {
+		parts []verify.Part
+		want  []string
+	}{
+		{nil, notOurs},
+		{[]verify.Part{verify.Nodes}, []string{"file test-control-plane " + nettoolOnHost, "file test-worker " + nettoolOnHost, "host other", "pod somebody-elses"}},
+		{[]verify.Part{verify.Outside}, []string{"file new " + nettoolOnHost, "host new", "host other", "pod somebody-elses"}},
+		{[]verify.Part{verify.Pods}, []string{"host other", "pod somebody-elses",
+			"pod wirelab-verify-client-test-control-plane", "pod wirelab-verify-client-test-worker", "pod wirelab-verify-server-test-control-plane", "pod wirelab-verify-server-test-worker"}},
+	} {
+		cfg, engine, kube := fakeLab(t, ready)
+		loaded := 0
+		cfg.Load = func(context.Context) error { loaded++; return nil }
+		env := New(cfg)
+		if err := env.Open(t.Context(), test.parts); err != nil {
+			t.Fatal(err)
+		}
+		if there := left(t, engine, kube); !slices.Equal(there, test.want) {
+			t.Errorf("with %v there are %v, want %v", test.parts, there, test.want)
+		}
+		if want := slices.Contains(test.parts, verify.Pods); (loaded > 0) != want {
+			t.Errorf("with %v the image was loaded %d times", test.parts, loaded)
+		}
+		if _, err := env.Nodes[0].Client.Probe(t.Context(), probe.Request{}); !slices.Contains(test.parts, verify.Pods) && (err == nil || !strings.Contains(err.Error(), "needs pods")) {
+			t.Errorf("a pod that was not laid out: %v", err)
+		}
+		if err := env.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if there := left(t, engine, kube); !slices.Equal(there, notOurs) {
+			t.Errorf("left of %v: %v, want %v", test.parts, there, notOurs)
+		}
+	}
+}
+
+// TestANodeThatDoesNotRunIsLeftOut: nothing is laid out on it, and what an earlier run left there is not waited for.
+func TestANodeThatDoesNotRunIsLeftOut(t *testing.T) {
+	cfg, engine, kube := fakeLab(t, ready)
+	engine.paused = "test-worker"
+	cfg.Down = map[string]string{"test-worker": "is paused"}
+	stuck := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: "stuck", Labels: map[string]string{runLabel: RoleClient}}, Spec: corev1.PodSpec{NodeName: "test-worker"}}
+	if err := kube.Tracker().Add(stuck); err != nil {
+		t.Fatal(err)
+	}
+	forced := false
+	kube.PrependReactor("delete", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {
+		d := action.(k8stesting.DeleteActionImpl)
+		grace := d.DeleteOptions.GracePeriodSeconds
+		if d.Name == "stuck" {
+			forced = grace != nil && *grace == 0
+		}
+		return false, nil, nil
+	})
+	env := New(cfg)
+	if err := env.Open(t.Context(), everything); err != nil {
+		t.Fatal(err)
+	}
+	if env.Size() != 1 || env.Nodes[0].Node != "test-control-plane" {
+		t.Errorf("nodes: %+v", env.Nodes)
+	}
+	if !forced {
+		t.Error("a pod of the node that does not run is waited for")
+	}
+	for _, s := range engine.scripts {
+		if strings.HasPrefix(s, "test-worker: ") {
+			t.Errorf("ran on the node that does not: %s", s)
+		}
+	}
+	if there := left(t, engine, kube); slices.ContainsFunc(there, func(s string) bool { return strings.HasPrefix(s, "pod ") && strings.Contains(s, "test-worker") }) {
+		t.Errorf("there are %v", there)
+	}
+	if err := env.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Down["test-control-plane"] = "is stopped"
+	if err := New(cfg).Open(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no node of lab test runs") {
+		t.Errorf("error %v", err)
 	}
 }

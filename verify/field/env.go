@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -34,6 +35,10 @@ type Env struct {
 	Changing Service
 	Leaver   Host
 
+	// DemoPods are those behind the demo's Service when the run began.
+	DemoPods []Host
+
+	parts  []verify.Part // what has been laid out
 	stage  stage
 	settle func(context.Context) error
 }
@@ -41,7 +46,7 @@ type Env struct {
 // New returns what a run looks through, with nothing laid out yet.
 func New(cfg Config) *Env { return &Env{Config: cfg.WithDefaults()} }
 
-// Size implements [Field].
+// Size implements [verify.Field].
 func (e *Env) Size() int { return len(e.Nodes) }
 
 // Settled waits until the Services of this run can work on every node, so that
@@ -140,6 +145,11 @@ func (d down) Probe(context.Context, probe.Request) (probe.Reply, error) {
 }
 
 func (d down) Start(context.Context, probe.Request) (Running, error) { return nil, d.err }
+
+// NotLaidOut is the Prober of a host that no check has said it needs.
+func NotLaidOut(part verify.Part) Prober {
+	return down{fmt.Errorf("it was not laid out: the check does not say that it needs %s", part)}
+}
 
 // once runs f for the first caller; the others wait for its result.
 func once(f func(context.Context) error) func(context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"wirelab.dev/wirelab/internal/docker"
@@ -30,12 +31,13 @@ const (
 	OutsidePort = 80
 )
 
-// containersOf finds the lab's node containers; they are named as the nodes.
+// containersOf finds the lab's node containers that run; they are named as the nodes.
 func containersOf(ctx context.Context, engine Engine, lab string) ([]docker.Found, error) {
 	found, err := engine.Containers(ctx, kindLabel+"="+lab)
 	if err != nil {
 		return nil, err
 	}
+	found = slices.DeleteFunc(found, func(c docker.Found) bool { return !c.Running })
 	if len(found) == 0 {
 		return nil, fmt.Errorf("no container of lab %q runs in Docker: lab list shows which labs there are", lab)
 	}
@@ -53,10 +55,10 @@ func inContainer(engine Engine, container string) shell {
 	}
 }
 
-// inPod runs nettool in a pod of the run.
-func inPod(pods PodExec, pod string) shell {
+// inPod runs nettool in a pod of the run or of the demo.
+func inPod(pods PodExec, namespace, pod string) shell {
 	return func(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
-		return pods.ExecPod(ctx, Namespace, pod, containerName, []string{nettoolInImage, "probe", "batch"}, stdin, stdout, stderr)
+		return pods.ExecPod(ctx, namespace, pod, containerName, []string{nettoolInImage, "probe", "batch"}, stdin, stdout, stderr)
 	}
 }
 
@@ -110,25 +112,29 @@ func startOutside(ctx context.Context, cfg Config, like docker.Found) (*docker.C
 	return container, nil
 }
 
-// removeFromHosts removes containers, routes and binaries of this run or of
-// one that was interrupted.
-func removeFromHosts(ctx context.Context, cfg Config) error {
+// removeOutside removes the host outside of this run or of one that was interrupted.
+func removeOutside(ctx context.Context, cfg Config) error {
 	hosts, err := cfg.Engine.Containers(ctx, HostLabel+"="+cfg.Lab)
 	if err != nil {
 		return err
 	}
-	errs := verify.Each(hosts, func(host docker.Found) error { return cfg.Engine.RemoveContainer(ctx, host.ID) })
+	return verify.Each(hosts, func(host docker.Found) error { return cfg.Engine.RemoveContainer(ctx, host.ID) })
+}
+
+// removeFromNodes removes routes, rules and binaries of this run or of one that
+// was interrupted. Nodes that do not run keep theirs until a run after that.
+func removeFromNodes(ctx context.Context, cfg Config) error {
 	nodes, err := cfg.Engine.Containers(ctx, kindLabel+"="+cfg.Lab)
 	if err != nil {
-		return errors.Join(errs, err)
+		return err
 	}
-	return errors.Join(errs, verify.Each(nodes, func(node docker.Found) error {
+	return verify.Each(nodes, func(node docker.Found) error {
 		if !node.Running {
 			return nil
 		}
 		script := "ip route flush proto " + routeProtocol + "; rm -f " + nettoolOnHost + "; " + removeRulesScript(ruleComment)
 		return command(ctx, cfg.Engine, node.Name, "sh", "-c", script)
-	}))
+	})
 }
 
 // addNative gives the outside host an address inside the native-routing CIDR,
