@@ -14,6 +14,7 @@
 #include "lib/flow.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
+#include "lib/work.h"
 
 /*
  * A packet from one local pod to another comes this way because the stack had to see it: it was
@@ -59,22 +60,22 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 SEC("tcx/egress")
 int lab_to_pod(struct __sk_buff *ctx)
 {
-	struct packet p = {};
-	struct change c = { .shape = SHAPE_NONE };
+	struct work *w = new_work(ctx);
 	struct endpoint *to = NULL;
 	enum lab_reason reason = REASON_PROTOCOL;
 	int verdict = TC_ACT_SHOT;
 
-	look_at_frame(ctx, &p);
+	if (!w)
+		return TC_ACT_SHOT; /* which cannot be */
 	linearize(ctx);
-	if (!ctx->vlan_present && p.ev.ether_type == bpf_htons(ETH_P_IP))
-		reason = decide_ipv4(ctx, &p, &c, &to);
-	if (reason == REASON_DELIVERED && !rewrite(ctx, &c))
+	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
+		reason = decide_ipv4(ctx, &w->p, &w->c, &to);
+	if (has_services() && reason == REASON_DELIVERED && !rewrite(ctx, &w->p, &w->c))
 		reason = REASON_REWRITE;
 	/* The stack has counted the hop when it forwarded the packet. */
 	if (reason == REASON_DELIVERED && to)
 		verdict = deliver(ctx, to, false);
-	account(&p, reason, DIR_TO_POD);
+	account(&w->p, reason, DIR_TO_POD);
 	return verdict;
 }
 

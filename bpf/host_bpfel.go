@@ -31,10 +31,12 @@ const (
 	HostMapLabNodes       = "lab_nodes"
 	HostMapLabOpening     = "lab_opening"
 	HostMapLabRecoveries  = "lab_recoveries"
+	HostMapLabRouteCache  = "lab_route_cache"
 	HostMapLabServices    = "lab_services"
 	HostMapLabSlots       = "lab_slots"
 	HostMapLabSources     = "lab_sources"
 	HostMapLabTurns       = "lab_turns"
+	HostMapLabWork        = "lab_work"
 	HostProgLabToPod      = "lab_to_pod"
 	HostVarCfgMasquerade  = "cfg_masquerade"
 	HostVarCfgMode        = "cfg_mode"
@@ -116,10 +118,12 @@ type HostMapSpecs struct {
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.MapSpec `ebpf:"lab_recoveries"`
+	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
 	LabTurns       *ebpf.MapSpec `ebpf:"lab_turns"`
+	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
 
 // HostVariableSpecs contains global variables before they are loaded into the kernel.
@@ -177,10 +181,12 @@ type HostMaps struct {
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.Map `ebpf:"lab_recoveries"`
+	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
 	LabTurns       *ebpf.Map `ebpf:"lab_turns"`
+	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
 
 func (m *HostMaps) Close() error {
@@ -200,10 +206,12 @@ func (m *HostMaps) Close() error {
 		m.LabNodes,
 		m.LabOpening,
 		m.LabRecoveries,
+		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
 		m.LabTurns,
+		m.LabWork,
 	)
 }
 

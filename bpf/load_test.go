@@ -2,6 +2,7 @@ package bpf_test
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -60,7 +61,7 @@ func TestProgramsLoad(t *testing.T) {
 	for name, trace := range settings {
 		t.Run(name, func(t *testing.T) {
 			p := load(t, trace)
-			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 720, p.LabToPod: 500} {
+			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 740, p.LabToPod: 500} {
 				info, err := prog.Info()
 				must(t, err)
 				insns, err := info.Instructions()
@@ -118,6 +119,12 @@ func (p *programs) packets(t testing.TB, dir bpf.Direction, reason bpf.Reason) (
 }
 
 func ip(a netip.Addr) bpf.IP { return bpf.IP{B: a.As16()} }
+
+// mask is that of an IPv4 prefix.
+func mask(bits int) (m bpf.IP) {
+	copy(m.B[:], net.CIDRMask(96+bits, 128))
+	return m
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()

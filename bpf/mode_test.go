@@ -15,7 +15,7 @@ import (
 // What the verifier has to leave of each program, by mode, when only drops are reported: a program that
 // grows beyond it has to be looked at. Most of the programs is for the first packet of a flow, in functions.
 var bars = map[bpf.Mode]map[string]int{
-	bpf.PodLabModeLAB_KUBEPROXY: {"lab_from_pod": 720, "lab_to_pod": 500},
+	bpf.PodLabModeLAB_KUBEPROXY: {"lab_from_pod": 740, "lab_to_pod": 500},
 	bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT: {
 		"lab_from_pod": 4300, "lab_to_pod": 1450, "lab_from_network": 5100, "lab_to_network": 2800,
 		"lab_connect4": 1100, "lab_connect6": 1100, "lab_sendmsg4": 1100, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,
@@ -61,16 +61,16 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade
 		bpf.PodVarCfgNatMax:     uint16(65535),
 		bpf.PodVarCfgNodeIp:     ip(addrFar),
 		bpf.PodVarCfgPodCidr:    ip(netip.MustParseAddr("10.0.0.0")),
-		bpf.PodVarCfgPodMask:    ip(netip.MustParseAddr("255.255.255.0")),
+		bpf.PodVarCfgPodMask:    mask(24),
 		bpf.PodVarCfgNativeCidr: ip(netip.MustParseAddr("10.0.0.0")),
-		bpf.PodVarCfgNativeMask: ip(netip.MustParseAddr("255.0.0.0")),
+		bpf.PodVarCfgNativeMask: mask(8),
 	} {
 		if v := spec.Variables[name]; v != nil {
 			must(t, v.Set(value))
 		}
 	}
 	bpf.InlineConstants(spec)
-	c, err := ebpf.NewCollection(spec)
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 	must(t, err)
 	defer c.Close()
 	for name, prog := range c.Programs {
@@ -85,6 +85,7 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade
 		for _, f := range functions[1:] {
 			established = min(established, int(f.Offset))
 		}
+		checkStack(t, name, prog, info)
 		verified, _ := info.VerifiedInstructions()
 		t.Logf("%s: %d instructions, %d before its functions, %d verified", name, size, established, verified)
 		if bar, ok := bars[name]; ok && !trace && size > bar {

@@ -16,6 +16,7 @@
 #include "lib/cache.h"
 #include "lib/deliver.h"
 #include "lib/events.h"
+#include "lib/explain.h"
 #include "lib/flow.h"
 #include "lib/mark.h"
 #include "lib/masquerade.h"
@@ -39,7 +40,7 @@ static __always_inline bool is_nat_port(__be16 port)
  */
 static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, const struct packet *p, struct endpoint **to, const struct ip *dst)
 {
-	if (!has_routing() || p->ev.ttl <= 1 || p->options || wire_length(ctx) > cfg_mtu)
+	if (!has_routing() || p->ev.ttl <= 1 || p->options || wire_length(ctx, p->ev.proto, p->l4) > cfg_mtu)
 		return REASON_TO_KERNEL;
 	*to = bpf_map_lookup_elem(&lab_endpoints, dst);
 	return *to ? REASON_DELIVERED : REASON_TO_KERNEL;
@@ -48,15 +49,18 @@ static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, const st
 /* An answer to a pod that was masqueraded, or to a client outside whose backend is elsewhere. */
 static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **to)
 {
-	struct tuple again = { .src = c->to.src, .dst = c->to.dst, .sport = c->to.sport, .dport = c->to.dport, .proto = c->from.proto };
+	struct opening *o = this_opening();
 	enum lab_reason reason;
 
 	if (!cfg_masquerade || !is_own_pod(&c->to.dst))
 		return REASON_FORWARDED;
 	reason = enter_pod(ctx, p, to, &c->to.dst);
 	/* The pod may have asked a Service, and that one somebody outside. */
-	if (reason == REASON_DELIVERED && translate_back(p, &again, c))
-		c->found = FOUND_ELSEWHERE;
+	if (o && reason == REASON_DELIVERED) {
+		set_tuple(&o->t, &c->to.src, &c->to.dst, c->to.sport, c->to.dport, c->from.proto);
+		if (translate_back(p, &o->t, c))
+			c->found = FOUND_ELSEWHERE;
+	}
 	return reason;
 }
 
@@ -116,6 +120,19 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
  */
 struct neighbour lab_cutter;
 
+/* What is remembered of the datagram that a fragment is of. */
+static __noinline struct fragment_ports *datagram_of(struct __sk_buff *ctx, const struct packet *p)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct iphdr *ip = data + ETH_HLEN;
+	struct fragment_key key;
+
+	if ((void *)(ip + 1) > data_end)
+		return NULL;
+	set_fragment_key(&key, p, ip);
+	return bpf_map_lookup_elem(&lab_fragments, &key);
+}
+
 /* Gives a packet to the stack to be cut up. With one fragment of a datagram go those that follow, in case they are put together there. */
 static __always_inline enum lab_reason have_cut_up(struct __sk_buff *ctx, struct work *w)
 {
@@ -158,7 +175,7 @@ static __always_inline int cut_up(struct __sk_buff *ctx)
 {
 	const struct neighbour stack = lab_cutter;
 
-	return address(ctx, &stack, false) ? bpf_redirect(stack.ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
+	return address(ctx, &stack.mac, &stack.own_mac, false) ? bpf_redirect(stack.ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
 }
 
 /* Does what was decided; what cannot be done changes the reason. */
@@ -167,8 +184,8 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, const stru
 	if (*reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
 	if (is_drop(*reason, DIR_FROM_NETWORK))
-		return explain(ctx, &w->p, &w->c, *reason, address_of(w->p.ev.ifindex), w->route.mtu);
-	if (!rewrite(ctx, &w->c)) {
+		return explain(ctx, &w->p, w->c.shape, *reason, w->route.mtu);
+	if (!rewrite(ctx, &w->p, &w->c)) {
 		*reason = REASON_REWRITE;
 		return TC_ACT_SHOT;
 	}
@@ -250,7 +267,7 @@ static __noinline int leave(struct __sk_buff *ctx)
 	reason = decide_out(ctx, &w->p, &w->c);
 	if (reason == REASON_NONE)
 		return TC_ACT_UNSPEC;
-	if (!is_drop(reason, DIR_TO_NETWORK) && !rewrite(ctx, &w->c))
+	if (!is_drop(reason, DIR_TO_NETWORK) && !rewrite(ctx, &w->p, &w->c))
 		reason = REASON_REWRITE;
 	account(&w->p, reason, DIR_TO_NETWORK);
 	return is_drop(reason, DIR_TO_NETWORK) ? TC_ACT_SHOT : TC_ACT_UNSPEC;

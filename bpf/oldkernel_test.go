@@ -36,7 +36,7 @@ func functionsOf(t *testing.T, object []byte, name string) map[string]bool {
 	must(t, err)
 	must(t, spec.Variables[bpf.PodVarCfgMode].Set(bpf.PodLabModeLAB_EBPF))
 	for name, value := range map[string]any{ // without which most of the programs is dead
-		bpf.PodVarCfgNatMax: uint16(65535), bpf.PodVarCfgPodCidr: ip(netip.MustParseAddr("10.0.0.0")), bpf.PodVarCfgPodMask: ip(netip.MustParseAddr("255.255.255.0")),
+		bpf.PodVarCfgNatMax: uint16(65535), bpf.PodVarCfgPodCidr: ip(netip.MustParseAddr("10.0.0.0")), bpf.PodVarCfgPodMask: mask(24),
 	} {
 		must(t, spec.Variables[name].Set(value))
 	}

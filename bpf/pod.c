@@ -57,11 +57,17 @@ static __always_inline struct endpoint *local_pod(const struct ip *a)
 	return !has_services() || is_own_pod(a) ? bpf_map_lookup_elem(&lab_endpoints, a) : NULL;
 }
 
+/* Whether the stack has seen the packet's flow. */
+static __noinline bool is_tracked(const struct packet *p)
+{
+	struct flow f = flow_of(p);
+
+	return bpf_map_lookup_elem(&lab_kernel_ct, &f);
+}
+
 /* Whether a packet may skip the node's stack on its way to a local pod. */
 static __always_inline bool may_skip_stack(const struct packet *p)
 {
-	struct flow f;
-
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl <= 1 || p->options)
 		return false;
@@ -69,8 +75,7 @@ static __always_inline bool may_skip_stack(const struct packet *p)
 		return true; /* the stack translates nothing between local pods */
 	if (p->fragment || !p->has_flow)
 		return false; /* what the stack may have translated, it has to put together first */
-	f = flow_of(p);
-	return !bpf_map_lookup_elem(&lab_kernel_ct, &f);
+	return !is_tracked(p);
 }
 
 /*
@@ -160,7 +165,7 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, const stru
 		return reject(ctx, &w->p, &w->c);
 	if (is_drop(*reason, DIR_FROM_POD))
 		return TC_ACT_SHOT;
-	if (has_services() && !rewrite(ctx, &w->c)) {
+	if (has_services() && !rewrite(ctx, &w->p, &w->c)) {
 		*reason = REASON_REWRITE;
 		return TC_ACT_SHOT;
 	}

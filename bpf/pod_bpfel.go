@@ -69,49 +69,6 @@ type PodCachedFlow struct {
 	Leaves PodLabMark
 }
 
-type PodCachedRoute struct {
-	_   structs.HostLayout
-	Key struct {
-		_     structs.HostLayout
-		Src   PodIp
-		Dst   PodIp
-		Basis struct {
-			_          structs.HostLayout
-			Ifindex    uint32
-			Generation uint32
-			Moment     uint32
-		}
-		Mark  uint32
-		Sport uint16
-		Dport uint16
-		Proto uint8
-		Dscp  uint8
-		Pad   [2]uint8
-	}
-	Route struct {
-		_   structs.HostLayout
-		Hop struct {
-			_         structs.HostLayout
-			Ifindex   uint32
-			Neighbour struct {
-				_        structs.HostLayout
-				NhFamily uint32
-				Ipv4Nh   uint32
-				_        [12]byte
-			}
-		}
-		Neighbour struct {
-			_       structs.HostLayout
-			Ifindex uint32
-			Mac     PodMac
-			OwnMac  PodMac
-		}
-		Mtu uint16
-		_   [2]byte
-	}
-	_ [4]byte
-}
-
 type PodCtKind uint8
 
 const (
@@ -322,9 +279,21 @@ type PodOpening struct {
 	E      PodTranslation
 	Key    PodTuple
 	Back   PodTranslation
+	Socket struct {
+		_    structs.HostLayout
+		Ipv4 struct {
+			_     structs.HostLayout
+			Saddr uint32
+			Daddr uint32
+			Sport uint16
+			Dport uint16
+		}
+		_ [24]byte
+	}
 	Least  uint32
 	Rested uint16
 	Pad    [2]uint8
+	_      [4]byte
 }
 
 type PodPresent struct {
@@ -336,6 +305,45 @@ type PodRecoveries struct {
 	_      structs.HostLayout
 	Second uint32
 	Count  uint32
+}
+
+type PodRoute struct {
+	_   structs.HostLayout
+	Key struct {
+		_     structs.HostLayout
+		Src   PodIp
+		Dst   PodIp
+		Basis struct {
+			_          structs.HostLayout
+			Ifindex    uint32
+			Generation uint32
+			Moment     uint32
+		}
+		Mark  uint32
+		Sport uint16
+		Dport uint16
+		Proto uint8
+		Dscp  uint8
+		Pad   [2]uint8
+	}
+	Hop struct {
+		_         structs.HostLayout
+		Ifindex   uint32
+		Neighbour struct {
+			_        structs.HostLayout
+			NhFamily uint32
+			Ipv4Nh   uint32
+			_        [12]byte
+		}
+	}
+	Neighbour struct {
+		_       structs.HostLayout
+		Ifindex uint32
+		Mac     PodMac
+		OwnMac  PodMac
+	}
+	Mtu uint16
+	_   [6]byte
 }
 
 type PodService struct {
@@ -421,22 +429,26 @@ type PodWork struct {
 		Generation uint32
 		Moment     uint32
 	}
+	_          [4]byte
+	Own        PodTuple
 	Hash       uint32
 	Generation uint32
-	_          [4]byte
 	P          struct {
 		_            structs.HostLayout
 		Ev           PodEvent
+		Family       uint8
+		L4           uint8
 		Fragment     bool
 		Options      bool
 		DontFragment bool
 		Dscp         uint8
+		_            [2]byte
 		Mark         uint32
 		HasFlow      bool
 		FlowProto    uint8
 		FlowSport    uint16
 		FlowDport    uint16
-		_            [2]byte
+		_            [6]byte
 	}
 	C struct {
 		_    structs.HostLayout
@@ -454,29 +466,9 @@ type PodWork struct {
 		Begun bool
 		_     [7]byte
 	}
-	Route struct {
-		_   structs.HostLayout
-		Hop struct {
-			_         structs.HostLayout
-			Ifindex   uint32
-			Neighbour struct {
-				_        structs.HostLayout
-				NhFamily uint32
-				Ipv4Nh   uint32
-				_        [12]byte
-			}
-		}
-		Neighbour struct {
-			_       structs.HostLayout
-			Ifindex uint32
-			Mac     PodMac
-			OwnMac  PodMac
-		}
-		Mtu uint16
-		_   [2]byte
-	}
-	Cut bool
-	_   [3]byte
+	Route PodRoute
+	Cut   bool
+	_     [7]byte
 }
 
 // Names of all BPF objects in the ELF.

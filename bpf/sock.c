@@ -128,7 +128,7 @@ static __always_inline struct ip client_of(struct bpf_sock_addr *ctx)
 }
 
 /* A nodePort is at each of the node's loopback addresses, anything else at the one that it names. */
-static __always_inline const struct service *service_at(struct bpf_sock_addr *ctx, const struct where *w, bool nodes)
+static __noinline const struct service *service_at(struct bpf_sock_addr *ctx, const struct where *w, bool nodes)
 {
 	struct service_key key = { .addr = w->addr, .port = w->port, .proto = ctx->protocol, .scope = LAB_INSIDE };
 	const struct service *s;
@@ -156,27 +156,24 @@ static __always_inline struct ip node_source(struct bpf_sock_addr *ctx, const st
 
 /*
  * The flow from a port of the node's to a Service. Which of the node's addresses it is from is not known before it
- * is sent, and does not matter: two from one port have one backend.
+ * is sent, and does not matter: two from one port have one backend. A socket that has no port yet has a flow of its
+ * own.
  */
-static __always_inline struct tuple flow_of_port(const struct where *w, __u16 port)
+static __always_inline void set_flow(struct tuple *t, const struct where *w, __u16 port, __u64 cookie)
 {
-	struct tuple t = { .dst = w->addr, .sport = bpf_htons(port), .dport = w->port, .proto = IPPROTO_UDP };
+	union ip_words *src = (void *)&t->src; /* no address */
 
-	return t;
-}
-
-/* The flow of a socket that has no port yet. */
-static __always_inline struct tuple flow_of_socket(const struct where *w, __u64 cookie)
-{
-	struct tuple t = { .dst = w->addr, .dport = w->port, .proto = IPPROTO_UDP };
-	union ip_words u = { .w64 = { cookie } }; /* no address */
-
-	t.src = u.ip;
-	return t;
+	__builtin_memset(t, 0, sizeof(*t));
+	if (!port)
+		src->w64[0] = cookie;
+	t->dst = w->addr;
+	t->sport = bpf_htons(port);
+	t->dport = w->port;
+	t->proto = IPPROTO_UDP;
 }
 
 /* The backend that the flow has, unless it is none any more, or the port has been another socket's too long ago. */
-static __always_inline const struct backend *known_backend(const struct service *s, const struct tuple *t, __u64 cookie, __u32 now, __u32 *id)
+static __noinline const struct backend *known_backend(const struct service *s, const struct tuple *t, __u64 cookie, __u32 now, __u32 *id)
 {
 	struct udp_flow *f = bpf_map_lookup_elem(&lab_udp_flows, t);
 	const struct backend *b;
@@ -196,20 +193,23 @@ static __always_inline const struct backend *known_backend(const struct service 
  * One flow, one backend, as long as it is one. What a socket sends after it was connected, when it had no port yet,
  * is the same flow.
  */
-static __always_inline const struct backend *udp_backend(struct bpf_sock_addr *ctx, const struct service *s, const struct where *w, __u32 *id)
+static __noinline const struct backend *udp_backend(struct bpf_sock_addr *ctx, const struct service *s, const struct where *w, __u32 *id)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	__u16 port = ctx->sk ? ctx->sk->src_port : 0;
-	struct tuple t = port ? flow_of_port(w, port) : flow_of_socket(w, cookie), portless;
+	struct tuple t;
 	struct udp_flow fresh = { .cookie = cookie, .seen = seconds() };
-	const struct backend *b = known_backend(s, &t, cookie, fresh.seen, id);
+	const struct backend *b;
 	struct ip client;
 
+	set_flow(&t, w, port, cookie);
+	b = known_backend(s, &t, cookie, fresh.seen, id);
 	if (b)
 		return b;
 	if (port) {
-		portless = flow_of_socket(w, cookie);
-		b = known_backend(s, &portless, cookie, fresh.seen, id);
+		set_flow(&t, w, 0, cookie);
+		b = known_backend(s, &t, cookie, fresh.seen, id);
+		set_flow(&t, w, port, cookie);
 	}
 	if (!b) {
 		client = client_of(ctx);
@@ -222,14 +222,16 @@ static __always_inline const struct backend *udp_backend(struct bpf_sock_addr *c
 	return b;
 }
 
-static __noinline const struct backend *backend_for(struct bpf_sock_addr *ctx, const struct service *s, const struct where *w, __u32 *id)
+static __noinline const struct backend *tcp_backend(struct bpf_sock_addr *ctx, const struct service *s, __u32 *id)
 {
-	struct ip client;
+	struct ip client = client_of(ctx);
 
-	if (ctx->protocol == IPPROTO_UDP)
-		return udp_backend(ctx, s, w, id);
-	client = client_of(ctx);
 	return choose(s, &client, bpf_get_prandom_u32(), seconds(), id);
+}
+
+static __always_inline const struct backend *backend_for(struct bpf_sock_addr *ctx, const struct service *s, const struct where *w, __u32 *id)
+{
+	return ctx->protocol == IPPROTO_UDP ? udp_backend(ctx, s, w, id) : tcp_backend(ctx, s, id);
 }
 
 static __always_inline int refuse(const struct service *s)
@@ -242,7 +244,7 @@ static __always_inline int refuse(const struct service *s)
  * A UDP socket that speaks to a backend by its own address, and did so through a Service before: from now
  * on what comes from there is the backend's.
  */
-static __always_inline void forget(struct bpf_sock_addr *ctx, const struct where *w, bool connects)
+static __noinline void forget(struct bpf_sock_addr *ctx, const struct where *w, bool connects)
 {
 	struct udp_socket *known = udp_socket(ctx, 0);
 	struct peer_key key;
@@ -255,19 +257,22 @@ static __always_inline void forget(struct bpf_sock_addr *ctx, const struct where
 	bpf_map_delete_elem(&lab_peers, &key);
 }
 
-static __always_inline void remember(struct bpf_sock_addr *ctx, const struct where *w, const struct peer *seen, const struct service *s, __u32 backend, bool connects)
+/* The socket's process takes the backend for what it asked for; a connected UDP socket's Service is remembered. */
+static __noinline void remember(struct bpf_sock_addr *ctx, const struct where *asked, const struct backend *b, __u32 service, __u32 backend)
 {
-	struct peer_key key = peer_of(ctx, w);
+	struct where peer = { .addr = b->addr, .port = b->port };
+	struct peer_key key = peer_of(ctx, &peer);
+	struct peer seen = { .addr = asked->addr, .port = asked->port };
 	struct udp_socket *known;
 
-	bpf_map_update_elem(&lab_peers, &key, seen, BPF_ANY);
+	bpf_map_update_elem(&lab_peers, &key, &seen, BPF_ANY);
 	if (ctx->protocol != IPPROTO_UDP)
 		return;
 	known = udp_socket(ctx, BPF_SK_STORAGE_GET_F_CREATE);
-	if (known && connects) {
+	if (known && service) {
 		known->cookie = key.cookie;
 		known->backend = backend;
-		known->service = s->id;
+		known->service = service;
 	}
 }
 
@@ -299,7 +304,6 @@ static __always_inline bool is_peer(struct bpf_sock_addr *ctx, const struct wher
  */
 static __always_inline int translate(struct bpf_sock_addr *ctx, struct where *w, bool connects, bool *changed)
 {
-	struct peer seen = { .addr = w->addr, .port = w->port };
 	bool nodes = is_nodes(ctx);
 	const struct service *s;
 	const struct backend *b;
@@ -330,10 +334,10 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct where *w,
 	}
 	if (!b)
 		return refuse(s);
+	remember(ctx, w, b, connects ? s->id : 0, id);
 	w->addr = b->addr;
 	w->port = b->port;
 	*changed = true;
-	remember(ctx, w, &seen, s, id, connects);
 	return ALLOW;
 }
 

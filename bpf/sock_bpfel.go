@@ -39,44 +39,43 @@ type SockPeerKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SockMapLabAffinity    = "lab_affinity"
-	SockMapLabBackends    = "lab_backends"
-	SockMapLabCt          = "lab_ct"
-	SockMapLabEndpoints   = "lab_endpoints"
-	SockMapLabEvents      = "lab_events"
-	SockMapLabFragments   = "lab_fragments"
-	SockMapLabGenerations = "lab_generations"
-	SockMapLabIfaces      = "lab_ifaces"
-	SockMapLabKernelCt    = "lab_kernel_ct"
-	SockMapLabMetrics     = "lab_metrics"
-	SockMapLabNat         = "lab_nat"
-	SockMapLabPeers       = "lab_peers"
-	SockMapLabServices    = "lab_services"
-	SockMapLabSlots       = "lab_slots"
-	SockMapLabSockets     = "lab_sockets"
-	SockMapLabSources     = "lab_sources"
-	SockMapLabUdpFlows    = "lab_udp_flows"
-	SockProgLabConnect4   = "lab_connect4"
-	SockProgLabConnect6   = "lab_connect6"
-	SockProgLabPeername4  = "lab_peername4"
-	SockProgLabPeername6  = "lab_peername6"
-	SockProgLabRecvmsg4   = "lab_recvmsg4"
-	SockProgLabRecvmsg6   = "lab_recvmsg6"
-	SockProgLabSendmsg4   = "lab_sendmsg4"
-	SockVarCfgMasquerade  = "cfg_masquerade"
-	SockVarCfgMode        = "cfg_mode"
-	SockVarCfgMtu         = "cfg_mtu"
-	SockVarCfgNatMax      = "cfg_nat_max"
-	SockVarCfgNatMin      = "cfg_nat_min"
-	SockVarCfgNativeCidr  = "cfg_native_cidr"
-	SockVarCfgNativeMask  = "cfg_native_mask"
-	SockVarCfgNodeIp      = "cfg_node_ip"
-	SockVarCfgNodeNetns   = "cfg_node_netns"
-	SockVarCfgPodCidr     = "cfg_pod_cidr"
-	SockVarCfgPodMask     = "cfg_pod_mask"
-	SockVarCfgRecoveries  = "cfg_recoveries"
-	SockVarCfgTrace       = "cfg_trace"
-	SockVarCfgTurns       = "cfg_turns"
+	SockMapLabAffinity   = "lab_affinity"
+	SockMapLabBackends   = "lab_backends"
+	SockMapLabCt         = "lab_ct"
+	SockMapLabEndpoints  = "lab_endpoints"
+	SockMapLabEvents     = "lab_events"
+	SockMapLabFragments  = "lab_fragments"
+	SockMapLabIfaces     = "lab_ifaces"
+	SockMapLabKernelCt   = "lab_kernel_ct"
+	SockMapLabMetrics    = "lab_metrics"
+	SockMapLabNat        = "lab_nat"
+	SockMapLabPeers      = "lab_peers"
+	SockMapLabServices   = "lab_services"
+	SockMapLabSlots      = "lab_slots"
+	SockMapLabSockets    = "lab_sockets"
+	SockMapLabSources    = "lab_sources"
+	SockMapLabUdpFlows   = "lab_udp_flows"
+	SockProgLabConnect4  = "lab_connect4"
+	SockProgLabConnect6  = "lab_connect6"
+	SockProgLabPeername4 = "lab_peername4"
+	SockProgLabPeername6 = "lab_peername6"
+	SockProgLabRecvmsg4  = "lab_recvmsg4"
+	SockProgLabRecvmsg6  = "lab_recvmsg6"
+	SockProgLabSendmsg4  = "lab_sendmsg4"
+	SockVarCfgMasquerade = "cfg_masquerade"
+	SockVarCfgMode       = "cfg_mode"
+	SockVarCfgMtu        = "cfg_mtu"
+	SockVarCfgNatMax     = "cfg_nat_max"
+	SockVarCfgNatMin     = "cfg_nat_min"
+	SockVarCfgNativeCidr = "cfg_native_cidr"
+	SockVarCfgNativeMask = "cfg_native_mask"
+	SockVarCfgNodeIp     = "cfg_node_ip"
+	SockVarCfgNodeNetns  = "cfg_node_netns"
+	SockVarCfgPodCidr    = "cfg_pod_cidr"
+	SockVarCfgPodMask    = "cfg_pod_mask"
+	SockVarCfgRecoveries = "cfg_recoveries"
+	SockVarCfgTrace      = "cfg_trace"
+	SockVarCfgTurns      = "cfg_turns"
 )
 
 // LoadSock returns the embedded CollectionSpec for Sock.
@@ -134,23 +133,22 @@ type SockProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockMapSpecs struct {
-	LabAffinity    *ebpf.MapSpec `ebpf:"lab_affinity"`
-	LabBackends    *ebpf.MapSpec `ebpf:"lab_backends"`
-	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
-	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
-	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
-	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
-	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
-	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
-	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
-	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
-	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
-	LabPeers       *ebpf.MapSpec `ebpf:"lab_peers"`
-	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
-	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
-	LabSockets     *ebpf.MapSpec `ebpf:"lab_sockets"`
-	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
-	LabUdpFlows    *ebpf.MapSpec `ebpf:"lab_udp_flows"`
+	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
+	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
+	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
+	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
+	LabIfaces    *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
+	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
+	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabPeers     *ebpf.MapSpec `ebpf:"lab_peers"`
+	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
+	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSockets   *ebpf.MapSpec `ebpf:"lab_sockets"`
+	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabUdpFlows  *ebpf.MapSpec `ebpf:"lab_udp_flows"`
 }
 
 // SockVariableSpecs contains global variables before they are loaded into the kernel.
@@ -193,23 +191,22 @@ func (o *SockObjects) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockMaps struct {
-	LabAffinity    *ebpf.Map `ebpf:"lab_affinity"`
-	LabBackends    *ebpf.Map `ebpf:"lab_backends"`
-	LabCt          *ebpf.Map `ebpf:"lab_ct"`
-	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
-	LabEvents      *ebpf.Map `ebpf:"lab_events"`
-	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
-	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
-	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
-	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
-	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
-	LabNat         *ebpf.Map `ebpf:"lab_nat"`
-	LabPeers       *ebpf.Map `ebpf:"lab_peers"`
-	LabServices    *ebpf.Map `ebpf:"lab_services"`
-	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
-	LabSockets     *ebpf.Map `ebpf:"lab_sockets"`
-	LabSources     *ebpf.Map `ebpf:"lab_sources"`
-	LabUdpFlows    *ebpf.Map `ebpf:"lab_udp_flows"`
+	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
+	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
+	LabCt        *ebpf.Map `ebpf:"lab_ct"`
+	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEvents    *ebpf.Map `ebpf:"lab_events"`
+	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
+	LabIfaces    *ebpf.Map `ebpf:"lab_ifaces"`
+	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
+	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
+	LabNat       *ebpf.Map `ebpf:"lab_nat"`
+	LabPeers     *ebpf.Map `ebpf:"lab_peers"`
+	LabServices  *ebpf.Map `ebpf:"lab_services"`
+	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
+	LabSockets   *ebpf.Map `ebpf:"lab_sockets"`
+	LabSources   *ebpf.Map `ebpf:"lab_sources"`
+	LabUdpFlows  *ebpf.Map `ebpf:"lab_udp_flows"`
 }
 
 func (m *SockMaps) Close() error {
@@ -220,7 +217,6 @@ func (m *SockMaps) Close() error {
 		m.LabEndpoints,
 		m.LabEvents,
 		m.LabFragments,
-		m.LabGenerations,
 		m.LabIfaces,
 		m.LabKernelCt,
 		m.LabMetrics,

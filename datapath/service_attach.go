@@ -84,8 +84,8 @@ func (p *servicePrograms) masquerades() (on bool, native netip.Prefix, err error
 	if err := errors.Join(p.masquerade.Get(&on), p.nativeCIDR.Get(&cidr), p.nativeMask.Get(&mask)); err != nil {
 		return false, native, fmt.Errorf("read what the NICs' programs masquerade: %w", err)
 	}
-	bits, _ := net.IPMask(bpf.AddrOf(mask).AsSlice()).Size()
-	return on, netip.PrefixFrom(bpf.AddrOf(cidr), bits), nil
+	bits, _ := net.IPMask(mask.B[:]).Size()
+	return on, netip.PrefixFrom(bpf.AddrOf(cidr), bits-128+bpf.AddrOf(cidr).BitLen()), nil
 }
 
 func (p *servicePrograms) list() []*ebpf.Program {
@@ -160,8 +160,8 @@ func (d *Datapath) detachOthers(ctx context.Context, devices []string) error {
 	return errors.Join(errs...)
 }
 
-// maskOf is a prefix's mask in the form of an address.
-func maskOf(p netip.Prefix) netip.Addr {
-	mask, _ := netip.AddrFromSlice(ipNet(p).Mask)
+// maskOf is a prefix's mask in the form of an address, all ones in front of IPv4's part.
+func maskOf(p netip.Prefix) (mask bpf.IP) {
+	copy(mask.B[:], net.CIDRMask(128-p.Addr().BitLen()+p.Bits(), 128))
 	return mask
 }

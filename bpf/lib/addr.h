@@ -43,10 +43,11 @@ static __always_inline __be32 v4(const struct ip *a)
 	return u.w32[3];
 }
 
-/* Whether an address means the host itself, whichever that is: RFC 1122, 3.2.1.3. */
-static __always_inline bool is_loopback(const struct ip *a)
+static __always_inline bool is_v4(const struct ip *a)
 {
-	return (v4(a) & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	const union ip_words *x = (const void *)a;
+
+	return !x->w64[0] && x->w32[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline bool ip_equal(const struct ip *a, const struct ip *b)
@@ -54,6 +55,31 @@ static __always_inline bool ip_equal(const struct ip *a, const struct ip *b)
 	const union ip_words *x = (const void *)a, *y = (const void *)b;
 
 	return x->w64[0] == y->w64[0] && x->w64[1] == y->w64[1];
+}
+
+/* Whether an address is in a network, whose mask has all the bits of a mapped address in front of IPv4's. */
+static __always_inline bool ip_in(const struct ip *a, volatile const struct ip *net, volatile const struct ip *mask)
+{
+	const union ip_words *x = (const void *)a;
+	volatile const union ip_words *n = (volatile const void *)net, *m = (volatile const void *)mask;
+
+	return (x->w64[0] & m->w64[0]) == n->w64[0] && (x->w64[1] & m->w64[1]) == n->w64[1];
+}
+
+/* Whether an address means the host itself, whichever that is: RFC 1122, 3.2.1.3; RFC 4291, 2.5.3. */
+static __always_inline bool is_loopback(const struct ip *a)
+{
+	const union ip_words *x = (const void *)a;
+
+	if (is_v4(a))
+		return a->b[12] == 127;
+	return !x->w64[0] && x->w64[1] == bpf_cpu_to_be64(1);
+}
+
+/* Multicast, and of IPv4 what is beyond it. */
+static __always_inline bool is_multicast(const struct ip *a)
+{
+	return is_v4(a) ? a->b[12] >= 224 : a->b[0] == 0xff;
 }
 
 /* Any total order will do, as long as both directions of a flow agree on it. */
@@ -69,5 +95,10 @@ static __always_inline bool ip_less(const struct ip *a, const struct ip *b)
 /* The kernel's headers do not say that Ethernet addresses in a frame lie at even offsets. */
 static __always_inline void copy_mac(void *to, const void *from)
 {
-	*(struct mac *)to = *(const struct mac *)from;
+	__u16 *t = to;
+	const __u16 *f = from;
+
+	t[0] = f[0];
+	t[1] = f[1];
+	t[2] = f[2];
 }

@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "ct.h"
+#include "opening.h"
 #include "packet.h"
 
 /*
@@ -33,8 +34,7 @@ struct {
 
 static __always_inline bool may_recover(void)
 {
-	const __u32 first = 0;
-	struct recoveries *r = bpf_map_lookup_elem(&lab_recoveries, &first);
+	struct recoveries *r = bpf_map_lookup_elem(&lab_recoveries, &only_key);
 	__u32 now = seconds();
 
 	if (!r)
@@ -88,19 +88,18 @@ static __always_inline struct turn *turn_at(__u32 index)
 }
 
 /* Forgets the flow that had its turn there, unless it lives on. */
-static __noinline void end_turn(const struct turn *place)
+static __noinline void end_turn(struct opening *o, const struct turn *place)
 {
 	struct translation *e = bpf_map_lookup_elem(&lab_ct, &place->flow), *other;
-	struct tuple key;
 
 	if (!e || e->turn != (__u16)place->number)
 		return; /* it is gone, or was opened again */
 	if (e->lasting && !is_over(e, place->flow.proto))
 		return;
-	key = answer_to(e, place->flow.proto);
-	other = bpf_map_lookup_elem(&lab_nat, &key);
+	answer_to(&o->key, e, place->flow.proto);
+	other = bpf_map_lookup_elem(&lab_nat, &o->key);
 	if (other && answers(other, &place->flow))
-		bpf_map_delete_elem(&lab_nat, &key);
+		bpf_map_delete_elem(&lab_nat, &o->key);
 	bpf_map_delete_elem(&lab_ct, &place->flow);
 }
 
@@ -108,9 +107,9 @@ static __noinline void end_turn(const struct turn *place)
  * Gives a flow that is opened its turn. The one that had the turn one round ago has to be established by now, or is
  * forgotten: those that are not, and those that are over, never have more than their part of the room.
  */
-static __always_inline __u16 take_turn(const struct tuple *t)
+static __always_inline __u16 take_turn(struct opening *o)
 {
-	struct turn *first = turn_at(0), *place;
+	struct turn *first = bpf_map_lookup_elem(&lab_turns, &only_key), *place;
 	__u32 number;
 
 	if (!first)
@@ -120,8 +119,8 @@ static __always_inline __u16 take_turn(const struct tuple *t)
 	if (!place)
 		return 0;
 	if (place->flow.proto)
-		end_turn(place);
-	place->flow = *t;
+		end_turn(o, place);
+	place->flow = o->t;
 	place->number = number;
 	return number;
 }

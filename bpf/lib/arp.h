@@ -38,7 +38,7 @@ static __always_inline bool arp_is_ipv4(const struct arp_ipv4 *arp)
 }
 
 /* Turns the request into the answer "target is at mac" and sends it back. */
-static __always_inline int arp_answer(struct __sk_buff *ctx, const struct packet *p, const struct mac *mac)
+static __noinline int arp_answer(struct __sk_buff *ctx, const struct packet *p, const struct mac *mac)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;

@@ -96,13 +96,11 @@ static __always_inline __u32 flow_generation(__u32 hash)
 /* What becomes of packets with that tuple is not what it was. It comes after the change of the map. */
 static __noinline void renew(const struct tuple *t)
 {
-	struct tuple plain = *t;
 	__u32 *g;
 
 	if (!has_cache())
 		return;
-	plain.stage = 0; /* packets do not show it */
-	g = generation_at(1 + hash(&plain) % FLOW_GENERATIONS);
+	g = generation_at(1 + packet_hash(t) % FLOW_GENERATIONS);
 	if (g)
 		__sync_fetch_and_add(g, 1);
 }

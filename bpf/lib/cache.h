@@ -84,6 +84,9 @@ static __always_inline struct cached_flow *place_of(__u32 hash)
 	return bpf_map_lookup_elem(&lab_flow_cache, &place);
 }
 
+/* Where the layer-4 header of a plain packet is. */
+#define PLAIN_L4 (ETH_HLEN + sizeof(struct iphdr))
+
 /*
  * The flow of a plain IPv4 packet: TCP or UDP, whole, without options, with hops left, and none that opens a
  * flow. Any other is decided about. t is all 0 before.
@@ -153,7 +156,7 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 		return NULL;
 	now = basis_now(ctx);
 	now.generation += flow_generation(h);
-	if (!basis_equal(&known->basis, &now) || wire_length(ctx) > known->mtu)
+	if (!basis_equal(&known->basis, &now) || wire_length(ctx, t.proto, PLAIN_L4) > known->mtu)
 		return NULL;
 	if (known->flags & CACHED_TRANSLATED && tcp_flags & (TCP_FIN | TCP_RST))
 		return see_end(known, tcp_flags) ? known : NULL;
@@ -189,7 +192,7 @@ static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_f
 /* Gives a packet the addresses that those before it got. False: it is lost, and accounted for. */
 static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
-	if (rewrite_packet(ctx, known->key.proto, &known->to))
+	if (rewrite_packet(ctx, known->key.proto, PLAIN_L4, &known->to))
 		return true;
 	count(REASON_REWRITE, dir, ctx->len);
 	report_cached(ctx, known, REASON_REWRITE, dir);
@@ -207,7 +210,7 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 	count(known->reason, dir, ctx->len);
 	if (cfg_trace)
 		report_cached(ctx, known, known->reason, dir);
-	if (!address(ctx, &known->next, true))
+	if (!address(ctx, &known->next.mac, &known->next.own_mac, true))
 		return TC_ACT_SHOT;
 	if (known->reason == REASON_DELIVERED)
 		return redirect_inside(ctx, known->next.ifindex);
@@ -215,21 +218,18 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 	return bpf_redirect(known->next.ifindex, 0);
 }
 
-static __always_inline struct tuple own_tuple(const struct packet *p)
+static __always_inline void own_tuple(struct tuple *t, const struct packet *p)
 {
-	struct tuple t = { .src = p->ev.src, .dst = p->ev.dst, .sport = p->ev.sport, .dport = p->ev.dport, .proto = p->ev.proto };
-
-	return t;
+	set_tuple(t, &p->ev.src, &p->ev.dst, p->ev.sport, p->ev.dport, p->ev.proto);
 }
 
 /* For remember(), before anything is decided about the packet: a decision that is outdated at once is not kept. */
 static __always_inline void look_up_generation(struct work *w)
 {
-	struct tuple t = own_tuple(&w->p);
-
 	if (!has_cache())
 		return;
-	w->hash = hash(&t);
+	own_tuple(&w->own, &w->p);
+	w->hash = hash(&w->own);
 	w->generation = flow_generation(w->hash);
 }
 
@@ -237,7 +237,7 @@ static __always_inline void look_up_generation(struct work *w)
  * Remembers what was decided about a packet. Only REASON_DELIVERED and REASON_FORWARDED, to a next hop whose MAC is
  * known, are worth it, and only packets that show their flow themselves.
  */
-static __always_inline void remember(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, const struct endpoint *ep)
+static __noinline void remember(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, const struct endpoint *ep)
 {
 	const struct packet *p = &w->p;
 	const struct route *route = &w->route;
@@ -252,7 +252,7 @@ static __always_inline void remember(struct __sk_buff *ctx, const struct work *w
 	place = place_of(w->hash);
 	if (!place)
 		return;
-	place->key = own_tuple(p);
+	place->key = w->own;
 	place->basis = w->basis;
 	place->basis.generation += w->generation + w->c.begun;
 	place->reason = reason;

@@ -77,21 +77,18 @@ static __always_inline bool has_routing(void)
 /* An address of the node's pods, whether or not there is one. */
 static __always_inline bool is_own_pod(const struct ip *a)
 {
-	struct ip cidr = cfg_pod_cidr, mask = cfg_pod_mask;
-
-	return (v4(a) & v4(&mask)) == v4(&cidr);
+	return ip_in(a, &cfg_pod_cidr, &cfg_pod_mask);
 }
 
 static __always_inline bool is_native(const struct ip *a)
 {
-	struct ip cidr = cfg_native_cidr, mask = cfg_native_mask;
-
-	return (v4(a) & v4(&mask)) == v4(&cidr);
+	return ip_in(a, &cfg_native_cidr, &cfg_native_mask);
 }
 
 static __always_inline bool is_node_ip(const struct ip *a)
 {
-	struct ip node = cfg_node_ip;
+	volatile const union ip_words *node = (volatile const void *)&cfg_node_ip;
+	const union ip_words *x = (const void *)a;
 
-	return v4(a) == v4(&node);
+	return x->w64[0] == node->w64[0] && x->w64[1] == node->w64[1];
 }

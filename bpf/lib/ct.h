@@ -9,7 +9,6 @@
 #include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 
-#include "basis.h"
 #include "tuple.h"
 
 /*
@@ -144,17 +143,15 @@ static __always_inline enum stage stage_of(const struct translation *e)
 }
 
 /* The tuple of packets in the other direction, before these are translated. */
-static __always_inline struct tuple answer_to(const struct translation *e, __u8 proto)
+static __always_inline void answer_to(struct tuple *a, const struct translation *e, __u8 proto)
 {
-	struct tuple t = {
-		.src = e->dst,
-		.dst = e->src,
-		.sport = e->dport,
-		.dport = e->sport,
-		.proto = proto,
-	};
+	set_tuple(a, &e->dst, &e->src, e->dport, e->sport, proto);
+}
 
-	return t;
+/* The tuple of answers to t, as they come when nothing translates them. */
+static __always_inline void answered_by(struct tuple *a, const struct tuple *t)
+{
+	set_tuple(a, &t->dst, &t->src, t->dport, t->sport, t->proto);
 }
 
 /* Whether e makes answers to t of the packets it is for. */
@@ -229,38 +226,4 @@ static __always_inline void tell(struct translation *other, const struct transla
 	mark(&other->fin_back, e->fin_back);
 	other->reset = e->reset;
 	other->seen = e->seen;
-}
-
-/*
- * Keeps both entries of a flow alive, and of one mind about its state. e is the entry that the packet
- * with tuple t found: in lab_nat when it comes back. After a reset each packet has to be seen, as it takes that back.
- * False: the other one is another flow's by now.
- */
-static __always_inline bool touch(struct translation *e, const struct tuple *t, __u8 tcp_flags, bool back)
-{
-	struct translation *other, again;
-	struct tuple key;
-
-	if (!update(e, tcp_flags, back))
-		return true;
-	key = answer_to(e, t->proto);
-	if (tcp_flags & TCP_RST) {
-		renew(t);
-		renew(&key);
-	}
-	if (back)
-		key.stage = stage_of(e);
-	other = back ? bpf_map_lookup_elem(&lab_ct, &key) : bpf_map_lookup_elem(&lab_nat, &key);
-	if (!other) {
-		reverse(&again, e, t);
-		if (back)
-			bpf_map_update_elem(&lab_ct, &key, &again, BPF_NOEXIST);
-		else
-			bpf_map_update_elem(&lab_nat, &key, &again, BPF_NOEXIST);
-		return true;
-	}
-	if (!answers(other, t))
-		return false;
-	tell(other, e);
-	return true;
 }

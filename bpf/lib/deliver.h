@@ -61,7 +61,7 @@ static __always_inline struct neighbour behind_veth(const struct endpoint *ep)
  * Gives the IPv4 packet the addresses of a frame. The frame's headers are linear and have been parsed
  * before, so the bounds check cannot fail.
  */
-static __always_inline bool address(struct __sk_buff *ctx, const struct neighbour *to, bool forwarded)
+static __always_inline bool address(struct __sk_buff *ctx, const struct mac *to, const struct mac *from, bool forwarded)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
@@ -69,8 +69,8 @@ static __always_inline bool address(struct __sk_buff *ctx, const struct neighbou
 
 	if ((void *)(ip + 1) > data_end)
 		return false;
-	copy_mac(eth->h_dest, &to->mac);
-	copy_mac(eth->h_source, &to->own_mac);
+	copy_mac(eth->h_dest, to);
+	copy_mac(eth->h_source, from);
 	if (forwarded)
 		decrement_ttl(ip);
 	return true;
@@ -79,9 +79,7 @@ static __always_inline bool address(struct __sk_buff *ctx, const struct neighbou
 /* Sends the packet out of the endpoint's host-side veth, as if that one had routed it, or the stack has. */
 static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *ep, bool forwarded)
 {
-	const struct neighbour pod = behind_veth(ep);
-
-	return address(ctx, &pod, forwarded) ? bpf_redirect(pod.ifindex, 0) : TC_ACT_SHOT;
+	return address(ctx, &ep->mac, &ep->node_mac, forwarded) ? bpf_redirect(ep->ifindex, 0) : TC_ACT_SHOT;
 }
 
 /*
@@ -98,7 +96,5 @@ static __always_inline int redirect_inside(struct __sk_buff *ctx, __u32 ifindex)
 
 static __always_inline int deliver_inside(struct __sk_buff *ctx, const struct endpoint *ep)
 {
-	const struct neighbour pod = behind_veth(ep);
-
-	return address(ctx, &pod, true) ? redirect_inside(ctx, pod.ifindex) : TC_ACT_SHOT;
+	return address(ctx, &ep->mac, &ep->node_mac, true) ? redirect_inside(ctx, ep->ifindex) : TC_ACT_SHOT;
 }

@@ -10,11 +10,13 @@
 #include <bpf/bpf_helpers.h>
 
 #include "admit.h"
+#include "basis.h"
 #include "config.h"
 #include "ct.h"
 #include "drop.h"
 #include "lb.h"
 #include "node.h"
+#include "opening.h"
 #include "rewrite.h"
 
 /* A pod that reaches itself through its Service sees this as the client: from its own it takes nothing. */
@@ -22,6 +24,40 @@
 
 /* How many ports are tried before a flow is given up. */
 #define PORT_TRIES 16
+
+/*
+ * Keeps both entries of a flow alive, and of one mind about its state. e is the entry that the packet
+ * with tuple t found: in lab_nat when it comes back. After a reset each packet has to be seen, as it takes that back.
+ * False: the other one is another flow's by now.
+ */
+static __noinline bool touch(struct translation *e, const struct tuple *t, __u8 tcp_flags, bool back)
+{
+	struct opening *o = this_opening();
+	struct translation *other;
+
+	if (!o || !update(e, tcp_flags, back))
+		return true;
+	answer_to(&o->key, e, t->proto);
+	if (tcp_flags & TCP_RST) {
+		renew(t);
+		renew(&o->key);
+	}
+	if (back)
+		o->key.stage = stage_of(e);
+	other = back ? bpf_map_lookup_elem(&lab_ct, &o->key) : bpf_map_lookup_elem(&lab_nat, &o->key);
+	if (!other) {
+		reverse(&o->back, e, t);
+		if (back)
+			bpf_map_update_elem(&lab_ct, &o->key, &o->back, BPF_NOEXIST);
+		else
+			bpf_map_update_elem(&lab_nat, &o->key, &o->back, BPF_NOEXIST);
+		return true;
+	}
+	if (!answers(other, t))
+		return false;
+	tell(other, e);
+	return true;
+}
 
 static __always_inline void apply(struct change *c, const struct translation *e, enum found found)
 {
@@ -72,14 +108,12 @@ static __always_inline const struct translation *translate_back(const struct pac
  */
 static __always_inline bool is_current(const struct translation *e, const struct packet *p, const struct tuple *t)
 {
-	struct ip now = cfg_node_ip;
-
-	if (e->kind == CT_MASQUERADE)
-		now = address_of(p->ev.ifindex);
-	else if (v4(&e->src) == v4(&t->src) || v4(&e->src) == HAIRPIN_V4)
-		return true; /* no address of the node's */
-	if (v4(&e->src) == v4(&now))
-		return true;
+	if (e->kind == CT_MASQUERADE) {
+		if (is_address_of(&e->src, &p->ev.ifindex))
+			return true;
+	} else if (ip_equal(&e->src, &t->src) || v4(&e->src) == HAIRPIN_V4 || is_node_ip(&e->src)) {
+		return true; /* no address of the node's, or its first */
+	}
 	return p->ev.proto == IPPROTO_TCP && !opens(p) && node_flags(&e->src) & LAB_IS_LOCAL;
 }
 
@@ -87,7 +121,7 @@ static __always_inline bool is_current(const struct translation *e, const struct
  * Whether a packet still belongs to the flow that e is for. One that may open a flow does not when that
  * one is over, or when its backend is not one any more.
  */
-static __always_inline bool continues(const struct translation *e, const struct packet *p, const struct tuple *t)
+static __noinline bool continues(const struct translation *e, const struct packet *p, const struct tuple *t)
 {
 	const struct backend *b;
 
@@ -120,44 +154,16 @@ static __always_inline bool translate_on(const struct packet *p, struct change *
 	return true;
 }
 
-/*
- * A flow that is being opened: its packets have tuple t, and become what e says. The rest is what it is entered
- * with. It would take most of a program's stack, and the verifier more to keep track of.
- */
-struct opening {
-	struct tuple t;
-	struct translation e;
-	struct tuple key;
-	struct translation back;
-	__u32 least; /* of the ports that were tried, and rest: for how many seconds */
-	__be16 rested; /* that port */
-	__u8 pad[2];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct opening);
-	__uint(max_entries, 1);
-} lab_opening SEC(".maps");
-
-static __always_inline struct opening *this_opening(void)
-{
-	const __u32 first = 0;
-
-	return bpf_map_lookup_elem(&lab_opening, &first);
-}
-
 /* Nothing is known yet but what its packets look like. */
 static __always_inline struct opening *new_opening(const struct tuple *t, enum ct_kind kind, const struct ip *src, const struct ip *dst, __be16 sport, __be16 dport)
 {
-	const struct translation none = { .kind = kind };
 	struct opening *o = this_opening();
 
 	if (!o)
 		return NULL;
+	__builtin_memset(&o->e, 0, sizeof(o->e));
 	o->t = *t;
-	o->e = none;
+	o->e.kind = kind;
 	o->e.src = *src;
 	o->e.dst = *dst;
 	o->e.sport = sport;
@@ -166,18 +172,24 @@ static __always_inline struct opening *new_opening(const struct tuple *t, enum c
 }
 
 /* Whether a socket of the node's takes packets with that tuple. One that listens counts where listeners says so. */
-static __always_inline bool has_socket(struct __sk_buff *ctx, const struct tuple *packets, bool listeners)
+static __noinline bool has_socket(struct __sk_buff *ctx, const struct tuple *packets, bool listeners)
 {
-	struct bpf_sock_tuple t = { .ipv4 = { .saddr = v4(&packets->src), .daddr = v4(&packets->dst), .sport = packets->sport, .dport = packets->dport } };
+	struct opening *o = this_opening();
 	struct bpf_sock *sk = NULL;
 	bool listens = false;
 
+	if (!o)
+		return false;
+	o->socket.ipv4.saddr = v4(&packets->src);
+	o->socket.ipv4.daddr = v4(&packets->dst);
+	o->socket.ipv4.sport = packets->sport;
+	o->socket.ipv4.dport = packets->dport;
 	if (packets->proto == IPPROTO_TCP) {
-		sk = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_skc_lookup_tcp(ctx, &o->socket, sizeof(o->socket.ipv4), BPF_F_CURRENT_NETNS, 0);
 		if (sk)
 			listens = sk->state == BPF_TCP_LISTEN;
 	} else if (packets->proto == IPPROTO_UDP) {
-		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(ctx, &o->socket, sizeof(o->socket.ipv4), BPF_F_CURRENT_NETNS, 0);
 	}
 	if (!sk)
 		return false;
@@ -216,7 +228,7 @@ __noinline __u32 claim(struct __sk_buff *ctx, bool own_port, __u32 rest)
 
 	if (!o)
 		return RESTS_FOREVER;
-	o->key = answer_to(&o->e, o->t.proto);
+	answer_to(&o->key, &o->e, o->t.proto);
 	if (own_port && has_socket(ctx, &o->key, true))
 		return RESTS_FOREVER;
 	reverse(&o->back, &o->e, &o->t);
@@ -280,7 +292,7 @@ __noinline bool enter(struct __sk_buff *ctx, bool own_port)
 
 	if (!o)
 		return false;
-	o->e.turn = take_turn(&o->t);
+	o->e.turn = take_turn(o);
 	o->least = RESTS_FOREVER;
 	if (!own_port && !claim(ctx, false, 0))
 		return enter_flow(o);
@@ -302,7 +314,7 @@ __noinline bool enter(struct __sk_buff *ctx, bool own_port)
 	return !claim(ctx, own_port, o->least) && enter_flow(o);
 }
 
-static __always_inline struct service *find_service(const struct tuple *t, enum lab_scope scope)
+static __noinline struct service *find_service(const struct tuple *t, enum lab_scope scope)
 {
 	struct service_key key = { .addr = t->dst, .port = t->dport, .proto = t->proto, .scope = scope };
 
@@ -310,11 +322,10 @@ static __always_inline struct service *find_service(const struct tuple *t, enum 
 }
 
 /* A datagram that goes from the flow's client to its backend by itself is told apart from now on: see set_apart(). */
-static __always_inline void renew_direct(const struct translation *e, __u8 proto)
+static __always_inline void renew_direct(struct opening *o)
 {
-	struct tuple t = { .src = e->src, .dst = e->dst, .sport = e->sport, .dport = e->dport, .proto = proto };
-
-	renew(&t);
+	set_tuple(&o->key, &o->e.src, &o->e.dst, o->e.sport, o->e.dport, o->t.proto);
+	renew(&o->key);
 }
 
 /* Opens a flow to one of the service's backends. */
@@ -354,7 +365,7 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 		return REASON_NAT_PORTS;
 	begin(c, &o->e, FOUND_IN_CT);
 	if (c->from.proto == IPPROTO_UDP && scope == LAB_INSIDE)
-		renew_direct(&o->e, c->from.proto);
+		renew_direct(o);
 	return REASON_NONE;
 }
 
@@ -365,20 +376,20 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
  */
 static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
-	struct tuple key = { .src = c->from.dst, .dst = c->from.src, .sport = c->from.dport, .dport = c->from.sport, .proto = c->from.proto };
+	struct opening *o = this_opening();
 	const struct translation *other;
-	struct opening *o;
 
-	if (c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && !opens(p)))
+	if (!o || c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && !opens(p)))
 		goto as_it_is;
-	other = bpf_map_lookup_elem(&lab_nat, &key);
+	answered_by(&o->t, &c->from);
+	other = bpf_map_lookup_elem(&lab_nat, &o->t);
 	if (!other)
 		goto as_it_is;
 	if (opens(p) && translate_on(p, c))
 		return; /* it was set apart before */
 	if (is_over(other, c->from.proto)) {
-		bpf_map_delete_elem(&lab_nat, &key);
-		renew(&key);
+		bpf_map_delete_elem(&lab_nat, &o->t);
+		renew(&o->t);
 		goto as_it_is;
 	}
 	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &c->from.dst, 0, c->from.dport);

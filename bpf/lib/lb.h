@@ -160,7 +160,7 @@ static __always_inline const struct backend *pick(const struct service *s, __u32
 }
 
 /* The backend for a new connection of a client. random is spread evenly over all 32-bit numbers. */
-static __always_inline const struct backend *choose(const struct service *s, const struct ip *client, __u32 random, __u32 now, __u32 *id)
+static __noinline const struct backend *choose(const struct service *s, const struct ip *client, __u32 random, __u32 now, __u32 *id)
 {
 	struct affinity_key key = { .client = *client, .service = s->id };
 	struct affinity fresh = { .seen = now };
@@ -186,7 +186,7 @@ static __always_inline const struct backend *choose(const struct service *s, con
 	return b;
 }
 
-static __always_inline bool admits(const struct service *s, const struct ip *client)
+static __noinline bool admits(const struct service *s, const struct ip *client)
 {
 	struct source_key key = { .prefix = 8 * (sizeof(key.service) + sizeof(key.addr)), .service = s->id, .addr = *client };
 

@@ -57,14 +57,16 @@ static __always_inline struct ip address_of(__u32 ifindex)
 	return device ? *device : node;
 }
 
+/* Whether pods that leave by that network card get that address. */
+static __always_inline bool is_address_of(const struct ip *a, const __u32 *ifindex)
+{
+	const struct ip *device = bpf_map_lookup_elem(&lab_devices, ifindex);
+
+	return device ? ip_equal(a, device) : is_node_ip(a);
+}
+
 /* Where pods are not known by their own addresses. */
 static __always_inline bool is_outside(const struct ip *a)
 {
 	return !is_native(a) && !(node_flags(a) & LAB_IS_NODE);
-}
-
-/* Multicast, and what is beyond it. */
-static __always_inline bool is_multicast(const struct ip *a)
-{
-	return bpf_ntohl(v4(a)) >= 0xe0000000;
 }

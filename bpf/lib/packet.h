@@ -14,6 +14,8 @@
  */
 struct packet {
 	struct event ev;
+	__u8 family; /* of its addresses, AF_INET; 0: it is no IP packet that makes sense */
+	__u8 l4; /* where in the frame what follows IP's header begins: the layer-4 header, but in later fragments */
 	bool fragment; /* any but a whole datagram */
 	bool options; /* IPv4 options, which the node's stack has to look at */
 	bool dont_fragment;

@@ -33,6 +33,8 @@ struct icmphdr {
 	__be16 sequence;
 };
 
+#define AF_INET 2
+
 #define IP_DSCP_MASK 0xfc /* the rest of the byte is ECN, which changes within a flow */
 #define IP_DONT_FRAGMENT 0x4000
 #define IP_FRAGMENT_MASK 0x3fff /* more fragments, offset */
@@ -161,6 +163,8 @@ static __always_inline enum parse_result parse_ipv4(struct __sk_buff *ctx, struc
 		total = ctx->len - ETH_HLEN;
 	if (ip->version != 4 || ip->ihl < 5 || total < ip->ihl * 4u || ETH_HLEN + total > ctx->len)
 		return PARSE_MALFORMED;
+	p->family = AF_INET;
+	p->l4 = ETH_HLEN + ip->ihl * 4;
 	p->ev.src = ip_from_v4(ip->saddr);
 	p->ev.dst = ip_from_v4(ip->daddr);
 	p->ev.proto = ip->protocol;

@@ -49,20 +49,20 @@ static __always_inline __u32 pseudo_header(__be32 src, __be32 dst, __u8 proto, _
 	return bpf_csum_diff(NULL, 0, words, sizeof(words), 0);
 }
 
-static __always_inline bool make_reset(struct __sk_buff *ctx)
+static __noinline bool make_reset(struct __sk_buff *ctx, __u8 l4)
 {
 	const __u32 length = ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr);
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
-	struct tcphdr *tcp = (void *)(ip + 1), reset;
+	struct tcphdr *tcp = data + l4, reset;
 	__be32 src, dst;
 	__u32 headers;
 
-	if ((void *)(tcp + 1) > data_end || tcp->rst)
+	if ((void *)(ip + 1) > data_end || (void *)(tcp + 1) > data_end || tcp->rst)
 		return false;
 	src = ip->saddr;
 	dst = ip->daddr;
-	headers = sizeof(*ip) + tcp->doff * 4;
+	headers = l4 - ETH_HLEN + tcp->doff * 4;
 	reset_header(&reset, tcp, bpf_ntohs(ip->tot_len) - headers);
 	reset.check = csum_add(0xffff, bpf_csum_diff(NULL, 0, (__be32 *)&reset, sizeof(reset),
 						     pseudo_header(dst, src, IPPROTO_TCP, sizeof(reset))));
@@ -82,52 +82,15 @@ static __always_inline bool make_reset(struct __sk_buff *ctx)
  * Tells the sender of a TCP segment or UDP datagram that nobody is there, in the name of who should be. Datagrams
  * are answered at a pace that no client comes to feel who waits for the answer.
  */
-static __always_inline int reject(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
+static __noinline int reject(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {
 	const struct icmp_error nobody = { .type = ICMP_DEST_UNREACH, .code = ICMP_PORT_UNREACH, .from = v4(&p->ev.dst), .quote = QUOTE_MIN };
 	const struct pace pace = { .second = 1000, .burst = 1000 };
 	bool made = false;
 
 	if (c->shape == SHAPE_PACKET && p->ev.proto == IPPROTO_TCP)
-		made = make_reset(ctx);
+		made = make_reset(ctx, p->l4);
 	else if (c->shape == SHAPE_PACKET && may_tell(v4(&p->ev.src), pace))
 		made = make_icmp_error(ctx, &nobody);
 	return made ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;
-}
-
-/*
- * Tells the sender of a packet that is dropped for a reason that a router tells of; mtu is what would have
- * passed. It is not told of errors, of later fragments, and of what a blackhole takes.
- */
-static __always_inline int explain(struct __sk_buff *ctx, const struct packet *p, const struct change *c, enum lab_reason reason, struct ip from, __u16 mtu)
-{
-	struct icmp_error e = { .type = ICMP_DEST_UNREACH, .from = v4(&from), .quote = QUOTE_MAX };
-	const struct pace pace = { .second = 100, .burst = 50 };
-
-	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
-		return TC_ACT_SHOT;
-	switch (reason) {
-	case REASON_TTL:
-		e.type = ICMP_TIME_EXCEEDED;
-		break;
-	case REASON_NO_ROUTE:
-		e.code = ICMP_NET_UNREACH;
-		break;
-	case REASON_UNREACHABLE:
-		e.code = ICMP_HOST_UNREACH;
-		break;
-	case REASON_PROHIBITED:
-		e.code = ICMP_PKT_FILTERED;
-		break;
-	case REASON_TOO_BIG:
-		e.code = ICMP_FRAG_NEEDED;
-		e.mtu = mtu;
-		break;
-	default:
-		return TC_ACT_SHOT;
-	}
-	/* As often as there are packets that are too big, as the kernel: without it a connection stands still. */
-	if (reason != REASON_TOO_BIG && !may_tell(v4(&p->ev.src), pace))
-		return TC_ACT_SHOT;
-	return make_icmp_error(ctx, &e) ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;
 }

@@ -83,15 +83,15 @@ static __always_inline __u32 set_ports(__be16 *ports, __be16 sport, __be16 dport
  * The checksum in a header that is sent may be the sender's to finish: then it holds the sum of the
  * pseudo header only, so addresses and ports are two changes. A UDP checksum of 0 is none, and stays so.
  */
-static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, const struct ends *to)
+static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, __u8 l4, const struct ends *to)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
-	__be16 *ports = (void *)(ip + 1);
-	__u32 check = ETH_HLEN + sizeof(*ip), addr_diff, port_diff;
+	__be16 *ports = data + l4;
+	__u32 check = l4, addr_diff, port_diff;
 	__u64 flags = 0;
 
-	if ((void *)(ports + 2) > data_end)
+	if ((void *)(ip + 1) > data_end || (void *)(ports + 2) > data_end)
 		return false;
 	if (proto == IPPROTO_UDP) {
 		check += offsetof(struct udphdr, check);
@@ -106,19 +106,19 @@ static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, co
 }
 
 /* An echo's id is the port that it has; the checksum covers no address. */
-static __always_inline bool rewrite_echo(struct __sk_buff *ctx, const struct change *c)
+static __always_inline bool rewrite_echo(struct __sk_buff *ctx, __u8 l4, const struct change *c)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
-	struct icmphdr *icmp = (void *)(ip + 1);
+	struct icmphdr *icmp = data + l4;
 	__be16 before;
 
-	if ((void *)(icmp + 1) > data_end)
+	if ((void *)(ip + 1) > data_end || (void *)(icmp + 1) > data_end)
 		return false;
 	set_addrs(ip, v4(&c->to.src), v4(&c->to.dst));
 	before = icmp->id;
 	icmp->id = icmp->type == ICMP_ECHO ? c->to.sport : c->to.dport;
-	return !bpf_l4_csum_replace(ctx, ETH_HLEN + sizeof(*ip) + offsetof(struct icmphdr, checksum), before, icmp->id, sizeof(before));
+	return !bpf_l4_csum_replace(ctx, l4 + offsetof(struct icmphdr, checksum), before, icmp->id, sizeof(before));
 }
 
 static __always_inline bool rewrite_fragment(struct __sk_buff *ctx, const struct change *c)
@@ -137,17 +137,17 @@ static __always_inline bool rewrite_fragment(struct __sk_buff *ctx, const struct
  * own address unless it is an end of the flow. Quoted TCP checksums are out of reach of some quotes, and
  * are nobody's business in all of them.
  */
-static __always_inline bool rewrite_error(struct __sk_buff *ctx, const struct change *c)
+static __noinline bool rewrite_error(struct __sk_buff *ctx, __u8 l4, const struct change *c)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN, *quoted;
-	struct icmphdr *icmp = (void *)(ip + 1);
+	struct icmphdr *icmp = data + l4;
 	struct udphdr *udp;
 	__be32 old[7], diff;
 
 	quoted = (void *)(icmp + 1);
 	udp = (void *)(quoted + 1);
-	if ((void *)(udp + 1) > data_end)
+	if ((void *)(ip + 1) > data_end || (void *)(udp + 1) > data_end)
 		return false;
 	__builtin_memcpy(old, quoted, sizeof(old));
 	set_addrs(ip, ip->saddr == v4(&c->from.src) ? v4(&c->to.src) : ip->saddr, v4(&c->to.dst));
@@ -165,21 +165,21 @@ static __always_inline bool rewrite_error(struct __sk_buff *ctx, const struct ch
 		set_ports((__be16 *)udp, c->to.dport, c->to.sport);
 	}
 	diff = bpf_csum_diff(old, sizeof(old), (__be32 *)quoted, sizeof(old), 0);
-	return !bpf_l4_csum_replace(ctx, ETH_HLEN + sizeof(*ip) + offsetof(struct icmphdr, checksum), 0, diff, 0);
+	return !bpf_l4_csum_replace(ctx, l4 + offsetof(struct icmphdr, checksum), 0, diff, 0);
 }
 
 /* Makes the change. Pointers into the packet have to be read again after it. */
-static __always_inline bool rewrite(struct __sk_buff *ctx, const struct change *c)
+static __noinline bool rewrite(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {
 	switch (c->shape) {
 	case SHAPE_PACKET:
-		return rewrite_packet(ctx, c->from.proto, &c->to);
+		return rewrite_packet(ctx, c->from.proto, p->l4, &c->to);
 	case SHAPE_ECHO:
-		return rewrite_echo(ctx, c);
+		return rewrite_echo(ctx, p->l4, c);
 	case SHAPE_FRAGMENT:
 		return rewrite_fragment(ctx, c);
 	case SHAPE_ERROR:
-		return rewrite_error(ctx, c);
+		return rewrite_error(ctx, p->l4, c);
 	case SHAPE_NONE:
 		break;
 	}

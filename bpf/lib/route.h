@@ -21,7 +21,6 @@
 #include "packet.h"
 #include "rewrite.h"
 
-#define AF_INET 2
 
 /* Where a packet leaves, and the neighbour that it goes to. */
 struct next_hop {
@@ -29,17 +28,7 @@ struct next_hop {
 	struct bpf_redir_neigh neighbour;
 };
 
-/* What the node's routes say, and its neighbour table. */
-struct route {
-	struct next_hop hop;
-	struct neighbour neighbour; /* the hop, when its MAC is known; otherwise its ifindex is 0 */
-	__u16 mtu; /* bytes of IP packet */
-};
-
-/*
- * Routes that were asked for a moment ago, as each CPU remembers them for itself: a look into the node's
- * takes as long as all the rest of a program.
- */
+/* What is looked at to find a route, and what the answer rests on. */
 struct route_key {
 	struct ip src;
 	struct ip dst;
@@ -53,33 +42,41 @@ struct route_key {
 };
 _Static_assert(sizeof(struct route_key) == 56, "no hidden padding");
 
-struct cached_route {
+/* What the node's routes say, and its neighbour table. */
+struct route {
 	struct route_key key;
-	struct route route;
+	struct next_hop hop;
+	struct neighbour neighbour; /* the hop, when its MAC is known; otherwise its ifindex is 0 */
+	__u16 mtu; /* bytes of IP packet */
 };
 
+/*
+ * Routes that were asked for a moment ago, as each CPU remembers them for itself: a look into the node's
+ * takes as long as all the rest of a program.
+ */
 #define CACHED_ROUTES 128 /* a CPU; user space makes the map that much larger */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct cached_route);
+	__type(value, struct route);
 	__uint(max_entries, CACHED_ROUTES);
 } lab_route_cache SEC(".maps");
 
-/* How large a packet is on the wire: a large send is cut into segments there. */
-static __always_inline __u32 wire_length(struct __sk_buff *ctx)
+/*
+ * How large an IP packet is on the wire, with that protocol's header at l4: a large send is cut into segments there.
+ */
+static __always_inline __u32 wire_length(struct __sk_buff *ctx, __u8 proto, __u8 l4)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	const struct iphdr *ip = data + ETH_HLEN;
-	const struct tcphdr *tcp = (void *)(ip + 1);
+	const struct tcphdr *tcp = data + l4;
 	__u32 header = sizeof(struct udphdr);
 
 	if (!ctx->gso_size || (void *)(tcp + 1) > data_end)
 		return ctx->len - ETH_HLEN;
-	if (ip->protocol == IPPROTO_TCP)
+	if (proto == IPPROTO_TCP)
 		header = tcp->doff * 4;
-	return sizeof(*ip) + header + ctx->gso_size;
+	return l4 - ETH_HLEN + header + ctx->gso_size;
 }
 
 /* Since Linux 6.10 rules that look at marks are asked, too. */
@@ -90,15 +87,16 @@ struct bpf_fib_lookup___marked {
 } __attribute__((preserve_access_index));
 
 /* Asks the node's routes. */
-static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct packet *p, const struct route_key *key, struct route *route)
+static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct packet *p, struct route *route)
 {
+	const struct route_key *key = &route->key;
 	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
+		.family = p->family,
 		.ifindex = p->ev.ifindex,
 		.l4_protocol = key->proto,
 		.sport = key->sport,
 		.dport = key->dport,
-		.tot_len = wire_length(ctx),
+		.tot_len = wire_length(ctx, p->ev.proto, p->l4),
 		.tos = key->dscp,
 		.ipv4_src = v4(&key->src),
 		.ipv4_dst = v4(&key->dst),
@@ -144,9 +142,10 @@ static __always_inline bool route_key_equal(const struct route_key *a, const str
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4] && x[5] == y[5] && x[6] == y[6];
 }
 
-static __always_inline struct cached_route *route_place(const struct ip *src, const struct ip *dst)
+static __always_inline struct route *route_place(const struct ip *src, const struct ip *dst)
 {
-	__u32 h = (v4(src) * 31 + v4(dst)) * 0x9e3779b1; /* 2^32 / golden ratio */
+	const union ip_words *s = (const void *)src, *d = (const void *)dst;
+	__u32 h = (s->w32[3] * 31 + d->w32[3]) * 0x9e3779b1; /* 2^32 / golden ratio */
 	__u32 place = own_place(h >> 16, CACHED_ROUTES);
 
 	return bpf_map_lookup_elem(&lab_route_cache, &place);
@@ -156,22 +155,23 @@ static __always_inline struct cached_route *route_place(const struct ip *src, co
  * What routes and rules look at of a packet as it is by now, to is its ends when it is translated. As the stack
  * does it, ports are looked at of whole packets, where a rule, or a choice among several hops, needs them.
  */
-static __always_inline struct route_key route_key_of(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ends *to)
+static __always_inline void set_route_key(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ends *to, struct route_key *key)
 {
-	struct route_key key = { .src = p->ev.src, .dst = p->ev.dst, .basis = *basis, .mark = p->mark, .proto = p->ev.proto, .dscp = p->dscp };
 	bool ports = !p->fragment && (p->ev.proto == IPPROTO_TCP || p->ev.proto == IPPROTO_UDP);
 
 	if (has_cache() && ports)
 		ports = routes_need_ports(ctx);
+	__builtin_memset(key, 0, sizeof(*key));
+	key->src = *(to ? &to->src : &p->ev.src);
+	key->dst = *(to ? &to->dst : &p->ev.dst);
+	key->basis = *basis;
+	key->mark = p->mark;
+	key->proto = p->ev.proto;
+	key->dscp = p->dscp;
 	if (ports) {
-		key.sport = to ? to->sport : p->ev.sport;
-		key.dport = to ? to->dport : p->ev.dport;
+		key->sport = to ? to->sport : p->ev.sport;
+		key->dport = to ? to->dport : p->ev.dport;
 	}
-	if (to) {
-		key.src = to->src;
-		key.dst = to->dst;
-	}
-	return key;
 }
 
 /*
@@ -180,22 +180,20 @@ static __always_inline struct route_key route_key_of(struct __sk_buff *ctx, cons
  */
 static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ends *to, struct route *route)
 {
-	struct route_key key = route_key_of(ctx, p, basis, to);
-	struct cached_route *place;
+	struct route *place;
 	enum lab_reason reason;
 
+	set_route_key(ctx, p, basis, to, &route->key);
 	if (!has_cache())
-		return ask_routes(ctx, p, &key, route);
-	place = route_place(&key.src, &key.dst);
-	if (place && route_key_equal(&place->key, &key) && wire_length(ctx) <= place->route.mtu) {
-		*route = place->route;
+		return ask_routes(ctx, p, route);
+	place = route_place(&route->key.src, &route->key.dst);
+	if (place && route_key_equal(&place->key, &route->key) && wire_length(ctx, p->ev.proto, p->l4) <= place->mtu) {
+		*route = *place;
 		return REASON_FORWARDED;
 	}
-	reason = ask_routes(ctx, p, &key, route);
-	if (reason == REASON_FORWARDED && place && route->neighbour.ifindex) {
-		place->key = key;
-		place->route = *route;
-	}
+	reason = ask_routes(ctx, p, route);
+	if (reason == REASON_FORWARDED && place && route->neighbour.ifindex)
+		*place = *route;
 	return reason;
 }
 

@@ -38,18 +38,41 @@ struct tuple {
 };
 _Static_assert(sizeof(struct tuple) == 40, "shared with datapath/");
 
+static __always_inline void set_tuple(struct tuple *t, const struct ip *src, const struct ip *dst, __be16 sport, __be16 dport, __u8 proto)
+{
+	t->src = *src;
+	t->dst = *dst;
+	t->sport = sport;
+	t->dport = dport;
+	t->proto = proto;
+	t->stage = 0;
+	t->pad[0] = 0;
+	t->pad[1] = 0;
+}
+
 /*
  * Spreads tuples evenly over all 32-bit numbers: multilinear hashing (Lemire and Kaser, Strongly universal
  * string hashing is fast), by the digits of pi. It is the same on every node and after a restart.
  */
-static __always_inline __u32 hash(const struct tuple *t)
+static __always_inline __u32 hash_of(const struct tuple *t, __u64 last)
 {
 	const __u64 *word = (const __u64 *)t;
 	__u64 h = word[0] * 0x243f6a8885a308d3 + word[1] * 0x13198a2e03707345 + word[2] * 0xa4093822299f31d1 +
-		  word[3] * 0x082efa98ec4e6c89 + word[4] * 0x452821e638d01377;
+		  word[3] * 0x082efa98ec4e6c89 + last * 0x452821e638d01377;
 
 	h ^= h >> 32;
 	return (h * 0x9e3779b97f4a7c15) >> 32; /* 2^64 / golden ratio */
+}
+
+static __always_inline __u32 hash(const struct tuple *t)
+{
+	return hash_of(t, ((const __u64 *)t)[4]);
+}
+
+/* That of a packet with the tuple's addresses, ports and protocol, whatever else the tuple says. */
+static __always_inline __u32 packet_hash(const struct tuple *t)
+{
+	return hash_of(t, ((const __u64 *)t)[4] & bpf_cpu_to_be64(0xffffffffff000000));
 }
 
 /* How a packet shows its flow, which is also how it has to be rewritten. */
@@ -87,7 +110,7 @@ struct {
 } lab_fragments SEC(".maps");
 
 /* An ICMP error that quotes enough to tell the flow. */
-#define ERROR_LENGTH (2 * sizeof(struct iphdr) + sizeof(struct icmphdr) + 8)
+#define ERROR_LENGTH (sizeof(struct icmphdr) + sizeof(struct iphdr) + 8)
 
 static __always_inline bool is_icmp_error(const struct packet *p)
 {
@@ -99,13 +122,13 @@ static __always_inline bool is_icmp_error(const struct packet *p)
  * The flow that an ICMP error is about, in the error's own direction: whoever sent the quoted packet gets
  * the error, wherever on the way it was made. What goes to somebody else is about no flow (RFC 5508, 4.2).
  */
-static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, struct tuple *t, bool echo)
+static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, const struct packet *p, struct tuple *t, bool echo)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	const struct iphdr *outer = data + ETH_HLEN, *ip = (void *)(outer + 1) + sizeof(struct icmphdr);
+	const struct iphdr *outer = data + ETH_HLEN, *ip = data + p->l4 + sizeof(struct icmphdr);
 	const __be16 *port = (void *)(ip + 1);
 
-	if ((void *)port + 8 > data_end || bpf_ntohs(outer->tot_len) < ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 ||
+	if ((void *)(outer + 1) > data_end || (void *)port + 8 > data_end || ETH_HLEN + bpf_ntohs(outer->tot_len) < p->l4 + ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 ||
 	    ip->frag_off & bpf_htons(IP_OFFSET_MASK) || ip->saddr != outer->daddr)
 		return SHAPE_NONE;
 	t->src = ip_from_v4(ip->daddr);
@@ -136,15 +159,17 @@ static __always_inline enum shape echo_tuple(const struct packet *p, struct tupl
 	return SHAPE_ECHO;
 }
 
-static __always_inline struct fragment_key fragment_key_of(const struct packet *p, const struct iphdr *ip)
+static __always_inline void set_fragment_key(struct fragment_key *key, const struct packet *p, const struct iphdr *ip)
 {
-	struct fragment_key key = { .src = p->ev.src, .dst = p->ev.dst, .proto = p->ev.proto, .id = ip->id };
-
-	return key;
+	__builtin_memset(key, 0, sizeof(*key));
+	key->src = p->ev.src;
+	key->dst = p->ev.dst;
+	key->id = ip->id;
+	key->proto = p->ev.proto;
 }
 
 /* Remembers or recalls the ports of a datagram in fragments. */
-static __always_inline enum shape fragment_tuple(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
+static __noinline enum shape fragment_tuple(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
@@ -153,7 +178,7 @@ static __always_inline enum shape fragment_tuple(struct __sk_buff *ctx, const st
 
 	if ((void *)(ip + 1) > data_end)
 		return SHAPE_NONE;
-	key = fragment_key_of(p, ip);
+	set_fragment_key(&key, p, ip);
 	if (!(ip->frag_off & bpf_htons(IP_OFFSET_MASK))) {
 		bpf_map_update_elem(&lab_fragments, &key, &ports, BPF_ANY);
 		return SHAPE_PACKET;
@@ -166,19 +191,6 @@ static __always_inline enum shape fragment_tuple(struct __sk_buff *ctx, const st
 	return SHAPE_FRAGMENT;
 }
 
-/* What is remembered of the datagram that a fragment is of. */
-static __always_inline struct fragment_ports *datagram_of(struct __sk_buff *ctx, const struct packet *p)
-{
-	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	const struct iphdr *ip = data + ETH_HLEN;
-	struct fragment_key key;
-
-	if ((void *)(ip + 1) > data_end)
-		return NULL;
-	key = fragment_key_of(p, ip);
-	return bpf_map_lookup_elem(&lab_fragments, &key);
-}
-
 /*
  * The flow that a parsed IPv4 packet belongs to: TCP or UDP, and errors about them; and echoes where
  * these may be translated, which is only when masquerading. t is all 0 before.
@@ -188,7 +200,7 @@ static __always_inline enum shape tuple_of(struct __sk_buff *ctx, const struct p
 	if (p->options)
 		return SHAPE_NONE;
 	if (is_icmp_error(p))
-		return quoted_tuple(ctx, t, echo);
+		return quoted_tuple(ctx, p, t, echo);
 	if (echo && p->ev.proto == IPPROTO_ICMP)
 		return echo_tuple(p, t);
 	if (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP)

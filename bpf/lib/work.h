@@ -16,7 +16,8 @@
 /* What is found out about a packet. It would take most of a program's stack. */
 struct work {
 	struct basis basis; /* 0 where nothing is remembered */
-	__u32 hash; /* of the packet's own tuple */
+	struct tuple own; /* the packet's */
+	__u32 hash; /* of that */
 	__u32 generation; /* of the flow, before anything was decided */
 	struct packet p;
 	struct change c;
@@ -34,8 +35,7 @@ struct {
 /* Nothing is known yet. */
 static __always_inline struct work *new_work(struct __sk_buff *ctx)
 {
-	const __u32 first = 0;
-	struct work *w = bpf_map_lookup_elem(&lab_work, &first);
+	struct work *w = bpf_map_lookup_elem(&lab_work, &only_key);
 
 	if (!w)
 		return NULL;

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//go:build ignore
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "drop.h"
+#include "icmp.h"
+#include "node.h"
+#include "packet.h"
+#include "tuple.h"
+
+/*
+ * Tells the sender of a packet that is dropped for a reason that a router tells of; mtu is what would have
+ * passed. It is not told of errors, of later fragments, and of what a blackhole takes.
+ */
+static __noinline int explain(struct __sk_buff *ctx, const struct packet *p, enum shape shape, enum lab_reason reason, __u16 mtu)
+{
+	const struct ip from = address_of(p->ev.ifindex);
+	struct icmp_error e = { .type = ICMP_DEST_UNREACH, .from = v4(&from), .quote = QUOTE_MAX };
+	const struct pace pace = { .second = 100, .burst = 50 };
+
+	if (shape != SHAPE_PACKET && shape != SHAPE_ECHO)
+		return TC_ACT_SHOT;
+	switch (reason) {
+	case REASON_TTL:
+		e.type = ICMP_TIME_EXCEEDED;
+		break;
+	case REASON_NO_ROUTE:
+		e.code = ICMP_NET_UNREACH;
+		break;
+	case REASON_UNREACHABLE:
+		e.code = ICMP_HOST_UNREACH;
+		break;
+	case REASON_PROHIBITED:
+		e.code = ICMP_PKT_FILTERED;
+		break;
+	case REASON_TOO_BIG:
+		e.code = ICMP_FRAG_NEEDED;
+		e.mtu = mtu;
+		break;
+	default:
+		return TC_ACT_SHOT;
+	}
+	/* As often as there are packets that are too big, as the kernel: without it a connection stands still. */
+	if (reason != REASON_TOO_BIG && !may_tell(v4(&p->ev.src), pace))
+		return TC_ACT_SHOT;
+	return make_icmp_error(ctx, &e) ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;
+}

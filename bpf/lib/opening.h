@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//go:build ignore
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "ct.h"
+#include "tuple.h"
+
+/*
+ * What is worked with when entries of flows are looked up and made: it would take most of a program's stack, and
+ * the verifier more to keep track of.
+ */
+struct opening {
+	struct tuple t; /* of the packets of a flow that is being opened */
+	struct translation e; /* what these become */
+	struct tuple key; /* of another entry */
+	struct translation back; /* the entry there */
+	struct bpf_sock_tuple socket; /* whose is looked for */
+	__u32 least; /* of the ports that were tried, and rest: for how many seconds */
+	__be16 rested; /* that port */
+	__u8 pad[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct opening);
+	__uint(max_entries, 1);
+} lab_opening SEC(".maps");
+
+static __always_inline struct opening *this_opening(void)
+{
+	return bpf_map_lookup_elem(&lab_opening, &only_key);
+}
