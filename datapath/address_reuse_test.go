@@ -144,7 +144,7 @@ func forgotten(t *testing.T, mode setup) {
 		n.remember(l, p)
 	}
 	want := []string{"conntrack", "lab_kernel_ct"}
-	if n.cfg.Mode != datapath.ModeKubeProxy {
+	if n.cfg.KubeProxyReplacement {
 		want = []string{"lab_affinity", "lab_ct", "lab_fragments", "lab_nat", "lab_peers"}
 	}
 	for _, p := range []*pod{goes, stays} {
@@ -201,7 +201,7 @@ func (n *node) remember(l *lab, p *pod) {
 	must(t, second(outside.Read(make([]byte, 64))))
 	// In fragments, to a local pod.
 	must(t, second(p.Ask("udp4", other.at(port), make([]byte, 3000))))
-	if n.cfg.Mode == datapath.ModeKubeProxy {
+	if !n.cfg.KubeProxyReplacement {
 		return
 	}
 	s := demo(ready(other, n))

@@ -12,6 +12,7 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // traces is everything on a node that could be ours, as text: what Clean and DeleteEndpoint have to
@@ -75,8 +76,8 @@ func TestCleanLeavesNothing(t *testing.T) {
 	probe.Sysctl("net/ipv4/conf/all/rp_filter", "1")
 	probe.Sysctl("net/ipv4/ip_forward", "0")
 	n := &node{Host: probe, t: t, cfg: datapath.Config{
-		Mode: datapath.ModeKubeProxy, NodeName: "node", NodeIP: probe.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
-		NativeCIDR: native, Masquerade: true, DirectNodeRoutes: true, BPFFS: probe.BPFFS,
+		NodeName: "node", NodeIP: probe.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
+		Network: settings.Network{IPv4NativeRoutingCIDR: native, EnableIPv4Masquerade: true, AutoDirectNodeRoutes: true}, BPFFS: probe.BPFFS,
 	}}
 	n.next = n.cfg.Router()
 	before := traces(probe)

@@ -33,7 +33,7 @@ func (v *Services) Collect(_ context.Context) (c Collected, err error) {
 	if err := v.check(); err != nil {
 		return c, err
 	}
-	c.Room = v.d.cfg.Flows
+	c.Room = v.d.cfg.BPF.CTMax
 	now, seed := monotonicSeconds(), maphash.MakeSeed()
 	ct := flowMap{of: v.d.maps.services.ct, other: v.d.maps.services.nat, seed: seed, now: now}
 	nat := flowMap{of: ct.other, other: ct.of, answers: true, seed: seed, now: now}

@@ -54,10 +54,11 @@ type Datapath struct {
 // puts the new programs in place of the old. Opening again drops no packet.
 // Pinned maps of an older layout are used on, or their entries carried over, see upgrades.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err error) {
+	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("check the datapath's settings: %w", err)
 	}
-	d := &Datapath{cfg: cfg.withDefaults(), log: log}
+	d := &Datapath{cfg: cfg, log: log}
 	d.pins = pinsAt(d.cfg.BPFFS)
 	missing, err := missingHelpers()
 	if err != nil {
@@ -100,7 +101,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := d.pins.dropOtherLayouts(); err != nil {
 		return nil, err
 	}
-	d.log.Info("datapath is open", "mode", d.cfg.Mode, "hostRouting", d.cfg.routing, "attach", d.attacher.kind(), "devices", d.devices(), "leftOut", strings.Join(d.LeftOut(), "; "), "mtu", d.mtu())
+	d.log.Info("datapath is open", "mode", d.cfg.Mode(), "hostRouting", d.cfg.hostRouting(), "attach", d.attacher.kind(), "devices", d.devices(), "leftOut", strings.Join(d.LeftOut(), "; "), "mtu", d.mtu())
 	return d, nil
 }
 

@@ -15,7 +15,7 @@ const recoveries = 100
 // turnsOf is how many of the flows that there is room for may be no more than opened, or over.
 func turnsOf(flows int) uint32 { return uint32(flows) / 2 } //nolint:gosec // validated
 
-// flowMaps have as many entries as Config.Flows says.
+// flowMaps have as many entries as BPF.CTMax says.
 var flowMaps = []string{bpf.PodMapLabCt, bpf.PodMapLabNat}
 
 // isOutgrown says whether a map of flows only is of another size than the spec says.

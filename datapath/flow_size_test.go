@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // How many flows are remembered is a setting. Those that are known when it changes go on.
@@ -41,15 +41,15 @@ func TestFlowsOutliveAnotherSize(t *testing.T) {
 			return sizes
 		}
 		before := names()
-		if got := size(); len(before) < 21 || !slices.Equal(got, []int{datapath.DefaultFlows, datapath.DefaultFlows}) {
+		if got := size(); len(before) < 21 || !slices.Equal(got, []int{settings.Default().BPF.CTMax, settings.Default().BPF.CTMax}) {
 			t.Fatalf("there are %d flows, in maps of %v", len(before), got)
 		}
-		for _, flows := range []int{datapath.MinFlows, 100000, 100000, 0} {
+		for _, flows := range []int{settings.MinFlows, 100000, 100000, 0} {
 			n.close()
-			n.cfg.Flows = flows
+			n.cfg.BPF.CTMax = flows
 			n.open()
 			if flows == 0 {
-				flows = datapath.DefaultFlows
+				flows = settings.Default().BPF.CTMax
 			}
 			if got := size(); !slices.Equal(got, []int{flows, flows}) {
 				t.Errorf("the maps have room for %v, want %d", got, flows)

@@ -350,7 +350,7 @@ func (d *Datapath) missingPrograms() (parts Parts) {
 // devicePins are the links that are not pods'.
 func (d *Datapath) devicePins() []string {
 	names := []string{hostDevice}
-	if !d.cfg.Mode.services() {
+	if !d.cfg.KubeProxyReplacement {
 		return names
 	}
 	for _, device := range d.devices() {

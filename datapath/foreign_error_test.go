@@ -61,7 +61,7 @@ func TestPodsTellOfTheirOwnFlowsOnly(t *testing.T) {
 		x, y, b, far := n.addPod("x"), n.addPod("y"), n.addPod("b"), m.addPod("far")
 		service := netip.AddrPortFrom(clusterIP, port)
 		nowhere := netip.MustParseAddr("198.51.100.77")
-		bpfMasquerades := n.dp.Config().BPFMasquerade
+		bpfMasquerades := n.dp.Config().BPF.Masquerade
 		for name, backend := range map[string]struct {
 			*pod
 			node *node

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
@@ -14,7 +13,7 @@ import (
 // setHostPorts gives the node host ports and Services in the way of its mode, and returns what it leaves out.
 func (n *node) setHostPorts(ports []lb.HostPort, services ...lb.Service) (skipped []lb.Skipped) {
 	n.t.Helper()
-	if n.cfg.Mode == datapath.ModeKubeProxy {
+	if !n.cfg.KubeProxyReplacement {
 		n.Do(func() { must(n.t, n.dp.HostPorts().Apply(ctx(n.t), ports)) })
 		return n.dp.HostPorts().Skipped()
 	}
@@ -58,7 +57,7 @@ func testHostPortsTakeNobodysAddress(t *testing.T, mode setup) {
 				}
 			}
 		}
-		if n.cfg.Mode == datapath.ModeKubeProxy {
+		if !n.cfg.KubeProxyReplacement {
 			continue
 		}
 		for _, from := range []*netnstest.NS{victim.NS, n.NS} { // at sockets
@@ -119,7 +118,7 @@ func testHostPortsOnSeveralAddresses(t *testing.T, mode setup) {
 			}
 		}
 	}
-	if n.cfg.Mode == datapath.ModeKubeProxy {
+	if !n.cfg.KubeProxyReplacement {
 		return
 	}
 	to := []netip.AddrPort{netip.AddrPortFrom(loopback, 9000), netip.AddrPortFrom(other, 9000), netip.AddrPortFrom(third, 9000)}

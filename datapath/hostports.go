@@ -32,8 +32,8 @@ func (d *Datapath) HostPorts() *HostPorts { return &HostPorts{d: d} }
 // Apply makes the chains match ports. It writes only when what is there differs. What cannot be carried is left
 // out, see [HostPorts.Skipped], and is no error.
 func (h *HostPorts) Apply(ctx context.Context, ports []lb.HostPort) error {
-	if h.d.cfg.Mode.services() {
-		return fmt.Errorf("set host ports up: in mode %q they are part of what Services.Apply is given", h.d.cfg.Mode)
+	if h.d.cfg.KubeProxyReplacement {
+		return fmt.Errorf("set host ports up: in mode %q they are part of what Services.Apply is given", h.d.cfg.Mode())
 	}
 	node, err := h.d.node(ctx)
 	if err != nil {

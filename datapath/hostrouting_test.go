@@ -4,50 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
-
-// All sixteen: what is missing has its own sentence, always in the same order.
-func TestHostRouting(t *testing.T) {
-	const (
-		helpers     = "the kernel lacks bpf_redirect_peer, bpf_redirect_neigh"
-		replacement = "needs kube-proxy replacement"
-		masquerade  = "needs BPF masquerade"
-		switchedOff = "switched off by bpf.hostLegacyRouting"
-	)
-	missing := []string{"bpf_redirect_peer", "bpf_redirect_neigh"}
-	for _, test := range []struct {
-		wanted  Wanted
-		asked   Routing
-		reasons []string
-	}{
-		{Wanted{nil, true, false, false}, RoutingBPF, nil},
-		{Wanted{nil, true, false, true}, RoutingLegacy, []string{switchedOff}},
-		{Wanted{nil, true, true, false}, RoutingLegacy, []string{masquerade}},
-		{Wanted{nil, true, true, true}, RoutingLegacy, []string{masquerade, switchedOff}},
-		{Wanted{nil, false, false, false}, RoutingLegacy, []string{replacement}},
-		{Wanted{nil, false, false, true}, RoutingLegacy, []string{replacement, switchedOff}},
-		{Wanted{nil, false, true, false}, RoutingLegacy, []string{replacement, masquerade}},
-		{Wanted{nil, false, true, true}, RoutingLegacy, []string{replacement, masquerade, switchedOff}},
-		{Wanted{missing, true, false, false}, RoutingBPF, []string{helpers}},
-		{Wanted{missing, true, false, true}, RoutingLegacy, []string{helpers, switchedOff}},
-		{Wanted{missing, true, true, false}, RoutingLegacy, []string{helpers, masquerade}},
-		{Wanted{missing, true, true, true}, RoutingLegacy, []string{helpers, masquerade, switchedOff}},
-		{Wanted{missing, false, false, false}, RoutingLegacy, []string{helpers, replacement}},
-		{Wanted{missing, false, false, true}, RoutingLegacy, []string{helpers, replacement, switchedOff}},
-		{Wanted{missing, false, true, false}, RoutingLegacy, []string{helpers, replacement, masquerade}},
-		{Wanted{missing, false, true, true}, RoutingLegacy, []string{helpers, replacement, masquerade, switchedOff}},
-	} {
-		effective, reasons := HostRouting(test.wanted)
-		if (effective == RoutingBPF) != (test.reasons == nil) || !slices.Equal(reasons, test.reasons) || test.wanted.Asked() != test.asked {
-			t.Errorf("%+v: %s, asked for %s, for %q; want reasons %q, asked for %s", test.wanted, effective, test.wanted.Asked(), reasons, test.reasons, test.asked)
-		}
-	}
-}
 
 // The settings and the mode, in the words that people see.
 func TestChosenRouting(t *testing.T) {
@@ -55,19 +17,18 @@ func TestChosenRouting(t *testing.T) {
 	for name, test := range map[string]struct {
 		cfg     Config
 		missing []string
-		mode    Mode
+		mode    settings.Mode
 		status  string
 		refused string
 	}{
-		"kube-proxy":                  {Config{Mode: ModeKubeProxy, Masquerade: true}, nil, ModeKubeProxy, "Legacy (needs kube-proxy replacement; needs BPF masquerade)", ""},
-		"iptables":                    {Config{Mode: ModeKubeProxyReplacement, Masquerade: true}, nil, ModeKubeProxyReplacement, "Legacy (needs BPF masquerade)", ""},
-		"BPF":                         {Config{Mode: ModeKubeProxyReplacement, Masquerade: true, BPFMasquerade: true}, nil, ModeEBPF, "BPF", ""},
-		"BPF, by its mode":            {Config{Mode: ModeEBPF, Masquerade: true, BPFMasquerade: true}, nil, ModeEBPF, "BPF", ""},
-		"no masquerading":             {Config{Mode: ModeKubeProxyReplacement}, nil, ModeEBPF, "BPF", ""},
-		"switched off":                {Config{Mode: ModeEBPF, LegacyRouting: true}, nil, ModeKubeProxyReplacement, "Legacy (switched off by bpf.hostLegacyRouting)", ""},
-		"an old kernel":               {Config{Mode: ModeKubeProxyReplacement}, lacking, "", "", "bpf.allowFallback"},
-		"an old kernel, fallback":     {Config{Mode: ModeKubeProxyReplacement, AllowFallback: true}, lacking, ModeKubeProxyReplacement, "Legacy (the kernel lacks bpf_redirect_peer)", ""},
-		"an old kernel, not asked to": {Config{Mode: ModeKubeProxyReplacement, LegacyRouting: true}, lacking, ModeKubeProxyReplacement, "Legacy (the kernel lacks bpf_redirect_peer; switched off by bpf.hostLegacyRouting)", ""},
+		"kube-proxy":                  {Config{Network: settings.Network{EnableIPv4Masquerade: true}}, nil, settings.ModeKubeProxy, "Legacy (needs kube-proxy replacement; needs BPF masquerade)", ""},
+		"iptables":                    {Config{Network: settings.Network{KubeProxyReplacement: true, EnableIPv4Masquerade: true}}, nil, settings.ModeKubeProxyReplacement, "Legacy (needs BPF masquerade)", ""},
+		"BPF":                         {Config{Network: settings.Network{KubeProxyReplacement: true, EnableIPv4Masquerade: true, BPF: settings.BPF{Masquerade: true}}}, nil, settings.ModeEBPF, "BPF", ""},
+		"no masquerading":             {Config{Network: settings.Network{KubeProxyReplacement: true}}, nil, settings.ModeEBPF, "BPF", ""},
+		"switched off":                {Config{Network: settings.Network{KubeProxyReplacement: true, BPF: settings.BPF{HostLegacyRouting: true}}}, nil, settings.ModeKubeProxyReplacement, "Legacy (switched off by bpf.hostLegacyRouting)", ""},
+		"an old kernel":               {Config{Network: settings.Network{KubeProxyReplacement: true}}, lacking, "", "", "bpf.allowFallback"},
+		"an old kernel, fallback":     {Config{Network: settings.Network{KubeProxyReplacement: true, BPF: settings.BPF{AllowFallback: true}}}, lacking, settings.ModeKubeProxyReplacement, "Legacy (the kernel lacks bpf_redirect_peer)", ""},
+		"an old kernel, not asked to": {Config{Network: settings.Network{KubeProxyReplacement: true, BPF: settings.BPF{HostLegacyRouting: true}}}, lacking, settings.ModeKubeProxyReplacement, "Legacy (the kernel lacks bpf_redirect_peer; switched off by bpf.hostLegacyRouting)", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := test.cfg.chooseRouting(test.missing)
@@ -77,8 +38,8 @@ func TestChosenRouting(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || test.cfg.Mode != test.mode || test.cfg.routing.String() != test.status {
-				t.Errorf("got %q, %q, %v; want %q, %q", test.cfg.Mode, test.cfg.routing, err, test.mode, test.status)
+			if err != nil || test.cfg.Mode() != test.mode || test.cfg.hostRouting().String() != test.status {
+				t.Errorf("got %q, %q, %v; want %q, %q", test.cfg.Mode(), test.cfg.hostRouting(), err, test.mode, test.status)
 			}
 		})
 	}
@@ -93,15 +54,16 @@ func TestOpenRefusesToFallBack(t *testing.T) {
 	}
 	host := netnstest.NewNetwork(t).AddHost("node")
 	cfg := Config{
-		Mode: ModeKubeProxyReplacement, NodeName: "node", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"), NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"),
-		Masquerade: true, BPFMasquerade: true, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path, lackHelpers: []string{"bpf_redirect_peer"},
+		NodeName: "node", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
+		Network: settings.Network{KubeProxyReplacement: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"), EnableIPv4Masquerade: true, BPF: settings.BPF{Masquerade: true}},
+		BPFFS:   host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path, lackHelpers: []string{"bpf_redirect_peer"},
 	}
 	host.Do(func() {
 		if d, err := Open(context.Background(), cfg, slog.New(slog.DiscardHandler)); err == nil {
 			t.Error("it was opened")
 			d.Close()
 		}
-		cfg.AllowFallback = true
+		cfg.BPF.AllowFallback = true
 		d, err := Open(context.Background(), cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -111,8 +73,8 @@ func TestOpenRefusesToFallBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := HostRoutingStatus{Requested: RoutingBPF, Effective: RoutingLegacy, Reason: "the kernel lacks bpf_redirect_peer"}
-		if s.HostRouting != want || s.Mode != ModeKubeProxyReplacement || s.Masquerade.Kind != masqueradeBPF {
+		want := HostRoutingStatus{Requested: settings.RoutingBPF, Effective: settings.RoutingLegacy, Reason: "the kernel lacks bpf_redirect_peer"}
+		if s.HostRouting != want || s.Mode != settings.ModeKubeProxyReplacement || s.Masquerade.Kind != string(settings.MasqueradeBPF) {
 			t.Errorf("status is %+v", s)
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 func TestDifference(t *testing.T) {
@@ -53,7 +54,7 @@ func TestChangedUDPPorts(t *testing.T) {
 // Both variants of iptables print our rules the way we write them, or they would be written at every
 // turn.
 func TestBothVariants(t *testing.T) {
-	cfg := Config{PodCIDR: netip.MustParsePrefix("10.244.0.0/24"), NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), NodeIP: netip.MustParseAddr("192.0.2.1"), Masquerade: true}
+	cfg := Config{PodCIDR: netip.MustParsePrefix("10.244.0.0/24"), NodeIP: netip.MustParseAddr("192.0.2.1"), Network: settings.Network{IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"), EnableIPv4Masquerade: true}}
 	ports := []lb.HostPort{
 		{Proto: "tcp", Port: 8080, Backend: netip.MustParseAddrPort("10.244.0.2:80")},
 		{Proto: "udp", Port: 53, HostIP: netip.MustParseAddr("192.0.2.1"), Backend: netip.MustParseAddrPort("10.244.0.2:53")},
@@ -109,11 +110,11 @@ func TestBothVariants(t *testing.T) {
 }
 
 func TestConfigReportsEverything(t *testing.T) {
-	err := Config{Mode: "magic", Masquerade: true, MonitorAggregation: "some", MTU: 12}.validate()
+	err := Config{Network: settings.Network{EnableIPv4Masquerade: true, BPF: settings.BPF{Masquerade: true, MonitorAggregation: "some"}, MTU: 12}}.withDefaults().validate()
 	if err == nil {
 		t.Fatal("it was taken")
 	}
-	for _, part := range []string{`mode "magic"`, "node name", "node address", "pod CIDR", "native-routing CIDR", `"some"`, "MTU 12"} {
+	for _, part := range []string{"bpf.masquerade needs kubeProxyReplacement", "node name", "node address", "pod CIDR", "enableIPv4Masquerade needs ipv4NativeRoutingCIDR", `"some"`, "mtu: 12"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not reported: %v", part, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // native is the native-routing CIDR of every lab in these tests.
@@ -61,15 +62,12 @@ func (l *lab) addNode(i int, with ...func(*datapath.Config)) *node {
 	host := l.net.AddHost(fmt.Sprintf("node%d", i))
 	cgroup := netnstest.NewCgroup(l.t)
 	n := &node{Host: host, t: l.t, cgroup: cgroup, cfg: datapath.Config{
-		Mode:             datapath.ModeKubeProxy,
-		NodeName:         fmt.Sprintf("node%d", i),
-		NodeIP:           host.Addr,
-		PodCIDR:          netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24),
-		NativeCIDR:       native,
-		Masquerade:       true,
-		DirectNodeRoutes: true,
-		BPFFS:            host.BPFFS,
-		CgroupRoot:       cgroup.Path,
+		NodeName:   fmt.Sprintf("node%d", i),
+		NodeIP:     host.Addr,
+		PodCIDR:    netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24),
+		Network:    settings.Network{IPv4NativeRoutingCIDR: native, EnableIPv4Masquerade: true, AutoDirectNodeRoutes: true},
+		BPFFS:      host.BPFFS,
+		CgroupRoot: cgroup.Path,
 	}}
 	for _, change := range with {
 		change(&n.cfg)

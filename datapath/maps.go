@@ -120,12 +120,12 @@ func openMaps(p pins, cfg Config) (_ *maps, err error) {
 		return nil, err
 	}
 	m := &maps{}
-	if cfg.Mode.services() {
+	if cfg.KubeProxyReplacement {
 		m.services = &serviceMaps{}
 		for _, name := range flowMaps {
-			specs[name].MaxEntries = uint32(cfg.Flows) //nolint:gosec // validated
+			specs[name].MaxEntries = uint32(cfg.BPF.CTMax) //nolint:gosec // validated
 		}
-		specs[bpf.PodMapLabTurns].MaxEntries = 1 + turnsOf(cfg.Flows)
+		specs[bpf.PodMapLabTurns].MaxEntries = 1 + turnsOf(cfg.BPF.CTMax)
 		specs[bpf.PodMapLabKernelCt].MaxEntries = 1 // the stack translates nothing then
 	}
 	defer func() {

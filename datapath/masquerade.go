@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 const masqueradeChain = "LAB-MASQUERADE"
-
-const (
-	masqueradeBPF      = "BPF"
-	masqueradeIPTables = "iptables"
-)
 
 var masqueradeJump = jump{"POSTROUTING", `-m comment --comment "wirelab: pods to the outside" -j ` + masqueradeChain}
 
@@ -25,15 +22,15 @@ func (d *Datapath) Masquerade() *Masquerade { return &Masquerade{d: d} }
 
 // Apply makes chain or map match nodes, whose addresses pods reach with their own, and the ports that Services
 // and host ports have on this node: it is to be called again when these have changed. Without
-// Config.Masquerade, and where BPF masquerades, the chain is removed. It writes only when what is there
+// masquerading, and where BPF masquerades, the chain is removed. It writes only when what is there
 // differs.
 func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
-	if m.d.cfg.Mode.services() {
+	if m.d.cfg.KubeProxyReplacement {
 		if err := m.d.enterNodes(clusterAddrs(m.d.cfg, nodes)); err != nil {
 			return fmt.Errorf("set masquerading up: %w", err)
 		}
 	}
-	if !m.d.cfg.Masquerade || m.d.cfg.BPFMasquerade {
+	if m.d.cfg.Roles().Masquerade != settings.MasqueradeIPTables {
 		return m.Clean(ctx)
 	}
 	ports, err := m.ports()
@@ -52,7 +49,7 @@ func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
 // ports are those that iptables masquerades with; nil: any. Where Services are translated in BPF, connection
 // tracking does not know which ports are theirs.
 func (m *Masquerade) ports() (*portRange, error) {
-	if !m.d.cfg.Mode.services() {
+	if !m.d.cfg.KubeProxyReplacement {
 		return nil, nil
 	}
 	used, err := m.d.outerPorts()
@@ -100,7 +97,7 @@ func masqueradeRules(cfg Config, nodes []Node, ports *portRange) []string {
 	for _, a := range clusterAddrs(cfg, nodes) {
 		rules = append(rules, fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
 	}
-	leaving := fmt.Sprintf(`-s %s ! -d %s ! -o lab_+ `, cfg.PodCIDR, cfg.NativeCIDR)
+	leaving := fmt.Sprintf(`-s %s ! -d %s ! -o lab_+ `, cfg.PodCIDR, cfg.IPv4NativeRoutingCIDR)
 	const masquerade = `-m comment --comment "wirelab: leaves the native CIDR" -j MASQUERADE `
 	if ports != nil {
 		for _, proto := range []string{"tcp", "udp"} {

@@ -18,6 +18,7 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 const natFirst = 49152 // of the ports that flows get
@@ -323,7 +324,7 @@ func TestMasqueradeOrDrop(t *testing.T) {
 			"a fragment": {func(ip *layers.IPv4) { ip.FragOffset = 3; ip.Id = 7 }, "no-first-fragment"},
 		} {
 			t.Run(name, func(t *testing.T) {
-				if name == "a fragment" && n.dp.Config().Mode != datapath.ModeEBPF {
+				if name == "a fragment" && n.dp.Config().Mode() != settings.ModeEBPF {
 					t.Log("the stack keeps it until it has the others")
 					return
 				}
@@ -462,12 +463,12 @@ func TestMasqueradingChangesHands(t *testing.T) {
 	serve(l.outside.NS)
 	for _, mode := range []setup{routed, replacement, masqueraded, kubeProxy, routed} {
 		n.close()
-		n.cfg.BPFMasquerade, n.cfg.LegacyRouting = false, false
+		n.cfg.BPF.Masquerade, n.cfg.BPF.HostLegacyRouting = false, false
 		mode(&n.cfg)
 		n.open()
 		n.Do(func() { must(t, n.dp.Masquerade().Apply(ctx(t), l.desired())) })
 		asks{a.NS, l.outside.Addr, n.Host.Addr}.check(t)
-		if got := strings.Contains(n.Run("iptables-save"), "LAB-MASQUERADE"); got == n.cfg.BPFMasquerade {
+		if got := strings.Contains(n.Run("iptables-save"), "LAB-MASQUERADE"); got == n.cfg.BPF.Masquerade {
 			t.Errorf("%+v: iptables masquerade is %v", n.cfg, got)
 		}
 	}

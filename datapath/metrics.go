@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // Direction says which program saw a packet.
@@ -92,8 +93,8 @@ func isDrop(r bpf.Reason, dir bpf.Direction) bool {
 }
 
 // counts says whether a mode's programs can have a reason to drop.
-func (m Mode) counts(dir bpf.Direction, reason bpf.Reason) bool {
-	return m.services() || (dir <= bpf.PodLabDirectionDIR_TO_POD && slices.Contains(plainDrops, reason))
+func counts(m settings.Mode, dir bpf.Direction, reason bpf.Reason) bool {
+	return m != settings.ModeKubeProxy || (dir <= bpf.PodLabDirectionDIR_TO_POD && slices.Contains(plainDrops, reason))
 }
 
 // Metrics lists the counters that are not zero, and every reason to drop that the mode knows, sorted by
@@ -107,7 +108,7 @@ func (d *Datapath) Metrics() ([]Metric, error) {
 	for dir, dirName := range directions {
 		for reason, name := range reasons {
 			m := sum(perCPU, dir, reason)
-			if m.Packets == 0 && (!isDrop(reason, dir) || !d.cfg.Mode.counts(dir, reason)) {
+			if m.Packets == 0 && (!isDrop(reason, dir) || !counts(d.cfg.Mode(), dir, reason)) {
 				continue
 			}
 			list = append(list, Metric{Reason: name, Direction: dirName, Drop: isDrop(reason, dir), Packets: m.Packets, Bytes: m.Bytes})

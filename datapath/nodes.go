@@ -28,7 +28,7 @@ func (d *Datapath) enterNodes(addrs []netip.Addr) error {
 }
 
 func (d *Datapath) enterLocal(ctx context.Context) error {
-	if !d.cfg.Mode.services() {
+	if !d.cfg.KubeProxyReplacement {
 		return nil
 	}
 	list, err := dump(ctx, func() ([]netlink.Addr, error) { return d.nl.AddrList(nil, netlink.FAMILY_V4) })

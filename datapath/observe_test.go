@@ -14,6 +14,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // watch collects events while traffic runs, until wanted of them have come. It is listening when
@@ -68,7 +69,7 @@ func beacons(n *node, c context.Context, seen *sync.WaitGroup) {
 }
 
 func TestEventsOfEveryPacket(t *testing.T) {
-	l := newLab(t, 1, func(c *datapath.Config) { c.MonitorAggregation = datapath.AggregationNone })
+	l := newLab(t, 1, func(c *datapath.Config) { c.BPF.MonitorAggregation = settings.AggregationNone })
 	n := l.nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
 	must(t, second(a.Ping(b.Addr, netnstest.PingOptions{}))) // the neighbours are known afterwards
@@ -238,7 +239,7 @@ func TestStatus(t *testing.T) {
 		})
 	}
 	read()
-	if s.Mode != datapath.ModeKubeProxy || s.Attach != "tcx" || s.HostRouting.String() != "Legacy (needs kube-proxy replacement; needs BPF masquerade)" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != datapath.AggregationMaximum {
+	if s.Mode != settings.ModeKubeProxy || s.Attach != "tcx" || s.HostRouting.String() != "Legacy (needs kube-proxy replacement; needs BPF masquerade)" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != settings.AggregationMaximum {
 		t.Errorf("status is %+v", s)
 	}
 	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {

@@ -7,6 +7,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // programs are loaded once for the node: what differs by pod is map data.
@@ -50,7 +51,7 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 		return nil, err
 	}
 	p.toPod = hostObjects.LabToPod
-	if cfg.Mode.services() {
+	if cfg.KubeProxyReplacement {
 		err = p.services.load(cfg, m)
 		p.mtus = append(p.mtus, p.services.mtu)
 	}
@@ -83,10 +84,10 @@ func (d *Datapath) setMTU() error {
 }
 
 // modes are the programs' numbers for them.
-var modes = map[Mode]bpf.Mode{
-	ModeKubeProxy:            bpf.PodLabModeLAB_KUBEPROXY,
-	ModeKubeProxyReplacement: bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT,
-	ModeEBPF:                 bpf.PodLabModeLAB_EBPF,
+var modes = map[settings.Mode]bpf.Mode{
+	settings.ModeKubeProxy:            bpf.PodLabModeLAB_KUBEPROXY,
+	settings.ModeKubeProxyReplacement: bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT,
+	settings.ModeEBPF:                 bpf.PodLabModeLAB_EBPF,
 }
 
 func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
@@ -95,7 +96,7 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 	}
 	bpf.InlineConstants(spec)
 	use := m.forPrograms(spec.Maps)
-	if err := fit(spec.Maps, use, cfg.Mode); err != nil {
+	if err := fit(spec.Maps, use, cfg.Mode()); err != nil {
 		return err
 	}
 	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: use})
@@ -112,19 +113,19 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 // setConstants decides what the program does, as far as it has a say in it.
 func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
 	for name, value := range map[string]any{
-		bpf.PodVarCfgTrace:      cfg.MonitorAggregation == AggregationNone,
-		bpf.PodVarCfgMode:       modes[cfg.Mode],
+		bpf.PodVarCfgTrace:      cfg.BPF.MonitorAggregation == settings.AggregationNone,
+		bpf.PodVarCfgMode:       modes[cfg.Mode()],
 		bpf.PodVarCfgNodeIp:     bpf.IPOf(cfg.NodeIP),
 		bpf.PodVarCfgPodCidr:    bpf.IPOf(cfg.PodCIDR.Addr()),
 		bpf.PodVarCfgPodMask:    maskOf(cfg.PodCIDR),
-		bpf.PodVarCfgNativeCidr: bpf.IPOf(cfg.NativeCIDR.Addr()),
-		bpf.PodVarCfgNativeMask: maskOf(cfg.NativeCIDR),
-		bpf.PodVarCfgMasquerade: cfg.masqueradesInBPF(),
+		bpf.PodVarCfgNativeCidr: bpf.IPOf(cfg.IPv4NativeRoutingCIDR.Addr()),
+		bpf.PodVarCfgNativeMask: maskOf(cfg.IPv4NativeRoutingCIDR),
+		bpf.PodVarCfgMasquerade: cfg.Roles().Masquerade == settings.MasqueradeBPF,
 		bpf.PodVarCfgMtu:        uint32(cfg.MTU),
 		bpf.PodVarCfgNatMin:     cfg.nat.low,
 		bpf.PodVarCfgNatMax:     cfg.nat.high,
 		bpf.PodVarCfgRecoveries: uint32(cfg.recoveries),
-		bpf.PodVarCfgTurns:      turnsOf(cfg.Flows),
+		bpf.PodVarCfgTurns:      turnsOf(cfg.BPF.CTMax),
 		bpf.PodVarCfgNodeNetns:  cfg.netnsCookie,
 	} {
 		variable, ok := spec.Variables[name]
@@ -139,19 +140,19 @@ func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
 }
 
 // aggregation is what the loaded programs do, whatever they were asked to.
-func (p *programs) aggregation() (Aggregation, error) {
+func (p *programs) aggregation() (string, error) {
 	var trace bool
 	if err := p.trace.Get(&trace); err != nil {
 		return "", fmt.Errorf("read cfg_trace: %w", err)
 	}
 	if trace {
-		return AggregationNone, nil
+		return settings.AggregationNone, nil
 	}
-	return AggregationMaximum, nil
+	return settings.AggregationMaximum, nil
 }
 
 // inForce is the mode that the loaded programs have.
-func (p *programs) inForce() (Mode, error) {
+func (p *programs) inForce() (settings.Mode, error) {
 	var code bpf.Mode
 	if err := p.mode.Get(&code); err != nil {
 		return "", fmt.Errorf("read cfg_mode: %w", err)

@@ -96,7 +96,7 @@ func TestRoutesOfOthersStay(t *testing.T) {
 }
 
 func TestNoDirectNodeRoutes(t *testing.T) {
-	n := newLab(t, 1, func(c *datapath.Config) { c.DirectNodeRoutes = false }).nodes[0]
+	n := newLab(t, 1, func(c *datapath.Config) { c.AutoDirectNodeRoutes = false }).nodes[0]
 	if _, routes := n.applyRoutes(remote("b", "192.0.2.51", "10.244.5.0/24")); routes != nil {
 		t.Errorf("have %v, want none", routes)
 	}
@@ -190,7 +190,7 @@ func TestMasqueradeOff(t *testing.T) {
 	n := l.nodes[0]
 	n.applyChains()
 	n.close()
-	n.cfg.Masquerade = false
+	n.cfg.EnableIPv4Masquerade = false
 	n.open()
 	n.applyChains()
 	if got := rules(n.NS); strings.Contains(got, "LAB-MASQUERADE") {

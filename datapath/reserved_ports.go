@@ -115,7 +115,7 @@ func (s *portSet) size() (n int) {
 // have, or else the one that leaves most. Ranges that were reserved here before do not count as others'.
 func (d *Datapath) chooseNAT() error {
 	d.cfg.nat = natRanges[0]
-	if !d.cfg.Mode.services() {
+	if !d.cfg.KubeProxyReplacement {
 		return nil
 	}
 	free, err := d.localPorts()

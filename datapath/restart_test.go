@@ -15,6 +15,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // Closing and opening again, with other settings too, loses no packet and resets no connection.
@@ -45,7 +46,7 @@ func restart(t *testing.T, with ...func(*datapath.Config)) {
 	for i := range 6 {
 		for _, n := range l.nodes {
 			n.close()
-			n.cfg.MonitorAggregation = []datapath.Aggregation{datapath.AggregationNone, datapath.AggregationMaximum}[i%2]
+			n.cfg.BPF.MonitorAggregation = []string{settings.AggregationNone, settings.AggregationMaximum}[i%2]
 			seen(100)
 			n.open()
 			seen(100)

@@ -32,11 +32,11 @@ type nextHop struct {
 
 // Apply makes the routes match nodes and removes other routes of ours. It returns the names, sorted, of
 // the nodes that are not on the same L2 as this one, to which no route was made. Without
-// Config.DirectNodeRoutes the desired routes are none.
+// AutoDirectNodeRoutes the desired routes are none.
 func (r *Routes) Apply(ctx context.Context, nodes []Node) (skipped []string, err error) {
 	want := map[netip.Prefix]nextHop{}
 	r.d.routed.set(nodes)
-	if r.d.cfg.DirectNodeRoutes {
+	if r.d.cfg.AutoDirectNodeRoutes {
 		want, skipped = r.desired(nodes)
 	}
 	return skipped, r.apply(ctx, want)

@@ -14,6 +14,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // What pods send each other across nodes does not meet the nodes' tables in mode ebpf, nor their
@@ -23,7 +24,7 @@ func TestHostTablesAreBypassed(t *testing.T) {
 		l := newLab(t, 2, mode)
 		n, m := l.nodes[0], l.nodes[1]
 		a, c := n.addPod("a"), m.addPod("c")
-		bypasses := n.dp.Config().Mode == datapath.ModeEBPF
+		bypasses := n.dp.Config().Mode() == settings.ModeEBPF
 		serve(c.NS)
 		asks{a.NS, c.Addr, a.Addr}.check(t)
 		for _, node := range l.nodes {
@@ -203,7 +204,7 @@ func TestDeadEnds(t *testing.T) {
 			}) {
 				t.Errorf("%q: no answer has code %d", kind, code)
 			}
-			if n.dp.Config().Mode != datapath.ModeEBPF {
+			if n.dp.Config().Mode() != settings.ModeEBPF {
 				continue
 			}
 			if got := n.packets(reason, datapath.FromPod) - before; got != 1 {
@@ -246,7 +247,7 @@ func TestPathMTU(t *testing.T) {
 		if err != nil || echo.Type != ipv4.ICMPTypeDestinationUnreachable {
 			t.Errorf("a packet of 1400 bytes with DF: %+v, %v", echo, err)
 		}
-		if got := n.packets("too-big", datapath.FromPod); n.dp.Config().Mode == datapath.ModeEBPF && got == 0 {
+		if got := n.packets("too-big", datapath.FromPod); n.dp.Config().Mode() == settings.ModeEBPF && got == 0 {
 			t.Error("it is not counted")
 		}
 		must(t, second(a.Ping(c.Addr, netnstest.PingOptions{Size: 1300})))
@@ -313,7 +314,7 @@ func TestFragmentsAndOptions(t *testing.T) {
 			})
 			packet = frameTo(t, a, to.Addr, func(ip *layers.IPv4) { ip.FragOffset = 100 })
 			a.Capture("eth0").Inject(packet)
-			if l.nodes[0].dp.Config().Mode != datapath.ModeEBPF {
+			if l.nodes[0].dp.Config().Mode() != settings.ModeEBPF {
 				continue // the stack may wait for the others
 			}
 			awaitFrame(t, eth, "the fragment arrives", func(f netnstest.Frame) bool {

@@ -115,7 +115,7 @@ func isNICLink(pin string) bool {
 // an address that its client does not know.
 func (d *Datapath) attachNICs(ctx context.Context) error {
 	devices := d.devices()
-	if !d.cfg.Mode.services() {
+	if !d.cfg.KubeProxyReplacement {
 		devices = nil
 	}
 	errs := []error{d.detachOthers(ctx, devices)}

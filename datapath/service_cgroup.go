@@ -36,7 +36,7 @@ func (p *servicePrograms) sockets() []socketHook {
 
 // attachSockets puts the socket programs on the node's cgroups. Connections made earlier stay as they are.
 func (d *Datapath) attachSockets(_ context.Context) error {
-	if !d.cfg.Mode.services() {
+	if !d.cfg.KubeProxyReplacement {
 		return nil
 	}
 	root, err := d.cgroupRoot()

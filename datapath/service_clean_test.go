@@ -8,6 +8,7 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // What translates Services goes too, from the NICs that are not ours as well.
@@ -24,8 +25,8 @@ func TestCleanTakesServicesAlong(t *testing.T) {
 			const found = "1024-1030"
 			host.Sysctl("net/ipv4/ip_local_reserved_ports", found)
 			n := &node{Host: host, t: t, cfg: datapath.Config{
-				Mode: datapath.ModeKubeProxyReplacement, NodeName: "node", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
-				NativeCIDR: native, LegacyRouting: true, Untracked: true, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
+				NodeName: "node", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
+				Network: settings.Network{KubeProxyReplacement: true, IPv4NativeRoutingCIDR: native, BPF: settings.BPF{HostLegacyRouting: true}, InstallNoConntrackIptablesRules: true}, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
 			}}
 			test.with(&n.cfg)
 			n.next = n.cfg.Router()
@@ -65,7 +66,7 @@ func TestNodePortByClsact(t *testing.T) {
 	asks{l.outside.NS, n.Host.Addr, l.outside.Addr}.checkAt(t, nodePort)
 	asks{l.outside.NS, m.Host.Addr, m.Host.Addr}.checkAt(t, nodePort)
 	m.close()
-	m.cfg.Mode = datapath.ModeKubeProxy
+	m.cfg.KubeProxyReplacement = false
 	m.open()
 	if left := m.Run("tc", "qdisc", "show", "dev", netnstest.NIC); strings.Contains(left, "clsact") {
 		t.Errorf("the mode before has left\n%s", left)

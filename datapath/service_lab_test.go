@@ -21,21 +21,21 @@ var hairpin = netip.MustParseAddr("169.254.87.1")
 type setup func(*datapath.Config)
 
 // kubeProxy leaves Services to others.
-func kubeProxy(c *datapath.Config) { c.Mode = datapath.ModeKubeProxy }
+func kubeProxy(c *datapath.Config) { c.KubeProxyReplacement = false }
 
 // replacement makes a lab's nodes translate Services themselves, and leave the rest to their stack.
-func replacement(c *datapath.Config) { c.Mode = datapath.ModeKubeProxyReplacement }
+func replacement(c *datapath.Config) { c.KubeProxyReplacement = true }
 
 // masqueraded is replacement with BPF at the NICs for iptables, and the stack in between all the same.
 func masqueraded(c *datapath.Config) {
 	replacement(c)
-	c.BPFMasquerade, c.LegacyRouting = true, true
+	c.BPF.Masquerade, c.BPF.HostLegacyRouting = true, true
 }
 
 // routed makes BPF route too.
 func routed(c *datapath.Config) {
 	replacement(c)
-	c.BPFMasquerade = true
+	c.BPF.Masquerade = true
 }
 
 // inServiceModes runs a test in every mode that translates Services, inModes in all.

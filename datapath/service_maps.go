@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // serviceMaps are what Services are translated with: see bpf/lib/lb.h, ct.h and tuple.h, and bpf/sock.c.
@@ -55,7 +56,7 @@ func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) e
 
 // fit makes what the programs declare be as large as the maps that they get. Maps that they only mention,
 // in branches that the mode rules out, take no room; of what a CPU remembers, each gets its part.
-func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode Mode) error {
+func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode settings.Mode) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count this node's CPUs: %w", err)
@@ -71,7 +72,7 @@ func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode Mode
 	for _, name := range []string{bpf.PodMapLabFlowCache, bpf.PodMapLabRouteCache} {
 		switch cache := declared[name]; {
 		case cache == nil:
-		case mode == ModeEBPF:
+		case mode == settings.ModeEBPF:
 			cache.MaxEntries *= uint32(cpus) //nolint:gosec // not that many
 		default:
 			cache.MaxEntries = 1
@@ -85,12 +86,12 @@ func (d *Datapath) dropOtherModes(ctx context.Context) error {
 	d.chains.Lock()
 	defer d.chains.Unlock()
 	var err error
-	if d.cfg.Mode.services() {
+	if d.cfg.KubeProxyReplacement {
 		err = cleanHostPorts(ctx, d.iptables())
-		if d.cfg.masqueradesInBPF() {
+		if d.cfg.Roles().Masquerade == settings.MasqueradeBPF {
 			err = errors.Join(err, cleanMasquerade(ctx, d.iptables()))
 		}
-		if d.cfg.Mode == ModeEBPF {
+		if d.cfg.Mode() == settings.ModeEBPF {
 			err = errors.Join(err, cleanUntracked(ctx, d.iptables()))
 		}
 	} else {

@@ -17,6 +17,7 @@ import (
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // The model: a node with two pods, another node with two, three Services and clients inside and outside.
@@ -72,9 +73,9 @@ type modelFlow struct {
 func (n flowName) String() string { return fmt.Sprintf("%s %s -> %s", n.proto, n.client, n.dst) }
 
 // legacy leaves routing to the stack, inBPF does not.
-func legacy(c *Config) { c.LegacyRouting = true }
+func legacy(c *Config) { c.BPF.HostLegacyRouting = true }
 
-func inBPF(c *Config) { c.Masquerade, c.BPFMasquerade = true, true }
+func inBPF(c *Config) { c.EnableIPv4Masquerade, c.BPF.Masquerade = true, true }
 
 func newModel(t testing.TB) *model { return newModelWith(t, legacy) }
 
@@ -88,8 +89,9 @@ func newModelWith(t testing.TB, with func(*Config)) *model {
 		flows:   map[flowName]*modelFlow{},
 	}
 	cfg := Config{
-		Mode: ModeKubeProxyReplacement, NodeName: "a", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
-		NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), DirectNodeRoutes: true, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
+		NodeName: "a", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
+		Network: settings.Network{KubeProxyReplacement: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"), AutoDirectNodeRoutes: true},
+		BPFFS:   host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
 	}
 	cfg.recoveries = 1 << 30 // no model knows how fast it is
 	with(&cfg)
@@ -345,7 +347,7 @@ type stage struct {
 // another node at lab_host, to the outside at the NIC. Where BPF routes, there is no lab_host in the way,
 // and what leaves has been translated at the veth.
 func (m *model) wayBack(f *modelFlow) []stage {
-	routed := m.d.cfg.Mode == ModeEBPF
+	routed := m.d.cfg.Mode() == settings.ModeEBPF
 	localBackend, localClient := slices.Contains(m.local, f.backend.Addr()), slices.Contains(m.local, f.client.Addr())
 	switch {
 	case localBackend && localClient:

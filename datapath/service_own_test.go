@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
@@ -52,7 +51,7 @@ func testNodesOwnConnections(t *testing.T, mode setup) {
 	}
 	try(t, 41000) // the control: no frontend's port
 	for name, s := range n.ownFrontends(b) {
-		if n.cfg.Mode == datapath.ModeKubeProxy && name != "host port" {
+		if !n.cfg.KubeProxyReplacement && name != "host port" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +103,7 @@ func (n *node) ownFrontends(b *pod) map[string]lb.State {
 // apply gives the state to who serves it in the node's mode.
 func (n *node) apply(s lb.State) {
 	n.t.Helper()
-	if n.cfg.Mode != datapath.ModeKubeProxy {
+	if n.cfg.KubeProxyReplacement {
 		n.balance(s)
 		return
 	}

@@ -274,16 +274,16 @@ func TestModesFollowOneAnother(t *testing.T) {
 		n.open()
 		l.balance(both(demo(ready(b, n)))...)
 		if answer, err := whoAt(t, a.NS, "tcp4", netip.AddrPortFrom(clusterIP, port)); err != nil || answer != b.NS.Name {
-			t.Fatalf("in mode %s: got %q, %v", n.cfg.Mode, answer, err)
+			t.Fatalf("in mode %s: got %q, %v", n.cfg.Mode(), answer, err)
 		}
 		if left := n.Run("iptables-save"); strings.Contains(left, "HOSTPORT") {
 			t.Errorf("iptables still have host ports:\n%s", left)
 		}
 		n.close()
-		n.cfg.Mode = datapath.ModeKubeProxy
+		n.cfg.KubeProxyReplacement = false
 		n.open()
 		if answer, err := whoAt(t, a.NS, "tcp4", netip.AddrPortFrom(clusterIP, port)); err == nil {
-			t.Errorf("in mode %s a Service was answered by %q", n.cfg.Mode, answer)
+			t.Errorf("in mode %s a Service was answered by %q", n.cfg.Mode(), answer)
 		}
 		if now := pinned(n.BPFFS); !slices.Equal(now, inFirst) {
 			t.Errorf("pins are\n%v\nwere\n%v", now, inFirst)

@@ -89,7 +89,7 @@ func (v *Services) Reload() {
 
 func (v *Services) check() error {
 	if v.d.maps.services == nil {
-		return fmt.Errorf("translate Services: %w: it is %q", ErrNoServices, v.d.cfg.Mode)
+		return fmt.Errorf("translate Services: %w: it is %q", ErrNoServices, v.d.cfg.Mode())
 	}
 	return nil
 }

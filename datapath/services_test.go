@@ -51,7 +51,7 @@ func service(t *testing.T, with ...func(*datapath.Config)) {
 
 // What goes to a local pod is not masqueraded, wherever the native-routing CIDR is.
 func TestServiceSeesLocalClientsOutsideTheNativeCIDR(t *testing.T) {
-	n := newLab(t, 1, func(c *datapath.Config) { c.NativeCIDR = netip.MustParsePrefix("172.16.0.0/12") }).nodes[0]
+	n := newLab(t, 1, func(c *datapath.Config) { c.IPv4NativeRoutingCIDR = netip.MustParsePrefix("172.16.0.0/12") }).nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
 	serviceRules(n, b.Addr)
 	serve(b.NS)

@@ -13,18 +13,20 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // Status is the data plane as read back from the kernel.
 type Status struct {
 	// Mode is the one in force.
-	Mode Mode `json:"mode"`
+	Mode settings.Mode `json:"mode"`
 	// Attach is how programs are attached: "tcx", or "clsact" on kernels before 6.6.
 	Attach             string            `json:"attach"`
 	HostRouting        HostRoutingStatus `json:"hostRouting"`
 	Router             netip.Addr        `json:"router"`
 	MTU                int               `json:"mtu"`
-	MonitorAggregation Aggregation       `json:"monitorAggregation"`
+	MonitorAggregation string            `json:"monitorAggregation"`
 	Devices            []DeviceStatus    `json:"devices"`
 	// LeftOut says which devices that connect the node with others carry no Services and are not masqueraded at,
 	// and why.
@@ -43,9 +45,9 @@ type Status struct {
 // HostRoutingStatus says what carries pods' packets between the node's devices.
 type HostRoutingStatus struct {
 	// Requested is what the settings ask for.
-	Requested Routing `json:"requested"`
+	Requested settings.Routing `json:"requested"`
 	// Effective is what the programs now loaded do.
-	Effective Routing `json:"effective"`
+	Effective settings.Routing `json:"effective"`
 	// Reason is why it is not BPF, as "needs BPF masquerade"; more than one are joined by "; ". Empty when
 	// it is BPF.
 	Reason string `json:"reason,omitempty"`
@@ -116,7 +118,7 @@ type SysctlStatus struct {
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
 // error, joined; the rest is filled in all the same.
 func (d *Datapath) Status(ctx context.Context) (Status, error) {
-	s := Status{HostRouting: d.cfg.routing, Attach: d.attacher.kind(), LeftOut: d.LeftOut()}
+	s := Status{HostRouting: d.cfg.hostRouting(), Attach: d.attacher.kind(), LeftOut: d.LeftOut()}
 	err := errors.Join(
 		d.modeStatus(&s),
 		d.programStatus(ctx, &s),
@@ -137,9 +139,9 @@ func (d *Datapath) modeStatus(s *Status) (err error) {
 	if s.Mode, err = d.progs.inForce(); err != nil {
 		return err
 	}
-	s.HostRouting.Effective = RoutingLegacy
-	if s.Mode == ModeEBPF {
-		s.HostRouting.Effective = RoutingBPF
+	s.HostRouting.Effective = settings.RoutingLegacy
+	if s.Mode == settings.ModeEBPF {
+		s.HostRouting.Effective = settings.RoutingBPF
 	}
 	return nil
 }
@@ -152,7 +154,7 @@ func (d *Datapath) bpfMasqueradeStatus(s *Status) error {
 	}
 	devices, err := d.nicsRunning()
 	if len(devices) > 0 {
-		s.Masquerade.Enabled, s.Masquerade.Kind = true, masqueradeBPF
+		s.Masquerade.Enabled, s.Masquerade.Kind = true, string(settings.MasqueradeBPF)
 		s.Masquerade.Devices, s.Masquerade.NativeCIDR = devices, cidr
 	}
 	return err
@@ -212,7 +214,7 @@ func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
 		if err != nil {
 			return nil, err
 		}
-		if nic != nil && d.cfg.Mode.services() {
+		if nic != nil && d.cfg.KubeProxyReplacement {
 			in, out := nicHooks(name, nic.Attrs().Index)
 			hooks = append(hooks, in, out)
 		}
@@ -341,7 +343,7 @@ func (d *Datapath) iptablesStatus(ctx context.Context, s *Status) error {
 		if !jumpsTo(rule, "MASQUERADE") {
 			continue
 		}
-		s.Masquerade.Enabled, s.Masquerade.Kind = true, masqueradeIPTables
+		s.Masquerade.Enabled, s.Masquerade.Kind = true, string(settings.MasqueradeIPTables)
 		if _, rest, ok := strings.Cut(rule, "! -d "); ok {
 			cidr, _, _ := strings.Cut(rest, " ")
 			s.Masquerade.NativeCIDR, _ = netip.ParsePrefix(cidr)
@@ -355,7 +357,7 @@ func (d *Datapath) sysctlStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	for _, path := range sysctlsOf(d.cfg.Mode) {
+	for _, path := range sysctlsOf(d.cfg.Mode()) {
 		value, err := readSysctl(d.cfg.Proc, path)
 		if err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // sysctl is one setting of the node, by its path below /proc/sys.
@@ -34,13 +36,13 @@ func is(want string) func(string) bool { return func(v string) bool { return v =
 // deviceSysctls are those of a device of ours in a mode, which take no undoing: they go with it. Where the stack
 // carries host ports, route_localnet lets it send what comes from a loopback address to a pod, and take the answer;
 // what a pod sends to a loopback address itself is dropped by the program at its veth.
-func deviceSysctls(device string, mode Mode) []sysctl {
+func deviceSysctls(device string, mode settings.Mode) []sysctl {
 	localnet := "0"
-	if !mode.services() {
+	if mode == settings.ModeKubeProxy {
 		localnet = "1"
 	}
 	local := "0"
-	if device == hostDevice && mode.services() {
+	if device == hostDevice && mode != settings.ModeKubeProxy {
 		local = "1" // see lab_cutter in bpf/netdev.c
 	}
 	return []sysctl{
@@ -64,19 +66,19 @@ func (s *Sysctls) Apply(_ context.Context) error {
 	for _, want := range nodeSysctls {
 		errs = append(errs, s.ensure(want))
 	}
-	if s.d.cfg.Mode.services() {
+	if s.d.cfg.KubeProxyReplacement {
 		errs = append(errs, s.reservePorts())
 	}
 	return errors.Join(errs...)
 }
 
 // sysctlsOf are the paths of those of a mode.
-func sysctlsOf(mode Mode) []string {
+func sysctlsOf(mode settings.Mode) []string {
 	paths := []string{}
 	for _, s := range nodeSysctls {
 		paths = append(paths, s.path)
 	}
-	if mode.services() {
+	if mode != settings.ModeKubeProxy {
 		paths = append(paths, reservedPorts)
 	}
 	return paths
@@ -129,7 +131,7 @@ func restoreSysctls(proc string, remembered *ebpf.Map) error {
 }
 
 func (d *Datapath) setDeviceSysctls(device string) error {
-	for _, want := range deviceSysctls(device, d.cfg.Mode) {
+	for _, want := range deviceSysctls(device, d.cfg.Mode()) {
 		found, err := readSysctl(d.cfg.Proc, want.path)
 		if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(want.path, "net/ipv6/") {
 			continue // a kernel that has IPv6 switched off has nothing to switch off

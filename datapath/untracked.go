@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 const untrackedChain = "LAB-UNTRACKED"
@@ -22,10 +24,10 @@ type Untracked struct{ d *Datapath }
 // Untracked returns the reconciler of the chain.
 func (d *Datapath) Untracked() *Untracked { return &Untracked{d: d} }
 
-// Apply makes the chain match nodes. Without Config.Untracked, and in modes other than
-// ModeKubeProxyReplacement, the chain is removed. It writes only when what is there differs.
+// Apply makes the chain match nodes. Without InstallNoConntrackIptablesRules, and in modes other than
+// [settings.ModeKubeProxyReplacement], the chain is removed. It writes only when what is there differs.
 func (u *Untracked) Apply(ctx context.Context, nodes []Node) error {
-	if !u.d.cfg.Untracked || u.d.cfg.Mode != ModeKubeProxyReplacement {
+	if !u.d.cfg.Roles().Untracked {
 		return u.Clean(ctx)
 	}
 	u.d.chains.Lock()
@@ -63,7 +65,7 @@ type UntrackedStatus struct {
 
 // untrackedStatus looks only where the rule can be: elsewhere the chain has been removed.
 func (d *Datapath) untrackedStatus(ctx context.Context, s *Status) error {
-	if d.cfg.Mode != ModeKubeProxyReplacement {
+	if d.cfg.Mode() != settings.ModeKubeProxyReplacement {
 		return nil
 	}
 	t := d.iptables()
@@ -85,12 +87,12 @@ func (d *Datapath) untrackedStatus(ctx context.Context, s *Status) error {
 // masqueraded, which takes tracking. Traffic of nodes is left alone even when their addresses are
 // inside: others may translate it.
 func untrackedRules(cfg Config, nodes []Node) []string {
-	if !cfg.NativeCIDR.IsValid() {
+	if !cfg.IPv4NativeRoutingCIDR.IsValid() {
 		return nil
 	}
 	var addrs []netip.Addr
 	for _, n := range append(slices.Clone(nodes), Node{IP: cfg.NodeIP}) {
-		if n.IP.Is4() && cfg.NativeCIDR.Contains(n.IP) {
+		if n.IP.Is4() && cfg.IPv4NativeRoutingCIDR.Contains(n.IP) {
 			addrs = append(addrs, n.IP)
 		}
 	}
@@ -101,5 +103,5 @@ func untrackedRules(cfg Config, nodes []Node) []string {
 			fmt.Sprintf(`-s %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a),
 			fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
 	}
-	return append(rules, fmt.Sprintf(`-s %s -d %s -m comment --comment "wirelab: pods to pods" -j CT --notrack`, cfg.NativeCIDR, cfg.NativeCIDR))
+	return append(rules, fmt.Sprintf(`-s %s -d %s -m comment --comment "wirelab: pods to pods" -j CT --notrack`, cfg.IPv4NativeRoutingCIDR, cfg.IPv4NativeRoutingCIDR))
 }

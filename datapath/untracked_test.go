@@ -29,7 +29,7 @@ func (n *node) tracked(addr netip.Addr) bool {
 }
 
 func TestTrafficBetweenPodsIsUntracked(t *testing.T) {
-	untracked := func(c *datapath.Config) { c.Untracked = true }
+	untracked := func(c *datapath.Config) { c.InstallNoConntrackIptablesRules = true }
 	for name, with := range map[string][]func(*datapath.Config){"tracked": {replacement}, "untracked": {replacement, untracked}} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, 2, with...)
@@ -116,7 +116,7 @@ func TestStatefulFirewall(t *testing.T) {
 	} {
 		for _, tracked := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, tracked %v", tool, tracked), func(t *testing.T) {
-				l := newLab(t, 2, replacement, func(c *datapath.Config) { c.Untracked = !tracked })
+				l := newLab(t, 2, replacement, func(c *datapath.Config) { c.InstallNoConntrackIptablesRules = !tracked })
 				n, m := l.nodes[0], l.nodes[1]
 				a, c := n.addPod("a"), m.addPod("c")
 				serve(c.NS)

@@ -56,8 +56,8 @@ func (d *Datapath) BecomeV1(t testing.TB) {
 				use[name] = maps[name]
 			}
 		}
-		fatal(t, errors.Join(setConstants(spec, d.Config()), fit(spec.Maps, use, d.cfg.Mode)))
-		if !d.cfg.Mode.services() && spec.Programs["lab_pod_egress"] == nil && spec.Programs["lab_to_pod"] == nil {
+		fatal(t, errors.Join(setConstants(spec, d.Config()), fit(spec.Maps, use, d.cfg.Mode())))
+		if !d.cfg.KubeProxyReplacement && spec.Programs["lab_pod_egress"] == nil && spec.Programs["lab_to_pod"] == nil {
 			continue
 		}
 		loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: use})

@@ -23,7 +23,7 @@ func testUpgrade(t *testing.T, mode setup) {
 	serve(b.NS, c.NS, l.outside.NS)
 	service := netip.AddrPortFrom(clusterIP, port)
 	targets := map[netip.AddrPort]*netnstest.NS{b.at(port): a.NS, c.at(port): a.NS, netip.AddrPortFrom(l.outside.Addr, port): a.NS, service: a.NS}
-	if n.cfg.Mode == datapath.ModeKubeProxy {
+	if !n.cfg.KubeProxyReplacement {
 		serviceRules(n, b.Addr)
 	} else {
 		l.balance(both(withNodePort(demo(ready(b, n), ready(c, l.nodes[1]))))...)
@@ -57,7 +57,7 @@ func testUpgrade(t *testing.T, mode setup) {
 		t.Errorf("the pins are %v", pins)
 	}
 	n.expectEntries(2)
-	if n.cfg.Mode != datapath.ModeKubeProxy { // who connects now finds the Services of before
+	if n.cfg.KubeProxyReplacement { // who connects now finds the Services of before
 		must(t, second(whoAt(t, a.NS, "tcp4", service)))
 	}
 	close(stop)

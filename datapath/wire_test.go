@@ -13,6 +13,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 var broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -168,7 +169,7 @@ func echoPaths(t *testing.T, with ...func(*datapath.Config)) {
 	}
 	// inward is what the host-side veth carries of what goes into its pod.
 	inward := func(ttl uint8) uint8 {
-		if l.nodes[0].dp.Config().Mode == datapath.ModeEBPF {
+		if l.nodes[0].dp.Config().Mode() == settings.ModeEBPF {
 			return 0
 		}
 		return ttl

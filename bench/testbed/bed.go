@@ -76,7 +76,7 @@ func (b *Bed) cluster(ctx context.Context, name string, n int, set func(*datapat
 	list := services(n, c.backend(), c.Nodes[1].cfg.NodeName)
 	rules := kubeProxyRules(withOneBackend(list), allPods)
 	return c, c.each(func(node *Node) error {
-		if err := node.reconcile(ctx, list); err != nil || node.cfg.Mode != datapath.ModeKubeProxy {
+		if err := node.reconcile(ctx, list); err != nil || node.cfg.KubeProxyReplacement {
 			return err
 		}
 		return node.run(rules, "iptables-restore", "--noflush")

@@ -47,10 +47,10 @@ type mode struct {
 // modes are set as the agent does for the shipped profiles.
 func modes() []mode {
 	return []mode{
-		{KubeProxy, func(c *datapath.Config) { c.Mode = datapath.ModeKubeProxy }},
-		{Replacement, func(c *datapath.Config) { c.Mode, c.Untracked = datapath.ModeKubeProxyReplacement, true }},
+		{KubeProxy, func(*datapath.Config) {}},
+		{Replacement, func(c *datapath.Config) { c.KubeProxyReplacement = true }},
 		{EBPF, func(c *datapath.Config) {
-			c.Mode, c.Untracked, c.BPFMasquerade = datapath.ModeKubeProxyReplacement, true, true
+			c.KubeProxyReplacement, c.BPF.Masquerade = true, true
 		}},
 	}
 }

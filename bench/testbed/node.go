@@ -11,6 +11,7 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 const (
@@ -87,15 +88,14 @@ func (b *Bed) openNode(s *Space, i int, set func(*datapath.Config)) (*Node, erro
 		return nil, err
 	}
 	n.cfg = datapath.Config{
-		NodeName:         fmt.Sprintf("node%d", i),
-		NodeIP:           hostAddr(i),
-		PodCIDR:          podCIDR(i),
-		NativeCIDR:       native,
-		Masquerade:       true,
-		DirectNodeRoutes: true,
-		BPFFS:            path,
-		CgroupRoot:       n.cgroup,
+		NodeName:   fmt.Sprintf("node%d", i),
+		NodeIP:     hostAddr(i),
+		PodCIDR:    podCIDR(i),
+		Network:    settings.Default(),
+		BPFFS:      path,
+		CgroupRoot: n.cgroup,
 	}
+	n.cfg.IPv4NativeRoutingCIDR = native
 	set(&n.cfg)
 	err = n.do(func() (err error) {
 		n.dp, err = datapath.Open(context.Background(), n.cfg, slog.New(slog.DiscardHandler))
@@ -120,7 +120,7 @@ func (n *Node) reconcile(ctx context.Context, services []lb.Service) error {
 			err = fmt.Errorf("routes to %v were skipped", skipped)
 		}
 		err = errors.Join(err, n.dp.Masquerade().Apply(ctx, nodes), n.dp.Untracked().Apply(ctx, nodes))
-		if n.cfg.Mode == datapath.ModeKubeProxy {
+		if !n.cfg.KubeProxyReplacement {
 			return err
 		}
 		return errors.Join(err, n.dp.Services().Apply(ctx, lb.State{Services: services}))

@@ -198,7 +198,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	n.serving.Store(true)
 	eg.Go(func() error { return server.serve(ctx, l) })
 	a.log.Info("serving pods", "node", a.cfg.NodeName, "ip", s.IP, "podCIDR", s.PodCIDR,
-		"mode", n.dp.Config().Mode, "endpoints", n.eps.count(), "took", time.Since(a.started).Round(time.Millisecond))
+		"mode", n.dp.Config().Mode(), "endpoints", n.eps.count(), "took", time.Since(a.started).Round(time.Millisecond))
 
 	if err := waitForSync(ctx, a.kube.podInf, "pods of this node", a.server, a.log); err != nil {
 		return err
@@ -216,7 +216,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if err := n.watchKube(a.kube, a.cfg.NodeName, changed); err != nil {
 		return err
 	}
-	if n.dp.HostRouting().Effective == datapath.RoutingBPF {
+	if n.dp.HostRouting().Effective == settings.RoutingBPF {
 		eg.Go(func() error { return n.dp.FollowNeighbours(ctx) })
 	}
 	follower, err := n.dp.Follow()
@@ -292,26 +292,14 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 
 func (a *Agent) datapathConfig(s self) datapath.Config {
 	return datapath.Config{
-		Mode:               datapath.Mode(a.cfg.Roles().Mode()),
-		NodeName:           a.cfg.NodeName,
-		NodeIP:             s.IP,
-		PodCIDR:            s.PodCIDR,
-		NativeCIDR:         a.cfg.IPv4NativeRoutingCIDR,
-		Masquerade:         a.cfg.EnableIPv4Masquerade,
-		BPFMasquerade:      a.cfg.BPF.Masquerade,
-		LegacyRouting:      a.cfg.BPF.HostLegacyRouting,
-		AllowFallback:      a.cfg.BPF.AllowFallback,
-		DirectNodeRoutes:   a.cfg.AutoDirectNodeRoutes,
-		Devices:            a.cfg.Devices,
-		MTU:                a.cfg.MTU,
-		MonitorAggregation: datapath.Aggregation(a.cfg.BPF.MonitorAggregation),
-		HostRoot:           a.cfg.Paths.HostRoot,
-		BPFFS:              a.cfg.Paths.BPFFS,
-		Proc:               a.cfg.Paths.Proc,
-		CgroupRoot:         a.cfg.Paths.CgroupRoot,
-		Flows:              a.cfg.BPF.CTMax,
-		// Where the programs keep track of flows, the kernel need not.
-		Untracked: a.cfg.KubeProxyReplacement && a.cfg.InstallNoConntrackIptablesRules,
+		Network:    a.cfg.Network,
+		NodeName:   a.cfg.NodeName,
+		NodeIP:     s.IP,
+		PodCIDR:    s.PodCIDR,
+		HostRoot:   a.cfg.Paths.HostRoot,
+		BPFFS:      a.cfg.Paths.BPFFS,
+		Proc:       a.cfg.Paths.Proc,
+		CgroupRoot: a.cfg.Paths.CgroupRoot,
 	}
 }
 

@@ -78,7 +78,7 @@ func listing[T any](a *Agent, list func(context.Context, *node) ([]T, error)) ht
 		items, err := list(r.Context(), n)
 		switch {
 		case errors.Is(err, datapath.ErrNoServices):
-			a.refuse(w, http.StatusNotFound, fmt.Sprintf("mode %s has no Services in BPF: kube-proxy translates them", n.dp.Config().Mode))
+			a.refuse(w, http.StatusNotFound, fmt.Sprintf("mode %s has no Services in BPF: kube-proxy translates them", n.dp.Config().Mode()))
 		case err != nil:
 			a.refuse(w, http.StatusInternalServerError, err.Error())
 		default:

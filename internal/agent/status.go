@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
@@ -110,7 +109,7 @@ func (a *Agent) warnings() []string {
 		warn("traffic to pods outside "+a.cfg.IPv4NativeRoutingCIDR.String()+" is masqueraded: %s", outsideNative(nodes, a.cfg.IPv4NativeRoutingCIDR))
 	}
 	if n := a.node.Load(); n != nil {
-		if n.dp.Config().Mode != datapath.ModeKubeProxy {
+		if n.dp.Config().KubeProxyReplacement {
 			warn("devices carry no Services and are not masqueraded at: %s", n.dp.LeftOut())
 		}
 		warn("controllers are paused, and what they keep is not mended: %s", pausedControllers(n.loops.all.Health()))
@@ -152,7 +151,7 @@ func (a *Agent) datapath(ctx context.Context, n *node) (_ *api.Datapath, warning
 		},
 		Services:           services.Status(got.Services),
 		HostPorts:          got.HostPorts,
-		MonitorAggregation: string(got.MonitorAggregation),
+		MonitorAggregation: got.MonitorAggregation,
 	}
 	if err != nil {
 		d.Error = err.Error()

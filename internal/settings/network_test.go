@@ -79,6 +79,49 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// All sixteen: what is missing has its own sentence, always in the same order.
+func TestRouting(t *testing.T) {
+	const (
+		helpers     = "the kernel lacks bpf_redirect_peer, bpf_redirect_neigh"
+		replacement = "needs kube-proxy replacement"
+		masquerade  = "needs BPF masquerade"
+		switchedOff = "switched off by bpf.hostLegacyRouting"
+	)
+	missing := []string{"bpf_redirect_peer", "bpf_redirect_neigh"}
+	for _, test := range []struct {
+		missing                            []string
+		replacement, iptables, switchedOff bool
+
+		asked   Routing
+		reasons []string
+	}{
+		{nil, true, false, false, RoutingBPF, nil},
+		{nil, true, false, true, RoutingLegacy, []string{switchedOff}},
+		{nil, true, true, false, RoutingLegacy, []string{masquerade}},
+		{nil, true, true, true, RoutingLegacy, []string{masquerade, switchedOff}},
+		{nil, false, false, false, RoutingLegacy, []string{replacement}},
+		{nil, false, false, true, RoutingLegacy, []string{replacement, switchedOff}},
+		{nil, false, true, false, RoutingLegacy, []string{replacement, masquerade}},
+		{nil, false, true, true, RoutingLegacy, []string{replacement, masquerade, switchedOff}},
+		{missing, true, false, false, RoutingBPF, []string{helpers}},
+		{missing, true, false, true, RoutingLegacy, []string{helpers, switchedOff}},
+		{missing, true, true, false, RoutingLegacy, []string{helpers, masquerade}},
+		{missing, true, true, true, RoutingLegacy, []string{helpers, masquerade, switchedOff}},
+		{missing, false, false, false, RoutingLegacy, []string{helpers, replacement}},
+		{missing, false, false, true, RoutingLegacy, []string{helpers, replacement, switchedOff}},
+		{missing, false, true, false, RoutingLegacy, []string{helpers, replacement, masquerade}},
+		{missing, false, true, true, RoutingLegacy, []string{helpers, replacement, masquerade, switchedOff}},
+	} {
+		n := native(func(n *Network) {
+			n.KubeProxyReplacement, n.EnableIPv4Masquerade, n.BPF.HostLegacyRouting = test.replacement, test.iptables, test.switchedOff
+		})
+		got := n.Roles(test.missing...)
+		if (got.Routing == RoutingBPF) != (test.reasons == nil) || !slices.Equal(got.Legacy, test.reasons) || n.Roles().Routing != test.asked {
+			t.Errorf("%+v: %s, asked for %s, for %q", test, got.Routing, n.Roles().Routing, got.Legacy)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	if err := native(nil).Validate(""); err != nil {
 		t.Fatal(err)
