@@ -56,7 +56,7 @@ type junitProblem struct {
 }
 
 // writeJUnit writes what validates against the schemas of Jenkins' xUnit plugin (junit-10.xsd) and of Maven's Surefire
-// (surefire-test-report.xsd), which other CI systems read as well.
+// (surefire-test-report.xsd), which other CI systems read as well; testdata/junit-schema.json is what they have in common.
 func writeJUnit(w io.Writer, r *Report) error {
 	suite := junitSuite{
 		Name: "lab " + r.Lab, Tests: len(r.Results), Failures: r.Count(Fail), Errors: r.Count(Error),
