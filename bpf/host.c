@@ -46,10 +46,10 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	from = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (from) {
 		p->ev.src_id = from->id;
-		if (!has_services())
+		if (!has_kube_proxy_replacement())
 			remember_flow(p);
 	}
-	if (has_services()) {
+	if (has_kube_proxy_replacement()) {
 		c->shape = tuple_of(ctx, p, &c->from, false);
 		if (c->shape != SHAPE_NONE && !translate_back(p, &c->from, c))
 			c->shape = SHAPE_NONE;
@@ -70,7 +70,7 @@ int lab_to_pod(struct __sk_buff *ctx)
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, &w->p, &w->c, &to);
-	if (has_services() && reason == REASON_DELIVERED && !rewrite(ctx, &w->p, &w->c))
+	if (has_kube_proxy_replacement() && reason == REASON_DELIVERED && !rewrite(ctx, &w->p, &w->c))
 		reason = REASON_REWRITE;
 	/* The stack has counted the hop when it forwarded the packet. */
 	if (reason == REASON_DELIVERED && to)

@@ -54,7 +54,7 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 /* In modes with services the pod CIDR is known, and spares a look for what is elsewhere. */
 static __always_inline struct endpoint *local_pod(const struct ip *a)
 {
-	return !has_services() || is_own_pod(a) ? bpf_map_lookup_elem(&lab_endpoints, a) : NULL;
+	return !has_kube_proxy_replacement() || is_own_pod(a) ? bpf_map_lookup_elem(&lab_endpoints, a) : NULL;
 }
 
 /* Whether the stack has seen the packet's flow. */
@@ -71,7 +71,7 @@ static __always_inline bool may_skip_stack(const struct packet *p)
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl <= 1 || p->options)
 		return false;
-	if (has_services())
+	if (has_kube_proxy_replacement())
 		return true; /* the stack translates nothing between local pods */
 	if (p->fragment || !p->has_flow)
 		return false; /* what the stack may have translated, it has to put together first */
@@ -144,10 +144,10 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	p->ev.src_id = self->id;
 	if (is_loopback(&p->ev.dst))
 		return REASON_LOOPBACK; /* the stack would take it where it has to take answers for loopback: see datapath/sysctls.go */
-	if (has_services() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
+	if (has_kube_proxy_replacement() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
 		return REASON_FOREIGN_ERROR;
 	*peer = local_pod(&p->ev.dst);
-	if (has_services()) {
+	if (has_kube_proxy_replacement()) {
 		reason = decide_service(ctx, p, &w->c, peer, &back);
 		if (reason != REASON_NONE)
 			return reason;
@@ -161,11 +161,11 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 /* Does what was decided; what cannot be done changes the reason. */
 static __always_inline int act(struct __sk_buff *ctx, struct work *w, const struct endpoint *ep, enum lab_reason *reason)
 {
-	if (has_services() && *reason == REASON_NO_BACKEND)
+	if (has_kube_proxy_replacement() && *reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
 	if (is_drop(*reason, DIR_FROM_POD))
 		return TC_ACT_SHOT;
-	if (has_services() && !rewrite(ctx, &w->p, &w->c)) {
+	if (has_kube_proxy_replacement() && !rewrite(ctx, &w->p, &w->c)) {
 		*reason = REASON_REWRITE;
 		return TC_ACT_SHOT;
 	}

@@ -18,7 +18,7 @@ func NeedsOf(p *profiles.Profile) doctor.Needs {
 	return doctor.Needs{
 		Nodes: p.Nodes(), PodSubnet: p.Cluster.PodSubnet, ServiceSubnet: p.Cluster.ServiceSubnet,
 		APIServerPort: p.Cluster.APIServerPort, Network: network,
-		Services: p.Network.KubeProxyReplacement,
+		KubeProxyReplacement: p.Network.KubeProxyReplacement,
 	}
 }
 

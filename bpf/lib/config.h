@@ -62,8 +62,8 @@ volatile const __u64 cfg_node_netns;
  */
 #define APART() asm volatile("r0 = 0" ::: "r0")
 
-/* Whether Services are translated here. */
-static __always_inline bool has_services(void)
+/* Whether Services are translated here, in place of kube-proxy. */
+static __always_inline bool has_kube_proxy_replacement(void)
 {
 	return cfg_mode != LAB_KUBEPROXY;
 }

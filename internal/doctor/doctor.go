@@ -42,8 +42,8 @@ type Needs struct {
 	Network string
 	// Context is the name of the lab's context; empty: that of no lab yet.
 	Context string
-	// Services is set when BPF maps are to serve Services.
-	Services bool
+	// KubeProxyReplacement is set when BPF maps are to serve Services.
+	KubeProxyReplacement bool
 }
 
 // Doctor looks at one machine. Its zero value looks at this one; tests set Root.
@@ -69,7 +69,7 @@ func (d Doctor) Examine(ctx context.Context, engine *docker.Engine, connectErr e
 	if host.local {
 		out = append(out, d.kernel(n)...)
 		out = append(out, d.privilege(host), d.bpffs())
-		if n.Services {
+		if n.KubeProxyReplacement {
 			out = append(out, d.cgroup2())
 		}
 		out = append(out, d.disk(host, n))

@@ -164,7 +164,7 @@ func TestWorst(t *testing.T) {
 
 // TestKernel tries the kernel at hand; root can tell every feature, others may be told that they may not try.
 func TestKernel(t *testing.T) {
-	for _, f := range (Doctor{}).kernel(Needs{Services: true}) {
+	for _, f := range (Doctor{}).kernel(Needs{KubeProxyReplacement: true}) {
 		if f.State == Unknown && os.Geteuid() == 0 {
 			t.Errorf("root cannot tell: %+v", f)
 		}

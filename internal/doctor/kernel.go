@@ -31,7 +31,7 @@ func (d Doctor) kernel(n Needs) []Finding {
 		{"BPF ring buffer", func() error { return features.HaveMapType(ebpf.RingBuf) }},
 		{"BPF tcx links", haveTCX},
 	}
-	if n.Services {
+	if n.KubeProxyReplacement {
 		probes = append(probes, serviceProbes()...)
 	}
 	out := make([]Finding, 0, len(probes)+1)
