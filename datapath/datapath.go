@@ -41,7 +41,7 @@ type Datapath struct {
 	nl       *netlink.Handle
 
 	services         serviceEngine
-	skippedHostPorts skips
+	hostPortsLeftOut leftOutNow
 	chains           sync.Mutex // one iptables read and write at a time
 	nodes            sync.Mutex // one change of lab_nodes at a time
 	purging          sync.Mutex // held by who purges addresses, and who takes one that rests

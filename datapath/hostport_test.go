@@ -7,18 +7,19 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
 // setHostPorts gives the node host ports and Services in the way of its mode, and returns what it leaves out.
-func (n *node) setHostPorts(ports []lb.HostPort, services ...lb.Service) (skipped []lb.Skipped) {
+func (n *node) setHostPorts(ports []lb.HostPort, services ...lb.Service) (leftOut []api.LeftOut) {
 	n.t.Helper()
 	if !n.cfg.KubeProxyReplacement {
 		n.Do(func() { must(n.t, n.dp.HostPorts().Apply(ctx(n.t), ports)) })
-		return n.dp.HostPorts().Skipped()
+		return n.dp.HostPorts().LeftOut()
 	}
 	n.balance(lb.State{Services: services, HostPorts: ports})
-	return n.dp.Services().Skipped()
+	return n.dp.Services().LeftOut()
 }
 
 // TestHostPortsTakeNobodysAddress holds that a pod whose host port names an address that is not the node's gets
@@ -40,12 +41,12 @@ func testHostPortsTakeNobodysAddress(t *testing.T, mode setup) {
 			ports = append(ports, lb.HostPort{Proto: proto, HostIP: a, Port: port, Backend: evil.at(port), Namespace: "default", Name: "evil"})
 		}
 	}
-	skipped := n.setHostPorts(ports)
-	if len(skipped) != len(ports) {
-		t.Errorf("%d of %d host ports were left out: %v", len(skipped), len(ports), skipped)
+	leftOut := n.setHostPorts(ports)
+	if len(leftOut) != len(ports) {
+		t.Errorf("%d of %d host ports were left out: %v", len(leftOut), len(ports), leftOut)
 	}
-	for _, s := range skipped {
-		if s.Reason != lb.NotNodeAddress || s.Kind != lb.SkippedHostPort || s.Namespace+"/"+s.Name != "default/evil" || !strings.Contains(s.Message, "8080") {
+	for _, s := range leftOut {
+		if s.Reason != lb.NotNodeAddress || s.Kind != api.LeftOutPod || s.Namespace+"/"+s.Name != "default/evil" || !strings.Contains(s.Message, "8080") {
 			t.Errorf("left out: %+v", s)
 		}
 	}
@@ -104,10 +105,10 @@ func testHostPortsOnSeveralAddresses(t *testing.T, mode setup) {
 	}
 	ports := []lb.HostPort{at(b, n.Host.Addr), at(b, other), at(b, loopback), at(c, netip.Addr{}), at(c, netip.IPv4Unspecified())}
 	for range 2 {
-		skipped := n.setHostPorts(ports, both(demo(ready(a, n)))...)
-		skipped = slices.DeleteFunc(skipped, func(s lb.Skipped) bool { return s.Reason == lb.AddressTaken && s.Name == "c" })
-		if len(skipped) > 0 {
-			t.Errorf("left out: %v", skipped)
+		leftOut := n.setHostPorts(ports, both(demo(ready(a, n)))...)
+		leftOut = slices.DeleteFunc(leftOut, func(s api.LeftOut) bool { return s.Reason == lb.AddressTaken && s.Name == "c" })
+		if len(leftOut) > 0 {
+			t.Errorf("left out: %v", leftOut)
 		}
 		slices.Reverse(ports)
 	}
@@ -174,16 +175,16 @@ func testBadObjectsStopNoOthers(t *testing.T, mode setup) {
 			t.Errorf("%s: %q, %v", to, got, err)
 		}
 	}
-	count := map[lb.SkipReason]int{}
-	for _, s := range n.dp.Services().Skipped() {
+	count := map[string]int{}
+	for _, s := range n.dp.Services().LeftOut() {
 		count[s.Reason]++
 	}
-	for reason, want := range map[lb.SkipReason]int{lb.NoRoom: 1, lb.Duplicate: 1, lb.NotNodeAddress: 1, lb.NotCarried: 4, lb.NotValid: 3} {
+	for reason, want := range map[string]int{lb.NoRoom: 1, lb.Duplicate: 1, lb.NotNodeAddress: 1, lb.NotCarried: 4, lb.NotValid: 3} {
 		if count[reason] != want {
 			t.Errorf("%d for %s, want %d", count[reason], reason, want)
 		}
 	}
 	if t.Failed() {
-		t.Logf("left out: %v", n.dp.Services().Skipped())
+		t.Logf("left out: %v", n.dp.Services().LeftOut())
 	}
 }

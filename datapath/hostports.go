@@ -30,7 +30,7 @@ type HostPorts struct{ d *Datapath }
 func (d *Datapath) HostPorts() *HostPorts { return &HostPorts{d: d} }
 
 // Apply makes the chains match ports. It writes only when what is there differs. What cannot be carried is left
-// out, see [HostPorts.Skipped], and is no error.
+// out, see [HostPorts.LeftOut], and is no error.
 func (h *HostPorts) Apply(ctx context.Context, ports []lb.HostPort) error {
 	if h.d.cfg.KubeProxyReplacement {
 		return fmt.Errorf("set host ports up: in mode %q they are part of what Services.Apply is given", h.d.cfg.Mode())
@@ -39,7 +39,7 @@ func (h *HostPorts) Apply(ctx context.Context, ports []lb.HostPort) error {
 	if err != nil {
 		return fmt.Errorf("set host ports up: %w", err)
 	}
-	ports, skipped := lb.DistinctHostPorts(ports, node)
+	ports, leftOut := lb.DistinctHostPorts(ports, node)
 	h.d.chains.Lock()
 	defer h.d.chains.Unlock()
 	t := h.d.iptables()
@@ -52,7 +52,7 @@ func (h *HostPorts) Apply(ctx context.Context, ports []lb.HostPort) error {
 	if err := t.restoreNAT(ctx, lines); err != nil {
 		return fmt.Errorf("set host ports up: %w", err)
 	}
-	h.d.skippedHostPorts.set(skipped, h.d.log)
+	h.d.hostPortsLeftOut.set(leftOut, h.d.log)
 	if len(lines) == 0 {
 		return nil
 	}

@@ -51,7 +51,7 @@ func TestListingDuringChanges(t *testing.T) {
 		func() error { return second(v.Flows(context.Background())) },
 		func() error { return second(v.Translations(context.Background())) },
 		func() error { return second(n.dp.Status(context.Background())) },
-		func() error { v.Skipped(); return nil },
+		func() error { v.LeftOut(); return nil },
 		func() error { v.Reload(); return nil },
 	} {
 		wg.Go(func() {

@@ -22,7 +22,7 @@ var ErrNoServices = errors.New("this mode translates no Services")
 type serviceEngine struct {
 	mu       sync.Mutex
 	balancer *lb.Balancer // nil in modes that leave Services to others
-	skipped  skips
+	leftOut  leftOutNow
 	// undecided says that the maps have changed and the programs have not been told yet.
 	undecided bool
 	// unreleased says that a UDP socket of the node's may be connected to what is no backend any more.
@@ -36,7 +36,7 @@ type Services struct{ d *Datapath }
 func (d *Datapath) Services() *Services { return &Services{d: d} }
 
 // Apply makes the maps match s, see [lb.Balancer.Apply]: connections go on, and what cannot be carried is left out,
-// see [Services.Skipped]. NodePorts and host ports are put on the addresses that the node has now.
+// see [Services.LeftOut]. NodePorts and host ports are put on the addresses that the node has now.
 // The error wraps [ErrNoServices] in modes that leave Services to others.
 func (v *Services) Apply(ctx context.Context, s lb.State) error {
 	return v.change(ctx, func(on lb.Node) (lb.Outcome, error) { return v.d.services.balancer.Apply(s, on) })
@@ -73,7 +73,7 @@ func (v *Services) change(ctx context.Context, balance func(lb.Node) (lb.Outcome
 	if out.Changed > 0 {
 		v.d.log.Debug("services are set", "frontends", out.Frontends, "backends", out.Backends, "changes", out.Changed)
 	}
-	e.skipped.set(out.Skipped, v.d.log)
+	e.leftOut.set(out.LeftOut, v.d.log)
 	return v.releaseSockets(ctx)
 }
 

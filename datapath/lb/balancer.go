@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // Balancer keeps maps as Services want them. It remembers what is in them, so that a change takes few system calls.
@@ -36,8 +37,8 @@ type Outcome struct {
 	Changed int
 	// Frontends and Backends count the entries that are there now.
 	Frontends, Backends int
-	// Skipped is what is left out, in no order.
-	Skipped []Skipped
+	// LeftOut is what is left out, in no order.
+	LeftOut []api.LeftOut
 	// LostUDP says that a Service of UDP may have lost a backend.
 	LostUDP bool
 }
@@ -54,7 +55,7 @@ var ErrWhole = errors.New("the whole state of Services is needed")
 // Apply begins by reading them.
 func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
 	at := place{on, s.Zone}
-	services, skipped := s.prepare(at)
+	services, leftOut := s.prepare(at)
 	if b.have == nil {
 		b.laid, o.LostUDP = nil, true
 		if b.used == (extent{}) {
@@ -74,7 +75,7 @@ func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
 	if err != nil {
 		return o, err
 	}
-	b.laid.know(services, skipped)
+	b.laid.know(services, leftOut)
 	b.finish(&o)
 	return o, nil
 }
@@ -87,7 +88,7 @@ func (b *Balancer) Change(services map[Name][]Service, on Node) (o Outcome, err 
 	if b.have == nil || b.laid == nil || !b.laid.at.equal(place{on, b.laid.at.zone}) {
 		return o, fmt.Errorf("change %d Services: %w", len(services), ErrWhole)
 	}
-	c, skipped := b.laid.changeOf(services)
+	c, leftOut := b.laid.changeOf(services)
 	done := false
 	if c.isSmall() {
 		done, err = b.applyPart(c, &o)
@@ -103,16 +104,16 @@ func (b *Balancer) Change(services map[Name][]Service, on Node) (o Outcome, err 
 	if err != nil {
 		return o, err
 	}
-	b.laid.learn(c, services, skipped)
+	b.laid.learn(c, services, leftOut)
 	b.finish(&o)
 	return o, nil
 }
 
 // finish says what there is now.
 func (b *Balancer) finish(o *Outcome) {
-	o.Skipped = slices.Clone(b.laid.skipped)
+	o.LeftOut = slices.Clone(b.laid.leftOut)
 	for _, left := range b.laid.left {
-		o.Skipped = append(o.Skipped, left...)
+		o.LeftOut = append(o.LeftOut, left...)
 	}
 	o.Frontends, o.Backends = len(b.have.frontends), len(b.have.backends)
 }
@@ -155,7 +156,7 @@ func (b *Balancer) applyAll(services map[serviceID]Service, at place, o *Outcome
 			return err
 		}
 		b.have, b.names = p.want, p.names
-		b.laid = &laidOut{at: at, owners: p.owners, lastID: p.nextID, disputed: p.disputed, skipped: p.skipped, crowded: p.lacksRoom, free: p.want.free(b.maps.capacity())}
+		b.laid = &laidOut{at: at, owners: p.owners, lastID: p.nextID, disputed: p.disputed, leftOut: p.leftOut, crowded: p.lacksRoom, free: p.want.free(b.maps.capacity())}
 		wasSqueezed := squeeze
 		squeeze = p.scattered && !wasSqueezed
 		if !p.lacksRoom || changes == 0 && !squeeze {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // laidOut is what the tables were last made from, and who got what: enough to change some Services and
@@ -12,15 +13,15 @@ type laidOut struct {
 	services map[serviceID]Service
 	ports    map[Name][]serviceID // of services that are no host ports
 	// left is what cannot be laid out on any node, by what it is of.
-	left   map[subject][]Skipped
+	left   map[subject][]api.LeftOut
 	at     place
 	owners map[bpf.ServiceKey]serviceID
 	lastID uint32 // no Service has a higher one
 	// disputed are what several Services claim: each may get what another leaves.
 	disputed map[bpf.ServiceKey]bool
-	// skipped are Services, or parts of them, that others have kept out. When crowded, room is what they lack,
+	// leftOut are Services, or parts of them, that others have kept out. When crowded, room is what they lack,
 	// and each may get what another leaves.
-	skipped []Skipped
+	leftOut []api.LeftOut
 	crowded bool
 	// free is what the tables leave over.
 	free space
@@ -72,12 +73,12 @@ func (c change) carryOut(services map[serviceID]Service) {
 
 // subject is what something is left out of.
 type subject struct {
-	kind            SkippedKind
+	kind            string
 	namespace, name string
 }
 
 // know notes all that is laid out, or cannot be.
-func (l *laidOut) know(services map[serviceID]Service, skipped []Skipped) {
+func (l *laidOut) know(services map[serviceID]Service, leftOut []api.LeftOut) {
 	l.services = services
 	l.ports = make(map[Name][]serviceID, len(services))
 	for id := range services {
@@ -85,24 +86,24 @@ func (l *laidOut) know(services map[serviceID]Service, skipped []Skipped) {
 			l.ports[id.of()] = append(l.ports[id.of()], id)
 		}
 	}
-	l.left = map[subject][]Skipped{}
-	l.leave(skipped)
+	l.left = map[subject][]api.LeftOut{}
+	l.leave(leftOut)
 }
 
-func (l *laidOut) leave(skipped []Skipped) {
-	for _, s := range skipped {
+func (l *laidOut) leave(leftOut []api.LeftOut) {
+	for _, s := range leftOut {
 		of := subject{s.Kind, s.Namespace, s.Name}
 		l.left[of] = append(l.left[of], s)
 	}
 }
 
 // changeOf compares some Services with those laid out, and says what of them cannot be.
-func (l *laidOut) changeOf(services map[Name][]Service) (c change, skipped []Skipped) {
+func (l *laidOut) changeOf(services map[Name][]Service) (c change, leftOut []api.LeftOut) {
 	var s State
 	for _, ports := range services {
 		s.Services = append(s.Services, ports...)
 	}
-	now, skipped := s.prepare(l.at)
+	now, leftOut := s.prepare(l.at)
 	for name := range services {
 		for _, id := range l.ports[name] {
 			old := l.services[id]
@@ -116,16 +117,16 @@ func (l *laidOut) changeOf(services map[Name][]Service) (c change, skipped []Ski
 	for _, s := range now {
 		c.after = append(c.after, s)
 	}
-	return c, skipped
+	return c, leftOut
 }
 
 // learn notes a change that was carried out, and what of the Services that it is of was left out.
-func (l *laidOut) learn(c change, services map[Name][]Service, skipped []Skipped) {
+func (l *laidOut) learn(c change, services map[Name][]Service, leftOut []api.LeftOut) {
 	c.carryOut(l.services)
 	for name := range services {
-		delete(l.left, subject{SkippedService, name.Namespace, name.Name})
+		delete(l.left, subject{api.LeftOutService, name.Namespace, name.Name})
 	}
-	l.leave(skipped)
+	l.leave(leftOut)
 	for _, s := range c.before {
 		l.ports[s.id().of()] = slices.DeleteFunc(l.ports[s.id().of()], func(id serviceID) bool { return id == s.id() })
 		if len(l.ports[s.id().of()]) == 0 {

@@ -164,13 +164,13 @@ func TestBadServiceIsLeftOutUntilMended(t *testing.T) {
 		if got := b.have.show(); !slices.Equal(got, others) {
 			t.Errorf("the maps have %v, want the others %v", got, others)
 		}
-		if got := o.Skipped; len(got) != 1 || got[0].Name != all.Services[0].Name || got[0].Reason != NotValid {
+		if got := o.LeftOut; len(got) != 1 || got[0].Name != all.Services[0].Name || got[0].Reason != NotValid {
 			t.Errorf("left out: %v", got)
 		}
 	}
 	all.Services[0].Affinity = time.Minute
-	if o := apply(t, b, all); len(o.Skipped) != 0 {
-		t.Errorf("left out: %v", o.Skipped)
+	if o := apply(t, b, all); len(o.LeftOut) != 0 {
+		t.Errorf("left out: %v", o.LeftOut)
 	}
 	compareWithFresh(t, 0, b, all)
 }
@@ -191,11 +191,11 @@ func TestChangesSayWhatIsLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, s := range o.Skipped {
-		got = append(got, string(s.Kind)+" "+s.Name)
+	for _, s := range o.LeftOut {
+		got = append(got, s.Kind+" "+s.Name)
 	}
 	slices.Sort(got)
-	if want := []string{"HostPort pod", "Service b", "Service c"}; !slices.Equal(got, want) {
+	if want := []string{"Pod pod", "Service b", "Service c"}; !slices.Equal(got, want) {
 		t.Errorf("left out %v, want %v", got, want)
 	}
 	now := State{Services: append(good(), a)}

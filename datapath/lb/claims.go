@@ -92,7 +92,7 @@ func (p *plan) sayLost(lost []dispute, best map[bpf.ServiceKey]claimant) {
 	for who, at := range addrs {
 		slices.Sort(at)
 		at = slices.Compact(at)
-		p.skipped = append(p.skipped, who.loser.skip(AddressTaken, "%s is not reached at %s: %s is there", who.loser.port(), listed(at), who.winner.title()))
+		p.leftOut = append(p.leftOut, who.loser.leaveOut(AddressTaken, "%s is not reached at %s: %s is there", who.loser.port(), listed(at), who.winner.title()))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 func TestClaims(t *testing.T) {
@@ -21,8 +23,8 @@ func TestClaims(t *testing.T) {
 	if got := p.want.show(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if len(p.skipped) != 1 || p.skipped[0].Name != "aaa" || !strings.Contains(p.skipped[0].Message, "192.0.2.1:30000: Service default/web") {
-		t.Errorf("left out: %v", p.skipped)
+	if len(p.leftOut) != 1 || p.leftOut[0].Name != "aaa" || !strings.Contains(p.leftOut[0].Message, "192.0.2.1:30000: Service default/web") {
+		t.Errorf("left out: %v", p.leftOut)
 	}
 }
 
@@ -37,7 +39,7 @@ func TestHostPortClaims(t *testing.T) {
 	}
 	service := web("10.0.0.9:80")
 	service.Frontends = []Frontend{{Kind: NodePort, Port: 30000}}
-	p, skipped := layOut(newTables(), roomy, State{Services: []Service{service}, HostPorts: []HostPort{
+	p, leftOut := layOut(newTables(), roomy, State{Services: []Service{service}, HostPorts: []HostPort{
 		hostPort("10.0.0.2:80", "", 80), hostPort("10.0.0.3:80", "192.0.2.1", 80), hostPort("10.0.0.3:80", "0.0.0.0", 81),
 		hostPort("10.0.0.3:80", "192.0.2.1", 81), hostPort("10.0.0.4:80", "192.0.2.1", 30000), hostPort("10.0.0.5:80", "127.0.0.2", 90),
 		hostPort("10.0.0.5:80", "10.0.0.1", 91),
@@ -59,13 +61,13 @@ func TestHostPortClaims(t *testing.T) {
 	if got := p.want.show(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	slices.SortFunc(skipped, Skipped.Compare)
+	slices.SortFunc(leftOut, api.LeftOut.Compare)
 	wantSkipped := []string{
-		"HostPort ns/pod-10.0.0.2:80: host port 80/tcp is not reached at 192.0.2.1:80: host port 192.0.2.1:80/tcp of pod ns/pod-10.0.0.3:80 is there",
-		"HostPort ns/pod-10.0.0.4:80: host port 192.0.2.1:30000/tcp is not reached at 192.0.2.1:30000: Service default/web is there",
+		"Pod ns/pod-10.0.0.2:80: host port 80/tcp is not reached at 192.0.2.1:80: host port 192.0.2.1:80/tcp of pod ns/pod-10.0.0.3:80 is there",
+		"Pod ns/pod-10.0.0.4:80: host port 192.0.2.1:30000/tcp is not reached at 192.0.2.1:30000: Service default/web is there",
 	}
 	var got []string
-	for _, s := range skipped {
+	for _, s := range leftOut {
 		got = append(got, s.String())
 	}
 	if !slices.Equal(got, wantSkipped) {
@@ -78,11 +80,11 @@ func TestClaimsOfWhoHasNoRoom(t *testing.T) {
 	room := capacity{frontends: 8, slots: 8, backends: 1, sources: 1}
 	large, small := web("10.0.0.1:80", "10.0.0.2:80"), web("10.0.0.3:80")
 	small.Name = "zzz"
-	p, skipped := layOut(newTables(), room, State{Services: []Service{large, small}})
+	p, leftOut := layOut(newTables(), room, State{Services: []Service{large, small}})
 	if got := p.want.show(); len(got) != 1 || !strings.HasSuffix(got[0], "10.0.0.3:80*") {
 		t.Errorf("got %q", got)
 	}
-	if len(skipped) != 1 || skipped[0].Name != "web" || skipped[0].Reason != NoRoom {
-		t.Errorf("left out: %v", skipped)
+	if len(leftOut) != 1 || leftOut[0].Name != "web" || leftOut[0].Reason != NoRoom {
+		t.Errorf("left out: %v", leftOut)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // FuzzPlanner gives the planner objects that nobody in his senses would make, beside good ones. Whatever it is
@@ -29,13 +30,13 @@ func FuzzPlanner(f *testing.F) {
 		var laid *laidOut
 		for range 1 + steps%5 {
 			state := h.state(int(size))
-			services, skipped := state.prepare(nodeA)
+			services, leftOut := state.prepare(nodeA)
 			p := planAll(have, room, nodeA, slices.Collect(maps.Values(services)))
 			checkTables(t, p, room)
-			checkSaid(t, p, services, append(skipped, p.skipped...))
+			checkSaid(t, p, services, append(leftOut, p.leftOut...))
 			checkTables(t, planWhole(have, room, nodeA, slices.Collect(maps.Values(services)), true), room)
 			if room == roomy {
-				checkGood(t, p, append(skipped, p.skipped...))
+				checkGood(t, p, append(leftOut, p.leftOut...))
 			}
 			h.r.Shuffle(len(state.Services), func(i, j int) {
 				state.Services[i], state.Services[j] = state.Services[j], state.Services[i]
@@ -107,10 +108,10 @@ func without[K comparable, V any](all, other map[K]V) map[K]V {
 }
 
 // checkSaid holds that a Service either has all of the addresses that it wants, or something is said of it.
-func checkSaid(t *testing.T, p *plan, services map[serviceID]Service, skipped []Skipped) {
+func checkSaid(t *testing.T, p *plan, services map[serviceID]Service, leftOut []api.LeftOut) {
 	t.Helper()
 	said := map[string]bool{}
-	for _, s := range skipped {
+	for _, s := range leftOut {
 		said[string(s.Kind)+s.Namespace+"/"+s.Name] = true
 		if s.Message == "" || s.Reason == "" {
 			t.Fatalf("nothing is said of %+v", s)
@@ -123,15 +124,15 @@ func checkSaid(t *testing.T, p *plan, services map[serviceID]Service, skipped []
 		for _, f := range s.onNode(nodeA.NodePorts) {
 			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], bpf.PodLabScopeLAB_INSIDE)
 			v, ok := p.want.frontends[key]
-			if (!ok || p.names[v.Id] != s.String()) && !said[string(SkippedService)+s.Namespace+"/"+s.Name] {
-				t.Fatalf("%s is not at %s, and nothing is said of it: %v", s, f.text(), skipped)
+			if (!ok || p.names[v.Id] != s.String()) && !said[string(api.LeftOutService)+s.Namespace+"/"+s.Name] {
+				t.Fatalf("%s is not at %s, and nothing is said of it: %v", s, f.text(), leftOut)
 			}
 		}
 	}
 }
 
 // checkGood holds that the good Services are as if there were nothing else.
-func checkGood(t *testing.T, p *plan, skipped []Skipped) {
+func checkGood(t *testing.T, p *plan, leftOut []api.LeftOut) {
 	t.Helper()
 	alone, _ := layOut(newTables(), roomy, State{Services: good()})
 	have := map[string]bool{}
@@ -140,7 +141,7 @@ func checkGood(t *testing.T, p *plan, skipped []Skipped) {
 	}
 	for _, line := range alone.want.show() {
 		if !have[line] {
-			t.Fatalf("no %q beside %d others; left out: %v", line, len(p.want.frontends), skipped)
+			t.Fatalf("no %q beside %d others; left out: %v", line, len(p.want.frontends), leftOut)
 		}
 	}
 }
@@ -248,8 +249,8 @@ func (h hostile) changeSome(t *testing.T, l *laidOut, have *Tables, room capacit
 	if part == nil {
 		return whole.want
 	}
-	if part.lacksRoom || len(part.skipped) > 0 {
-		t.Fatalf("a change of some Services left out %v", part.skipped)
+	if part.lacksRoom || len(part.leftOut) > 0 {
+		t.Fatalf("a change of some Services left out %v", part.leftOut)
 	}
 	after := &Tables{frontends: maps.Clone(have.frontends), lists: maps.Clone(have.lists), backends: maps.Clone(have.backends), sources: maps.Clone(have.sources)}
 	after.replace(part.have, part.want)

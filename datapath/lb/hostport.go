@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // HostPort sends connections to a port of this node to a pod on it.
@@ -48,7 +50,7 @@ type podName struct{ namespace, name string }
 
 // DistinctHostPorts are the host ports that one node can carry beside each other, sorted so that those for one
 // address come before those for every one, and what is left out: of two for the same packets the first has them.
-func DistinctHostPorts(ports []HostPort, at Node) (carried []HostPort, skipped []Skipped) {
+func DistinctHostPorts(ports []HostPort, at Node) (carried []HostPort, leftOut []api.LeftOut) {
 	ports = slices.Clone(ports)
 	slices.SortFunc(ports, HostPort.compare)
 	for _, p := range ports {
@@ -59,14 +61,14 @@ func DistinctHostPorts(ports []HostPort, at Node) (carried []HostPort, skipped [
 			if carried[len(carried)-1].Backend == p.Backend {
 				continue
 			}
-			left = p.skip(AddressTaken, "it is that of pod %s/%s", carried[len(carried)-1].Namespace, carried[len(carried)-1].Name)
+			left = p.leaveOut(AddressTaken, "it is that of pod %s/%s", carried[len(carried)-1].Namespace, carried[len(carried)-1].Name)
 		default:
 			carried = append(carried, p)
 			continue
 		}
-		skipped = append(skipped, *left)
+		leftOut = append(leftOut, *left)
 	}
-	return carried, skipped
+	return carried, leftOut
 }
 
 // sameClaim says whether both are for the same packets.
@@ -76,28 +78,28 @@ func (p HostPort) sameClaim(o HostPort) bool {
 
 // check says why the node does not carry the host port, wherever else it is claimed; nil when it does. An
 // address that is not the node's would be taken from whoever has it.
-func (p HostPort) check(at Node) *Skipped {
+func (p HostPort) check(at Node) *api.LeftOut {
 	reason, why := flawOf(p.Backend)
 	switch {
 	case protocols[p.Proto] == 0:
-		return p.skip(NotCarried, "only TCP and UDP are carried")
+		return p.leaveOut(NotCarried, "only TCP and UDP are carried")
 	case p.Port == 0:
-		return p.skip(NotValid, "0 is not a port")
+		return p.leaveOut(NotValid, "0 is not a port")
 	case why != "":
-		return p.skip(reason, "it cannot lead to %s: %s", p.Backend, why)
+		return p.leaveOut(reason, "it cannot lead to %s: %s", p.Backend, why)
 	case p.EveryAddr():
 		return nil
 	case !p.HostIP.Is4():
-		return p.skip(NotCarried, "only IPv4 is carried")
+		return p.leaveOut(NotCarried, "only IPv4 is carried")
 	case !at.isOwn(p.HostIP):
-		return p.skip(NotNodeAddress, "%s is not an address of this node", p.HostIP)
+		return p.leaveOut(NotNodeAddress, "%s is not an address of this node", p.HostIP)
 	}
 	return nil
 }
 
-func (p HostPort) skip(reason SkipReason, format string, args ...any) *Skipped {
-	return &Skipped{
-		Kind: SkippedHostPort, Namespace: p.Namespace, Name: p.Name, Reason: reason,
+func (p HostPort) leaveOut(reason string, format string, args ...any) *api.LeftOut {
+	return &api.LeftOut{
+		Kind: api.LeftOutPod, Namespace: p.Namespace, Name: p.Name, Reason: reason,
 		Message: fmt.Sprintf("host port %s/%s is left out: %s", p.name(), p.Proto, fmt.Sprintf(format, args...)),
 	}
 }

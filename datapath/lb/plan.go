@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // plan is the making of new tables from a state and what is there. It has no side effects.
@@ -25,7 +26,7 @@ type plan struct {
 	lacksRoom bool              // some had to be left out for that
 	squeeze   bool              // lists that stay move into free rows before theirs
 	scattered bool              // there were free slots enough for a list, and no row of them
-	skipped   []Skipped
+	leftOut   []api.LeftOut
 	frontends int // that there are while what goes and what comes are both there
 	sources   int
 }
@@ -94,7 +95,7 @@ func planWhole(have *Tables, room capacity, at place, services []Service, squeez
 		return p
 	}
 	services = p.staysFirst(services)
-	var gone []Skipped
+	var gone []api.LeftOut
 	scattered := p.scattered
 	for {
 		p = fresh()
@@ -110,7 +111,7 @@ func planWhole(have *Tables, room capacity, at place, services []Service, squeez
 			return losers[s.id()]
 		})
 	}
-	p.skipped, p.lacksRoom = append(p.skipped, gone...), len(p.crowded)+len(gone) > 0
+	p.leftOut, p.lacksRoom = append(p.leftOut, gone...), len(p.crowded)+len(gone) > 0
 	p.scattered = p.scattered || scattered
 	return p
 }
@@ -188,13 +189,13 @@ func (p *plan) addServices(services []Service, expanded [][]Frontend) {
 		})
 		if len(own) > 0 && !p.addService(s, own) {
 			p.crowded = append(p.crowded, s.id())
-			p.skipped = append(p.skipped, s.noRoom())
+			p.leftOut = append(p.leftOut, s.noRoom())
 		}
 	}
 }
 
-func (s Service) noRoom() Skipped {
-	return s.skip(NoRoom, "%s, with %d endpoints, is not carried: the tables of Services have no room for it", s.port(), len(s.Backends))
+func (s Service) noRoom() api.LeftOut {
+	return s.leaveOut(NoRoom, "%s, with %d endpoints, is not carried: the tables of Services have no room for it", s.port(), len(s.Backends))
 }
 
 // addService lays a Service out at its own frontends. When there is no room for it, nothing is done.

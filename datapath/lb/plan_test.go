@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 var (
@@ -23,8 +24,8 @@ var (
 // lay lays out what all of is carried, apart from what others have.
 func lay(t *testing.T, have *Tables, services ...Service) *plan {
 	t.Helper()
-	p, skipped := layOut(have, roomy, State{Services: services})
-	for _, s := range skipped {
+	p, leftOut := layOut(have, roomy, State{Services: services})
+	for _, s := range leftOut {
 		if s.Reason != AddressTaken {
 			t.Fatalf("left out: %s", s)
 		}
@@ -33,10 +34,10 @@ func lay(t *testing.T, have *Tables, services ...Service) *plan {
 }
 
 // layOut is what an Apply lays out, and what it leaves out.
-func layOut(have *Tables, room capacity, s State) (*plan, []Skipped) {
-	services, skipped := s.prepare(nodeA)
+func layOut(have *Tables, room capacity, s State) (*plan, []api.LeftOut) {
+	services, leftOut := s.prepare(nodeA)
 	p := planAll(have, room, nodeA, slices.Collect(maps.Values(services)))
-	return p, append(skipped, p.skipped...)
+	return p, append(leftOut, p.leftOut...)
 }
 
 func web(backends ...string) Service {
@@ -161,8 +162,8 @@ func TestMapsThatAreTooSmall(t *testing.T) {
 	small.Name, small.Frontends = "zzz", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.9"), Port: 80}}
 	fits := capacity{frontends: 4, slots: 3, backends: 3, sources: 1}
 	both := State{Services: []Service{s, small}}
-	if p, skipped := layOut(newTables(), fits, both); len(skipped) > 0 || len(p.want.frontends) != 4 {
-		t.Errorf("what fits: %v, left out %v", p.want.show(), skipped)
+	if p, leftOut := layOut(newTables(), fits, both); len(leftOut) > 0 || len(p.want.frontends) != 4 {
+		t.Errorf("what fits: %v, left out %v", p.want.show(), leftOut)
 	}
 	for name, change := range map[string]func(*capacity){
 		"frontends": func(c *capacity) { c.frontends -= 2 },
@@ -173,9 +174,9 @@ func TestMapsThatAreTooSmall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			room := fits
 			change(&room)
-			p, skipped := layOut(newTables(), room, both)
-			if len(skipped) != 1 || skipped[0].Name != "web" || skipped[0].Reason != NoRoom || !p.lacksRoom {
-				t.Errorf("left out: %v", skipped)
+			p, leftOut := layOut(newTables(), room, both)
+			if len(leftOut) != 1 || leftOut[0].Name != "web" || leftOut[0].Reason != NoRoom || !p.lacksRoom {
+				t.Errorf("left out: %v", leftOut)
 			}
 			if got := p.want.show(); len(got) != 1 || got[0] != "inside 10.96.0.9:80/tcp ClusterIP 10.0.0.9:80*" {
 				t.Errorf("what fits beside it: %q", got)
@@ -193,14 +194,14 @@ func TestNewcomersPushNobodyOut(t *testing.T) {
 	b.Name, b.Frontends = "b", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.3"), Port: 80}}
 	z.Name = "z"
 	before, _ := layOut(newTables(), room, State{Services: []Service{z, b}})
-	p, skipped := layOut(before.want, room, State{Services: []Service{a, b, z}})
-	if len(skipped) != 1 || skipped[0].Name != "a" {
-		t.Errorf("left out %v, want the newcomer", skipped)
+	p, leftOut := layOut(before.want, room, State{Services: []Service{a, b, z}})
+	if len(leftOut) != 1 || leftOut[0].Name != "a" {
+		t.Errorf("left out %v, want the newcomer", leftOut)
 	}
 	b.Backends = append(b.Backends, web("10.0.0.8:80", "10.0.0.9:80").Backends...)
-	p, skipped = layOut(p.want, room, State{Services: []Service{b, z}})
-	if len(skipped) != 1 || skipped[0].Name != "b" {
-		t.Errorf("left out %v, want who has grown", skipped)
+	p, leftOut = layOut(p.want, room, State{Services: []Service{b, z}})
+	if len(leftOut) != 1 || leftOut[0].Name != "b" {
+		t.Errorf("left out %v, want who has grown", leftOut)
 	}
 	checkTables(t, p, room)
 }

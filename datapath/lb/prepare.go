@@ -5,18 +5,20 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // prepare makes Services of the host ports and takes out what cannot be laid out on any node. The same state in
 // another order gives the same.
-func (s State) prepare(at place) (map[serviceID]Service, []Skipped) {
+func (s State) prepare(at place) (map[serviceID]Service, []api.LeftOut) {
 	services := make(map[serviceID]Service, len(s.Services)+len(s.HostPorts))
-	var skipped []Skipped
+	var leftOut []api.LeftOut
 	add := func(svc Service) {
 		id := svc.id()
 		other, twice := services[id]
 		if twice && !svc.hostPort { // of two like host ports nothing is lost
-			skipped = append(skipped, svc.skip(Duplicate, "%s is there twice", svc.port()))
+			leftOut = append(leftOut, svc.leaveOut(Duplicate, "%s is there twice", svc.port()))
 		}
 		if !twice || svc.allOf() < other.allOf() {
 			services[id] = svc
@@ -24,19 +26,19 @@ func (s State) prepare(at place) (map[serviceID]Service, []Skipped) {
 	}
 	for _, svc := range s.Services {
 		svc, left := svc.sound()
-		skipped = append(skipped, left...)
+		leftOut = append(leftOut, left...)
 		if svc.Proto != "" {
 			add(svc)
 		}
 	}
 	for _, p := range s.HostPorts {
 		if left := p.check(at.Node); left != nil {
-			skipped = append(skipped, *left)
+			leftOut = append(leftOut, *left)
 			continue
 		}
 		add(p.service(at))
 	}
-	return services, skipped
+	return services, leftOut
 }
 
 // allOf is the Service with all that it has, as text.
@@ -46,10 +48,10 @@ func (s Service) allOf() string {
 }
 
 // skip is a part of the Service that is left out.
-func (s Service) skip(reason SkipReason, format string, args ...any) Skipped {
-	x := Skipped{Kind: SkippedService, Namespace: s.Namespace, Name: s.Name, Reason: reason, Message: fmt.Sprintf(format, args...)}
+func (s Service) leaveOut(reason string, format string, args ...any) api.LeftOut {
+	x := api.LeftOut{Kind: api.LeftOutService, Namespace: s.Namespace, Name: s.Name, Reason: reason, Message: fmt.Sprintf(format, args...)}
 	if s.hostPort {
-		x.Kind, x.Namespace, x.Name = SkippedHostPort, s.pod.namespace, s.pod.name
+		x.Kind, x.Namespace, x.Name = api.LeftOutPod, s.pod.namespace, s.pod.name
 	}
 	return x
 }
@@ -68,20 +70,20 @@ func (s Service) port() string {
 
 // sound is the Service without the frontends, backends and source ranges that mean nothing. One that cannot be
 // had without harm has no protocol.
-func (s Service) sound() (Service, []Skipped) {
+func (s Service) sound() (Service, []api.LeftOut) {
 	switch {
 	case s.hostPort:
 		return s, nil // see HostPort.check
 	case protocols[s.Proto] == 0:
-		left := s.skip(NotCarried, "%s is not carried: only TCP and UDP are", s.port())
-		return Service{}, []Skipped{left}
+		left := s.leaveOut(NotCarried, "%s is not carried: only TCP and UDP are", s.port())
+		return Service{}, []api.LeftOut{left}
 	case s.Affinity < 0 || s.Affinity > maxAffinity:
-		left := s.skip(NotValid, "%s: an affinity of %s is not between 0 and %s", s.port(), s.Affinity, maxAffinity)
-		return Service{}, []Skipped{left}
+		left := s.leaveOut(NotValid, "%s: an affinity of %s is not between 0 and %s", s.port(), s.Affinity, maxAffinity)
+		return Service{}, []api.LeftOut{left}
 	}
-	var skipped []Skipped
-	leave := func(reason SkipReason, format string, args ...any) {
-		skipped = append(skipped, s.skip(reason, "%s: %s", s.port(), fmt.Sprintf(format, args...)))
+	var leftOut []api.LeftOut
+	leave := func(reason string, format string, args ...any) {
+		leftOut = append(leftOut, s.leaveOut(reason, "%s: %s", s.port(), fmt.Sprintf(format, args...)))
 	}
 	ranges := len(s.SourceRanges)
 	s.SourceRanges = sift(s.SourceRanges, func(r netip.Prefix) bool {
@@ -109,7 +111,7 @@ func (s Service) sound() (Service, []Skipped) {
 		}
 		return why == ""
 	})
-	return s, firstFew(skipped)
+	return s, firstFew(leftOut)
 }
 
 // sift is what ok accepts: all itself when that is everything, which it nearly always is.
@@ -129,20 +131,20 @@ func sift[T any](all []T, ok func(T) bool) []T {
 	return all
 }
 
-// fewSkipped is how much is said of one Service's port.
-const fewSkipped = 8
+// mostLeftOut is how much is said of one Service's port.
+const mostLeftOut = 8
 
 // firstFew keeps a Service of which thousands of things are wrong from filling the log.
-func firstFew(skipped []Skipped) []Skipped {
-	if len(skipped) <= fewSkipped {
-		return skipped
+func firstFew(leftOut []api.LeftOut) []api.LeftOut {
+	if len(leftOut) <= mostLeftOut {
+		return leftOut
 	}
-	slices.SortFunc(skipped, Skipped.Compare)
-	rest := len(skipped) - fewSkipped
-	skipped = skipped[:fewSkipped]
-	last := &skipped[fewSkipped-1]
+	slices.SortFunc(leftOut, api.LeftOut.Compare)
+	rest := len(leftOut) - mostLeftOut
+	leftOut = leftOut[:mostLeftOut]
+	last := &leftOut[mostLeftOut-1]
 	last.Message += fmt.Sprintf(", and so on: %d more are left out", rest)
-	return skipped
+	return leftOut
 }
 
 func (f Frontend) text() string {
@@ -153,7 +155,7 @@ func (f Frontend) text() string {
 }
 
 // flaw says why nothing can be reached at the frontend; why is empty when it can.
-func (f Frontend) flaw() (reason SkipReason, why string) {
+func (f Frontend) flaw() (reason string, why string) {
 	switch {
 	case kindRank(f.Kind) == len(frontendKinds), f.Kind == HostPortFrontend:
 		return NotValid, "no such kind of address is known"
@@ -169,7 +171,7 @@ func (f Frontend) flaw() (reason SkipReason, why string) {
 
 // flawOf says why an address and port cannot be a Service's, nor an endpoint's; why is empty when it can. A
 // loopback address would lead to the node's own sockets, which listen there to be safe from others.
-func flawOf(a netip.AddrPort) (reason SkipReason, why string) {
+func flawOf(a netip.AddrPort) (reason string, why string) {
 	switch addr := a.Addr(); {
 	case !addr.Is4():
 		return NotCarried, "only IPv4 is"

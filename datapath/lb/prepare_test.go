@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // What cannot be carried is left out alone, and said.
@@ -24,7 +26,7 @@ func TestServicesAreChecked(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		change func(*Service)
-		reason SkipReason
+		reason string
 		want   string // of the Service itself
 	}{
 		"protocol":               {func(s *Service) { s.Proto = "sctp" }, NotCarried, ""},
@@ -51,7 +53,7 @@ func TestServicesAreChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := web("10.0.0.2:80@a")
 			test.change(&s)
-			p, skipped := layOut(newTables(), roomy, State{Services: []Service{s, beside}})
+			p, leftOut := layOut(newTables(), roomy, State{Services: []Service{s, beside}})
 			want := []string{besideIt}
 			if test.want != "" {
 				want = []string{test.want, besideIt}
@@ -59,8 +61,8 @@ func TestServicesAreChecked(t *testing.T) {
 			if got := p.want.show(); !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)
 			}
-			if len(skipped) != 1 || skipped[0].Reason != test.reason || skipped[0].Kind != SkippedService || skipped[0].Namespace != "default" || skipped[0].Name != "web" {
-				t.Errorf("left out: %v, want web for %s", skipped, test.reason)
+			if len(leftOut) != 1 || leftOut[0].Reason != test.reason || leftOut[0].Kind != api.LeftOutService || leftOut[0].Namespace != "default" || leftOut[0].Name != "web" {
+				t.Errorf("left out: %v, want web for %s", leftOut, test.reason)
 			}
 		})
 	}
@@ -71,9 +73,9 @@ func TestUnknownSourceRangesClose(t *testing.T) {
 	s := web("10.0.0.2:80@a")
 	s.Frontends = append(s.Frontends, Frontend{Kind: LoadBalancer, Addr: netip.MustParseAddr("203.0.113.1"), Port: 80})
 	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")}
-	p, skipped := layOut(newTables(), roomy, State{Services: []Service{s}})
-	if got := p.want.show(); len(got) != 1 || len(skipped) != 2 {
-		t.Errorf("got %q, left out %v", got, skipped)
+	p, leftOut := layOut(newTables(), roomy, State{Services: []Service{s}})
+	if got := p.want.show(); len(got) != 1 || len(leftOut) != 2 {
+		t.Errorf("got %q, left out %v", got, leftOut)
 	}
 	s.SourceRanges = append(s.SourceRanges, netip.MustParsePrefix("192.0.2.0/25"))
 	p, _ = layOut(newTables(), roomy, State{Services: []Service{s}})
@@ -85,10 +87,10 @@ func TestUnknownSourceRangesClose(t *testing.T) {
 // Of what has one name twice, the same one is taken whatever the order.
 func TestNamesThatAreThereTwice(t *testing.T) {
 	a, b := web("10.0.0.2:80@a"), web("10.0.0.3:80@a")
-	one, skipped := layOut(newTables(), roomy, State{Services: []Service{a, b}})
+	one, leftOut := layOut(newTables(), roomy, State{Services: []Service{a, b}})
 	other, _ := layOut(newTables(), roomy, State{Services: []Service{b, a}})
-	if len(skipped) != 1 || skipped[0].Reason != Duplicate || len(one.want.frontends) != 1 || !sameTables(one.want, other.want) {
-		t.Errorf("%v and %v, left out %v", one.want.show(), other.want.show(), skipped)
+	if len(leftOut) != 1 || leftOut[0].Reason != Duplicate || len(one.want.frontends) != 1 || !sameTables(one.want, other.want) {
+		t.Errorf("%v and %v, left out %v", one.want.show(), other.want.show(), leftOut)
 	}
 	// These are named alike only for people.
 	a.Name, a.Port, b.Name, b.Port = "web:x", "", "web", "x"

@@ -30,13 +30,13 @@ func TestScatteredSlots(t *testing.T) {
 					others.Services = append(others.Services, sized(i, small))
 				}
 			}
-			if o := apply(t, b, all); len(o.Skipped) > 0 {
-				t.Fatalf("left out: %v", o.Skipped)
+			if o := apply(t, b, all); len(o.LeftOut) > 0 {
+				t.Fatalf("left out: %v", o.LeftOut)
 			}
 			apply(t, b, others)
 			others.Services = append(others.Services, sized(99, 5*small))
-			if o := apply(t, b, others); len(o.Skipped) > 0 {
-				t.Fatalf("of %d slots %d are free, and left out is %v", 20*small, 10*small, o.Skipped)
+			if o := apply(t, b, others); len(o.LeftOut) > 0 {
+				t.Fatalf("of %d slots %d are free, and left out is %v", 20*small, 10*small, o.LeftOut)
 			}
 			compareWithFresh(t, 0, b, others)
 		})
@@ -78,8 +78,8 @@ func TestChurnKeepsSlotsTogether(t *testing.T) {
 		most = max(most, live)
 		now.Services[i] = s
 		o, err := b.Change(map[Name][]Service{s.id().of(): {s}}, nodeA.Node)
-		if err != nil || len(o.Skipped) > 0 {
-			t.Fatalf("left out: %v, %v", o.Skipped, err)
+		if err != nil || len(o.LeftOut) > 0 {
+			t.Fatalf("left out: %v, %v", o.LeftOut, err)
 		}
 		extent = max(extent, b.have.extent().slots)
 	}

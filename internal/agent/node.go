@@ -84,7 +84,7 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 			if err := hostPorts.Apply(ctx, ports); err != nil {
 				return err
 			}
-			n.leftOut.Set(hostPorts.Skipped(), podsLeftOut)
+			n.leftOut.Set(hostPorts.LeftOut(), podsLeftOut)
 			return nil
 		}, often, log)
 		l.all = append(l.all, l.hostPorts)

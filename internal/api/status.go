@@ -1,6 +1,8 @@
 package api
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -42,11 +44,28 @@ type Status struct {
 
 // LeftOut is an object, or a part of one, that the node does not carry.
 type LeftOut struct {
-	Kind      string `json:"kind"` // Service | Pod
+	Kind      string `json:"kind"` // LeftOutService | LeftOutPod
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Reason    string `json:"reason"`  // in a word: NotCarried, NoRoom, …
 	Message   string `json:"message"` // what is left out and why, in half a sentence
+}
+
+// What something is left out of: the Service, or the pod that wants a host port.
+const (
+	LeftOutService = "Service"
+	LeftOutPod     = "Pod"
+)
+
+// String is the object and the message.
+func (l LeftOut) String() string {
+	return fmt.Sprintf("%s %s/%s: %s", l.Kind, l.Namespace, l.Name, l.Message)
+}
+
+// Compare orders them by their objects.
+func (l LeftOut) Compare(o LeftOut) int {
+	return cmp.Or(cmp.Compare(l.Kind, o.Kind), cmp.Compare(l.Namespace, o.Namespace), cmp.Compare(l.Name, o.Name),
+		cmp.Compare(l.Reason, o.Reason), cmp.Compare(l.Message, o.Message))
 }
 
 // Kubernetes is the API server as the agent sees it.

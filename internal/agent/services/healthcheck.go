@@ -79,7 +79,7 @@ func (h *HealthChecks) apply(checks []healthCheck) (leftOut []api.LeftOut) {
 			reason = lb.AddressTaken
 		}
 		leftOut = append(leftOut, api.LeftOut{
-			Kind: "Service", Namespace: c.service.Namespace, Name: c.service.Name, Reason: string(reason),
+			Kind: api.LeftOutService, Namespace: c.service.Namespace, Name: c.service.Name, Reason: reason,
 			Message: fmt.Sprintf("healthCheckNodePort %d is not served: %s", c.port, err),
 		})
 	}

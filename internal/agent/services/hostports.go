@@ -76,8 +76,8 @@ func HostPorts(pods []*corev1.Pod) ([]lb.HostPort, []api.LeftOut) {
 	return out, leftOut
 }
 
-func podLeftOut(pod *corev1.Pod, reason lb.SkipReason, format string, args ...any) api.LeftOut {
-	return api.LeftOut{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, Reason: string(reason), Message: fmt.Sprintf(format, args...)}
+func podLeftOut(pod *corev1.Pod, reason string, format string, args ...any) api.LeftOut {
+	return api.LeftOut{Kind: api.LeftOutPod, Namespace: pod.Namespace, Name: pod.Name, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 func podHostPorts(pod *corev1.Pod) (out []lb.HostPort, leftOut []api.LeftOut) {

@@ -19,8 +19,8 @@ func serviceLeftOut(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice)
 		return nil
 	}
 	var out []api.LeftOut
-	say := func(reason lb.SkipReason, format string, args ...any) {
-		out = append(out, api.LeftOut{Kind: "Service", Namespace: svc.Namespace, Name: svc.Name, Reason: string(reason), Message: fmt.Sprintf(format, args...)})
+	say := func(reason string, format string, args ...any) {
+		out = append(out, api.LeftOut{Kind: api.LeftOutService, Namespace: svc.Namespace, Name: svc.Name, Reason: reason, Message: fmt.Sprintf(format, args...)})
 	}
 	for _, port := range svc.Spec.Ports {
 		if port.Protocol != "" && !isCarriedProtocol(port.Protocol) {
@@ -58,7 +58,7 @@ func serviceLeftOut(svc *corev1.Service, endpoints []*discoveryv1.EndpointSlice)
 	return out
 }
 
-func endpointsLeftOut(svc *corev1.Service, slice *discoveryv1.EndpointSlice, inIPv4 bool, say func(reason lb.SkipReason, format string, args ...any)) {
+func endpointsLeftOut(svc *corev1.Service, slice *discoveryv1.EndpointSlice, inIPv4 bool, say func(reason string, format string, args ...any)) {
 	if slice.AddressType != discoveryv1.AddressTypeIPv4 {
 		// Those of a Service in both families have their likes in IPv4.
 		if !inIPv4 || slice.AddressType != discoveryv1.AddressTypeIPv6 {

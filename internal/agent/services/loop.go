@@ -38,11 +38,11 @@ type Loop struct {
 // reported is what is left out, but for what the Watch says.
 type reported struct {
 	pods, checks []api.LeftOut
-	skipped      []lb.Skipped
+	leftOut      []api.LeftOut
 }
 
 func (r reported) equal(o reported) bool {
-	return slices.Equal(r.pods, o.pods) && slices.Equal(r.checks, o.checks) && slices.Equal(r.skipped, o.skipped)
+	return slices.Equal(r.pods, o.pods) && slices.Equal(r.checks, o.checks) && slices.Equal(r.leftOut, o.leftOut)
 }
 
 // portSet has a bit for each port.
@@ -91,10 +91,10 @@ func (l *Loop) Apply(ctx context.Context) error {
 		return err
 	}
 	l.applied = true
-	left.skipped = l.Services.Skipped()
+	left.leftOut = l.Services.LeftOut()
 	if whole || now.leftOut || !left.equal(l.reported) {
 		l.reported = left
-		l.Report.Set(left.skipped, left.pods, left.checks, l.Watch.allLeftOut())
+		l.Report.Set(left.leftOut, left.pods, left.checks, l.Watch.allLeftOut())
 	}
 	l.Metrics.observe(time.Since(began), now.known)
 	if whole || now.outer {

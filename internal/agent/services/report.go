@@ -1,7 +1,6 @@
 package services
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,9 +60,9 @@ func NewReport(pods listers.PodLister, services *Watch, speakers func() ([]strin
 }
 
 // Set replaces all of it: what the datapath has left out, and what never came to it.
-func (r *Report) Set(skipped []lb.Skipped, others ...[]api.LeftOut) {
-	now := slices.Concat(append(others, apiLeftOut(skipped))...)
-	slices.SortFunc(now, compareLeftOut)
+func (r *Report) Set(parts ...[]api.LeftOut) {
+	now := slices.Concat(parts...)
+	slices.SortFunc(now, api.LeftOut.Compare)
 	now = slices.Compact(now)
 	r.mu.Lock()
 	same := slices.Equal(now, r.current)
@@ -130,16 +129,16 @@ func (r *Report) tellOf(ctx context.Context, n notice, speakers []string) error 
 // isTeller says whether it is for this node's agent to say it. What follows
 // from the object alone every agent finds; the rest depends on the node.
 func (r *Report) isTeller(n notice, uid string, speakers []string) bool {
-	switch lb.SkipReason(n.reason) {
+	switch n.reason {
 	case lb.NotCarried, lb.NotValid, lb.Duplicate:
-		return n.kind != "Service" || slices.Contains(notices.Rank(speakers, uid, tellers), r.node)
+		return n.kind != api.LeftOutService || slices.Contains(notices.Rank(speakers, uid, tellers), r.node)
 	}
 	return true
 }
 
 // uidOf is empty when there is no such object any more.
 func (r *Report) uidOf(n notice) types.UID {
-	if n.kind == "Pod" {
+	if n.kind == api.LeftOutPod {
 		if pod, err := r.pods.Pods(n.namespace).Get(n.name); err == nil {
 			return pod.UID
 		}
@@ -172,28 +171,11 @@ func noticesOf(sorted []api.LeftOut) []notice {
 	return out
 }
 
-func compareLeftOut(a, b api.LeftOut) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
-		cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Message, b.Message))
-}
-
-// apiLeftOut says what the datapath leaves out in the API's words.
-func apiLeftOut(skipped []lb.Skipped) []api.LeftOut {
-	out := make([]api.LeftOut, len(skipped))
-	for i, s := range skipped {
-		out[i] = api.LeftOut{Kind: "Service", Namespace: s.Namespace, Name: s.Name, Reason: string(s.Reason), Message: s.Message}
-		if s.Kind == lb.SkippedHostPort {
-			out[i].Kind = "Pod"
-		}
-	}
-	return out
-}
-
 // leftOutOf is what is left out of Services, by "namespace/name".
 func leftOutOf(all []api.LeftOut) map[string][]string {
 	out := map[string][]string{}
 	for _, x := range all {
-		if x.Kind == "Service" {
+		if x.Kind == api.LeftOutService {
 			name := fmt.Sprintf("%s/%s", x.Namespace, x.Name)
 			out[name] = append(out[name], x.Message)
 		}

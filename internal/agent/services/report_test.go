@@ -285,11 +285,11 @@ func FuzzServices(f *testing.F) {
 // What is left out stands behind the Service that it is of, carried or not.
 func TestServicesAreListedWithWhatIsLeftOut(t *testing.T) {
 	services := []api.Service{{ID: 1, Service: "ns/web:http", Protocol: "tcp"}, {ID: 2, Service: "ns/web:https", Protocol: "tcp"}, {ID: 3, Service: "ns/other"}}
-	got := withLeftOut(services, leftOutOf(apiLeftOut([]lb.Skipped{
-		{Kind: lb.SkippedService, Namespace: "ns", Name: "web", Reason: lb.NotCarried, Message: "a"},
-		{Kind: lb.SkippedService, Namespace: "ns", Name: "absent", Reason: lb.NoRoom, Message: "b"},
-		{Kind: lb.SkippedHostPort, Namespace: "ns", Name: "other", Reason: lb.NotNodeAddress, Message: "a pod's"},
-	})))
+	got := withLeftOut(services, leftOutOf([]api.LeftOut{
+		{Kind: api.LeftOutService, Namespace: "ns", Name: "web", Reason: lb.NotCarried, Message: "a"},
+		{Kind: api.LeftOutService, Namespace: "ns", Name: "absent", Reason: lb.NoRoom, Message: "b"},
+		{Kind: api.LeftOutPod, Namespace: "ns", Name: "other", Reason: lb.NotNodeAddress, Message: "a pod's"},
+	}))
 	want := []api.Service{
 		{Service: "ns/absent", LeftOut: []string{"b"}}, {ID: 3, Service: "ns/other"},
 		{ID: 1, Service: "ns/web:http", Protocol: "tcp", LeftOut: []string{"a"}}, {ID: 2, Service: "ns/web:https", Protocol: "tcp"},

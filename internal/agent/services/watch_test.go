@@ -175,7 +175,7 @@ func TestHealthChecks(t *testing.T) {
 	}
 	other := lb.Name{Namespace: "ns", Name: "other"}
 	left := h.apply([]healthCheck{{name, port, 1}, {other, port, 1}})
-	if len(left) != 1 || left[0].Name != "other" || left[0].Reason != string(lb.AddressTaken) {
+	if len(left) != 1 || left[0].Name != "other" || left[0].Reason != lb.AddressTaken {
 		t.Errorf("two Services with one port: %v", left)
 	}
 	if left := h.apply(nil); len(left) > 0 {
