@@ -23,7 +23,6 @@ type (
 	NodeFlag     = PodLabNodeFlag
 	Scope        = PodLabScope
 	Service      = PodService
-	ServiceFlag  = PodLabServiceFlag
 	ServiceKey   = PodServiceKey
 	Source       = PodSource
 	SourceKey    = PodSourceKey

@@ -57,11 +57,6 @@ func (v *Devices) Apply(ctx context.Context) error {
 	return errors.Join(missing, v.d.attachNICs(ctx), v.d.attachSockets(ctx))
 }
 
-// Clean removes the devices and with them address, route and program.
-func (v *Devices) Clean(_ context.Context) error {
-	return errors.Join(deleteLink(v.d.nl, hostDevice), v.d.attacher.forget(hostDevice))
-}
-
 func (v *Devices) ensurePair() (netlink.Link, error) {
 	nl := v.d.nl
 	host, err := linkByName(nl, hostDevice)

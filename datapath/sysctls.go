@@ -103,11 +103,6 @@ func (s *Sysctls) ensure(want sysctl) error {
 	return nil
 }
 
-// Clean puts the values found by the first Apply back.
-func (s *Sysctls) Clean(_ context.Context) error {
-	return restoreSysctls(s.d.cfg.Proc, s.d.maps.sysctls)
-}
-
 func restoreSysctls(proc string, remembered *ebpf.Map) error {
 	found, err := rememberedSysctls(remembered)
 	if err != nil {

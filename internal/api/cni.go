@@ -74,13 +74,11 @@ func (e *CNIError) Error() string {
 	return e.Msg + ": " + e.Details
 }
 
-// Error codes. 7, 11 and 50 are the CNI specification's.
+// Error codes. 11 is the CNI specification's.
 const (
-	CNIInvalidConfig = 7   // the network configuration cannot be used
-	CNITryAgain      = 11  // transient: the runtime should call again
-	CNINotAvailable  = 50  // the plugin cannot serve ADD now
-	CNIFailed        = 100 // the datapath refused
-	CNIMismatch      = 101 // CHECK found something else than ADD had made
+	CNITryAgain = 11  // transient: the runtime should call again
+	CNIFailed   = 100 // the datapath refused
+	CNIMismatch = 101 // CHECK found something else than ADD had made
 )
 
 // ErrAgentDown says that nobody listens on the agent's socket.

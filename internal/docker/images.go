@@ -69,19 +69,6 @@ func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) error {
 	}
 }
 
-// EnsureImage loads the archive that open gives unless the engine holds ref already.
-func (e *Engine) EnsureImage(ctx context.Context, ref string, open func() (io.ReadCloser, error)) error {
-	have, err := e.HasImage(ctx, ref)
-	if err != nil || have {
-		return err
-	}
-	r, err := open()
-	if err != nil {
-		return err
-	}
-	return errors.Join(e.LoadImage(ctx, r), r.Close())
-}
-
 // LabelImage makes the image tag: base with labels added and nothing else changed. Containers made from it
 // carry the labels, which is how a lab's nodes are known even when the program that made them was killed.
 // An older image of that tag is replaced.

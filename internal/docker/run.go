@@ -84,11 +84,6 @@ func (c *Container) start(ctx context.Context, s RunSpec) error {
 	return nil
 }
 
-// Exec runs cmd in the container, see [Engine.Exec].
-func (c *Container) Exec(ctx context.Context, cmd ...string) (Result, error) {
-	return c.engine.Exec(ctx, c.ID, nil, cmd...)
-}
-
 // removeDeadline bounds one removal; the engine kills the processes first.
 const removeDeadline = 30 * time.Second
 

@@ -3,7 +3,6 @@
 package show
 
 import (
-	"io"
 	"strings"
 	"unicode/utf8"
 )
@@ -39,14 +38,8 @@ func Join(tables ...Table) Table {
 	return out
 }
 
-// Write writes the table with two spaces between columns and none at the end
+// String lays the table out for as many columns as COLUMNS says, with two spaces between its own and none at the end
 // of a line.
-func (t Table) Write(w io.Writer) error {
-	_, err := io.WriteString(w, t.String())
-	return err
-}
-
-// String lays the table out for as many columns as COLUMNS says.
 func (t Table) String() string { return t.Fit(Columns()) }
 
 // Fit lays the table out in lines of at most width characters; 0 is any width. What does not fit is folded: the last

@@ -24,13 +24,6 @@ func (g Group) Run(ctx context.Context) error {
 	return eg.Wait()
 }
 
-// Trigger triggers all of them.
-func (g Group) Trigger() {
-	for _, r := range g {
-		r.Trigger()
-	}
-}
-
 // Pause pauses those with the given names. An unknown name is an error, and
 // then none is paused.
 func (g Group) Pause(until time.Time, names ...string) error {

@@ -82,9 +82,6 @@ func New(name string, apply func(context.Context) error, opts Options, log *slog
 	}
 }
 
-// Name returns the name given to New.
-func (r *Reconciler) Name() string { return r.name }
-
 // Trigger asks for a run soon. It never blocks. A nil Reconciler has nothing
 // to run.
 func (r *Reconciler) Trigger() {
