@@ -6,8 +6,6 @@ import (
 
 	"wirelab.dev/wirelab/bench"
 	benchlab "wirelab.dev/wirelab/bench/lab"
-	"wirelab.dev/wirelab/images"
-	"wirelab.dev/wirelab/internal/image"
 )
 
 // BenchOptions are those of [Lab.Bench].
@@ -27,15 +25,12 @@ func (l *Lab) Bench(ctx context.Context, o BenchOptions) (*bench.Report, error) 
 		return nil, err
 	}
 	defer unlock()
-	nettool, err := image.Nettool(images.Payload)
+	nettool, err := l.loadNettool(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.loadNettool(ctx, nettool); err != nil {
-		return nil, err
-	}
 	return benchlab.Run(ctx, benchlab.Config{
-		Mode: string(l.Profile.Mode()), Kube: l.Kube, Nodes: l.Nodes, Image: nettool.Ref(),
+		Mode: string(l.Profile.Mode()), Kube: l.Kube, Nodes: l.Nodes, Image: nettool,
 		Rounds: o.Rounds, Idle: o.Idle, Progress: o.Progress,
 	})
 }

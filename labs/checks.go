@@ -31,12 +31,7 @@ func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(ve
 		return nil, err
 	}
 	defer unlock()
-	nettool, err := image.Nettool(images.Payload)
-	if err != nil {
-		return nil, err
-	}
-	load := func(ctx context.Context) error { return l.loadNettool(ctx, nettool) }
-	return l.verify(ctx, nettool, load, sel, progress)
+	return l.verify(ctx, l.loadNettool, sel, progress)
 }
 
 // down are the nodes that do not run, and what is the matter with each.
@@ -50,13 +45,17 @@ func (l *Lab) down() map[string]string {
 	return down
 }
 
-// loadNettool gives the image that probes run from to the nodes that lack it.
-func (l *Lab) loadNettool(ctx context.Context, nettool *image.Image) error {
+// loadNettool gives the image that probes run from to the nodes that lack it, and returns its name.
+func (l *Lab) loadNettool(ctx context.Context) (string, error) {
+	nettool, err := image.Nettool(images.Payload)
+	if err != nil {
+		return "", err
+	}
 	running := slices.DeleteFunc(slices.Clone(l.Nodes), func(n cluster.Node) bool { return n.Down() != "" })
-	return cluster.New(l.Engine, nil).LoadImage(ctx, running, nettool.Ref(), nettool.Open)
+	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImage(ctx, running, nettool.Ref(), nettool.Open)
 }
 
-func (l *Lab) verify(ctx context.Context, nettool *image.Image, load func(context.Context) error, sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
+func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string, error), sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
 	binary, err := fs.ReadFile(images.Payload, "payload/nettool")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", image.ErrNoPayload, err)
@@ -70,7 +69,7 @@ func (l *Lab) verify(ctx context.Context, nettool *image.Image, load func(contex
 	cfg := claimsOf(l.Name, p)
 	cfg.Progress, cfg.Down = progress, l.down()
 	env := field.New(field.Config{
-		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool.Ref(), Load: load, Nettool: binary,
+		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Demo: demoOf(p),
 	})
 	return verify.Run(ctx, cfg, sel, checks.All(env), env)

@@ -277,7 +277,8 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	report, err := l.verify(ctx, u.nettool, nil, verify.Selection{Skip: u.Profile.Verify.Skip}, func(p verify.Progress) {
+	has := func(context.Context) (string, error) { return u.nettool.Ref(), nil } // loaded by a step of its own
+	report, err := l.verify(ctx, has, verify.Selection{Skip: u.Profile.Verify.Skip}, func(p verify.Progress) {
 		if p.Total > 0 {
 			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))
 			return

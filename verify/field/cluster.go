@@ -106,7 +106,7 @@ func awaitNoPods(ctx context.Context, kube kubernetes.Interface, ours metav1.Lis
 
 // createAll makes the Services, where they are needed, and two pods a node. The client pod on the node
 // called only is the one backend of some Services.
-func (e *Env) createAll(ctx context.Context, only string) error {
+func (e *Env) createAll(ctx context.Context, image, only string) error {
 	core := e.Kube.CoreV1()
 	var services []*corev1.Service
 	if e.has(verify.Services) {
@@ -125,14 +125,14 @@ func (e *Env) createAll(ctx context.Context, only string) error {
 	}
 	var pods []*corev1.Pod
 	for _, node := range e.Nodes {
-		client := podObject(RoleClient, node.Node, e.Image, nil)
+		client := podObject(RoleClient, node.Node, image, nil)
 		if node.Node == only {
-			client = withHostPort(podObject(RoleClient, node.Node, e.Image, map[string]string{onlyLabel: "true", changingLabel: "true"}))
+			client = withHostPort(podObject(RoleClient, node.Node, image, map[string]string{onlyLabel: "true", changingLabel: "true"}))
 		}
-		pods = append(pods, client, podObject(RoleServer, node.Node, e.Image, nil))
+		pods = append(pods, client, podObject(RoleServer, node.Node, image, nil))
 	}
 	if e.leaves() {
-		pods = append(pods, podObject(RoleLeaver, e.Nodes[0].Node, e.Image, map[string]string{changingLabel: "true"}))
+		pods = append(pods, podObject(RoleLeaver, e.Nodes[0].Node, image, map[string]string{changingLabel: "true"}))
 	}
 	return verify.Each(pods, func(pod *corev1.Pod) error {
 		if _, err := core.Pods(Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {

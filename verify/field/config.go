@@ -20,10 +20,9 @@ type Config struct {
 	Kube   kubernetes.Interface
 	Pods   PodExec
 	Engine Engine
-	// Image is the nettool image as the nodes have it, with its tag.
-	Image string
-	// Load, if set, gives Image to the nodes that lack it.
-	Load func(context.Context) error
+	// Image gives the nettool image to the nodes that lack it, and returns its
+	// name with the tag. It is called where pods are to be made.
+	Image func(context.Context) (string, error)
 	// Nettool is the static nettool binary, put on nodes and on the outside
 	// host for as long as a run lasts.
 	Nettool []byte

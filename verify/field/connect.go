@@ -111,7 +111,7 @@ func (e *Env) findNodes(ctx context.Context) error {
 // outsideName is how evidence calls the host outside.
 const outsideName = "outside host"
 
-// openDemo finds the demo's pods. They run nettool, so they can be sent from.
+// openDemo finds the demo's pods on nodes that run. They run nettool, so they can be sent from.
 func (e *Env) openDemo(ctx context.Context) error {
 	service, err := e.DemoService(ctx)
 	if err != nil {
@@ -122,6 +122,9 @@ func (e *Env) openDemo(ctx context.Context) error {
 		return err
 	}
 	for _, found := range endpoints {
+		if e.Down[found.Node] != "" {
+			continue // it is still among the endpoints for a while
+		}
 		pod := Host{Name: PodPrefix + found.Pod, Self: found.Pod, Addr: found.Addr, Node: found.Node}
 		pod.Prober = e.session(pod.Name, inPod(e.Pods, service.Namespace, found.Pod))
 		e.DemoPods = append(e.DemoPods, pod)
@@ -132,12 +135,11 @@ func (e *Env) openDemo(ctx context.Context) error {
 // openPods makes pods, and Services where they are needed, and waits for the pods. One that does not come up makes the checks that
 // need it fail to look, and no others; the error is for what concerns all.
 func (e *Env) openPods(ctx context.Context, only string) error {
-	if e.Load != nil {
-		if err := e.Load(ctx); err != nil {
-			return err
-		}
+	image, err := e.Image(ctx)
+	if err != nil {
+		return err
 	}
-	if err := e.createAll(ctx, only); err != nil {
+	if err := e.createAll(ctx, image, only); err != nil {
 		return err
 	}
 	var pods []podPlace
@@ -147,9 +149,9 @@ func (e *Env) openPods(ctx context.Context, only string) error {
 	if e.leaves() {
 		pods = append(pods, podPlace{RoleLeaver, e.Nodes[0].Node, &e.Leaver})
 	}
-	err := verify.Each(pods, func(p podPlace) error { return e.openPod(ctx, p) })
+	err = verify.Each(pods, func(p podPlace) error { return e.openPod(ctx, p) })
 	if errors.Is(err, errNoImage) {
-		return fmt.Errorf("the nodes do not have image %s of this version of lab: bring the lab up to date with lab up", e.Image)
+		return fmt.Errorf("the nodes do not have image %s of this version of lab: bring the lab up to date with lab up", image)
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -156,7 +157,7 @@ func fakeLab(t *testing.T, status func(pod *corev1.Pod)) (Config, *fakeEngine, *
 			Lab: "test", Mode: verify.ModeKubeProxy, SetupTimeout: 2 * time.Second,
 		},
 		NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
-		Kube: kube, Pods: deafPods{}, Engine: engine, Image: "nettool:1", Nettool: []byte("binary"),
+		Kube: kube, Pods: deafPods{}, Engine: engine, Image: func(context.Context) (string, error) { return "nettool:1", nil }, Nettool: []byte("binary"),
 	}
 	return cfg.WithDefaults(), engine, kube
 }
@@ -351,7 +352,7 @@ func TestOpenLaysOutNoMoreThanIsNeeded(t *testing.T) {
 	} {
 		cfg, engine, kube := fakeLab(t, ready)
 		loaded := 0
-		cfg.Load = func(context.Context) error { loaded++; return nil }
+		cfg.Image = func(context.Context) (string, error) { loaded++; return "nettool:1", nil }
 		env := New(cfg)
 		if err := env.Open(t.Context(), test.parts); err != nil {
 			t.Fatal(err)
@@ -416,5 +417,37 @@ func TestANodeThatDoesNotRunIsLeftOut(t *testing.T) {
 	cfg.Down["test-control-plane"] = "is stopped"
 	if err := New(cfg).Open(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no node of lab test runs") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestDemoPodsOfNodesThatDoNotRunAreNotSentFrom(t *testing.T) {
+	cfg, engine, kube := fakeLab(t, ready)
+	engine.paused = "test-worker"
+	cfg.Down = map[string]string{"test-worker": "is paused"}
+	cfg.Demo = &Demo{Namespace: "default", Service: "demo"}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo"}}
+	service.Spec.ClusterIP = "10.96.0.9"
+	ready := true
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo-1", Labels: map[string]string{discoveryv1.LabelServiceName: "demo"}}}
+	for i, node := range []string{"test-control-plane", "test-worker"} {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{fmt.Sprintf("10.244.%d.4", i)}, NodeName: &node,
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready}, TargetRef: &corev1.ObjectReference{Name: "demo-" + node},
+		})
+	}
+	for _, object := range []runtime.Object{service, slice} {
+		if err := kube.Tracker().Add(object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := New(cfg)
+	if err := env.Open(t.Context(), []verify.Part{verify.Demo}); err != nil {
+		t.Fatal(err)
+	}
+	if len(env.DemoPods) != 1 || env.DemoPods[0].Self != "demo-test-control-plane" {
+		t.Errorf("sent from %+v", env.DemoPods)
+	}
+	if err := env.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -230,6 +230,12 @@ func (l *link) close() {
 	case <-l.ended:
 	case <-time.After(closeGrace):
 		l.stop(nil)
+		// One that hears of nothing, as on a node that was paused meanwhile, is left to itself.
+		select {
+		case <-l.ended:
+		case <-time.After(closeGrace):
+			return
+		}
 	}
 	l.all.Wait()
 }

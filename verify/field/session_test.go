@@ -157,3 +157,31 @@ func TestSessionEndsWithTheRun(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestSessionClosesThoughItsCommandHangs: an exec in a pod of a node that has just been paused hears of nothing.
+func TestSessionClosesThoughItsCommandHangs(t *testing.T) {
+	release, ended := make(chan struct{}), make(chan struct{})
+	s := newSession(t.Context(), "pod a", func(context.Context, io.Reader, io.Writer, io.Writer) error {
+		defer close(ended)
+		<-release
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := ask1(ctx, s, "hang"); err == nil {
+		t.Error("a command that hangs has answered")
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(4 * closeGrace):
+		t.Error("the session waits for a command that does not end")
+	}
+	close(release)
+	<-ended
+	<-closed
+}
