@@ -33,16 +33,16 @@ static __always_inline void remember_flow(const struct packet *p)
 		bpf_map_update_elem(&lab_kernel_ct, &f, &yes, BPF_ANY);
 }
 
-static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct packet *p, struct change *c, struct endpoint **to)
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w)
 {
-	const struct endpoint *from;
+	const struct endpoint *to, *from;
+	struct packet *p = &w->p;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_MALFORMED;
-	*to = bpf_map_lookup_elem(&lab_endpoints, &p->ev.dst);
-	if (!*to)
+	to = bpf_map_lookup_elem(&lab_endpoints, &p->ev.dst);
+	if (!to)
 		return REASON_NO_ENDPOINT;
-	p->ev.dst_id = (*to)->id;
 	from = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (from) {
 		p->ev.src_id = from->id;
@@ -50,18 +50,17 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 			remember_flow(p);
 	}
 	if (has_kube_proxy_replacement()) {
-		c->shape = tuple_of(ctx, p, &c->from, false);
-		if (c->shape != SHAPE_NONE && !translate_back(p, &c->from, c))
-			c->shape = SHAPE_NONE;
+		look_at_flow(ctx, p, &w->c, false);
+		if (w->c.outcome != CANNOT_PARSE)
+			translate_back(p, &w->c.from, &w->c);
 	}
-	return REASON_DELIVERED;
+	return decide_delivery(w, to);
 }
 
 SEC("tcx/egress")
 int lab_to_pod(struct __sk_buff *ctx)
 {
 	struct work *w = new_work(ctx);
-	struct endpoint *to = NULL;
 	enum lab_reason reason = REASON_PROTOCOL;
 	int verdict = TC_ACT_SHOT;
 
@@ -69,12 +68,11 @@ int lab_to_pod(struct __sk_buff *ctx)
 		return TC_ACT_SHOT; /* which cannot be */
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
-		reason = decide_ipv4(ctx, &w->p, &w->c, &to);
+		reason = decide_ipv4(ctx, w);
 	if (has_kube_proxy_replacement() && reason == REASON_DELIVERED && !rewrite(ctx, &w->p, &w->c))
 		reason = REASON_REWRITE;
-	/* The stack has counted the hop when it forwarded the packet. */
-	if (reason == REASON_DELIVERED && to)
-		verdict = deliver(ctx, to, false);
+	if (reason == REASON_DELIVERED)
+		verdict = deliver(ctx, &w->verdict.pod, WAY_FROM_STACK);
 	account(&w->p, reason, DIR_TO_POD);
 	return verdict;
 }

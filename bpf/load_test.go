@@ -61,7 +61,7 @@ func TestProgramsLoad(t *testing.T) {
 	for name, trace := range settings {
 		t.Run(name, func(t *testing.T) {
 			p := load(t, trace)
-			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 740, p.LabToPod: 500} {
+			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 760, p.LabToPod: 500} {
 				info, err := prog.Info()
 				must(t, err)
 				insns, err := info.Instructions()

@@ -38,23 +38,28 @@ static __always_inline bool is_nat_port(__be16 port)
  * A packet that is, or has become, one for a pod of this node. Where the stack is in the way, or has to
  * have its say, it translates at lab_host what may be left to translate. REASON_TO_KERNEL: it has.
  */
-static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, const struct packet *p, struct endpoint **to, const struct ip *dst)
+static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, struct work *w, const struct ip *dst)
 {
+	const struct packet *p = &w->p;
+	const struct endpoint *to;
+
 	if (!has_routing() || p->ev.ttl <= 1 || p->options || wire_length(ctx, p->ev.proto, p->l4) > cfg_mtu)
 		return REASON_TO_KERNEL;
-	*to = bpf_map_lookup_elem(&lab_endpoints, dst);
-	return *to ? REASON_DELIVERED : REASON_TO_KERNEL;
+	to = bpf_map_lookup_elem(&lab_endpoints, dst);
+	return to ? decide_delivery(w, to) : REASON_TO_KERNEL;
 }
 
 /* An answer to a pod that was masqueraded, or to a client outside whose backend is elsewhere. */
-static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **to)
+static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, struct work *w)
 {
+	const struct packet *p = &w->p;
+	struct change *c = &w->c;
 	struct opening *o = this_opening();
 	enum lab_reason reason;
 
 	if (!cfg_masquerade || !is_own_pod(&c->to.dst))
 		return REASON_FORWARDED;
-	reason = enter_pod(ctx, p, to, &c->to.dst);
+	reason = enter_pod(ctx, w, &c->to.dst);
 	/* The pod may have asked a Service, and that one somebody outside. */
 	if (o && reason == REASON_DELIVERED) {
 		set_tuple(&o->t, &c->to.src, &c->to.dst, c->to.sport, c->to.dport, c->from.proto);
@@ -64,26 +69,28 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, cons
 	return reason;
 }
 
-/* A packet to a pod by its own address. */
-static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **to)
+/* A packet to a pod by its own address: an answer to a Service's client, or one that is not to be masqueraded. */
+static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct work *w)
 {
+	const struct packet *p = &w->p;
+	struct change *c = &w->c;
 	enum lab_reason reason = REASON_TO_KERNEL;
+	bool back;
 
 	/* Addresses of this node do not come from outside: the stack knows what to do with those. */
 	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
-		reason = enter_pod(ctx, p, to, &p->ev.dst);
-	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
-	if (c->shape != SHAPE_NONE && !(reason == REASON_DELIVERED && !opens(p) && translate_back(p, &c->from, c))) {
-		if (cfg_masquerade && is_outside(&p->ev.src))
+		reason = enter_pod(ctx, w, &p->ev.dst);
+	look_at_flow(ctx, p, c, cfg_masquerade);
+	if (c->outcome != CANNOT_PARSE) {
+		back = reason == REASON_DELIVERED && !opens(p) && translate_back(p, &c->from, c);
+		if (!back && cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
-		else
-			c->shape = SHAPE_NONE;
 	}
-	return reason == REASON_TO_KERNEL && c->shape == SHAPE_NONE ? REASON_NONE : reason;
+	return reason == REASON_TO_KERNEL && c->outcome != TRANSLATED ? REASON_NONE : reason;
 }
 
 /* What comes in. REASON_NONE: nothing of ours. */
-static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w, struct endpoint **to)
+static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w)
 {
 	struct packet *p = &w->p;
 	struct change *c = &w->c;
@@ -94,24 +101,24 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 		return REASON_NONE;
 	look_up_generation(w);
 	if (is_own_pod(&p->ev.dst))
-		return decide_pod(ctx, p, c, to);
-	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
-	if (c->shape == SHAPE_NONE)
+		return decide_pod(ctx, w);
+	look_at_flow(ctx, p, c, cfg_masquerade);
+	if (c->outcome == CANNOT_PARSE)
 		return REASON_NONE;
 	/* An answer to a flow that got a port here. */
 	answer = is_nat_port(c->from.dport);
 	if (answer && translate_back(p, &c->from, c))
-		return decide_answer(ctx, p, c, to);
+		return decide_answer(ctx, w);
 	if (c->shape == SHAPE_ECHO)
 		return REASON_NONE;
 	answer = answer && c->shape != SHAPE_ERROR;
 	reason = translate(ctx, p, LAB_OUTSIDE, c);
 	if (reason != REASON_NONE)
 		return reason;
-	if (c->shape == SHAPE_NONE)
+	if (c->outcome != TRANSLATED)
 		return answer && is_stray(ctx, &c->from) ? REASON_NO_FLOW : REASON_NONE;
 	/* A backend on this node sees the client's own address. */
-	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, p, to, &c->to.dst) : REASON_FORWARDED;
+	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, w, &c->to.dst) : REASON_FORWARDED;
 }
 
 /*
@@ -140,7 +147,7 @@ static __always_inline enum lab_reason have_cut_up(struct __sk_buff *ctx, struct
 
 	if (datagram)
 		datagram->cut = true;
-	w->cut = true;
+	w->verdict.cut = true;
 	return REASON_TO_KERNEL;
 }
 
@@ -163,9 +170,9 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 		return REASON_TTL;
 	if (is_cut_up(ctx, w))
 		return have_cut_up(ctx, w);
-	reason = find_route(ctx, &w->p, &w->basis, &w->c.to, &w->route);
-	if (reason == REASON_FORWARDED && has_routing())
-		set_mark(ctx, MARK_DONE);
+	reason = find_route(ctx, &w->p, &w->basis, &w->c, &w->route);
+	if (reason == REASON_FORWARDED)
+		w->verdict.mark = MARK_DONE;
 	if (reason == REASON_TOO_BIG && !w->p.dont_fragment && lab_cutter.ifindex)
 		return have_cut_up(ctx, w);
 	return reason == REASON_TO_KERNEL ? REASON_NO_ROUTE : reason;
@@ -179,7 +186,7 @@ static __always_inline int cut_up(struct __sk_buff *ctx)
 }
 
 /* Does what was decided; what cannot be done changes the reason. */
-static __always_inline int act(struct __sk_buff *ctx, struct work *w, const struct endpoint *to, enum lab_reason *reason)
+static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason *reason)
 {
 	if (*reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
@@ -189,35 +196,36 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, const stru
 		*reason = REASON_REWRITE;
 		return TC_ACT_SHOT;
 	}
-	if (w->cut)
+	if (w->verdict.cut)
 		return cut_up(ctx);
-	if (*reason == REASON_DELIVERED && to)
-		return deliver_inside(ctx, to);
-	return *reason == REASON_FORWARDED ? send_out(ctx, &w->route.hop) : TC_ACT_UNSPEC;
+	if (*reason == REASON_DELIVERED)
+		return deliver(ctx, &w->verdict.pod, WAY_INSIDE);
+	if (*reason != REASON_FORWARDED)
+		return TC_ACT_UNSPEC;
+	if (has_routing())
+		set_mark(ctx, w->verdict.mark);
+	return send_out(ctx, &w->route.hop);
 }
 
 /* Every packet whose fate is not known from the ones before it. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
 	struct work *w = new_work_with_basis(ctx);
-	struct endpoint *to = NULL;
 	enum lab_reason reason;
 	int verdict;
 
 	if (!w)
 		return TC_ACT_SHOT; /* which cannot be */
 	linearize(ctx);
-	reason = decide_in(ctx, w, &to);
+	reason = decide_in(ctx, w);
 	if (reason == REASON_NONE)
 		return TC_ACT_UNSPEC;
 	if (reason == REASON_FORWARDED)
 		reason = decide_route(ctx, w);
-	if (to)
-		w->p.ev.dst_id = to->id;
-	verdict = act(ctx, w, to, &reason);
+	verdict = act(ctx, w, &reason);
 	account(&w->p, reason, DIR_FROM_NETWORK);
 	if (has_cache())
-		remember(ctx, w, reason, to);
+		remember(w, reason);
 	return verdict;
 }
 
@@ -242,14 +250,11 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 {
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_NONE;
-	c->shape = tuple_of(ctx, p, &c->from, cfg_masquerade);
+	look_at_flow(ctx, p, c, cfg_masquerade);
 	/* Answers of backends, which the stack has sent on as they are, get the address that the client asked for. */
-	if (c->shape != SHAPE_NONE && !(c->shape == SHAPE_ECHO && p->ev.icmp_type == ICMP_ECHO) && translate_back(p, &c->from, c))
+	if (c->outcome != CANNOT_PARSE && !(c->shape == SHAPE_ECHO && p->ev.icmp_type == ICMP_ECHO) && translate_back(p, &c->from, c))
 		return REASON_FORWARDED;
-	if (cfg_masquerade)
-		return masquerade(ctx, p, c);
-	c->shape = SHAPE_NONE;
-	return REASON_NONE;
+	return cfg_masquerade ? masquerade(ctx, p, c) : REASON_NONE;
 }
 
 /* Every packet that is not known to leave as it is. */

@@ -27,10 +27,12 @@
  * To the pod every address but its own is at the host-side veth. A probe (RFC 5227) has no sender
  * address, so the pod's own comes from the interface.
  */
-static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct packet *p, struct endpoint **self)
+static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct work *w)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct arp_ipv4 *arp = data + ETH_HLEN;
+	const struct endpoint *self;
+	struct packet *p = &w->p;
 	union ip_words *own;
 
 	if ((void *)(arp + 1) > data_end || !arp_is_ipv4(arp))
@@ -40,14 +42,15 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 	own = bpf_map_lookup_elem(&lab_ifaces, &p->ev.ifindex);
 	if (!own)
 		return REASON_SOURCE_ADDR;
-	*self = bpf_map_lookup_elem(&lab_endpoints, own);
-	if (!*self)
+	self = bpf_map_lookup_elem(&lab_endpoints, own);
+	if (!self)
 		return REASON_SOURCE_ADDR;
-	p->ev.src_id = (*self)->id;
+	p->ev.src_id = self->id;
 	if (arp->sender && arp->sender != own->w32[3])
 		return REASON_SOURCE_ADDR;
 	if (arp->op != bpf_htons(ARP_REQUEST) || arp->target == own->w32[3])
 		return REASON_ARP_IGNORED;
+	w->verdict.pod = behind_veth(self);
 	return REASON_ARP_REPLY;
 }
 
@@ -83,23 +86,15 @@ static __always_inline bool may_skip_stack(const struct packet *p)
  * become a backend's. The stack, where it sees the packet, sees it translated. Answers to the outside are
  * translated here only if they leave from here.
  */
-static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, const struct packet *p, struct change *c, struct endpoint **peer, bool *back)
+static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, const struct packet *p, struct change *c, bool to_pod, bool *back)
 {
 	const struct ip hairpin = ip_from_v4(HAIRPIN_V4);
-	enum lab_reason reason;
 
-	c->shape = tuple_of(ctx, p, &c->from, false);
-	if (c->shape == SHAPE_NONE)
+	look_at_flow(ctx, p, c, false);
+	if (c->outcome == CANNOT_PARSE)
 		return REASON_NONE;
-	*back = !opens(p) && (has_routing() || *peer || ip_equal(&p->ev.dst, &hairpin)) && translate_back(p, &c->from, c);
-	if (!*back) {
-		reason = translate(ctx, p, LAB_INSIDE, c);
-		if (reason != REASON_NONE)
-			return reason;
-	}
-	if (c->shape != SHAPE_NONE)
-		*peer = local_pod(&c->to.dst);
-	return REASON_NONE;
+	*back = !opens(p) && (has_routing() || to_pod || ip_equal(&p->ev.dst, &hairpin)) && translate_back(p, &c->from, c);
+	return *back ? REASON_NONE : translate(ctx, p, LAB_INSIDE, c);
 }
 
 /* A packet that leaves the node, or that the node itself is asked with. */
@@ -107,20 +102,19 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 {
 	const struct packet *p = &w->p;
 	struct change *c = &w->c;
-	const struct ends *to = c->shape == SHAPE_NONE ? NULL : &c->to;
-	const struct ip *dst = to ? &to->dst : &p->ev.dst;
+	const struct ip *dst = c->outcome == TRANSLATED ? &c->to.dst : &p->ev.dst;
 	enum lab_reason reason = REASON_TO_KERNEL;
 
 	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
 	if (p->ev.ttl > 1 && !p->options && !is_node_ip(dst))
-		reason = find_route(ctx, p, &w->basis, to, &w->route);
+		reason = find_route(ctx, p, &w->basis, c, &w->route);
 	if (reason == REASON_FORWARDED) {
-		set_mark(ctx, !cfg_masquerade || back || !is_outside(dst) ? MARK_DONE : 0);
+		w->verdict.mark = !cfg_masquerade || back || !is_outside(dst) ? MARK_DONE : 0;
 		return reason;
 	}
 	/* The stack would not take the node's own address as source. The network card translates again. */
 	if (back)
-		c->shape = SHAPE_NONE;
+		c->outcome = AS_IT_IS;
 	if (reason == REASON_TOO_BIG && !p->dont_fragment)
 		return REASON_TO_KERNEL; /* which cuts it up */
 	if (reason == REASON_NO_ROUTE && (is_multicast(dst) || node_flags(dst) & LAB_IS_LOCAL))
@@ -128,10 +122,10 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 	return reason;
 }
 
-static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w, struct endpoint **peer)
+static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w)
 {
 	struct packet *p = &w->p;
-	const struct endpoint *self;
+	const struct endpoint *self, *peer;
 	enum lab_reason reason;
 	bool back = false;
 
@@ -146,20 +140,24 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 		return REASON_LOOPBACK; /* the stack would take it where it has to take answers for loopback: see datapath/sysctls.go */
 	if (has_kube_proxy_replacement() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
 		return REASON_FOREIGN_ERROR;
-	*peer = local_pod(&p->ev.dst);
+	peer = local_pod(&p->ev.dst);
 	if (has_kube_proxy_replacement()) {
 		reason = decide_service(ctx, p, &w->c, peer, &back);
 		if (reason != REASON_NONE)
 			return reason;
+		if (w->c.outcome == TRANSLATED)
+			peer = local_pod(&w->c.to.dst);
 	}
-	if (!*peer)
+	if (!peer)
 		return has_routing() ? decide_route(ctx, w, back) : REASON_TO_KERNEL;
-	p->ev.dst_id = (*peer)->id;
-	return may_skip_stack(p) ? REASON_DELIVERED : REASON_TO_KERNEL;
+	if (may_skip_stack(p))
+		return decide_delivery(w, peer);
+	p->ev.dst_id = peer->id; /* the stack sends it out of lab_host */
+	return REASON_TO_KERNEL;
 }
 
 /* Does what was decided; what cannot be done changes the reason. */
-static __always_inline int act(struct __sk_buff *ctx, struct work *w, const struct endpoint *ep, enum lab_reason *reason)
+static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason *reason)
 {
 	if (has_kube_proxy_replacement() && *reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
@@ -169,12 +167,14 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, const stru
 		*reason = REASON_REWRITE;
 		return TC_ACT_SHOT;
 	}
-	if (*reason == REASON_DELIVERED && ep)
-		return has_routing() ? deliver_inside(ctx, ep) : deliver(ctx, ep, true);
-	if (has_routing() && *reason == REASON_FORWARDED)
+	if (*reason == REASON_DELIVERED)
+		return deliver(ctx, &w->verdict.pod, has_routing() ? WAY_INSIDE : WAY_VETH);
+	if (has_routing() && *reason == REASON_FORWARDED) {
+		set_mark(ctx, w->verdict.mark);
 		return send_out(ctx, &w->route.hop);
-	if (*reason == REASON_ARP_REPLY && ep)
-		return arp_answer(ctx, &w->p, &ep->node_mac);
+	}
+	if (*reason == REASON_ARP_REPLY)
+		return arp_answer(ctx, &w->p, &w->verdict.pod.own_mac);
 	if (*reason == REASON_TO_KERNEL || (has_routing() && stack_answers(*reason, DIR_FROM_POD)))
 		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
 	return TC_ACT_SHOT;
@@ -184,7 +184,6 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, const stru
 static __noinline int decide(struct __sk_buff *ctx)
 {
 	struct work *w = new_work_with_basis(ctx);
-	struct endpoint *ep = NULL; /* whose addresses the frame gets */
 	enum lab_reason reason = REASON_PROTOCOL;
 	int verdict;
 
@@ -192,13 +191,13 @@ static __noinline int decide(struct __sk_buff *ctx)
 		return TC_ACT_SHOT; /* which cannot be */
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
-		reason = decide_ipv4(ctx, w, &ep);
+		reason = decide_ipv4(ctx, w);
 	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
-		reason = decide_arp(ctx, &w->p, &ep);
-	verdict = act(ctx, w, ep, &reason);
+		reason = decide_arp(ctx, w);
+	verdict = act(ctx, w, &reason);
 	account(&w->p, reason, DIR_FROM_POD);
 	if (has_cache())
-		remember(ctx, w, reason, ep);
+		remember(w, reason);
 	return verdict;
 }
 

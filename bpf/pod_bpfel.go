@@ -451,9 +451,11 @@ type PodWork struct {
 		_            [6]byte
 	}
 	C struct {
-		_    structs.HostLayout
-		From PodTuple
-		To   struct {
+		_       structs.HostLayout
+		Outcome uint8
+		_       [7]byte
+		From    PodTuple
+		To      struct {
 			_     structs.HostLayout
 			Src   PodIp
 			Dst   PodIp
@@ -466,9 +468,20 @@ type PodWork struct {
 		Begun bool
 		_     [7]byte
 	}
-	Route PodRoute
-	Cut   bool
-	_     [7]byte
+	Route   PodRoute
+	Verdict struct {
+		_   structs.HostLayout
+		Pod struct {
+			_       structs.HostLayout
+			Ifindex uint32
+			Mac     PodMac
+			OwnMac  PodMac
+		}
+		Mark PodLabMark
+		Cut  bool
+		_    [1]byte
+	}
+	_ [4]byte
 }
 
 // Names of all BPF objects in the ELF.

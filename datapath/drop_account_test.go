@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -134,8 +133,9 @@ func dropReasons(t *testing.T) map[bpf.Reason]string {
 	}
 	found := map[bpf.Reason]string{}
 	for _, v := range enum.Values {
-		if strings.HasPrefix(v.Name, "LAB_DROP_") {
-			found[bpf.Reason(v.Value)] = v.Name
+		reason := bpf.Reason(v.Value) //nolint:gosec // it is a byte
+		if v.Name != "REASON_MAX" && isDrop(reason, bpf.PodLabDirectionDIR_TO_POD) {
+			found[reason] = v.Name
 		}
 	}
 	if len(found) < 17 {

@@ -213,7 +213,7 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 	if (!address(ctx, &known->next.mac, &known->next.own_mac, true))
 		return TC_ACT_SHOT;
 	if (known->reason == REASON_DELIVERED)
-		return redirect_inside(ctx, known->next.ifindex);
+		return hand_over(ctx, known->next.ifindex, WAY_INSIDE);
 	set_mark(ctx, known->leaves);
 	return bpf_redirect(known->next.ifindex, 0);
 }
@@ -237,7 +237,7 @@ static __always_inline void look_up_generation(struct work *w)
  * Remembers what was decided about a packet. Only REASON_DELIVERED and REASON_FORWARDED, to a next hop whose MAC is
  * known, are worth it, and only packets that show their flow themselves.
  */
-static __noinline void remember(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, const struct endpoint *ep)
+static __noinline void remember(const struct work *w, enum lab_reason reason)
 {
 	const struct packet *p = &w->p;
 	const struct route *route = &w->route;
@@ -245,9 +245,9 @@ static __noinline void remember(struct __sk_buff *ctx, const struct work *w, enu
 
 	if (p->fragment || p->options || (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP))
 		return;
-	if (reason == REASON_FORWARDED ? !route->neighbour.ifindex : reason != REASON_DELIVERED || !ep)
+	if (reason == REASON_FORWARDED ? !route->neighbour.ifindex : reason != REASON_DELIVERED)
 		return;
-	if (w->c.shape != SHAPE_NONE && opens(p))
+	if (w->c.outcome == TRANSLATED && opens(p))
 		return; /* the second packet has to be seen, by which the flow is more than opened */
 	place = place_of(w->hash);
 	if (!place)
@@ -260,7 +260,7 @@ static __noinline void remember(struct __sk_buff *ctx, const struct work *w, enu
 	place->src_id = p->ev.src_id;
 	place->mark = p->mark;
 	place->dscp = p->dscp;
-	if (w->c.shape != SHAPE_NONE) {
+	if (w->c.outcome == TRANSLATED) {
 		place->flags = CACHED_TRANSLATED;
 		if (w->c.found == FOUND_IN_CT && w->c.from.stage == STAGE_SERVICE)
 			place->flags |= CACHED_IN_CT;
@@ -270,11 +270,11 @@ static __noinline void remember(struct __sk_buff *ctx, const struct work *w, enu
 	}
 	if (reason == REASON_DELIVERED) {
 		place->mtu = cfg_mtu;
-		place->dst_id = ep->id;
-		place->next = behind_veth(ep);
+		place->dst_id = p->ev.dst_id;
+		place->next = w->verdict.pod;
 		return;
 	}
-	place->leaves = ctx->mark & MARK_OWN;
+	place->leaves = w->verdict.mark;
 	place->mtu = route->mtu;
 	place->next = route->neighbour;
 }

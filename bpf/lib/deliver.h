@@ -76,12 +76,6 @@ static __always_inline bool address(struct __sk_buff *ctx, const struct mac *to,
 	return true;
 }
 
-/* Sends the packet out of the endpoint's host-side veth, as if that one had routed it, or the stack has. */
-static __always_inline int deliver(struct __sk_buff *ctx, const struct endpoint *ep, bool forwarded)
-{
-	return address(ctx, &ep->mac, &ep->node_mac, forwarded) ? bpf_redirect(ep->ifindex, 0) : TC_ACT_SHOT;
-}
-
 /*
  * Puts an addressed packet straight into the pod behind the veth: it does not cross that, nor wait in
  * another queue. That is possible where packets come in only. The pod's stack asks who the frame was for,
@@ -94,7 +88,21 @@ static __always_inline int redirect_inside(struct __sk_buff *ctx, __u32 ifindex)
 	return bpf_redirect_peer(ifindex, 0);
 }
 
-static __always_inline int deliver_inside(struct __sk_buff *ctx, const struct endpoint *ep)
+/* How a packet comes into a pod. */
+enum way {
+	WAY_INSIDE, /* straight, and routed here */
+	WAY_VETH, /* out of its host-side veth, and routed here */
+	WAY_FROM_STACK, /* out of its host-side veth: the stack has counted the hop */
+};
+
+/* Gives an addressed packet to the pod behind the veth. */
+static __always_inline int hand_over(struct __sk_buff *ctx, __u32 ifindex, enum way way)
 {
-	return address(ctx, &ep->mac, &ep->node_mac, true) ? redirect_inside(ctx, ep->ifindex) : TC_ACT_SHOT;
+	return way == WAY_INSIDE ? redirect_inside(ctx, ifindex) : bpf_redirect(ifindex, 0);
+}
+
+/* Gives a packet to a pod: from another pod, from a network card, or from the node's stack. */
+static __always_inline int deliver(struct __sk_buff *ctx, const struct neighbour *pod, enum way way)
+{
+	return address(ctx, &pod->mac, &pod->own_mac, way != WAY_FROM_STACK) ? hand_over(ctx, pod->ifindex, way) : TC_ACT_SHOT;
 }

@@ -61,6 +61,7 @@ static __noinline bool touch(struct translation *e, const struct tuple *t, __u8 
 
 static __always_inline void apply(struct change *c, const struct translation *e, enum found found)
 {
+	c->outcome = TRANSLATED;
 	c->found = found;
 	c->to.src = e->src;
 	c->to.dst = e->dst;
@@ -380,56 +381,57 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 	const struct translation *other;
 
 	if (!o || c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && !opens(p)))
-		goto as_it_is;
+		return;
 	answered_by(&o->t, &c->from);
 	other = bpf_map_lookup_elem(&lab_nat, &o->t);
 	if (!other)
-		goto as_it_is;
+		return;
 	if (opens(p) && translate_on(p, c))
 		return; /* it was set apart before */
 	if (is_over(other, c->from.proto)) {
 		bpf_map_delete_elem(&lab_nat, &o->t);
 		renew(&o->t);
-		goto as_it_is;
+		return;
 	}
 	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &c->from.dst, 0, c->from.dport);
 	if (!o)
-		goto as_it_is;
-	update(&o->e, p->ev.tcp_flags, false);
-	if (enter(ctx, true)) {
-		begin(c, &o->e, FOUND_IN_CT);
 		return;
-	}
-as_it_is:
-	c->shape = SHAPE_NONE;
+	update(&o->e, p->ev.tcp_flags, false);
+	if (enter(ctx, true))
+		begin(c, &o->e, FOUND_IN_CT);
 }
 
 /*
- * A packet to a Service. REASON_NONE: c says what becomes of it, which is nothing when it is not to
- * a Service. Maps of flows are too large for the CPU's caches, and a look into one is felt: there is none
- * for what opens a connection to something else, or accepts one.
+ * The Service that a packet opens a flow to, NULL when it goes on in a flow, as c says then, or asks for none. Maps of
+ * flows are too large for the CPU's caches, and a look into one is felt: there is none for what opens a connection to
+ * something else, or accepts one.
  */
-static __always_inline enum lab_reason translate(struct __sk_buff *ctx, const struct packet *p, enum lab_scope scope, struct change *c)
+static __always_inline const struct service *asked_service(struct __sk_buff *ctx, const struct packet *p, enum lab_scope scope, struct change *c)
 {
 	const struct service *s = NULL;
 
 	if (accepts(p))
-		goto none;
+		return NULL;
 	if (opens(p)) {
 		s = find_service(&c->from, scope);
 		if (!s)
-			goto none;
+			return NULL;
 	}
 	if (translate_on(p, c))
-		return REASON_NONE;
+		return NULL;
 	if (!s && c->shape != SHAPE_ERROR)
 		s = find_service(&c->from, scope);
-	if (s && !is_nodes_own(ctx, p, s, &c->from))
+	return s && !is_nodes_own(ctx, p, s, &c->from) ? s : NULL;
+}
+
+/* A packet to a Service: c says what becomes of it. Anything but REASON_NONE: it is dropped. */
+static __always_inline enum lab_reason translate(struct __sk_buff *ctx, const struct packet *p, enum lab_scope scope, struct change *c)
+{
+	const struct service *s = asked_service(ctx, p, scope, c);
+
+	if (s)
 		return open_flow(ctx, p, s, scope, c);
-none:
-	if (scope == LAB_INSIDE)
+	if (scope == LAB_INSIDE && c->outcome != TRANSLATED)
 		set_apart(ctx, p, c);
-	else
-		c->shape = SHAPE_NONE;
 	return REASON_NONE;
 }

@@ -33,19 +33,15 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 	struct opening *o;
 	struct ip src;
 
-	if (!is_own_pod(told ? &c->from.src : &p->ev.src) || !is_outside(&p->ev.dst)) {
-		c->shape = SHAPE_NONE;
+	if (!is_own_pod(told ? &c->from.src : &p->ev.src) || !is_outside(&p->ev.dst))
 		return REASON_NONE;
-	}
-	if (c->shape == SHAPE_NONE)
+	if (c->outcome == CANNOT_PARSE)
 		return p->fragment && !p->options ? REASON_FRAGMENT : REASON_MASQUERADE;
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return REASON_FORWARDED;
-	if (told) {
-		c->shape = SHAPE_NONE;
+	if (told)
 		return REASON_NONE;
-	}
 	if (c->shape == SHAPE_ERROR)
 		return REASON_MASQUERADE;
 	if (only_answers(p, c))
@@ -72,20 +68,16 @@ static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct
 	struct opening *o;
 
 	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
-		goto as_it_is; /* what has no header of its own follows its flow */
+		return; /* what has no header of its own follows its flow */
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return;
 	if (p->ev.tcp_flags & TCP_RST || only_answers(p, c) || !may_open(p))
-		goto as_it_is;
+		return;
 	o = new_opening(&c->from, CT_INBOUND, &c->from.src, &c->from.dst, c->from.sport, c->from.dport);
 	if (!o)
-		goto as_it_is;
+		return;
 	update(&o->e, p->ev.tcp_flags, false);
-	if (!enter(ctx, false))
-		goto as_it_is;
-	begin(c, &o->e, FOUND_ELSEWHERE);
-	return;
-as_it_is:
-	c->shape = SHAPE_NONE;
+	if (enter(ctx, false))
+		begin(c, &o->e, FOUND_ELSEWHERE);
 }

@@ -30,14 +30,29 @@ enum found {
 	FOUND_IN_NAT,
 };
 
-/* What a packet's addresses and ports shall become. SHAPE_NONE: what they are. */
+/* What is known of a packet's addresses. */
+enum outcome {
+	CANNOT_PARSE, /* it shows no flow that could be translated */
+	AS_IT_IS, /* they stay */
+	TRANSLATED, /* they become others */
+} __attribute__((packed));
+
+/* What becomes of a packet's addresses and ports. */
 struct change {
+	enum outcome outcome;
 	struct tuple from;
-	struct ends to;
+	struct ends to; /* where they are translated */
 	enum shape shape;
 	enum found found;
 	bool begun; /* with this packet, so that its flow's generation is one later */
 };
+
+/* What packets look like whose flow has been found out, before anything is looked up. */
+static __always_inline void look_at_flow(struct __sk_buff *ctx, const struct packet *p, struct change *c, bool echo)
+{
+	c->shape = tuple_of(ctx, p, &c->from, echo);
+	c->outcome = c->shape == SHAPE_NONE ? CANNOT_PARSE : AS_IT_IS;
+}
 
 /* RFC 1624: the checksum of what has changed by diff. */
 static __always_inline __sum16 csum_add(__sum16 check, __u32 diff)
@@ -171,6 +186,8 @@ static __noinline bool rewrite_error(struct __sk_buff *ctx, __u8 l4, const struc
 /* Makes the change. Pointers into the packet have to be read again after it. */
 static __noinline bool rewrite(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {
+	if (c->outcome != TRANSLATED)
+		return true;
 	switch (c->shape) {
 	case SHAPE_PACKET:
 		return rewrite_packet(ctx, c->from.proto, p->l4, &c->to);

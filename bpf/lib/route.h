@@ -155,22 +155,22 @@ static __always_inline struct route *route_place(const struct ip *src, const str
  * What routes and rules look at of a packet as it is by now, to is its ends when it is translated. As the stack
  * does it, ports are looked at of whole packets, where a rule, or a choice among several hops, needs them.
  */
-static __always_inline void set_route_key(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ends *to, struct route_key *key)
+static __always_inline void set_route_key(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct change *c, struct route_key *key)
 {
-	bool ports = !p->fragment && (p->ev.proto == IPPROTO_TCP || p->ev.proto == IPPROTO_UDP);
+	bool translated = c->outcome == TRANSLATED, ports = !p->fragment && (p->ev.proto == IPPROTO_TCP || p->ev.proto == IPPROTO_UDP);
 
 	if (has_cache() && ports)
 		ports = routes_need_ports(ctx);
 	__builtin_memset(key, 0, sizeof(*key));
-	key->src = *(to ? &to->src : &p->ev.src);
-	key->dst = *(to ? &to->dst : &p->ev.dst);
+	key->src = *(translated ? &c->to.src : &p->ev.src);
+	key->dst = *(translated ? &c->to.dst : &p->ev.dst);
 	key->basis = *basis;
 	key->mark = p->mark;
 	key->proto = p->ev.proto;
 	key->dscp = p->dscp;
 	if (ports) {
-		key->sport = to ? to->sport : p->ev.sport;
-		key->dport = to ? to->dport : p->ev.dport;
+		key->sport = translated ? c->to.sport : p->ev.sport;
+		key->dport = translated ? c->to.dport : p->ev.dport;
 	}
 }
 
@@ -178,12 +178,12 @@ static __always_inline void set_route_key(struct __sk_buff *ctx, const struct pa
  * Where a packet goes with the addresses and ports that it has by now. The node's routes are the authority for
  * every one: what they said before counts until any of them has changed.
  */
-static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct ends *to, struct route *route)
+static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct change *c, struct route *route)
 {
 	struct route *place;
 	enum lab_reason reason;
 
-	set_route_key(ctx, p, basis, to, &route->key);
+	set_route_key(ctx, p, basis, c, &route->key);
 	if (!has_cache())
 		return ask_routes(ctx, p, route);
 	place = route_place(&route->key.src, &route->key.dst);

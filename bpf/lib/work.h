@@ -8,10 +8,19 @@
 #include <bpf/bpf_helpers.h>
 
 #include "basis.h"
+#include "deliver.h"
 #include "events.h"
+#include "mark.h"
 #include "packet.h"
 #include "rewrite.h"
 #include "route.h"
+
+/* What was decided about a packet. */
+struct verdict {
+	struct neighbour pod; /* where it is delivered, or who is answered by ARP */
+	enum lab_mark mark; /* what it leaves with, where it is forwarded */
+	bool cut; /* it is for the stack to cut up */
+};
 
 /* What is found out about a packet. It would take most of a program's stack. */
 struct work {
@@ -22,7 +31,7 @@ struct work {
 	struct packet p;
 	struct change c;
 	struct route route;
-	bool cut; /* it is for the stack to cut up */
+	struct verdict verdict;
 };
 
 struct {
@@ -52,4 +61,15 @@ static __always_inline struct work *new_work_with_basis(struct __sk_buff *ctx)
 	if (w && has_cache())
 		w->basis = basis_now(ctx);
 	return w;
+}
+
+/*
+ * Decides that a pod of this node gets the packet. Every delivery is decided here, whoever sent the packet and by which
+ * way it came, so what a pod accepts is asked about in no other place.
+ */
+static __always_inline enum lab_reason decide_delivery(struct work *w, const struct endpoint *ep)
+{
+	w->p.ev.dst_id = ep->id;
+	w->verdict.pod = behind_veth(ep);
+	return REASON_DELIVERED;
 }
