@@ -99,7 +99,7 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_NONE;
-	look_up_generation(w);
+	look_up_basis(ctx, w);
 	if (is_own_pod(&p->ev.dst))
 		return decide_pod(ctx, w);
 	look_at_flow(ctx, p, c, cfg_masquerade);
@@ -210,7 +210,7 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_r
 /* Every packet whose fate is not known from the ones before it. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
-	struct work *w = new_work_with_basis(ctx);
+	struct work *w = new_work(ctx);
 	enum lab_reason reason;
 	int verdict;
 

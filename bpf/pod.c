@@ -131,7 +131,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_MALFORMED;
-	look_up_generation(w);
+	look_up_basis(ctx, w);
 	self = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (!self || self->ifindex != p->ev.ifindex)
 		return REASON_SOURCE_ADDR;
@@ -183,7 +183,7 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_r
 /* Every packet whose fate is not known from the ones before it. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
-	struct work *w = new_work_with_basis(ctx);
+	struct work *w = new_work(ctx);
 	enum lab_reason reason = REASON_PROTOCOL;
 	int verdict;
 

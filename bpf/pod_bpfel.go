@@ -42,7 +42,10 @@ type PodCachedFlow struct {
 		_          structs.HostLayout
 		Ifindex    uint32
 		Generation uint32
-		Moment     uint32
+		Mark       uint32
+		Moment     uint16
+		Dscp       uint8
+		Pad        uint8
 	}
 	SrcId  uint32
 	DstId  uint32
@@ -55,7 +58,9 @@ type PodCachedFlow struct {
 		Mac     PodMac
 		OwnMac  PodMac
 	}
-	To struct {
+	Leaves PodLabMark
+	_      [2]byte
+	To     struct {
 		_     structs.HostLayout
 		Src   PodIp
 		Dst   PodIp
@@ -63,10 +68,6 @@ type PodCachedFlow struct {
 		Dport uint16
 		_     [4]byte
 	}
-	Mark   uint32
-	Dscp   uint8
-	_      [1]byte
-	Leaves PodLabMark
 }
 
 type PodCtKind uint8
@@ -317,14 +318,15 @@ type PodRoute struct {
 			_          structs.HostLayout
 			Ifindex    uint32
 			Generation uint32
-			Moment     uint32
+			Mark       uint32
+			Moment     uint16
+			Dscp       uint8
+			Pad        uint8
 		}
-		Mark  uint32
 		Sport uint16
 		Dport uint16
 		Proto uint8
-		Dscp  uint8
-		Pad   [2]uint8
+		Pad   [3]uint8
 	}
 	Hop struct {
 		_         structs.HostLayout
@@ -427,9 +429,11 @@ type PodWork struct {
 		_          structs.HostLayout
 		Ifindex    uint32
 		Generation uint32
-		Moment     uint32
+		Mark       uint32
+		Moment     uint16
+		Dscp       uint8
+		Pad        uint8
 	}
-	_          [4]byte
 	Own        PodTuple
 	Hash       uint32
 	Generation uint32

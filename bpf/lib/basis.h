@@ -11,13 +11,23 @@
 #include "config.h"
 #include "tuple.h"
 
-/* What a decision rests on, beside the packet: it is worth as much as these are what they were. */
+/*
+ * What a decision rests on, beside the addresses, ports and protocol of the packet. A remembered decision holds for a
+ * packet whose basis is equal.
+ *
+ * The invariant: who changes what decisions rest on raises its number after the change, and who decides reads the
+ * numbers before anything that they stand for. So a decision that was made while something changed is remembered with
+ * a number that is outdated, and no packet follows it.
+ */
 struct basis {
-	__u32 ifindex; /* where the packets come in */
-	__u32 generation; /* a sum of numbers that only grow: it is the same as long as all of them are */
-	__u32 moment; /* entries that packets keep alive are looked at once in a while: see CACHE_MOMENT */
+	__u32 ifindex; /* where the packet comes in */
+	__u32 generation; /* the sum of all numbers. They only grow, so it is the same as long as each of them is */
+	__u32 mark; /* that the packet comes with: the node's rules may look at it */
+	__u16 moment; /* when: entries of flows have to be looked at once in a while, see CACHE_MOMENT. The same comes again after hours, and lasts no longer then */
+	__u8 dscp; /* as mark */
+	__u8 pad; /* always 0 */
 };
-_Static_assert(sizeof(struct basis) == 12, "part of keys");
+_Static_assert(sizeof(struct basis) == 16, "part of keys");
 
 #define FLOW_GENERATIONS 1024
 
@@ -105,21 +115,28 @@ static __noinline void renew(const struct tuple *t)
 		__sync_fetch_and_add(g, 1);
 }
 
-/* Without the flow's part. */
-static __always_inline struct basis basis_now(struct __sk_buff *ctx)
+/*
+ * The basis of a decision that is made now about a packet with that mark and DSCP. flow is the generation of the packet's
+ * flow, where the decision rests on that, too.
+ */
+static __always_inline struct basis basis_of(struct __sk_buff *ctx, __u32 mark, __u8 dscp, __u32 flow)
 {
-	const struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
-	const __u32 *all = generation_at(0);
-	struct basis b = { .ifindex = ctx->ifindex };
+	struct basis b = { .ifindex = ctx->ifindex, .mark = mark, .dscp = dscp };
+	const struct sk_buff *skb;
+	const __u32 *all;
 
-	b.generation = skb->dev->nd_net.net->ipv4.rt_genid.counter + (all ? *all : 0);
+	if (!has_cache())
+		return b;
+	skb = bpf_cast_to_kern_ctx(ctx);
+	all = generation_at(0);
+	b.generation = skb->dev->nd_net.net->ipv4.rt_genid.counter + (all ? *all : 0) + flow;
 	b.moment = bpf_jiffies64() >> CACHE_MOMENT;
 	return b;
 }
 
 static __always_inline bool basis_equal(const struct basis *a, const struct basis *b)
 {
-	return a->ifindex == b->ifindex && a->generation == b->generation && a->moment == b->moment;
+	return a->ifindex == b->ifindex && a->generation == b->generation && a->moment == b->moment && a->mark == b->mark && a->dscp == b->dscp;
 }
 
 /* Whether the node's routes look at ports. The fields are there when the kernel has rules, and routes with several hops. */

@@ -49,10 +49,8 @@ struct cached_flow {
 	enum cache_flag flags;
 	__u16 mtu; /* bytes of IP packet that may go that way */
 	struct neighbour next;
-	struct ends to; /* when translated */
-	__u32 mark; /* that its packets come with */
-	__u8 dscp; /* of theirs: the node's rules may look at both */
 	enum lab_mark leaves; /* with these in its mark */
+	struct ends to; /* when translated */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
@@ -152,10 +150,9 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 		return NULL;
 	h = hash(&t);
 	known = place_of(h);
-	if (!known || !tuple_equal(&known->key, &t) || known->dscp != dscp || known->mark != ctx->mark)
+	if (!known || !tuple_equal(&known->key, &t))
 		return NULL;
-	now = basis_now(ctx);
-	now.generation += flow_generation(h);
+	now = basis_of(ctx, ctx->mark, dscp, flow_generation(h));
 	if (!basis_equal(&known->basis, &now) || wire_length(ctx, t.proto, PLAIN_L4) > known->mtu)
 		return NULL;
 	if (known->flags & CACHED_TRANSLATED && tcp_flags & (TCP_FIN | TCP_RST))
@@ -223,9 +220,12 @@ static __always_inline void own_tuple(struct tuple *t, const struct packet *p)
 	set_tuple(t, &p->ev.src, &p->ev.dst, p->ev.sport, p->ev.dport, p->ev.proto);
 }
 
-/* For remember(), before anything is decided about the packet: a decision that is outdated at once is not kept. */
-static __always_inline void look_up_generation(struct work *w)
+/* Reads what a decision about a parsed packet will rest on: before anything is decided. */
+static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w)
 {
+	if (!has_kube_proxy_replacement())
+		return; /* the stack decides there */
+	w->basis = basis_of(ctx, w->p.mark, w->p.dscp, 0);
 	if (!has_cache())
 		return;
 	own_tuple(&w->own, &w->p);
@@ -258,8 +258,6 @@ static __noinline void remember(const struct work *w, enum lab_reason reason)
 	place->reason = reason;
 	place->flags = 0;
 	place->src_id = p->ev.src_id;
-	place->mark = p->mark;
-	place->dscp = p->dscp;
 	if (w->c.outcome == TRANSLATED) {
 		place->flags = CACHED_TRANSLATED;
 		if (w->c.found == FOUND_IN_CT && w->c.from.stage == STAGE_SERVICE)

@@ -10,8 +10,9 @@
 #include "drop.h"
 
 /*
- * All maps, with their keys and values. They are pinned by name under a directory that carries the
- * layout version of datapath/maps.go: whoever changes a struct here raises it.
+ * Maps of pods, counters and events; those of one subject are in its header. User space pins the maps that are to outlive
+ * the programs, by name, in a directory that has the layout's version in its name: whoever changes a key or a value of
+ * theirs raises it in datapath/maps.go.
  */
 
 /* The key of maps with one value. It takes no stack; where every packet comes by, a copy on the stack is faster. */

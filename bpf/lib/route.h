@@ -33,12 +33,10 @@ struct route_key {
 	struct ip src;
 	struct ip dst;
 	struct basis basis;
-	__u32 mark;
 	__be16 sport; /* of whole TCP and UDP packets, where the node's routes look at them */
 	__be16 dport;
 	__u8 proto;
-	__u8 dscp;
-	__u8 pad[2]; /* always 0 */
+	__u8 pad[3]; /* always 0 */
 };
 _Static_assert(sizeof(struct route_key) == 56, "no hidden padding");
 
@@ -97,7 +95,7 @@ static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct
 		.sport = key->sport,
 		.dport = key->dport,
 		.tot_len = wire_length(ctx, p->ev.proto, p->l4),
-		.tos = key->dscp,
+		.tos = key->basis.dscp,
 		.ipv4_src = v4(&key->src),
 		.ipv4_dst = v4(&key->dst),
 	};
@@ -105,7 +103,7 @@ static __noinline enum lab_reason ask_routes(struct __sk_buff *ctx, const struct
 
 	if (bpf_core_field_exists(struct bpf_fib_lookup___marked, mark)) {
 		flags = FIB_LOOKUP_MARK;
-		__builtin_memcpy(fib.smac, &key->mark, sizeof(key->mark)); /* where the mark is on the way in */
+		__builtin_memcpy(fib.smac, &key->basis.mark, sizeof(key->basis.mark)); /* where the mark is on the way in */
 	}
 	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), flags)) {
 	case BPF_FIB_LKUP_RET_SUCCESS: /* next hop and its MAC are known */
@@ -165,9 +163,7 @@ static __always_inline void set_route_key(struct __sk_buff *ctx, const struct pa
 	key->src = *(translated ? &c->to.src : &p->ev.src);
 	key->dst = *(translated ? &c->to.dst : &p->ev.dst);
 	key->basis = *basis;
-	key->mark = p->mark;
 	key->proto = p->ev.proto;
-	key->dscp = p->dscp;
 	if (ports) {
 		key->sport = translated ? c->to.sport : p->ev.sport;
 		key->dport = translated ? c->to.dport : p->ev.dport;

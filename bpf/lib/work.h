@@ -24,7 +24,7 @@ struct verdict {
 
 /* What is found out about a packet. It would take most of a program's stack. */
 struct work {
-	struct basis basis; /* 0 where nothing is remembered */
+	struct basis basis; /* of what is decided, without the flow's part: routes do not rest on it */
 	struct tuple own; /* the packet's */
 	__u32 hash; /* of that */
 	__u32 generation; /* of the flow, before anything was decided */
@@ -50,16 +50,6 @@ static __always_inline struct work *new_work(struct __sk_buff *ctx)
 		return NULL;
 	__builtin_memset(w, 0, sizeof(*w));
 	look_at_frame(ctx, &w->p);
-	return w;
-}
-
-/* For what may be remembered. */
-static __always_inline struct work *new_work_with_basis(struct __sk_buff *ctx)
-{
-	struct work *w = new_work(ctx);
-
-	if (w && has_cache())
-		w->basis = basis_now(ctx);
 	return w;
 }
 
