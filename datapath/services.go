@@ -84,7 +84,9 @@ func (v *Services) Clean(ctx context.Context) error { return v.Apply(ctx, lb.Sta
 func (v *Services) Reload() {
 	v.d.services.mu.Lock()
 	defer v.d.services.mu.Unlock()
-	v.d.services.balancer.Reload()
+	if b := v.d.services.balancer; b != nil {
+		b.Reload()
+	}
 }
 
 func (v *Services) check() error {
