@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/command"
 	"wirelab.dev/wirelab/internal/kube"
 )
 
@@ -45,7 +46,7 @@ func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) 
 				failures[i] = errors.New(why)
 				return
 			}
-			entries, err := listOnNode[T](ctx, l, agents[n.Name], args)
+			entries, err := askAgent[[]T](ctx, l, agents[n.Name], args...)
 			if failures[i] = err; err == nil {
 				answers[i] = &OnNode[T]{Node: n.Name, Entries: entries}
 			}
@@ -61,26 +62,34 @@ func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) 
 	return out, nodesFailed(nodes, failures)
 }
 
-func listOnNode[T any](ctx context.Context, l *Lab, agent *corev1.Pod, args []string) ([]T, error) {
+// askAgent runs a command with an agent and reads its answer, which is JSON. One that fails and answers all the same, as
+// status does where the node is not ready, has answered.
+func askAgent[T any](ctx context.Context, l *Lab, agent *corev1.Pod, args ...string) (answer T, err error) {
 	if agent == nil {
-		return nil, errors.New("no agent pod on this node")
+		return answer, errors.New("no agent pod on this node")
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := slices.Concat([]string{agentBinary}, args, []string{"-o", "json"})
 	r, err := l.Kube.Exec(ctx, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer}, cmd...)
 	if err != nil {
-		return nil, err
+		return answer, err
 	}
-	if r.Code != 0 {
+	return read[T](r)
+}
+
+// read is what an agent's command answered.
+func read[T any](r command.Result) (answer T, err error) {
+	err = json.Unmarshal(r.Stdout, &answer)
+	if err != nil && r.Code != 0 {
+		var none T
 		// What the agent's own command says is a sentence already.
-		return nil, errors.New(strings.TrimPrefix(strings.TrimSpace(string(r.Stderr)), "wirelab-agent: "))
+		return none, errors.New(strings.TrimPrefix(strings.TrimSpace(string(r.Stderr)), "wirelab-agent: "))
 	}
-	entries := []T{}
-	if err := json.Unmarshal(r.Stdout, &entries); err != nil {
-		return nil, fmt.Errorf("read the answer of the agent in pod %s: %w", agent.Name, err)
+	if err != nil {
+		return answer, fmt.Errorf("read the agent's answer: %w", err)
 	}
-	return entries, nil
+	return answer, nil
 }
 
 // nodesFailed says why nodes failed, and once what is the same on all of them.

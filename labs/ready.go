@@ -149,10 +149,10 @@ func (l *Lab) dnsAnswers() kube.Want {
 			}
 			asked++
 			addr, err := netip.ParseAddr(p.Status.PodIP)
-			if err == nil {
-				err = askDNS(ctx, from, addr)
-			}
 			if err != nil {
+				return kube.State{}, fmt.Errorf("ask pod %s/%s, which has no address yet: %w", p.Namespace, p.Name, err)
+			}
+			if err := askDNS(ctx, from, addr); err != nil {
 				return kube.State{
 					Why:   fmt.Sprintf("does not answer node %s: %v", from.Name, err),
 					Blame: kube.Object{Kind: "Pod", Namespace: p.Namespace, Name: p.Name},

@@ -2,7 +2,6 @@ package labs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -158,35 +157,13 @@ func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Nod
 		s.Ready, s.AgentError, s.Down = false, "the node "+why, why
 		return s
 	}
-	if agent == nil {
-		s.AgentError = "no agent pod on this node"
-		return s
-	}
-	st, err := l.askAgent(ctx, agent)
+	st, err := askAgent[*api.Status](ctx, l, agent, "status")
 	if err != nil {
 		s.AgentError = err.Error()
+		return s
 	}
 	s.Agent = st
 	return s
-}
-
-func (l *Lab) askAgent(ctx context.Context, pod *corev1.Pod) (*api.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	cmd := []string{agentBinary, "status", "-o", "json"}
-	r, err := l.Kube.Exec(ctx, kube.PodRef{Namespace: pod.Namespace, Name: pod.Name, Container: agentContainer}, cmd...)
-	if err != nil {
-		return nil, err
-	}
-	var st api.Status
-	// An agent that is not ready says so with its exit status and still reports.
-	if jsonErr := json.Unmarshal(r.Stdout, &st); jsonErr != nil {
-		if err := r.Err(cmd...); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("read status of the agent in pod %s: %w", pod.Name, jsonErr)
-	}
-	return &st, nil
 }
 
 func sumOf(nodes []NodeStatus) Sum {

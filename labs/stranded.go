@@ -2,7 +2,6 @@ package labs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wirelab.dev/wirelab/internal/api"
-	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs/demo"
 )
 
@@ -24,9 +22,9 @@ func (l *Lab) replaceStranded(ctx context.Context) (int, error) {
 	}
 	n := 0
 	for node, agent := range agents {
-		endpoints, err := l.endpoints(ctx, agent)
+		endpoints, err := askAgent[[]api.Endpoint](ctx, l, agent, "endpoint", "list")
 		if err != nil {
-			return n, err
+			return n, fmt.Errorf("list the endpoints of node %s: %w", node, err)
 		}
 		pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 		if err != nil {
@@ -41,25 +39,6 @@ func (l *Lab) replaceStranded(ctx context.Context) (int, error) {
 		}
 	}
 	return n, nil
-}
-
-// endpoints are the pods of the agent's node that have an interface.
-func (l *Lab) endpoints(ctx context.Context, agent *corev1.Pod) ([]api.Endpoint, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	cmd := []string{agentBinary, "endpoint", "list", "-o", "json"}
-	r, err := l.Kube.Exec(ctx, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer}, cmd...)
-	if err == nil {
-		err = r.Err(cmd...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	var out []api.Endpoint
-	if err := json.Unmarshal(r.Stdout, &out); err != nil {
-		return nil, fmt.Errorf("read endpoints of the agent in pod %s: %w", agent.Name, err)
-	}
-	return out, nil
 }
 
 // stranded are those of pods that run on the pod network by their status, have no endpoint, and will be made again.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 
+	"wirelab.dev/wirelab/internal/command"
 	"wirelab.dev/wirelab/internal/docker"
 )
 
@@ -43,12 +44,12 @@ const (
 
 // Run runs cmd as root in the node's own namespaces (not a pod's) and returns its output. An exit status other
 // than 0 is in the result and no error.
-func (n Node) Run(ctx context.Context, cmd ...string) (docker.Result, error) {
+func (n Node) Run(ctx context.Context, cmd ...string) (command.Result, error) {
 	return n.engine.Exec(ctx, n.Name, nil, cmd...)
 }
 
 // RunInput is Run with standard input.
-func (n Node) RunInput(ctx context.Context, stdin io.Reader, cmd ...string) (docker.Result, error) {
+func (n Node) RunInput(ctx context.Context, stdin io.Reader, cmd ...string) (command.Result, error) {
 	return n.engine.Exec(ctx, n.Name, stdin, cmd...)
 }
 

@@ -9,35 +9,19 @@ import (
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
+
+	"wirelab.dev/wirelab/internal/command"
 )
-
-// Result is what a command that ran to its end left behind. A Code other than 0 is no error of ours.
-type Result struct {
-	Stdout, Stderr []byte
-	Code           int
-}
-
-// Err is nil for exit status 0, else an error with the command's last words.
-func (r Result) Err(cmd ...string) error {
-	if r.Code == 0 {
-		return nil
-	}
-	words := strings.TrimSpace(string(r.Stderr))
-	if words == "" {
-		words = strings.TrimSpace(string(r.Stdout))
-	}
-	return fmt.Errorf("run %q: exit status %d: %s", strings.Join(cmd, " "), r.Code, words)
-}
 
 // Exec runs cmd as root with all privileges in a running container and returns its output. stdin may be nil.
 // When ctx ends, Exec returns its error; the process in the container may live on.
-func (e *Engine) Exec(ctx context.Context, container string, stdin io.Reader, cmd ...string) (Result, error) {
+func (e *Engine) Exec(ctx context.Context, container string, stdin io.Reader, cmd ...string) (command.Result, error) {
 	var out, errs bytes.Buffer
 	code, err := e.stream(ctx, container, nil, stdin, &out, &errs, cmd)
 	if err != nil {
-		return Result{}, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
+		return command.Result{}, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
 	}
-	return Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
+	return command.Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
 }
 
 // ExecStream is Exec that hands output on as it comes. It returns the exit status.

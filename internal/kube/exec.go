@@ -15,30 +15,14 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
 	"k8s.io/streaming/pkg/httpstream"
+
+	"wirelab.dev/wirelab/internal/command"
 )
 
 // PodRef names a container of a pod. An empty Container means the pod's first.
 type PodRef struct{ Namespace, Name, Container string }
 
 func (p PodRef) String() string { return p.Namespace + "/" + p.Name }
-
-// Result is what a command that ran to its end left behind. A Code other than 0 is no error of ours.
-type Result struct {
-	Stdout, Stderr []byte
-	Code           int
-}
-
-// Err is nil for exit status 0, else an error with the command's last words.
-func (r Result) Err(cmd ...string) error {
-	if r.Code == 0 {
-		return nil
-	}
-	words := strings.TrimSpace(string(r.Stderr))
-	if words == "" {
-		words = strings.TrimSpace(string(r.Stdout))
-	}
-	return fmt.Errorf("run %q: exit status %d: %s", strings.Join(cmd, " "), r.Code, words)
-}
 
 // Streams are the ends of an interactive command. Stdin may be nil. With TTY set the command gets a terminal
 // and Stderr is not used; Resize then gives its sizes and may be nil.
@@ -51,17 +35,17 @@ type Streams struct {
 
 // Exec runs cmd in a running pod through the exec subresource and returns its output. An exit status other
 // than 0 is in the Result and no error. When ctx ends, Exec returns its error.
-func Exec(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, pod PodRef, cmd ...string) (Result, error) {
+func Exec(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, pod PodRef, cmd ...string) (command.Result, error) {
 	var out, errs bytes.Buffer
 	code, err := ExecStream(ctx, c, cfg, pod, Streams{Stdout: &out, Stderr: &errs}, cmd...)
 	if err != nil {
-		return Result{}, err
+		return command.Result{}, err
 	}
-	return Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
+	return command.Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
 }
 
 // Exec is [Exec] with the client's own configuration.
-func (c *Client) Exec(ctx context.Context, pod PodRef, cmd ...string) (Result, error) {
+func (c *Client) Exec(ctx context.Context, pod PodRef, cmd ...string) (command.Result, error) {
 	return Exec(ctx, c, c.Config, pod, cmd...)
 }
 
