@@ -1,6 +1,8 @@
 package checks
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path"
@@ -57,6 +59,42 @@ func noCheckPassesUnsent(t *testing.T, w *world, checks []verify.Check) {
 			t.Errorf("%s: %s, want error; wrong: %v", check.Name, got.Status, got.Wrong)
 		}
 	}
+}
+
+// TestNoCheckFailsForAPodWithoutAnAddress: who cannot be asked proves no claim false. It is said what is missing.
+func TestNoCheckFailsForAPodWithoutAnAddress(t *testing.T) {
+	inEachMode(t, noCheckFailsForAPodWithoutAnAddress)
+}
+
+func noCheckFailsForAPodWithoutAnAddress(t *testing.T, w *world, checks []verify.Check) {
+	for _, pod := range []*field.Host{&w.env.Nodes[1].Server, &w.env.Nodes[1].Client} {
+		pod.Addr, pod.Prober = netip.Addr{}, notReady(pod.Name)
+	}
+	w.env.Headless.Backends[1] = w.env.Nodes[1].Server
+	missing := 0
+	for _, check := range checks {
+		got := runIn(t, w, check)
+		if got.Status == verify.Fail {
+			t.Errorf("%s: %v, error %s", check.Name, got.Wrong, got.Error)
+		}
+		if got.Status == verify.Error {
+			missing++
+		}
+	}
+	if missing < 5 {
+		t.Errorf("%d checks say that they could not look", missing)
+	}
+}
+
+// notReady is the prober of a pod that has not become ready.
+type notReady string
+
+func (n notReady) Probe(context.Context, probe.Request) (probe.Reply, error) {
+	return probe.Reply{}, errors.New(string(n) + " is not ready")
+}
+
+func (n notReady) Start(context.Context, probe.Request) (field.Running, error) {
+	return nil, errors.New(string(n) + " is not ready")
 }
 
 func TestNoCheckOfPacketsPassesWhenNothingAnswers(t *testing.T) {

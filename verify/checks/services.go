@@ -173,6 +173,11 @@ func hostPorts(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 
 func headless(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	name := serviceName(env.Headless)
+	for _, b := range env.Headless.Backends {
+		if !b.Addr.IsValid() {
+			return fmt.Errorf("%s has no address, so what %s has to answer is not known", b.Name, name)
+		}
+	}
 	return verify.Each(env.Nodes, func(node *field.Node) error {
 		addresses, err := resolve(ctx, node.Client, name, ev)
 		if err != nil || addresses == nil {

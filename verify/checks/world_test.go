@@ -166,6 +166,9 @@ func (p *place) isPod() bool { return p.veth != "" }
 
 // Probe implements [Prober].
 func (p *place) Probe(_ context.Context, request probe.Request) (probe.Reply, error) {
+	if err := request.Check(); err != nil {
+		return probe.Reply{}, err // as a session does
+	}
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	reply := p.answer(request)

@@ -87,6 +87,9 @@ func (s *session) Close() {
 }
 
 func (s *session) send(ctx context.Context, request probe.Request) (*running, error) {
+	if err := request.Check(); err != nil {
+		return nil, fmt.Errorf("%s: the probe could not be sent: %w", s.name, err)
+	}
 	l, err := s.open()
 	if err != nil {
 		return nil, err

@@ -185,3 +185,20 @@ func TestSessionClosesThoughItsCommandHangs(t *testing.T) {
 	<-ended
 	<-closed
 }
+
+// TestSessionSendsNothingWithoutATarget: the error names who was to send it and what is missing.
+func TestSessionSendsNothingWithoutATarget(t *testing.T) {
+	s := newSession(t.Context(), "pod a", echoShell)
+	defer s.Close()
+	request := probe.Request{ICMP: &probe.ICMP{}}
+	_, probed := s.Probe(t.Context(), request)
+	_, started := s.Start(t.Context(), request)
+	for _, err := range []error{probed, started} {
+		if err == nil || !strings.Contains(err.Error(), "pod a: ") || !strings.Contains(err.Error(), "icmp.address is") {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := ask1(t.Context(), s, "x"); err != nil {
+		t.Errorf("and the session is of use: %v", err)
+	}
+}

@@ -53,6 +53,9 @@ func (p Prober) Run(ctx context.Context, request probe.Request, ready func(probe
 }
 
 func (p Prober) dispatch(ctx context.Context, request probe.Request, reply *probe.Reply, ready func(probe.Reply)) error {
+	if err := request.Check(); err != nil {
+		return err
+	}
 	kind, err := request.Kind()
 	if err != nil {
 		return err

@@ -237,7 +237,8 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 		"exec needs a command": {Exec: &probe.Exec{}},
 		"find device":          {Capture: &probe.Capture{Interface: "nosuchdevice"}},
 		"is udp or icmp":       {Send: &probe.Send{Protocol: "sctp", Source: netip.MustParseAddr("127.0.0.1"), Destination: netip.MustParseAddr("127.0.0.1")}},
-		"must be IPv4":         {Send: &probe.Send{Protocol: "udp"}},
+		"must be IPv4":         {Send: &probe.Send{Protocol: "udp", Source: netip.IPv6Loopback(), Destination: netip.IPv6Loopback()}},
+		"nobody's address":     {Send: &probe.Send{Protocol: "udp"}},
 		"does not fit":         {ICMP: &probe.ICMP{Address: netip.MustParseAddr("127.0.0.1"), Size: 4, Marker: "longer"}},
 	} {
 		reply := Prober{}.Run(t.Context(), request, func(probe.Reply) {})
@@ -340,6 +341,20 @@ func TestFirstFailureIsToldByWhenItWasSent(t *testing.T) {
 		sum.add(start.Add(tt.after), 0, nil, errors.New("no answer within 3s"))
 		if _, err := sum.total(2); err == nil || err.Error() != tt.want {
 			t.Errorf("got  %v\nwant %s", err, tt.want)
+		}
+	}
+}
+
+// TestNoTargetIsAnError: the network has done nothing wrong where nobody was asked.
+func TestNoTargetIsAnError(t *testing.T) {
+	for name, request := range map[string]probe.Request{
+		"icmp.address": {ICMP: &probe.ICMP{}}, "tcp.address": {TCP: &probe.TCP{}}, "udp.address": {UDP: &probe.UDP{}},
+		"http.url": {HTTP: &probe.HTTP{URL: "http://" + netip.AddrPort{}.String() + "/"}}, "dns.server": {DNS: &probe.DNS{Name: "x"}},
+	} {
+		request.Timeout = probe.Duration(300 * time.Millisecond)
+		reply := (Prober{}).Run(t.Context(), request, func(probe.Reply) {})
+		if reply.Failure != "" || !strings.Contains(reply.Error, name) {
+			t.Errorf("%s: error %q, failure %q", name, reply.Error, reply.Failure)
 		}
 	}
 }
