@@ -29,15 +29,15 @@
 #include "work.h"
 
 /*
- * The short way, in the mode that routes here: what was decided about a packet of a flow holds for the
- * next ones, until something that the decision rests on has changed. Each CPU remembers for itself, so
- * nothing is locked or shared; a flow that finds its place taken is decided anew.
+ * The cache of decisions, in the mode that routes in BPF. The programs store the decision about a packet of a flow. The
+ * flow's next packets follow it, as long as its basis is the same: see basis.h. Each CPU has a cache of its own, so there
+ * is no lock and no shared memory. Two flows with the same place overwrite each other, and are decided about again.
  */
 
 enum cache_flag {
-	CACHED_TRANSLATED = 1, /* its packets get other addresses, and its end has to be seen */
-	CACHED_IN_CT = 2, /* with their own tuple, that may be told to the entry in lab_ct */
-	CACHED_IN_NAT = 4, /* or in lab_nat */
+	CACHED_TRANSLATED = 1, /* its packets get other addresses; FIN and RST change the flow's state */
+	CACHED_IN_CT = 2, /* the state is in lab_ct, with the packets' tuple as key */
+	CACHED_IN_NAT = 4, /* the state is in lab_nat, with the packets' tuple as key */
 } __attribute__((packed));
 
 struct cached_flow {
@@ -55,8 +55,8 @@ struct cached_flow {
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
 /*
- * Small, as it has to stay in the CPU's own caches: opening a connection through a cache four times as
- * large takes 2 % longer. Aligned to pages, and so to the CPU's cache lines, as user space could map it.
+ * The map is small so that it stays in the CPU's own caches: with a map four times as large it takes 2 % longer to open a
+ * connection. BPF_F_MMAPABLE aligns the values to pages, and so to the CPU's cache lines.
  */
 #define CACHED_FLOWS 512 /* a CPU; user space makes the map that much larger */
 
@@ -123,7 +123,7 @@ static __always_inline bool plain_tuple(struct __sk_buff *ctx, struct tuple *t, 
 	return true;
 }
 
-/* Tells a translated flow of its end. False: somebody else has to. */
+/* Changes the state of a translated flow by a FIN or RST. False: the entry was not found, and the packet has to be decided about. */
 static __noinline bool see_end(const struct cached_flow *known, __u8 tcp_flags)
 {
 	struct translation *e = NULL;
@@ -137,7 +137,7 @@ static __noinline bool see_end(const struct cached_flow *known, __u8 tcp_flags)
 	return e;
 }
 
-/* What was decided about the packet's flow, or NULL. */
+/* Returns the decision that a packet may follow, NULL when it has to be decided about. */
 static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 {
 	struct tuple t = {};
@@ -160,7 +160,7 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 	return known;
 }
 
-/* As account() reports a packet that was decided about. It has the addresses of others by now, but its own frame. */
+/* Reports a packet that follows a decision, as account() does with others. Its addresses are translated already, so they come from the key. */
 static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_reason reason, enum lab_direction dir)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
@@ -186,7 +186,7 @@ static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_f
 	return 0;
 }
 
-/* Gives a packet the addresses that those before it got. False: it is lost, and accounted for. */
+/* Translates a packet as the decision says. False: that failed, and the packet is counted as dropped. */
 static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	if (rewrite_packet(ctx, known->key.proto, PLAIN_L4, &known->to))
@@ -197,8 +197,8 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
 }
 
 /*
- * Does with a packet what was decided about the ones before it. The neighbour table does not learn by it that
- * the next hop is in use: packets that are decided about tell it, and there is one in a moment.
+ * Does with a packet what was decided about an earlier one. The kernel's neighbour table does not see these packets. It
+ * sees those that are decided about, which is one of each flow in a moment, so it keeps the next hop's entry.
  */
 static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {

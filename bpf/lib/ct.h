@@ -12,36 +12,40 @@
 #include "tuple.h"
 
 /*
- * A flow's life. A flow has two entries: its own in lab_ct, by the tuple that its packets have before they are
- * translated, and its answers' in lab_nat, by the one that these come with. Each has all that has been seen of
- * the flow, and none of it is lost: each mark is a byte of its own that is only set, so that CPUs that write at once
- * need no lock, and when the flow is over is reckoned from the marks whenever somebody asks.
+ * The life of a flow.
  *
- *   state     | seen                    | is forgotten when quiet for | its answers' tuple
- *   opening   | no answer               | 60 s, UDP 30 s, echo 30 s   | is taken
- *   answered  | an answer               | 60 s, UDP 120 s, echo 30 s  | is taken
- *   lasting   | more after an answer    | 6 h, UDP 120 s, echo 30 s   | is taken
- *   closing   | a FIN from each side    | 75 s                        | rests
- *   reset     | a RST, and nothing since| 75 s                        | rests
- *   overdue   | nothing for that long   |                             | is free
+ * A flow has two entries. The entry in lab_ct has as key the tuple of the opener's packets before translation. The entry
+ * in lab_nat has as key the tuple of the answers before translation. Each entry holds the whole state of the flow, so one
+ * that is lost can be made from the other. Each mark of the state is a byte of its own. Marks are set and, but for reset,
+ * never cleared, so CPUs that write at the same time need no lock. Nobody stores whether a flow is over: it is computed
+ * from the marks when somebody asks.
  *
- *   who opens      A packet that may open a flow and finds no entry: may_open(), enter().
- *   who closes     FINs of both sides, or a RST of either. Nobody here knows whether an end accepts a segment, so a
- *                  RST is a suspicion: any later segment of the flow takes it back. FINs are not taken back.
- *   who reopens    A SYN or a datagram of the same tuple, when the flow is closing, reset or overdue; a datagram also
- *                  when the flow's backend is not one any more. It is opened with what is chosen then: continues().
- *   who moves      A packet of a flow that would not get the address today that the flow has. A TCP connection with
- *                  an address that is still one of the node's goes on with that; with one that is gone it cannot
- *                  live, and goes out with another, so that the far end tells the pod: is_current().
- *   who takes over Another flow, which wants the same answers: at once when this one is overdue. While it rests only
- *                  when every port that was tried is taken or rests; then those that are closing come before those
- *                  that are reset, and the longest quiet first. Packets of who was taken over from find that out: touch().
- *   who forgets    User space, when the flow is overdue, and the maps, when they are full: either entry alone. A flow
- *                  that is not lasting when half as many have been opened as there is room for, or not any more: who
- *                  opens the next one, see admit.h.
- *   who restores   A missing entry is put back by the other one's next packet, at most a second later: touch().
- *                  Where that cannot come before an answer does, user space does it: Services.Collect. Until then
- *                  such answers are dropped, as the node's stack would end the connection: decide_in() in netdev.c.
+ *   state     | seen                       | timeout after the last packet | the answers' tuple
+ *   opening   | no answer                  | 60 s, UDP 30 s, echo 30 s     | belongs to the flow
+ *   answered  | an answer                  | 60 s, UDP 120 s, echo 30 s    | belongs to the flow
+ *   lasting   | packets after an answer    | 6 h, UDP 120 s, echo 30 s     | belongs to the flow
+ *   closing   | a FIN from each side       | 75 s                          | rests
+ *   reset     | a RST, and nothing since   | 75 s                          | rests
+ *   overdue   | nothing during the timeout |                               | is free
+ *
+ *   who opens      A packet that finds no entry and may open a flow: may_open(), enter().
+ *   who closes     A FIN from each side, or a RST from one. The programs do not know whether the receiver accepts a
+ *                  segment, so the next segment of the flow takes a RST back. A FIN is not taken back.
+ *   who reopens    A SYN or a datagram with the same tuple, when the flow is closing, reset or overdue; a datagram also
+ *                  when the flow's backend is no backend any more. The new flow gets what is chosen then: continues().
+ *   who moves      A packet of a flow that would get another address today: the flow is opened again with that address.
+ *                  A TCP connection keeps its address as long as the node has it. After that it gets the new one, and
+ *                  the far end answers with a reset: is_current().
+ *   who takes over Another flow that needs the same answers' tuple: at once when this flow is overdue. While it rests, only
+ *                  when every port that was tried belongs to a flow or rests. Closing flows lose it before reset ones, and
+ *                  the one that has been quiet longest first. A packet of the flow that has lost its tuple finds that
+ *                  out: touch().
+ *   who collects   User space, when the flow is overdue. The maps, when they are full: one entry alone. The next flow that
+ *                  is opened, when half as many flows as there is room for were opened since this one and it is not
+ *                  lasting, or is over: admit.h.
+ *   who restores   The next packet that finds one entry puts the other one back, within a second: touch(). User space does
+ *                  it where an answer may come before such a packet: Services.Collect. Until then the answer is dropped,
+ *                  as the node's stack would reset the connection: decide_in() in netdev.c.
  */
 
 /*
@@ -66,7 +70,7 @@ enum ct_kind {
 	CT_INBOUND = 2, /* a pod was asked from outside by its own address, and answers with it */
 } __attribute__((packed));
 
-/* What becomes of the four fields of a packet, and what is known of its flow. */
+/* The addresses and ports that packets get, and the state of their flow. */
 struct translation {
 	struct ip src;
 	struct ip dst;
@@ -107,7 +111,7 @@ static __always_inline __u32 seconds(void)
 	return bpf_ktime_get_coarse_ns() / 1000000000;
 }
 
-/* Whether its end was seen. */
+/* Whether both sides have closed the connection, or one has reset it. */
 static __always_inline bool is_closed(const struct translation *e)
 {
 	return e->reset || (e->fin && e->fin_back);
@@ -124,13 +128,13 @@ static __noinline enum lab_timeout timeout_of(const struct translation *e, __u8 
 	return e->lasting ? LAB_TIMEOUT_TCP : LAB_TIMEOUT_TCP_OPENING;
 }
 
-/* In how many seconds it is overdue: negative when it is. */
+/* Returns the seconds until the flow is overdue. Negative: it is overdue. */
 static __always_inline __s32 time_left(const struct translation *e, __u8 proto)
 {
 	return e->seen + timeout_of(e, proto) - seconds();
 }
 
-/* Whether who opened a flow may open it again. */
+/* Whether the flow has ended, so that its opener may open it again. */
 static __always_inline bool is_over(const struct translation *e, __u8 proto)
 {
 	return is_closed(e) || time_left(e, proto) < 0;
@@ -175,19 +179,19 @@ static __always_inline void reverse(struct translation *other, const struct tran
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-/* The first segment of a connection, which answers nothing. Both sides at once (RFC 9293, 3.5) is for the card's ports. */
+/* Whether a packet is the first segment of a connection. */
 static __always_inline bool opens(const struct packet *p)
 {
 	return (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* The second, which is nobody's first. */
+/* Whether a packet is the second segment of a connection, a SYN with ACK. */
 static __always_inline bool accepts(const struct packet *p)
 {
 	return (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 }
 
-/* Whether that is news. */
+/* Sets a mark when now is true. Returns whether the mark was not set before. */
 static __always_inline bool mark(__u8 *seen, bool now)
 {
 	if (!now || *seen)
@@ -196,13 +200,16 @@ static __always_inline bool mark(__u8 *seen, bool now)
 	return true;
 }
 
-/* Takes a packet of the flow into account, with its TCP flags if it has any. Whether that changed anything: at most once a second otherwise. */
+/*
+ * Changes the state by one packet of the flow and its TCP flags, 0 if it is no TCP. Returns whether the state has changed; a
+ * packet that only shows that the flow is alive changes it once a second at most.
+ */
 static __always_inline bool update(struct translation *e, __u8 tcp_flags, bool back)
 {
 	bool lasting = e->answered && !(tcp_flags & (TCP_SYN | TCP_RST)), news = mark(&e->answered, back), reset = tcp_flags & TCP_RST;
 	__u32 now = seconds();
 
-	/* One answer, of many packets perhaps, anybody gets. */
+	/* A first answer, which may be several packets, makes no lasting flow: whoever sends a request gets one. */
 	news |= mark(&e->lasting, lasting && (!back || e->seen != now));
 
 	news |= mark(back ? &e->fin_back : &e->fin, tcp_flags & TCP_FIN);
@@ -217,7 +224,7 @@ static __always_inline bool update(struct translation *e, __u8 tcp_flags, bool b
 	return news;
 }
 
-/* Lets one entry of a flow know what the other one does. */
+/* Copies the state from one entry of a flow to the other. */
 static __always_inline void tell(struct translation *other, const struct translation *e)
 {
 	mark(&other->answered, e->answered);

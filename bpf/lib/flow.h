@@ -19,16 +19,16 @@
 #include "opening.h"
 #include "rewrite.h"
 
-/* A pod that reaches itself through its Service sees this as the client: from its own it takes nothing. */
+/* The source address that a pod sees when it reaches itself through a Service: a stack drops packets from its own address. */
 #define HAIRPIN_V4 bpf_htonl(0xa9fe5701) /* 169.254.87.1, link-local: nobody's, and no router forwards it */
 
-/* How many ports are tried before a flow is given up. */
+/* How many ports are tried for one flow. */
 #define PORT_TRIES 16
 
 /*
- * Keeps both entries of a flow alive, and of one mind about its state. e is the entry that the packet
- * with tuple t found: in lab_nat when it comes back. After a reset each packet has to be seen, as it takes that back.
- * False: the other one is another flow's by now.
+ * Changes the state of a flow by a packet with tuple t, in both entries. e is the entry that the packet found: in lab_nat
+ * when it is an answer (back), otherwise in lab_ct. A missing other entry is put back. A RST raises the generations, so that
+ * the next packet is decided about and can take the RST back. False: the other entry belongs to another flow by now.
  */
 static __noinline bool touch(struct translation *e, const struct tuple *t, __u8 tcp_flags, bool back)
 {
@@ -69,22 +69,22 @@ static __always_inline void apply(struct change *c, const struct translation *e,
 	c->to.dport = e->dport;
 }
 
-/* Whether a packet is a sign of life of its flow. Errors and fragments are not. */
+/* Whether a packet shows that its flow is alive. ICMP errors and later fragments do not. */
 static __always_inline bool is_sign_of_life(const struct change *c)
 {
 	return c->shape == SHAPE_PACKET || c->shape == SHAPE_ECHO;
 }
 
-/* Whether the answers' receiver could have asked for them by their sender's own address: it is known there by its own. */
+/* Whether the flow's opener is known to the backend by its own address, so that it may also have opened a connection to the backend's. */
 static __always_inline bool may_be_direct(const struct translation *e, const struct tuple *t)
 {
 	return ip_equal(&e->dst, &t->dst);
 }
 
 /*
- * An answer to a translated flow, which comes with tuple t: it gets the addresses back that were asked
- * for. Not found: NULL. A connection that is accepted while the translated one with the same answers is
- * over may have come by its backend's own address: that one is forgotten.
+ * Translates an answer, which has tuple t, back: it gets the addresses that the opener asked for. NULL: t is in no entry.
+ * A SYN with ACK for a flow that is over may answer a SYN that went to the backend's own address. Then the entry is
+ * deleted.
  */
 static __always_inline const struct translation *translate_back(const struct packet *p, const struct tuple *t, struct change *c)
 {
@@ -246,7 +246,7 @@ __noinline __u32 claim(struct __sk_buff *ctx, bool own_port, __u32 rest)
 	return 0;
 }
 
-/* A flow's packets become what e says, from this one on. */
+/* Translates a packet, and those of its flow after it, as the new entry says. */
 static __always_inline void begin(struct change *c, const struct translation *e, enum found found)
 {
 	apply(c, e, found);

@@ -15,7 +15,7 @@
 #include "parse.h"
 #include "tuple.h"
 
-/* Whom a packet says it is from and to. */
+/* The addresses and ports of a packet. */
 struct ends {
 	struct ip src;
 	struct ip dst;
@@ -23,7 +23,7 @@ struct ends {
 	__be16 dport;
 };
 
-/* The map that has the entry by which a packet's own tuple is translated, when that alone does it. */
+/* The map that has the packet's tuple as a key and the translation as value. FOUND_ELSEWHERE: neither, or not that alone. */
 enum found {
 	FOUND_ELSEWHERE,
 	FOUND_IN_CT,
@@ -44,10 +44,10 @@ struct change {
 	struct ends to; /* where they are translated */
 	enum shape shape;
 	enum found found;
-	bool begun; /* with this packet, so that its flow's generation is one later */
+	bool begun; /* the packet has opened its flow, which raised the flow's generation by one */
 };
 
-/* What packets look like whose flow has been found out, before anything is looked up. */
+/* Reads the packet's flow from its headers, before anything is looked up. */
 static __always_inline void look_at_flow(struct __sk_buff *ctx, const struct packet *p, struct change *c, bool echo)
 {
 	c->shape = tuple_of(ctx, p, &c->from, echo);
@@ -65,7 +65,7 @@ static __always_inline __sum16 csum_add(__sum16 check, __u32 diff)
 	return ~sum;
 }
 
-/* What it takes from one sum of words to another: RFC 1071, in as many bits as helpers take. */
+/* Returns the difference of two sums of words, as RFC 1071 adds, in the 32 bits that the helpers take. */
 static __always_inline __u32 csum_diff(__u64 old, __u64 new)
 {
 	__u64 sum = new + ((1ULL << 34) - 4 - old); /* four times all ones, which is 0 here */
@@ -74,7 +74,7 @@ static __always_inline __u32 csum_diff(__u64 old, __u64 new)
 	return (sum & 0xffffffff) + (sum >> 32);
 }
 
-/* Writes the addresses into a header and brings its checksum up to date. Returns by what they changed. */
+/* Writes addresses into a header and updates its checksum. Returns the difference, for checksums that cover the addresses. */
 static __always_inline __u32 set_addrs(struct iphdr *ip, __be32 src, __be32 dst)
 {
 	__u32 diff = csum_diff((__u64)ip->saddr + ip->daddr, (__u64)src + dst);
@@ -95,8 +95,9 @@ static __always_inline __u32 set_ports(__be16 *ports, __be16 sport, __be16 dport
 }
 
 /*
- * The checksum in a header that is sent may be the sender's to finish: then it holds the sum of the
- * pseudo header only, so addresses and ports are two changes. A UDP checksum of 0 is none, and stays so.
+ * Translates a TCP or UDP packet. The device may have to complete the checksum of a packet that this host sends: until then
+ * it covers the pseudo header only. So the addresses and the ports are two updates. A UDP checksum of 0 means that there is
+ * none, and stays 0.
  */
 static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, __u8 l4, const struct ends *to)
 {
@@ -120,7 +121,7 @@ static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, __
 	       !bpf_l4_csum_replace(ctx, check, 0, port_diff, flags);
 }
 
-/* An echo's id is the port that it has; the checksum covers no address. */
+/* Translates an ICMP echo. Its id takes the place of a port. Its checksum does not cover the addresses. */
 static __always_inline bool rewrite_echo(struct __sk_buff *ctx, __u8 l4, const struct change *c)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
@@ -148,9 +149,9 @@ static __always_inline bool rewrite_fragment(struct __sk_buff *ctx, const struct
 }
 
 /*
- * An ICMP error goes the way of its flow's packets, and quotes one that came back. Who made it keeps its
- * own address unless it is an end of the flow. Quoted TCP checksums are out of reach of some quotes, and
- * are nobody's business in all of them.
+ * Translates an ICMP error. It goes in the direction of its flow's packets, and quotes a packet of the other direction. Its
+ * source address is translated only when it is an end of the flow; a router's stays. The checksum of a quoted TCP segment is
+ * not updated: many quotes are too short to have it, and receivers do not check it.
  */
 static __noinline bool rewrite_error(struct __sk_buff *ctx, __u8 l4, const struct change *c)
 {
