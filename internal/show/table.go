@@ -147,6 +147,10 @@ func writeIndented(b *strings.Builder, indent, line string, width int) {
 	if line == "" {
 		return
 	}
+	if utf8.RuneCountInString(indent+line) <= width {
+		b.WriteString(indent + line + "\n")
+		return
+	}
 	for i, part := range Wrap(line, width-2*len(indent)) {
 		if i > 0 {
 			b.WriteString(indent)

@@ -36,11 +36,11 @@ func TestTablesFold(t *testing.T) {
 	many := Table{
 		Head: []string{"NODE", "FRONTEND", "ID", "BACKEND"},
 		Rows: [][]string{
-			{"worker", "10.96.0.10:53/udp", "7", "10.244.1.2:53"}, {"", "", "", "10.244.1.3:53"}, {"worker", "10.96.0.11:53/udp", "8", strings.Repeat("x", 50)},
+			{"worker", "10.96.0.10:5353/udp", "1007", "10.244.1.2:53"}, {"", "", "", "10.244.1.3:53"}, {"worker", "10.96.0.11:53/udp", "8", strings.Repeat("x", 50)},
 		},
 	}
 	want := `worker
-  FRONTEND 10.96.0.10:53/udp  ID 7
+  FRONTEND 10.96.0.10:5353/udp  ID 1007
   BACKEND 10.244.1.2:53
   BACKEND 10.244.1.3:53
   FRONTEND 10.96.0.11:53/udp  ID 8
