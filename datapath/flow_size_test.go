@@ -24,7 +24,7 @@ func TestFlowsOutliveAnotherSize(t *testing.T) {
 			flows, err := n.dp.Services().Flows(ctx(t))
 			must(t, err)
 			for _, f := range flows {
-				names = append(names, f.Proto+f.Src.String()+f.NewDst.String())
+				names = append(names, f.Protocol+f.Src.String()+f.NewDst.String())
 			}
 			return names
 		}

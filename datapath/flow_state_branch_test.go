@@ -12,6 +12,7 @@ import (
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // flowAt is a flow of the model with one end outside: how its packets are sent, and how they come back.
@@ -60,9 +61,9 @@ func (f *flowAt) answer(flags uint8) bool {
 func (f *flowAt) states() []string {
 	f.m.t.Helper()
 	var list []string
-	for _, of := range []func() ([]FlowStatus, error){
-		func() ([]FlowStatus, error) { return f.m.d.Services().Flows(f.m.t.Context()) },
-		func() ([]FlowStatus, error) { return f.m.d.Services().Translations(f.m.t.Context()) },
+	for _, of := range []func() ([]api.Flow, error){
+		func() ([]api.Flow, error) { return f.m.d.Services().Flows(f.m.t.Context()) },
+		func() ([]api.Flow, error) { return f.m.d.Services().Translations(f.m.t.Context()) },
 	} {
 		flows, err := of()
 		f.m.must(err)

@@ -14,12 +14,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
 // entriesWith are the entries of both maps that is says yes to.
-func (n *node) entriesWith(is func(datapath.FlowStatus) bool) (list []datapath.FlowStatus) {
+func (n *node) entriesWith(is func(api.Flow) bool) (list []api.Flow) {
 	n.t.Helper()
 	n.Do(func() {
 		flows, err := n.dp.Services().Flows(ctx(n.t))
@@ -115,11 +115,11 @@ func TestBothEndsCloseAtOnce(t *testing.T) {
 			seen := 0
 			eventually(t, func() bool {
 				seen = 0
-				left := n.entriesWith(func(f datapath.FlowStatus) bool {
-					if f.Proto == "tcp" {
+				left := n.entriesWith(func(f api.Flow) bool {
+					if f.Protocol == "tcp" {
 						seen++
 					}
-					return f.Proto == "tcp" && (f.State != "closing" || f.Expires > 2*time.Minute)
+					return f.Protocol == "tcp" && (f.State != "closing" || f.Expires > 2*time.Minute)
 				})
 				return len(left) == 0
 			}, "no flow stays")
@@ -197,7 +197,7 @@ func TestBlindReset(t *testing.T) {
 				local := netip.MustParseAddrPort(c.LocalAddr().String())
 				peer := netip.MustParseAddrPort(s.RemoteAddr().String())
 				of := func(state string) int {
-					return len(f.on.entriesWith(func(e datapath.FlowStatus) bool {
+					return len(f.on.entriesWith(func(e api.Flow) bool {
 						return (e.Src == local || e.NewDst == local) && e.State == state
 					}))
 				}

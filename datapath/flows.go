@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -13,28 +12,11 @@ import (
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 )
 
-// FlowStatus is one translated direction of a flow: packets from Src to Dst become packets from NewSrc to
-// NewDst.
-type FlowStatus struct {
-	Proto  string         `json:"protocol"`
-	Src    netip.AddrPort `json:"src"`
-	Dst    netip.AddrPort `json:"dst"`
-	NewSrc netip.AddrPort `json:"newSrc"`
-	NewDst netip.AddrPort `json:"newDst"`
-	// Service is its name; empty when this process has not named it yet, or the flow has none.
-	Service string `json:"service"`
-	// Kind is "service", "masquerade" or "inbound": why the flow is remembered.
-	Kind string `json:"kind"`
-	// State is what has been seen: "opening", "answered", "closing", "reset".
-	State string `json:"state"`
-	// Expires is in how long the flow is forgotten unless more is seen of it; negative when it is due.
-	Expires time.Duration `json:"expires"`
-}
-
 // Flows lists the translated flows by how they are opened (lab_ct), sorted.
-func (v *Services) Flows(_ context.Context) ([]FlowStatus, error) {
+func (v *Services) Flows(_ context.Context) ([]api.Flow, error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
@@ -42,34 +24,34 @@ func (v *Services) Flows(_ context.Context) ([]FlowStatus, error) {
 }
 
 // Translations lists them by how their answers come (lab_nat), sorted.
-func (v *Services) Translations(_ context.Context) ([]FlowStatus, error) {
+func (v *Services) Translations(_ context.Context) ([]api.Flow, error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
 	return v.flows(v.d.maps.services.nat)
 }
 
-func (v *Services) flows(m *ebpf.Map) ([]FlowStatus, error) {
+func (v *Services) flows(m *ebpf.Map) ([]api.Flow, error) {
 	names, now := v.names(), monotonicSeconds()
-	var list []FlowStatus
+	list := []api.Flow{}
 	err := eachBatch(m, func(t bpf.Tuple, e bpf.Translation) {
-		list = append(list, FlowStatus{
-			Proto:   lb.ProtocolName(t.Proto),
-			Src:     bpf.AddrPortOf(t.Src, t.Sport),
-			Dst:     bpf.AddrPortOf(t.Dst, t.Dport),
-			NewSrc:  bpf.AddrPortOf(e.Src, e.Sport),
-			NewDst:  bpf.AddrPortOf(e.Dst, e.Dport),
-			Service: names[e.Service],
-			Kind:    kindName(e.Kind),
-			State:   stateName(e),
-			Expires: time.Duration(timeLeft(e, t.Proto, now)) * time.Second,
+		list = append(list, api.Flow{
+			Protocol: lb.ProtocolName(t.Proto),
+			Src:      bpf.AddrPortOf(t.Src, t.Sport),
+			Dst:      bpf.AddrPortOf(t.Dst, t.Dport),
+			NewSrc:   bpf.AddrPortOf(e.Src, e.Sport),
+			NewDst:   bpf.AddrPortOf(e.Dst, e.Dport),
+			Service:  names[e.Service],
+			Kind:     kindName(e.Kind),
+			State:    stateName(e),
+			Expires:  time.Duration(timeLeft(e, t.Proto, now)) * time.Second,
 		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list flows: %w", err)
 	}
-	slices.SortFunc(list, func(a, b FlowStatus) int {
-		return cmp.Or(a.Src.Compare(b.Src), a.Dst.Compare(b.Dst), cmp.Compare(a.Proto, b.Proto))
+	slices.SortFunc(list, func(a, b api.Flow) int {
+		return cmp.Or(a.Src.Compare(b.Src), a.Dst.Compare(b.Dst), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	return list, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 	"wirelab.dev/wirelab/internal/settings"
 )
@@ -30,7 +31,7 @@ func inMasqueradeModes(t *testing.T, f func(*testing.T, setup)) {
 }
 
 // flowsOf are the node's flows of a kind.
-func (n *node) flowsOf(kind string) (list []datapath.FlowStatus) {
+func (n *node) flowsOf(kind string) (list []api.Flow) {
 	n.t.Helper()
 	flows, err := n.dp.Services().Flows(ctx(n.t))
 	must(n.t, err)
@@ -52,7 +53,7 @@ func TestMasquerade(t *testing.T) {
 		must(t, second(a.Ping(l.outside.Addr, netnstest.PingOptions{Size: 1500})))
 		seen := map[string]bool{}
 		for _, f := range n.flowsOf("masquerade") {
-			seen[f.Proto] = true
+			seen[f.Protocol] = true
 			if f.Src.Addr() != a.Addr || f.NewSrc.Addr() != n.Host.Addr || f.NewSrc.Port() < natFirst || f.Dst != f.NewDst {
 				t.Errorf("flow %+v", f)
 			}
@@ -180,7 +181,7 @@ func TestMasqueradeTakesNoSocketsPort(t *testing.T) {
 				t.Errorf("%s: seen is %s, %v", network, seen, err)
 			}
 			for _, f := range n.flowsOf("masquerade") {
-				if f.Proto+"4" == network && f.NewSrc.Port() == taken.Port() {
+				if f.Protocol+"4" == network && f.NewSrc.Port() == taken.Port() {
 					t.Errorf("a flow has a socket's port: %+v", f)
 				}
 			}
@@ -437,7 +438,7 @@ func TestMasqueradedPortsAreNoFrontends(t *testing.T) {
 func TestMasqueradeStatus(t *testing.T) {
 	inMasqueradeModes(t, func(t *testing.T, mode setup) {
 		n := newLab(t, 1, mode).nodes[0]
-		status := func() (m datapath.MasqueradeStatus) {
+		status := func() (m api.Masquerading) {
 			n.Do(func() {
 				s, err := n.dp.Status(ctx(t))
 				must(t, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 	"wirelab.dev/wirelab/internal/settings"
 )
@@ -242,16 +243,16 @@ func TestStatus(t *testing.T) {
 	if s.Mode != settings.ModeKubeProxy || s.Attach != "tcx" || s.HostRouting.String() != "Legacy (needs kube-proxy replacement; needs BPF masquerade)" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != settings.AggregationMaximum {
 		t.Errorf("status is %+v", s)
 	}
-	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {
+	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 api.Program) bool {
 		return p0.Name == "lab_from_pod" && slices.Equal(p0.AttachedTo, []string{p.HostIf})
-	}) || !slices.ContainsFunc(s.Programs, func(p0 datapath.ProgramStatus) bool {
+	}) || !slices.ContainsFunc(s.Programs, func(p0 api.Program) bool {
 		return p0.Name == "lab_to_pod" && slices.Equal(p0.AttachedTo, []string{"lab_host"})
 	}) {
 		t.Errorf("programs are %+v", s.Programs)
 	}
-	if want := []datapath.RouteStatus{
-		{Dst: n.cfg.PodCIDR, Via: n.cfg.Router(), Device: "lab_host"},
-		{Dst: l.nodes[1].cfg.PodCIDR, Via: l.nodes[1].Host.Addr, Device: "eth0"},
+	if want := []api.NodeRoute{
+		{PodCIDR: n.cfg.PodCIDR, Via: n.cfg.Router(), Device: "lab_host"},
+		{PodCIDR: l.nodes[1].cfg.PodCIDR, Via: l.nodes[1].Host.Addr, Device: "eth0"},
 	}; !slices.Equal(s.Routes, want) {
 		t.Errorf("routes are %+v, want %+v", s.Routes, want)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // edit changes fields of a packet's IPv4 header and mends its checksum.
@@ -183,9 +184,9 @@ func TestFlowStates(t *testing.T) {
 		{"RST back", func() { back(rstFlag) }, "reset", 75 * time.Second},
 	} {
 		step.do()
-		for name, list := range map[string]func() ([]FlowStatus, error){
-			"lab_ct":  func() ([]FlowStatus, error) { return m.d.Services().Flows(t.Context()) },
-			"lab_nat": func() ([]FlowStatus, error) { return m.d.Services().Translations(t.Context()) },
+		for name, list := range map[string]func() ([]api.Flow, error){
+			"lab_ct":  func() ([]api.Flow, error) { return m.d.Services().Flows(t.Context()) },
+			"lab_nat": func() ([]api.Flow, error) { return m.d.Services().Translations(t.Context()) },
 		} {
 			flows, err := list()
 			m.must(err)

@@ -10,6 +10,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // established opens a connection and makes sure that it is answered.
@@ -154,7 +155,7 @@ func testFlowsAreListedAndCollected(t *testing.T, mode setup) {
 	client := netip.MustParseAddrPort(conn.LocalAddr().String())
 	flows, err := n.dp.Services().Flows(ctx(t))
 	must(t, err)
-	i := slices.IndexFunc(flows, func(f datapath.FlowStatus) bool { return f.Src == client })
+	i := slices.IndexFunc(flows, func(f api.Flow) bool { return f.Src == client })
 	if i < 0 {
 		t.Fatalf("the flow of %s is not among %+v", client, flows)
 	}
@@ -165,7 +166,7 @@ func testFlowsAreListedAndCollected(t *testing.T, mode setup) {
 	}
 	back, err := n.dp.Services().Translations(ctx(t))
 	must(t, err)
-	if !slices.ContainsFunc(back, func(f datapath.FlowStatus) bool {
+	if !slices.ContainsFunc(back, func(f api.Flow) bool {
 		return f.Src == b.at(port) && f.NewDst == client && f.NewSrc.Addr() == clusterIP
 	}) {
 		t.Errorf("the flow's answers are not among %+v", back)
@@ -303,7 +304,7 @@ func testServicesInTheStatus(t *testing.T, mode setup) {
 		must(t, err)
 		got := s.Services
 		if got == nil || !slices.Equal(got.Devices, []string{"eth0"}) || got.Backends != 2 || got.NATPorts != "49152-65535" ||
-			got.Frontends[lb.ClusterIP] != 2 || got.Frontends[lb.NodePort] != 4 ||
+			got.Frontends[string(lb.ClusterIP)] != 2 || got.Frontends[string(lb.NodePort)] != 4 ||
 			!slices.Equal(got.Sockets, []string{"connect4", "connect6", "peername4", "peername6", "recvmsg4", "recvmsg6", "sendmsg4"}) {
 			t.Errorf("got %+v", got)
 		}

@@ -11,20 +11,8 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 )
-
-// ServicesStatus is what the kernel has of Services, in short.
-type ServicesStatus struct {
-	// Sockets are the hooks at the node's cgroups that run the programs now loaded, sorted: "connect4", ….
-	Sockets []string `json:"sockets"`
-	// Cgroup is the kernel's number of the cgroup they are at; 0 when there is none.
-	Cgroup uint64 `json:"cgroup"`
-	// Devices are the NICs at which NodePorts and outer addresses are translated, sorted.
-	Devices []string `json:"devices"`
-	// NATPorts is the range of ports for flows to backends on other nodes.
-	NATPorts string `json:"natPorts"`
-	lb.Counts
-}
 
 // List reads the frontends back from the maps, sorted by address, port, protocol and From.
 func (v *Services) List(_ context.Context) ([]lb.Entry, error) {
@@ -56,7 +44,14 @@ func (d *Datapath) servicesStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	st := &ServicesStatus{NATPorts: d.cfg.nat.String(), Counts: t.Count()}
+	counts := t.Count()
+	st := &api.Services{
+		NATPorts: d.cfg.nat.String(), NodePorts: counts.NodePorts,
+		Services: counts.Services, Affinity: counts.Affinity, Backends: counts.Backends, Frontends: map[string]int{},
+	}
+	for kind, n := range counts.Frontends {
+		st.Frontends[string(kind)] = n
+	}
 	s.Services = st
 	var errs []error
 	for _, h := range d.progs.services.sockets() {

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -27,19 +28,19 @@ type Status struct {
 	Router             netip.Addr        `json:"router"`
 	MTU                int               `json:"mtu"`
 	MonitorAggregation string            `json:"monitorAggregation"`
-	Devices            []DeviceStatus    `json:"devices"`
+	Devices            []api.Device      `json:"devices"`
 	// LeftOut says which devices that connect the node with others carry no Services and are not masqueraded at,
 	// and why.
 	LeftOut    []string         `json:"leftOut,omitempty"`
-	Programs   []ProgramStatus  `json:"programs"`
-	Maps       []MapStatus      `json:"maps"`
-	Routes     []RouteStatus    `json:"routes"`
-	Masquerade MasqueradeStatus `json:"masquerade"`
+	Programs   []api.Program    `json:"programs"`
+	Maps       []api.Map        `json:"maps"`
+	Routes     []api.NodeRoute  `json:"routes"`
+	Masquerade api.Masquerading `json:"masquerade"`
 	HostPorts  int              `json:"hostPorts"`
 	Untracked  UntrackedStatus  `json:"untracked"`
-	Sysctls    []SysctlStatus   `json:"sysctls"`
+	Sysctls    []api.Sysctl     `json:"sysctls"`
 	// Services is nil in modes that leave Services to others.
-	Services *ServicesStatus `json:"services,omitempty"`
+	Services *api.Services `json:"services,omitempty"`
 }
 
 // HostRoutingStatus says what carries pods' packets between the node's devices.
@@ -59,60 +60,6 @@ func (s HostRoutingStatus) String() string {
 		return string(s.Effective)
 	}
 	return fmt.Sprintf("%s (%s)", s.Effective, s.Reason)
-}
-
-// DeviceStatus is a NIC or a device of ours.
-type DeviceStatus struct {
-	Name  string         `json:"name"`
-	Index int            `json:"index"`
-	MTU   int            `json:"mtu"`
-	Up    bool           `json:"up"`
-	Addrs []netip.Prefix `json:"addrs"`
-}
-
-// ProgramStatus is one program that devices of ours run, and which, sorted.
-type ProgramStatus struct {
-	Name       string   `json:"name"`
-	ID         uint32   `json:"id"`
-	Tag        string   `json:"tag"`
-	AttachedTo []string `json:"attachedTo"`
-}
-
-// MapStatus is one pinned map. Entries is -1 for kinds that have none to count.
-type MapStatus struct {
-	Name        string `json:"name"`
-	ID          uint32 `json:"id"`
-	Entries     int    `json:"entries"`
-	MaxEntries  int    `json:"maxEntries"`
-	MemoryBytes uint64 `json:"memoryBytes"`
-}
-
-// RouteStatus is one route of ours.
-type RouteStatus struct {
-	Dst    netip.Prefix `json:"dst"`
-	Via    netip.Addr   `json:"via"`
-	Device string       `json:"device"`
-}
-
-// MasqueradeStatus is what gives pods' packets the node's address.
-type MasqueradeStatus struct {
-	Enabled bool `json:"enabled"`
-	// Kind is "BPF" or "iptables", or empty when it is not enabled.
-	Kind string `json:"kind"`
-	// Devices are the NICs whose programs masquerade, sorted; only for "BPF".
-	Devices []string `json:"devices,omitempty"`
-	// Backend is iptables' own word for its variant: "nf_tables" or "legacy".
-	Backend string `json:"backend"`
-	// NativeCIDR is what is spared.
-	NativeCIDR netip.Prefix `json:"nativeCIDR"`
-}
-
-// SysctlStatus is one sysctl that this package keeps, with the value that was found before; Found is
-// empty when it was left as it was.
-type SysctlStatus struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
-	Found string `json:"found"`
 }
 
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
@@ -168,7 +115,7 @@ func (d *Datapath) programStatus(ctx context.Context, s *Status) (err error) {
 	if err != nil {
 		return err
 	}
-	byID := map[ebpf.ProgramID]*ProgramStatus{}
+	byID := map[ebpf.ProgramID]*api.Program{}
 	for _, h := range hooks {
 		id, err := d.attacher.running(h)
 		if err != nil {
@@ -188,7 +135,7 @@ func (d *Datapath) programStatus(ctx context.Context, s *Status) (err error) {
 		slices.Sort(p.AttachedTo)
 		s.Programs = append(s.Programs, *p)
 	}
-	slices.SortFunc(s.Programs, func(a, b ProgramStatus) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Programs, func(a, b api.Program) int { return cmp.Compare(a.ID, b.ID) })
 	return nil
 }
 
@@ -222,7 +169,7 @@ func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
 	return hooks, nil
 }
 
-func describeProgram(id ebpf.ProgramID) (*ProgramStatus, error) {
+func describeProgram(id ebpf.ProgramID) (*api.Program, error) {
 	prog, err := ebpf.NewProgramFromID(id)
 	if err != nil {
 		return nil, fmt.Errorf("open program %d: %w", id, err)
@@ -232,7 +179,7 @@ func describeProgram(id ebpf.ProgramID) (*ProgramStatus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read program %d: %w", id, err)
 	}
-	return &ProgramStatus{Name: info.Name, ID: uint32(id), Tag: info.Tag}, nil
+	return &api.Program{Name: info.Name, ID: uint32(id), Tag: info.Tag}, nil
 }
 
 func (d *Datapath) deviceStatus(ctx context.Context, s *Status) error {
@@ -249,7 +196,7 @@ func (d *Datapath) deviceStatus(ctx context.Context, s *Status) error {
 		addrs, err := dump(ctx, func() ([]netlink.Addr, error) { return d.nl.AddrList(l, netlink.FAMILY_V4) })
 		errs = append(errs, err)
 		a := l.Attrs()
-		dev := DeviceStatus{Name: name, Index: a.Index, MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
+		dev := api.Device{Name: name, Index: a.Index, MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
 		for _, addr := range addrs {
 			if p, ok := toPrefix(addr.IPNet); ok {
 				dev.Addrs = append(dev.Addrs, p)
@@ -279,9 +226,9 @@ func (d *Datapath) mapStatus(s *Status) error {
 		memory, _ := info.Memlock()
 		entries, err := countEntries(m)
 		errs = append(errs, err)
-		s.Maps = append(s.Maps, MapStatus{Name: name, ID: uint32(id), Entries: entries, MaxEntries: int(info.MaxEntries), MemoryBytes: memory})
+		s.Maps = append(s.Maps, api.Map{Name: name, ID: uint32(id), Entries: entries, MaxEntries: int(info.MaxEntries), MemoryBytes: memory})
 	}
-	slices.SortFunc(s.Maps, func(a, b MapStatus) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Maps, func(a, b api.Map) int { return strings.Compare(a.Name, b.Name) })
 	return errors.Join(errs...)
 }
 
@@ -320,9 +267,9 @@ func (d *Datapath) routeStatus(ctx context.Context, s *Status) error {
 		if err != nil {
 			return fmt.Errorf("look up the device of the route to %s: %w", dst, err)
 		}
-		s.Routes = append(s.Routes, RouteStatus{Dst: dst, Via: toAddr(r.Gw), Device: l.Attrs().Name})
+		s.Routes = append(s.Routes, api.NodeRoute{PodCIDR: dst, Via: toAddr(r.Gw), Device: l.Attrs().Name})
 	}
-	slices.SortFunc(s.Routes, func(a, b RouteStatus) int { return a.Dst.Addr().Compare(b.Dst.Addr()) })
+	slices.SortFunc(s.Routes, func(a, b api.NodeRoute) int { return a.PodCIDR.Addr().Compare(b.PodCIDR.Addr()) })
 	return nil
 }
 
@@ -362,7 +309,7 @@ func (d *Datapath) sysctlStatus(s *Status) error {
 		if err != nil {
 			return err
 		}
-		s.Sysctls = append(s.Sysctls, SysctlStatus{Name: strings.ReplaceAll(path, "/", "."), Value: value, Found: found[path]})
+		s.Sysctls = append(s.Sysctls, api.Sysctl{Name: strings.ReplaceAll(path, "/", "."), Value: value, Found: found[path]})
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -117,7 +118,7 @@ func TestOnlyLiveFlowsAreRestored(t *testing.T) {
 			must(t, end.CloseWrite())
 		}
 		eventually(t, func() bool {
-			return len(n.entriesWith(func(f datapath.FlowStatus) bool { return f.State == "closing" })) == 2
+			return len(n.entriesWith(func(f api.Flow) bool { return f.State == "closing" })) == 2
 		}, "the flow is closed")
 		u, err := a.Dial("udp4", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.250"), 9)) // nobody's
 		must(t, err)

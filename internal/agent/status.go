@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/internal/agent/reconcile"
-	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
 )
@@ -145,34 +144,23 @@ func (a *Agent) datapath(ctx context.Context, n *node) (_ *api.Datapath, warning
 			Network: a.cfg.RoutingMode, Host: string(got.HostRouting.Effective), Requested: string(got.HostRouting.Requested),
 			Reason: got.HostRouting.Reason, Skipped: n.skippedNodes(),
 		},
-		Masquerading: api.Masquerading{
-			Enabled: got.Masquerade.Enabled, Kind: got.Masquerade.Kind,
-			Backend: got.Masquerade.Backend, Devices: got.Masquerade.Devices, NativeCIDR: got.Masquerade.NativeCIDR,
-		},
-		Services:           services.Status(got.Services),
+		Masquerading:       got.Masquerade,
+		Services:           got.Services,
+		Devices:            got.Devices,
+		Programs:           got.Programs,
+		Maps:               got.Maps,
+		Sysctls:            got.Sysctls,
 		HostPorts:          got.HostPorts,
 		MonitorAggregation: got.MonitorAggregation,
 	}
 	if err != nil {
 		d.Error = err.Error()
 	}
-	for _, x := range got.Devices {
-		d.Devices = append(d.Devices, api.Device(x))
-	}
-	for _, x := range got.Programs {
-		d.Programs = append(d.Programs, api.Program(x))
-	}
-	for _, x := range got.Maps {
-		d.Maps = append(d.Maps, api.Map(x))
-	}
 	for _, x := range got.Routes {
-		if x.Dst == cfg.PodCIDR {
+		if x.PodCIDR == cfg.PodCIDR {
 			continue // to this node's own pods
 		}
-		d.Routing.Routes = append(d.Routing.Routes, api.NodeRoute{PodCIDR: x.Dst, Via: x.Via, Device: x.Device})
-	}
-	for _, x := range got.Sysctls {
-		d.Sysctls = append(d.Sysctls, api.Sysctl(x))
+		d.Routing.Routes = append(d.Routing.Routes, x)
 	}
 	return d, warnings
 }

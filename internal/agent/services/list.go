@@ -111,37 +111,19 @@ func servicesFrom(entries []api.Frontend) []api.Service {
 // Flows is the translated flows as they are opened.
 func Flows(ctx context.Context, v *datapath.Services) ([]api.Flow, error) {
 	flows, err := v.Flows(ctx)
-	return apiFlows(flows), err
+	return named(flows), err
 }
 
 // Translations is the translated flows as their answers come.
 func Translations(ctx context.Context, v *datapath.Services) ([]api.Flow, error) {
 	flows, err := v.Translations(ctx)
-	return apiFlows(flows), err
+	return named(flows), err
 }
 
-func apiFlows(flows []datapath.FlowStatus) []api.Flow {
-	out := make([]api.Flow, len(flows))
-	for i, f := range flows {
-		out[i] = api.Flow{
-			Protocol: f.Proto, Src: f.Src, Dst: f.Dst, NewSrc: f.NewSrc, NewDst: f.NewDst,
-			Service: withoutProto(f.Service), Kind: f.Kind, State: f.State, Expires: f.Expires,
-		}
+// named leaves the protocol, which flows have beside, out of their Services' names.
+func named(flows []api.Flow) []api.Flow {
+	for i := range flows {
+		flows[i].Service = withoutProto(flows[i].Service)
 	}
-	return out
-}
-
-// Status says the status in the words of the API. It is nil where the datapath's is.
-func Status(s *datapath.ServicesStatus) *api.Services {
-	if s == nil {
-		return nil
-	}
-	out := &api.Services{
-		Sockets: s.Sockets, Cgroup: s.Cgroup, Devices: s.Devices, NodePorts: s.NodePorts, NATPorts: s.NATPorts,
-		Services: s.Services, Affinity: s.Affinity, Frontends: map[string]int{}, Backends: s.Backends,
-	}
-	for kind, n := range s.Frontends {
-		out.Frontends[string(kind)] = n
-	}
-	return out
+	return flows
 }
