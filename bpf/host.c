@@ -65,7 +65,7 @@ int lab_to_pod(struct __sk_buff *ctx)
 	int verdict = TC_ACT_SHOT;
 
 	if (!w)
-		return TC_ACT_SHOT; /* which cannot be */
+		return drop_unseen(ctx, DIR_TO_POD);
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, w);
@@ -73,7 +73,7 @@ int lab_to_pod(struct __sk_buff *ctx)
 		reason = REASON_REWRITE;
 	if (reason == REASON_DELIVERED)
 		verdict = deliver(ctx, &w->verdict.pod, WAY_FROM_STACK);
-	account(&w->p, reason, DIR_TO_POD);
+	account(&w->p, outcome(reason, DIR_TO_POD, verdict), DIR_TO_POD);
 	return verdict;
 }
 

@@ -21,6 +21,8 @@ const (
 	HostMapLabCt          = "lab_ct"
 	HostMapLabDevices     = "lab_devices"
 	HostMapLabEndpoints   = "lab_endpoints"
+	HostMapLabEventSeq    = "lab_event_seq"
+	HostMapLabEventUntil  = "lab_event_until"
 	HostMapLabEvents      = "lab_events"
 	HostMapLabFragments   = "lab_fragments"
 	HostMapLabGenerations = "lab_generations"
@@ -108,6 +110,8 @@ type HostMapSpecs struct {
 	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
 	LabDevices     *ebpf.MapSpec `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEventSeq    *ebpf.MapSpec `ebpf:"lab_event_seq"`
+	LabEventUntil  *ebpf.MapSpec `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
@@ -171,6 +175,8 @@ type HostMaps struct {
 	LabCt          *ebpf.Map `ebpf:"lab_ct"`
 	LabDevices     *ebpf.Map `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEventSeq    *ebpf.Map `ebpf:"lab_event_seq"`
+	LabEventUntil  *ebpf.Map `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
@@ -196,6 +202,8 @@ func (m *HostMaps) Close() error {
 		m.LabCt,
 		m.LabDevices,
 		m.LabEndpoints,
+		m.LabEventSeq,
+		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFragments,
 		m.LabGenerations,

@@ -40,16 +40,20 @@ func load(t testing.TB, trace bool) *programs {
 	must(t, pod.LoadAndAssign(&podObjects, nil))
 	t.Cleanup(func() { must(t, podObjects.Close()) })
 
+	must(t, podObjects.LabEventUntil.Put(uint32(0), ^uint64(0))) // somebody reads
+
 	host, err := bpf.LoadHost()
 	must(t, err)
 	must(t, host.Variables[bpf.PodVarCfgTrace].Set(trace))
 	var hostPrograms bpf.HostPrograms
 	must(t, host.LoadAndAssign(&hostPrograms, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		bpf.PodMapLabEndpoints: podObjects.LabEndpoints,
-		bpf.PodMapLabIfaces:    podObjects.LabIfaces,
-		bpf.PodMapLabKernelCt:  podObjects.LabKernelCt,
-		bpf.PodMapLabMetrics:   podObjects.LabMetrics,
-		bpf.PodMapLabEvents:    podObjects.LabEvents,
+		bpf.PodMapLabEndpoints:  podObjects.LabEndpoints,
+		bpf.PodMapLabIfaces:     podObjects.LabIfaces,
+		bpf.PodMapLabKernelCt:   podObjects.LabKernelCt,
+		bpf.PodMapLabMetrics:    podObjects.LabMetrics,
+		bpf.PodMapLabEvents:     podObjects.LabEvents,
+		bpf.PodMapLabEventUntil: podObjects.LabEventUntil,
+		bpf.PodMapLabEventSeq:   podObjects.LabEventSeq,
 	}}))
 	t.Cleanup(func() { must(t, hostPrograms.Close()) })
 	return &programs{podObjects.PodPrograms, hostPrograms, podObjects.PodMaps}
@@ -61,7 +65,7 @@ func TestProgramsLoad(t *testing.T) {
 	for name, trace := range settings {
 		t.Run(name, func(t *testing.T) {
 			p := load(t, trace)
-			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 760, p.LabToPod: 500} {
+			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 940, p.LabToPod: 680} {
 				info, err := prog.Info()
 				must(t, err)
 				insns, err := info.Instructions()

@@ -215,7 +215,7 @@ static __noinline int decide(struct __sk_buff *ctx)
 	int verdict;
 
 	if (!w)
-		return TC_ACT_SHOT; /* which cannot be */
+		return drop_unseen(ctx, DIR_FROM_NETWORK);
 	linearize(ctx);
 	reason = decide_in(ctx, w);
 	if (reason == REASON_NONE)
@@ -223,6 +223,7 @@ static __noinline int decide(struct __sk_buff *ctx)
 	if (reason == REASON_FORWARDED)
 		reason = decide_route(ctx, w);
 	verdict = act(ctx, w, &reason);
+	reason = outcome(reason, DIR_FROM_NETWORK, verdict);
 	account(&w->p, reason, DIR_FROM_NETWORK);
 	if (has_cache())
 		remember(w, reason);
@@ -267,7 +268,7 @@ static __noinline int leave(struct __sk_buff *ctx)
 		return TC_ACT_UNSPEC;
 	w = new_work(ctx);
 	if (!w)
-		return TC_ACT_SHOT;
+		return drop_unseen(ctx, DIR_TO_NETWORK);
 	linearize(ctx);
 	reason = decide_out(ctx, &w->p, &w->c);
 	if (reason == REASON_NONE)

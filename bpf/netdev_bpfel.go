@@ -21,6 +21,8 @@ const (
 	NetdevMapLabCt           = "lab_ct"
 	NetdevMapLabDevices      = "lab_devices"
 	NetdevMapLabEndpoints    = "lab_endpoints"
+	NetdevMapLabEventSeq     = "lab_event_seq"
+	NetdevMapLabEventUntil   = "lab_event_until"
 	NetdevMapLabEvents       = "lab_events"
 	NetdevMapLabFlowCache    = "lab_flow_cache"
 	NetdevMapLabFragments    = "lab_fragments"
@@ -113,6 +115,8 @@ type NetdevMapSpecs struct {
 	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
 	LabDevices     *ebpf.MapSpec `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEventSeq    *ebpf.MapSpec `ebpf:"lab_event_seq"`
+	LabEventUntil  *ebpf.MapSpec `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
@@ -179,6 +183,8 @@ type NetdevMaps struct {
 	LabCt          *ebpf.Map `ebpf:"lab_ct"`
 	LabDevices     *ebpf.Map `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEventSeq    *ebpf.Map `ebpf:"lab_event_seq"`
+	LabEventUntil  *ebpf.Map `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
@@ -206,6 +212,8 @@ func (m *NetdevMaps) Close() error {
 		m.LabCt,
 		m.LabDevices,
 		m.LabEndpoints,
+		m.LabEventSeq,
+		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFlowCache,
 		m.LabFragments,

@@ -188,13 +188,14 @@ static __noinline int decide(struct __sk_buff *ctx)
 	int verdict;
 
 	if (!w)
-		return TC_ACT_SHOT; /* which cannot be */
+		return drop_unseen(ctx, DIR_FROM_POD);
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, w);
 	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, w);
 	verdict = act(ctx, w, &reason);
+	reason = outcome(reason, DIR_FROM_POD, verdict);
 	account(&w->p, reason, DIR_FROM_POD);
 	if (has_cache())
 		remember(w, reason);

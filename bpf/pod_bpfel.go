@@ -89,7 +89,7 @@ type PodEndpoint struct {
 
 type PodEvent struct {
 	_         structs.HostLayout
-	TimeNs    uint64
+	Head      PodEventHeader
 	Ifindex   uint32
 	Length    uint32
 	SrcId     uint32
@@ -107,6 +107,16 @@ type PodEvent struct {
 	IcmpType  uint8
 	DstMac    PodMac
 	SrcMac    PodMac
+}
+
+type PodEventHeader struct {
+	_        structs.HostLayout
+	Type     PodLabEventType
+	Version  PodLabEventVersion
+	Length   uint16
+	Cpu      uint32
+	Sequence uint64
+	TimeNs   uint64
 }
 
 type PodFlow struct {
@@ -157,6 +167,18 @@ const (
 	PodLabDirectionDIR_FROM_NETWORK PodLabDirection = 2
 	PodLabDirectionDIR_TO_NETWORK   PodLabDirection = 3
 	PodLabDirectionDIR_MAX          PodLabDirection = 4
+)
+
+type PodLabEventType uint8
+
+const (
+	PodLabEventTypeEVENT_PACKET PodLabEventType = 1
+)
+
+type PodLabEventVersion uint8
+
+const (
+	PodLabEventVersionEVENT_VERSION PodLabEventVersion = 1
 )
 
 type PodLabFrontend uint8
@@ -223,6 +245,7 @@ const (
 	PodLabReasonREASON_FOREIGN_ERROR    PodLabReason = 33
 	PodLabReasonREASON_NO_FLOW          PodLabReason = 34
 	PodLabReasonREASON_LOOPBACK         PodLabReason = 38
+	PodLabReasonREASON_NO_WORK_AREA     PodLabReason = 39
 	PodLabReasonREASON_MAX              PodLabReason = 64
 )
 
@@ -438,8 +461,26 @@ type PodWork struct {
 	Hash       uint32
 	Generation uint32
 	P          struct {
-		_            structs.HostLayout
-		Ev           PodEvent
+		_  structs.HostLayout
+		Ev struct {
+			_         structs.HostLayout
+			Ifindex   uint32
+			Length    uint32
+			SrcId     uint32
+			DstId     uint32
+			Src       PodIp
+			Dst       PodIp
+			Sport     uint16
+			Dport     uint16
+			EtherType uint16
+			Proto     uint8
+			Ttl       uint8
+			TcpFlags  uint8
+			IcmpType  uint8
+			DstMac    PodMac
+			SrcMac    PodMac
+			_         [2]byte
+		}
 		Family       uint8
 		L4           uint8
 		Fragment     bool
@@ -497,6 +538,8 @@ const (
 	PodMapLabCt          = "lab_ct"
 	PodMapLabDevices     = "lab_devices"
 	PodMapLabEndpoints   = "lab_endpoints"
+	PodMapLabEventSeq    = "lab_event_seq"
+	PodMapLabEventUntil  = "lab_event_until"
 	PodMapLabEvents      = "lab_events"
 	PodMapLabFlowCache   = "lab_flow_cache"
 	PodMapLabFragments   = "lab_fragments"
@@ -586,6 +629,8 @@ type PodMapSpecs struct {
 	LabCt          *ebpf.MapSpec `ebpf:"lab_ct"`
 	LabDevices     *ebpf.MapSpec `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEventSeq    *ebpf.MapSpec `ebpf:"lab_event_seq"`
+	LabEventUntil  *ebpf.MapSpec `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
@@ -651,6 +696,8 @@ type PodMaps struct {
 	LabCt          *ebpf.Map `ebpf:"lab_ct"`
 	LabDevices     *ebpf.Map `ebpf:"lab_devices"`
 	LabEndpoints   *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEventSeq    *ebpf.Map `ebpf:"lab_event_seq"`
+	LabEventUntil  *ebpf.Map `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
@@ -678,6 +725,8 @@ func (m *PodMaps) Close() error {
 		m.LabCt,
 		m.LabDevices,
 		m.LabEndpoints,
+		m.LabEventSeq,
+		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFlowCache,
 		m.LabFragments,

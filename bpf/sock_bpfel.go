@@ -43,6 +43,8 @@ const (
 	SockMapLabBackends   = "lab_backends"
 	SockMapLabCt         = "lab_ct"
 	SockMapLabEndpoints  = "lab_endpoints"
+	SockMapLabEventSeq   = "lab_event_seq"
+	SockMapLabEventUntil = "lab_event_until"
 	SockMapLabEvents     = "lab_events"
 	SockMapLabFragments  = "lab_fragments"
 	SockMapLabIfaces     = "lab_ifaces"
@@ -133,22 +135,24 @@ type SockProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockMapSpecs struct {
-	LabAffinity  *ebpf.MapSpec `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.MapSpec `ebpf:"lab_backends"`
-	LabCt        *ebpf.MapSpec `ebpf:"lab_ct"`
-	LabEndpoints *ebpf.MapSpec `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.MapSpec `ebpf:"lab_events"`
-	LabFragments *ebpf.MapSpec `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.MapSpec `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.MapSpec `ebpf:"lab_metrics"`
-	LabNat       *ebpf.MapSpec `ebpf:"lab_nat"`
-	LabPeers     *ebpf.MapSpec `ebpf:"lab_peers"`
-	LabServices  *ebpf.MapSpec `ebpf:"lab_services"`
-	LabSlots     *ebpf.MapSpec `ebpf:"lab_slots"`
-	LabSockets   *ebpf.MapSpec `ebpf:"lab_sockets"`
-	LabSources   *ebpf.MapSpec `ebpf:"lab_sources"`
-	LabUdpFlows  *ebpf.MapSpec `ebpf:"lab_udp_flows"`
+	LabAffinity   *ebpf.MapSpec `ebpf:"lab_affinity"`
+	LabBackends   *ebpf.MapSpec `ebpf:"lab_backends"`
+	LabCt         *ebpf.MapSpec `ebpf:"lab_ct"`
+	LabEndpoints  *ebpf.MapSpec `ebpf:"lab_endpoints"`
+	LabEventSeq   *ebpf.MapSpec `ebpf:"lab_event_seq"`
+	LabEventUntil *ebpf.MapSpec `ebpf:"lab_event_until"`
+	LabEvents     *ebpf.MapSpec `ebpf:"lab_events"`
+	LabFragments  *ebpf.MapSpec `ebpf:"lab_fragments"`
+	LabIfaces     *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabKernelCt   *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
+	LabMetrics    *ebpf.MapSpec `ebpf:"lab_metrics"`
+	LabNat        *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabPeers      *ebpf.MapSpec `ebpf:"lab_peers"`
+	LabServices   *ebpf.MapSpec `ebpf:"lab_services"`
+	LabSlots      *ebpf.MapSpec `ebpf:"lab_slots"`
+	LabSockets    *ebpf.MapSpec `ebpf:"lab_sockets"`
+	LabSources    *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabUdpFlows   *ebpf.MapSpec `ebpf:"lab_udp_flows"`
 }
 
 // SockVariableSpecs contains global variables before they are loaded into the kernel.
@@ -191,22 +195,24 @@ func (o *SockObjects) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockMaps struct {
-	LabAffinity  *ebpf.Map `ebpf:"lab_affinity"`
-	LabBackends  *ebpf.Map `ebpf:"lab_backends"`
-	LabCt        *ebpf.Map `ebpf:"lab_ct"`
-	LabEndpoints *ebpf.Map `ebpf:"lab_endpoints"`
-	LabEvents    *ebpf.Map `ebpf:"lab_events"`
-	LabFragments *ebpf.Map `ebpf:"lab_fragments"`
-	LabIfaces    *ebpf.Map `ebpf:"lab_ifaces"`
-	LabKernelCt  *ebpf.Map `ebpf:"lab_kernel_ct"`
-	LabMetrics   *ebpf.Map `ebpf:"lab_metrics"`
-	LabNat       *ebpf.Map `ebpf:"lab_nat"`
-	LabPeers     *ebpf.Map `ebpf:"lab_peers"`
-	LabServices  *ebpf.Map `ebpf:"lab_services"`
-	LabSlots     *ebpf.Map `ebpf:"lab_slots"`
-	LabSockets   *ebpf.Map `ebpf:"lab_sockets"`
-	LabSources   *ebpf.Map `ebpf:"lab_sources"`
-	LabUdpFlows  *ebpf.Map `ebpf:"lab_udp_flows"`
+	LabAffinity   *ebpf.Map `ebpf:"lab_affinity"`
+	LabBackends   *ebpf.Map `ebpf:"lab_backends"`
+	LabCt         *ebpf.Map `ebpf:"lab_ct"`
+	LabEndpoints  *ebpf.Map `ebpf:"lab_endpoints"`
+	LabEventSeq   *ebpf.Map `ebpf:"lab_event_seq"`
+	LabEventUntil *ebpf.Map `ebpf:"lab_event_until"`
+	LabEvents     *ebpf.Map `ebpf:"lab_events"`
+	LabFragments  *ebpf.Map `ebpf:"lab_fragments"`
+	LabIfaces     *ebpf.Map `ebpf:"lab_ifaces"`
+	LabKernelCt   *ebpf.Map `ebpf:"lab_kernel_ct"`
+	LabMetrics    *ebpf.Map `ebpf:"lab_metrics"`
+	LabNat        *ebpf.Map `ebpf:"lab_nat"`
+	LabPeers      *ebpf.Map `ebpf:"lab_peers"`
+	LabServices   *ebpf.Map `ebpf:"lab_services"`
+	LabSlots      *ebpf.Map `ebpf:"lab_slots"`
+	LabSockets    *ebpf.Map `ebpf:"lab_sockets"`
+	LabSources    *ebpf.Map `ebpf:"lab_sources"`
+	LabUdpFlows   *ebpf.Map `ebpf:"lab_udp_flows"`
 }
 
 func (m *SockMaps) Close() error {
@@ -215,6 +221,8 @@ func (m *SockMaps) Close() error {
 		m.LabBackends,
 		m.LabCt,
 		m.LabEndpoints,
+		m.LabEventSeq,
+		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFragments,
 		m.LabIfaces,

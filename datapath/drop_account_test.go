@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,6 +50,7 @@ func TestEveryDropIsCountedOnce(t *testing.T) {
 	ring, err := ringbuf.NewReader(m.d.maps.events)
 	m.must(err)
 	defer ring.Close()
+	m.must(m.d.announce(time.Hour))
 	for reason, list := range cases {
 		for what, inject := range list {
 			t.Run(reasons[reason]+"/"+what, func(t *testing.T) {
@@ -96,7 +98,7 @@ func (m *model) checkInjection(t *testing.T, ring *ringbuf.Reader, reason bpf.Re
 	if e.Reason != reason || e.Direction != i.dir || int(e.Length) != len(i.frame) || string(e.SrcMac.B[:]) != string(i.frame[6:12]) {
 		t.Errorf("the event is %+v", e)
 	}
-	if src := i.frame[ethernetHeader+12:]; binary.BigEndian.Uint16(i.frame[12:]) == unix.ETH_P_IP && reason != bpf.PodLabReasonREASON_MALFORMED &&
+	if src := i.frame[ethernetHeader+12:]; binary.BigEndian.Uint16(i.frame[12:]) == unix.ETH_P_IP && reason != bpf.PodLabReasonREASON_MALFORMED && reason != bpf.PodLabReasonREASON_NO_WORK_AREA &&
 		bpf.AddrOf(e.Src) != netip.AddrFrom4([4]byte(src)) {
 		t.Errorf("the event is of a packet from %s", bpf.AddrOf(e.Src))
 	}
@@ -164,18 +166,27 @@ func eventsOf(t *testing.T, ring *ringbuf.Reader) (list []bpf.Event) {
 }
 
 // onOneCPU runs f where what one packet leaves behind for its CPU is found by the next.
-func onOneCPU(m *model, f func()) {
+func onOneCPU(m *model, f func()) { onCPU(m, cpus(m)[0], f) }
+
+// cpus are those that this process may use.
+func cpus(m *model) (list []int) {
+	var set unix.CPUSet
+	m.must(unix.SchedGetaffinity(0, &set))
+	for cpu := range 1024 {
+		if set.IsSet(cpu) {
+			list = append(list, cpu)
+		}
+	}
+	return list
+}
+
+func onCPU(m *model, cpu int, f func()) {
 	m.ns.Do(func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		var before, one unix.CPUSet
 		m.must(unix.SchedGetaffinity(0, &before))
-		for cpu := range 1024 {
-			if before.IsSet(cpu) {
-				one.Set(cpu)
-				break
-			}
-		}
+		one.Set(cpu)
 		m.must(unix.SchedSetaffinity(0, &one))
 		defer func() { m.must(unix.SchedSetaffinity(0, &before)) }()
 		f()
@@ -241,7 +252,10 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 	m.services = services
 	m.apply()
 
-	broken := m.brokenPrograms()
+	// No checksum can be brought up to date, and no packet cut short; nothing can be sent; there is no memory to work in.
+	broken := m.failing(-1, asm.FnL4CsumReplace, asm.FnSkbChangeTail)
+	unsent := m.failing(actShot, asm.FnRedirect, asm.FnRedirectNeigh, asm.FnRedirectPeer)
+	poor := m.withoutWorkArea()
 	makes := func(i injection) func() injection { return func() injection { return i } }
 	full := func(i injection, dst end) func() injection {
 		return func() injection {
@@ -324,10 +338,19 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 					m.runInside(veth, packet(layers.IPProtocolTCP, pod, cluster(good), ackFlag))
 					m.copyFlowCache(veth.prog, broken.fromPod)
 				}}),
-			"from outside": makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, narrow)}),
-			"to outside":   makes(injection{at: stage{broken.toNetwork, out.ifindex}, dir: leaving, frame: tcp(pod, far)}),
+			"not sent":           makes(injection{at: stage{unsent.fromPod, veth.ifindex}, dir: fromPod, frame: tcp(pod, remotePod)}),
+			"not sent to a pod":  makes(injection{at: stage{unsent.toPod, host.ifindex}, dir: toPod, frame: tcp(far, pod)}),
+			"not sent by a card": makes(injection{at: stage{unsent.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(netip.AddrPortFrom(client.Addr(), 40003), narrow)}),
+			"from outside":       makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, narrow)}),
+			"to outside":         makes(injection{at: stage{broken.toNetwork, out.ifindex}, dir: leaving, frame: tcp(pod, far)}),
 			"to a pod": makes(injection{at: stage{broken.toPod, host.ifindex}, dir: toPod, frame: packet(layers.IPProtocolTCP, remotePod, pod, synFlag|ackFlag),
 				before: func() { m.runInside(veth, tcp(pod, cluster(good))) }}),
+		},
+		bpf.PodLabReasonREASON_NO_WORK_AREA: {
+			"from a pod":   makes(injection{at: stage{poor.fromPod, veth.ifindex}, dir: fromPod, frame: tcp(pod, far)}),
+			"from outside": makes(injection{at: stage{poor.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, good)}),
+			"to a pod":     makes(injection{at: stage{poor.toPod, host.ifindex}, dir: toPod, frame: tcp(far, pod)}),
+			"to outside":   makes(injection{at: stage{poor.toNetwork, out.ifindex}, dir: leaving, frame: tcp(pod, far)}),
 		},
 		bpf.PodLabReasonREASON_NO_FLOW: {
 			"to a port that flows get": makes(injection{at: in, dir: fromNetwork, frame: packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, natMin), ackFlag)}),
@@ -339,21 +362,48 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 	}
 }
 
-// broken are programs for which no checksum can be brought up to date, and no packet cut short.
-type broken struct{ fromPod, toPod, fromNetwork, toNetwork *ebpf.Program }
+// changed are programs in which something was changed.
+type changed struct{ fromPod, toPod, fromNetwork, toNetwork *ebpf.Program }
 
-func (m *model) brokenPrograms() (b broken) {
+// failing are programs whose calls of some helpers return that value.
+func (m *model) failing(returns int32, helpers ...asm.BuiltinFunc) changed {
+	return m.changedPrograms(func(insns asm.Instructions) {
+		for i := range insns {
+			if ins := &insns[i]; ins.IsBuiltinCall() && slices.Contains(helpers, asm.BuiltinFunc(ins.Constant)) {
+				*ins = asm.Mov.Imm(asm.R0, returns).WithMetadata(ins.Metadata)
+			}
+		}
+	})
+}
+
+// withoutWorkArea are programs that do not find it.
+func (m *model) withoutWorkArea() changed {
+	found := 0
+	c := m.changedPrograms(func(insns asm.Instructions) {
+		wanted := false
+		for i := range insns {
+			ins := &insns[i]
+			wanted = wanted || ins.Reference() == bpf.PodMapLabWork
+			if wanted && ins.IsBuiltinCall() && ins.Constant == int64(asm.FnMapLookupElem) {
+				*ins = asm.Mov.Imm(asm.R0, 0).WithMetadata(ins.Metadata)
+				wanted = false
+				found++
+			}
+		}
+	})
+	if found < 4 {
+		m.t.Fatalf("the programs look for their work area %d times", found)
+	}
+	return c
+}
+
+func (m *model) changedPrograms(change func(asm.Instructions)) changed {
 	m.t.Helper()
 	load := func(read func() (*ebpf.CollectionSpec, error), into any) {
 		spec, err := read()
 		m.must(err)
 		for _, prog := range spec.Programs {
-			for i := range prog.Instructions {
-				ins := &prog.Instructions[i]
-				if ins.IsBuiltinCall() && (ins.Constant == int64(asm.FnL4CsumReplace) || ins.Constant == int64(asm.FnSkbChangeTail)) {
-					*ins = asm.Mov.Imm(asm.R0, -1).WithMetadata(ins.Metadata)
-				}
-			}
+			change(prog.Instructions)
 		}
 		m.must(loadSpec(spec, m.d.cfg, m.d.maps, into))
 	}
@@ -364,7 +414,7 @@ func (m *model) brokenPrograms() (b broken) {
 	load(bpf.LoadHost, &host)
 	load(bpf.LoadNetdev, &netdev)
 	m.t.Cleanup(func() { m.must(errors.Join(pod.Close(), host.Close(), netdev.Close())) })
-	return broken{pod.LabFromPod, host.LabToPod, netdev.LabFromNetwork, netdev.LabToNetwork}
+	return changed{pod.LabFromPod, host.LabToPod, netdev.LabFromNetwork, netdev.LabToNetwork}
 }
 
 // copyFlowCache lets one program know the flows that another knows.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -26,6 +25,9 @@ const (
 	// namesLast is how long a device's name is remembered. The kernel counts indexes up before it gives one
 	// to another device.
 	namesLast = 10 * time.Second
+	// announced is for how much longer than it pauses a reader says that it reads. Programs write no events for one
+	// that was killed.
+	announced = 10 * time.Second
 	// backlog is how many events a consumer may be behind before it misses some.
 	backlog = 4096
 )
@@ -61,7 +63,8 @@ type Event struct {
 	Length int
 	// SrcEndpoint and DstEndpoint are the IDs of local endpoints, 0 when there is none.
 	SrcEndpoint, DstEndpoint uint32
-	// Missed is how many events this consumer missed before this one because it was too slow.
+	// Missed is how many events this consumer missed before this one: the ring had no room for them, or it was too
+	// slow.
 	Missed int
 }
 
@@ -89,8 +92,9 @@ type listener struct {
 // Events yields events from now on, until ctx is done or the consumer stops. Programs wake nobody, so the
 // ring is looked into as often as late says, which is how late an event may be. Any number of consumers may
 // listen at once; who is content with less may get more, and miss what did not fit the ring. Programs write
-// events whether or not somebody listens, and overwrite none: what does not fit the ring is counted as
-// "event-lost" in [Datapath.Metrics]. An error ends the sequence; that ctx is done is none.
+// events only while somebody listens, and overwrite none: what does not fit the ring is counted as
+// "event-lost" in [Datapath.Metrics], and as missed by the consumers. An error ends the sequence; that ctx is done
+// is none.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		l, err := d.listen(late)
@@ -145,11 +149,18 @@ func (d *Datapath) startReader() error {
 	if err != nil {
 		return fmt.Errorf("open the event ring: %w", err)
 	}
+	gaps, err := d.newGaps()
+	if err == nil {
+		err = d.announce(announced)
+	}
+	if err != nil {
+		return errors.Join(err, ring.Close())
+	}
 	quit, finished, joined := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 	d.events.joined = joined
 	go func() {
 		defer close(finished)
-		if err := d.read(ring, quit, joined); !errors.Is(err, os.ErrClosed) {
+		if err := d.read(ring, gaps, quit, joined); !errors.Is(err, os.ErrClosed) {
 			d.events.end(err)
 		}
 	}()
@@ -157,6 +168,9 @@ func (d *Datapath) startReader() error {
 		ring.Close()
 		close(quit)
 		<-finished
+		if err := d.maps.eventUntil.Put(uint32(0), uint64(0)); err != nil {
+			d.log.Warn("programs go on writing events for a moment", "err", err)
+		}
 	}
 	return nil
 }
@@ -190,9 +204,17 @@ func (h *hub) close() {
 	h.end(errClosed)
 }
 
+// announce tells the programs that events are read, and will be for so long.
+func (d *Datapath) announce(forNow time.Duration) error {
+	if err := d.maps.eventUntil.Put(uint32(0), monotonic()+uint64(forNow)); err != nil { //nolint:gosec // it is positive
+		return fmt.Errorf("announce a reader of events: %w", err)
+	}
+	return nil
+}
+
 // read takes events until the ring is closed, and returns why it ended; os.ErrClosed then.
-func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) error {
-	names, since := map[int]string{}, time.Now()
+func (d *Datapath) read(ring *ringbuf.Reader, gaps gaps, quit, joined <-chan struct{}) error {
+	names, since, renewed := map[int]string{}, time.Now(), time.Now()
 	var record ringbuf.Record
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
 	for {
@@ -202,31 +224,87 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 				clear(names) // an index may belong to another device by now
 				since = time.Now()
 			}
+			pause := d.events.pause()
+			if err := d.announce(pause + announced); err != nil {
+				return err
+			}
+			renewed = time.Now()
 			select {
 			case <-quit:
 			case <-joined:
-			case <-time.After(d.events.pause()):
+			case <-time.After(pause):
 			}
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("read the event ring: %w", err)
 		}
-		raw, ok := decode(record.RawSample)
-		if !ok {
-			return fmt.Errorf("read the event ring: a record of %d bytes is not an event", len(record.RawSample))
+		if time.Since(renewed) > announced/2 {
+			if err := d.announce(announced); err != nil {
+				return err
+			}
+			renewed = time.Now()
 		}
-		d.events.publish(raw, d.event(raw, names))
+		raw, ok, err := decode(record.RawSample)
+		if err != nil {
+			return err
+		}
+		missed := gaps.before(raw.Head)
+		if ok {
+			d.events.publish(raw, d.event(raw, names), missed)
+		}
 	}
 }
 
-// decode copies the record, which the next read overwrites.
-func decode(record []byte) (raw bpf.Event, ok bool) {
-	if uintptr(len(record)) < unsafe.Sizeof(raw) {
-		return raw, false
+// decode copies the record, which the next read overwrites. Not ok: it has the header of an event, but is of a kind
+// that is not known here.
+func decode(record []byte) (raw bpf.Event, ok bool, err error) {
+	if _, err := binary.Decode(record, binary.NativeEndian, &raw.Head); err != nil || int(raw.Head.Length) != len(record) {
+		return raw, false, fmt.Errorf("read the event ring: a record of %d bytes is not an event", len(record))
 	}
-	_, err := binary.Decode(record, binary.NativeEndian, &raw)
-	return raw, err == nil
+	if raw.Head.Type != bpf.PodLabEventTypeEVENT_PACKET || raw.Head.Version != bpf.PodLabEventVersionEVENT_VERSION {
+		return raw, false, nil
+	}
+	_, err = binary.Decode(record, binary.NativeEndian, &raw)
+	return raw, err == nil, err
+}
+
+// gaps tell how many events found no room, by what is missing in each CPU's sequence.
+type gaps []gap
+
+type gap struct {
+	base     uint64 // of the sequence, when reading began
+	highest  uint64
+	read     uint64
+	reported uint64
+}
+
+// newGaps begins where the sequences are now, before programs write for who reads from now on.
+func (d *Datapath) newGaps() (gaps, error) {
+	var now []uint64
+	if err := d.maps.eventSeq.Lookup(uint32(0), &now); err != nil {
+		return nil, fmt.Errorf("read the events' sequences: %w", err)
+	}
+	g := make(gaps, len(now))
+	for cpu, n := range now {
+		g[cpu] = gap{base: n, highest: n}
+	}
+	return g, nil
+}
+
+// before is how many events are known to be missing with this one that were not before. One program may interrupt
+// another between its number and its room in the ring, so numbers may come out of order.
+func (g gaps) before(h bpf.EventHeader) (missing int) {
+	if int(h.Cpu) >= len(g) || h.Sequence <= g[h.Cpu].base { // left over from a reader before
+		return 0
+	}
+	c := &g[h.Cpu]
+	c.read++
+	c.highest = max(c.highest, h.Sequence)
+	if lost := c.highest - c.base - c.read; lost > c.reported {
+		missing, c.reported = int(lost-c.reported), lost //nolint:gosec // a few
+	}
+	return missing
 }
 
 // pause is how long the ring may be left alone.
@@ -240,13 +318,15 @@ func (h *hub) pause() time.Duration {
 	return pause
 }
 
-func (h *hub) publish(raw bpf.Event, e Event) {
+// publish hands out an event, before which others found no room in the ring.
+func (h *hub) publish(raw bpf.Event, e Event, missed int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for l := range h.listeners {
-		if raw.TimeNs < l.since {
+		if raw.Head.TimeNs < l.since {
 			continue
 		}
+		l.missed += missed
 		e.Missed = l.missed
 		select {
 		case l.events <- e:
@@ -278,7 +358,7 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
 		names[index] = name
 	}
 	return Event{
-		Time:        time.Now().Add(-time.Duration(monotonic() - raw.TimeNs)),
+		Time:        time.Now().Add(-time.Duration(monotonic() - raw.Head.TimeNs)),
 		Drop:        isDrop(raw.Reason, raw.Direction),
 		Reason:      reasons[raw.Reason],
 		Direction:   directions[raw.Direction],

@@ -83,7 +83,9 @@ func requireBPFFS(dir string) error {
 
 // maps are the pinned maps. Which programs use which is in bpf/lib/maps.h.
 type maps struct {
-	endpoints, ifaces, kernelCT, metrics, events, generations *ebpf.Map
+	endpoints, ifaces, kernelCT, metrics, generations *ebpf.Map
+	// events is the ring; who reads it says so in eventUntil, and finds in eventSeq what there was on each CPU.
+	events, eventUntil, eventSeq *ebpf.Map
 	// generation raises the first of generations.
 	generation *generation
 	// sysctls remembers what was found before anything was changed. It is pinned with the others
@@ -103,7 +105,7 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 		return nil, err
 	}
 	specs := map[string]*ebpf.MapSpec{sysctlsMap: sysctlsSpec(), restingMap: restingSpec()}
-	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabGenerations} {
+	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabEventUntil, bpf.PodMapLabEventSeq, bpf.PodMapLabGenerations} {
 		specs[name] = pod.Maps[name]
 	}
 	return specs, addServiceSpecs(specs, pod)
@@ -194,6 +196,8 @@ func (m *maps) byName() map[string]**ebpf.Map {
 		bpf.PodMapLabKernelCt:    &m.kernelCT,
 		bpf.PodMapLabMetrics:     &m.metrics,
 		bpf.PodMapLabEvents:      &m.events,
+		bpf.PodMapLabEventUntil:  &m.eventUntil,
+		bpf.PodMapLabEventSeq:    &m.eventSeq,
 		bpf.PodMapLabGenerations: &m.generations,
 		sysctlsMap:               &m.sysctls,
 		restingMap:               &m.resting,

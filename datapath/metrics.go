@@ -64,6 +64,7 @@ var reasons = map[bpf.Reason]string{
 	bpf.PodLabReasonREASON_FRAGMENT:         "no-first-fragment",
 	bpf.PodLabReasonREASON_FOREIGN_ERROR:    "foreign-error",
 	bpf.PodLabReasonREASON_LOOPBACK:         "loopback",
+	bpf.PodLabReasonREASON_NO_WORK_AREA:     "no-work-area",
 	bpf.PodLabReasonREASON_SOURCE_ADDR:      "source-address",
 	bpf.PodLabReasonREASON_NO_ENDPOINT:      "no-endpoint",
 	bpf.PodLabReasonREASON_PROTOCOL:         "unsupported-protocol",

@@ -259,7 +259,7 @@ func TestStatus(t *testing.T) {
 	if m := s.Masquerade; !m.Enabled || m.Kind != "iptables" || m.NativeCIDR != native || m.Backend == "" {
 		t.Errorf("masquerading is %+v", m)
 	}
-	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 8 {
+	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 10 {
 		t.Errorf("status is %+v", s)
 	}
 	var memory uint64

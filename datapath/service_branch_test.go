@@ -110,9 +110,7 @@ func (m *model) counters(dir bpf.Direction) map[bpf.Reason]uint64 {
 	m.must(err)
 	counters := map[bpf.Reason]uint64{}
 	for reason := range reasons {
-		if reason != bpf.PodLabReasonREASON_EVENT_LOST { // nobody reads the ring here
-			counters[reason] = sum(perCPU, dir, reason).Packets
-		}
+		counters[reason] = sum(perCPU, dir, reason).Packets
 	}
 	return counters
 }

@@ -14,6 +14,7 @@ var upgrades = map[string]upgrade{
 	"v2": {from: "v1", changed: map[string]conversion{
 		bpf.PodMapLabCt:        flowV1,
 		bpf.PodMapLabNat:       flowV1,
+		bpf.PodMapLabEvents:    nil,
 		bpf.PodMapLabFragments: nil, // whose datagrams are complete, or lost, before anybody looks
 		bpf.SockMapLabSockets:  nil, // which nobody can list; it is found again with the next connect
 	}},

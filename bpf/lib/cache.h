@@ -160,40 +160,58 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 	return known;
 }
 
-/* Reports a packet that follows a decision, as account() does with others. Its addresses are translated already, so they come from the key. */
-static __noinline int report_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_reason reason, enum lab_direction dir)
+/*
+ * Finds out what is reported of a packet that was decided about, as long as its frame is as it came. The work area keeps
+ * it, which nobody else works in: a program's own stack is the functions' that decide.
+ */
+static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow *known)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
 	const __u8 *tcp_flags = (void *)(ip + 1) + 13;
-	struct packet p = {};
+	struct work *w = new_work(ctx);
+	struct packet *p;
 
-	if (!known || (void *)(ip + 1) > data_end)
+	if (!known || !w)
 		return 0;
-	look_at_frame(ctx, &p);
-	p.ev.ttl = ip->ttl;
-	if (ip->protocol == IPPROTO_TCP && (void *)(tcp_flags + 1) <= data_end)
-		p.ev.tcp_flags = *tcp_flags;
-	p.ev.src = known->key.src;
-	p.ev.dst = known->key.dst;
-	p.ev.sport = known->key.sport;
-	p.ev.dport = known->key.dport;
-	p.ev.proto = known->key.proto;
-	p.ev.src_id = known->src_id;
+	p = &w->p;
+	if ((void *)(ip + 1) <= data_end)
+		p->ev.ttl = ip->ttl;
+	if (known->key.proto == IPPROTO_TCP && (void *)(tcp_flags + 1) <= data_end)
+		p->ev.tcp_flags = *tcp_flags;
+	p->ev.src = known->key.src;
+	p->ev.dst = known->key.dst;
+	p->ev.sport = known->key.sport;
+	p->ev.dport = known->key.dport;
+	p->ev.proto = known->key.proto;
+	p->ev.src_id = known->src_id;
 	if (known->reason == REASON_DELIVERED)
-		p.ev.dst_id = known->dst_id;
-	report(&p, reason, dir);
+		p->ev.dst_id = known->dst_id;
 	return 0;
 }
 
-/* Translates a packet as the decision says. False: that failed, and the packet is counted as dropped. */
-static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+/* Reports a packet that was seen. */
+static __noinline int report_cached(enum lab_reason reason, enum lab_direction dir)
 {
-	if (rewrite_packet(ctx, known->key.proto, PLAIN_L4, &known->to))
-		return true;
+	const struct work *w = this_work();
+
+	return w ? report(&w->p, reason, dir) : 0;
+}
+
+/* Drops a packet with which could not be done what was decided. */
+static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+{
+	if (!cfg_trace)
+		see_cached(ctx, known);
 	count(REASON_REWRITE, dir, ctx->len);
-	report_cached(ctx, known, REASON_REWRITE, dir);
-	return false;
+	report_cached(REASON_REWRITE, dir);
+	return TC_ACT_SHOT;
+}
+
+/* Gives a packet the addresses that those before it got. */
+static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached_flow *known)
+{
+	return known && rewrite_packet(ctx, known->key.proto, PLAIN_L4, &known->to);
 }
 
 /*
@@ -202,13 +220,14 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
  */
 static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
-	if (known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known, dir))
-		return TC_ACT_SHOT;
+	if (cfg_trace)
+		see_cached(ctx, known);
+	if ((known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known)) || !address(ctx, &known->next.mac, &known->next.own_mac, true))
+		return drop_cached(ctx, known, dir);
 	count(known->reason, dir, ctx->len);
 	if (cfg_trace)
-		report_cached(ctx, known, known->reason, dir);
-	if (!address(ctx, &known->next.mac, &known->next.own_mac, true))
-		return TC_ACT_SHOT;
+		report_cached(known->reason, dir);
+	/* Without flags of their own, these helpers do not fail. */
 	if (known->reason == REASON_DELIVERED)
 		return hand_over(ctx, known->next.ifindex, WAY_INSIDE);
 	set_mark(ctx, known->leaves);

@@ -30,7 +30,7 @@ enum lab_reason {
 	REASON_NAT_PORTS = 23, /* no port was free to translate a flow with */
 	REASON_NO_ROUTE = 24, /* the node has no route there */
 	REASON_TTL = 25, /* translated, but it has no hop left */
-	REASON_REWRITE = 26, /* could not be rewritten */
+	REASON_REWRITE = 26, /* could not be rewritten, or not be sent on */
 	REASON_BLACKHOLE = 27, /* the node's route there is a blackhole */
 	REASON_UNREACHABLE = 28, /* the node's route there says unreachable */
 	REASON_PROHIBITED = 29, /* the node's route there says prohibited */
@@ -40,6 +40,7 @@ enum lab_reason {
 	REASON_FOREIGN_ERROR = 33, /* a pod's ICMP error about what it has not got, or its receiver not sent */
 	REASON_NO_FLOW = 34, /* belongs to no flow that is known, and may not open one; or to a port that flows get, and to nobody else */
 	REASON_LOOPBACK = 38, /* a pod sent to 127.0.0.0/8, which is nobody beyond its own host */
+	REASON_NO_WORK_AREA = 39, /* the program had no memory to work in, which cannot be */
 
 	REASON_MAX = 64,
 } __attribute__((packed));

@@ -5,6 +5,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
@@ -40,21 +41,69 @@ static __always_inline void look_at_frame(struct __sk_buff *ctx, struct packet *
 	}
 }
 
-/* Readers poll: a wakeup for each record costs more than the record. */
-static __always_inline void report(struct packet *p, enum lab_reason reason, enum lab_direction dir)
+/* Whether somebody reads events. */
+static __always_inline bool has_reader(__u64 now)
 {
-	p->ev.time_ns = bpf_ktime_get_ns();
-	p->ev.reason = reason;
-	p->ev.direction = dir;
-	if (bpf_ringbuf_output(&lab_events, &p->ev, sizeof(p->ev), BPF_RB_NO_WAKEUP))
+	const __u64 *until = bpf_map_lookup_elem(&lab_event_until, &only_key);
+
+	return until && now < *until;
+}
+
+/*
+ * Writes an event, for who reads it. Readers poll: a wakeup for each record costs more than the record. A reader that
+ * finds numbers missing in the sequence knows how many events found no room.
+ */
+static __noinline int report(const struct packet *p, enum lab_reason reason, enum lab_direction dir)
+{
+	__u64 now = bpf_ktime_get_ns(), *sequence = bpf_map_lookup_elem(&lab_event_seq, &only_key), number;
+	struct event *e;
+
+	if (!p || !sequence || !has_reader(now))
+		return 0;
+	number = __sync_fetch_and_add(sequence, 1) + 1;
+	e = bpf_ringbuf_reserve(&lab_events, sizeof(*e), 0);
+	if (!e) {
 		count(REASON_EVENT_LOST, dir, 0);
+		return 0;
+	}
+	e->head.type = EVENT_PACKET;
+	e->head.version = EVENT_VERSION;
+	e->head.length = sizeof(*e);
+	e->head.cpu = bpf_get_smp_processor_id();
+	e->head.sequence = number;
+	e->head.time_ns = now;
+	e->ifindex = p->ev.ifindex;
+	e->length = p->ev.length;
+	e->src_id = p->ev.src_id;
+	e->dst_id = p->ev.dst_id;
+	e->src = p->ev.src;
+	e->dst = p->ev.dst;
+	e->sport = p->ev.sport;
+	e->dport = p->ev.dport;
+	e->ether_type = p->ev.ether_type;
+	e->reason = reason;
+	e->direction = dir;
+	e->proto = p->ev.proto;
+	e->ttl = p->ev.ttl;
+	e->tcp_flags = p->ev.tcp_flags;
+	e->icmp_type = p->ev.icmp_type;
+	e->dst_mac = p->ev.dst_mac;
+	e->src_mac = p->ev.src_mac;
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* What became of a packet: what was decided, unless the verdict says that it could not be done. ARP that is ignored goes nowhere. */
+static __always_inline enum lab_reason outcome(enum lab_reason reason, enum lab_direction dir, int verdict)
+{
+	return verdict == TC_ACT_SHOT && reason != REASON_ARP_IGNORED && !is_drop(reason, dir) ? REASON_REWRITE : reason;
 }
 
 /*
  * Counts what became of a packet, and reports it when asked for. It comes once in a program, after what was
  * decided has been done: what cannot be done becomes another reason.
  */
-static __always_inline void account(struct packet *p, enum lab_reason reason, enum lab_direction dir)
+static __always_inline void account(const struct packet *p, enum lab_reason reason, enum lab_direction dir)
 {
 	count(reason, dir, p->ev.length);
 	if (cfg_trace || is_drop(reason, dir))

@@ -8,12 +8,28 @@
 
 #include "maps.h"
 
-/*
- * What the parser found out about a packet. What is worth reporting it writes straight into the event,
- * so that reporting copies nothing.
- */
+/* What is worth reporting of a packet, as in struct event. */
+struct report {
+	__u32 ifindex;
+	__u32 length;
+	__u32 src_id;
+	__u32 dst_id;
+	struct ip src;
+	struct ip dst;
+	__be16 sport;
+	__be16 dport;
+	__be16 ether_type;
+	__u8 proto;
+	__u8 ttl;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	struct mac dst_mac;
+	struct mac src_mac;
+};
+
+/* What the parser found out about a packet. */
 struct packet {
-	struct event ev;
+	struct report ev;
 	__u8 family; /* of its addresses, AF_INET; 0: it is no IP packet that makes sense */
 	__u8 l4; /* where in the frame what follows IP's header begins: the layer-4 header, but in later fragments */
 	bool fragment; /* any but a whole datagram */

@@ -41,10 +41,15 @@ struct {
 	__uint(max_entries, 1);
 } lab_work SEC(".maps");
 
+static __always_inline struct work *this_work(void)
+{
+	return bpf_map_lookup_elem(&lab_work, &only_key);
+}
+
 /* Nothing is known yet. */
 static __always_inline struct work *new_work(struct __sk_buff *ctx)
 {
-	struct work *w = bpf_map_lookup_elem(&lab_work, &only_key);
+	struct work *w = this_work();
 
 	if (!w)
 		return NULL;
@@ -62,4 +67,15 @@ static __always_inline enum lab_reason decide_delivery(struct work *w, const str
 	w->p.ev.dst_id = ep->id;
 	w->verdict.pod = behind_veth(ep);
 	return REASON_DELIVERED;
+}
+
+/* A packet that nothing is known of but its frame. All CPUs have this one. */
+static struct packet unseen;
+
+/* Drops a packet, as there is no memory to work in, which cannot be. Its caller has no stack left for it. */
+static __noinline int drop_unseen(struct __sk_buff *ctx, enum lab_direction dir)
+{
+	look_at_frame(ctx, &unseen);
+	account(&unseen, REASON_NO_WORK_AREA, dir);
+	return TC_ACT_SHOT;
 }

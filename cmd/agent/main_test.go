@@ -191,13 +191,14 @@ func TestEndpointList(t *testing.T) {
 func TestMonitor(t *testing.T) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
 	socket := serve(t, map[string][]any{api.MonitorPath: {
-		api.Event{Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: "a", DstMAC: "b", EtherType: 0x0800, Proto: 6,
+		api.Event{Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: "a", DstMAC: "b", EtherType: 0x0800, Proto: 6, Missed: 3,
 			Src: netip.MustParseAddrPort("10.0.1.2:40000"), Dst: netip.MustParseAddrPort("10.0.1.3:80"), TTL: 64, Length: 66},
 		api.Event{Time: at, Drop: true, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: "a", DstMAC: "b", EtherType: 0x0800, Proto: 1,
 			Src: netip.MustParseAddrPort("10.0.1.9:0"), Dst: netip.MustParseAddrPort("10.0.1.3:0"), TTL: 64, Length: 98},
 	}})
 	out, err := runCmd(t, "monitor", "--socket", socket)
-	want := "03:04:05.000006 from-pod lxc1            a > b TCP 10.0.1.2:40000 > 10.0.1.3:80 ttl 64, 66 bytes: delivered\n" +
+	want := "... 3 events were lost\n" +
+		"03:04:05.000006 from-pod lxc1            a > b TCP 10.0.1.2:40000 > 10.0.1.3:80 ttl 64, 66 bytes: delivered\n" +
 		"03:04:05.000006 from-pod lxc1            a > b ICMP 10.0.1.9 > 10.0.1.3 ttl 64, 98 bytes: DROP source-address\n"
 	if out != want {
 		t.Errorf("got\n%swant\n%s", out, want)
@@ -207,7 +208,7 @@ func TestMonitor(t *testing.T) {
 	}
 	out, _ = runCmd(t, "monitor", "--drops", "-o", "json", "--socket", socket)
 	var e api.Event
-	if json.Unmarshal([]byte(out), &e) != nil || e.Reason != "source-address" {
+	if json.Unmarshal([]byte(out), &e) != nil || e.Reason != "source-address" || e.Missed != 3 {
 		t.Errorf("drops as JSON: %s", out)
 	}
 }

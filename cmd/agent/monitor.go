@@ -19,18 +19,22 @@ func newMonitorCmd() *cobra.Command {
 		Use:   "monitor",
 		Short: "Print what the programs report about packets, as it happens",
 		Long: "Print what the programs report about packets, as it happens: drops always, every packet when\n" +
-			"bpf.monitorAggregation is none.",
+			"bpf.monitorAggregation is none. Programs write nothing while nobody reads; what found no room is\n" +
+			"counted, and said before the next one.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
 			enc := json.NewEncoder(out)
+			missed := 0
 			for e, err := range q.client().Monitor(cmd.Context()) {
 				if err != nil {
 					return err
 				}
+				missed += e.Missed
 				if drops && !e.Drop {
 					continue
 				}
+				e.Missed, missed = missed, 0
 				if q.output == "json" {
 					err = enc.Encode(e)
 				} else {
@@ -50,7 +54,10 @@ func newMonitorCmd() *cobra.Command {
 
 // eventLine is one event for a person to read.
 func eventLine(e api.Event) string {
-	verdict := e.Reason
+	gap, verdict := "", e.Reason
+	if e.Missed > 0 {
+		gap = fmt.Sprintf("... %d events were lost\n", e.Missed)
+	}
 	if e.Drop {
 		verdict = "DROP " + e.Reason
 	}
@@ -62,7 +69,7 @@ func eventLine(e api.Event) string {
 	if e.TTL != 0 {
 		line += " ttl " + strconv.Itoa(int(e.TTL))
 	}
-	return fmt.Sprintf("%s, %d bytes: %s", line, e.Length, verdict)
+	return fmt.Sprintf("%s%s, %d bytes: %s", gap, line, e.Length, verdict)
 }
 
 // host leaves a port of 0 out: the packet had none.

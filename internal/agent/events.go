@@ -19,7 +19,7 @@ func apiEvent(node string, e datapath.Event) api.Event {
 		IfIndex: e.IfIndex, Iface: e.IfName, SrcMAC: e.SrcMAC.String(), DstMAC: e.DstMAC.String(),
 		EtherType: e.EtherType, Proto: e.Proto, Src: e.Src, Dst: e.Dst,
 		TTL: e.TTL, TCPFlags: e.TCPFlags, ICMPType: e.ICMPType, Length: e.Length,
-		SrcEndpoint: e.SrcEndpoint, DstEndpoint: e.DstEndpoint,
+		SrcEndpoint: e.SrcEndpoint, DstEndpoint: e.DstEndpoint, Missed: e.Missed,
 	}
 }
 

@@ -32,6 +32,8 @@ type Event struct {
 	// none.
 	SrcEndpoint uint32 `json:"srcEndpoint,omitempty"`
 	DstEndpoint uint32 `json:"dstEndpoint,omitempty"`
+	// Missed is how many events before this one were lost: there were too many at once.
+	Missed int `json:"missed,omitempty"`
 }
 
 // Records of the agent's log that tell of packets have this attribute.

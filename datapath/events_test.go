@@ -1,0 +1,136 @@
+package datapath
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"wirelab.dev/wirelab/bpf"
+)
+
+// spoofed runs a packet through the pods' program that is dropped, n times.
+func (m *model) spoofed(n uint32) {
+	m.t.Helper()
+	frame := packet(6, netip.AddrPortFrom(m.local[1], 1), far, synFlag)
+	opts := &ebpf.RunOptions{Data: frame, Context: m.testRun(m.ifindex(m.local[0]), frame).Context, Repeat: n}
+	_, err := m.d.progs.fromPod.Run(opts)
+	m.must(err)
+}
+
+// While nobody reads, drops are counted and nothing is written. Then records say what they are and where they are from.
+func TestEventsAreWrittenForReadersOnly(t *testing.T) {
+	m := router(t)
+	ring, err := ringbuf.NewReader(m.d.maps.events)
+	m.must(err)
+	defer ring.Close()
+	key := counter{bpf.PodLabDirectionDIR_FROM_POD, bpf.PodLabReasonREASON_SOURCE_ADDR}
+	onOneCPU(m, func() {
+		numbers := func() (sum uint64) {
+			var perCPU []uint64
+			m.must(m.d.maps.eventSeq.Lookup(uint32(0), &perCPU))
+			for _, n := range perCPU {
+				sum += n
+			}
+			return sum
+		}
+		for _, until := range []uint64{0, monotonic()} { // nobody has read, and who read was killed
+			m.must(m.d.maps.eventUntil.Put(uint32(0), until))
+			counted, number := m.allCounters()[key].Packets, numbers()
+			m.spoofed(3)
+			if events := eventsOf(t, ring); len(events) != 0 || numbers() != number {
+				t.Errorf("nobody reads, and there are %d events", len(events))
+			}
+			if now := m.allCounters()[key].Packets; now != counted+3 {
+				t.Errorf("%d drops are counted, want 3", now-counted)
+			}
+		}
+		m.must(m.d.announce(time.Minute))
+		number, before := numbers(), monotonic()
+		m.spoofed(3)
+		events := eventsOf(t, ring)
+		if len(events) != 3 {
+			t.Fatalf("%d events, want 3", len(events))
+		}
+		for i, e := range events {
+			h := e.Head
+			if h.Type != bpf.PodLabEventTypeEVENT_PACKET || h.Version != bpf.PodLabEventVersionEVENT_VERSION || uintptr(h.Length) != unsafe.Sizeof(e) ||
+				h.Cpu != events[0].Head.Cpu || h.Sequence != number+uint64(i)+1 || h.TimeNs < before || h.TimeNs > monotonic() {
+				t.Errorf("event %d begins with %+v", i, h)
+			}
+		}
+	})
+}
+
+// Who listens is told of every event, or that it is missing: those that the ring had no room for, too.
+func TestNoEventIsLostSilently(t *testing.T) {
+	const flood, last = 30000, 10
+	m := router(t)
+	patient, err := m.d.listen(time.Minute)
+	m.must(err)
+	defer m.d.unlisten(patient)
+	m.spoofed(1) // or the reader might not have begun to wait
+	lost := func() uint64 {
+		return m.allCounters()[counter{bpf.PodLabDirectionDIR_FROM_POD, bpf.PodLabReasonREASON_EVENT_LOST}].Packets
+	}
+	m.spoofed(flood)
+	if lost() == 0 {
+		t.Fatal("the ring had room for all: this says nothing")
+	}
+	soon, err := m.d.listen(Soon)
+	m.must(err)
+	defer m.d.unlisten(soon)
+	seen := 0
+	take := func(l *listener) {
+		deadline := time.After(5 * time.Second)
+		for quiet := false; ; quiet = true {
+			select {
+			case e := <-l.events:
+				seen += 1 + e.Missed
+				quiet = false
+				continue
+			case <-time.After(3 * Soon):
+			case <-deadline:
+				t.Fatal("events do not end")
+			}
+			if quiet {
+				return
+			}
+		}
+	}
+	take(patient)
+	// Each CPU that lost some says so with its next.
+	for range last {
+		for _, cpu := range cpus(m) {
+			onCPU(m, cpu, func() { m.spoofed(1) })
+		}
+	}
+	take(patient)
+	if want := 1 + flood + last*len(cpus(m)); seen != want {
+		t.Errorf("%d events were seen or missed, want %d", seen, want)
+	}
+}
+
+func TestGaps(t *testing.T) {
+	g := gaps{{base: 10, highest: 10}, {}}
+	for i, step := range []struct {
+		cpu      uint32
+		sequence uint64
+		want     int
+	}{
+		{0, 9, 0},              // left over
+		{0, 11, 0}, {0, 12, 0}, // in a row
+		{1, 1, 0},              // another CPU's
+		{0, 15, 2},             // 13 and 14 are missing
+		{0, 14, 0},             // it comes late
+		{0, 16, 0}, {0, 18, 0}, // 17, for which 14 had been missing
+		{0, 20, 1}, {1, 3, 1}, {7, 1, 0},
+	} {
+		if got := g.before(bpf.EventHeader{Cpu: step.cpu, Sequence: step.sequence}); got != step.want {
+			t.Errorf("step %d: %d are missing, want %d", i, got, step.want)
+		}
+	}
+}
