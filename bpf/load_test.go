@@ -65,7 +65,7 @@ func TestProgramsLoad(t *testing.T) {
 	for name, trace := range settings {
 		t.Run(name, func(t *testing.T) {
 			p := load(t, trace)
-			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 940, p.LabToPod: 680} {
+			for prog, bar := range map[*ebpf.Program]int{p.LabFromPod: 900, p.LabToPod: 640} {
 				info, err := prog.Info()
 				must(t, err)
 				insns, err := info.Instructions()

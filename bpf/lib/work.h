@@ -53,7 +53,10 @@ static __always_inline struct work *new_work(struct __sk_buff *ctx)
 
 	if (!w)
 		return NULL;
-	__builtin_memset(w, 0, sizeof(*w));
+	if (has_kube_proxy_replacement())
+		__builtin_memset(w, 0, sizeof(*w));
+	else
+		__builtin_memset(&w->p, 0, sizeof(w->p)); /* where nothing is translated or remembered, it is all that is read before it is written */
 	look_at_frame(ctx, &w->p);
 	return w;
 }
