@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -76,6 +77,11 @@ func slowPull(t *testing.T) (pulling chan struct{}) {
 
 // TestSignalsThatEnd: each ends a command in an orderly way, which has its own word and its own exit status.
 func TestSignalsThatEnd(t *testing.T) {
+	// Tests that were started with SIGHUP ignored, as by nohup, would hand that on; a signal that is handled is not ignored
+	// in the commands that they start.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP)
+	defer signal.Stop(handled)
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) {
 			pulling := slowPull(t)
