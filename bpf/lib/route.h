@@ -21,7 +21,6 @@
 #include "packet.h"
 #include "rewrite.h"
 
-
 /* Where a packet leaves, and the neighbour that it goes to. */
 struct next_hop {
 	__u32 ifindex;
