@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -203,13 +204,17 @@ func (f failingLister) Services(ns string) listers.ServiceNamespaceLister {
 
 func (failingNamespace) Get(string) (*corev1.Service, error) { return nil, errors.New("broken") }
 
-// freePort is a TCP port that nobody listens at.
+// freePort is a TCP port that nobody listens at, and that the kernel gives to nobody: below the ephemeral ones.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + rand.N(10000)
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err == nil {
+			l.Close()
+			return uint16(port)
+		}
 	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String()).Port()
+	t.Fatal("no port between 20000 and 30000 is free")
+	return 0
 }
