@@ -22,7 +22,8 @@ const (
 // many is not refused, since those that are idle would keep out who has
 // something to ask. Instead it takes the place of the one that has done nothing
 // for longest: of its own source's when that has too many, otherwise of the
-// source's that has the most.
+// source's that has the most. One with a request that is being answered goes
+// only when all others have one, too.
 func HTTP(srv *http.Server) {
 	srv.ReadHeaderTimeout = 5 * time.Second
 	srv.ReadTimeout = 10 * time.Second
@@ -45,6 +46,7 @@ type conns struct {
 type conn struct {
 	source netip.Addr
 	used   uint64 // clock when it last began or ended something
+	busy   bool   // its request is being answered
 }
 
 func newConns(most, mostPerSource int) *conns {
@@ -69,11 +71,11 @@ func (c *conns) note(nc net.Conn, state http.ConnState) (victim net.Conn) {
 		one := &conn{source: sourceOf(nc), used: c.clock}
 		c.open[nc] = one
 		c.sources[one.source]++
-		victim = c.tooMany(one.source)
+		victim = c.tooMany(nc, one.source)
 		c.forget(victim)
 	case http.StateActive, http.StateIdle:
 		if one := c.open[nc]; one != nil {
-			one.used = c.clock
+			one.used, one.busy = c.clock, state == http.StateActive
 		}
 	case http.StateClosed, http.StateHijacked:
 		c.forget(nc)
@@ -81,23 +83,35 @@ func (c *conns) note(nc net.Conn, state http.ConnState) (victim net.Conn) {
 	return victim
 }
 
-func (c *conns) tooMany(newest netip.Addr) net.Conn {
+// tooMany returns the connection that has to go for the newest, if one has.
+func (c *conns) tooMany(newest net.Conn, from netip.Addr) net.Conn {
 	switch {
-	case c.sources[newest] > c.maxPerSource:
-		return c.stalest(func(source netip.Addr) bool { return source == newest })
+	case c.sources[from] > c.maxPerSource:
+		return c.stalest(newest, func(source netip.Addr) bool { return source == from })
 	case len(c.open) > c.max:
 		most := 0
 		for _, n := range c.sources {
 			most = max(most, n)
 		}
-		return c.stalest(func(source netip.Addr) bool { return c.sources[source] == most })
+		return c.stalest(newest, func(source netip.Addr) bool { return c.sources[source] == most })
 	}
 	return nil
 }
 
-func (c *conns) stalest(of func(source netip.Addr) bool) (found net.Conn) {
+// stalest is another than the newest, unless there is no other.
+func (c *conns) stalest(newest net.Conn, of func(source netip.Addr) bool) (found net.Conn) {
+	goesBefore := func(a, b net.Conn) bool {
+		if (a == newest) != (b == newest) {
+			return b == newest
+		}
+		x, y := c.open[a], c.open[b]
+		if x.busy != y.busy {
+			return y.busy
+		}
+		return x.used < y.used
+	}
 	for nc, one := range c.open {
-		if of(one.source) && (found == nil || one.used < c.open[found].used) {
+		if of(one.source) && (found == nil || goesBefore(nc, found)) {
 			found = nc
 		}
 	}

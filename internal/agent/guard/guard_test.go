@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -179,6 +180,36 @@ func TestUnboundServersHoldThemAll(t *testing.T) {
 	}
 	if n := open(idle); n != len(idle) {
 		t.Errorf("%d of %d connections are open", n, len(idle))
+	}
+}
+
+// TestAnswersUnderWayAreEnded holds that idle connections, also of the same source, cut no answer off.
+func TestAnswersUnderWayAreEnded(t *testing.T) {
+	addr, letGo := serve(t, true)
+	answer := make(chan string)
+	slow := dial(t, source(0), addr)
+	if _, err := slow.Write([]byte("GET /slow HTTP/1.0\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	begin := make([]byte, 4096)
+	n, err := slow.Read(begin) // it is being answered
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		slow.SetReadDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // the read says it
+		rest, _ := io.ReadAll(slow)
+		answer <- string(begin[:n]) + string(rest)
+	}()
+	for range 4 * MaxPerSource {
+		dial(t, source(0), addr)
+	}
+	if body, err := ask(t, source(0), addr, "/"); body != "hello" {
+		t.Errorf("the answer is %q, %v", body, err)
+	}
+	close(letGo)
+	if got := <-answer; !strings.HasSuffix(got, "halfwhole") {
+		t.Errorf("an answer under way is %q", got)
 	}
 }
 
