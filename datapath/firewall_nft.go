@@ -105,10 +105,12 @@ func nftRule(c *nftables.Conn, chain *nftables.Chain, exprs []expr.Any) (rules [
 			if mask, ok := state[e.Register]; ok && len(e.Data) == 4 {
 				states &= nftCompared(mask, e.Op, binary.NativeEndian.Uint32(e.Data))
 			}
+			delete(state, e.Register) // the next condition has it
 		case *expr.Lookup:
 			if _, ok := state[e.SourceRegister]; !ok {
 				continue
 			}
+			delete(state, e.SourceRegister)
 			elements, err := nftElements(c, chain.Table, e.SetName)
 			if err != nil {
 				return nil, err

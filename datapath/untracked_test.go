@@ -94,6 +94,15 @@ func TestStatefulFirewall(t *testing.T) {
 			drop: [][]string{{"nft", "add rule inet fw forward counter drop"}},
 			want: "nft inet fw forward: ct state established,related accept",
 		},
+		"nft with conditions after the state": {
+			accept: [][]string{
+				{"nft", "add table inet fw; add chain inet fw forward { type filter hook forward priority 0; }"},
+				{"nft", "add rule inet fw forward ct state established,related ip saddr 10.240.0.0/12 ip daddr { 10.9.0.1, 10.244.0.1-10.244.255.254 } meta mark 0 accept"},
+				{"nft", "add rule inet fw forward ip saddr CIDR ct state new accept"},
+			},
+			drop: [][]string{{"nft", "add rule inet fw forward ct state != established ip saddr 10.240.0.0/12 meta mark 0 drop"}},
+			want: "nft inet fw forward: ct state established,related accept",
+		},
 		"nft with a map, a chain and a policy": {
 			accept: [][]string{
 				{"nft", "add table inet fw; add chain inet fw states; add chain inet fw forward { type filter hook forward priority 0; }"},
