@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -108,7 +107,7 @@ func (d *Datapath) node(ctx context.Context) (lb.Node, error) {
 	for _, l := range links {
 		name := l.Attrs().Name
 		down[l.Attrs().Index] = l.Attrs().RawFlags&unix.IFF_UP == 0
-		ours[l.Attrs().Index] = name == hostDevice || name == netDevice || strings.HasPrefix(name, hostIfPrefix)
+		ours[l.Attrs().Index] = isOwnDevice(name)
 	}
 	list, err := dump(ctx, func() ([]netlink.Addr, error) { return d.nl.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
