@@ -167,11 +167,7 @@ func reservedNow(proc string, m *ebpf.Map) (current, found, added *portSet, err 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	all, err := rememberedSysctls(m)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	was, known := all[reservedPorts]
+	was, known := valuesOf(pieces)[reservedPorts]
 	if !known {
 		return current, current, &portSet{}, nil
 	}

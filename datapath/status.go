@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -237,23 +236,9 @@ func countEntries(m *ebpf.Map) (int, error) {
 	if m.Type() != ebpf.Hash && m.Type() != ebpf.LRUHash {
 		return -1, nil
 	}
-	const batch = 512
-	array := func(size uint32) any { // a slice of byte arrays: what batch operations want
-		return reflect.MakeSlice(reflect.SliceOf(reflect.ArrayOf(int(size), reflect.TypeFor[byte]())), batch, batch).Interface()
-	}
-	keys, values := array(m.KeySize()), array(m.ValueSize())
 	count := 0
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		count += n
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return count, nil
-		}
-		if err != nil {
-			return count, fmt.Errorf("count entries of %s: %w", m, err)
-		}
-	}
+	err := eachRaw(m, func(_, _ []byte) { count++ })
+	return count, err
 }
 
 func (d *Datapath) routeStatus(ctx context.Context, s *Status) error {

@@ -81,6 +81,11 @@ func rememberedSysctls(m *ebpf.Map) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return valuesOf(pieces), nil
+}
+
+// valuesOf puts the pieces of values together.
+func valuesOf(pieces map[sysctlKey]sysctlPiece) map[string]string {
 	found := map[string]string{}
 	for key := range pieces {
 		if key.piece() != 0 || key.path() == addedPorts {
@@ -96,7 +101,7 @@ func rememberedSysctls(m *ebpf.Map) (map[string]string, error) {
 		}
 		found[key.path()] = value.String()
 	}
-	return found, nil
+	return found
 }
 
 func sysctlMemory(m *ebpf.Map) (map[sysctlKey]sysctlPiece, error) {

@@ -3,7 +3,6 @@ package datapath
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -90,15 +89,11 @@ func untrackedRules(cfg Config, nodes []Node) []string {
 	if !cfg.IPv4NativeRoutingCIDR.IsValid() {
 		return nil
 	}
-	var addrs []netip.Addr
-	for _, n := range append(slices.Clone(nodes), Node{IP: cfg.NodeIP}) {
-		if n.IP.Is4() && cfg.IPv4NativeRoutingCIDR.Contains(n.IP) {
-			addrs = append(addrs, n.IP)
-		}
-	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
 	rules := []string{`-m addrtype --dst-type LOCAL -m comment --comment "wirelab: to the node" -j RETURN`}
-	for _, a := range slices.Compact(addrs) {
+	for _, a := range clusterAddrs(cfg, nodes) {
+		if !cfg.IPv4NativeRoutingCIDR.Contains(a) {
+			continue
+		}
 		rules = append(rules,
 			fmt.Sprintf(`-s %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a),
 			fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
