@@ -54,14 +54,17 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, stru
 {
 	const struct packet *p = &w->p;
 	struct change *c = &w->c;
-	struct opening *o = this_opening();
+	struct opening *o;
 	enum lab_reason reason;
 
 	if (!cfg_masquerade || !is_own_pod(&c->to.dst))
 		return REASON_FORWARDED;
 	reason = enter_pod(ctx, w, &c->to.dst);
+	if (reason != REASON_DELIVERED)
+		return reason;
 	/* The pod may have asked a Service, and that one somebody outside. */
-	if (o && reason == REASON_DELIVERED) {
+	o = this_opening();
+	if (o) {
 		set_tuple(&o->t, &c->to.src, &c->to.dst, c->to.sport, c->to.dport, c->from.proto);
 		if (translate_back(p, &o->t, c))
 			c->found = FOUND_ELSEWHERE;
