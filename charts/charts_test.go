@@ -135,8 +135,6 @@ func TestValuesAreRefused(t *testing.T) {
 	}
 }
 
-// TestSchemaIsClosed holds that no object of the schema takes keys it does
-// not list, at whatever depth one is added.
 // TestNullIsNoValue: for each key, null would take the chart's own value away and leave the agent without one.
 func TestNullIsNoValue(t *testing.T) {
 	defaults := load(t).Values
@@ -153,6 +151,8 @@ func TestNullIsNoValue(t *testing.T) {
 	}
 }
 
+// TestSchemaIsClosed holds that no object of the schema takes keys it does
+// not list, at whatever depth one is added.
 func TestSchemaIsClosed(t *testing.T) {
 	var schema map[string]any
 	unmarshal(t, load(t).Schema, &schema)

@@ -13,7 +13,7 @@ type Event struct {
 	// Reason is what became of the packet: to-kernel, delivered, forwarded, arp-reply, or
 	// why it was dropped.
 	Reason    string `json:"reason"`
-	Direction string `json:"direction"` // from-pod | to-pod
+	Direction string `json:"direction"` // from-pod | to-pod | from-network | to-network
 	IfIndex   int    `json:"ifIndex"`
 	Iface     string `json:"iface,omitempty"`
 	SrcMAC    string `json:"srcMAC"`
