@@ -203,7 +203,7 @@ func (r *reader) value(n *settings.Key, y *yaml.Node, path string) (any, bool) {
 	case settings.Section:
 		return r.section(n, y, path), true
 	case settings.TextList:
-		return r.texts(n, y, path)
+		return r.texts(y, path)
 	case settings.SectionList:
 		return r.mirrors(n, y, path)
 	}

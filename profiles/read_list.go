@@ -29,7 +29,7 @@ func (r *reader) list(y *yaml.Node, path string) ([]*yaml.Node, bool) {
 // maxItems bounds a list; those of real profiles have a handful.
 const maxItems = 1000
 
-func (r *reader) texts(_ *settings.Key, y *yaml.Node, path string) (any, bool) {
+func (r *reader) texts(y *yaml.Node, path string) (any, bool) {
 	items, ok := r.list(y, path)
 	if !ok {
 		return nil, false

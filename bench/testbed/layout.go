@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // Names of the paths that are in no cluster.
@@ -57,9 +58,9 @@ func modes() []mode {
 
 // Names of the modes.
 const (
-	KubeProxy   = "kubeproxy"
-	Replacement = "kubeproxy-replacement"
-	EBPF        = "ebpf"
+	KubeProxy   = string(settings.ModeKubeProxy)
+	Replacement = string(settings.ModeKubeProxyReplacement)
+	EBPF        = string(settings.ModeEBPF)
 )
 
 // ToPod is the way from pod to pod across nodes, in a cluster of a mode.

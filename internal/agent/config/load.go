@@ -131,10 +131,11 @@ func (l *loader) text(k *settings.Key, raw string, read func(string) (any, *sett
 
 // environment takes the variables of env that are settings. One that is empty counts as not set.
 func (l *loader) environment(env []string) {
+	network := settings.Keys()
 	byName := map[string]*settings.Key{}
 	var names []string
 	for _, k := range l.keys.Settings() {
-		for _, name := range variables(k) {
+		for _, name := range variables(network, k) {
 			names = append(names, name)
 			byName[joined(name)] = k
 		}
@@ -152,10 +153,11 @@ func (l *loader) environment(env []string) {
 	}
 }
 
-// variables are the names of the variables that set k. The first is the one to use: a setting of the network has the name
-// that it has for profiles, WIRELAB_NETWORK_MTU. Earlier versions left out NETWORK_ and parted words by _.
-func variables(k *settings.Key) []string {
-	if _, _, ok := settings.Keys().Find(k.Path); !ok {
+// variables are the names of the variables that set k. The first is the one to use: a setting of the network, which is one
+// that network has, has the name that it has for profiles, WIRELAB_NETWORK_MTU. Earlier versions left out NETWORK_ and
+// parted words by _.
+func variables(network, k *settings.Key) []string {
+	if _, _, ok := network.Find(k.Path); !ok {
 		return []string{k.EnvName()}
 	}
 	return []string{strings.Replace(k.EnvName(), settings.EnvPrefix, settings.EnvPrefix+"NETWORK_", 1), k.EnvName()}

@@ -127,7 +127,7 @@ func TestVariables(t *testing.T) {
 		if !ok {
 			t.Fatalf("there is no key %s", key)
 		}
-		if got := variables(k)[0]; got != want[0] {
+		if got := variables(settings.Keys(), k)[0]; got != want[0] {
 			t.Errorf("the variable of %s is %s, want %s", key, got, want[0])
 		}
 		value := k.Sample()
@@ -146,7 +146,7 @@ func TestVariables(t *testing.T) {
 	}
 	seen := map[string]string{}
 	for _, k := range keys().Settings() {
-		for _, name := range variables(k) {
+		for _, name := range variables(settings.Keys(), k) {
 			if other, taken := seen[joined(name)]; taken {
 				t.Errorf("%s and %s have the same variable", k.Path, other)
 			}
