@@ -301,6 +301,28 @@ func testSocketsAreRefused(t *testing.T, mode setup) {
 	}
 }
 
+// NodePorts are at the addresses of others' devices, whatever these are called, and not at those of wirelab's.
+func TestNodePortAtOthersDevices(t *testing.T) {
+	l := newLab(t, 1, replacement)
+	n := l.nodes[0]
+	b := n.addPod("b")
+	n.Run("ip", "link", "add", "lxcbr0", "type", "bridge")
+	bridge := netip.MustParseAddr("192.168.44.1")
+	n.AddAddr("lxcbr0", netip.PrefixFrom(bridge, 24))
+	n.Run("ip", "link", "set", "lxcbr0", "up")
+	n.balance(lb.State{Services: both(withNodePort(demo(ready(b, n))))})
+	sign(t, b.NS)
+	ask := func(addr netip.Addr) told {
+		return n.inCgroup(n.NS, conversation{Network: "tcp", To: []netip.AddrPort{netip.AddrPortFrom(addr, nodePort)}})[0]
+	}
+	if got := ask(bridge); got.Answer != b.NS.Name {
+		t.Errorf("at a bridge's address the node got %+v, want an answer of %s", got, b.NS.Name)
+	}
+	if got := ask(n.cfg.Router()); got.Err == "" {
+		t.Errorf("at the router's address the node got %+v", got)
+	}
+}
+
 // Loopback is each namespace's own: the node's processes find NodePorts at each of its addresses, and hostPorts at
 // the one that they name; a pod finds itself.
 func TestNodePortOnLoopback(t *testing.T) { inServiceModes(t, testNodePortOnLoopback) }
