@@ -38,6 +38,24 @@ func reachedByAll(nodes []NodeStatus, is func(api.NodeHealth) bool) int {
 	return n
 }
 
+// silent are the nodes that run and do not say whom they reach: their agent does not answer, or cannot probe.
+func silent(nodes []NodeStatus) (out []kube.Problem) {
+	for _, n := range nodes {
+		why := ""
+		switch {
+		case n.Down != "":
+		case n.Agent == nil:
+			why = "cannot say: " + n.AgentError
+		case n.Agent.ClusterHealth != nil && n.Agent.ClusterHealth.Error != "":
+			why = "cannot probe others: " + n.Agent.ClusterHealth.Error
+		}
+		if why != "" {
+			out = append(out, kube.Problem{Want: "node " + n.Name, Why: why, Blame: kube.Object{Kind: "Node", Name: n.Name}})
+		}
+	}
+	return out
+}
+
 // unreached are the nodes that others do not reach in every way: a problem for each way in which one is not, with the nodes
 // from where. What was seen before the node's agent has started says nothing about now, and of a node that is down no more
 // needs to be said.
@@ -88,17 +106,7 @@ func (l *Lab) nodesReached() kube.Want {
 
 // allReached is ready when all agents have answered, and have probed all nodes and reached them.
 func allReached(nodes []NodeStatus) kube.State {
-	for _, n := range nodes {
-		switch {
-		case n.Down != "":
-		case n.Agent == nil:
-			return kube.State{Why: "cannot say: " + n.AgentError, Blame: kube.Object{Kind: "Node", Name: n.Name}}
-		case n.Agent.ClusterHealth == nil:
-		case n.Agent.ClusterHealth.Error != "":
-			return kube.State{Why: "cannot probe others: " + n.Agent.ClusterHealth.Error, Blame: kube.Object{Kind: "Node", Name: n.Name}}
-		}
-	}
-	if found := unreached(nodes); len(found) > 0 {
+	if found := slices.Concat(silent(nodes), unreached(nodes)); len(found) > 0 {
 		return kube.State{Why: found[0].Why, Blame: found[0].Blame}
 	}
 	for _, from := range nodes {

@@ -83,6 +83,11 @@ func TestAllReached(t *testing.T) {
 		if got := allReached(all); got.Why != tt.why || got.Ready != (tt.why == "") {
 			t.Errorf("%+v, want %q", got, tt.why)
 		}
+		// What lab up refuses lab status names, but for what is not known yet.
+		named := len(silent(all))+len(unreached(all)) > 0
+		if want := tt.why != "" && !strings.HasSuffix(tt.why, " yet"); named != want {
+			t.Errorf("%q: named by lab status: %t, want %t", tt.why, named, want)
+		}
 	}
 }
 

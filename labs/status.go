@@ -24,6 +24,7 @@ type Status struct {
 	Context    string `json:"context"`
 	Kubernetes string `json:"kubernetes"` // the API server's version; empty when it did not say
 	// Ready means that everything lab up waits for holds now, and that all nodes reach each other; Problems is what does not.
+	// A node that no agent has probed yet is waited for by lab up alone: nothing is wrong with it.
 	Ready    bool           `json:"ready"`
 	Problems []kube.Problem `json:"problems,omitempty"`
 	Sum      Sum            `json:"sum"`
@@ -104,7 +105,7 @@ func (l *Lab) Status(ctx context.Context) (*Status, error) {
 		})
 	}
 	wg.Wait()
-	s.Problems = slices.Concat(l.downProblems(), s.Problems, unreached(s.Nodes))
+	s.Problems = slices.Concat(l.downProblems(), s.Problems, silent(s.Nodes), unreached(s.Nodes))
 	s.Ready = len(s.Problems) == 0
 	s.Sum = sumOf(s.Nodes)
 	return s, nil

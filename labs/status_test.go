@@ -1,10 +1,39 @@
 package labs
 
 import (
+	"slices"
 	"testing"
 
+	"k8s.io/client-go/kubernetes/fake"
+
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/profiles"
 )
+
+// TestSilentAgentIsAProblem: of a node that runs; of one that is down it is said that it is.
+func TestSilentAgentIsAProblem(t *testing.T) {
+	l := &Lab{
+		Name: "l", Profile: &profiles.Profile{}, Nodes: []cluster.Node{{Name: "l-worker", Running: true}, {Name: "l-worker2", Paused: true}},
+		Kube: &kube.Client{Interface: fake.NewClientset()},
+	}
+	s, err := l.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for node, want := range map[string]string{"l-worker": "cannot say: no agent pod on this node", "l-worker2": "is paused: lab up starts or resumes it"} {
+		var whys []string
+		for _, p := range s.Problems {
+			if p.Blame == (kube.Object{Kind: "Node", Name: node}) && p.Want == "node "+node {
+				whys = append(whys, p.Why)
+			}
+		}
+		if s.Ready || !slices.Contains(whys, want) || node == "l-worker2" && len(whys) != 1 {
+			t.Errorf("of %s, ready %t: %q, want %q", node, s.Ready, whys, want)
+		}
+	}
+}
 
 func TestSum(t *testing.T) {
 	health := func(reached ...bool) *api.ClusterHealth {

@@ -171,9 +171,6 @@ func problems(s *labs.Status) []string {
 		say := func(format string, args ...any) {
 			out = append(out, "node "+short(s, n.Name)+": "+fmt.Sprintf(format, args...))
 		}
-		if n.AgentError != "" {
-			say("%s", n.AgentError)
-		}
 		a := n.Agent
 		if a == nil {
 			continue
@@ -186,9 +183,6 @@ func problems(s *labs.Status) []string {
 		}
 		for _, text := range a.Warnings {
 			say("%s", text)
-		}
-		if h := a.ClusterHealth; h != nil && h.Error != "" {
-			say("%s", h.Error)
 		}
 	}
 	return out

@@ -92,7 +92,9 @@ func TestStatusTextOfWhatIsLeftOut(t *testing.T) {
 
 func TestStatusTextWhereNodesDiffer(t *testing.T) {
 	s := twoNodes()
-	s.Ready, s.Problems = false, []kube.Problem{{Want: "demo", Why: "is ready on 1 of 2 nodes"}}
+	s.Ready, s.Problems = false, []kube.Problem{
+		{Want: "demo", Why: "is ready on 1 of 2 nodes"}, {Want: "node a-worker2", Why: "cannot say: no agent pod on this node"},
+	}
 	s.Nodes[0].Agent.Datapath.Routing = api.Routing{Network: "native", Host: "Legacy", Reason: "needs BPF masquerade"}
 	s.Nodes[0].Agent.Datapath.Services = nil
 	s.Nodes[0].Agent.Warnings = []string{"somebody else's configuration comes first"}
@@ -102,7 +104,7 @@ func TestStatusTextWhereNodesDiffer(t *testing.T) {
 		"a (NOT READY)",
 		"Problem: demo: is ready on 1 of 2 nodes\n",
 		"Problem: node control-plane: somebody else's configuration comes first\n",
-		"Problem: node worker2: no agent pod on this node\n",
+		"Problem: node a-worker2: cannot say: no agent pod on this node\n",
 		"control-plane: Legacy (needs BPF masquerade); worker: BPF\n",
 		"control-plane: False; worker: True [eth0]\n",
 		"worker2        no agent",
@@ -110,6 +112,9 @@ func TestStatusTextWhereNodesDiffer(t *testing.T) {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in\n%s", part, text)
 		}
+	}
+	if n := strings.Count(text, "no agent pod on this node"); n != 1 {
+		t.Errorf("that an agent is silent is said %d times in\n%s", n, text)
 	}
 }
 
