@@ -83,8 +83,11 @@ func read[T any](r command.Result) (answer T, err error) {
 	err = json.Unmarshal(r.Stdout, &answer)
 	if err != nil && r.Code != 0 {
 		var none T
-		// What the agent's own command says is a sentence already.
-		return none, errors.New(strings.TrimPrefix(strings.TrimSpace(string(r.Stderr)), "wirelab-agent: "))
+		// What the agent's own command says is a sentence already. One that was killed says nothing.
+		if words := strings.TrimPrefix(strings.TrimSpace(string(r.Stderr)), "wirelab-agent: "); words != "" {
+			return none, errors.New(words)
+		}
+		return none, r.Err(agentBinary)
 	}
 	if err != nil {
 		return answer, fmt.Errorf("read the agent's answer: %w", err)

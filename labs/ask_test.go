@@ -47,6 +47,7 @@ func TestAnswersOfAgents(t *testing.T) {
 		want string
 	}{
 		{command.Result{Stderr: []byte("wirelab-agent: Services are left to kube-proxy\n"), Code: 1}, "Services are left to kube-proxy"},
+		{command.Result{Code: 137}, `run "` + agentBinary + `": exit status 137`},
 		{command.Result{Stdout: []byte("x")}, "read the agent's answer: "},
 	} {
 		if got, err := read[[]api.Service](tt.r); err == nil || !strings.HasPrefix(err.Error(), tt.want) || got != nil {
