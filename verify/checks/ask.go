@@ -29,6 +29,14 @@ type ask struct {
 	itself netip.Addr
 }
 
+// overUDP is where UDP is asked for.
+func (a ask) overUDP() netip.AddrPort {
+	if a.udp.IsValid() {
+		return a.udp
+	}
+	return a.to
+}
+
 // over asks by HTTP or UDP and records what came back. The error says that it
 // was not able to ask.
 func (a ask) over(ctx context.Context, protocol string, ev *verify.Evidence) error {
@@ -38,9 +46,7 @@ func (a ask) over(ctx context.Context, protocol string, ev *verify.Evidence) err
 	at := a.to
 	request := probe.Request{Timeout: probe.Duration(field.AskTimeout)}
 	if protocol == "udp" {
-		if a.udp.IsValid() {
-			at = a.udp
-		}
+		at = a.overUDP()
 		request.UDP = &probe.UDP{Address: at}
 	} else {
 		request.HTTP = &probe.HTTP{URL: field.URL(at), RequestTimeout: probe.Duration(field.AskTimeout)}

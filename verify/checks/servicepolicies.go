@@ -24,23 +24,15 @@ func policyChecks(env *field.Env) []verify.Check {
 	}
 }
 
-// asker is a host and where it asks.
-type asker struct {
-	from field.Host
-	to   netip.AddrPort // TCP
-	udp  netip.AddrPort
-	name string
-}
-
-// everywhere lists a Service's ClusterIP for a pod and for the host of every
+// everywhere asks for a Service's ClusterIP for a pod and for the host of every
 // node, and its nodePort on every node for the host outside.
-func everywhere(env *field.Env, s field.Service) []asker {
-	var all []asker
+func everywhere(env *field.Env, s field.Service) []ask {
+	var all []ask
 	for _, node := range env.Nodes {
 		all = append(all,
-			asker{node.Client, s.At(), s.At(), "Service " + s.Name},
-			asker{node.Host, s.At(), s.At(), "Service " + s.Name},
-			asker{env.Outside, netip.AddrPortFrom(node.Addr, s.NodePortTCP), netip.AddrPortFrom(node.Addr, s.NodePortUDP), "nodePort of " + s.Name + " at " + node.Name})
+			ask{from: node.Client, to: s.At(), name: "Service " + s.Name},
+			ask{from: node.Host, to: s.At(), name: "Service " + s.Name},
+			nodePortAt(env.Outside, s, node))
 	}
 	return all
 }
@@ -49,7 +41,7 @@ func everywhere(env *field.Env, s field.Service) []asker {
 // less than once in a hundred thousand runs: three backends, twelve requests.
 func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	const times = 12
-	return verify.Each(everywhere(env, env.Sticky), func(a asker) error {
+	return verify.Each(everywhere(env, env.Sticky), func(a ask) error {
 		reply, err := a.from.Probe(ctx, probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(a.to), Count: times}})
 		if err != nil {
 			return err
@@ -67,10 +59,8 @@ func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 func localExternal(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	s := env.Local
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		a := ask{
-			from: env.Outside, to: netip.AddrPortFrom(node.Addr, s.NodePortTCP), udp: netip.AddrPortFrom(node.Addr, s.NodePortUDP),
-			name: "nodePort of " + s.Name + " at " + node.Name, by: s.Backends, client: own(env.Outside),
-		}
+		a := nodePortAt(env.Outside, s, node)
+		a.client = own(env.Outside)
 		if s.HasBackend(node) {
 			return askAll(ctx, ev, []ask{a})
 		}
@@ -96,13 +86,9 @@ const silence = probe.Duration(700 * time.Millisecond)
 
 // unanswered wants no answer, neither over TCP nor over UDP.
 func (a ask) unanswered(ctx context.Context, ev *verify.Evidence) error {
-	udp := a.to
-	if a.udp.IsValid() {
-		udp = a.udp
-	}
 	return verify.Each([]probe.Request{
 		{Timeout: silence, HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: silence}},
-		{Timeout: silence, UDP: &probe.UDP{Address: udp}},
+		{Timeout: silence, UDP: &probe.UDP{Address: a.overUDP()}},
 	}, func(request probe.Request) error {
 		reply, err := a.from.Probe(ctx, request)
 		if err != nil {
@@ -161,9 +147,9 @@ const atOnce = 600 * time.Millisecond
 const errorTries = 6
 
 func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(everywhere(env, env.Empty), func(a asker) error {
+	return verify.Each(everywhere(env, env.Empty), func(a ask) error {
 		tcp := probe.Request{Timeout: probe.Duration(atOnce), HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: probe.Duration(atOnce)}}
-		udp := probe.Request{Timeout: probe.Duration(atOnce), UDP: &probe.UDP{Address: a.udp}}
+		udp := probe.Request{Timeout: probe.Duration(atOnce), UDP: &probe.UDP{Address: a.overUDP()}}
 		tries := 1
 		if a.from.Node == "" && !env.Replaced() {
 			tries = errorTries
@@ -174,7 +160,7 @@ func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 }
 
 // refused wants one of so many requests to be refused at once.
-func (a asker) refused(ctx context.Context, request probe.Request, tries int, ev *verify.Evidence) error {
+func (a ask) refused(ctx context.Context, request probe.Request, tries int, ev *verify.Evidence) error {
 	kind, err := request.Kind()
 	if err != nil {
 		return err

@@ -13,18 +13,33 @@ import (
 
 func serviceChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "services/clusterip-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: settled(env, clusterIPFromPods)},
-		{Name: "services/clusterip-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: settled(env, clusterIPFromNodes)},
+		{Name: "services/clusterip-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: settled(env, fromEach(clientOf, clusterIPs))},
+		{Name: "services/clusterip-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: settled(env, fromEach(hostOf, clusterIPs))},
 		{Name: "services/clusterip-by-packets", Needs: []verify.Part{verify.Services}, Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: settled(env, clusterIPByPackets)},
 		{Name: "services/every-backend", Needs: []verify.Part{verify.Services}, Claim: "A ClusterIP leads to each of its backends, from every node.", Run: settled(env, everyBackend)},
-		{Name: "services/nodeport-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromPods)},
-		{Name: "services/nodeport-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromNodes)},
+		{Name: "services/nodeport-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, fromEach(clientOf, nodePorts))},
+		{Name: "services/nodeport-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, fromEach(hostOf, nodePorts))},
 		{Name: "services/nodeport-from-outside", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromOutside)},
 		{Name: "services/hairpin", Needs: []verify.Part{verify.Services}, Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: settled(env, hairpin)},
 		{Name: "services/headless", Needs: []verify.Part{verify.Services}, Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: settled(env, headless)},
 		{Name: "services/hostport", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: settled(env, hostPorts)},
 	}
 }
+
+// fromEach asks from one host of every node, all at once.
+func fromEach(of func(*field.Node) field.Host, asksOf func(context.Context, *field.Env, field.Host) []ask) func(context.Context, *field.Env, *verify.Evidence) error {
+	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+		var asks []ask
+		for _, node := range env.Nodes {
+			asks = append(asks, asksOf(ctx, env, of(node))...)
+		}
+		return askAll(ctx, ev, asks)
+	}
+}
+
+func clientOf(node *field.Node) field.Host { return node.Client }
+
+func hostOf(node *field.Node) field.Host { return node.Host }
 
 // clusterIPs asks for both Services from a host. A backend that asks for
 // itself is another check's business.
@@ -37,22 +52,6 @@ func clusterIPs(ctx context.Context, env *field.Env, from field.Host) []ask {
 		asks = append(asks, ask{from: from, to: service.At(), name: "Service " + service.Name, by: service.Backends, client: clusterIPClient(ctx, env, from)})
 	}
 	return asks
-}
-
-func clusterIPFromPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	var asks []ask
-	for _, node := range env.Nodes {
-		asks = append(asks, clusterIPs(ctx, env, node.Client)...)
-	}
-	return askAll(ctx, ev, asks)
-}
-
-func clusterIPFromNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	var asks []ask
-	for _, node := range env.Nodes {
-		asks = append(asks, clusterIPs(ctx, env, node.Host)...)
-	}
-	return askAll(ctx, ev, asks)
 }
 
 // packetPort is where a pod's datagrams to a ClusterIP come from; no socket has it.
@@ -105,34 +104,25 @@ func everyBackend(ctx context.Context, env *field.Env, ev *verify.Evidence) erro
 	})
 }
 
+// nodePortAt asks for a Service's nodePort at a node; what client the backend sees is the caller's to say.
+func nodePortAt(from field.Host, s field.Service, node *field.Node) ask {
+	return ask{
+		from: from, to: netip.AddrPortFrom(node.Addr, s.NodePortTCP), udp: netip.AddrPortFrom(node.Addr, s.NodePortUDP),
+		name: "nodePort of " + s.Name + " at " + node.Name, by: s.Backends,
+	}
+}
+
 // nodePorts asks for both Services at every node.
 func nodePorts(ctx context.Context, env *field.Env, from field.Host) []ask {
 	var asks []ask
 	for _, entry := range env.Nodes {
 		for _, service := range []field.Service{env.Every, env.One} {
-			asks = append(asks, ask{
-				from: from, to: netip.AddrPortFrom(entry.Addr, service.NodePortTCP), udp: netip.AddrPortFrom(entry.Addr, service.NodePortUDP),
-				name: "nodePort of " + service.Name + " at " + entry.Name, by: service.Backends, client: nodePortClient(ctx, env, from, entry), itself: hairpinClient(env),
-			})
+			a := nodePortAt(from, service, entry)
+			a.client, a.itself = nodePortClient(ctx, env, from, entry), hairpinClient(env)
+			asks = append(asks, a)
 		}
 	}
 	return asks
-}
-
-func nodePortFromPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	var asks []ask
-	for _, node := range env.Nodes {
-		asks = append(asks, nodePorts(ctx, env, node.Client)...)
-	}
-	return askAll(ctx, ev, asks)
-}
-
-func nodePortFromNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	var asks []ask
-	for _, node := range env.Nodes {
-		asks = append(asks, nodePorts(ctx, env, node.Host)...)
-	}
-	return askAll(ctx, ev, asks)
 }
 
 func nodePortFromOutside(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
@@ -192,6 +182,6 @@ func headless(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 			}
 			asks = append(asks, ask{from: node.Client, to: backend.At(), name: backend.Name, by: []field.Host{backend}, client: own(node.Client)})
 		}
-		return errors.Join(askAll(ctx, ev, asks))
+		return askAll(ctx, ev, asks)
 	})
 }
