@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/internal/docker/dockertest"
 	"wirelab.dev/wirelab/internal/doctor"
 	"wirelab.dev/wirelab/labs"
 )
@@ -182,7 +183,7 @@ func TestKnownBeforeAnythingIsMade(t *testing.T) {
 // TestImageThatIsNoNode: it is seen by what it starts, before a container of it is made.
 func TestImageThatIsNoNode(t *testing.T) {
 	entrypoint := `["/bin/sh"]`
-	engine(t, func(w http.ResponseWriter, r *http.Request) {
+	dockertest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			t.Errorf("%s %s", r.Method, r.URL.Path)
 		}

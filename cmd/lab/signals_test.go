@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wirelab.dev/wirelab/internal/docker/dockertest"
 )
 
 // programVar makes the test binary lab itself, so that signals can be sent to it.
@@ -37,32 +38,11 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// engine is a Docker engine on a socket of its own, which DOCKER_HOST names then.
-func engine(t *testing.T, h http.HandlerFunc) {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "docker.sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Api-Version", "1.41")
-		if r.URL.Path == "/_ping" {
-			fmt.Fprint(w, "OK")
-			return
-		}
-		h(w, r)
-	})}
-	go func() { _ = s.Serve(l) }()
-	t.Cleanup(func() { _ = s.Close() })
-	t.Setenv("DOCKER_HOST", "unix://"+socket)
-}
-
 // slowPull is an engine without images, whose pulls say something and never end.
 func slowPull(t *testing.T) (pulling chan struct{}) {
 	t.Helper()
 	pulling = make(chan struct{}, 4)
-	engine(t, func(w http.ResponseWriter, r *http.Request) {
+	dockertest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/images/create") {
 			http.Error(w, `{"message":"no such image"}`, http.StatusNotFound)
 			return
@@ -180,7 +160,7 @@ func (brokenPipe) Write([]byte) (int, error) {
 
 // TestSilentEngine: with an engine that answers no question but the first, every command ends by itself and says so.
 func TestSilentEngine(t *testing.T) {
-	engine(t, func(_ http.ResponseWriter, r *http.Request) {
+	dockertest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 		case <-time.After(2 * time.Minute):

@@ -11,29 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// serve answers as an engine would on a socket of its own, which DOCKER_HOST names then. It stands in for engines that
-// misbehave, which no machine has at hand.
-func serve(t *testing.T, h http.HandlerFunc) {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "docker.sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Api-Version", "1.41")
-		if r.URL.Path == "/_ping" {
-			fmt.Fprint(w, "OK")
-			return
-		}
-		h(w, r)
-	})}
-	go func() { _ = s.Serve(l) }()
-	t.Cleanup(func() { _ = s.Close() })
-	t.Setenv("DOCKER_HOST", "unix://"+socket)
-}
+	"wirelab.dev/wirelab/internal/docker/dockertest"
+)
 
 func connect(t *testing.T) *Engine {
 	t.Helper()
@@ -46,7 +26,7 @@ func connect(t *testing.T) *Engine {
 }
 
 func TestConnectNegotiatesAnOldEngine(t *testing.T) {
-	serve(t, http.NotFound)
+	dockertest.Serve(t, http.NotFound)
 	if v := connect(t).APIVersion(); v != "1.41" {
 		t.Errorf("API version %s, want the engine's 1.41", v)
 	}
@@ -83,7 +63,7 @@ func TestConnectRefused(t *testing.T) {
 }
 
 func TestConnectInterrupted(t *testing.T) {
-	serve(t, http.NotFound)
+	dockertest.Serve(t, http.NotFound)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Connect(ctx); !errors.Is(err, context.Canceled) {
@@ -172,7 +152,7 @@ func TestPull(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			serve(t, tt.engine)
+			dockertest.Serve(t, tt.engine)
 			var done, total int64
 			err := connect(t).Pull(t.Context(), "x:1", short, func(d, n int64) { done, total = d, n })
 			switch {
@@ -192,7 +172,7 @@ func TestPull(t *testing.T) {
 }
 
 func TestLoadImageReadsTheStream(t *testing.T) {
-	serve(t, func(w http.ResponseWriter, _ *http.Request) {
+	dockertest.Serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, `{"stream":"loading"}`)
 		fmt.Fprintln(w, `{"error":"no space left on device","errorDetail":{"message":"no space left on device"}}`)
 	})
@@ -204,7 +184,7 @@ func TestLoadImageReadsTheStream(t *testing.T) {
 
 // TestSilentEngine: an engine that answers the first question and no other ends every call in time, with one sentence.
 func TestSilentEngine(t *testing.T) {
-	serve(t, func(_ http.ResponseWriter, r *http.Request) {
+	dockertest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 		case <-time.After(20 * time.Second):
@@ -244,7 +224,7 @@ func TestSilentEngine(t *testing.T) {
 
 // TestSilentEngineAttach: what answers that it has made a command and then falls silent is no better.
 func TestSilentEngineAttach(t *testing.T) {
-	serve(t, func(w http.ResponseWriter, r *http.Request) {
+	dockertest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/exec") {
 			w.WriteHeader(http.StatusCreated)
 			fmt.Fprint(w, `{"Id":"x"}`)
