@@ -112,19 +112,3 @@ func TestPassedNeedsEveryCheck(t *testing.T) {
 		t.Error("a report without results has passed")
 	}
 }
-
-func TestWrap(t *testing.T) {
-	for _, test := range []struct {
-		text string
-		want []string
-	}{
-		{"", []string{""}},
-		{"one two three", []string{"one two", "three"}},
-		{"0123456789ab c", []string{"01234567", "89ab c"}},
-		{"äöüß äöüß", []string{"äöüß", "äöüß"}},
-	} {
-		if got := wrap(test.text, 8); strings.Join(got, "|") != strings.Join(test.want, "|") {
-			t.Errorf("wrap(%q) = %q, want %q", test.text, got, test.want)
-		}
-	}
-}

@@ -4,11 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"wirelab.dev/wirelab/internal/screen"
 )
 
 // textWidth is the widest line of a text report, in characters, and narrowest what the table needs to be read.
@@ -18,13 +17,7 @@ const (
 )
 
 // width is how wide a text report may be: COLUMNS, where somebody has less than usual.
-func width() int {
-	n, err := strconv.Atoi(os.Getenv("COLUMNS"))
-	if err != nil || n <= 0 || n > textWidth {
-		return textWidth
-	}
-	return max(n, narrowest)
-}
+func width() int { return max(screen.AtMost(textWidth), narrowest) }
 
 // mark is how a report's table writes s: what did not pass stands out.
 func (s Status) mark() string {
@@ -43,7 +36,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	claimColumn := len("ERROR  ") + nameWidth + len("  00.0s  ")
 	fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", "", nameWidth, "check", "time", "claim")
 	for _, result := range r.Results {
-		claim := wrap(result.Claim, max(width()-claimColumn, 20))
+		claim := screen.Wrap(result.Claim, max(width()-claimColumn, 20))
 		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", result.Status.mark(), nameWidth, result.Name, seconds(result.Duration), claim[0])
 		for _, line := range claim[1:] {
 			fmt.Fprintf(out, "%*s%s\n", claimColumn, "", line)
@@ -53,7 +46,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 		}
 	}
 	tableOf(r.Results).write(out)
-	fmt.Fprintf(out, "\n%s\n", strings.Join(wrap(summary(r), width()), "\n"))
+	fmt.Fprintf(out, "\n%s\n", strings.Join(screen.Wrap(summary(r), width()), "\n"))
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
@@ -69,13 +62,13 @@ func writeEvidence(w io.Writer, result Result) {
 		lines = append(lines, "error: "+result.Error)
 	}
 	for _, seen := range result.Seen {
-		lines = append(lines, "seen:  "+seen)
+		lines = append(lines, "seen: "+seen)
 	}
 	const indent = 7
 	for _, line := range lines {
 		for part := range strings.SplitSeq(line, "\n") {
 			deeper := len(part) - len(strings.TrimLeft(part, " "))
-			for i, piece := range wrap(part, width()-indent-deeper-2) {
+			for i, piece := range screen.Wrap(strings.TrimSpace(part), width()-indent-deeper-2) {
 				fmt.Fprintf(w, "%*s%s\n", indent+deeper+2*min(i, 1), "", piece)
 			}
 		}
@@ -95,26 +88,3 @@ func summary(r *Report) string {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
-
-// wrap breaks s at spaces into lines of at most width characters; a longer
-// word is broken where the line ends. It returns at least one line.
-func wrap(s string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(s) {
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width {
-			line += " " + word
-			continue
-		}
-		if line != "" {
-			lines = append(lines, line)
-		}
-		for utf8.RuneCountInString(word) > width {
-			runes := []rune(word)
-			lines = append(lines, string(runes[:width]))
-			word = string(runes[width:])
-		}
-		line = word
-	}
-	return append(lines, line)
-}

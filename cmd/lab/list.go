@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
-	"wirelab.dev/wirelab/internal/show"
+	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -44,7 +44,7 @@ func labsText(all []labs.Summary) string {
 	text := columns(rows...)
 	for _, l := range all {
 		if l.State == labs.StateDegraded {
-			text += show.Paragraph(fmt.Sprintf("%s: %s: lab up starts or resumes nodes", l.Name, strings.Join(l.Down, ", ")), "  ")
+			text += screen.Paragraph(fmt.Sprintf("%s: %s: lab up starts or resumes nodes", l.Name, strings.Join(l.Down, ", ")), "  ")
 		}
 	}
 	return text

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"wirelab.dev/wirelab/internal/show"
+	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -28,13 +28,7 @@ func explainText(doc profiles.Doc) string {
 }
 
 // textWidth is how wide running text may be: COLUMNS, where somebody has less than usual.
-func textWidth() int {
-	const usual = 88
-	if n := show.Columns(); n > 0 && n < usual {
-		return n
-	}
-	return usual
-}
+func textWidth() int { return screen.AtMost(88) }
 
 func facts(doc profiles.Doc) []string {
 	if doc.Type == "section" || doc.Type == "profile" {

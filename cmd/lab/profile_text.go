@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/profiles"
 )
@@ -138,7 +139,7 @@ func explainable() []string {
 // wider than COLUMNS is folded.
 func columns(rows ...string) string {
 	text := aligned(rows)
-	width := show.Columns()
+	width := screen.Columns()
 	if width == 0 || widest(text) <= width {
 		return text
 	}

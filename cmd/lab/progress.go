@@ -15,7 +15,7 @@ import (
 	"github.com/fatih/color"
 	"golang.org/x/term"
 
-	"wirelab.dev/wirelab/internal/show"
+	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -34,7 +34,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer, machine bool) *progress {
-	p := &progress{w: w, width: show.Columns(), good: color.New(color.FgGreen), bad: color.New(color.FgRed), faint: color.New(color.Faint)}
+	p := &progress{w: w, width: screen.Columns(), good: color.New(color.FgGreen), bad: color.New(color.FgRed), faint: color.New(color.Faint)}
 	if machine {
 		p.json = json.NewEncoder(w)
 		return p
@@ -76,12 +76,12 @@ func (p *progress) event(e labs.Event) {
 	case e.State == labs.StepRunning && i < 0:
 		p.running = append(p.running, e)
 		if p.spin == nil {
-			p.line(show.Cut("  "+e.Step, p.width))
+			p.line(screen.Cut("  "+e.Step, p.width))
 		}
 	case e.State == labs.StepRunning:
 		p.running[i].Note = e.Note
 	case e.State == labs.StepUndoing:
-		p.line(p.faint.Sprint(show.Cut("  undoing "+e.Step+" (interrupt to stop at once)", p.width)))
+		p.line(p.faint.Sprint(screen.Cut("  undoing "+e.Step+" (interrupt to stop at once)", p.width)))
 	default:
 		if i >= 0 {
 			p.running = slices.Delete(p.running, i, i+1)
@@ -100,12 +100,12 @@ func (p *progress) ended(e labs.Event) string {
 	case labs.StepCancelled:
 		sign, shade = "-", p.faint
 	}
-	step := show.Cut(fmt.Sprintf("%s %-14s %6.1fs", sign, e.Step, e.Duration.Seconds()), p.width)
+	step := screen.Cut(fmt.Sprintf("%s %-14s %6.1fs", sign, e.Step, e.Duration.Seconds()), p.width)
 	s := shade.Sprint(sign) + strings.TrimPrefix(step, sign)
 	// The reason of a failure is the error that ends the command; it need not stand here, too.
 	room := p.width - utf8.RuneCountInString(step) - 2
 	if e.Note != "" && e.State == labs.StepDone && (p.width == 0 || room > 0) {
-		s += "  " + p.faint.Sprint(show.Cut(e.Note, room))
+		s += "  " + p.faint.Sprint(screen.Cut(e.Note, room))
 	}
 	return s
 }
@@ -134,7 +134,7 @@ func (p *progress) turn() {
 		}
 		parts = append(parts, s)
 	}
-	text := show.Cut(" "+strings.Join(parts, " | "), max(p.width-3, 1))
+	text := screen.Cut(" "+strings.Join(parts, " | "), max(p.width-3, 1))
 	p.spin.Lock()
 	p.spin.Suffix = text
 	p.spin.Unlock()
@@ -152,5 +152,5 @@ func (p *progress) close() {
 
 // progressLine writes a line no longer than COLUMNS.
 func progressLine(w io.Writer, format string, args ...any) {
-	fmt.Fprintln(w, show.Cut(fmt.Sprintf(format, args...), show.Columns()))
+	fmt.Fprintln(w, screen.Cut(fmt.Sprintf(format, args...), screen.Columns()))
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 )
@@ -14,10 +15,10 @@ func statusText(s *labs.Status, verbose bool) string {
 	var b strings.Builder
 	b.WriteString(summary(s).String())
 	for _, p := range problems(s) {
-		b.WriteString(show.Paragraph("Problem: "+p, "  "))
+		b.WriteString(screen.Paragraph("Problem: "+p, "  "))
 	}
 	for _, text := range leftOut(s) {
-		b.WriteString(show.Paragraph("Left out: "+text, "  "))
+		b.WriteString(screen.Paragraph("Left out: "+text, "  "))
 	}
 	b.WriteString("\n" + nodesTable(s).String())
 	if verbose {
@@ -274,7 +275,7 @@ func orDash(s string) string {
 
 func nodeText(n labs.NodeStatus) string {
 	var b strings.Builder
-	b.WriteString(show.Paragraph(fmt.Sprintf("== %s (%s, kubelet %s, %s)", n.Name, n.Role, n.Kubelet, n.Runtime), "   "))
+	b.WriteString(screen.Paragraph(fmt.Sprintf("== %s (%s, kubelet %s, %s)", n.Name, n.Role, n.Kubelet, n.Runtime), "   "))
 	if n.Agent == nil {
 		return b.String() + "no agent\n"
 	}

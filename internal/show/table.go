@@ -5,6 +5,8 @@ package show
 import (
 	"strings"
 	"unicode/utf8"
+
+	"wirelab.dev/wirelab/internal/screen"
 )
 
 // Table is text in columns. A row may be shorter than Head, which may be left
@@ -40,7 +42,7 @@ func Join(tables ...Table) Table {
 
 // String lays the table out for as many columns as COLUMNS says, with two spaces between its own and none at the end
 // of a line.
-func (t Table) String() string { return t.Fit(Columns()) }
+func (t Table) String() string { return t.Fit(screen.Columns()) }
 
 // Fit lays the table out in lines of at most width characters; 0 is any width. What does not fit is folded: the last
 // column where that leaves it room, else each row into lines of its own.
@@ -95,7 +97,7 @@ func (t Table) laidOut(widths []int, room int) string {
 		for i, cell := range line {
 			if room > 0 && i == len(widths)-1 {
 				indent := utf8.RuneCountInString(row.String())
-				cell = strings.Join(Wrap(cell, room), "\n"+strings.Repeat(" ", indent))
+				cell = strings.Join(screen.Wrap(cell, room), "\n"+strings.Repeat(" ", indent))
 				row.WriteString(cell)
 				continue
 			}
@@ -120,7 +122,7 @@ func (t Table) records(width int) string {
 			case cell == "":
 			case i == 0:
 				if cell != above {
-					b.WriteString(strings.Join(Wrap(cell, width), "\n"+indent) + "\n")
+					b.WriteString(strings.Join(screen.Wrap(cell, width), "\n"+indent) + "\n")
 				}
 				above = cell
 			case i < len(t.Head):
@@ -151,7 +153,7 @@ func writeIndented(b *strings.Builder, indent, line string, width int) {
 		b.WriteString(indent + line + "\n")
 		return
 	}
-	for i, part := range Wrap(line, width-2*len(indent)) {
+	for i, part := range screen.Wrap(line, width-2*len(indent)) {
 		if i > 0 {
 			b.WriteString(indent)
 		}

@@ -1,4 +1,5 @@
-package show
+// Package screen fits text into the width of a screen.
+package screen
 
 import (
 	"os"
@@ -17,6 +18,14 @@ func Columns() int {
 		return 0
 	}
 	return max(n, narrowest)
+}
+
+// AtMost is usual, or what COLUMNS says where that is less.
+func AtMost(usual int) int {
+	if n := Columns(); n > 0 {
+		return min(n, usual)
+	}
+	return usual
 }
 
 // Wrap breaks s at spaces into lines of at most width characters, and a word
