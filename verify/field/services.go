@@ -52,18 +52,25 @@ type Endpoint struct {
 	Node string
 }
 
-// EndpointsOf lists a Service's ready backends.
-func (e *Env) EndpointsOf(ctx context.Context, service Service) ([]Endpoint, error) {
-	slicesOf, err := e.Kube.DiscoveryV1().EndpointSlices(service.Namespace).List(ctx, metav1.ListOptions{
+// readySlice has the ready endpoints of one of a Service's endpoint slices, and the ports of all of them.
+type readySlice struct {
+	ports     []discoveryv1.EndpointPort
+	endpoints []Endpoint
+}
+
+// slicesOf reads a Service's endpoint slices. Kubernetes has endpoints taken for ready that do not say whether they are.
+func (e *Env) slicesOf(ctx context.Context, service Service) ([]readySlice, error) {
+	list, err := e.Kube.DiscoveryV1().EndpointSlices(service.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: discoveryv1.LabelServiceName + "=" + service.Name,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the endpoints of Service %s: %w", service.Name, err)
 	}
-	var all []Endpoint
-	for _, slice := range slicesOf.Items {
+	var all []readySlice
+	for _, slice := range list.Items {
+		ready := readySlice{ports: slice.Ports}
 		for _, each := range slice.Endpoints {
-			if each.Conditions.Ready == nil || !*each.Conditions.Ready || len(each.Addresses) == 0 {
+			if each.Conditions.Ready != nil && !*each.Conditions.Ready || len(each.Addresses) == 0 {
 				continue
 			}
 			addr, err := netip.ParseAddr(each.Addresses[0])
@@ -77,8 +84,22 @@ func (e *Env) EndpointsOf(ctx context.Context, service Service) ([]Endpoint, err
 			if each.NodeName != nil {
 				found.Node = *each.NodeName
 			}
-			all = append(all, found)
+			ready.endpoints = append(ready.endpoints, found)
 		}
+		all = append(all, ready)
+	}
+	return all, nil
+}
+
+// EndpointsOf lists a Service's ready backends, sorted by address.
+func (e *Env) EndpointsOf(ctx context.Context, service Service) ([]Endpoint, error) {
+	found, err := e.slicesOf(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	var all []Endpoint
+	for _, slice := range found {
+		all = append(all, slice.endpoints...)
 	}
 	slices.SortFunc(all, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })
 	return all, nil
@@ -107,28 +128,22 @@ func (e *Env) DemoBackends(ctx context.Context) (Service, []netip.Addr, error) {
 
 // BackendsOf lists a Service's ready endpoints by protocol, sorted.
 func (e *Env) BackendsOf(ctx context.Context, service Service) (map[uint8][]netip.AddrPort, error) {
-	all, err := e.Kube.DiscoveryV1().EndpointSlices(service.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: discoveryv1.LabelServiceName + "=" + service.Name,
-	})
+	all, err := e.slicesOf(ctx, service)
 	if err != nil {
-		return nil, fmt.Errorf("list the endpoints of Service %s: %w", service.Name, err)
+		return nil, err
 	}
 	found := map[uint8][]netip.AddrPort{}
-	for _, slice := range all.Items {
-		for _, port := range slice.Ports {
+	for _, slice := range all {
+		for _, port := range slice.ports {
+			if port.Port == nil {
+				continue
+			}
 			protocol := uint8(ProtoTCP)
 			if port.Protocol != nil && *port.Protocol == corev1.ProtocolUDP {
 				protocol = ProtoUDP
 			}
-			for _, each := range slice.Endpoints {
-				if each.Conditions.Ready != nil && !*each.Conditions.Ready || len(each.Addresses) == 0 || port.Port == nil {
-					continue
-				}
-				addr, err := netip.ParseAddr(each.Addresses[0])
-				if err != nil {
-					return nil, fmt.Errorf("read an endpoint of Service %s: %w", service.Name, err)
-				}
-				found[protocol] = append(found[protocol], netip.AddrPortFrom(addr, uint16(*port.Port))) //nolint:gosec // a port
+			for _, each := range slice.endpoints {
+				found[protocol] = append(found[protocol], netip.AddrPortFrom(each.Addr, uint16(*port.Port))) //nolint:gosec // a port
 			}
 		}
 	}
