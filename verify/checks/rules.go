@@ -85,12 +85,9 @@ func noServiceRule(ctx context.Context, env *field.Env, ev *verify.Evidence) err
 		return err
 	}
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		all, err := field.Dumps(ctx, node.Host)
+		all, err := wholeDumps(ctx, node)
 		if err != nil {
 			return err
-		}
-		if !slices.ContainsFunc(all, func(d field.Dump) bool { return slices.ContainsFunc(d.Lines, kubeletChain.MatchString) }) {
-			return fmt.Errorf("%s: not even the kubelet's own chains are in its rules, so they cannot be trusted to be all", node.Name)
 		}
 		for _, s := range []field.Service{service, env.Every, env.One} {
 			judgeAbsent(ev, node.Name, s, backends, all)
@@ -101,6 +98,18 @@ func noServiceRule(ctx context.Context, env *field.Env, ev *verify.Evidence) err
 
 // kubeletChain is one of the chains that every kubelet makes.
 var kubeletChain = regexp.MustCompile(`\bKUBE-(KUBELET-CANARY|IPTABLES-HINT|FIREWALL)\b`)
+
+// wholeDumps are a node's rules for a check that something is not among them: without the kubelet's they are an error.
+func wholeDumps(ctx context.Context, node *field.Node) ([]field.Dump, error) {
+	all, err := field.Dumps(ctx, node.Host)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(all, func(d field.Dump) bool { return slices.ContainsFunc(d.Lines, kubeletChain.MatchString) }) {
+		return nil, fmt.Errorf("%s: not even the kubelet's own chains are in its rules, so they cannot be trusted to be all", node.Name)
+	}
+	return all, nil
+}
 
 // judgeAbsent wants nothing of the Service in any dump.
 func judgeAbsent(ev *verify.Evidence, node string, service field.Service, backends []netip.Addr, all []field.Dump) {
@@ -132,12 +141,9 @@ func masqueradeInIPTables(ctx context.Context, env *field.Env, ev *verify.Eviden
 
 func noMasqueradeRule(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		all, err := field.Dumps(ctx, node.Host)
+		all, err := wholeDumps(ctx, node)
 		if err != nil {
 			return err
-		}
-		if !slices.ContainsFunc(all, func(d field.Dump) bool { return slices.ContainsFunc(d.Lines, kubeletChain.MatchString) }) {
-			return fmt.Errorf("%s: not even the kubelet's own chains are in its rules, so they cannot be trusted to be all", node.Name)
 		}
 		for _, d := range all {
 			if rules := masqueradeRules(d, env); len(rules) > 0 {
