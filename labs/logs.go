@@ -66,6 +66,8 @@ func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error 
 	if i < 0 {
 		return fmt.Errorf("no component %q: there are %s", o.Component, strings.Join(Components(), ", "))
 	}
+	// Only agents have lines about packets.
+	o.Packets = o.Packets || o.Component != "agent"
 	pods, err := l.podsOf(ctx, components()[i], o.Node)
 	if err != nil {
 		return err
@@ -133,13 +135,9 @@ func (l *Lab) readLog(ctx context.Context, p *corev1.Pod, o LogOptions, emit fun
 		return fmt.Errorf("node %s %s: no log of pod %s", n.Name, n.Down(), ref)
 	}
 	log := podLog{
+		pod:  ref,
 		open: func(opts corev1.PodLogOptions) (io.ReadCloser, error) { return l.Kube.Logs(ctx, ref, opts) },
 		emit: func(line string) { emit(LogLine{Node: p.Spec.NodeName, Pod: p.Name, Line: line}) },
 	}
-	err := log.show(o)
-	var broken brokenLog
-	if errors.As(err, &broken) {
-		return fmt.Errorf("read log of pod %s: %w", ref, err)
-	}
-	return err
+	return log.show(o)
 }

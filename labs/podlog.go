@@ -3,6 +3,7 @@ package labs
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -11,18 +12,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/kube"
 )
 
 // podLog is the log of one pod.
 type podLog struct {
+	pod  kube.PodRef
 	open func(corev1.PodLogOptions) (io.ReadCloser, error)
 	emit func(line string)
 }
-
-// brokenLog is an error of a log that ended before its end.
-type brokenLog struct{ error }
-
-func (b brokenLog) Unwrap() error { return b.error }
 
 // show emits the lines that o asks for.
 func (l podLog) show(o LogOptions) error {
@@ -115,7 +113,7 @@ func (l podLog) read(opts corev1.PodLogOptions, each func(line string)) error {
 			return nil
 		}
 		if err != nil {
-			return brokenLog{err}
+			return fmt.Errorf("read log of pod %s: %w", l.pod, err)
 		}
 	}
 }

@@ -2,17 +2,20 @@ package labs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/kube"
 )
 
 // fakeLog answers as the API server does.
@@ -103,5 +106,23 @@ func TestLogsGoOnWhereTheyEnded(t *testing.T) {
 	}
 	if want := []string{"b", "c", "d"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLogThatBreaksOff: the lines that came are shown, and the error says of which pod.
+func TestLogThatBreaksOff(t *testing.T) {
+	var got []string
+	log := podLog{
+		pod: kube.PodRef{Namespace: "ns", Name: "x"}, emit: func(line string) { got = append(got, line) },
+		open: func(corev1.PodLogOptions) (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(io.ErrUnexpectedEOF))), nil
+		},
+	}
+	for _, o := range []LogOptions{{Tail: 5}, {Tail: 5, Packets: true}, {Tail: 5, Follow: true}} {
+		got = nil
+		err := log.show(o)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(err.Error(), "read log of pod ns/x: ") || !slices.Equal(got, []string{"a"}) {
+			t.Errorf("%+v: %q, %v", o, got, err)
+		}
 	}
 }
