@@ -143,13 +143,22 @@ func (l *Lab) cordons(ctx context.Context, nodes []corev1.Node) (map[string]stri
 		if !n.Spec.Unschedulable {
 			continue
 		}
-		pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + n.Name})
+		pods, err := l.podsOn(ctx, n.Name)
 		if err != nil {
-			return nil, fmt.Errorf("list pods of node %s: %w", n.Name, err)
+			return nil, err
 		}
-		out[n.Name] = cordon(pods.Items)
+		out[n.Name] = cordon(pods)
 	}
 	return out, nil
+}
+
+// podsOn are all pods of a node, by its full name.
+func (l *Lab) podsOn(ctx context.Context, node string) ([]corev1.Pod, error) {
+	pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+	if err != nil {
+		return nil, fmt.Errorf("list pods of node %s: %w", node, err)
+	}
+	return pods.Items, nil
 }
 
 // cordon says what a node without new pods is, by those it has. Kubernetes keeps no record of a node being drained: some of

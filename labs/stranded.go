@@ -26,11 +26,11 @@ func (l *Lab) replaceStranded(ctx context.Context) (int, error) {
 		if err != nil {
 			return n, fmt.Errorf("list the endpoints of node %s: %w", node, err)
 		}
-		pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+		pods, err := l.podsOn(ctx, node)
 		if err != nil {
-			return n, fmt.Errorf("list pods of node %s: %w", node, err)
+			return n, err
 		}
-		for _, p := range stranded(pods.Items, endpoints) {
+		for _, p := range stranded(pods, endpoints) {
 			err := l.Kube.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
 			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 				return n, fmt.Errorf("replace pod %s/%s, which has lost its interface: %w", p.Namespace, p.Name, err)
