@@ -130,7 +130,7 @@ func (s Selection) Select(checks []Check, mode string) ([]Check, error) {
 			return nil, fmt.Errorf("select checks by %q: %w", pattern, err)
 		}
 		if !slices.ContainsFunc(checks, func(c Check) bool { return matches(pattern, c.Name) }) {
-			return nil, fmt.Errorf("select checks: %q picks none: lab verify --list prints their names and modes", pattern)
+			return nil, fmt.Errorf("select checks: %q picks none: lab verify --list prints their names, and the modes and settings of each", pattern)
 		}
 	}
 	picked := slices.DeleteFunc(checks, func(c Check) bool {

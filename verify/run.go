@@ -67,6 +67,7 @@ func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Fiel
 	return report, nil
 }
 
+// CleanupTimeout bounds the removal of what a run, or a check in it, has made.
 const CleanupTimeout = 30 * time.Second
 
 // Plan tells whether sel is fit for a lab with these settings and so many nodes: the error is that which [Run] would return.

@@ -59,6 +59,7 @@ type Engine interface {
 	ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error)
 }
 
+// WithDefaults fills in what is not given.
 func (c Config) WithDefaults() Config {
 	c.Config = c.Config.WithDefaults()
 	if c.Log == nil {

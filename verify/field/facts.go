@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// link is one device as `ip -j -d addr` shows it.
+// Device is one device as `ip -j -d addr` shows it.
 type Device struct {
 	Index     int      `json:"ifindex"`
 	PeerIndex int      `json:"link_index"` // in another namespace, for a veth
@@ -61,6 +61,7 @@ func DevicesOf(ctx context.Context, host Host) ([]Device, error) {
 	return fromIP[Device](ctx, host, "-d", "addr", "show")
 }
 
+// DeviceOf looks up a host's device by its name; that there is none is an error.
 func DeviceOf(ctx context.Context, host Host, name string) (Device, error) {
 	all, err := DevicesOf(ctx, host)
 	if err != nil {

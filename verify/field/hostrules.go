@@ -31,7 +31,10 @@ const (
 	ManglePostrouting Hook = "mangle POSTROUTING"
 )
 
+// Table is the name of h's table, as iptables -t takes it.
 func (h Hook) Table() string { table, _, _ := strings.Cut(string(h), " "); return table }
+
+// Chain is the name of h's chain in its table.
 func (h Hook) Chain() string { _, chain, _ := strings.Cut(string(h), " "); return chain }
 
 // String writes h as people speak of it: the table is left out where it is the

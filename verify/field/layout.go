@@ -86,6 +86,8 @@ func readServices(ctx context.Context, env *Env, only string) error {
 	return nil
 }
 
+// Backends are the hosts behind the Service, in the order of env's nodes; only
+// is the node whose client pod is the one backend of Services that have one.
 func (l Layout) Backends(env *Env, only string) []Host {
 	var backends []Host
 	for _, node := range env.Nodes {

@@ -19,7 +19,7 @@ const (
 	backendsMap = "/sys/fs/bpf/wirelab/maps/*/lab_backends"
 )
 
-// Values of frontend.Scope.
+// Values of [Frontend.Scope].
 const (
 	ScopeInside  = 0
 	ScopeOutside = 1

@@ -42,6 +42,7 @@ const (
 	HostPort = 28080
 )
 
+// PodName is the name of the run's pod of a role on a node.
 func PodName(role, node string) string { return podNames + role + "-" + node }
 
 // podObject is a pod that serves, and that nettool can send raw packets from.

@@ -16,7 +16,7 @@ type Dump struct {
 	Lines []string
 }
 
-// dumpMark heads each tool's part of what dumpScript prints.
+// dumpMark heads each tool's part of what [DumpScript] prints.
 const dumpMark = "### "
 
 // DumpScript prints what every tool shows. The legacy tool makes empty tables

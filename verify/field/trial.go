@@ -12,13 +12,14 @@ type Trial struct {
 	Rules    Tripwires
 	controls map[Hook][]Control
 
-	// What run has seen: of each protocol of each flow, and by each node's rules.
+	// What Run has seen: of each protocol of each flow, and by each node's rules.
 	Exchanges []Exchange
 	Counts    map[string]map[Counted]int
 	// Deaf says that rules have not counted what they must count.
 	Deaf error
 }
 
+// NewTrial is a trial of flows between hosts of env, with no rules yet.
 func NewTrial(env *Env, flows []Flow) *Trial {
 	return &Trial{
 		flows: flows, Rules: Tripwires{id: NewMarker(), nodes: env.Nodes},

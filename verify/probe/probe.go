@@ -2,7 +2,8 @@
 // check writes a [Request] as one line of JSON, nettool sends what it asks for
 // from where it runs and answers with one or two lines, each a [Reply].
 //
-// The package holds types only. Sending is cmd/nettool's work.
+// The package holds the types, and what makes a request one that can be sent.
+// Sending is cmd/nettool's work.
 package probe
 
 import (
