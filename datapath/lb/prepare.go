@@ -47,7 +47,7 @@ func (s Service) allOf() string {
 	return fmt.Sprintf("%+v", plain(s))
 }
 
-// skip is a part of the Service that is left out.
+// leaveOut says that a part of the Service is left out; of a host port, of its pod.
 func (s Service) leaveOut(reason string, format string, args ...any) api.LeftOut {
 	x := api.LeftOut{Kind: api.LeftOutService, Namespace: s.Namespace, Name: s.Name, Reason: reason, Message: fmt.Sprintf(format, args...)}
 	if s.hostPort {

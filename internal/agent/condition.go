@@ -24,7 +24,7 @@ type nodeCondition struct {
 	client   kubernetes.Interface
 	kube     *kube
 	nodeName string
-	// health is nil where nodes do not probe each other.
+	// health may be nil, and returns nil where nodes do not probe each other.
 	health func() *api.ClusterHealth
 }
 
