@@ -23,7 +23,7 @@ const (
 // something to ask. Instead it takes the place of the one that has done nothing
 // for longest: of its own source's when that has too many, otherwise of the
 // source's that has the most. One with a request that is being answered goes
-// only when all others have one, too.
+// only when all others of that source have one, too.
 func HTTP(srv *http.Server) {
 	srv.ReadHeaderTimeout = 5 * time.Second
 	srv.ReadTimeout = 10 * time.Second
@@ -98,24 +98,21 @@ func (c *conns) tooMany(newest net.Conn, from netip.Addr) net.Conn {
 	return nil
 }
 
-// stalest is another than the newest, unless there is no other.
+// stalest is another than the newest; nil when there is no other.
 func (c *conns) stalest(newest net.Conn, of func(source netip.Addr) bool) (found net.Conn) {
-	goesBefore := func(a, b net.Conn) bool {
-		if (a == newest) != (b == newest) {
-			return b == newest
-		}
-		x, y := c.open[a], c.open[b]
-		if x.busy != y.busy {
-			return y.busy
-		}
-		return x.used < y.used
-	}
 	for nc, one := range c.open {
-		if of(one.source) && (found == nil || goesBefore(nc, found)) {
+		if nc != newest && of(one.source) && (found == nil || goesBefore(one, c.open[found])) {
 			found = nc
 		}
 	}
 	return found
+}
+
+func goesBefore(x, y *conn) bool {
+	if x.busy != y.busy {
+		return y.busy
+	}
+	return x.used < y.used
 }
 
 func (c *conns) forget(nc net.Conn) {
