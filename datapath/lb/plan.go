@@ -71,13 +71,8 @@ func newPlan(have *Tables, free space, room capacity, at place) *plan {
 	return p
 }
 
-// planAll plans Services that [State.prepare] has found sound. What there is no room for is left out as
-// a whole: first of all what comes or grows, and what it claims goes to the others.
-func planAll(have *Tables, room capacity, at place, services []Service) *plan {
-	return planWhole(have, room, at, services, false)
-}
-
-// planWhole is planAll, which may have lists move together.
+// planWhole plans Services that [State.prepare] has found sound. What there is no room for is left out as
+// a whole: first of all what comes or grows, and what it claims goes to the others. To squeeze, lists move together.
 func planWhole(have *Tables, room capacity, at place, services []Service, squeeze bool) *plan {
 	services = slices.Clone(services)
 	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })

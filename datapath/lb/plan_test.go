@@ -33,6 +33,11 @@ func lay(t *testing.T, have *Tables, services ...Service) *plan {
 	return p
 }
 
+// planAll plans the Services where all lists stay where they are.
+func planAll(have *Tables, room capacity, at place, services []Service) *plan {
+	return planWhole(have, room, at, services, false)
+}
+
 // layOut is what an Apply lays out, and what it leaves out.
 func layOut(have *Tables, room capacity, s State) (*plan, []api.LeftOut) {
 	services, leftOut := s.prepare(nodeA)
