@@ -65,14 +65,8 @@ func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
 			return o, err
 		}
 	}
-	done := false
-	if c, ok := b.laid.changeTo(services, at); ok {
-		done, err = b.applyPart(c, &o)
-	}
-	if err == nil && !done {
-		err = b.applyAll(services, at, &o)
-	}
-	if err != nil {
+	c, alone := b.laid.changeTo(services, at)
+	if err := b.carry(c, alone, services, at, &o); err != nil {
 		return o, err
 	}
 	b.laid.know(services, leftOut)
@@ -89,22 +83,12 @@ func (b *Balancer) Change(services map[Name][]Service, on Node) (o Outcome, err 
 		return o, fmt.Errorf("change %d Services: %w", len(services), ErrWhole)
 	}
 	c, leftOut := b.laid.changeOf(services)
-	done := false
-	if c.isSmall() {
-		done, err = b.applyPart(c, &o)
-	}
-	if err == nil && !done {
-		all := stdmaps.Clone(b.laid.services)
-		c.carryOut(all)
-		known := b.laid
-		if err = b.applyAll(all, known.at, &o); err == nil {
-			b.laid.services, b.laid.ports, b.laid.left = known.services, known.ports, known.left
-		}
-	}
-	if err != nil {
+	known := b.laid
+	known.learn(c, services, leftOut) // after an error the next Apply forgets it
+	if err := b.carry(c, c.isSmall(), known.services, known.at, &o); err != nil {
 		return o, err
 	}
-	b.laid.learn(c, services, leftOut)
+	b.laid.services, b.laid.ports, b.laid.left = known.services, known.ports, known.left // laid may be another now
 	b.finish(&o)
 	return o, nil
 }
@@ -140,6 +124,17 @@ func (b *Balancer) Has(service, backend uint32, addr netip.AddrPort) bool {
 
 // unknown says that a change went wrong half-way.
 func (b *Balancer) unknown() { b.have, b.used = nil, extent{} }
+
+// carry makes the maps match services, of which c are those that change: alone, where they may be and can be, or else
+// with all others.
+func (b *Balancer) carry(c change, alone bool, services map[serviceID]Service, at place, o *Outcome) error {
+	if alone {
+		if done, err := b.applyPart(c, o); done || err != nil {
+			return err
+		}
+	}
+	return b.applyAll(services, at, o)
+}
 
 // passes are how often all is planned while there is no room: what goes makes room for what comes once it is
 // out of the tables, and lists that move together make one row of what was free here and there.

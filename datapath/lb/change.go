@@ -61,16 +61,6 @@ func (l *laidOut) changeTo(services map[serviceID]Service, at place) (c change, 
 // isSmall says whether it is worth planning by itself.
 func (c change) isSmall() bool { return len(c.before)+len(c.after) <= fewAre }
 
-// carryOut makes services what they are to be.
-func (c change) carryOut(services map[serviceID]Service) {
-	for _, s := range c.before {
-		delete(services, s.id())
-	}
-	for _, s := range c.after {
-		services[s.id()] = s
-	}
-}
-
 // subject is what something is left out of.
 type subject struct {
 	kind            string
@@ -120,20 +110,21 @@ func (l *laidOut) changeOf(services map[Name][]Service) (c change, leftOut []api
 	return c, leftOut
 }
 
-// learn notes a change that was carried out, and what of the Services that it is of was left out.
+// learn notes a change, and what of the Services that it is of cannot be laid out.
 func (l *laidOut) learn(c change, services map[Name][]Service, leftOut []api.LeftOut) {
-	c.carryOut(l.services)
 	for name := range services {
 		delete(l.left, subject{api.LeftOutService, name.Namespace, name.Name})
 	}
 	l.leave(leftOut)
 	for _, s := range c.before {
+		delete(l.services, s.id())
 		l.ports[s.id().of()] = slices.DeleteFunc(l.ports[s.id().of()], func(id serviceID) bool { return id == s.id() })
 		if len(l.ports[s.id().of()]) == 0 {
 			delete(l.ports, s.id().of())
 		}
 	}
 	for _, s := range c.after {
+		l.services[s.id()] = s
 		l.ports[s.id().of()] = append(l.ports[s.id().of()], s.id())
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"wirelab.dev/wirelab/bpf"
 )
 
 // changeOne changes how one of the services is used, not where it is.
@@ -223,6 +225,40 @@ func TestSomeChangesNeedTheWholeState(t *testing.T) {
 	b.Reload()
 	refused("after Reload", nodeA.Node)
 }
+
+// TestFailedChangeIsForgotten holds that after a change that the maps did not take the whole state is asked for, and
+// that nothing of the change is left then, whether it was to be made alone or with all others.
+func TestFailedChangeIsForgotten(t *testing.T) {
+	alone := web("10.0.0.2:80")
+	disputed := web("10.0.0.2:80")
+	disputed.Frontends = append(disputed.Frontends, good()[0].Frontends...)
+	for name, s := range map[string]Service{"alone": alone, "disputed": disputed} {
+		t.Run(name, func(t *testing.T) {
+			b := New(memoryMaps(roomy))
+			before := State{Services: good()}
+			apply(t, b, before)
+			works := b.maps.Services
+			b.maps.Services = brokenMap[bpf.ServiceKey, bpf.Service]{works}
+			change := map[Name][]Service{s.id().of(): {s}}
+			if _, err := b.Change(change, nodeA.Node); !errors.Is(err, errBroken) {
+				t.Fatalf("got %v", err)
+			}
+			b.maps.Services = works
+			if _, err := b.Change(change, nodeA.Node); !errors.Is(err, ErrWhole) {
+				t.Errorf("after a failure: %v", err)
+			}
+			apply(t, b, before)
+			compareWithFresh(t, 0, b, before)
+		})
+	}
+}
+
+var errBroken = errors.New("broken")
+
+// brokenMap takes no entry.
+type brokenMap[K, V comparable] struct{ Map[K, V] }
+
+func (brokenMap[K, V]) Put([]K, []V) error { return errBroken }
 
 // many are n Services with two backends each.
 func many(n int) []Service {
