@@ -67,8 +67,8 @@ func runTests(m *testing.M) int {
 // runAsAgent reads what happens in the cluster from standard input, a line
 // each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP",
 // "nodeport CLUSTERIP PORT" and "endpoints ADDR..." of the Service ns/web, port 80 to 8080,
-// "bad NAME" of a Service of which nothing is carried, "events", which says of which objects
-// there are some, or "uninstall".
+// "bad NAME" of a Service of which nothing is carried, "healthcheck CLUSTERIP PORT" of one with such a port,
+// "events", which says of which objects there are some, or "uninstall".
 func runAsAgent(encoded string) error {
 	var cfg config.Config
 	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
@@ -118,6 +118,9 @@ func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
 	}
 	if line[0] == "bad" {
 		return putBadService(ctx, cluster, line[1])
+	}
+	if line[0] == "healthcheck" {
+		return putHealthChecked(ctx, cluster, line[1], line[2])
 	}
 	if line[0] == "events" {
 		list, err := cluster.CoreV1().Events("").List(ctx, metav1.ListOptions{})

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/agent/kubetest"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
@@ -56,6 +58,22 @@ func putBadService(ctx context.Context, cluster *fake.Clientset, name string) er
 	slice.Name, slice.Labels = name, map[string]string{discoveryv1.LabelServiceName: name}
 	slice.Ports = append(slice.Ports, kubetest.SlicePort("http", "TCP", 70000))
 	_, err := cluster.DiscoveryV1().EndpointSlices("ns").Create(ctx, slice, metav1.CreateOptions{})
+	return err
+}
+
+// putHealthChecked makes a Service ns/checked without endpoints, of which load balancers ask at the port.
+func putHealthChecked(ctx context.Context, cluster *fake.Clientset, clusterIP, port string) error {
+	number, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		return err
+	}
+	svc := kubetest.Service(func(s *corev1.Service) {
+		s.Name, s.UID = "checked", "uid-checked"
+		s.Spec.ClusterIP, s.Spec.ClusterIPs = clusterIP, []string{clusterIP}
+		s.Spec.Type, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal
+		s.Spec.HealthCheckNodePort = int32(number)
+	})
+	_, err = cluster.CoreV1().Services("ns").Create(ctx, svc, metav1.CreateOptions{})
 	return err
 }
 
@@ -195,6 +213,35 @@ func TestBadObjectsStopNoOthers(t *testing.T) {
 	})
 }
 
+// TestHealthCheckPortIsServedOnceItIsFree holds that a health check's port that another has is said to be left out,
+// and is served at the next event, of whatever Service, after the other has given it up.
+func TestHealthCheckPortIsServedOnceItIsFree(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newServiceNode(t)
+	const port = 30999
+	var other net.Listener
+	var err error
+	n.Do(func() { other, err = net.Listen("tcp", fmt.Sprint(":", port)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	n.tell("healthcheck 10.96.0.20 %d", port)
+	isTaken := func() bool {
+		return slices.ContainsFunc(n.status().LeftOut, func(x api.LeftOut) bool { return x.Name == "checked" && x.Reason == lb.AddressTaken })
+	}
+	eventually(t, "the port is said to be taken", isTaken)
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.tell("service %s", n.vip.Addr())
+	eventually(t, "the health check answers", func() bool {
+		answer, err := n.get(port, "/")
+		return err == nil && strings.Contains(answer, "503") && strings.Contains(answer, `"name":"checked"`)
+	})
+	eventually(t, "the port is no longer said to be taken", func() bool { return !isTaken() })
+}
+
 // TestReadersDuringChanges asks a whole agent for all that it tells while its
 // Services change. The race detector looks on in both where it is built in
 // (make test-race).
@@ -240,17 +287,23 @@ func TestReadersDuringChanges(t *testing.T) {
 
 // scrape reads the metrics.
 func (n *serviceNode) scrape() error {
-	c, err := n.Dial("tcp4", netip.AddrPortFrom(n.Addr, uint16(n.cfg.Prometheus.Port)))
+	_, err := n.get(uint16(n.cfg.Prometheus.Port), "/metrics")
+	return err
+}
+
+// get is what is answered over HTTP at a port of the node, with its header.
+func (n *serviceNode) get(port uint16, path string) (string, error) {
+	c, err := n.Dial("tcp4", netip.AddrPortFrom(n.Addr, port))
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return err
+		return "", err
 	}
-	if _, err := fmt.Fprint(c, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
-		return err
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+		return "", err
 	}
-	_, err = io.Copy(io.Discard, c)
-	return err
+	answer, err := io.ReadAll(c)
+	return string(answer), err
 }

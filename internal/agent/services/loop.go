@@ -84,7 +84,7 @@ func (l *Loop) Apply(ctx context.Context) error {
 		l.reread, whole = began, true
 	}
 	left := reported{pods: podsLeftOut, checks: l.reported.checks}
-	if now.checks || whole {
+	if now.checks || whole || len(l.reported.checks) > 0 { // a port that was taken may be free by now
 		left.checks = l.Checks.apply(l.Watch.allChecks())
 	}
 	if err := l.balance(ctx, now.services, whole); err != nil {
