@@ -185,12 +185,11 @@ func (w *Watch) count(services []lb.Service, n int) (changed bool) {
 	return changed
 }
 
-// forget takes a Service out.
+// forget takes a Service out, but for the count of its ports.
 func (w *Watch) forget(name lb.Name, r *refreshed) {
 	_, hadCheck := w.checks[name]
 	_, hadLeft := w.leftOut[name]
 	r.checks, r.leftOut = r.checks || hadCheck, r.leftOut || hadLeft
-	r.outer = w.count(w.ports[name], -1) || r.outer
 	r.services[name] = nil
 	delete(w.ports, name)
 	delete(w.checks, name)
@@ -199,7 +198,12 @@ func (w *Watch) forget(name lb.Name, r *refreshed) {
 
 // look brings one Service up to date.
 func (w *Watch) look(name lb.Name, r *refreshed) error {
+	had := w.ports[name]
 	w.forget(name, r)
+	defer func() { // what comes before what goes: a port that stays is no change
+		comes := w.count(w.ports[name], 1)
+		r.outer = w.count(had, -1) || comes || r.outer
+	}()
 	svc, err := w.services.Services(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -219,7 +223,6 @@ func (w *Watch) look(name lb.Name, r *refreshed) error {
 	}
 	if ports := carriedPorts(svc, endpoints); len(ports) > 0 {
 		w.ports[name], r.services[name] = ports, ports
-		r.outer = w.count(ports, 1) || r.outer
 	}
 	if left := serviceLeftOut(svc, endpoints); len(left) > 0 {
 		w.leftOut[name], r.leftOut = left, true

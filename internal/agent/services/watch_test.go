@@ -112,6 +112,46 @@ func TestServiceWatchFollowsChanges(t *testing.T) {
 	refreshUntil(t, w, changed, "no Service", func(all []lb.Service) bool { return len(all) == 0 })
 }
 
+// TestEndpointsChangeNoOuterPorts holds that the ports that are reached from outside are looked at anew when one of them
+// comes, changes or goes, and not when the endpoints do of a Service that alone has its NodePort.
+func TestEndpointsChangeNoOuterPorts(t *testing.T) {
+	ctx := t.Context()
+	svc := kubetest.Service(func(s *corev1.Service) {
+		s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 30080
+	})
+	cluster := fake.NewClientset(svc, kubetest.Slice(kubetest.Ready("10.0.0.1", "n1")))
+	w, changed := startWatch(t, cluster)
+	backends := func(n int) func([]lb.Service) bool {
+		return func(all []lb.Service) bool { return len(all) == 1 && len(all[0].Backends) == n }
+	}
+	if r := refreshUntil(t, w, changed, "the first list", backends(1)); !r.outer || w.outer[30080] != 1 {
+		t.Errorf("a NodePort that comes is no change; there are %v now", w.outer)
+	}
+	more := kubetest.Slice(kubetest.Ready("10.0.0.1", "n1"), kubetest.Ready("10.0.0.2", "n2"))
+	if _, err := cluster.DiscoveryV1().EndpointSlices("ns").Update(ctx, more, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := refreshUntil(t, w, changed, "another endpoint", backends(2)); r.outer || w.outer[30080] != 1 {
+		t.Errorf("another endpoint changes the ports, of which there are %v now", w.outer)
+	}
+	svc = svc.DeepCopy()
+	svc.Spec.Ports[0].NodePort = 30081
+	if _, err := cluster.CoreV1().Services("ns").Update(ctx, svc, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := refreshUntil(t, w, changed, "another NodePort", func([]lb.Service) bool { return w.outer[30081] == 1 })
+	if !r.outer || len(w.outer) != 1 {
+		t.Errorf("another NodePort is no change; there are %v now", w.outer)
+	}
+	if err := cluster.CoreV1().Services("ns").Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r = refreshUntil(t, w, changed, "no Service", func(all []lb.Service) bool { return len(all) == 0 })
+	if !r.outer || len(w.outer) != 0 {
+		t.Errorf("a NodePort that goes is no change; there are %v now", w.outer)
+	}
+}
+
 // TestServiceWatchKeepsChanges holds that what could not be looked up is
 // looked up again.
 func TestServiceWatchKeepsChanges(t *testing.T) {
