@@ -13,6 +13,7 @@ import (
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // changeOne changes how one of the services is used, not where it is.
@@ -117,7 +118,7 @@ func (m *model) compareWithFresh(step int) {
 }
 
 // withoutIDs is the list without what depends on who came first.
-func withoutIDs(list []lb.Entry) []lb.Entry {
+func withoutIDs(list []api.Frontend) []api.Frontend {
 	for i := range list {
 		list[i].ID = 0
 		for j := range list[i].Backends {

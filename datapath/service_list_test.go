@@ -42,8 +42,8 @@ func TestListingDuringChanges(t *testing.T) {
 		func() error {
 			list, err := v.List(context.Background())
 			for _, e := range list {
-				if e.Service == "" && e.Frontend.Addr().As4()[3] > 2 { // others may have come and gone since
-					return fmt.Errorf("the Service at %s has no name", e.Frontend)
+				if e.Service == "" && e.Addr.Addr().As4()[3] > 2 { // others may have come and gone since
+					return fmt.Errorf("the Service at %s has no name", e.Addr)
 				}
 			}
 			return err

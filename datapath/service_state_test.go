@@ -70,15 +70,15 @@ func testListIsReadBack(t *testing.T, mode setup) {
 	s := demo(ready(b, n))
 	s.Proto = "tcp"
 	n.balance(lb.State{Services: []lb.Service{s}})
-	list := func() []lb.Entry {
+	list := func() []api.Frontend {
 		t.Helper()
 		list, err := n.dp.Services().List(ctx(t))
 		must(t, err)
 		return list
 	}
 	before := list()
-	if len(before) != 1 || before[0].Service != "default/demo/tcp" || before[0].Frontend.String() != "10.96.0.10:8080" ||
-		before[0].Kind != lb.ClusterIP || before[0].From != "inside" || len(before[0].Backends) != 1 ||
+	if len(before) != 1 || before[0].Service != "default/demo" || before[0].Protocol != "tcp" || before[0].Addr.String() != "10.96.0.10:8080" ||
+		before[0].Type != string(lb.ClusterIP) || before[0].From != "inside" || len(before[0].Backends) != 1 ||
 		before[0].Backends[0].Addr != b.at(port) || !before[0].Backends[0].OnNode {
 		t.Fatalf("got %+v", before)
 	}
@@ -160,7 +160,7 @@ func testFlowsAreListedAndCollected(t *testing.T, mode setup) {
 		t.Fatalf("the flow of %s is not among %+v", client, flows)
 	}
 	f := flows[i]
-	if f.Dst.Addr() != clusterIP || f.NewSrc != client || f.NewDst != b.at(port) || f.State != "answered" || f.Service != "default/demo/udp" ||
+	if f.Dst.Addr() != clusterIP || f.NewSrc != client || f.NewDst != b.at(port) || f.State != "answered" || f.Service != "default/demo" || f.Protocol != "udp" ||
 		f.Expires.Seconds() < 118 || f.Expires.Seconds() > 120 {
 		t.Errorf("the flow is %+v", f)
 	}

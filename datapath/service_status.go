@@ -10,12 +10,11 @@ import (
 
 	"github.com/cilium/ebpf/link"
 
-	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
 
 // List reads the frontends back from the maps, sorted by address, port, protocol and From.
-func (v *Services) List(_ context.Context) ([]lb.Entry, error) {
+func (v *Services) List(_ context.Context) ([]api.Frontend, error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
@@ -44,14 +43,8 @@ func (d *Datapath) servicesStatus(s *Status) error {
 	if err != nil {
 		return err
 	}
-	counts := t.Count()
-	st := &api.Services{
-		NATPorts: d.cfg.nat.String(), NodePorts: counts.NodePorts,
-		Services: counts.Services, Affinity: counts.Affinity, Backends: counts.Backends, Frontends: map[string]int{},
-	}
-	for kind, n := range counts.Frontends {
-		st.Frontends[string(kind)] = n
-	}
+	st := t.Count()
+	st.NATPorts = d.cfg.nat.String()
 	s.Services = st
 	var errs []error
 	for _, h := range d.progs.services.sockets() {

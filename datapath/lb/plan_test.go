@@ -62,7 +62,7 @@ func (t *Tables) show() []string {
 	var lines []string
 	for key, s := range t.frontends {
 		d := t.describe(key, s, "")
-		line := fmt.Sprintf("%s %s/%s %s", d.From, d.Frontend, d.Proto, d.Kind)
+		line := fmt.Sprintf("%s %s/%s %s", d.From, d.Addr, d.Protocol, d.Type)
 		if d.Local {
 			line += " local"
 		}

@@ -79,12 +79,13 @@ type State struct {
 	Zone string
 }
 
+// String is the name as in [api.Service].
 func (s Service) String() string {
 	name := s.Namespace + "/" + s.Name
 	if s.Port != "" {
 		name += ":" + s.Port
 	}
-	return name + "/" + s.Proto
+	return name
 }
 
 // maxAffinity is the API's own limit for sessionAffinityConfig.clientIP.timeoutSeconds.

@@ -23,9 +23,9 @@ func (a *Agent) apiHandler() http.Handler {
 	mux.HandleFunc("GET "+api.ServicesPath, listing(a, func(ctx context.Context, n *node) ([]api.Service, error) {
 		return services.List(ctx, n.dp.Services(), n.leftOut)
 	}))
-	mux.HandleFunc("GET "+api.FrontendsPath, listing(a, ofServices(services.Frontends)))
-	mux.HandleFunc("GET "+api.FlowsPath, listing(a, ofServices(services.Flows)))
-	mux.HandleFunc("GET "+api.TranslationsPath, listing(a, ofServices(services.Translations)))
+	mux.HandleFunc("GET "+api.FrontendsPath, listing(a, ofServices((*datapath.Services).List)))
+	mux.HandleFunc("GET "+api.FlowsPath, listing(a, ofServices((*datapath.Services).Flows)))
+	mux.HandleFunc("GET "+api.TranslationsPath, listing(a, ofServices((*datapath.Services).Translations)))
 	mux.HandleFunc("GET "+api.MonitorPath, a.whenOpen(a.monitor))
 	mux.HandleFunc("POST "+api.PausePath, a.whenOpen(a.pause))
 	mux.HandleFunc("POST "+api.ResumePath, a.whenOpen(a.resume))
@@ -88,8 +88,8 @@ func listing[T any](a *Agent, list func(context.Context, *node) ([]T, error)) ht
 }
 
 // ofServices is a list that is read from the datapath's Services alone.
-func ofServices[T any](list func(context.Context, *datapath.Services) ([]T, error)) func(context.Context, *node) ([]T, error) {
-	return func(ctx context.Context, n *node) ([]T, error) { return list(ctx, n.dp.Services()) }
+func ofServices[T any](list func(*datapath.Services, context.Context) ([]T, error)) func(context.Context, *node) ([]T, error) {
+	return func(ctx context.Context, n *node) ([]T, error) { return list(n.dp.Services(), ctx) }
 }
 
 // whenOpen refuses requests as long as there is no datapath.

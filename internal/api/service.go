@@ -35,8 +35,8 @@ type ServiceFrontend struct {
 // Frontend is one entry of the map of Services and the backends it points at.
 // A frontend that is reached from inside and outside has two entries.
 type Frontend struct {
-	ID           uint32         `json:"id"` // the Service's
-	Service      string         `json:"service"`
+	ID           uint32         `json:"id"`      // the Service's
+	Service      string         `json:"service"` // as in [Service]
 	Type         string         `json:"type"`
 	Addr         netip.AddrPort `json:"addr"`
 	Protocol     string         `json:"protocol"`

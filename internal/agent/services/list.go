@@ -7,47 +7,13 @@ import (
 	"strings"
 
 	"wirelab.dev/wirelab/datapath"
-	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 )
-
-// Frontends is the map of Services, entry by entry, as the datapath sorts it.
-func Frontends(ctx context.Context, v *datapath.Services) ([]api.Frontend, error) {
-	entries, err := v.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]api.Frontend, len(entries))
-	for i, e := range entries {
-		out[i] = api.Frontend{
-			ID: e.ID, Service: withoutProto(e.Service), Type: string(e.Kind), Addr: e.Frontend, Protocol: e.Proto,
-			From: e.From, Local: e.Local, Affinity: e.Affinity, SourceRanges: e.SourceRanges, Backends: apiBackends(e.Backends),
-		}
-	}
-	return out, nil
-}
-
-func apiBackends(backends []lb.EntryBackend) []api.Backend {
-	out := make([]api.Backend, len(backends))
-	for i, b := range backends {
-		out[i] = api.Backend(b)
-	}
-	return out
-}
-
-// withoutProto is the name of a Service's port without the "/tcp" behind it,
-// which has a field of its own.
-func withoutProto(service string) string {
-	if i := strings.LastIndexByte(service, '/'); i >= 0 {
-		return service[:i]
-	}
-	return service
-}
 
 // List is the Services that the map's entries make, and those of which
 // something is left out, sorted by name.
 func List(ctx context.Context, v *datapath.Services, r *Report) ([]api.Service, error) {
-	entries, err := Frontends(ctx, v)
+	entries, err := v.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -106,24 +72,4 @@ func servicesFrom(entries []api.Frontend) []api.Service {
 	}
 	slices.SortFunc(out, compareListed)
 	return out
-}
-
-// Flows is the translated flows as they are opened.
-func Flows(ctx context.Context, v *datapath.Services) ([]api.Flow, error) {
-	flows, err := v.Flows(ctx)
-	return named(flows), err
-}
-
-// Translations is the translated flows as their answers come.
-func Translations(ctx context.Context, v *datapath.Services) ([]api.Flow, error) {
-	flows, err := v.Translations(ctx)
-	return named(flows), err
-}
-
-// named leaves the protocol, which flows have beside, out of their Services' names.
-func named(flows []api.Flow) []api.Flow {
-	for i := range flows {
-		flows[i].Service = withoutProto(flows[i].Service)
-	}
-	return flows
 }

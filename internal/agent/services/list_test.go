@@ -35,11 +35,3 @@ func TestServicesAreMadeOfEntries(t *testing.T) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}
 }
-
-func TestWithoutProto(t *testing.T) {
-	for in, want := range map[string]string{"default/demo:http/tcp": "default/demo:http", "default/demo/udp": "default/demo", "": ""} {
-		if got := withoutProto(in); got != want {
-			t.Errorf("%q becomes %q, want %q", in, got, want)
-		}
-	}
-}
