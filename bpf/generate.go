@@ -5,9 +5,11 @@
 // stripped, and bpf2go maps paths away.
 package bpf
 
+//go:generate -command bpf2go go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-Werror @compile_flags.txt"
+
 // The pod's program owns the types that the maps share.
-//go:generate go tool bpf2go -cc clang-16 -strip llvm-strip-16 -target bpfel -type lab_reason -type lab_direction -type lab_scope -type lab_frontend -type lab_service_flag -type lab_backend_flag -type lab_timeout -type ct_kind -type stage -type lab_node_flag -type lab_mark -type lab_event_type -type lab_event_version -type event_header -type mac -type metric -cflags "-mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" Pod pod.c
-//go:generate go tool bpf2go -cc clang-16 -strip llvm-strip-16 -target bpfel -no-global-types -cflags "-mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" Host host.c
-//go:generate go tool bpf2go -cc clang-16 -strip llvm-strip-16 -target bpfel -no-global-types -cflags "-mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" Netdev netdev.c
-//go:generate go tool bpf2go -cc clang-16 -strip llvm-strip-16 -target bpfel -no-global-types -type peer_key -type peer -cflags "-mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" Sock sock.c
-//go:generate go tool bpf2go -cc clang-16 -strip llvm-strip-16 -target bpfel -no-global-types -type udp_socket -cflags "-mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" Connected connected.c
+//go:generate bpf2go -type lab_reason -type lab_direction -type lab_scope -type lab_frontend -type lab_service_flag -type lab_backend_flag -type lab_timeout -type ct_kind -type stage -type lab_node_flag -type lab_mark -type lab_event_type -type lab_event_version -type event_header -type mac -type metric Pod pod.c
+//go:generate bpf2go -no-global-types Host host.c
+//go:generate bpf2go -no-global-types Netdev netdev.c
+//go:generate bpf2go -no-global-types -type peer_key -type peer Sock sock.c
+//go:generate bpf2go -no-global-types -type udp_socket Connected connected.c

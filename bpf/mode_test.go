@@ -15,7 +15,7 @@ import (
 // What the verifier has to leave of each program, by mode, when only drops are reported: a program that
 // grows beyond it has to be looked at. Most of the programs is for the first packet of a flow, in functions.
 var bars = map[bpf.Mode]map[string]int{
-	bpf.PodLabModeLAB_KUBEPROXY: {"lab_from_pod": 900, "lab_to_pod": 640},
+	bpf.PodLabModeLAB_KUBEPROXY: {"lab_from_pod": 900, "lab_to_pod": 660},
 	bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT: {
 		"lab_from_pod": 4300, "lab_to_pod": 1600, "lab_from_network": 5100, "lab_to_network": 2800,
 		"lab_connect4": 1100, "lab_connect6": 1100, "lab_sendmsg4": 1100, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,

@@ -27,7 +27,10 @@
 #define ECONNREFUSED 111
 #define EHOSTUNREACH 113
 
-enum { ALLOW = 1, DENY = 0 };
+enum {
+	DENY,
+	ALLOW,
+};
 
 /* A backend as the peer of a socket. */
 struct peer_key {

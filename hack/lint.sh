@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, vet, staticcheck, what is exported and not used, the import arrows and the shell scripts.
+# The formatting of Go and C, vet, staticcheck, what is exported and not used, the import arrows and the shell scripts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +10,7 @@ if [ -n "$unformatted" ]; then
 	printf 'not gofmt-ed:\n%s\n' "$unformatted" >&2
 	exit 1
 fi
+git ls-files -co --exclude-standard -- 'bpf/*.[ch]' | xargs clang-format-19 --dry-run -Werror
 go mod tidy -diff
 go vet ./...
 go vet -tags e2e ./e2e/...

@@ -34,7 +34,7 @@ _Static_assert(sizeof(struct arp_ipv4) == 28, "RFC 826");
 static __always_inline bool arp_is_ipv4(const struct arp_ipv4 *arp)
 {
 	return arp->hw_type == bpf_htons(ARP_HW_ETHERNET) && arp->proto_type == bpf_htons(ETH_P_IP) &&
-	       arp->hw_len == ETH_ALEN && arp->proto_len == sizeof(__be32);
+		arp->hw_len == ETH_ALEN && arp->proto_len == sizeof(__be32);
 }
 
 /* Turns the request into the answer "target is at mac" and sends it back. */

@@ -57,19 +57,19 @@ enum lab_direction {
 #define REASON_BIT(reason) (1ULL << (reason))
 
 /* Those for which a packet is not dropped. */
-#define REASONS_PASSED                                                                                            \
-	(REASON_BIT(REASON_NONE) | REASON_BIT(REASON_TO_KERNEL) | REASON_BIT(REASON_DELIVERED) |                  \
-	 REASON_BIT(REASON_ARP_REPLY) | REASON_BIT(REASON_ARP_IGNORED) | REASON_BIT(REASON_EVENT_LOST) |          \
-	 REASON_BIT(REASON_FORWARDED))
+#define REASONS_PASSED \
+	(REASON_BIT(REASON_NONE) | REASON_BIT(REASON_TO_KERNEL) | REASON_BIT(REASON_DELIVERED) | \
+		REASON_BIT(REASON_ARP_REPLY) | REASON_BIT(REASON_ARP_IGNORED) | REASON_BIT(REASON_EVENT_LOST) | \
+		REASON_BIT(REASON_FORWARDED))
 
 /*
  * Those that the node's routes give. The stack gets such a packet of a pod's, and answers as it drops it, by its own
  * rules for what is said how often, and from which address. At network cards the programs answer: there the stack
  * would take what they have translated for a forgery.
  */
-#define REASONS_OF_ROUTES                                                                                         \
-	(REASON_BIT(REASON_NO_ROUTE) | REASON_BIT(REASON_UNREACHABLE) | REASON_BIT(REASON_PROHIBITED) |           \
-	 REASON_BIT(REASON_TOO_BIG))
+#define REASONS_OF_ROUTES \
+	(REASON_BIT(REASON_NO_ROUTE) | REASON_BIT(REASON_UNREACHABLE) | REASON_BIT(REASON_PROHIBITED) | \
+		REASON_BIT(REASON_TOO_BIG))
 
 static __always_inline bool is_one_of(enum lab_reason reason, __u64 reasons)
 {

@@ -81,7 +81,7 @@ static __always_inline void parse_quoted(struct packet *p, const struct iphdr *o
 	const __be16 *port = quoted + sizeof(*ip);
 
 	if (length < sizeof(*ip) + 8 || (void *)port + 8 > data_end || ip->version != 4 || ip->ihl != 5 ||
-	    ip->frag_off & bpf_htons(IP_OFFSET_MASK) || ip->saddr != outer->daddr || ip->daddr != outer->saddr)
+		ip->frag_off & bpf_htons(IP_OFFSET_MASK) || ip->saddr != outer->daddr || ip->daddr != outer->saddr)
 		return;
 	switch (ip->protocol) {
 	case IPPROTO_TCP:

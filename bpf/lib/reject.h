@@ -64,8 +64,7 @@ static __noinline bool make_reset(struct __sk_buff *ctx, __u8 l4)
 	dst = ip->daddr;
 	headers = l4 - ETH_HLEN + tcp->doff * 4;
 	reset_header(&reset, tcp, bpf_ntohs(ip->tot_len) - headers);
-	reset.check = csum_add(0xffff, bpf_csum_diff(NULL, 0, (__be32 *)&reset, sizeof(reset),
-						     pseudo_header(dst, src, IPPROTO_TCP, sizeof(reset))));
+	reset.check = csum_add(0xffff, bpf_csum_diff(NULL, 0, (__be32 *)&reset, sizeof(reset), pseudo_header(dst, src, IPPROTO_TCP, sizeof(reset))));
 	if (bpf_skb_change_tail(ctx, length, 0))
 		return false;
 	data = (void *)(long)ctx->data;

@@ -118,7 +118,7 @@ static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, __
 	addr_diff = set_addrs(ip, v4(&to->src), v4(&to->dst));
 	port_diff = set_ports(ports, to->sport, to->dport);
 	return !bpf_l4_csum_replace(ctx, check, 0, addr_diff, flags | BPF_F_PSEUDO_HDR) &&
-	       !bpf_l4_csum_replace(ctx, check, 0, port_diff, flags);
+		!bpf_l4_csum_replace(ctx, check, 0, port_diff, flags);
 }
 
 /* Translates an ICMP echo. Its id takes the place of a port. Its checksum does not cover the addresses. */

@@ -58,7 +58,7 @@ static __always_inline __u32 hash_of(const struct tuple *t, __u64 last)
 {
 	const __u64 *word = (const __u64 *)t;
 	__u64 h = word[0] * 0x243f6a8885a308d3 + word[1] * 0x13198a2e03707345 + word[2] * 0xa4093822299f31d1 +
-		  word[3] * 0x082efa98ec4e6c89 + last * 0x452821e638d01377;
+		word[3] * 0x082efa98ec4e6c89 + last * 0x452821e638d01377;
 
 	h ^= h >> 32;
 	return (h * 0x9e3779b97f4a7c15) >> 32; /* 2^64 / golden ratio */
@@ -114,8 +114,7 @@ struct {
 
 static __always_inline bool is_icmp_error(const struct packet *p)
 {
-	return p->ev.proto == IPPROTO_ICMP && (p->ev.icmp_type == ICMP_DEST_UNREACH || p->ev.icmp_type == ICMP_TIME_EXCEEDED ||
-					    p->ev.icmp_type == ICMP_PARAMETERPROB);
+	return p->ev.proto == IPPROTO_ICMP && (p->ev.icmp_type == ICMP_DEST_UNREACH || p->ev.icmp_type == ICMP_TIME_EXCEEDED || p->ev.icmp_type == ICMP_PARAMETERPROB);
 }
 
 /*
@@ -129,7 +128,7 @@ static __always_inline enum shape quoted_tuple(struct __sk_buff *ctx, const stru
 	const __be16 *port = (void *)(ip + 1);
 
 	if ((void *)(outer + 1) > data_end || (void *)port + 8 > data_end || ETH_HLEN + bpf_ntohs(outer->tot_len) < p->l4 + ERROR_LENGTH || ip->version != 4 || ip->ihl != 5 ||
-	    ip->frag_off & bpf_htons(IP_OFFSET_MASK) || ip->saddr != outer->daddr)
+		ip->frag_off & bpf_htons(IP_OFFSET_MASK) || ip->saddr != outer->daddr)
 		return SHAPE_NONE;
 	t->src = ip_from_v4(ip->daddr);
 	t->dst = ip_from_v4(ip->saddr);
