@@ -15,6 +15,7 @@
 #include "lib/events.h"
 #include "lib/flow.h"
 #include "lib/foreign.h"
+#include "lib/ipcache.h"
 #include "lib/maps.h"
 #include "lib/mark.h"
 #include "lib/node.h"

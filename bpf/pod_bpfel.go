@@ -151,6 +151,21 @@ type PodIp struct {
 	B [16]uint8
 }
 
+type PodIpcacheEntry struct {
+	_        structs.HostLayout
+	Node     PodIp
+	Identity uint32
+	Flags    PodLabIpcacheFlag
+	Pad      [3]uint8
+}
+
+type PodIpcacheKey struct {
+	_    structs.HostLayout
+	Bits uint32
+	Pad  uint32
+	Addr PodIp
+}
+
 type PodLabBackendFlag uint8
 
 const (
@@ -189,6 +204,12 @@ const (
 	PodLabFrontendLAB_EXTERNAL_IP   PodLabFrontend = 3
 	PodLabFrontendLAB_LOAD_BALANCER PodLabFrontend = 4
 	PodLabFrontendLAB_HOST_PORT     PodLabFrontend = 5
+)
+
+type PodLabIpcacheFlag uint8
+
+const (
+	PodLabIpcacheFlagLAB_NODE_ADDRESS PodLabIpcacheFlag = 1
 )
 
 type PodLabMark uint16
@@ -546,6 +567,7 @@ const (
 	PodMapLabGenerations = "lab_generations"
 	PodMapLabIcmpPace    = "lab_icmp_pace"
 	PodMapLabIfaces      = "lab_ifaces"
+	PodMapLabIpcache     = "lab_ipcache"
 	PodMapLabKernelCt    = "lab_kernel_ct"
 	PodMapLabMetrics     = "lab_metrics"
 	PodMapLabNat         = "lab_nat"
@@ -637,6 +659,7 @@ type PodMapSpecs struct {
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabIpcache     *ebpf.MapSpec `ebpf:"lab_ipcache"`
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
@@ -704,6 +727,7 @@ type PodMaps struct {
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
+	LabIpcache     *ebpf.Map `ebpf:"lab_ipcache"`
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
@@ -733,6 +757,7 @@ func (m *PodMaps) Close() error {
 		m.LabGenerations,
 		m.LabIcmpPace,
 		m.LabIfaces,
+		m.LabIpcache,
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,

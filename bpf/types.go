@@ -19,6 +19,8 @@ type (
 	FlowKind     = PodCtKind
 	Timeout      = PodLabTimeout
 	FrontendKind = PodLabFrontend
+	IPCacheEntry = PodIpcacheEntry
+	IPCacheKey   = PodIpcacheKey
 	Mode         = PodLabMode
 	Node         = PodNode
 	NodeFlag     = PodLabNodeFlag

@@ -119,3 +119,12 @@ func Replace(path string, m *ebpf.Map) error {
 	}
 	return m.Pin(path)
 }
+
+// Generation is the number by which programs tell that decisions of before count no more.
+func (d *Datapath) Generation(t testing.TB) (number uint32) {
+	t.Helper()
+	if err := d.maps.generations.Lookup(uint32(0), &number); err != nil {
+		t.Fatal(err)
+	}
+	return number
+}

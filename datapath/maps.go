@@ -93,6 +93,8 @@ type maps struct {
 	sysctls *ebpf.Map
 	// resting are the addresses that endpoints had, see addresses.go.
 	resting *ebpf.Map
+	// ipcache says who has which address: see bpf/lib/ipcache.h.
+	ipcache *ebpf.Map
 	// services are nil in the modes that leave Services to others.
 	services *serviceMaps
 	// predecessors are maps that others have taken the place of, of this size or layout.
@@ -105,7 +107,7 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 		return nil, err
 	}
 	specs := map[string]*ebpf.MapSpec{sysctlsMap: sysctlsSpec(), restingMap: restingSpec()}
-	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabEventUntil, bpf.PodMapLabEventSeq, bpf.PodMapLabGenerations} {
+	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabEventUntil, bpf.PodMapLabEventSeq, bpf.PodMapLabGenerations, bpf.PodMapLabIpcache} {
 		specs[name] = pod.Maps[name]
 	}
 	return specs, addServiceSpecs(specs, pod)
@@ -199,6 +201,7 @@ func (m *maps) byName() map[string]**ebpf.Map {
 		bpf.PodMapLabEventUntil:  &m.eventUntil,
 		bpf.PodMapLabEventSeq:    &m.eventSeq,
 		bpf.PodMapLabGenerations: &m.generations,
+		bpf.PodMapLabIpcache:     &m.ipcache,
 		sysctlsMap:               &m.sysctls,
 		restingMap:               &m.resting,
 	}

@@ -17,6 +17,7 @@ func newBPFCmd() *cobra.Command {
 		listCmd(show.FlowList(), (*client.Client).Flows),
 		listCmd(show.TranslationList(), (*client.Client).Translations),
 		listCmd(show.EndpointList(), (*client.Client).Endpoints),
+		listCmd(show.IPCacheList(), (*client.Client).IPCache),
 	)
 }
 

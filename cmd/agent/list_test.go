@@ -30,7 +30,11 @@ func services() map[string][]any {
 		}},
 		api.FlowsPath:        {[]api.Flow{flow}},
 		api.TranslationsPath: {[]api.Flow{{Protocol: "tcp", Src: here.Addr, Dst: flow.Src, NewSrc: demo, NewDst: flow.Src, State: "closing"}}},
-		api.EndpointsPath:    {[]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.5"), HostIndex: 9, PodMAC: "m", HostMAC: "n"}}},
+		api.IPCachePath: {[]api.IPCacheEntry{
+			{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Identity: 2},
+			{Prefix: netip.MustParsePrefix("10.0.2.0/24"), Node: netip.MustParseAddr("172.18.0.3")},
+		}},
+		api.EndpointsPath: {[]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.5"), HostIndex: 9, PodMAC: "m", HostMAC: "n"}}},
 	}
 }
 
@@ -46,6 +50,7 @@ func TestLists(t *testing.T) {
 		{"bpf ct list", []string{"10.0.1.7:40000 > 10.96.0.9:8080", "> 10.0.1.5:80", "answered", "1h"}, nil},
 		{"bpf ct list --address 10.0.1.8", []string{"SENT"}, []string{"10.0.1.7"}},
 		{"bpf nat list", []string{"10.0.1.5:80 > 10.0.1.7:40000", "10.96.0.9:8080 >", "due"}, nil},
+		{"bpf ipcache list", []string{"0.0.0.0/0    2         -", "10.0.2.0/24  0         172.18.0.3"}, nil},
 		{"bpf endpoint list", []string{"10.0.1.5", "default/demo", "NODE MAC"}, nil},
 	} {
 		out, err := runCmd(t, append(strings.Fields(tt.command), "--socket", socket)...)
@@ -111,7 +116,7 @@ func TestListsCompleteTheirFlags(t *testing.T) {
 }
 
 func TestCommandsOfListsHelp(t *testing.T) {
-	for _, command := range []string{"service list", "bpf lb list", "bpf ct list", "bpf nat list", "bpf endpoint list"} {
+	for _, command := range []string{"service list", "bpf lb list", "bpf ct list", "bpf nat list", "bpf endpoint list", "bpf ipcache list"} {
 		out, err := runCmd(t, append(strings.Fields(command), "--help")...)
 		if err != nil || !strings.Contains(out, "Examples:\n  wirelab-agent "+command) {
 			t.Errorf("%s --help: %v\n%s", command, err, out)

@@ -16,7 +16,8 @@ func newServiceCmd() *cobra.Command { return listCmd(show.ServiceList()) }
 
 func newBPFCmd() *cobra.Command {
 	return parent("bpf", "What is in the BPF maps of the nodes",
-		listCmd(show.FrontendList()), listCmd(show.FlowList()), listCmd(show.TranslationList()), listCmd(show.EndpointList()))
+		listCmd(show.FrontendList()), listCmd(show.FlowList()), listCmd(show.TranslationList()), listCmd(show.EndpointList()),
+		listCmd(show.IPCacheList()))
 }
 
 // parent is a command that only has others below it.

@@ -33,7 +33,7 @@ type node struct {
 type loops struct {
 	all reconcile.Group
 
-	sysctls, devices, endpoints, routes, masquerade, condition, cniConfig *reconcile.Reconciler
+	sysctls, devices, endpoints, routes, ipcache, masquerade, condition, cniConfig *reconcile.Reconciler
 	// hostPorts is nil where services does their work, and services and
 	// untracked are nil where kube-proxy does.
 	hostPorts, services, untracked *reconcile.Reconciler
@@ -59,6 +59,14 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 		n.setSkipped(skipped)
 		return err
 	}, often, log)
+	ipcache := n.dp.IPCache()
+	l.ipcache = reconcile.New("ipcache", func(ctx context.Context) error {
+		nodes, err := k.nodeList()
+		if err != nil {
+			return err
+		}
+		return ipcache.Apply(ctx, ipcacheOf(n.self, nodes))
+	}, often, log)
 	l.masquerade = reconcile.New("masquerade", func(ctx context.Context) error {
 		nodes, err := k.nodeList()
 		if err != nil {
@@ -73,7 +81,7 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 	l.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
 	l.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)
 	l.all = reconcile.Group{
-		l.sysctls, l.devices, l.endpoints, addresses, l.routes, l.masquerade, l.condition,
+		l.sysctls, l.devices, l.endpoints, addresses, l.routes, l.ipcache, l.masquerade, l.condition,
 	}
 	if k.services == nil {
 		l.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {

@@ -23,6 +23,7 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 		}
 		if !sameToUs(old, now) {
 			n.loops.routes.Trigger()
+			n.loops.ipcache.Trigger()
 			n.loops.masquerade.Trigger()
 			n.loops.untracked.Trigger()
 		}

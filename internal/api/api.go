@@ -15,7 +15,8 @@ const (
 
 // Paths on AgentSocket, GET but for the last two. StatusPath answers a Status, EndpointsPath a
 // []Endpoint sorted by address, MonitorPath an endless stream of Event, one
-// JSON object a line. The others read maps back that only modes without
+// JSON object a line. IPCachePath answers a []IPCacheEntry sorted by prefix. The
+// others read maps back that only modes without
 // kube-proxy have: a []Service sorted by name, a []Frontend sorted by address,
 // and a []Flow as flows are opened and as their answers come. PausePath and
 // ResumePath are POST and take names of controllers as "name"; PausePath for
@@ -30,6 +31,7 @@ const (
 	TranslationsPath = "/v1/bpf/nat"
 	PausePath        = "/v1/controllers/pause"
 	ResumePath       = "/v1/controllers/resume"
+	IPCachePath      = "/v1/bpf/ipcache"
 )
 
 // HTTPError is the body of every answer on AgentSocket that is not 200.

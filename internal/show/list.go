@@ -95,3 +95,16 @@ func EndpointList() List[api.Endpoint] {
 		Table:   Endpoints,
 	}
 }
+
+// IPCacheList is of the entries of lab_ipcache, sorted by prefix.
+func IPCacheList() List[api.IPCacheEntry] {
+	return List[api.IPCacheEntry]{
+		Command: "bpf ipcache list",
+		About:   "Who has which address",
+		Short:   "List prefixes with the identity of who has their addresses, and the node these are on",
+		Long: `List a node's map lab_ipcache, in which the longest prefix of an address says who has it. NODE is
+the other node that the address is on, by its own address; - is for what is on this node, or on
+none.`,
+		Table: IPCache,
+	}
+}

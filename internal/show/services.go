@@ -165,6 +165,19 @@ func Endpoints(endpoints []api.Endpoint) Table {
 	return t
 }
 
+// IPCache lists who has which address, and the node that it is on.
+func IPCache(entries []api.IPCacheEntry) Table {
+	t := Table{Head: []string{"PREFIX", "IDENTITY", "NODE"}}
+	for _, e := range entries {
+		node := "-"
+		if e.Node.IsValid() {
+			node = e.Node.String()
+		}
+		t.Rows = append(t.Rows, []string{e.Prefix.String(), id(e.Identity), node})
+	}
+	return t
+}
+
 // Duration is d in its two largest units: 3h, 5h59m, 1m30s.
 func Duration(d time.Duration) string {
 	d = d.Round(time.Second)

@@ -47,6 +47,11 @@ func (c *Client) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
 	return list[api.Endpoint](ctx, c, api.EndpointsPath)
 }
 
+// IPCache asks for who has which address, sorted by prefix.
+func (c *Client) IPCache(ctx context.Context) ([]api.IPCacheEntry, error) {
+	return list[api.IPCacheEntry](ctx, c, api.IPCachePath)
+}
+
 // Services asks for the Services in the node's maps, sorted by name.
 func (c *Client) Services(ctx context.Context) ([]api.Service, error) {
 	return list[api.Service](ctx, c, api.ServicesPath)

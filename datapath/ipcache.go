@@ -1,0 +1,126 @@
+package datapath
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// IPCache keeps lab_ipcache, which says who has an address and on which node it is.
+type IPCache struct{ d *Datapath }
+
+// IPCache returns the reconciler of who has which address.
+func (d *Datapath) IPCache() *IPCache { return &IPCache{d: d} }
+
+// ipcache is what IPCache is kept with.
+type ipcache struct {
+	mu sync.Mutex // one change at a time
+}
+
+// Apply makes the map have these entries and no others. Of two for one prefix the later counts. An entry that cannot be
+// entered is an error, and keeps none of the others out. What is new or another is entered before anything is removed, so
+// that an address that stays known is so for every packet.
+func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
+	c.d.ipcache.mu.Lock()
+	defer c.d.ipcache.mu.Unlock()
+	have, err := c.read()
+	if err != nil {
+		return err
+	}
+	want := make(map[bpf.IPCacheKey]bpf.IPCacheEntry, len(entries))
+	for _, e := range entries {
+		want[ipcacheKey(e.Prefix)] = ipcacheEntry(e)
+	}
+	var errs []error
+	changed, m := false, c.d.maps.ipcache
+	for key, e := range want {
+		if have[key] == e {
+			continue
+		}
+		if err := m.Put(key, e); err != nil {
+			errs = append(errs, fmt.Errorf("enter %s into map %s: %w", prefixOf(key), bpf.PodMapLabIpcache, err))
+			continue
+		}
+		changed = true
+	}
+	for key := range have {
+		if _, ok := want[key]; ok {
+			continue
+		}
+		if err := forget(m, key); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s from map %s: %w", prefixOf(key), bpf.PodMapLabIpcache, err))
+			continue
+		}
+		changed = true
+	}
+	if changed {
+		errs = append(errs, c.d.maps.newGeneration())
+	}
+	return errors.Join(errs...)
+}
+
+// List reads the map back, sorted by address and length of the prefix.
+func (c *IPCache) List(_ context.Context) ([]api.IPCacheEntry, error) {
+	have, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]api.IPCacheEntry, 0, len(have))
+	for key, e := range have {
+		entry := api.IPCacheEntry{Prefix: prefixOf(key), Identity: e.Identity, NodeAddress: e.Flags&bpf.PodLabIpcacheFlagLAB_NODE_ADDRESS != 0}
+		if e.Node != (bpf.IP{}) {
+			entry.Node = bpf.AddrOf(e.Node)
+		}
+		list = append(list, entry)
+	}
+	slices.SortFunc(list, func(a, b api.IPCacheEntry) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
+	})
+	return list, nil
+}
+
+func (c *IPCache) read() (map[bpf.IPCacheKey]bpf.IPCacheEntry, error) {
+	have := map[bpf.IPCacheKey]bpf.IPCacheEntry{}
+	enter := func(key bpf.IPCacheKey, e bpf.IPCacheEntry) { have[key] = e }
+	err := eachBatch(c.d.maps.ipcache, enter)
+	if errors.Is(err, ebpf.ErrNotSupported) { // of tries, by older kernels
+		err = eachEntry(c.d.maps.ipcache, enter)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list who has which address: %w", err)
+	}
+	return have, nil
+}
+
+// bitsBefore are those of a key that stand before an IPv4 prefix's own: 32 of padding, and 96 of a mapped address.
+const bitsBefore = 32 + 96
+
+func ipcacheKey(p netip.Prefix) bpf.IPCacheKey {
+	p = p.Masked()
+	return bpf.IPCacheKey{Bits: uint32(bitsBefore + p.Bits() - (p.Addr().BitLen() - 32)), Addr: bpf.IPOf(p.Addr())} //nolint:gosec // at most 160
+}
+
+func prefixOf(key bpf.IPCacheKey) netip.Prefix {
+	addr := bpf.AddrOf(key.Addr)
+	return netip.PrefixFrom(addr, int(key.Bits)-bitsBefore+addr.BitLen()-32)
+}
+
+func ipcacheEntry(e api.IPCacheEntry) bpf.IPCacheEntry {
+	entry := bpf.IPCacheEntry{Identity: e.Identity}
+	if e.Node.IsValid() {
+		entry.Node = bpf.IPOf(e.Node)
+	}
+	if e.NodeAddress {
+		entry.Flags |= bpf.PodLabIpcacheFlagLAB_NODE_ADDRESS
+	}
+	return entry
+}
