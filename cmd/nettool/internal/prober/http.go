@@ -78,14 +78,15 @@ func transport(spec probe.HTTP) *http.Transport {
 }
 
 func getOnce(ctx context.Context, client *http.Client, url string) (int, *probe.Identity, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	var conn connected
+	request, err := http.NewRequestWithContext(conn.watch(ctx), http.MethodGet, url, nil)
 	if err != nil {
 		return 0, nil, fmt.Errorf("make the request: %w", err)
 	}
 	request.Header.Set("Accept", "application/json")
 	response, err := client.Do(request)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, conn.explain(err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))

@@ -94,7 +94,9 @@ func TestHTTPFailures(t *testing.T) {
 		spec probe.HTTP
 		want string
 	}{
-		"closed":              {probe.HTTP{URL: "http://" + closed(t).String()}, "connection refused"},
+		"closed":              {probe.HTTP{URL: "http://" + closed(t).String()}, "no connection: "},
+		"refused":             {probe.HTTP{URL: "http://" + closed(t).String()}, "connection refused"},
+		"mute":                {probe.HTTP{URL: silent.URL}, "connected from 127.0.0.1:"},
 		"somebody else":       {probe.HTTP{URL: other.URL}, "not from nettool"},
 		"not found":           {probe.HTTP{URL: missing.URL}, "404"},
 		"silent":              {probe.HTTP{URL: silent.URL, RequestTimeout: probe.Duration(50 * time.Millisecond)}, "deadline exceeded"},

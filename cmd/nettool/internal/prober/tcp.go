@@ -18,19 +18,18 @@ import (
 // connection. The server sums what came up, this side what came down.
 func transferTCP(ctx context.Context, spec probe.TCP) (*probe.TCPResult, error) {
 	result := &probe.TCPResult{}
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		result.Local = addrPort(info.Conn.LocalAddr())
-	}})
+	var conn connected
 	url := "http://" + spec.Address.String() + server.TransferPath
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, pattern.Reader(spec.Bytes))
+	request, err := http.NewRequestWithContext(conn.watch(ctx), http.MethodPost, url, pattern.Reader(spec.Bytes))
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	request.ContentLength = spec.Bytes
 	client := &http.Client{Transport: transport(probe.HTTP{})}
 	response, err := client.Do(request)
+	result.Local = conn.local
 	if err != nil {
-		return result, failf("%w", err)
+		return result, failf("%w", conn.explain(err))
 	}
 	defer response.Body.Close()
 	if err := json.Unmarshal([]byte(response.Header.Get(server.IdentityHeader)), &result.Identity); err != nil {
@@ -53,6 +52,23 @@ func transferTCP(ctx context.Context, spec probe.TCP) (*probe.TCPResult, error) 
 		return result, failf("%d bytes were to come back, %d did with checksum %.12s, not %.12s", spec.Bytes, down, got, want)
 	}
 	return result, nil
+}
+
+// connected is the local end of a request's connection, invalid as long as there is none.
+type connected struct{ local netip.AddrPort }
+
+func (c *connected) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		c.local = addrPort(info.Conn.LocalAddr())
+	}})
+}
+
+// explain says of a request that failed how far it came.
+func (c *connected) explain(err error) error {
+	if !c.local.IsValid() {
+		return fmt.Errorf("no connection: %w", err)
+	}
+	return fmt.Errorf("connected from %s: %w", c.local, err)
 }
 
 // addrPort unmaps an IPv4 address that an IPv6 socket shows as ::ffff:a.b.c.d.
