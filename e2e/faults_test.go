@@ -155,14 +155,14 @@ func verifyStatuses(t *testing.T, name string, args ...string) map[string]checke
 }
 
 // keep runs a script on the fault's node that breaks something, and fails when that is broken already. The agent
-// would mend it within a second: its controllers that do are paused meanwhile. The script runs over and over all the
+// would mend it within a second: its reconcilers that do are paused meanwhile. The script runs over and over all the
 // same, and counts when it had to break things anew, so that a pause that is none is seen.
-func keep(t *testing.T, f faulty, controllers, script string) planted {
+func keep(t *testing.T, f faulty, reconcilers, script string) planted {
 	t.Helper()
 	const pidFile, countFile = "/run/wirelab-e2e-fault.pid", "/run/wirelab-e2e-fault.count"
 	node := f.node
 	onNode(t, node, "rm", "-f", pidFile, countFile)
-	resume := pause(t, f, strings.Fields(controllers)...)
+	resume := pause(t, f, strings.Fields(reconcilers)...)
 	onNode(t, node, "sh", "-c", script)
 	once := fmt.Sprintf("if %s; then echo again >>%s; fi >/dev/null 2>&1", script, countFile)
 	if _, err := command("docker", "exec", "-d", node, "sh", "-c", fmt.Sprintf("echo $$ >%s; while :; do %s; sleep 0.1; done", pidFile, once)); err != nil {
@@ -185,13 +185,13 @@ func keep(t *testing.T, f faulty, controllers, script string) planted {
 	}
 }
 
-// pause keeps controllers of the agent on the fault's node from mending until the returned function is called.
-func pause(t *testing.T, f faulty, controllers ...string) (resume func()) {
+// pause keeps reconcilers of the agent on the fault's node from mending until the returned function is called.
+func pause(t *testing.T, f faulty, reconcilers ...string) (resume func()) {
 	t.Helper()
 	tell := func(args ...string) {
 		agent := agentOn(t, f.lab, f.node)
 		kubectl(t, f.lab, append([]string{"-n", "kube-system", "exec", agent.Name, "-c", "agent", "--", "wirelab-agent"}, args...)...)
 	}
-	tell(append([]string{"pause", "--for", "30m"}, controllers...)...)
+	tell(append([]string{"pause", "--for", "30m"}, reconcilers...)...)
 	return func() { tell("resume") }
 }

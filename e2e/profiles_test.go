@@ -111,10 +111,10 @@ func testLook(t *testing.T, profile, name string) {
 	var status struct {
 		Mode  string
 		Ready bool
-		Sum   struct{ Nodes, NodesReady, AgentsReady, Controllers, ControllersHealthy int }
+		Sum   struct{ Nodes, NodesReady, AgentsReady, Reconcilers, ReconcilersHealthy int }
 	}
 	labJSON(t, &status, "status", name)
-	if s := status.Sum; !status.Ready || s.Nodes == 0 || s.NodesReady != s.Nodes || s.AgentsReady != s.Nodes || s.ControllersHealthy != s.Controllers || s.Controllers == 0 {
+	if s := status.Sum; !status.Ready || s.Nodes == 0 || s.NodesReady != s.Nodes || s.AgentsReady != s.Nodes || s.ReconcilersHealthy != s.Reconcilers || s.Reconcilers == 0 {
 		t.Errorf("lab status of a verified lab: %+v", status)
 	}
 	if text := mustLab(t, "status", name).stdout; !strings.Contains(text, profile) {

@@ -44,8 +44,8 @@ type Sum struct {
 	AgentsReady int `json:"agentsReady"`
 	// AgentsToKubernetes are those that reach the API server.
 	AgentsToKubernetes int `json:"agentsToKubernetes"`
-	Controllers        int `json:"controllers"`
-	ControllersOK      int `json:"controllersHealthy"`
+	Reconcilers        int `json:"reconcilers"`
+	ReconcilersOK      int `json:"reconcilersHealthy"`
 	Endpoints          int `json:"endpoints"`
 	AddressesUsed      int `json:"addressesUsed"`
 	AddressesTotal     int `json:"addressesTotal"`
@@ -185,9 +185,9 @@ func sumOf(nodes []NodeStatus) Sum {
 			s.AgentsToKubernetes++
 		}
 		for _, r := range a.Reconcilers {
-			s.Controllers++
+			s.Reconcilers++
 			if r.Healthy {
-				s.ControllersOK++
+				s.ReconcilersOK++
 			}
 		}
 		s.Endpoints += a.Endpoints

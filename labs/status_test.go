@@ -72,7 +72,7 @@ func TestSum(t *testing.T) {
 		}
 		want := Sum{
 			Nodes: 2, NodesReady: 1, NodesReached: tt.reached, NodesByICMP: max(tt.reached, 0), NodesByTCP: tt.byTCP, Agents: n, AgentsReady: n, AgentsToKubernetes: n,
-			Controllers: 2 * n, ControllersOK: n, Endpoints: 2 * n, AddressesUsed: 3 * n, AddressesTotal: 253 * n,
+			Reconcilers: 2 * n, ReconcilersOK: n, Endpoints: 2 * n, AddressesUsed: 3 * n, AddressesTotal: 253 * n,
 		}
 		if got != want {
 			t.Errorf("%s: got %+v, want %+v", tt.name, got, want)

@@ -106,7 +106,7 @@ func TestStatusText(t *testing.T) {
 		"Masquerading:":         "IPTables (nf_tables) 10.0.0.0/8",
 		"KubeProxyReplacement:": "False",
 		"IPAM:":                 "2/253 allocated from 10.0.1.0/24 (kubernetes)",
-		"Controllers:":          "2/2 healthy",
+		"Reconcilers:":          "2/2 healthy",
 	} {
 		if got[key] != want {
 			t.Errorf("%s %q, want %q", key, got[key], want)
@@ -150,7 +150,7 @@ func TestStatusOfANodeThatDoesNotWork(t *testing.T) {
 	for key, want := range map[string]string{
 		"Ready:":       "no: routes fails: no such device",
 		"Kubernetes:":  "unreachable at https://cp:6443: refused",
-		"Controllers:": "0/2 healthy; routes: no such device; cni-config: has not run yet",
+		"Reconcilers:": "0/2 healthy; routes: no such device; cni-config: has not run yet",
 	} {
 		if got[key] != want {
 			t.Errorf("%s %q, want %q", key, got[key], want)

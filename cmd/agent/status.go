@@ -41,7 +41,7 @@ func newStatusCmd() *cobra.Command {
 		},
 	}
 	q.flags(cmd)
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "with controllers, nodes, Services, devices, routes, programs, maps and sysctls")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "with reconcilers, nodes, Services, devices, routes, programs, maps and sysctls")
 	return cmd
 }
 

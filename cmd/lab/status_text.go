@@ -71,7 +71,7 @@ func summary(s *labs.Status) show.Block {
 	lines = append(lines,
 		[2]string{"IPAM", fmt.Sprintf("%d/%d addresses used%s", s.Sum.AddressesUsed, s.Sum.AddressesTotal, after(", mode ", across(s, ipamMode)))},
 		[2]string{"Endpoints", fmt.Sprint(s.Sum.Endpoints)},
-		[2]string{"Controllers", fmt.Sprintf("%d/%d healthy", s.Sum.ControllersOK, s.Sum.Controllers)},
+		[2]string{"Reconcilers", fmt.Sprintf("%d/%d healthy", s.Sum.ReconcilersOK, s.Sum.Reconcilers)},
 	)
 	if s.Sum.NodesReached >= 0 {
 		text := fmt.Sprintf("%d/%d nodes reachable", s.Sum.NodesReached, s.Sum.Nodes)
@@ -215,7 +215,7 @@ func leftOut(s *labs.Status) []string {
 }
 
 func nodesTable(s *labs.Status) show.Table {
-	t := show.Table{Head: []string{"NODE", "READY", "ADDRESS", "PODS", "IPAM", "HOST", "MASQUERADING", "CONTROLLERS", "HEALTH"}}
+	t := show.Table{Head: []string{"NODE", "READY", "ADDRESS", "PODS", "IPAM", "HOST", "MASQUERADING", "RECONCILERS", "HEALTH"}}
 	for _, n := range s.Nodes {
 		row := []string{short(s, n.Name), nodeReady(n), n.IP, orDash(n.PodCIDR), "-", "-", "-", "-", "-"}
 		if a := n.Agent; a != nil {
@@ -225,7 +225,7 @@ func nodesTable(s *labs.Status) show.Table {
 			if d := a.Datapath; d != nil {
 				row[5], row[6] = d.Routing.Host, show.MasqueradingKind(d.Masquerading)
 			}
-			row[7] = show.ControllersHealthy(a.Reconcilers)
+			row[7] = show.ReconcilersHealthy(a.Reconcilers)
 			if h := a.ClusterHealth; h != nil {
 				row[8] = fmt.Sprintf("%d/%d", h.Reachable, len(h.Nodes))
 				if h.Reachable < len(h.Nodes) {

@@ -33,7 +33,7 @@ func agentOf(addr, podCIDR string) *api.Status {
 func twoNodes() *labs.Status {
 	return &labs.Status{
 		Lab: "a", Profile: "ebpf", Mode: "ebpf", Kubernetes: "v1.37.0", Context: "kind-a", Ready: true,
-		Sum: labs.Sum{Nodes: 2, NodesReady: 2, NodesReached: 2, NodesByICMP: 2, NodesByTCP: 2, Agents: 2, AgentsReady: 2, AgentsToKubernetes: 2, Controllers: 4, ControllersOK: 4, Endpoints: 8, AddressesUsed: 10, AddressesTotal: 506, NetworkPolicies: new(2)},
+		Sum: labs.Sum{Nodes: 2, NodesReady: 2, NodesReached: 2, NodesByICMP: 2, NodesByTCP: 2, Agents: 2, AgentsReady: 2, AgentsToKubernetes: 2, Reconcilers: 4, ReconcilersOK: 4, Endpoints: 8, AddressesUsed: 10, AddressesTotal: 506, NetworkPolicies: new(2)},
 		Nodes: []labs.NodeStatus{
 			{Name: "a-control-plane", Ready: true, IP: "172.18.0.2", PodCIDR: "10.244.0.0/24", Agent: agentOf("172.18.0.2", "10.244.0.0/24")},
 			{Name: "a-worker", Ready: true, IP: "172.18.0.3", PodCIDR: "10.244.1.0/24", Agent: agentOf("172.18.0.3", "10.244.1.0/24")},
@@ -56,10 +56,10 @@ Services:              9 ports, 1 with session affinity, 12 backends
 NetworkPolicies:       2 NetworkPolicies are NOT enforced
 IPAM:                  10/506 addresses used, mode kubernetes
 Endpoints:             8
-Controllers:           4/4 healthy
+Reconcilers:           4/4 healthy
 Cluster Health:        2/2 nodes reachable
 
-NODE           READY  ADDRESS     PODS           IPAM   HOST  MASQUERADING  CONTROLLERS  HEALTH
+NODE           READY  ADDRESS     PODS           IPAM   HOST  MASQUERADING  RECONCILERS  HEALTH
 control-plane  yes    172.18.0.2  10.244.0.0/24  5/253  BPF   BPF           2/2          2/2
 worker         yes    172.18.0.3  10.244.1.0/24  5/253  BPF   BPF           2/2          2/2
 `

@@ -192,7 +192,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		return err
 	}
 	n.prober = a.newProber(n)
-	n.makeLoops(a.kube, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
+	n.makeReconcilers(a.kube, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	a.node.Store(n)
 	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
 	n.serving.Store(true)
@@ -223,8 +223,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error { return follower.Run(ctx, n.loops.wake) })
-	eg.Go(func() error { return a.cni.follow(ctx, n.loops.cniConfig.Trigger, a.log) })
+	eg.Go(func() error { return follower.Run(ctx, n.reconcilers.wake) })
+	eg.Go(func() error { return a.cni.follow(ctx, n.reconcilers.cniConfig.Trigger, a.log) })
 	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == settings.VerboseDatapath {
 		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx, loggedLate), a.log); return nil })
 	}
@@ -232,7 +232,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })
 	}
 	a.tellOfLeftOut(ctx, eg, n.leftOut)
-	eg.Go(func() error { return n.loops.all.Run(ctx) })
+	eg.Go(func() error { return n.reconcilers.all.Run(ctx) })
 	if err := a.tellOfPolicies(ctx, eg); err != nil {
 		return err
 	}
@@ -245,23 +245,23 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 }
 
 // tellOfPolicies has no say in the node's readiness, so it is not one of its
-// loops.
+// reconcilers.
 func (a *Agent) tellOfPolicies(ctx context.Context, eg *errgroup.Group) error {
 	p := newPolicies(a.kube, a.cfg.NodeName, notices.New(a.client, a.cfg.NodeName))
-	loop := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
-	if err := p.watch(loop.Trigger); err != nil {
+	r := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
+	if err := p.watch(r.Trigger); err != nil {
 		return err
 	}
-	eg.Go(func() error { return loop.Run(ctx) })
+	eg.Go(func() error { return r.Run(ctx) })
 	return nil
 }
 
 // tellOfLeftOut has no say in the node's readiness, so it is not one of its
-// loops.
+// reconcilers.
 func (a *Agent) tellOfLeftOut(ctx context.Context, eg *errgroup.Group, l *services.Report) {
-	loop := reconcile.New("left-out", l.Tell, reconcile.Options{Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute}, a.log)
-	l.OnChange(loop.Trigger)
-	eg.Go(func() error { return loop.Run(ctx) })
+	r := reconcile.New("left-out", l.Tell, reconcile.Options{Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute}, a.log)
+	l.OnChange(r.Trigger)
+	eg.Go(func() error { return r.Run(ctx) })
 }
 
 // openNode opens the datapath and makes the pool, empty as yet.

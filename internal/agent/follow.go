@@ -16,20 +16,20 @@ import (
 
 // wake triggers what keeps the parts of the datapath that something on the
 // node has changed.
-func (l *loops) wake(parts datapath.Parts) {
-	for part, loops := range map[datapath.Parts][]interface{ Trigger() }{
-		datapath.PartSysctls:   {l.sysctls},
-		datapath.PartDevices:   {l.devices},
-		datapath.PartEndpoints: {l.endpoints},
-		datapath.PartRoutes:    {l.routes},
-		datapath.PartChains:    {l.masquerade, l.hostPorts, l.untracked},
-		datapath.PartServices:  {l.services, l.hostPorts},
+func (r *reconcilers) wake(parts datapath.Parts) {
+	for part, woken := range map[datapath.Parts][]interface{ Trigger() }{
+		datapath.PartSysctls:   {r.sysctls},
+		datapath.PartDevices:   {r.devices},
+		datapath.PartEndpoints: {r.endpoints},
+		datapath.PartRoutes:    {r.routes},
+		datapath.PartChains:    {r.masquerade, r.hostPorts, r.untracked},
+		datapath.PartServices:  {r.services, r.hostPorts},
 	} {
 		if parts&part == 0 {
 			continue
 		}
-		for _, r := range loops {
-			r.Trigger()
+		for _, w := range woken {
+			w.Trigger()
 		}
 	}
 }

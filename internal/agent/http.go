@@ -44,10 +44,10 @@ func (a *Agent) pause(w http.ResponseWriter, r *http.Request, n *node) {
 	}
 	names := r.Form["name"]
 	if len(names) == 0 {
-		a.refuse(w, http.StatusBadRequest, "pause what? name the controllers, as wirelab-agent status --verbose lists them")
+		a.refuse(w, http.StatusBadRequest, "pause what? name the reconcilers, as wirelab-agent status --verbose lists them")
 		return
 	}
-	a.control(w, r, n.loops.all.Pause(time.Now().Add(howLong), names...))
+	a.control(w, r, n.reconcilers.all.Pause(time.Now().Add(howLong), names...))
 }
 
 // resume ends the pauses of all that are named, or of all there are.
@@ -58,11 +58,11 @@ func (a *Agent) resume(w http.ResponseWriter, r *http.Request, n *node) {
 	}
 	names := r.Form["name"]
 	if len(names) == 0 {
-		for _, h := range n.loops.all.Health() {
+		for _, h := range n.reconcilers.all.Health() {
 			names = append(names, h.Name)
 		}
 	}
-	a.control(w, r, n.loops.all.Resume(names...))
+	a.control(w, r, n.reconcilers.all.Resume(names...))
 }
 
 func (a *Agent) control(w http.ResponseWriter, r *http.Request, err error) {

@@ -228,9 +228,9 @@ func removed(path string) damage {
 	}}
 }
 
-// TestPausedControllersDoNotMend holds that a fault stays as long as its
-// controller is paused, that the status says so, and that it is mended after.
-func TestPausedControllersDoNotMend(t *testing.T) {
+// TestPausedReconcilersDoNotMend holds that a fault stays as long as its
+// reconciler is paused, that the status says so, and that it is mended after.
+func TestPausedReconcilersDoNotMend(t *testing.T) {
 	netnstest.RequireRoot(t)
 	n := newTestNode(t)
 	n.start()
@@ -239,7 +239,7 @@ func TestPausedControllersDoNotMend(t *testing.T) {
 	mendedSoon(t, amiss)
 	c := client.New(n.cfg.Paths.AgentSocket())
 	if _, err := c.Pause(t.Context(), time.Minute, "router"); err == nil || !strings.Contains(err.Error(), "routes") {
-		t.Errorf("a controller that is not there: %v", err)
+		t.Errorf("a reconciler that is not there: %v", err)
 	}
 	if _, err := c.Pause(t.Context(), 2*time.Hour, "routes"); err == nil || !strings.Contains(err.Error(), "1h") {
 		t.Errorf("a pause that is too long: %v", err)
@@ -254,7 +254,7 @@ func TestPausedControllersDoNotMend(t *testing.T) {
 	n.Run("ip", "route", "del", "10.99.2.0/24")
 	for range 20 {
 		if amiss() == "" {
-			t.Fatal("a paused controller has mended it")
+			t.Fatal("a paused reconciler has mended it")
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

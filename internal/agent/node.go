@@ -16,21 +16,21 @@ import (
 
 // node is what an agent has once its datapath is open.
 type node struct {
-	self    self
-	dp      *datapath.Datapath
-	pool    *ipam.Pool
-	eps     *endpoints
-	loops   loops
-	leftOut *services.Report
-	prober  *reach.Prober // nil where other nodes are not probed
-	serving atomic.Bool   // cni.sock is served
+	self        self
+	dp          *datapath.Datapath
+	pool        *ipam.Pool
+	eps         *endpoints
+	reconcilers reconcilers
+	leftOut     *services.Report
+	prober      *reach.Prober // nil where other nodes are not probed
+	serving     atomic.Bool   // cni.sock is served
 
 	mu      sync.Mutex
 	skipped []string // nodes without a route, sorted
 }
 
-// loops are the reconcilers of a node.
-type loops struct {
+// reconcilers are those of a node.
+type reconcilers struct {
 	all reconcile.Group
 
 	sysctls, devices, endpoints, routes, ipcache, masquerade, condition, cniConfig *reconcile.Reconciler
@@ -44,13 +44,13 @@ type loops struct {
 // each.
 const resyncOften = time.Minute
 
-// makeLoops lists all reconcilers. The CNI configuration is the last: it
+// makeReconcilers lists all reconcilers. The CNI configuration is the last: it
 // makes the kubelet start pods.
-func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks *services.HealthChecks, m *metrics, log *slog.Logger) {
+func (n *node) makeReconcilers(k *kube, condition nodeCondition, cni cniFiles, checks *services.HealthChecks, m *metrics, log *slog.Logger) {
 	often := reconcile.Options{Resync: resyncOften}
 	routes, masquerade, hostPorts := n.dp.Routes(), n.dp.Masquerade(), n.dp.HostPorts()
-	l := &n.loops
-	l.routes = reconcile.New("routes", func(ctx context.Context) error {
+	r := &n.reconcilers
+	r.routes = reconcile.New("routes", func(ctx context.Context) error {
 		nodes, err := k.nodeList()
 		if err != nil {
 			return err
@@ -60,14 +60,14 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 		return err
 	}, often, log)
 	ipcache := n.dp.IPCache()
-	l.ipcache = reconcile.New("ipcache", func(ctx context.Context) error {
+	r.ipcache = reconcile.New("ipcache", func(ctx context.Context) error {
 		nodes, err := k.nodeList()
 		if err != nil {
 			return err
 		}
 		return ipcache.Apply(ctx, ipcacheOf(n.self, nodes))
 	}, often, log)
-	l.masquerade = reconcile.New("masquerade", func(ctx context.Context) error {
+	r.masquerade = reconcile.New("masquerade", func(ctx context.Context) error {
 		nodes, err := k.nodeList()
 		if err != nil {
 			return err
@@ -76,15 +76,15 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 	}, often, log)
 	addresses := reconcile.New("addresses", n.purge(), often, log)
 	n.eps.freed = addresses.Trigger
-	l.condition = reconcile.New("node-condition", condition.apply, often, log)
-	l.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
-	l.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
-	l.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)
-	l.all = reconcile.Group{
-		l.sysctls, l.devices, l.endpoints, addresses, l.routes, l.ipcache, l.masquerade, l.condition,
+	r.condition = reconcile.New("node-condition", condition.apply, often, log)
+	r.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
+	r.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
+	r.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)
+	r.all = reconcile.Group{
+		r.sysctls, r.devices, r.endpoints, addresses, r.routes, r.ipcache, r.masquerade, r.condition,
 	}
 	if k.services == nil {
-		l.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {
+		r.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {
 			ports, podsLeftOut, err := k.hostPorts()
 			if err != nil {
 				return err
@@ -95,37 +95,37 @@ func (n *node) makeLoops(k *kube, condition nodeCondition, cni cniFiles, checks 
 			n.leftOut.Set(hostPorts.LeftOut(), podsLeftOut)
 			return nil
 		}, often, log)
-		l.all = append(l.all, l.hostPorts)
+		r.all = append(r.all, r.hostPorts)
 	} else {
-		l.all = append(l.all, n.serviceLoops(k, checks, m, log)...)
+		r.all = append(r.all, n.serviceReconcilers(k, checks, m, log)...)
 	}
-	l.cniConfig = reconcile.New("cni-config", cni.apply, reconcile.Options{Resync: resyncOften, After: l.all}, log)
-	l.all = append(l.all, l.cniConfig)
+	r.cniConfig = reconcile.New("cni-config", cni.apply, reconcile.Options{Resync: resyncOften, After: r.all}, log)
+	r.all = append(r.all, r.cniConfig)
 }
 
 // collectOften is how often flows that are over are taken out of the maps, and
 // entries that were lost are put back: a far end that speaks first waits that long.
 const collectOften = 10 * time.Second
 
-// serviceLoops are the reconcilers of an agent that carries Services.
-func (n *node) serviceLoops(k *kube, checks *services.HealthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
+// serviceReconcilers are the reconcilers of an agent that carries Services.
+func (n *node) serviceReconcilers(k *kube, checks *services.HealthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
 	often := reconcile.Options{Resync: resyncOften}
-	loop := &services.Loop{
+	reconciler := &services.Reconciler{
 		Watch: k.services, HostPorts: k.hostPorts, Zone: func() (string, error) { return k.zone(n.dp.Config().NodeName) },
 		Services: n.dp.Services(), Checks: checks, Metrics: m.services, Report: n.leftOut, Reread: resyncOften,
-		PortsChanged: func() { n.loops.masquerade.Trigger(); n.loops.sysctls.Trigger() },
+		PortsChanged: func() { n.reconcilers.masquerade.Trigger(); n.reconcilers.sysctls.Trigger() },
 	}
 	untracked := n.dp.Untracked()
-	n.loops.services = reconcile.New("services", loop.Apply, often, log)
-	n.loops.untracked = reconcile.New("untracked", func(ctx context.Context) error {
+	n.reconcilers.services = reconcile.New("services", reconciler.Apply, often, log)
+	n.reconcilers.untracked = reconcile.New("untracked", func(ctx context.Context) error {
 		nodes, err := k.nodeList()
 		if err != nil {
 			return err
 		}
 		return untracked.Apply(ctx, nodes)
 	}, often, log)
-	collect := reconcile.New("flows", loop.Collect, reconcile.Options{Resync: collectOften}, log)
-	return []*reconcile.Reconciler{n.loops.services, n.loops.untracked, collect}
+	collect := reconcile.New("flows", reconciler.Collect, reconcile.Options{Resync: collectOften}, log)
+	return []*reconcile.Reconciler{n.reconcilers.services, n.reconcilers.untracked, collect}
 }
 
 // purgePace is how far apart purges are at least, and they never take more than

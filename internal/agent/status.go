@@ -22,7 +22,7 @@ func (a *Agent) problems() []string {
 	if n == nil {
 		return []string{a.phase.Load().(string)}
 	}
-	problems := n.loops.all.Problems()
+	problems := n.reconcilers.all.Problems()
 	if !n.serving.Load() {
 		problems = append(problems, "the CNI socket is not served")
 	}
@@ -56,7 +56,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.Endpoints = n.eps.count()
 	s.ClusterHealth = n.clusterHealth()
 	s.CNI.Serving = n.serving.Load()
-	for _, h := range n.loops.all.Health() {
+	for _, h := range n.reconcilers.all.Health() {
 		s.Reconcilers = append(s.Reconcilers, api.Reconciler{
 			Name: h.Name, Healthy: h.Healthy, LastSuccess: h.LastSuccess, LastError: h.LastError,
 			LastErrorAt: h.LastErrorAt, ConsecutiveFailures: h.ConsecutiveFailures, Runs: h.Runs, PausedUntil: h.PausedUntil,
@@ -111,15 +111,15 @@ func (a *Agent) warnings() []string {
 		if n.dp.Config().KubeProxyReplacement {
 			warn("devices carry no Services and are not masqueraded at: %s", n.dp.LeftOut())
 		}
-		warn("controllers are paused, and what they keep is not mended: %s", pausedControllers(n.loops.all.Health()))
+		warn("reconcilers are paused, and what they keep is not mended: %s", pausedReconcilers(n.reconcilers.all.Health()))
 		warn("no route to the pods of nodes that are not on the same L2: %s", n.skippedNodes())
 		warn("endpoints have addresses outside "+n.pool.CIDR().String()+", of an earlier podCIDR: %s", n.eps.outsidePool())
 	}
 	return out
 }
 
-// pausedControllers names those that are, and until when.
-func pausedControllers(all []reconcile.Health) (names []string) {
+// pausedReconcilers names those that are, and until when.
+func pausedReconcilers(all []reconcile.Health) (names []string) {
 	for _, h := range all {
 		if !h.PausedUntil.IsZero() {
 			names = append(names, fmt.Sprintf("%s (until %s)", h.Name, h.PausedUntil.Format(time.TimeOnly)))
@@ -190,7 +190,7 @@ func (a *Agent) snapshot() snapshot {
 	if n == nil {
 		return now
 	}
-	now.endpoints, now.ipam, now.reconcilers = n.eps.count(), a.ipam(n), n.loops.all.Health()
+	now.endpoints, now.ipam, now.reconcilers = n.eps.count(), a.ipam(n), n.reconcilers.all.Health()
 	now.health = n.clusterHealth()
 	packets, err := n.dp.Metrics()
 	if err != nil {

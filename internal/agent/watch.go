@@ -17,21 +17,21 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 	nodeChanged := func(old, now *corev1.Node) {
 		name := nameOf(old, now)
 		if name == nodeName {
-			n.loops.condition.Trigger()
-			n.loops.services.Trigger() // its zone may be another
+			n.reconcilers.condition.Trigger()
+			n.reconcilers.services.Trigger() // its zone may be another
 			n.compareSelf(now, changed)
 		}
 		if !sameToUs(old, now) {
-			n.loops.routes.Trigger()
-			n.loops.ipcache.Trigger()
-			n.loops.masquerade.Trigger()
-			n.loops.untracked.Trigger()
+			n.reconcilers.routes.Trigger()
+			n.reconcilers.ipcache.Trigger()
+			n.reconcilers.masquerade.Trigger()
+			n.reconcilers.untracked.Trigger()
 		}
 	}
 	podChanged := func(old, now *corev1.Pod) {
 		if hasHostPorts(old) || hasHostPorts(now) {
-			n.loops.hostPorts.Trigger()
-			n.loops.services.Trigger()
+			n.reconcilers.hostPorts.Trigger()
+			n.reconcilers.services.Trigger()
 		}
 	}
 	if _, err := k.nodeInf.AddEventHandler(watch.OnChange(nodeChanged)); err != nil {
@@ -43,7 +43,7 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 	if k.services == nil {
 		return nil
 	}
-	return k.services.Follow(n.loops.services.Trigger)
+	return k.services.Follow(n.reconcilers.services.Trigger)
 }
 
 // compareSelf reports a node that became another. One that lost its address

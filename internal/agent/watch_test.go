@@ -29,17 +29,17 @@ func watchFake(t *testing.T) *watched {
 	count := func(name string, c *atomic.Int32) *reconcile.Reconciler {
 		return reconcile.New(name, func(context.Context) error { c.Add(1); return nil }, reconcile.Options{}, quiet())
 	}
-	n := &node{self: self{netip.MustParseAddr("192.0.2.1"), netip.MustParsePrefix("10.0.1.0/24")}, loops: loops{
+	n := &node{self: self{netip.MustParseAddr("192.0.2.1"), netip.MustParsePrefix("10.0.1.0/24")}, reconcilers: reconcilers{
 		routes: count("routes", &w.routes), masquerade: count("masquerade", &w.masquerade),
 		hostPorts: count("hostports", &w.hostPorts), condition: count("condition", &w.condition),
 	}}
-	n.loops.all = reconcile.Group{n.loops.routes, n.loops.masquerade, n.loops.hostPorts, n.loops.condition}
+	n.reconcilers.all = reconcile.Group{n.reconcilers.routes, n.reconcilers.masquerade, n.reconcilers.hostPorts, n.reconcilers.condition}
 	if err := n.watchKube(k, "n1", w.changed); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- n.loops.all.Run(ctx) }()
+	go func() { done <- n.reconcilers.all.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	eventually(t, "everything ran once", func() bool {
 		return w.routes.Load() > 0 && w.masquerade.Load() > 0 && w.hostPorts.Load() > 0 && w.condition.Load() > 0

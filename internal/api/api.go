@@ -19,7 +19,7 @@ const (
 // others read maps back that only modes without
 // kube-proxy have: a []Service sorted by name, a []Frontend sorted by address,
 // and a []Flow as flows are opened and as their answers come. PausePath and
-// ResumePath are POST and take names of controllers as "name"; PausePath for
+// ResumePath are POST and take names of reconcilers as "name"; PausePath for
 // how long as "for". Both answer a Status.
 const (
 	StatusPath       = "/v1/status"
@@ -29,8 +29,8 @@ const (
 	FrontendsPath    = "/v1/bpf/lb"
 	FlowsPath        = "/v1/bpf/ct"
 	TranslationsPath = "/v1/bpf/nat"
-	PausePath        = "/v1/controllers/pause"
-	ResumePath       = "/v1/controllers/resume"
+	PausePath        = "/v1/reconcilers/pause"
+	ResumePath       = "/v1/reconcilers/resume"
 	IPCachePath      = "/v1/bpf/ipcache"
 )
 

@@ -11,7 +11,7 @@ import (
 // Details are what --verbose adds to a node's status. Blocks that would be
 // empty are left out.
 func Details(s api.Status, now time.Time) []Block {
-	blocks := []Block{controllerBlock(s.Reconcilers, now)}
+	blocks := []Block{reconcilerBlock(s.Reconcilers, now)}
 	if s.ClusterHealth != nil {
 		blocks = append(blocks, healthBlock(s.ClusterHealth, now))
 	}
@@ -30,8 +30,8 @@ func Details(s api.Status, now time.Time) []Block {
 	return out
 }
 
-func controllerBlock(rs []api.Reconciler, now time.Time) Block {
-	b := Block{Title: "Controllers"}
+func reconcilerBlock(rs []api.Reconciler, now time.Time) Block {
+	b := Block{Title: "Reconcilers"}
 	for _, r := range rs {
 		b.add(r.Name, "%s", reconcilerText(r, now))
 	}

@@ -64,7 +64,7 @@ func Status(s api.Status, now time.Time) Block {
 	}
 	b.add("Endpoints", "%d", s.Endpoints)
 	b.add("CNI", "%s, %s", either(s.CNI.Serving, "serving", "not serving"), either(s.CNI.Written, s.CNI.Config, "no configuration written"))
-	b.add("Controllers", "%s", Controllers(s.Reconcilers))
+	b.add("Reconcilers", "%s", Reconcilers(s.Reconcilers))
 	if h := s.ClusterHealth; h != nil {
 		b.add("Cluster Health", "%s", ClusterHealth(h))
 	}
@@ -244,9 +244,9 @@ func IPAM(i *api.IPAM) string {
 	return text
 }
 
-// Controllers counts the healthy ones, says what the others miss, and which
+// Reconcilers counts the healthy ones, says what the others miss, and which
 // are paused.
-func Controllers(rs []api.Reconciler) string {
+func Reconcilers(rs []api.Reconciler) string {
 	var failing []string
 	for _, r := range rs {
 		if !r.Healthy {
@@ -256,11 +256,11 @@ func Controllers(rs []api.Reconciler) string {
 			failing = append(failing, r.Name+" is paused until "+r.PausedUntil.Format(time.TimeOnly))
 		}
 	}
-	return joined("; ", ControllersHealthy(rs)+" healthy", failing...)
+	return joined("; ", ReconcilersHealthy(rs)+" healthy", failing...)
 }
 
-// ControllersHealthy is how many of how many are healthy, as "8/9".
-func ControllersHealthy(rs []api.Reconciler) string {
+// ReconcilersHealthy is how many of how many are healthy, as "8/9".
+func ReconcilersHealthy(rs []api.Reconciler) string {
 	healthy := 0
 	for _, r := range rs {
 		if r.Healthy {

@@ -63,7 +63,7 @@ NetworkPolicies:       1 NetworkPolicy is NOT enforced
 IPAM:                  3/253 allocated from 10.0.1.0/24 (kubernetes)
 Endpoints:             2
 CNI:                   serving, /etc/cni/net.d/05-wirelab.conflist
-Controllers:           1/2 healthy; services: has not run yet
+Reconcilers:           1/2 healthy; services: has not run yet
 Cluster Health:        1/3 reachable (icmp 2/3, tcp 1/3) from 10.0.1.9, 1 not probed yet; node cp is partly reached: its health endpoint 10.0.0.9 by icmp, not by tcp (connection refused)
 `
 	if got := Status(node(), now).String(); got != want {

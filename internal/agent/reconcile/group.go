@@ -42,7 +42,7 @@ func (g Group) each(names []string, f func(*Reconciler)) error {
 	}
 	for _, name := range names {
 		if byName[name] == nil {
-			return fmt.Errorf("there is no controller %q: use %s", name, strings.Join(slices.Sorted(maps.Keys(byName)), ", "))
+			return fmt.Errorf("there is no reconciler %q: use %s", name, strings.Join(slices.Sorted(maps.Keys(byName)), ", "))
 		}
 	}
 	for _, name := range names {

@@ -1,4 +1,4 @@
-// Package reconcile runs control loops that make an actual state match a
+// Package reconcile runs reconcilers, which make an actual state match a
 // desired one: triggered by whatever may have changed either, retried with
 // backoff, repeated now and then to mend what others broke, and reporting
 // their health.

@@ -78,12 +78,12 @@ func list[T any](ctx context.Context, c *Client, path string) ([]T, error) {
 	return items, err
 }
 
-// Pause keeps controllers from mending what they keep, for a while.
+// Pause keeps reconcilers from mending what they keep, for a while.
 func (c *Client) Pause(ctx context.Context, howLong time.Duration, names ...string) (api.Status, error) {
 	return c.control(ctx, api.PausePath, url.Values{"name": names, "for": {howLong.String()}})
 }
 
-// Resume has paused controllers go on.
+// Resume has paused reconcilers go on.
 func (c *Client) Resume(ctx context.Context, names ...string) (api.Status, error) {
 	return c.control(ctx, api.ResumePath, url.Values{"name": names})
 }

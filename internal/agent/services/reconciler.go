@@ -11,8 +11,8 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Loop makes the datapath's Services those of the API server. All of its fields are required.
-type Loop struct {
+// Reconciler makes the datapath's Services those of the API server. All of its fields are required.
+type Reconciler struct {
 	Watch *Watch
 	// HostPorts are those of the node's pods, with what is left out of them. Zone is the node's.
 	HostPorts func() ([]lb.HostPort, []api.LeftOut, error)
@@ -62,64 +62,64 @@ func outerPorts(frontends map[uint16]int, hostPorts []lb.HostPort) (ports portSe
 }
 
 // Apply brings the maps up to date. What has not changed costs nothing, but for a look at everything now and then.
-func (l *Loop) Apply(ctx context.Context) error {
+func (r *Reconciler) Apply(ctx context.Context) error {
 	began := time.Now()
-	hostPorts, podsLeftOut, err := l.HostPorts()
+	hostPorts, podsLeftOut, err := r.HostPorts()
 	if err != nil {
 		return err
 	}
-	zone, err := l.Zone()
+	zone, err := r.Zone()
 	if err != nil {
 		return err
 	}
-	now, err := l.Watch.refresh()
+	now, err := r.Watch.refresh()
 	if err != nil {
-		l.applied = false // some may have been refreshed
+		r.applied = false // some may have been refreshed
 		return err
 	}
-	whole := !l.applied || zone != l.zone || !slices.Equal(hostPorts, l.hostPorts)
-	l.applied, l.zone, l.hostPorts = false, zone, hostPorts // what was refreshed is said once
-	if time.Since(l.reread) > l.Reread {
-		l.Services.Reload() // mends what others have changed in the maps
-		l.reread, whole = began, true
+	whole := !r.applied || zone != r.zone || !slices.Equal(hostPorts, r.hostPorts)
+	r.applied, r.zone, r.hostPorts = false, zone, hostPorts // what was refreshed is said once
+	if time.Since(r.reread) > r.Reread {
+		r.Services.Reload() // mends what others have changed in the maps
+		r.reread, whole = began, true
 	}
-	left := reported{pods: podsLeftOut, checks: l.reported.checks}
-	if now.checks || whole || len(l.reported.checks) > 0 { // a port that was taken may be free by now
-		left.checks = l.Checks.apply(l.Watch.allChecks())
+	left := reported{pods: podsLeftOut, checks: r.reported.checks}
+	if now.checks || whole || len(r.reported.checks) > 0 { // a port that was taken may be free by now
+		left.checks = r.Checks.apply(r.Watch.allChecks())
 	}
-	if err := l.balance(ctx, now.services, whole); err != nil {
+	if err := r.balance(ctx, now.services, whole); err != nil {
 		return err
 	}
-	l.applied = true
-	left.leftOut = l.Services.LeftOut()
-	if whole || now.leftOut || !left.equal(l.reported) {
-		l.reported = left
-		l.Report.Set(left.leftOut, left.pods, left.checks, l.Watch.allLeftOut())
+	r.applied = true
+	left.leftOut = r.Services.LeftOut()
+	if whole || now.leftOut || !left.equal(r.reported) {
+		r.reported = left
+		r.Report.Set(left.leftOut, left.pods, left.checks, r.Watch.allLeftOut())
 	}
-	l.Metrics.observe(time.Since(began), now.known)
+	r.Metrics.observe(time.Since(began), now.known)
 	if whole || now.outer {
-		if ports := outerPorts(l.Watch.outer, hostPorts); ports != l.ports {
-			l.ports = ports
-			l.PortsChanged()
+		if ports := outerPorts(r.Watch.outer, hostPorts); ports != r.ports {
+			r.ports = ports
+			r.PortsChanged()
 		}
 	}
 	return nil
 }
 
 // balance carries the Services that have changed, or all.
-func (l *Loop) balance(ctx context.Context, changed map[lb.Name][]lb.Service, whole bool) error {
+func (r *Reconciler) balance(ctx context.Context, changed map[lb.Name][]lb.Service, whole bool) error {
 	if !whole {
-		err := l.Services.Change(ctx, changed)
+		err := r.Services.Change(ctx, changed)
 		if !errors.Is(err, lb.ErrWhole) {
 			return err
 		}
 	}
-	return l.Services.Apply(ctx, lb.State{Services: l.Watch.all(), HostPorts: l.hostPorts, Zone: l.zone})
+	return r.Services.Apply(ctx, lb.State{Services: r.Watch.all(), HostPorts: r.hostPorts, Zone: r.zone})
 }
 
 // Collect takes flows that are over out of the maps, and puts back entries that were lost.
-func (l *Loop) Collect(ctx context.Context) error {
-	got, err := l.Services.Collect(ctx)
-	l.Metrics.observeCollected(got)
+func (r *Reconciler) Collect(ctx context.Context) error {
+	got, err := r.Services.Collect(ctx)
+	r.Metrics.observeCollected(got)
 	return err
 }
