@@ -11,7 +11,7 @@ type Sample struct {
 	Time  time.Time `json:"time"`
 	Suite string    `json:"suite"`
 	Arm   string    `json:"arm"`
-	// Round counts from 0, on over the layouts of a run. A reference belongs to the round it was taken in.
+	// Round counts from 0, on over the setups of a run. A reference belongs to the round it was taken in.
 	Round int `json:"round"`
 	// Reference says that the sample is not a result but what results are divided by.
 	Reference bool            `json:"reference"`

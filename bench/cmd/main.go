@@ -90,9 +90,9 @@ func measure(ctx context.Context, o options, stderr io.Writer) (*bench.Report, e
 	shares := o.shares()
 	var fixed []bench.Row
 	for i, rounds := range shares {
-		fmt.Fprintf(stderr, "layout %d of %d\n", i+1, len(shares))
+		fmt.Fprintf(stderr, "setup %d of %d\n", i+1, len(shares))
 		runner.Rounds = rounds
-		err := inLayout(ctx, o, stderr, func(b *testbed.Bed, l *testbed.Layout) error {
+		err := inSetup(ctx, o, stderr, func(b *testbed.Bed, l *testbed.Setup) error {
 			samples, err := sample(ctx, o, runner, l)
 			report.Samples = append(report.Samples, samples...)
 			if i == len(shares)-1 && err == nil {
@@ -111,22 +111,22 @@ func measure(ctx context.Context, o options, stderr io.Writer) (*bench.Report, e
 	return report, nil
 }
 
-// inLayout makes all paths for as long as f runs.
-func inLayout(ctx context.Context, o options, stderr io.Writer, f func(*testbed.Bed, *testbed.Layout) error) (err error) {
+// inSetup makes all paths for as long as f runs.
+func inSetup(ctx context.Context, o options, stderr io.Writer, f func(*testbed.Bed, *testbed.Setup) error) (err error) {
 	b, err := testbed.Make(o.cpu)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	layout, err := b.LayOut(ctx, testbed.FullSizes(), func(what string) { fmt.Fprintln(stderr, "making", what) })
+	setup, err := b.SetUp(ctx, testbed.FullSizes(), func(what string) { fmt.Fprintln(stderr, "making", what) })
 	if err != nil {
 		return err
 	}
-	return f(b, layout)
+	return f(b, setup)
 }
 
 // sample runs the workloads.
-func sample(ctx context.Context, o options, runner bench.Runner, l *testbed.Layout) (samples []bench.Sample, err error) {
+func sample(ctx context.Context, o options, runner bench.Runner, l *testbed.Setup) (samples []bench.Sample, err error) {
 	suites, err := goals.Suites(l, o.window)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func sample(ctx context.Context, o options, runner bench.Runner, l *testbed.Layo
 }
 
 // unsampled measures what needs no rounds.
-func unsampled(ctx context.Context, o options, stderr io.Writer, b *testbed.Bed, l *testbed.Layout) (rows []bench.Row) {
+func unsampled(ctx context.Context, o options, stderr io.Writer, b *testbed.Bed, l *testbed.Setup) (rows []bench.Row) {
 	if o.wants(partPrograms) {
 		fmt.Fprintln(stderr, "measuring programs and maps")
 		rows = append(rows, goals.Gates(ctx, l)...)

@@ -15,7 +15,7 @@ import (
 // options are the command line.
 type options struct {
 	rounds  int
-	layouts int
+	setups  int
 	window  workload.Window
 	cpu     int
 	parts   []string
@@ -38,15 +38,15 @@ func allParts() []string {
 	return append(parts, partPrograms, partControl)
 }
 
-// shares deals the rounds out to layouts, of which each has one at least.
+// shares deals the rounds out to setups, of which each has one at least.
 func (o options) shares() []int {
-	layouts := min(o.layouts, o.rounds)
+	setups := min(o.setups, o.rounds)
 	if !slices.ContainsFunc(workload.Kinds(), func(k workload.Kind) bool { return o.wants(string(k)) }) {
-		layouts = 1
+		setups = 1
 	}
-	shares := make([]int, layouts)
+	shares := make([]int, setups)
 	for round := range o.rounds {
-		shares[round%layouts]++
+		shares[round%setups]++
 	}
 	return shares
 }
@@ -59,7 +59,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.IntVar(&o.rounds, "rounds", 9, "how often every path is measured; 7 at least for a result")
-	f.IntVar(&o.layouts, "layouts", 3, "how many layouts share the rounds, one made after another: where the kernel puts one in memory counts, too")
+	f.IntVar(&o.setups, "setups", 3, "how many setups share the rounds, one made after another: where the kernel puts one in memory counts, too")
 	f.DurationVar(&o.window.WarmUp, "warm-up", o.window.WarmUp, "how long before each measurement")
 	f.DurationVar(&o.window.Length, "window", o.window.Length, "how long each measurement")
 	f.IntVar(&o.cpu, "cpu", runtime.NumCPU()-1, "the CPU that both ends are pinned to")
@@ -76,8 +76,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			return o, fmt.Errorf("%w: -only knows no %q: use some of %s", errUsage, part, strings.Join(allParts(), ", "))
 		}
 	}
-	if f.NArg() != 0 || o.rounds < 1 || o.layouts < 1 || o.cpu < 0 || o.cpu >= runtime.NumCPU() {
-		return o, fmt.Errorf("%w: no arguments, at least one round and one layout, and a CPU below %d", errUsage, runtime.NumCPU())
+	if f.NArg() != 0 || o.rounds < 1 || o.setups < 1 || o.cpu < 0 || o.cpu >= runtime.NumCPU() {
+		return o, fmt.Errorf("%w: no arguments, at least one round and one setup, and a CPU below %d", errUsage, runtime.NumCPU())
 	}
 	return o, nil
 }

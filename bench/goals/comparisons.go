@@ -63,7 +63,7 @@ func byTheYardstick() []bench.Comparison {
 
 // byKubeProxy say what is left of what the other way costs over the wire.
 func byKubeProxy() []bench.Comparison {
-	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.Replacement, testbed.EBPF
+	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.KubeProxyReplacement, testbed.EBPF
 	few, many := testbed.Few, testbed.Many
 	return []bench.Comparison{
 		overhead(atMost("O1", "overhead of ebpf / of kubeproxy, few Services: TCP_RR", 0.30, 0.20), rr, testbed.ToPod(ebpf, few), testbed.ToPod(kubeproxy, few)),
@@ -96,7 +96,7 @@ func byFewServices() []bench.Comparison {
 
 // ratios have no bars: what all paths cost is in both numbers, and it differs from processor to processor.
 func ratios() []bench.Comparison {
-	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.Replacement, testbed.EBPF
+	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.KubeProxyReplacement, testbed.EBPF
 	few, many := testbed.Few, testbed.Many
 	pod, same := testbed.ToPod(ebpf, many), testbed.SameNode(ebpf, many)
 	return []bench.Comparison{

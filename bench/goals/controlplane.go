@@ -22,8 +22,8 @@ const (
 )
 
 // ControlPlane are the goals of agent and CNI plugin that need no cluster. It takes the Services away from a
-// cluster of the layout. Plugin and self are as in [controlplane.Plan].
-func ControlPlane(ctx context.Context, b *testbed.Bed, l *testbed.Layout, plugin string, self []string) []bench.Row {
+// cluster of the setup. Plugin and self are as in [controlplane.Plan].
+func ControlPlane(ctx context.Context, b *testbed.Bed, l *testbed.Setup, plugin string, self []string) []bench.Row {
 	p := controlplane.Plan{Plugin: plugin, Self: self, Pods: pods, Services: fewServices, Changes: changes}
 	r, err := controlplane.Measure(ctx, b, p)
 	rows := life(r, err)

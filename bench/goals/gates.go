@@ -12,7 +12,7 @@ import (
 const few, lots = 10, 100000
 
 // Gates are the goals that do not depend on how busy the machine is. They come last, as they change a cluster.
-func Gates(ctx context.Context, l *testbed.Layout) []bench.Row {
+func Gates(ctx context.Context, l *testbed.Setup) []bench.Row {
 	rows := packetCosts(l.Clusters[fastest][testbed.Many])
 	rows = append(rows, mapMemory(l))
 	return append(rows, flatness(ctx, l.Clusters[fastest][testbed.Many]))
@@ -70,7 +70,7 @@ func flatness(ctx context.Context, c *testbed.Cluster) bench.Row {
 }
 
 // mapMemory is the most that a mode takes, with many Services.
-func mapMemory(l *testbed.Layout) bench.Row {
+func mapMemory(l *testbed.Setup) bench.Row {
 	goal := atMost("C6", "kernel memory of all maps of a node, MiB, in the mode that takes most", 64, 40)
 	most, where := 0.0, ""
 	for mode, clusters := range l.Clusters {

@@ -18,7 +18,7 @@ const slowerBy = 0.05
 
 // paths are those that are measured by a workload, besides the reference.
 func paths(kind workload.Kind) []string {
-	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.Replacement, testbed.EBPF
+	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.KubeProxyReplacement, testbed.EBPF
 	few, many := testbed.Few, testbed.Many
 	common := []string{testbed.Yardstick, testbed.ToPod(kubeproxy, few), testbed.ToPod(ebpf, many)}
 	var more []string
@@ -45,7 +45,7 @@ func paths(kind workload.Kind) []string {
 }
 
 // Suites are one a workload.
-func Suites(l *testbed.Layout, w workload.Window) ([]bench.Suite, error) {
+func Suites(l *testbed.Setup, w workload.Window) ([]bench.Suite, error) {
 	var suites []bench.Suite
 	for _, kind := range workload.Kinds() {
 		s, err := suite(l, kind, w)
@@ -57,7 +57,7 @@ func Suites(l *testbed.Layout, w workload.Window) ([]bench.Suite, error) {
 	return suites, nil
 }
 
-func suite(l *testbed.Layout, kind workload.Kind, w workload.Window) (s bench.Suite, err error) {
+func suite(l *testbed.Setup, kind workload.Kind, w workload.Window) (s bench.Suite, err error) {
 	s.Name = string(kind)
 	if s.Reference, err = arm(l, testbed.HostToHost, kind, w); err != nil {
 		return s, err
@@ -75,7 +75,7 @@ func suite(l *testbed.Layout, kind workload.Kind, w workload.Window) (s bench.Su
 	return s, nil
 }
 
-func arm(l *testbed.Layout, name string, kind workload.Kind, w workload.Window) (bench.Arm, error) {
+func arm(l *testbed.Setup, name string, kind workload.Kind, w workload.Window) (bench.Arm, error) {
 	if name == slower {
 		return slowed(l, kind, w)
 	}
@@ -87,7 +87,7 @@ func arm(l *testbed.Layout, name string, kind workload.Kind, w workload.Window) 
 }
 
 // slowed is the reference with a delay in every operation that is a part of what one takes now.
-func slowed(l *testbed.Layout, kind workload.Kind, w workload.Window) (bench.Arm, error) {
+func slowed(l *testbed.Setup, kind workload.Kind, w workload.Window) (bench.Arm, error) {
 	path, err := l.Paths.Get(testbed.HostToHost)
 	if err != nil {
 		return bench.Arm{}, err

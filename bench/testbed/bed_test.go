@@ -14,8 +14,8 @@ import (
 // short is long enough to see that a path works, and tells nothing about how fast.
 var short = workload.Window{WarmUp: time.Millisecond, Length: 10 * time.Millisecond}
 
-// layOut makes everything for a test.
-func layOut(t *testing.T) (*Bed, *Layout) {
+// setUp makes everything for a test.
+func setUp(t *testing.T) (*Bed, *Setup) {
 	t.Helper()
 	netnstest.RequireRoot(t)
 	b, err := Make(0)
@@ -27,7 +27,7 @@ func layOut(t *testing.T) (*Bed, *Layout) {
 			t.Error(err)
 		}
 	})
-	l, err := b.LayOut(t.Context(), Sizes{Few: 3, Many: 20}, func(what string) { t.Log(what) })
+	l, err := b.SetUp(t.Context(), Sizes{Few: 3, Many: 20}, func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func layOut(t *testing.T) (*Bed, *Layout) {
 // Every path carries every workload that it is for.
 func TestEveryPathWorks(t *testing.T) {
 	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
-	b, l := layOut(t)
+	b, l := setUp(t)
 	for name, path := range l.Paths {
 		for _, kind := range workload.Kinds() {
 			if strings.Contains(name, "Service") && kind != workload.TCPCRR {
@@ -62,7 +62,7 @@ func TestEveryPathWorks(t *testing.T) {
 }
 
 // gates holds that the deterministic measurements work in every mode, and that they see what is there.
-func gates(t *testing.T, l *Layout) {
+func gates(t *testing.T, l *Setup) {
 	t.Helper()
 	for mode, clusters := range l.Clusters {
 		c := clusters[Few]

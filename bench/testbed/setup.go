@@ -49,7 +49,7 @@ type mode struct {
 func modes() []mode {
 	return []mode{
 		{KubeProxy, func(*datapath.Config) {}},
-		{Replacement, func(c *datapath.Config) { c.KubeProxyReplacement = true }},
+		{KubeProxyReplacement, func(c *datapath.Config) { c.KubeProxyReplacement = true }},
 		{EBPF, func(c *datapath.Config) {
 			c.KubeProxyReplacement, c.BPF.Masquerade = true, true
 		}},
@@ -58,9 +58,9 @@ func modes() []mode {
 
 // Names of the modes.
 const (
-	KubeProxy   = string(settings.ModeKubeProxy)
-	Replacement = string(settings.ModeKubeProxyReplacement)
-	EBPF        = string(settings.ModeEBPF)
+	KubeProxy            = string(settings.ModeKubeProxy)
+	KubeProxyReplacement = string(settings.ModeKubeProxyReplacement)
+	EBPF                 = string(settings.ModeEBPF)
 )
 
 // ToPod is the way from pod to pod across nodes, in a cluster of a mode.
@@ -82,19 +82,19 @@ func ToPodBySocketless(mode string, fill Fill) string {
 // SameNode is between two pods of one node.
 func SameNode(mode string, fill Fill) string { return fmt.Sprintf("%s, %s: same node", mode, fill) }
 
-// Layout is all that is compared.
-type Layout struct {
+// Setup is all that is compared.
+type Setup struct {
 	Paths Paths
 	// Clusters by mode and fill.
 	Clusters map[string]map[Fill]*Cluster
 }
 
-// LayOut makes every network and starts every node. Progress is told what it is about to make.
-func (b *Bed) LayOut(ctx context.Context, sizes Sizes, progress func(string)) (*Layout, error) {
-	l := &Layout{Paths: Paths{}, Clusters: map[string]map[Fill]*Cluster{}}
+// SetUp makes every network and starts every node. Progress is told what it is about to make.
+func (b *Bed) SetUp(ctx context.Context, sizes Sizes, progress func(string)) (*Setup, error) {
+	l := &Setup{Paths: Paths{}, Clusters: map[string]map[Fill]*Cluster{}}
 	progress("hosts")
-	if err := b.layOutHosts(l.Paths); err != nil {
-		return nil, fmt.Errorf("lay out hosts: %w", err)
+	if err := b.setUpHosts(l.Paths); err != nil {
+		return nil, fmt.Errorf("set up hosts: %w", err)
 	}
 	for _, m := range modes() {
 		l.Clusters[m.name] = map[Fill]*Cluster{}
@@ -102,7 +102,7 @@ func (b *Bed) LayOut(ctx context.Context, sizes Sizes, progress func(string)) (*
 			progress(fmt.Sprintf("%s with %d Services", m.name, sizes[fill]))
 			c, err := b.cluster(ctx, m.name+", "+string(fill), sizes[fill], m.set)
 			if err != nil {
-				return nil, fmt.Errorf("lay out %s with %d Services: %w", m.name, sizes[fill], err)
+				return nil, fmt.Errorf("set up %s with %d Services: %w", m.name, sizes[fill], err)
 			}
 			l.Clusters[m.name][fill] = c
 			l.Paths[ToPod(m.name, fill)] = b.across(c)
@@ -115,8 +115,8 @@ func (b *Bed) LayOut(ctx context.Context, sizes Sizes, progress func(string)) (*
 	return l, nil
 }
 
-// layOutHosts makes what is in no cluster.
-func (b *Bed) layOutHosts(paths Paths) error {
+// setUpHosts makes what is in no cluster.
+func (b *Bed) setUpHosts(paths Paths) error {
 	for _, name := range []string{HostToHost, BareVeth} {
 		pair, err := b.hosts(name)
 		if err != nil {
