@@ -159,7 +159,7 @@ func matches(pattern, name string) bool {
 
 // Modes a profile can choose, as everywhere in wirelab.
 const (
-	ModeKubeProxy   = "kubeproxy"
-	ModeReplacement = "kubeproxy-replacement"
-	ModeEBPF        = "ebpf"
+	ModeKubeProxy            = "kubeproxy"
+	ModeKubeProxyReplacement = "kubeproxy-replacement"
+	ModeEBPF                 = "ebpf"
 )

@@ -16,14 +16,14 @@ import (
 
 // ask is one question to a nettool server and what its answer must say.
 type ask struct {
-	from field.Host
+	from field.Peer
 	to   netip.AddrPort
 	udp  netip.AddrPort // where UDP is asked for; the zero value: as to
 	name string         // of to, as evidence calls it
 	// by lists who may answer, nil anybody.
-	by []field.Host
+	by []field.Peer
 	// client returns the address the answering server must have seen. nil: any.
-	client func(answeredBy field.Host) (netip.Addr, error)
+	client func(answeredBy field.Peer) (netip.Addr, error)
 	// itself is what a client that is answered by itself over UDP has seen in place of its own address; the zero
 	// value: nothing else.
 	itself netip.Addr
@@ -101,26 +101,26 @@ func (a ask) judge(what string, id probe.Identity, udp bool, ev *verify.Evidence
 	return nil
 }
 
-// find looks a host up by the name nettool gives itself in its answers.
-func find(hosts []field.Host, pod string) (field.Host, bool) {
-	i := slices.IndexFunc(hosts, func(h field.Host) bool { return h.Self == pod })
+// find looks a peer up by the name nettool gives itself in its answers.
+func find(peers []field.Peer, pod string) (field.Peer, bool) {
+	i := slices.IndexFunc(peers, func(h field.Peer) bool { return h.Self == pod })
 	if i < 0 {
-		return field.Host{}, false
+		return field.Peer{}, false
 	}
-	return hosts[i], true
+	return peers[i], true
 }
 
-func names(hosts []field.Host) string {
+func names(peers []field.Peer) string {
 	var all []string
-	for _, h := range hosts {
+	for _, h := range peers {
 		all = append(all, h.Self)
 	}
 	return strings.Join(all, " or ")
 }
 
-// own is the client address of a host whose packets nobody translates.
-func own(h field.Host) func(field.Host) (netip.Addr, error) {
-	return func(field.Host) (netip.Addr, error) {
+// own is the client address of a peer whose packets nobody translates.
+func own(h field.Peer) func(field.Peer) (netip.Addr, error) {
+	return func(field.Peer) (netip.Addr, error) {
 		if !h.Addr.IsValid() {
 			return netip.Addr{}, errors.New(h.Name + " has no address")
 		}
@@ -132,8 +132,8 @@ func own(h field.Host) func(field.Host) (netip.Addr, error) {
 // hidden the client behind an address of the node: that of the device the
 // packet leaves by, which is the router's towards the node's own pods and the
 // NIC's towards others.
-func through(ctx context.Context, node *field.Node) func(field.Host) (netip.Addr, error) {
-	return func(backend field.Host) (netip.Addr, error) {
+func through(ctx context.Context, node *field.Node) func(field.Peer) (netip.Addr, error) {
+	return func(backend field.Peer) (netip.Addr, error) {
 		if backend.Node == node.Node {
 			return field.RouterOf(ctx, node)
 		}
@@ -149,7 +149,7 @@ func askAll(ctx context.Context, ev *verify.Evidence, asks []ask) error {
 }
 
 // sent evaluates a probe whose reply needs no look inside.
-func sent(ctx context.Context, from field.Host, what string, request probe.Request, ev *verify.Evidence) (probe.Reply, bool, error) {
+func sent(ctx context.Context, from field.Peer, what string, request probe.Request, ev *verify.Evidence) (probe.Reply, bool, error) {
 	reply, err := from.Probe(ctx, request)
 	if err != nil {
 		return reply, false, err

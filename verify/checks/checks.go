@@ -33,10 +33,10 @@ func look(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence
 	return func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) }
 }
 
-// settled is a look at Services of the run, which have to work first.
-func settled(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+// lookAtServices has a check look at Services of the run, which have to work first.
+func lookAtServices(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error {
-		if err := env.Settled(ctx); err != nil {
+		if err := env.ServicesReady(ctx); err != nil {
 			return err
 		}
 		return run(ctx, env, ev)

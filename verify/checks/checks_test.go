@@ -24,7 +24,7 @@ func runIn(t *testing.T, w *world, check verify.Check) verify.Result {
 // inEachMode runs a test in a right network of each mode, with the checks that
 // hold there.
 func inEachMode(t *testing.T, test func(t *testing.T, w *world, checks []verify.Check)) {
-	for _, mode := range []string{verify.ModeKubeProxy, verify.ModeReplacement, verify.ModeEBPF} {
+	for _, mode := range []string{verify.ModeKubeProxy, verify.ModeKubeProxyReplacement, verify.ModeEBPF} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, mode)
 			test(t, w, checksOf(w))
@@ -67,7 +67,7 @@ func TestNoCheckFailsForAPodWithoutAnAddress(t *testing.T) {
 }
 
 func noCheckFailsForAPodWithoutAnAddress(t *testing.T, w *world, checks []verify.Check) {
-	for _, pod := range []*field.Host{&w.env.Nodes[1].Server, &w.env.Nodes[1].Client} {
+	for _, pod := range []*field.Peer{&w.env.Nodes[1].Server, &w.env.Nodes[1].Client} {
 		pod.Addr, pod.Prober = netip.Addr{}, notReady(pod.Name)
 	}
 	w.env.Headless.Backends[1] = w.env.Nodes[1].Server

@@ -59,7 +59,7 @@ var firstTuple = regexp.MustCompile(`src=\S+ dst=\S+ (sport=\d+ dport=\d+|type=\
 // trackedWay is where flows go and where entries of them are wanted.
 type trackedWay struct {
 	what string
-	from field.Host
+	from field.Peer
 	to   netip.AddrPort
 	// at lists nodes to look at, want tells whether each has an entry.
 	at   []*field.Node
@@ -78,7 +78,7 @@ func hostConntrack(ctx context.Context, env *field.Env, ev *verify.Evidence) (er
 		return err
 	}
 	for _, node := range env.Nodes {
-		own := trackedWay{what: node.Name + " -> " + env.Outside.Name, from: node.Host, to: env.Outside.At(), at: []*field.Node{node}, want: true}
+		own := trackedWay{what: node.Name + " -> " + env.Outside.Name, from: node.Peer, to: env.Outside.At(), at: []*field.Node{node}, want: true}
 		if ok, err := controlTracked(ctx, ev, own); !ok || err != nil {
 			return err
 		}
@@ -143,8 +143,8 @@ func (way trackedWay) send(ctx context.Context) (sent []tracked, lost string, er
 }
 
 // entriesAt looks for flows on a node.
-func entriesAt(ctx context.Context, node *field.Node, from field.Host, sent []tracked) ([]string, error) {
-	text, err := field.Output(ctx, node.Host, conntrackScript(from.Addr)...)
+func entriesAt(ctx context.Context, node *field.Node, from field.Peer, sent []tracked) ([]string, error) {
+	text, err := field.Output(ctx, node.Peer, conntrackScript(from.Addr)...)
 	if err != nil {
 		return nil, err
 	}

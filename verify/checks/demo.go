@@ -33,10 +33,10 @@ func demoAnswers(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 	ports := func(port, nodePort uint16) string { return fmt.Sprintf("port %d and nodePort %d", port, nodePort) }
 	ev.Expect(service.Port == env.Demo.Port && service.NodePortTCP == env.Demo.NodePort, "Service "+service.Name,
 		ports(env.Demo.Port, env.Demo.NodePort), ports(service.Port, service.NodePortTCP))
-	var pods []field.Host
+	var pods []field.Peer
 	on := map[string]string{}
 	for _, each := range endpoints {
-		pods = append(pods, field.Host{Name: field.PodPrefix + each.Pod, Self: each.Pod, Addr: each.Addr, Node: each.Node})
+		pods = append(pods, field.Peer{Name: field.PodPrefix + each.Pod, Self: each.Pod, Addr: each.Addr, Node: each.Node})
 		on[each.Node] = each.Pod
 	}
 	var errs []error

@@ -16,7 +16,7 @@ func dnsChecks(env *field.Env) []verify.Check {
 	return []verify.Check{{
 		Name: "dns/service", Needs: []verify.Part{verify.Services},
 		Claim: "Every pod resolves a Service's name to its ClusterIP over UDP and TCP, with the server its resolv.conf names.",
-		Run:   settled(env, dnsOfService),
+		Run:   lookAtServices(env, dnsOfService),
 	}}
 }
 
@@ -46,7 +46,7 @@ func dnsOfService(ctx context.Context, env *field.Env, ev *verify.Evidence) erro
 }
 
 // nameserver is the first server a pod's resolv.conf names.
-func nameserver(ctx context.Context, pod field.Host) (netip.AddrPort, error) {
+func nameserver(ctx context.Context, pod field.Peer) (netip.AddrPort, error) {
 	text, err := field.Output(ctx, pod, "cat", "/etc/resolv.conf")
 	if err != nil {
 		return netip.AddrPort{}, err
@@ -65,7 +65,7 @@ func nameserver(ctx context.Context, pod field.Host) (netip.AddrPort, error) {
 
 // resolve asks a pod's own server for a name. No answer is recorded as wrong,
 // and nil returned.
-func resolve(ctx context.Context, pod field.Host, name string, ev *verify.Evidence) ([]netip.Addr, error) {
+func resolve(ctx context.Context, pod field.Peer, name string, ev *verify.Evidence) ([]netip.Addr, error) {
 	server, err := nameserver(ctx, pod)
 	if err != nil {
 		return nil, err
@@ -82,20 +82,20 @@ func resolve(ctx context.Context, pod field.Host, name string, ev *verify.Eviden
 	return reply.DNS.Addresses, nil
 }
 
-// sameAddresses wants exactly the hosts' addresses.
-func sameAddresses(ev *verify.Evidence, what string, got []netip.Addr, hosts []field.Host) {
+// sameAddresses wants exactly the peers' addresses.
+func sameAddresses(ev *verify.Evidence, what string, got []netip.Addr, peers []field.Peer) {
 	var want []netip.Addr
-	for _, h := range hosts {
+	for _, h := range peers {
 		want = append(want, h.Addr)
 	}
 	slices.SortFunc(want, netip.Addr.Compare)
 	ev.Expect(slices.Equal(got, want), what, fmt.Sprint(want), fmt.Sprint(got))
 }
 
-func at(hosts []field.Host, addr netip.Addr) (field.Host, bool) {
-	i := slices.IndexFunc(hosts, func(h field.Host) bool { return h.Addr == addr })
+func at(peers []field.Peer, addr netip.Addr) (field.Peer, bool) {
+	i := slices.IndexFunc(peers, func(h field.Peer) bool { return h.Addr == addr })
 	if i < 0 {
-		return field.Host{}, false
+		return field.Peer{}, false
 	}
-	return hosts[i], true
+	return peers[i], true
 }

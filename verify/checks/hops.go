@@ -71,7 +71,7 @@ func pathColumn(mode string, sameNode bool) map[string]sight {
 // of frames there, source and destination.
 type point struct {
 	row            string
-	host           field.Host
+	peer           field.Peer
 	device         string
 	request, reply [2]string
 	want           sight
@@ -93,11 +93,11 @@ func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error
 	}
 	out, in := [2]string{fromEth0.MAC, fromVeth.MAC}, [2]string{toVeth.MAC, toEth0.MAC}
 	points := []point{
-		{row: atClientPod, host: p.From, device: "eth0", request: out},
-		{row: atClientVeth, host: fromNode.Host, device: fromVeth.Name, request: out},
-		{row: atNICs, host: fromNode.Host, device: fromNIC.Name},
-		{row: atServerVeth, host: toNode.Host, device: toVeth.Name, request: in},
-		{row: atServerPod, host: p.To, device: "eth0", request: in},
+		{row: atClientPod, peer: p.From, device: "eth0", request: out},
+		{row: atClientVeth, peer: fromNode.Peer, device: fromVeth.Name, request: out},
+		{row: atNICs, peer: fromNode.Peer, device: fromNIC.Name},
+		{row: atServerVeth, peer: toNode.Peer, device: toVeth.Name, request: in},
+		{row: atServerPod, peer: p.To, device: "eth0", request: in},
 	}
 	if fromNode != toNode {
 		toNIC, err := field.NICOf(ctx, toNode)
@@ -105,7 +105,7 @@ func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error
 			return nil, err
 		}
 		points[2].request = [2]string{fromNIC.MAC, toNIC.MAC}
-		points = slices.Insert(points, 3, point{row: atNICs, host: toNode.Host, device: toNIC.Name, request: points[2].request})
+		points = slices.Insert(points, 3, point{row: atNICs, peer: toNode.Peer, device: toNIC.Name, request: points[2].request})
 	}
 	column := pathColumn(env.Mode, fromNode == toNode)
 	for i := range points {
@@ -146,7 +146,7 @@ func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evi
 	t := trace{Pair: p, sameNode: p.From.Node == p.To.Node, marker: field.NewMarker(), server: server, control: fromNode.Addr}
 	watches := make([]field.Running, len(points))
 	for i, at := range points {
-		if watches[i], err = at.host.Start(ctx, t.capture(at.device)); err != nil {
+		if watches[i], err = at.peer.Start(ctx, t.capture(at.device)); err != nil {
 			return err
 		}
 	}
@@ -185,13 +185,13 @@ func (t trace) send(ctx context.Context, env *field.Env, fromNode *field.Node, e
 		return err
 	}
 	what := fromNode.Name + " -> " + env.Outside.Name
-	_, _, err = sent(ctx, fromNode.Host, what, probe.Request{ICMP: &probe.ICMP{Address: env.Outside.Addr, Marker: t.marker}}, ev)
+	_, _, err = sent(ctx, fromNode.Peer, what, probe.Request{ICMP: &probe.ICMP{Address: env.Outside.Addr, Marker: t.marker}}, ev)
 	return err
 }
 
 // judge compares one point's packets with the table.
 func (t trace) judge(ev *verify.Evidence, at point, seen *probe.CaptureResult) error {
-	where := fmt.Sprintf("%s: %s (%s of %s)", t, at.row, at.device, at.host.Name)
+	where := fmt.Sprintf("%s: %s (%s of %s)", t, at.row, at.device, at.peer.Name)
 	if seen.Lost > 0 {
 		return fmt.Errorf("%s: the kernel kept %d packets from the capture", where, seen.Lost)
 	}

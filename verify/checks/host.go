@@ -12,7 +12,7 @@ import (
 )
 
 func hostChecks(env *field.Env) []verify.Check {
-	byKernel, byBPF := []string{verify.ModeKubeProxy, verify.ModeReplacement}, []string{verify.ModeEBPF}
+	byKernel, byBPF := []string{verify.ModeKubeProxy, verify.ModeKubeProxyReplacement}, []string{verify.ModeEBPF}
 	return []verify.Check{
 		{
 			Name: "host/drops-apply", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Run: look(env, hostDrops),
@@ -35,7 +35,7 @@ func hostChecks(env *field.Env) []verify.Check {
 			Claim: "nf_conntrack of both nodes has an entry of every flow between pods on two nodes, and that of the pod's node one of every flow to the outside; flows between pods on one node have none.",
 		},
 		{
-			Name: "host/conntrack-outside", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeReplacement}, Run: look(env, hostConntrack),
+			Name: "host/conntrack-outside", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxyReplacement}, Run: look(env, hostConntrack),
 			Claim: "nf_conntrack has an entry of every flow from a pod to the outside, and none of a flow between pods, on one node or on two.",
 		},
 		{

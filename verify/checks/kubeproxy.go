@@ -26,7 +26,7 @@ func kubeProxyChecks(env *field.Env) []verify.Check {
 			}),
 		},
 		{
-			Name: "rules/no-kube-proxy", Needs: []verify.Part{verify.Nodes}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "rules/no-kube-proxy", Needs: []verify.Part{verify.Nodes}, Modes: []string{verify.ModeKubeProxyReplacement, verify.ModeEBPF},
 			Claim: "No node has a pod or a process of kube-proxy.",
 			Run: look(env, func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 				return lookForKubeProxy(ctx, env, func(node *field.Node, pods, processes []string) {
@@ -62,7 +62,7 @@ func lookForKubeProxy(ctx context.Context, env *field.Env, judge func(node *fiel
 		return errors.New("the API server lists no pod at all, so it says nothing of kube-proxy's")
 	}
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		text, err := field.Output(ctx, node.Host, "sh", "-c", processScript)
+		text, err := field.Output(ctx, node.Peer, "sh", "-c", processScript)
 		if err != nil {
 			return err
 		}

@@ -20,14 +20,14 @@ import (
 func mapChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
-			Name: "maps/follow", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "maps/follow", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeKubeProxyReplacement, verify.ModeEBPF},
 			Claim: "Within 2 s of a pod's deletion every node's maps have it no more among a Service's backends, and new connections go to the others.",
-			Run:   settled(env, mapsFollow),
+			Run:   lookAtServices(env, mapsFollow),
 		},
 		{
-			Name: "maps/services", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "maps/services", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeKubeProxyReplacement, verify.ModeEBPF},
 			Claim: "On every node the BPF maps have each Service's ClusterIP and nodePort, with exactly its ready pods as backends.",
-			Run:   settled(env, mapsHoldServices),
+			Run:   lookAtServices(env, mapsHoldServices),
 		},
 	}
 }
@@ -166,7 +166,7 @@ func awaitNodes(ctx context.Context, env *field.Env, ok func(context.Context, *f
 // othersAnswer makes connections from every node to the Service that has lost a backend.
 func othersAnswer(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		answered, failure, err := field.Spread(ctx, node.Host, env.Changing)
+		answered, failure, err := field.Spread(ctx, node.Peer, env.Changing)
 		if err != nil {
 			return err
 		}

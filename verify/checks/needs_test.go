@@ -13,13 +13,13 @@ import (
 // kept is an Env as a run of the world would have it that was to lay out parts.
 func (w *world) kept(parts []verify.Part) *field.Env {
 	has := func(part verify.Part) bool { return slices.Contains(verify.Whole(parts), part) }
-	env := &field.Env{Config: w.env.Config, Outside: field.Host{Prober: field.NotLaidOut(verify.Outside)}, Leaver: field.Host{Prober: field.NotLaidOut(verify.Services)}}
+	env := &field.Env{Config: w.env.Config, Outside: field.Peer{Prober: field.NotLaidOut(verify.Outside)}, Leaver: field.Peer{Prober: field.NotLaidOut(verify.Services)}}
 	for _, of := range w.env.Nodes {
 		n := *of
 		if !has(verify.Nodes) {
 			n.Prober, n.Port = field.NotLaidOut(verify.Nodes), 0
 		}
-		for _, pod := range []*field.Host{&n.Client, &n.Server} {
+		for _, pod := range []*field.Peer{&n.Client, &n.Server} {
 			if !has(verify.Pods) {
 				pod.Prober, pod.Addr = field.NotLaidOut(verify.Pods), netip.Addr{}
 			}

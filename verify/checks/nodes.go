@@ -25,7 +25,7 @@ func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		if err != nil {
 			return err
 		}
-		have, err := field.RoutesOf(ctx, node.Host)
+		have, err := field.RoutesOf(ctx, node.Peer)
 		if err != nil {
 			return err
 		}
@@ -41,7 +41,7 @@ func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 }
 
 // judgeRoute wants exactly one route to the destination, the wanted one.
-func judgeRoute(ev *verify.Evidence, host string, want field.Route, have []field.Route) {
+func judgeRoute(ev *verify.Evidence, name string, want field.Route, have []field.Route) {
 	var got []field.Route
 	for _, route := range have {
 		if route.Destination == want.Destination {
@@ -51,13 +51,13 @@ func judgeRoute(ev *verify.Evidence, host string, want field.Route, have []field
 	right := len(got) == 1 && got[0].Gateway == want.Gateway && got[0].Device == want.Device &&
 		(want.Scope == "" || got[0].Scope == want.Scope)
 	if right {
-		ev.Saw("%s: %s", host, got[0])
+		ev.Saw("%s: %s", name, got[0])
 		return
 	}
 	if len(got) == 0 {
-		ev.Wrong(host+": route to "+want.Destination, want.String(), "none")
+		ev.Wrong(name+": route to "+want.Destination, want.String(), "none")
 		return
 	}
 	slices.SortFunc(got, func(a, b field.Route) int { return a.Gateway.Compare(b.Gateway) })
-	ev.Wrong(host+": route to "+want.Destination, want.String()+" alone", fmt.Sprint(got))
+	ev.Wrong(name+": route to "+want.Destination, want.String()+" alone", fmt.Sprint(got))
 }

@@ -40,11 +40,11 @@ func nativeRouted(ctx context.Context, env *field.Env, ev *verify.Evidence) erro
 
 // arrivesAs asks the outside host at to, which answers which client it saw;
 // for ICMP, which has no such answer, its NIC is watched.
-func arrivesAs(ctx context.Context, env *field.Env, from field.Host, to, as netip.Addr, ev *verify.Evidence) error {
+func arrivesAs(ctx context.Context, env *field.Env, from field.Peer, to, as netip.Addr, ev *verify.Evidence) error {
 	name := fmt.Sprintf("outside host at %s", to)
 	err := askAll(ctx, ev, []ask{{
 		from: from, to: netip.AddrPortFrom(to, env.Outside.Port), name: name,
-		client: func(field.Host) (netip.Addr, error) { return as, nil },
+		client: func(field.Peer) (netip.Addr, error) { return as, nil },
 	}})
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func podAddress(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 	})
 }
 
-func judgePod(ev *verify.Evidence, pod field.Host, router netip.Addr, eth0 field.Device, have []field.Route) {
+func judgePod(ev *verify.Evidence, pod field.Peer, router netip.Addr, eth0 field.Device, have []field.Route) {
 	want := []netip.Prefix{netip.PrefixFrom(pod.Addr, 32)}
 	ev.Expect(slices.Equal(eth0.IPv4(), want), pod.Name+": addresses of eth0", fmt.Sprint(want), fmt.Sprint(eth0.IPv4()))
 	ev.Expect(len(have) == 2, pod.Name+": routes", "2 of them", fmt.Sprintf("%d: %v", len(have), have))
@@ -73,7 +73,7 @@ func whoAnswersARP(ctx context.Context, env *field.Env, ev *verify.Evidence) err
 	})
 }
 
-func judgeARP(ctx context.Context, ev *verify.Evidence, pod field.Host, who string, addr netip.Addr, veth field.Device) error {
+func judgeARP(ctx context.Context, ev *verify.Evidence, pod field.Peer, who string, addr netip.Addr, veth field.Device) error {
 	if !addr.IsValid() {
 		return fmt.Errorf("%s: %s has no address to ask for", pod.Name, who)
 	}
@@ -90,7 +90,7 @@ func judgeARP(ctx context.Context, ev *verify.Evidence, pod field.Host, who stri
 
 // ownAddressUnanswered: an answer would tell the pod that its address is in
 // use elsewhere. The other questions are the control that answers do arrive.
-func ownAddressUnanswered(ctx context.Context, ev *verify.Evidence, pod field.Host) error {
+func ownAddressUnanswered(ctx context.Context, ev *verify.Evidence, pod field.Peer) error {
 	reply, err := pod.Probe(ctx, probe.Request{Timeout: probe.Duration(500 * time.Millisecond), ARP: &probe.ARP{Interface: "eth0", Address: pod.Addr}})
 	if err != nil {
 		return err
@@ -109,17 +109,17 @@ func frameSource(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 		if err != nil {
 			return err
 		}
-		from := []field.Host{node.Server, node.Host}
+		from := []field.Peer{node.Server, node.Peer}
 		for _, other := range env.Nodes {
 			if other != node {
 				from = append(from, other.Server)
 			}
 		}
-		return verify.Each(from, func(sender field.Host) error { return judgeFrames(ctx, ev, sender, node.Client, eth0, veth) })
+		return verify.Each(from, func(sender field.Peer) error { return judgeFrames(ctx, ev, sender, node.Client, eth0, veth) })
 	})
 }
 
-func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Host, eth0, veth field.Device) error {
+func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Peer, eth0, veth field.Device) error {
 	what := fmt.Sprintf("%s -> %s", from.Name, pod.Name)
 	packets, err := pingWatched(ctx, from, pod, pod, "eth0", what, ev)
 	if err != nil {
@@ -138,7 +138,7 @@ func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Host,
 // pingWatched sends one echo request and returns what a device of watcher saw
 // of it and of its reply. An unanswered request is recorded as wrong; one that
 // was answered and yet not seen is an error, as the watch must have failed.
-func pingWatched(ctx context.Context, from, to, watcher field.Host, dev, what string, ev *verify.Evidence) ([]probe.Packet, error) {
+func pingWatched(ctx context.Context, from, to, watcher field.Peer, dev, what string, ev *verify.Evidence) ([]probe.Packet, error) {
 	marker := field.NewMarker()
 	watch, err := watcher.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
 		Interface: dev, Filter: probe.Filter{Protocol: "icmp", Contains: marker},

@@ -56,7 +56,7 @@ func pairICMP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Eviden
 }
 
 // ping sends three echo requests; every one must be answered by its addressee.
-func ping(ctx context.Context, from, to field.Host, ev *verify.Evidence) error {
+func ping(ctx context.Context, from, to field.Peer, ev *verify.Evidence) error {
 	const count = 3
 	what := fmt.Sprintf("%s -> %s (icmp %s)", from.Name, to.Name, to.Addr)
 	reply, ok, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to.Addr, Count: count}}, ev)
@@ -78,11 +78,11 @@ func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidenc
 		ev.Wrong(what, fmt.Sprintf("%d bytes each way, and to hear from whom", bulk), fmt.Sprintf("%d bytes went up and %d came down", reply.TCP.Up, reply.TCP.Down))
 		return nil
 	}
-	return ask{by: []field.Host{p.To}, client: own(p.From)}.judge(what, *reply.TCP.Identity, false, ev)
+	return ask{by: []field.Peer{p.To}, client: own(p.From)}.judge(what, *reply.TCP.Identity, false, ev)
 }
 
 func pairUDP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
-	return ask{from: p.From, to: p.To.At(), name: p.To.Name, by: []field.Host{p.To}, client: own(p.From)}.over(ctx, "udp", ev)
+	return ask{from: p.From, to: p.To.At(), name: p.To.Name, by: []field.Peer{p.To}, client: own(p.From)}.over(ctx, "udp", ev)
 }
 
 // Header bytes of an IPv4 packet that are not the payload of an echo request
@@ -133,7 +133,7 @@ func wantedMTU(ctx context.Context, env *field.Env, p field.Pair) (int, error) {
 		return env.MTU, nil
 	}
 	least := 0
-	for _, pod := range []field.Host{p.From, p.To} {
+	for _, pod := range []field.Peer{p.From, p.To} {
 		node, err := env.Node(pod.Node)
 		if err != nil {
 			return 0, err
@@ -155,7 +155,7 @@ func podsToNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 	for _, from := range env.Nodes {
 		for _, to := range env.Nodes {
 			asks = append(asks, ask{from: from.Client, to: to.At(), name: to.Name, client: own(from.Client)})
-			pings = append(pings, field.Pair{From: from.Client, To: to.Host})
+			pings = append(pings, field.Pair{From: from.Client, To: to.Peer})
 		}
 	}
 	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))
@@ -166,8 +166,8 @@ func nodesToPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 	var pings []field.Pair
 	for _, from := range env.Nodes {
 		for _, to := range env.Nodes {
-			asks = append(asks, ask{from: from.Host, to: to.Server.At(), name: to.Server.Name, by: []field.Host{to.Server}, client: own(from.Host)})
-			pings = append(pings, field.Pair{From: from.Host, To: to.Server})
+			asks = append(asks, ask{from: from.Peer, to: to.Server.At(), name: to.Server.Name, by: []field.Peer{to.Server}, client: own(from.Peer)})
+			pings = append(pings, field.Pair{From: from.Peer, To: to.Server})
 		}
 	}
 	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))

@@ -17,12 +17,12 @@ func ruleChecks(env *field.Env) []verify.Check {
 		{
 			Name: "rules/service-in-iptables", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeKubeProxy},
 			Claim: "On every node iptables holds kube-proxy's rules for the demo's Service: its ClusterIP, its nodePort and each of its backends.",
-			Run:   settled(env, serviceInIPTables),
+			Run:   lookAtServices(env, serviceInIPTables),
 		},
 		{
-			Name: "rules/no-service", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeReplacement, verify.ModeEBPF},
+			Name: "rules/no-service", Needs: []verify.Part{verify.Services}, Modes: []string{verify.ModeKubeProxyReplacement, verify.ModeEBPF},
 			Claim: "No node has a rule of a Service, in iptables-save, iptables-legacy-save or nft: none of kube-proxy's chains, and no mention of a ClusterIP, a nodePort or of a way to a backend.",
-			Run:   settled(env, noServiceRule),
+			Run:   lookAtServices(env, noServiceRule),
 		},
 		{
 			Name: "rules/masquerade-chain", Needs: []verify.Part{verify.Nodes}, Settings: []string{masquerading, "network.bpf.masquerade=false"},
@@ -43,7 +43,7 @@ func serviceInIPTables(ctx context.Context, env *field.Env, ev *verify.Evidence)
 		return err
 	}
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		all, err := field.Dumps(ctx, node.Host)
+		all, err := field.Dumps(ctx, node.Peer)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ var kubeletChain = regexp.MustCompile(`\bKUBE-(KUBELET-CANARY|IPTABLES-HINT|FIRE
 
 // wholeDumps are a node's rules for a check that something is not among them: without the kubelet's they are an error.
 func wholeDumps(ctx context.Context, node *field.Node) ([]field.Dump, error) {
-	all, err := field.Dumps(ctx, node.Host)
+	all, err := field.Dumps(ctx, node.Peer)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func judgeAbsent(ev *verify.Evidence, node string, service field.Service, backen
 
 func masqueradeInIPTables(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		all, err := field.Dumps(ctx, node.Host)
+		all, err := field.Dumps(ctx, node.Peer)
 		if err != nil {
 			return err
 		}

@@ -16,22 +16,22 @@ import (
 
 func policyChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "services/affinity", Needs: []verify.Part{verify.Services, verify.Outside}, MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: settled(env, affinity)},
-		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: settled(env, localExternal)},
-		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: settled(env, localInternal)},
-		{Name: "services/health-port", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: settled(env, healthPort)},
-		{Name: "services/no-endpoints", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: settled(env, noEndpoints)},
+		{Name: "services/affinity", Needs: []verify.Part{verify.Services, verify.Outside}, MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: lookAtServices(env, affinity)},
+		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: lookAtServices(env, localExternal)},
+		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: lookAtServices(env, localInternal)},
+		{Name: "services/health-port", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: lookAtServices(env, healthPort)},
+		{Name: "services/no-endpoints", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: lookAtServices(env, noEndpoints)},
 	}
 }
 
-// everywhere asks for a Service's ClusterIP for a pod and for the host of every
-// node, and its nodePort on every node for the host outside.
+// everywhere asks for a Service's ClusterIP for a pod and for every
+// node itself, and its nodePort on every node for the host outside.
 func everywhere(env *field.Env, s field.Service) []ask {
 	var all []ask
 	for _, node := range env.Nodes {
 		all = append(all,
 			ask{from: node.Client, to: s.At(), name: "Service " + s.Name},
-			ask{from: node.Host, to: s.At(), name: "Service " + s.Name},
+			ask{from: node.Peer, to: s.At(), name: "Service " + s.Name},
 			nodePortAt(env.Outside, s, node))
 	}
 	return all
@@ -151,7 +151,7 @@ func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 		tcp := probe.Request{Timeout: probe.Duration(atOnce), HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: probe.Duration(atOnce)}}
 		udp := probe.Request{Timeout: probe.Duration(atOnce), UDP: &probe.UDP{Address: a.overUDP()}}
 		tries := 1
-		if a.from.Node == "" && !env.Replaced() {
+		if a.from.Node == "" && !env.KubeProxyReplacement() {
 			tries = errorTries
 		}
 		// One after the other: they share what the kernel sends.

@@ -13,21 +13,21 @@ import (
 
 func serviceChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "services/clusterip-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: settled(env, fromEach(clientOf, clusterIPs))},
-		{Name: "services/clusterip-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: settled(env, fromEach(hostOf, clusterIPs))},
-		{Name: "services/clusterip-by-packets", Needs: []verify.Part{verify.Services}, Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: settled(env, clusterIPByPackets)},
-		{Name: "services/every-backend", Needs: []verify.Part{verify.Services}, Claim: "A ClusterIP leads to each of its backends, from every node.", Run: settled(env, everyBackend)},
-		{Name: "services/nodeport-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, fromEach(clientOf, nodePorts))},
-		{Name: "services/nodeport-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, fromEach(hostOf, nodePorts))},
-		{Name: "services/nodeport-from-outside", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: settled(env, nodePortFromOutside)},
-		{Name: "services/hairpin", Needs: []verify.Part{verify.Services}, Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: settled(env, hairpin)},
-		{Name: "services/headless", Needs: []verify.Part{verify.Services}, Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: settled(env, headless)},
-		{Name: "services/hostport", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: settled(env, hostPorts)},
+		{Name: "services/clusterip-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: lookAtServices(env, fromEach(clientOf, clusterIPs))},
+		{Name: "services/clusterip-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: lookAtServices(env, fromEach(nodeItself, clusterIPs))},
+		{Name: "services/clusterip-by-packets", Needs: []verify.Part{verify.Services}, Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: lookAtServices(env, clusterIPByPackets)},
+		{Name: "services/every-backend", Needs: []verify.Part{verify.Services}, Claim: "A ClusterIP leads to each of its backends, from every node.", Run: lookAtServices(env, everyBackend)},
+		{Name: "services/nodeport-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: lookAtServices(env, fromEach(clientOf, nodePorts))},
+		{Name: "services/nodeport-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: lookAtServices(env, fromEach(nodeItself, nodePorts))},
+		{Name: "services/nodeport-from-outside", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: lookAtServices(env, nodePortFromOutside)},
+		{Name: "services/hairpin", Needs: []verify.Part{verify.Services}, Claim: "A pod reaches itself through its own Service, by ClusterIP and by nodePort.", Run: lookAtServices(env, hairpin)},
+		{Name: "services/headless", Needs: []verify.Part{verify.Services}, Claim: "A headless Service's name gives exactly its pods' addresses, and each answers.", Run: lookAtServices(env, headless)},
+		{Name: "services/hostport", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A hostPort leads to its pod from pods, nodes and outside, and the pod sees the client's own address.", Run: lookAtServices(env, hostPorts)},
 	}
 }
 
-// fromEach asks from one host of every node, all at once.
-func fromEach(of func(*field.Node) field.Host, asksOf func(context.Context, *field.Env, field.Host) []ask) func(context.Context, *field.Env, *verify.Evidence) error {
+// fromEach asks from one peer of every node, all at once.
+func fromEach(of func(*field.Node) field.Peer, asksOf func(context.Context, *field.Env, field.Peer) []ask) func(context.Context, *field.Env, *verify.Evidence) error {
 	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		var asks []ask
 		for _, node := range env.Nodes {
@@ -37,13 +37,13 @@ func fromEach(of func(*field.Node) field.Host, asksOf func(context.Context, *fie
 	}
 }
 
-func clientOf(node *field.Node) field.Host { return node.Client }
+func clientOf(node *field.Node) field.Peer { return node.Client }
 
-func hostOf(node *field.Node) field.Host { return node.Host }
+func nodeItself(node *field.Node) field.Peer { return node.Peer }
 
-// clusterIPs asks for both Services from a host. A backend that asks for
+// clusterIPs asks for both Services from a peer. A backend that asks for
 // itself is another check's business.
-func clusterIPs(ctx context.Context, env *field.Env, from field.Host) []ask {
+func clusterIPs(ctx context.Context, env *field.Env, from field.Peer) []ask {
 	var asks []ask
 	for _, service := range []field.Service{env.Every, env.One} {
 		if len(service.Backends) == 1 && service.Backends[0].Name == from.Name {
@@ -105,7 +105,7 @@ func everyBackend(ctx context.Context, env *field.Env, ev *verify.Evidence) erro
 }
 
 // nodePortAt asks for a Service's nodePort at a node; what client the backend sees is the caller's to say.
-func nodePortAt(from field.Host, s field.Service, node *field.Node) ask {
+func nodePortAt(from field.Peer, s field.Service, node *field.Node) ask {
 	return ask{
 		from: from, to: netip.AddrPortFrom(node.Addr, s.NodePortTCP), udp: netip.AddrPortFrom(node.Addr, s.NodePortUDP),
 		name: "nodePort of " + s.Name + " at " + node.Name, by: s.Backends,
@@ -113,7 +113,7 @@ func nodePortAt(from field.Host, s field.Service, node *field.Node) ask {
 }
 
 // nodePorts asks for both Services at every node.
-func nodePorts(ctx context.Context, env *field.Env, from field.Host) []ask {
+func nodePorts(ctx context.Context, env *field.Env, from field.Peer) []ask {
 	var asks []ask
 	for _, entry := range env.Nodes {
 		for _, service := range []field.Service{env.Every, env.One} {
@@ -151,12 +151,12 @@ func hostPorts(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		return err
 	}
 	at := netip.AddrPortFrom(node.Addr, field.HostPort)
-	to := func(from field.Host) ask {
-		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []field.Host{pod}, client: hostPortClient(ctx, env, from, pod), itself: hairpinClient(env)}
+	to := func(from field.Peer) ask {
+		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []field.Peer{pod}, client: hostPortClient(ctx, env, from, pod), itself: hairpinClient(env)}
 	}
 	asks := []ask{to(env.Outside), to(pod)}
 	for _, n := range env.Nodes {
-		asks = append(asks, to(n.Host), to(n.Server))
+		asks = append(asks, to(n.Peer), to(n.Server))
 	}
 	return askAll(ctx, ev, asks)
 }
@@ -180,7 +180,7 @@ func headless(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 			if !ok {
 				continue // sameAddresses has said so
 			}
-			asks = append(asks, ask{from: node.Client, to: backend.At(), name: backend.Name, by: []field.Host{backend}, client: own(node.Client)})
+			asks = append(asks, ask{from: node.Client, to: backend.At(), name: backend.Name, by: []field.Peer{backend}, client: own(node.Client)})
 		}
 		return askAll(ctx, ev, asks)
 	})

@@ -20,19 +20,19 @@ const spoofPort = 4242
 // sent before it and has not been seen by then has not arrived.
 func spoofed(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		targets := []field.Host{node.Server}
+		targets := []field.Peer{node.Server}
 		for _, other := range env.Nodes {
 			if other != node {
 				targets = append(targets, other.Server)
 				break
 			}
 		}
-		return verify.Each(targets, func(to field.Host) error { return spoofTo(ctx, env, node, to, ev) })
+		return verify.Each(targets, func(to field.Peer) error { return spoofTo(ctx, env, node, to, ev) })
 	})
 }
 
 // forgedSources are addresses a pod might want to be taken for.
-func forgedSources(env *field.Env, node *field.Node, to field.Host) map[string]netip.Addr {
+func forgedSources(env *field.Env, node *field.Node, to field.Peer) map[string]netip.Addr {
 	forged := map[string]netip.Addr{
 		"its node's":           node.Addr,
 		"the outside host's":   env.Outside.Addr,
@@ -49,21 +49,21 @@ func forgedSources(env *field.Env, node *field.Node, to field.Host) map[string]n
 	return forged
 }
 
-func spoofTo(ctx context.Context, env *field.Env, node *field.Node, to field.Host, ev *verify.Evidence) error {
+func spoofTo(ctx context.Context, env *field.Env, node *field.Node, to field.Peer, ev *verify.Evidence) error {
 	from := node.Client
 	_, _, veth, err := field.HostSide(ctx, env, from)
 	if err != nil {
 		return err
 	}
-	for _, host := range []field.Host{to, env.Outside} {
-		if !host.Addr.IsValid() {
-			return fmt.Errorf("%s has no address, to send to or to forge", host.Name)
+	for _, peer := range []field.Peer{to, env.Outside} {
+		if !peer.Addr.IsValid() {
+			return fmt.Errorf("%s has no address, to send to or to forge", peer.Name)
 		}
 	}
 	marker := field.NewMarker()
 	last := probe.Filter{Contains: marker + " own"}
-	watch := func(host field.Host, dev string) (field.Running, error) {
-		return host.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
+	watch := func(peer field.Peer, dev string) (field.Running, error) {
+		return peer.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
 			Interface: dev, Filter: probe.Filter{Direction: probe.In, Protocol: "udp", Contains: marker}, Until: &last,
 		}})
 	}
@@ -71,7 +71,7 @@ func spoofTo(ctx context.Context, env *field.Env, node *field.Node, to field.Hos
 	if err != nil {
 		return err
 	}
-	leaves, err := watch(node.Host, veth.Name)
+	leaves, err := watch(node.Peer, veth.Name)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func spoofTo(ctx context.Context, env *field.Env, node *field.Node, to field.Hos
 	return nil
 }
 
-func forge(ctx context.Context, from field.Host, source netip.Addr, to field.Host, payload string) error {
+func forge(ctx context.Context, from field.Peer, source netip.Addr, to field.Peer, payload string) error {
 	reply, err := from.Probe(ctx, probe.Request{Send: &probe.Send{
 		Protocol: "udp", Source: source, Destination: to.Addr, SourcePort: spoofPort, DestinationPort: spoofPort, Payload: payload,
 	}})
@@ -108,7 +108,7 @@ func forge(ctx context.Context, from field.Host, source netip.Addr, to field.Hos
 
 // judgeSpoof: the own packet must have arrived, the forged ones must have left
 // the pod, and none of them may have arrived.
-func judgeSpoof(ev *verify.Evidence, from, to field.Host, forged map[string]netip.Addr, left, arrived probe.Reply) {
+func judgeSpoof(ev *verify.Evidence, from, to field.Peer, forged map[string]netip.Addr, left, arrived probe.Reply) {
 	what := fmt.Sprintf("%s -> %s", from.Name, to.Name)
 	has := func(reply probe.Reply, source netip.Addr) bool {
 		for _, p := range reply.Capture.Packets {

@@ -31,7 +31,7 @@ func (w *world) apiServer() *fake.Clientset {
 	}
 	for _, n := range w.env.Nodes {
 		name, image := "coredns", "coredns:1"
-		if !w.env.Replaced() {
+		if !w.env.KubeProxyReplacement() {
 			name, image = "kube-proxy", "kube-proxy:1"
 		}
 		objects = append(objects, &corev1.Pod{
@@ -44,7 +44,7 @@ func (w *world) apiServer() *fake.Clientset {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if action.(k8stesting.DeleteAction).GetName() == w.env.Leaver.Self && !w.immortal {
-			w.env.Changing.Backends = slices.DeleteFunc(slices.Clone(w.env.Changing.Backends), func(h field.Host) bool { return h.Self == w.env.Leaver.Self })
+			w.env.Changing.Backends = slices.DeleteFunc(slices.Clone(w.env.Changing.Backends), func(h field.Peer) bool { return h.Self == w.env.Leaver.Self })
 		}
 		return true, nil, nil
 	})
@@ -140,7 +140,7 @@ func (w *world) health(to netip.AddrPort) (probe.Reply, bool) {
 
 // processes are the names of a node's processes.
 func (p *place) processes() string {
-	if p.w.env.Replaced() {
+	if p.w.env.KubeProxyReplacement() {
 		return "systemd\nkubelet\nnettool\n"
 	}
 	return "systemd\nkubelet\nkube-proxy\nnettool\n"

@@ -247,7 +247,7 @@ func (p *place) rulesText() string {
 		line("-A LAB-MASQUERADE -d %s/32 -j RETURN", n.Addr)
 	}
 	line("-A LAB-MASQUERADE -s %s ! -d %s ! -o lab_+ -j MASQUERADE --random-fully", p.node.PodCIDR, p.w.env.NativeCIDR)
-	if p.w.env.Replaced() {
+	if p.w.env.KubeProxyReplacement() {
 		return b.String()
 	}
 	line(":KUBE-SERVICES - [0:0]")

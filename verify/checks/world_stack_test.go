@@ -151,7 +151,7 @@ func (w *world) track(from, to *place, format string) {
 	switch {
 	case to.node == nil && (from.isNode || w.env.Mode != verify.ModeEBPF):
 		w.stacks.tracked[from.node] = append(w.stacks.tracked[from.node], line)
-	case from.isPod() && to.isPod() && from.node != to.node && w.byStack(from, to) && w.env.Mode != verify.ModeReplacement:
+	case from.isPod() && to.isPod() && from.node != to.node && w.byStack(from, to) && w.env.Mode != verify.ModeKubeProxyReplacement:
 		for _, node := range []*field.Node{from.node, to.node} {
 			w.stacks.tracked[node] = append(w.stacks.tracked[node], line)
 		}

@@ -39,8 +39,8 @@ type world struct {
 // place is a host of the model.
 type place struct {
 	w      *world
-	name   string // as Host.Name
-	self   string // as Host.Self
+	name   string // as Peer.Name
+	self   string // as Peer.Self
 	addr   netip.Addr
 	node   *field.Node // nil outside
 	isNode bool
@@ -69,7 +69,7 @@ func newWorld(t *testing.T, mode string) *world {
 	for i, name := range []string{"control-plane", "worker", "worker2"} {
 		w.addNode(i, name)
 	}
-	w.env.Outside = field.Host{Name: "outside host", Addr: netip.MustParseAddr("172.18.0.99"), Port: field.OutsidePort}
+	w.env.Outside = field.Peer{Name: "outside host", Addr: netip.MustParseAddr("172.18.0.99"), Port: field.OutsidePort}
 	w.env.Outside.Prober = w.place(w.env.Outside, nil)
 	w.addServices()
 	w.env.DemoPods = w.demo().Backends
@@ -86,11 +86,11 @@ func settingsIn(mode string) map[string]string {
 
 func (w *world) addNode(i int, name string) {
 	n := &field.Node{PodCIDR: netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i))}
-	n.Host = field.Host{Name: field.NodePrefix + name, Self: name, Node: name, Addr: netip.MustParseAddr(fmt.Sprintf("172.18.0.%d", i+2)), Port: 40000}
-	node := w.place(n.Host, n)
+	n.Peer = field.Peer{Name: field.NodePrefix + name, Self: name, Node: name, Addr: netip.MustParseAddr(fmt.Sprintf("172.18.0.%d", i+2)), Port: 40000}
+	node := w.place(n.Peer, n)
 	node.isNode, n.Prober = true, node
 	for j, role := range []string{field.RoleClient, field.RoleServer} {
-		pod := field.Host{Name: field.PodPrefix + role + "-" + name, Self: field.PodName(role, name), Node: name, Port: field.PodPort, Addr: netip.MustParseAddr(fmt.Sprintf("10.244.%d.%d", i, 10+j))}
+		pod := field.Peer{Name: field.PodPrefix + role + "-" + name, Self: field.PodName(role, name), Node: name, Port: field.PodPort, Addr: netip.MustParseAddr(fmt.Sprintf("10.244.%d.%d", i, 10+j))}
 		p := w.place(pod, n)
 		p.index = 20 + j
 		p.veth, p.mac, p.eth0 = fmt.Sprintf("lxc%08x", 16*i+j), fmt.Sprintf("0a:00:00:00:%02x:%02x", i, j), fmt.Sprintf("0e:00:00:00:%02x:%02x", i, j)
@@ -104,21 +104,21 @@ func (w *world) addNode(i int, name string) {
 	w.env.Nodes = append(w.env.Nodes, n)
 }
 
-func (w *world) place(h field.Host, n *field.Node) *place {
+func (w *world) place(h field.Peer, n *field.Node) *place {
 	p := &place{w: w, name: h.Name, self: h.Self, addr: h.Addr, node: n, eth0: fmt.Sprintf(nicMAC, h.Addr.As4()[3])}
 	w.places[h.Name] = p
 	return p
 }
 
-// addServices models the run's Services as layouts lists them.
+// addServices models the run's Services as field.RunServices lists them.
 func (w *world) addServices() {
 	only := w.env.Nodes[len(w.env.Nodes)-1].Node
-	if w.env.Replaced() {
+	if w.env.KubeProxyReplacement() {
 		first := w.env.Nodes[0]
-		w.env.Leaver = field.Host{Name: field.PodPrefix + field.RoleLeaver + "-" + first.Node, Self: field.PodName(field.RoleLeaver, first.Node), Node: first.Node, Port: field.PodPort, Addr: netip.MustParseAddr("10.244.0.30")}
+		w.env.Leaver = field.Peer{Name: field.PodPrefix + field.RoleLeaver + "-" + first.Node, Self: field.PodName(field.RoleLeaver, first.Node), Node: first.Node, Port: field.PodPort, Addr: netip.MustParseAddr("10.244.0.30")}
 		w.env.Leaver.Prober = w.place(w.env.Leaver, first)
 	}
-	for i, l := range field.Layouts(w.env.Config) {
+	for i, l := range field.RunServices(w.env.Config) {
 		s := field.Service{Namespace: field.Namespace, Name: l.Name, Port: field.ServicePort, Backends: l.Backends(w.env, only)}
 		if l.Name != field.HeadlessService {
 			s.Addr = netip.AddrFrom4([4]byte{10, 96, 0, byte(100 + i)})
@@ -140,7 +140,7 @@ func (w *world) demo() field.Service {
 // services are those with an address.
 func (w *world) services() []field.Service {
 	all := []field.Service{w.env.Every, w.env.One, w.env.Sticky, w.env.Local, w.env.Empty, w.demo()}
-	if w.env.Replaced() {
+	if w.env.KubeProxyReplacement() {
 		all = append(all, w.env.Changing)
 	}
 	return all
@@ -257,12 +257,12 @@ func (p *place) serve(to netip.AddrPort, udp bool) (*probe.Identity, string) {
 			return nil, why
 		}
 		client = p.seenThrough(*service, entry, backend)
-		if udp && p == backend && client == p.addr && p.w.env.Replaced() {
+		if udp && p == backend && client == p.addr && p.w.env.KubeProxyReplacement() {
 			client = hairpinClient(p.w.env)
 		}
 	case to.Port() == field.HostPort && backend != nil && backend.node == only.node:
 		backend = only
-		if p == only && !p.w.env.Replaced() {
+		if p == only && !p.w.env.KubeProxyReplacement() {
 			client = p.translated(only)
 		} else if p == only && udp {
 			client = hairpinClient(p.w.env)
@@ -321,7 +321,7 @@ func (w *world) pick(p *place, s field.Service, entry *place) (*place, string) {
 // seenThrough is the client address that a backend sees of p through a Service:
 // its ClusterIP where entry is nil, otherwise the nodePort of entry.
 func (p *place) seenThrough(s field.Service, entry, backend *place) netip.Addr {
-	if p.w.env.Replaced() {
+	if p.w.env.KubeProxyReplacement() {
 		if entry == nil || entry.node == p.node || entry.node == backend.node {
 			return p.addr
 		}

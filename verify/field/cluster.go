@@ -29,7 +29,7 @@ func findNodes(ctx context.Context, kube kubernetes.Interface) ([]*Node, error) 
 	}
 	var nodes []*Node
 	for _, object := range list.Items {
-		node := &Node{Host: Host{Name: NodePrefix + object.Name, Self: object.Name, Node: object.Name}}
+		node := &Node{Peer: Peer{Name: NodePrefix + object.Name, Self: object.Name, Node: object.Name}}
 		for _, address := range object.Status.Addresses {
 			ip, err := netip.ParseAddr(address.Address)
 			if address.Type == corev1.NodeInternalIP && err == nil && ip.Is4() {

@@ -68,5 +68,5 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// Replaced tells whether BPF maps serve Services in place of kube-proxy.
-func (c Config) Replaced() bool { return c.Mode != verify.ModeKubeProxy }
+// KubeProxyReplacement tells whether BPF maps serve Services in place of kube-proxy.
+func (c Config) KubeProxyReplacement() bool { return c.Mode != verify.ModeKubeProxy }

@@ -21,7 +21,7 @@ import (
 const (
 	// serveFor bounds the servers a run starts on nodes and outside.
 	serveFor = probe.Duration(10 * time.Minute)
-	// commandTimeout bounds a command on a host.
+	// commandTimeout bounds a command on a peer.
 	commandTimeout = probe.Duration(10 * time.Second)
 )
 
@@ -73,7 +73,7 @@ func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	if !e.has(verify.Services) {
 		return nil
 	}
-	e.settle = once(func(ctx context.Context) error { return settle(ctx, e) })
+	e.services = once(func(ctx context.Context) error { return awaitServices(ctx, e) })
 	return readServices(ctx, e, only)
 }
 
@@ -99,12 +99,12 @@ func (e *Env) findNodes(ctx context.Context) error {
 	}
 	for _, n := range e.Nodes {
 		n.Prober = NotLaidOut(verify.Nodes)
-		for role, pod := range map[string]*Host{RoleClient: &n.Client, RoleServer: &n.Server} {
-			*pod = podHost(role, n.Node)
+		for role, pod := range map[string]*Peer{RoleClient: &n.Client, RoleServer: &n.Server} {
+			*pod = podPeer(role, n.Node)
 			pod.Prober = NotLaidOut(verify.Pods)
 		}
 	}
-	e.Outside = Host{Name: outsideName, Prober: NotLaidOut(verify.Outside)}
+	e.Outside = Peer{Name: outsideName, Prober: NotLaidOut(verify.Outside)}
 	return nil
 }
 
@@ -125,7 +125,7 @@ func (e *Env) openDemo(ctx context.Context) error {
 		if e.Down[found.Node] != "" {
 			continue // it is still among the endpoints for a while
 		}
-		pod := Host{Name: PodPrefix + found.Pod, Self: found.Pod, Addr: found.Addr, Node: found.Node}
+		pod := Peer{Name: PodPrefix + found.Pod, Self: found.Pod, Addr: found.Addr, Node: found.Node}
 		pod.Prober = e.session(pod.Name, inPod(e.Pods, service.Namespace, found.Pod))
 		e.DemoPods = append(e.DemoPods, pod)
 	}
@@ -157,22 +157,22 @@ func (e *Env) openPods(ctx context.Context, only string) error {
 }
 
 // leaves tells whether there is a pod that a check deletes.
-func (e *Env) leaves() bool { return e.has(verify.Services) && e.Replaced() }
+func (e *Env) leaves() bool { return e.has(verify.Services) && e.KubeProxyReplacement() }
 
-// podHost is a pod of the run that has no address yet.
-func podHost(role, node string) Host {
-	return Host{Name: PodPrefix + role + "-" + node, Self: PodName(role, node), Node: node, Port: PodPort}
+// podPeer is a pod of the run that has no address yet.
+func podPeer(role, node string) Peer {
+	return Peer{Name: PodPrefix + role + "-" + node, Self: PodName(role, node), Node: node, Port: PodPort}
 }
 
-// podPlace is a pod and where its Host goes.
+// podPlace is a pod and where its Peer goes.
 type podPlace struct {
 	role, node string
-	into       *Host
+	into       *Peer
 }
 
 func (e *Env) openPod(ctx context.Context, p podPlace) error {
 	name := PodName(p.role, p.node)
-	*p.into = podHost(p.role, p.node)
+	*p.into = podPeer(p.role, p.node)
 	// Less than the setup as a whole, so that a pod that hangs is told of.
 	ctx, cancel := context.WithTimeoutCause(ctx, e.SetupTimeout*3/4, errors.New("time ran out"))
 	defer cancel()
@@ -206,10 +206,10 @@ func (e *Env) openOutside(ctx context.Context, like docker.Found) error {
 	if err != nil {
 		return err
 	}
-	host := Host{Name: outsideName, Addr: container.IP, Port: OutsidePort}
-	host.Prober = e.session(host.Name, inContainer(e.Engine, container.ID))
-	e.Outside = host
-	_, err = serveOn(ctx, host, unspecified, OutsidePort)
+	outside := Peer{Name: outsideName, Addr: container.IP, Port: OutsidePort}
+	outside.Prober = e.session(outside.Name, inContainer(e.Engine, container.ID))
+	e.Outside = outside
+	_, err = serveOn(ctx, outside, unspecified, OutsidePort)
 	return err
 }
 
@@ -226,7 +226,7 @@ func (e *Env) Close(ctx context.Context) error {
 	err := e.remove(ctx)
 	if err != nil && interrupt.Stopped(ctx) {
 		return fmt.Errorf("remove what the checks made in lab %s: %w: left are pods and Services with the label %s in namespace %s, and containers with the label %s=%s: the next lab verify removes them",
-			e.Lab, interrupt.ErrStopped, runLabel, Namespace, HostLabel, e.Lab)
+			e.Lab, interrupt.ErrStopped, runLabel, Namespace, ContainerLabel, e.Lab)
 	}
 	return err
 }

@@ -40,7 +40,7 @@ type fakeEngine struct {
 func (e *fakeEngine) Containers(_ context.Context, labels ...string) ([]docker.Found, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if name, lab, _ := strings.Cut(labels[0], "="); name == HostLabel {
+	if name, lab, _ := strings.Cut(labels[0], "="); name == ContainerLabel {
 		var found []docker.Found
 		for id, of := range e.hosts {
 			if of == lab {
@@ -64,7 +64,7 @@ func (e *fakeEngine) Run(_ context.Context, spec docker.RunSpec) (*docker.Contai
 	if spec.Network != "lan" || spec.Image != "node:v1" {
 		return nil, fmt.Errorf("run %s on network %q", spec.Image, spec.Network)
 	}
-	e.hosts["new"] = spec.Labels[HostLabel]
+	e.hosts["new"] = spec.Labels[ContainerLabel]
 	return &docker.Container{ID: "new", Name: spec.Name, IP: netip.MustParseAddr("172.18.0.99")}, nil
 }
 
@@ -87,7 +87,7 @@ func (e *fakeEngine) WriteFile(_ context.Context, container, file string, conten
 }
 
 func (e *fakeEngine) ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error) {
-	if cmd[0] != nettoolOnHost {
+	if cmd[0] != nettoolInContainer {
 		return e.script(container, strings.Join(cmd, " ")), nil
 	}
 	decoder, encoder := json.NewDecoder(stdin), json.NewEncoder(stdout)
@@ -113,8 +113,8 @@ func (e *fakeEngine) script(container, text string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.scripts = append(e.scripts, container+": "+text)
-	if strings.Contains(text, "rm -f "+nettoolOnHost) {
-		delete(e.files, container+" "+nettoolOnHost)
+	if strings.Contains(text, "rm -f "+nettoolInContainer) {
+		delete(e.files, container+" "+nettoolInContainer)
 	}
 	if e.fail != "" && strings.Contains(text, e.fail) {
 		return 1
@@ -151,7 +151,7 @@ func fakeLab(t *testing.T, status func(pod *corev1.Pod)) (Config, *fakeEngine, *
 		}
 		return false, nil, nil
 	})
-	engine := &fakeEngine{hosts: map[string]string{"stale": "test", "other": "another-lab"}, files: map[string]bool{"test-worker " + nettoolOnHost: true}}
+	engine := &fakeEngine{hosts: map[string]string{"stale": "test", "other": "another-lab"}, files: map[string]bool{"test-worker " + nettoolInContainer: true}}
 	cfg := Config{
 		Config: verify.Config{
 			Lab: "test", Mode: verify.ModeKubeProxy, SetupTimeout: 2 * time.Second,
@@ -345,8 +345,8 @@ func TestOpenLaysOutNoMoreThanIsNeeded(t *testing.T) {
 		want  []string
 	}{
 		{nil, notOurs},
-		{[]verify.Part{verify.Nodes}, []string{"file test-control-plane " + nettoolOnHost, "file test-worker " + nettoolOnHost, "host other", "pod somebody-elses"}},
-		{[]verify.Part{verify.Outside}, []string{"file new " + nettoolOnHost, "host new", "host other", "pod somebody-elses"}},
+		{[]verify.Part{verify.Nodes}, []string{"file test-control-plane " + nettoolInContainer, "file test-worker " + nettoolInContainer, "host other", "pod somebody-elses"}},
+		{[]verify.Part{verify.Outside}, []string{"file new " + nettoolInContainer, "host new", "host other", "pod somebody-elses"}},
 		{[]verify.Part{verify.Pods}, []string{"host other", "pod somebody-elses",
 			"pod wirelab-verify-client-test-control-plane", "pod wirelab-verify-client-test-worker", "pod wirelab-verify-server-test-control-plane", "pod wirelab-verify-server-test-worker"}},
 	} {

@@ -18,7 +18,7 @@ import (
 type Env struct {
 	Config
 	Nodes   []*Node // sorted by name, at least one
-	Outside Host
+	Outside Peer
 	// Native is a second address of the outside host, inside the native-routing
 	// CIDR, to which every node has a route for as long as the run lasts. It is
 	// not valid where the CIDR has no room for it.
@@ -33,14 +33,14 @@ type Env struct {
 	// Changing has the backend of One and Leaver. Both are there only where no
 	// kube-proxy is: a check deletes the pod Leaver.
 	Changing Service
-	Leaver   Host
+	Leaver   Peer
 
 	// DemoPods are those behind the demo's Service when the run began.
-	DemoPods []Host
+	DemoPods []Peer
 
-	parts  []verify.Part // what has been laid out
-	stage  stage
-	settle func(context.Context) error
+	parts    []verify.Part // what has been laid out
+	stage    stage
+	services func(context.Context) error
 }
 
 // New returns what a run looks through, with nothing laid out yet.
@@ -49,14 +49,14 @@ func New(cfg Config) *Env { return &Env{Config: cfg.WithDefaults()} }
 // Size implements [verify.Field].
 func (e *Env) Size() int { return len(e.Nodes) }
 
-// Settled waits until the Services of this run can work on every node, so that
+// ServicesReady waits until the Services of this run can work on every node, so that
 // a check of them does not judge a node that has not heard of them yet. It
 // returns nil when that takes too long: then the check is what says so.
-func (e *Env) Settled(ctx context.Context) error {
-	if e.settle == nil {
+func (e *Env) ServicesReady(ctx context.Context) error {
+	if e.services == nil {
 		return nil // nothing has been laid out that would have to
 	}
-	return e.settle(ctx)
+	return e.services(ctx)
 }
 
 // Prober sends probes from one place: a node, a pod, or the outside host.
@@ -78,13 +78,13 @@ type Running interface {
 	Stop(ctx context.Context) (probe.Reply, error)
 }
 
-// Host is a place with an address that probes can be sent from and to.
-type Host struct {
+// Peer is a pod, a node, or the host outside: probes are sent from it and to it.
+type Peer struct {
 	// Name reads well in evidence: "node lab-worker", "pod client-lab-worker".
 	Name string
 	// Self is what its nettool calls it in answers.
 	Self string
-	// Addr is not valid when the host could not be brought up; its Prober then
+	// Addr is not valid when the peer could not be brought up; its Prober then
 	// says why.
 	Addr netip.Addr
 	// Port is where it serves nettool's HTTP and UDP.
@@ -95,15 +95,15 @@ type Host struct {
 }
 
 // At is the address and port h serves at.
-func (h Host) At() netip.AddrPort { return netip.AddrPortFrom(h.Addr, h.Port) }
+func (h Peer) At() netip.AddrPort { return netip.AddrPortFrom(h.Addr, h.Port) }
 
 // Node is one node of the lab; it probes from its own network namespace.
 type Node struct {
-	Host
+	Peer
 	PodCIDR netip.Prefix
 	// Client and Server are two pods of the run on this node. Both can probe
 	// and both serve.
-	Client, Server Host
+	Client, Server Peer
 }
 
 // Service is a Service with a TCP and a UDP port of the same number. The
@@ -116,7 +116,7 @@ type Service struct {
 	// HealthPort is where every node says whether it has a backend; 0 unless
 	// the Service is a load balancer's that wants local backends.
 	HealthPort uint16
-	Backends   []Host
+	Backends   []Peer
 }
 
 // At is the ClusterIP and port.
@@ -137,7 +137,7 @@ func (e *Env) Node(name string) (*Node, error) {
 	return nil, fmt.Errorf("an answer came from node %q, which the lab does not have", name)
 }
 
-// down is the Prober of a host that could not be brought up.
+// down is the Prober of a peer that could not be brought up.
 type down struct{ err error }
 
 func (d down) Probe(context.Context, probe.Request) (probe.Reply, error) {
@@ -146,7 +146,7 @@ func (d down) Probe(context.Context, probe.Request) (probe.Reply, error) {
 
 func (d down) Start(context.Context, probe.Request) (Running, error) { return nil, d.err }
 
-// NotLaidOut is the Prober of a host that no check has said it needs.
+// NotLaidOut is the Prober of a peer that no check has said it needs.
 func NotLaidOut(part verify.Part) Prober {
 	return down{fmt.Errorf("it was not laid out: the check does not say that it needs %s", part)}
 }

@@ -56,58 +56,58 @@ func (r Route) String() string {
 	return s
 }
 
-// DevicesOf lists all devices of a host.
-func DevicesOf(ctx context.Context, host Host) ([]Device, error) {
-	return fromIP[Device](ctx, host, "-d", "addr", "show")
+// DevicesOf lists all devices of a peer.
+func DevicesOf(ctx context.Context, peer Peer) ([]Device, error) {
+	return fromIP[Device](ctx, peer, "-d", "addr", "show")
 }
 
-// DeviceOf looks up a host's device by its name; that there is none is an error.
-func DeviceOf(ctx context.Context, host Host, name string) (Device, error) {
-	all, err := DevicesOf(ctx, host)
+// DeviceOf looks up a peer's device by its name; that there is none is an error.
+func DeviceOf(ctx context.Context, peer Peer, name string) (Device, error) {
+	all, err := DevicesOf(ctx, peer)
 	if err != nil {
 		return Device{}, err
 	}
-	return deviceWhere(host, all, name, func(d Device) bool { return d.Name == name })
+	return deviceWhere(peer, all, name, func(d Device) bool { return d.Name == name })
 }
 
-func deviceWhere(host Host, all []Device, what string, is func(Device) bool) (Device, error) {
+func deviceWhere(peer Peer, all []Device, what string, is func(Device) bool) (Device, error) {
 	i := slices.IndexFunc(all, is)
 	if i < 0 {
-		return Device{}, fmt.Errorf("%s has no device %s", host.Name, what)
+		return Device{}, fmt.Errorf("%s has no device %s", peer.Name, what)
 	}
 	return all[i], nil
 }
 
 // NICOf finds the device that carries the node's address.
 func NICOf(ctx context.Context, node *Node) (Device, error) {
-	all, err := DevicesOf(ctx, node.Host)
+	all, err := DevicesOf(ctx, node.Peer)
 	if err != nil {
 		return Device{}, err
 	}
-	return deviceWhere(node.Host, all, "with address "+node.Addr.String(), func(d Device) bool {
+	return deviceWhere(node.Peer, all, "with address "+node.Addr.String(), func(d Device) bool {
 		return slices.ContainsFunc(d.IPv4(), func(p netip.Prefix) bool { return p.Addr() == node.Addr })
 	})
 }
 
 // HostSide finds the device at the node's end of a pod's eth0.
-func HostSide(ctx context.Context, env *Env, pod Host) (node *Node, eth0, veth Device, err error) {
+func HostSide(ctx context.Context, env *Env, pod Peer) (node *Node, eth0, veth Device, err error) {
 	if node, err = env.Node(pod.Node); err != nil {
 		return nil, eth0, veth, err
 	}
 	if eth0, err = DeviceOf(ctx, pod, "eth0"); err != nil {
 		return nil, eth0, veth, err
 	}
-	all, err := DevicesOf(ctx, node.Host)
+	all, err := DevicesOf(ctx, node.Peer)
 	if err != nil {
 		return nil, eth0, veth, err
 	}
-	veth, err = deviceWhere(node.Host, all, "that is the other end of eth0 of "+pod.Name, func(d Device) bool { return d.Index == eth0.PeerIndex })
+	veth, err = deviceWhere(node.Peer, all, "that is the other end of eth0 of "+pod.Name, func(d Device) bool { return d.Index == eth0.PeerIndex })
 	return node, eth0, veth, err
 }
 
-// RoutesOf lists a host's IPv4 routes of the main table.
-func RoutesOf(ctx context.Context, host Host) ([]Route, error) {
-	return fromIP[Route](ctx, host, "-4", "route", "show", "table", "main")
+// RoutesOf lists a peer's IPv4 routes of the main table.
+func RoutesOf(ctx context.Context, peer Peer) ([]Route, error) {
+	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", "main")
 }
 
 // RouterDevice is the device on every node that carries the router address,
@@ -116,7 +116,7 @@ const RouterDevice = "lab_host"
 
 // RouterOf returns the address pods of a node have as their gateway.
 func RouterOf(ctx context.Context, node *Node) (netip.Addr, error) {
-	dev, err := DeviceOf(ctx, node.Host, RouterDevice)
+	dev, err := DeviceOf(ctx, node.Peer, RouterDevice)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -127,14 +127,14 @@ func RouterOf(ctx context.Context, node *Node) (netip.Addr, error) {
 	return addresses[0].Addr(), nil
 }
 
-func fromIP[T any](ctx context.Context, host Host, arguments ...string) ([]T, error) {
-	text, err := Output(ctx, host, append([]string{"ip", "-j"}, arguments...)...)
+func fromIP[T any](ctx context.Context, peer Peer, arguments ...string) ([]T, error) {
+	text, err := Output(ctx, peer, append([]string{"ip", "-j"}, arguments...)...)
 	if err != nil {
 		return nil, err
 	}
 	var all []T
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
-		return nil, fmt.Errorf("%s: read what ip %v prints: %w", host.Name, arguments, err)
+		return nil, fmt.Errorf("%s: read what ip %v prints: %w", peer.Name, arguments, err)
 	}
 	return all, nil
 }

@@ -147,7 +147,7 @@ func OpenFlows(ctx context.Context, pairs []Pair) ([]Flow, func() error, error) 
 
 // ServeAlone starts a server on a port of its own, so that its port tells the
 // flow from all others of a pod.
-func ServeAlone(ctx context.Context, on Host) (netip.AddrPort, func() error, error) {
+func ServeAlone(ctx context.Context, on Peer) (netip.AddrPort, func() error, error) {
 	running, err := on.Start(ctx, probe.Request{Timeout: serveFor, Serve: &probe.Serve{Address: netip.AddrPortFrom(on.Addr, 0)}})
 	if err != nil {
 		return netip.AddrPort{}, nil, err

@@ -91,7 +91,7 @@ func (t *Trial) see(ctx context.Context, env *Env) error {
 	return verify.Each(env.Nodes, func(node *Node) error { return t.Rules.seeCounted(ctx, env.Outside, node, ways[node]) })
 }
 
-func (c Control) send(ctx context.Context, from Host) error {
+func (c Control) send(ctx context.Context, from Peer) error {
 	reply, err := from.Probe(ctx, probe.Request{Send: &probe.Send{
 		Protocol: "udp", Source: from.Addr, Destination: c.to, SourcePort: controlPort, DestinationPort: controlPort, Payload: "control",
 	}})
@@ -106,7 +106,7 @@ func (c Control) send(ctx context.Context, from Host) error {
 
 // seeCounted sends packets the ways of the rules on a node that have counted
 // none yet, until there is no such rule.
-func (w Tripwires) seeCounted(ctx context.Context, from Host, node *Node, ways map[Counted]Control) error {
+func (w Tripwires) seeCounted(ctx context.Context, from Peer, node *Node, ways map[Counted]Control) error {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	idle := maps.Clone(ways)

@@ -70,10 +70,10 @@ func (w Tripwires) laid(ctx context.Context, look func() error) (err error) {
 	defer func() {
 		ctx, cancel := interrupt.Cleanup(ctx, verify.CleanupTimeout)
 		defer cancel()
-		err = errors.Join(err, verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Host, removeRulesScript(w.tag())) }))
+		err = errors.Join(err, verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Peer, removeRulesScript(w.tag())) }))
 	}()
 	script := w.script()
-	if err := verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Host, script) }); err != nil {
+	if err := verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Peer, script) }); err != nil {
 		return fmt.Errorf("add rules to iptables: %w", err)
 	}
 	return look()
@@ -115,7 +115,7 @@ type Counted struct {
 
 // counts reads how many packets the rules on a node have counted.
 func (w Tripwires) counts(ctx context.Context, node *Node) (map[Counted]int, error) {
-	text, err := Output(ctx, node.Host, "iptables-save", "-c")
+	text, err := Output(ctx, node.Peer, "iptables-save", "-c")
 	if err != nil {
 		return nil, err
 	}

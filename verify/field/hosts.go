@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// HostLabel marks containers a run makes; its value is the lab's name.
-	HostLabel = "dev.wirelab.verify"
+	// ContainerLabel marks containers a run makes; its value is the lab's name.
+	ContainerLabel = "dev.wirelab.verify"
 	// kindLabel marks the containers kind made a cluster's nodes of.
 	kindLabel = "io.x-k8s.kind.cluster"
-	// nettoolInImage is where the nettool image has it, nettoolOnHost where a
+	// nettoolInImage is where the nettool image has it, nettoolInContainer where a
 	// run puts it on nodes and on the outside host. The folder is there in
 	// every node image and is no tmpfs, which could forbid execution.
-	nettoolInImage = "/usr/bin/nettool"
-	nettoolOnHost  = "/usr/local/bin/wirelab-verify-nettool"
+	nettoolInImage     = "/usr/bin/nettool"
+	nettoolInContainer = "/usr/local/bin/wirelab-verify-nettool"
 	// routeProtocol marks routes a run adds, so that those of an interrupted
 	// run are found. The number is free in iproute2's rt_protos.
 	routeProtocol = "247"
@@ -47,7 +47,7 @@ func containersOf(ctx context.Context, engine Engine, lab string) ([]docker.Foun
 // inContainer runs nettool in a container.
 func inContainer(engine Engine, container string) shell {
 	return func(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
-		code, err := engine.ExecStream(ctx, container, stdin, stdout, stderr, nettoolOnHost, "probe", "batch")
+		code, err := engine.ExecStream(ctx, container, stdin, stdout, stderr, nettoolInContainer, "probe", "batch")
 		if err == nil && code != 0 {
 			err = fmt.Errorf("nettool in %s ended with status %d", container, code)
 		}
@@ -64,10 +64,10 @@ func inPod(pods PodExec, namespace, pod string) shell {
 
 // installNettool puts the binary into a container, executable.
 func installNettool(ctx context.Context, engine Engine, container string, binary []byte) error {
-	if err := engine.WriteFile(ctx, container, nettoolOnHost, binary); err != nil {
+	if err := engine.WriteFile(ctx, container, nettoolInContainer, binary); err != nil {
 		return err
 	}
-	return command(ctx, engine, container, "chmod", "755", nettoolOnHost)
+	return command(ctx, engine, container, "chmod", "755", nettoolInContainer)
 }
 
 // command runs a command in a container to its end.
@@ -100,7 +100,7 @@ func startOutside(ctx context.Context, cfg Config, like docker.Found) (*docker.C
 	container, err := cfg.Engine.Run(ctx, docker.RunSpec{
 		Name: cfg.Lab + "-verify-outside", Image: like.Image, Network: like.Network,
 		Entrypoint: []string{"sleep", "infinity"},
-		Labels:     map[string]string{HostLabel: cfg.Lab},
+		Labels:     map[string]string{ContainerLabel: cfg.Lab},
 		CapAdd:     []string{"NET_ADMIN", "NET_RAW"},
 	})
 	if err != nil {
@@ -114,11 +114,11 @@ func startOutside(ctx context.Context, cfg Config, like docker.Found) (*docker.C
 
 // removeOutside removes the host outside of this run or of one that was interrupted.
 func removeOutside(ctx context.Context, cfg Config) error {
-	hosts, err := cfg.Engine.Containers(ctx, HostLabel+"="+cfg.Lab)
+	found, err := cfg.Engine.Containers(ctx, ContainerLabel+"="+cfg.Lab)
 	if err != nil {
 		return err
 	}
-	return verify.Each(hosts, func(host docker.Found) error { return cfg.Engine.RemoveContainer(ctx, host.ID) })
+	return verify.Each(found, func(c docker.Found) error { return cfg.Engine.RemoveContainer(ctx, c.ID) })
 }
 
 // removeFromNodes removes routes, rules and binaries of this run or of one that
@@ -132,7 +132,7 @@ func removeFromNodes(ctx context.Context, cfg Config) error {
 		if !node.Running {
 			return nil
 		}
-		script := "ip route flush proto " + routeProtocol + "; rm -f " + nettoolOnHost + "; " + removeRulesScript(ruleComment)
+		script := "ip route flush proto " + routeProtocol + "; rm -f " + nettoolInContainer + "; " + removeRulesScript(ruleComment)
 		return command(ctx, cfg.Engine, node.Name, "sh", "-c", script)
 	})
 }
@@ -150,7 +150,7 @@ func addNative(ctx context.Context, env *Env) error {
 	}
 	errs := runOn(ctx, env.Outside, strings.Join(outside, " && "))
 	errs = errors.Join(errs, verify.Each(env.Nodes, func(node *Node) error {
-		return runOn(ctx, node.Host, fmt.Sprintf("ip route add %s via %s proto %s", native, env.Outside.Addr, routeProtocol))
+		return runOn(ctx, node.Peer, fmt.Sprintf("ip route add %s via %s proto %s", native, env.Outside.Addr, routeProtocol))
 	}))
 	if errs != nil {
 		return fmt.Errorf("give the outside host an address inside %s: %w", env.NativeCIDR, errs)
@@ -198,21 +198,21 @@ func LastAddress(prefix netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// runOn runs a shell script on a host.
-func runOn(ctx context.Context, host Host, script string) error {
-	_, err := Output(ctx, host, "sh", "-c", script)
+// runOn runs a shell script on a peer.
+func runOn(ctx context.Context, peer Peer, script string) error {
+	_, err := Output(ctx, peer, "sh", "-c", script)
 	return err
 }
 
-// Output runs a command on a host and returns what it printed. A status other
+// Output runs a command on a peer and returns what it printed. A status other
 // than 0 is an error.
-func Output(ctx context.Context, host Host, argv ...string) (string, error) {
-	reply, err := host.Probe(ctx, probe.Request{Timeout: commandTimeout, Exec: &probe.Exec{Argv: argv}})
+func Output(ctx context.Context, peer Peer, argv ...string) (string, error) {
+	reply, err := peer.Probe(ctx, probe.Request{Timeout: commandTimeout, Exec: &probe.Exec{Argv: argv}})
 	if err != nil {
 		return "", err
 	}
 	if reply.Exec.Code != 0 {
-		return "", fmt.Errorf("%s: %q ended with status %d: %s", host.Name, strings.Join(argv, " "), reply.Exec.Code, strings.TrimSpace(reply.Exec.Stderr))
+		return "", fmt.Errorf("%s: %q ended with status %d: %s", peer.Name, strings.Join(argv, " "), reply.Exec.Code, strings.TrimSpace(reply.Exec.Stderr))
 	}
 	return reply.Exec.Stdout, nil
 }

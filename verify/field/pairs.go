@@ -1,7 +1,7 @@
 package field
 
 // Pair is a way from one pod to another.
-type Pair struct{ From, To Host }
+type Pair struct{ From, To Peer }
 
 func (p Pair) String() string { return p.From.Name + " -> " + p.To.Name }
 

@@ -29,8 +29,8 @@ fi
 if command -v nft >/dev/null; then echo "### nft list ruleset"; nft list ruleset; fi`
 
 // Dumps asks a node's own tools.
-func Dumps(ctx context.Context, host Host) ([]Dump, error) {
-	text, err := Output(ctx, host, "sh", "-c", DumpScript)
+func Dumps(ctx context.Context, peer Peer) ([]Dump, error) {
+	text, err := Output(ctx, peer, "sh", "-c", DumpScript)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Layout is one Service of a run.
-type Layout struct {
+// RunService is one Service of a run.
+type RunService struct {
 	Name     string
 	Into     func(*Env) *Service
 	selector map[string]string
@@ -19,10 +19,10 @@ type Layout struct {
 	change func(*corev1.ServiceSpec)
 }
 
-// Layouts lists the Services of a run.
-func Layouts(cfg Config) []Layout {
+// RunServices lists the Services of a run.
+func RunServices(cfg Config) []RunService {
 	servers, only := map[string]string{runLabel: RoleServer}, map[string]string{onlyLabel: "true"}
-	all := []Layout{
+	all := []RunService{
 		{Name: everyService, Into: func(e *Env) *Service { return &e.Every }, selector: servers},
 		{Name: oneService, Into: func(e *Env) *Service { return &e.One }, selector: only, only: true},
 		{Name: HeadlessService, Into: func(e *Env) *Service { return &e.Headless }, selector: servers, change: func(s *corev1.ServiceSpec) {
@@ -38,8 +38,8 @@ func Layouts(cfg Config) []Layout {
 		}},
 		{Name: emptyService, Into: func(e *Env) *Service { return &e.Empty }, selector: map[string]string{runLabel: "nobody"}},
 	}
-	if cfg.Replaced() {
-		all = append(all, Layout{
+	if cfg.KubeProxyReplacement() {
+		all = append(all, RunService{
 			Name: changingService, Into: func(e *Env) *Service { return &e.Changing }, selector: map[string]string{changingLabel: "true"}, only: true,
 		})
 	}
@@ -47,7 +47,7 @@ func Layouts(cfg Config) []Layout {
 }
 
 // object is the Service of TCP and UDP with nodePorts, as far as change leaves it so.
-func (l Layout) object() *corev1.Service {
+func (l RunService) object() *corev1.Service {
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: l.Name, Namespace: Namespace, Labels: map[string]string{runLabel: "service"}},
 		Spec: corev1.ServiceSpec{
@@ -67,7 +67,7 @@ func (l Layout) object() *corev1.Service {
 
 func serviceObjects(cfg Config) []*corev1.Service {
 	var all []*corev1.Service
-	for _, l := range Layouts(cfg) {
+	for _, l := range RunServices(cfg) {
 		all = append(all, l.object())
 	}
 	return all
@@ -75,7 +75,7 @@ func serviceObjects(cfg Config) []*corev1.Service {
 
 // readServices fills in the run's own Services.
 func readServices(ctx context.Context, env *Env, only string) error {
-	for _, l := range Layouts(env.Config) {
+	for _, l := range RunServices(env.Config) {
 		service, err := readService(ctx, env.Kube, Namespace, l.Name)
 		if err != nil {
 			return err
@@ -86,10 +86,10 @@ func readServices(ctx context.Context, env *Env, only string) error {
 	return nil
 }
 
-// Backends are the hosts behind the Service, in the order of env's nodes; only
+// Backends are the peers behind the Service, in the order of env's nodes; only
 // is the node whose client pod is the one backend of Services that have one.
-func (l Layout) Backends(env *Env, only string) []Host {
-	var backends []Host
+func (l RunService) Backends(env *Env, only string) []Peer {
+	var backends []Peer
 	for _, node := range env.Nodes {
 		switch {
 		case l.only && node.Node == only:

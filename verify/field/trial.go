@@ -19,7 +19,7 @@ type Trial struct {
 	Deaf error
 }
 
-// NewTrial is a trial of flows between hosts of env, with no rules yet.
+// NewTrial is a trial of flows between peers of env, with no rules yet.
 func NewTrial(env *Env, flows []Flow) *Trial {
 	return &Trial{
 		flows: flows, Rules: Tripwires{id: NewMarker(), nodes: env.Nodes},
