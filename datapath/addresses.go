@@ -28,9 +28,9 @@ const (
 	restingMap = "lab_resting"
 	// maxResting is as many as lab_endpoints holds.
 	maxResting = 16384
-	// settled is how long after an address was freed others may still send to it: the lists of backends that
+	// grace is how long after an address was freed others may still send to it: the lists of backends that
 	// name it are on their way to the nodes. What they leave is purged when that is over.
-	settled = 5 * time.Second
+	grace = 5 * time.Second
 	// purgeRounds bounds how often one purge looks again, because of packets that put back what it removed.
 	purgeRounds = 3
 )
@@ -42,7 +42,7 @@ type resting struct {
 }
 
 func (r resting) isPurged() bool {
-	return r.Purged != 0 && int64(r.Purged-r.Freed) >= int64(settled) //nolint:gosec // of one clock
+	return r.Purged != 0 && int64(r.Purged-r.Freed) >= int64(grace) //nolint:gosec // of one clock
 }
 
 // RestingAddr is an address that an endpoint had, and no other has had since.

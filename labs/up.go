@@ -106,7 +106,7 @@ type up struct {
 	restarted time.Time     // when this run started or resumed nodes; zero when it did not
 	started   []string      // the nodes that were stopped then
 	resumed   []string      // and those that were paused
-	node      image.Node
+	node      image.NodeImage
 	nettool   *image.Image
 	agent     *image.Image
 
@@ -192,7 +192,7 @@ func (u *up) ensureNodeImage(ctx context.Context, say func(string)) (string, err
 	if u.existing != nil {
 		return image.Short(u.existing.Labels[cluster.LabelBase]) + " (in use)", nil
 	}
-	n, err := image.EnsureNode(ctx, u.engine, u.Profile.Cluster.Image, say)
+	n, err := image.EnsureNodeImage(ctx, u.engine, u.Profile.Cluster.Image, say)
 	if err != nil {
 		return "", err
 	}

@@ -67,7 +67,7 @@ func load(opts Options, gather func(*chain)) (*Profile, error) {
 		return nil, c.found.join() // nothing was read, so there is nothing else to say
 	}
 	layers := append(c.layers, envLayer(root, opts.Env, &c.found), setLayer(root, opts.Set, &c.found))
-	p, err := settle(root, layers)
+	p, err := merge(root, layers)
 	if err != nil {
 		return nil, err
 	}
@@ -85,10 +85,10 @@ func load(opts Options, gather func(*chain)) (*Profile, error) {
 	return p, nil
 }
 
-// settle merges defaults and layers, the last of which counts most, into a profile.
+// merge merges defaults and layers, the last of which counts most, into a profile.
 // viper compares keys without case; that is safe here, as every key in a layer was
 // found in the schema, in which no two keys differ by case alone.
-func settle(root *settings.Key, layers []layer) (*Profile, error) {
+func merge(root *settings.Key, layers []layer) (*Profile, error) {
 	v := viper.New()
 	for _, n := range root.Settings() {
 		value, bad := n.Typed(n.Default)

@@ -35,7 +35,7 @@ with 1 when none can be had.`,
 			}
 			defer e.Close()
 			show := newProgress(cmd.ErrOrStderr(), out.value != "text")
-			n, err := image.EnsureNode(cmd.Context(), e, p.Cluster.Image, func(note string) {
+			n, err := image.EnsureNodeImage(cmd.Context(), e, p.Cluster.Image, func(note string) {
 				show.event(labs.Event{Step: "node image", State: labs.StepRunning, Note: note})
 			})
 			show.close()

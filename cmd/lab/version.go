@@ -22,7 +22,7 @@ func newVersionCmd() *cobra.Command {
 				Version   string `json:"version"`
 				Go        string `json:"go"`
 				NodeImage string `json:"nodeImage"`
-			}{version.Version, runtime.Version(), image.Short(image.DefaultNode)}
+			}{version.Version, runtime.Version(), image.Short(image.DefaultNodeImage)}
 			return out.print(cmd.OutOrStdout(), v, func() string {
 				return fmt.Sprintf("lab %s (%s, node image %s)\n", v.Version, v.Go, v.NodeImage)
 			})

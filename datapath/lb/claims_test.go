@@ -39,7 +39,7 @@ func TestHostPortClaims(t *testing.T) {
 	}
 	service := web("10.0.0.9:80")
 	service.Frontends = []Frontend{{Kind: NodePort, Port: 30000}}
-	p, leftOut := layOut(newTables(), roomy, State{Services: []Service{service}, HostPorts: []HostPort{
+	p, leftOut := planOf(newTables(), roomy, State{Services: []Service{service}, HostPorts: []HostPort{
 		hostPort("10.0.0.2:80", "", 80), hostPort("10.0.0.3:80", "192.0.2.1", 80), hostPort("10.0.0.3:80", "0.0.0.0", 81),
 		hostPort("10.0.0.3:80", "192.0.2.1", 81), hostPort("10.0.0.4:80", "192.0.2.1", 30000), hostPort("10.0.0.5:80", "127.0.0.2", 90),
 		hostPort("10.0.0.5:80", "10.0.0.1", 91),
@@ -80,7 +80,7 @@ func TestClaimsOfWhoHasNoRoom(t *testing.T) {
 	room := capacity{frontends: 8, slots: 8, backends: 1, sources: 1}
 	large, small := web("10.0.0.1:80", "10.0.0.2:80"), web("10.0.0.3:80")
 	small.Name = "zzz"
-	p, leftOut := layOut(newTables(), room, State{Services: []Service{large, small}})
+	p, leftOut := planOf(newTables(), room, State{Services: []Service{large, small}})
 	if got := p.want.show(); len(got) != 1 || !strings.HasSuffix(got[0], "10.0.0.3:80*") {
 		t.Errorf("got %q", got)
 	}

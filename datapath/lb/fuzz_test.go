@@ -134,7 +134,7 @@ func checkSaid(t *testing.T, p *plan, services map[serviceID]Service, leftOut []
 // checkGood holds that the good Services are as if there were nothing else.
 func checkGood(t *testing.T, p *plan, leftOut []api.LeftOut) {
 	t.Helper()
-	alone, _ := layOut(newTables(), roomy, State{Services: good()})
+	alone, _ := planOf(newTables(), roomy, State{Services: good()})
 	have := map[string]bool{}
 	for _, line := range p.want.show() {
 		have[line] = true

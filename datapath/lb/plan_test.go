@@ -24,7 +24,7 @@ var (
 // lay lays out what all of is carried, apart from what others have.
 func lay(t *testing.T, have *Tables, services ...Service) *plan {
 	t.Helper()
-	p, leftOut := layOut(have, roomy, State{Services: services})
+	p, leftOut := planOf(have, roomy, State{Services: services})
 	for _, s := range leftOut {
 		if s.Reason != AddressTaken {
 			t.Fatalf("left out: %s", s)
@@ -38,8 +38,8 @@ func planAll(have *Tables, room capacity, at place, services []Service) *plan {
 	return planWhole(have, room, at, services, false)
 }
 
-// layOut is what an Apply lays out, and what it leaves out.
-func layOut(have *Tables, room capacity, s State) (*plan, []api.LeftOut) {
+// planOf is what an Apply plans, and what it leaves out.
+func planOf(have *Tables, room capacity, s State) (*plan, []api.LeftOut) {
 	services, leftOut := s.prepare(nodeA)
 	p := planAll(have, room, nodeA, slices.Collect(maps.Values(services)))
 	return p, append(leftOut, p.leftOut...)
@@ -167,7 +167,7 @@ func TestMapsThatAreTooSmall(t *testing.T) {
 	small.Name, small.Frontends = "zzz", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.9"), Port: 80}}
 	fits := capacity{frontends: 4, slots: 3, backends: 3, sources: 1}
 	both := State{Services: []Service{s, small}}
-	if p, leftOut := layOut(newTables(), fits, both); len(leftOut) > 0 || len(p.want.frontends) != 4 {
+	if p, leftOut := planOf(newTables(), fits, both); len(leftOut) > 0 || len(p.want.frontends) != 4 {
 		t.Errorf("what fits: %v, left out %v", p.want.show(), leftOut)
 	}
 	for name, change := range map[string]func(*capacity){
@@ -179,7 +179,7 @@ func TestMapsThatAreTooSmall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			room := fits
 			change(&room)
-			p, leftOut := layOut(newTables(), room, both)
+			p, leftOut := planOf(newTables(), room, both)
 			if len(leftOut) != 1 || leftOut[0].Name != "web" || leftOut[0].Reason != NoRoom || !p.lacksRoom {
 				t.Errorf("left out: %v", leftOut)
 			}
@@ -198,13 +198,13 @@ func TestNewcomersPushNobodyOut(t *testing.T) {
 	a.Name, a.Frontends = "a", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80}}
 	b.Name, b.Frontends = "b", []Frontend{{Kind: ClusterIP, Addr: netip.MustParseAddr("10.96.0.3"), Port: 80}}
 	z.Name = "z"
-	before, _ := layOut(newTables(), room, State{Services: []Service{z, b}})
-	p, leftOut := layOut(before.want, room, State{Services: []Service{a, b, z}})
+	before, _ := planOf(newTables(), room, State{Services: []Service{z, b}})
+	p, leftOut := planOf(before.want, room, State{Services: []Service{a, b, z}})
 	if len(leftOut) != 1 || leftOut[0].Name != "a" {
 		t.Errorf("left out %v, want the newcomer", leftOut)
 	}
 	b.Backends = append(b.Backends, web("10.0.0.8:80", "10.0.0.9:80").Backends...)
-	p, leftOut = layOut(p.want, room, State{Services: []Service{b, z}})
+	p, leftOut = planOf(p.want, room, State{Services: []Service{b, z}})
 	if len(leftOut) != 1 || leftOut[0].Name != "b" {
 		t.Errorf("left out %v, want who has grown", leftOut)
 	}

@@ -53,7 +53,7 @@ func TestServicesAreChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := web("10.0.0.2:80@a")
 			test.change(&s)
-			p, leftOut := layOut(newTables(), roomy, State{Services: []Service{s, beside}})
+			p, leftOut := planOf(newTables(), roomy, State{Services: []Service{s, beside}})
 			want := []string{besideIt}
 			if test.want != "" {
 				want = []string{test.want, besideIt}
@@ -73,12 +73,12 @@ func TestUnknownSourceRangesClose(t *testing.T) {
 	s := web("10.0.0.2:80@a")
 	s.Frontends = append(s.Frontends, Frontend{Kind: LoadBalancer, Addr: netip.MustParseAddr("203.0.113.1"), Port: 80})
 	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("fd00::/8")}
-	p, leftOut := layOut(newTables(), roomy, State{Services: []Service{s}})
+	p, leftOut := planOf(newTables(), roomy, State{Services: []Service{s}})
 	if got := p.want.show(); len(got) != 1 || len(leftOut) != 2 {
 		t.Errorf("got %q, left out %v", got, leftOut)
 	}
 	s.SourceRanges = append(s.SourceRanges, netip.MustParsePrefix("192.0.2.0/25"))
-	p, _ = layOut(newTables(), roomy, State{Services: []Service{s}})
+	p, _ = planOf(newTables(), roomy, State{Services: []Service{s}})
 	if got := p.want.show(); len(got) != 3 || !strings.Contains(got[2], "from 192.0.2.0/25 10") {
 		t.Errorf("got %q", got)
 	}
@@ -87,8 +87,8 @@ func TestUnknownSourceRangesClose(t *testing.T) {
 // Of what has one name twice, the same one is taken whatever the order.
 func TestNamesThatAreThereTwice(t *testing.T) {
 	a, b := web("10.0.0.2:80@a"), web("10.0.0.3:80@a")
-	one, leftOut := layOut(newTables(), roomy, State{Services: []Service{a, b}})
-	other, _ := layOut(newTables(), roomy, State{Services: []Service{b, a}})
+	one, leftOut := planOf(newTables(), roomy, State{Services: []Service{a, b}})
+	other, _ := planOf(newTables(), roomy, State{Services: []Service{b, a}})
 	if len(leftOut) != 1 || leftOut[0].Reason != Duplicate || len(one.want.frontends) != 1 || !sameTables(one.want, other.want) {
 		t.Errorf("%v and %v, left out %v", one.want.show(), other.want.show(), leftOut)
 	}

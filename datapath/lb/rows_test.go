@@ -51,8 +51,8 @@ func TestListsMoveTogether(t *testing.T) {
 	for i := range both.Backends {
 		both.Backends[i].Node = nodeA.Name
 	}
-	have, _ := layOut(newTables(), roomy, State{Services: []Service{sized(1, 3), both}})
-	have, _ = layOut(have.want, roomy, State{Services: []Service{both}})
+	have, _ := planOf(newTables(), roomy, State{Services: []Service{sized(1, 3), both}})
+	have, _ = planOf(have.want, roomy, State{Services: []Service{both}})
 	p := planWhole(have.want, roomy, nodeA, []Service{both}, true)
 	checkTables(t, p, roomy)
 	if list, ok := p.want.lists[0]; !ok || len(list) != 2 || len(p.want.lists) != 1 {

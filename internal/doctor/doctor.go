@@ -61,26 +61,26 @@ func (d Doctor) Examine(ctx context.Context, engine *docker.Engine, connectErr e
 		out = append(out, d.kernel(n)...)
 		return append(out, d.inotify(n)...)
 	}
-	host, found := d.dockerHost(ctx, engine)
+	m, found := d.dockerMachine(ctx, engine)
 	out = append(found, out...)
-	if host == nil {
+	if m == nil {
 		return out
 	}
-	if host.local {
+	if m.local {
 		out = append(out, d.kernel(n)...)
-		out = append(out, d.privilege(host), d.bpffs())
+		out = append(out, d.privilege(m), d.bpffs())
 		if n.KubeProxyReplacement {
 			out = append(out, d.cgroup2())
 		}
-		out = append(out, d.disk(host, n))
+		out = append(out, d.disk(m, n))
 		out = append(out, d.inotify(n)...)
 	} else {
 		out = append(out, Finding{
-			Name: "kernel features", State: Unknown, Found: "docker runs on another machine (kernel " + host.info.KernelVersion + ")",
+			Name: "kernel features", State: Unknown, Found: "docker runs on another machine (kernel " + m.info.KernelVersion + ")",
 			Mend: "run lab doctor there, or look for kernel 6.6 or newer with BTF",
 		})
 	}
-	out = append(out, memory(d, host, n), cgroups(host), d.port(n))
+	out = append(out, memory(d, m, n), cgroups(m), d.port(n))
 	return append(out, d.subnets(ctx, engine, n)...)
 }
 

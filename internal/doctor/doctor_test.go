@@ -17,8 +17,8 @@ import (
 	"wirelab.dev/wirelab/internal/docker"
 )
 
-// machine is a doctor for a machine whose /proc holds these files.
-func machine(t *testing.T, files map[string]string) Doctor {
+// doctorOf is a doctor for a machine whose /proc holds these files.
+func doctorOf(t *testing.T, files map[string]string) Doctor {
 	t.Helper()
 	d := Doctor{Root: t.TempDir()}
 	for name, content := range files {
@@ -46,44 +46,44 @@ func check(t *testing.T, f Finding, state State, found string) {
 func TestInotify(t *testing.T) {
 	const key = "sys/fs/inotify/max_user_instances"
 	three := Needs{Nodes: 3}
-	check(t, machine(t, map[string]string{key: "128\n"}).inotify(three)[0], Missing, "128 of 192")
-	check(t, machine(t, map[string]string{key: "512\n"}).inotify(three)[0], OK, "512 of 192")
-	check(t, machine(t, nil).inotify(three)[0], Unknown, "max_user_instances")
-	check(t, machine(t, map[string]string{key: "many\n"}).inotify(three)[0], Unknown, "")
+	check(t, doctorOf(t, map[string]string{key: "128\n"}).inotify(three)[0], Missing, "128 of 192")
+	check(t, doctorOf(t, map[string]string{key: "512\n"}).inotify(three)[0], OK, "512 of 192")
+	check(t, doctorOf(t, nil).inotify(three)[0], Unknown, "max_user_instances")
+	check(t, doctorOf(t, map[string]string{key: "many\n"}).inotify(three)[0], Unknown, "")
 }
 
 func TestMemory(t *testing.T) {
 	with := func(kb int) Doctor {
-		return machine(t, map[string]string{"meminfo": fmt.Sprintf("MemTotal: 99999999 kB\nMemAvailable: %d kB\n", kb)})
+		return doctorOf(t, map[string]string{"meminfo": fmt.Sprintf("MemTotal: 99999999 kB\nMemAvailable: %d kB\n", kb)})
 	}
-	h := &host{local: true, info: system.Info{MemTotal: 64 << 30}}
-	check(t, memory(with(8<<20), h, Needs{Nodes: 3}), OK, "8192 MB available")
-	check(t, memory(with(1<<20), h, Needs{Nodes: 3}), Missing, "1024 MB available, 2048 MB needed")
-	check(t, memory(with(1<<20), h, Needs{Nodes: 1}), OK, "")
+	m := &machine{local: true, info: system.Info{MemTotal: 64 << 30}}
+	check(t, memory(with(8<<20), m, Needs{Nodes: 3}), OK, "8192 MB available")
+	check(t, memory(with(1<<20), m, Needs{Nodes: 3}), Missing, "1024 MB available, 2048 MB needed")
+	check(t, memory(with(1<<20), m, Needs{Nodes: 1}), OK, "")
 	// On another machine only the engine's word counts.
-	check(t, memory(with(1), &host{info: system.Info{MemTotal: 8 << 30}}, Needs{Nodes: 3}), OK, "8192 MB in all")
+	check(t, memory(with(1), &machine{info: system.Info{MemTotal: 8 << 30}}, Needs{Nodes: 3}), OK, "8192 MB in all")
 }
 
 func TestPrivilege(t *testing.T) {
 	status := func(bound string) Doctor {
-		return machine(t, map[string]string{"1/status": "Name:\tinit\nCapBnd:\t" + bound + "\n"})
+		return doctorOf(t, map[string]string{"1/status": "Name:\tinit\nCapBnd:\t" + bound + "\n"})
 	}
-	runc := &host{info: system.Info{DefaultRuntime: "runc"}}
+	runc := &machine{info: system.Info{DefaultRuntime: "runc"}}
 	check(t, status("000001ffffffffff").privilege(runc), OK, "all capabilities")
 	check(t, status("000001fffeffffff").privilege(runc), Missing, "CAP_SYS_RESOURCE")
-	check(t, status("000001fffeffffff").privilege(&host{info: system.Info{DefaultRuntime: "wirelab"}}), OK, "does without")
+	check(t, status("000001fffeffffff").privilege(&machine{info: system.Info{DefaultRuntime: "wirelab"}}), OK, "does without")
 	check(t, status("???").privilege(runc), Unknown, "CapBnd")
-	check(t, machine(t, nil).privilege(runc), Unknown, "status")
+	check(t, doctorOf(t, nil).privilege(runc), Unknown, "status")
 }
 
 func TestBPFFS(t *testing.T) {
-	check(t, machine(t, map[string]string{"filesystems": "nodev\tsysfs\nnodev\tbpf\n\text4\n"}).bpffs(), OK, "")
-	check(t, machine(t, map[string]string{"filesystems": "nodev\tsysfs\n"}).bpffs(), Missing, "")
+	check(t, doctorOf(t, map[string]string{"filesystems": "nodev\tsysfs\nnodev\tbpf\n\text4\n"}).bpffs(), OK, "")
+	check(t, doctorOf(t, map[string]string{"filesystems": "nodev\tsysfs\n"}).bpffs(), Missing, "")
 }
 
 func TestCgroup2(t *testing.T) {
-	check(t, machine(t, map[string]string{"filesystems": "nodev\tcgroup\nnodev\tcgroup2\n"}).cgroup2(), OK, "")
-	check(t, machine(t, map[string]string{"filesystems": "nodev\tcgroup\n"}).cgroup2(), Missing, "not in /proc/filesystems")
+	check(t, doctorOf(t, map[string]string{"filesystems": "nodev\tcgroup\nnodev\tcgroup2\n"}).cgroup2(), OK, "")
+	check(t, doctorOf(t, map[string]string{"filesystems": "nodev\tcgroup\n"}).cgroup2(), Missing, "not in /proc/filesystems")
 }
 
 // TestLacking: a refusal names what the kernel lacks.
@@ -102,8 +102,8 @@ func TestLacking(t *testing.T) {
 }
 
 func TestCgroups(t *testing.T) {
-	check(t, cgroups(&host{info: system.Info{CgroupVersion: "2", MemoryLimit: true, CPUShares: true, PidsLimit: true}}), OK, "version 2")
-	check(t, cgroups(&host{info: system.Info{CgroupVersion: "1", CPUShares: true, PidsLimit: true}}), Missing, "without controller memory")
+	check(t, cgroups(&machine{info: system.Info{CgroupVersion: "2", MemoryLimit: true, CPUShares: true, PidsLimit: true}}), OK, "version 2")
+	check(t, cgroups(&machine{info: system.Info{CgroupVersion: "1", CPUShares: true, PidsLimit: true}}), Missing, "without controller memory")
 }
 
 func TestSubnets(t *testing.T) {

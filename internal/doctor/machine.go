@@ -15,8 +15,8 @@ import (
 	"wirelab.dev/wirelab/internal/docker"
 )
 
-// host is the machine the engine runs on.
-type host struct {
+// machine is what the engine runs on.
+type machine struct {
 	info  system.Info
 	local bool // it is this one
 }
@@ -49,12 +49,12 @@ func (d Doctor) dockerCommand() Finding {
 	return f
 }
 
-func (d Doctor) dockerHost(ctx context.Context, e *docker.Engine) (*host, []Finding) {
+func (d Doctor) dockerMachine(ctx context.Context, e *docker.Engine) (*machine, []Finding) {
 	info, err := e.Info(ctx)
 	if err != nil {
 		return nil, []Finding{dockerMissing(err)}
 	}
-	h := &host{info: info, local: d.isLocal(info)}
+	m := &machine{info: info, local: d.isLocal(info)}
 	f := Finding{
 		Name: "docker engine", State: OK,
 		Found: fmt.Sprintf("%s, API %s, storage %s", info.ServerVersion, e.APIVersion(), info.Driver),
@@ -66,7 +66,7 @@ func (d Doctor) dockerHost(ctx context.Context, e *docker.Engine) (*host, []Find
 	if info.OSType != "linux" {
 		f.State, f.Found, f.Mend = Missing, "runs "+info.OSType+" containers", "switch Docker to Linux containers"
 	}
-	return h, []Finding{f}
+	return m, []Finding{f}
 }
 
 // older tells whether a version such as 1.41 is below major.minor. What cannot be read is not.
@@ -90,7 +90,7 @@ func (d Doctor) isLocal(info system.Info) bool {
 
 // privilege looks whether Docker can start privileged containers where the machine itself lacks a capability: runc
 // asks for all there are, and a sandbox may hold one back.
-func (d Doctor) privilege(h *host) Finding {
+func (d Doctor) privilege(m *machine) Finding {
 	f := Finding{Name: "privileged containers", State: OK, Found: "all capabilities are there"}
 	b, err := os.ReadFile(filepath.Join(d.Root, "/proc/1/status"))
 	if err != nil {
@@ -109,19 +109,19 @@ func (d Doctor) privilege(h *host) Finding {
 	if bound&(1<<unix.CAP_SYS_RESOURCE) != 0 {
 		return f
 	}
-	if h.info.DefaultRuntime == "runc" {
+	if m.info.DefaultRuntime == "runc" {
 		f.State, f.Found = Missing, "this machine lacks CAP_SYS_RESOURCE, and runc insists on it"
 		f.Mend = "run make deps: it registers a runtime that does without"
 		return f
 	}
-	f.Found = "CAP_SYS_RESOURCE is lacking; runtime " + h.info.DefaultRuntime + " does without"
+	f.Found = "CAP_SYS_RESOURCE is lacking; runtime " + m.info.DefaultRuntime + " does without"
 	return f
 }
 
-func cgroups(h *host) Finding {
-	f := Finding{Name: "cgroups", State: OK, Found: "version " + h.info.CgroupVersion}
+func cgroups(m *machine) Finding {
+	f := Finding{Name: "cgroups", State: OK, Found: "version " + m.info.CgroupVersion}
 	var lacking []string
-	for name, on := range map[string]bool{"memory": h.info.MemoryLimit, "cpu": h.info.CPUShares, "pids": h.info.PidsLimit} {
+	for name, on := range map[string]bool{"memory": m.info.MemoryLimit, "cpu": m.info.CPUShares, "pids": m.info.PidsLimit} {
 		if !on {
 			lacking = append(lacking, name)
 		}

@@ -29,11 +29,11 @@ const (
 	bytesOfKibibytes = 1024
 )
 
-func memory(d Doctor, h *host, n Needs) Finding {
+func memory(d Doctor, m *machine, n Needs) Finding {
 	f := Finding{Name: "memory", State: OK, Spent: true}
 	need := int64(memoryFirst + memoryEach*max(0, n.Nodes-1))
-	have, what := h.info.MemTotal, "in all"
-	if h.local {
+	have, what := m.info.MemTotal, "in all"
+	if m.local {
 		if free, err := d.availableMemory(); err == nil {
 			have, what = free, "available"
 		}
@@ -61,16 +61,16 @@ func (d Doctor) availableMemory() (int64, error) {
 	return 0, errors.Join(s.Err(), errors.New("no MemAvailable in /proc/meminfo"))
 }
 
-func (d Doctor) disk(h *host, n Needs) Finding {
+func (d Doctor) disk(m *machine, n Needs) Finding {
 	f := Finding{Name: "disk", State: OK, Spent: true}
 	var st unix.Statfs_t
-	if err := unix.Statfs(h.info.DockerRootDir, &st); err != nil {
-		f.State, f.Found, f.Mend = Unknown, fmt.Sprintf("cannot look at %s: %v", h.info.DockerRootDir, err), "run lab doctor as root"
+	if err := unix.Statfs(m.info.DockerRootDir, &st); err != nil {
+		f.State, f.Found, f.Mend = Unknown, fmt.Sprintf("cannot look at %s: %v", m.info.DockerRootDir, err), "run lab doctor as root"
 		return f
 	}
 	have := int64(st.Bavail) * st.Bsize //nolint:gosec // a disk's size
 	need := int64(diskFirst + diskEach*max(0, n.Nodes-1))
-	f.Found = fmt.Sprintf("%d MB free in %s, %d MB needed", have/mb, h.info.DockerRootDir, need/mb)
+	f.Found = fmt.Sprintf("%d MB free in %s, %d MB needed", have/mb, m.info.DockerRootDir, need/mb)
 	if have < need {
 		f.State, f.Mend = Missing, "free some: docker system df shows what holds it, docker system prune removes what nobody uses"
 	}

@@ -29,8 +29,8 @@ const (
 	OriginBuilt   Origin = "built locally" // is the one make node-image builds
 )
 
-// Node is the image a lab's nodes are made of.
-type Node struct {
+// NodeImage is the image a lab's nodes are made of.
+type NodeImage struct {
 	Ref    string `json:"image"` // with its digest where it has one
 	Origin Origin `json:"origin"`
 	// Note says why this is not kind's own image; empty otherwise.
@@ -43,12 +43,12 @@ type Engine interface {
 	Pull(ctx context.Context, ref string, p docker.Patience, say func(done, total int64)) error
 }
 
-// DefaultNode is the node image this version of kind was released with, by digest.
-const DefaultNode = defaults.Image
+// DefaultNodeImage is the node image this version of kind was released with, by digest.
+const DefaultNodeImage = defaults.Image
 
-// LocalNode is the tag of the image that make node-image builds: the same Kubernetes version as [DefaultNode].
-func LocalNode() string {
-	_, tag, _ := strings.Cut(Short(DefaultNode), ":")
+// LocalNodeImage is the tag of the image that make node-image builds: the same Kubernetes version as [DefaultNodeImage].
+func LocalNodeImage() string {
+	_, tag, _ := strings.Cut(Short(DefaultNodeImage), ":")
 	return "wirelab/node:" + tag
 }
 
@@ -58,38 +58,38 @@ func Short(ref string) string {
 	return s
 }
 
-// EnsureNode finds a node image and makes sure the engine holds it. want is what the profile asks for and is then
+// EnsureNodeImage finds a node image and makes sure the engine holds it. want is what the profile asks for and is then
 // taken or nothing; empty means kind's own, or where no registry answers the one built locally. say is told what
 // takes time and may be nil.
-func EnsureNode(ctx context.Context, e Engine, want string, say func(string)) (Node, error) {
+func EnsureNodeImage(ctx context.Context, e Engine, want string, say func(string)) (NodeImage, error) {
 	if say == nil {
 		say = func(string) {}
 	}
 	ref := want
 	if ref == "" {
-		ref = DefaultNode
+		ref = DefaultNodeImage
 	}
 	have, err := e.HasImage(ctx, ref)
 	if err != nil {
-		return Node{}, err
+		return NodeImage{}, err
 	}
 	if have {
-		return Node{Ref: ref, Origin: OriginPresent}, nil
+		return NodeImage{Ref: ref, Origin: OriginPresent}, nil
 	}
 	say("asking the registry for " + Short(ref))
 	pullErr := e.Pull(ctx, ref, docker.Patience{First: registryPatience, Stall: stallPatience}, func(done, total int64) {
 		say(fmt.Sprintf("pulling %s: %d of %d MB", Short(ref), done>>20, total>>20))
 	})
 	if pullErr == nil {
-		return Node{Ref: ref, Origin: OriginPulled}, nil
+		return NodeImage{Ref: ref, Origin: OriginPulled}, nil
 	}
 	if ctx.Err() != nil {
-		return Node{}, ctx.Err()
+		return NodeImage{}, ctx.Err()
 	}
 	if want != "" {
-		return Node{}, fmt.Errorf("node image %s of the profile (cluster.image) is not here and cannot be had: %w", want, pullErr)
+		return NodeImage{}, fmt.Errorf("node image %s of the profile (cluster.image) is not here and cannot be had: %w", want, pullErr)
 	}
-	return localNode(ctx, e, pullErr)
+	return localNodeImage(ctx, e, pullErr)
 }
 
 // Starter says what an image's containers start with.
@@ -113,16 +113,16 @@ func CheckNode(ctx context.Context, e Starter, ref string) error {
 	return nil
 }
 
-func localNode(ctx context.Context, e Engine, pullErr error) (Node, error) {
-	local := LocalNode()
+func localNodeImage(ctx context.Context, e Engine, pullErr error) (NodeImage, error) {
+	local := LocalNodeImage()
 	have, err := e.HasImage(ctx, local)
 	if err != nil {
-		return Node{}, err
+		return NodeImage{}, err
 	}
 	if !have {
-		return Node{}, fmt.Errorf("no node image: %s cannot be pulled and %s is not built: run make node-image, or go where a registry answers: %w", Short(DefaultNode), local, pullErr)
+		return NodeImage{}, fmt.Errorf("no node image: %s cannot be pulled and %s is not built: run make node-image, or go where a registry answers: %w", Short(DefaultNodeImage), local, pullErr)
 	}
-	return Node{Ref: local, Origin: OriginBuilt, Note: Short(DefaultNode) + " cannot be pulled: " + reason(pullErr)}, nil
+	return NodeImage{Ref: local, Origin: OriginBuilt, Note: Short(DefaultNodeImage) + " cannot be pulled: " + reason(pullErr)}, nil
 }
 
 // reason is the last part of an engine's long sentence about a failed pull.
@@ -131,5 +131,5 @@ func reason(err error) string {
 	if i := strings.LastIndex(s, "dial tcp: "); i >= 0 {
 		return s[i+len("dial tcp: "):]
 	}
-	return strings.TrimPrefix(s, "pull image "+DefaultNode+": ")
+	return strings.TrimPrefix(s, "pull image "+DefaultNodeImage+": ")
 }

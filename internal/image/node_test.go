@@ -38,18 +38,18 @@ func TestEnsureNode(t *testing.T) {
 		err    string
 		pulls  int
 	}{
-		"kind's own is here":        {shelf{have: map[string]bool{DefaultNode: true, LocalNode(): true}}, "", DefaultNode, OriginPresent, "", 0},
-		"a registry has it":         {shelf{have: map[string]bool{LocalNode(): true}}, "", DefaultNode, OriginPulled, "", 1},
-		"no registry, built":        {shelf{have: map[string]bool{LocalNode(): true}, pullErr: silent}, "", LocalNode(), OriginBuilt, "", 1},
+		"kind's own is here":        {shelf{have: map[string]bool{DefaultNodeImage: true, LocalNodeImage(): true}}, "", DefaultNodeImage, OriginPresent, "", 0},
+		"a registry has it":         {shelf{have: map[string]bool{LocalNodeImage(): true}}, "", DefaultNodeImage, OriginPulled, "", 1},
+		"no registry, built":        {shelf{have: map[string]bool{LocalNodeImage(): true}, pullErr: silent}, "", LocalNodeImage(), OriginBuilt, "", 1},
 		"no registry, nothing":      {shelf{pullErr: silent}, "", "", "", "make node-image", 1},
 		"profile's own is here":     {shelf{have: map[string]bool{"my/node:1": true}}, "my/node:1", "my/node:1", OriginPresent, "", 0},
-		"profile's own, no other":   {shelf{have: map[string]bool{LocalNode(): true}, pullErr: silent}, "my/node:1", "", "", "cluster.image", 1},
+		"profile's own, no other":   {shelf{have: map[string]bool{LocalNodeImage(): true}, pullErr: silent}, "my/node:1", "", "", "cluster.image", 1},
 		"profile's own from afar":   {shelf{}, "my/node:1", "my/node:1", OriginPulled, "", 1},
-		"profile names the default": {shelf{pullErr: silent, have: map[string]bool{LocalNode(): true}}, DefaultNode, "", "", "cluster.image", 1},
+		"profile names the default": {shelf{pullErr: silent, have: map[string]bool{LocalNodeImage(): true}}, DefaultNodeImage, "", "", "cluster.image", 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := EnsureNode(t.Context(), &tt.shelf, tt.want, nil)
+			got, err := EnsureNodeImage(t.Context(), &tt.shelf, tt.want, nil)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.Is(err, docker.ErrNoRegistry) {
 					t.Fatalf("error = %v, want %q and ErrNoRegistry", err, tt.err)
@@ -70,8 +70,8 @@ func TestEnsureNode(t *testing.T) {
 func TestEnsureNodeInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	s := &shelf{have: map[string]bool{LocalNode(): true}, pullErr: ctx.Err()}
-	if _, err := EnsureNode(ctx, s, "", nil); !errors.Is(err, context.Canceled) {
+	s := &shelf{have: map[string]bool{LocalNodeImage(): true}, pullErr: ctx.Err()}
+	if _, err := EnsureNodeImage(ctx, s, "", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("error = %v, want context.Canceled: an interrupt is no missing registry", err)
 	}
 }
