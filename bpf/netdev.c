@@ -2,7 +2,7 @@
 //go:build ignore
 
 /*
- * The node's network cards: Services for clients outside, and answers to them; packets that come for the
+ * The node's NICs: Services for clients outside, and answers to them; packets that come for the
  * node's pods; and the node's address for what pods send to the outside. All other traffic passes as it is.
  */
 

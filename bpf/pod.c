@@ -113,7 +113,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 		w->verdict.mark = !cfg_masquerade || back || !is_outside(dst) ? MARK_DONE : 0;
 		return reason;
 	}
-	/* The stack would not take the node's own address as source. The network card translates again. */
+	/* The stack would not take the node's own address as source. The NIC translates again. */
 	if (back)
 		c->outcome = AS_IT_IS;
 	if (reason == REASON_TOO_BIG && !p->dont_fragment)

@@ -116,7 +116,7 @@ func TestNeighboursDecideAboutKnownFlows(t *testing.T) {
 	at := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}
 	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), remotePod, ackFlag)
 	own := string(m.testRun(at.ifindex, frame).Data[:12])
-	card, err := m.ns.Netlink().LinkByName("eth0")
+	nic, err := m.ns.Netlink().LinkByName("eth0")
 	m.must(err)
 	macs := func() string {
 		_, out := m.runOn(at.prog, at.ifindex, frame)
@@ -153,7 +153,7 @@ func TestNeighboursDecideAboutKnownFlows(t *testing.T) {
 		if got := macs(); got != own {
 			t.Errorf("a packet that has to be decided about goes to % x", got)
 		}
-		want, got := string(mac)+string(card.Attrs().HardwareAddr), macs()
+		want, got := string(mac)+string(nic.Attrs().HardwareAddr), macs()
 		for range 2 { // a decision holds for a moment only
 			if got == own {
 				got = macs()

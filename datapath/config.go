@@ -13,7 +13,7 @@ import (
 type Config struct {
 	// Network is what its cluster's network is to be. Its Devices empty means all that connect the node with others, as
 	// they come and go: those with a default route, NodeIP, or an address in a network. Its MTU 0 means the smallest of
-	// Devices, and where these are not named, that of the card that carries NodeIP; when the card's changes, pods that
+	// Devices, and where these are not named, that of the NIC that carries NodeIP; when the NIC's changes, pods that
 	// come later get the new one. What is empty else has its default.
 	settings.Network
 

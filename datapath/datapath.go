@@ -47,7 +47,7 @@ type Datapath struct {
 	ipcache          ipcache
 	purging          sync.Mutex // held by who purges addresses, and who takes one that rests
 	routed           routed
-	cards            cards
+	nics             nics
 	events           hub
 }
 
@@ -76,7 +76,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if d.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	if err := d.findCards(ctx); err != nil {
+	if err := d.findNICs(ctx); err != nil {
 		return nil, err
 	}
 	if d.cfg.netnsCookie, err = netnsCookie(); err != nil {

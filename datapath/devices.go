@@ -19,15 +19,15 @@ const (
 )
 
 // Devices keeps lab_host and lab_net, the router's address, the pod CIDR's route, and the programs that are
-// not at pods' veths: on lab_host, on the network cards and at the node's cgroups.
+// not at pods' veths: on lab_host, on the NICs and at the node's cgroups.
 type Devices struct{ d *Datapath }
 
 // Devices returns the reconciler of the node's own devices.
 func (d *Datapath) Devices() *Devices { return &Devices{d: d} }
 
-// Apply makes them be there, with the network cards and the MTU that the node has now. [Open] has applied it once.
+// Apply makes them be there, with the NICs and the MTU that the node has now. [Open] has applied it once.
 func (v *Devices) Apply(ctx context.Context) error {
-	missing := v.d.findCards(ctx)
+	missing := v.d.findNICs(ctx)
 	if err := v.d.setMTU(); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
-// second is a host on a network of its own with the node, which the node may have other cards on.
+// second is a host on a network of its own with the node, which the node may have other NICs on.
 func (n *node) second(nodeAddr, hostAddr string) *netnstest.NS {
 	n.t.Helper()
 	host := netnstest.New(n.t, "second")
@@ -32,7 +32,7 @@ func (n *node) applyDevices() (err error) {
 	return err
 }
 
-// nicLinks are the pinned links of network cards.
+// nicLinks are the pinned links of NICs.
 func (n *node) nicLinks() (names []string) {
 	for _, p := range pinned(filepath.Join(n.BPFFS, "wirelab/links")) {
 		if name := filepath.Base(p); strings.HasSuffix(name, "_in") || strings.HasSuffix(name, "_out") {
@@ -43,8 +43,8 @@ func (n *node) nicLinks() (names []string) {
 	return names
 }
 
-// A card that the node gets later carries Services and masquerades, as long as it is there.
-func TestSecondCard(t *testing.T) {
+// A NIC that the node gets later carries Services and masquerades, as long as it is there.
+func TestSecondNIC(t *testing.T) {
 	for name, mode := range map[string]setup{"replacement": replacement, "ebpf": routed} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, 2, mode)
@@ -60,7 +60,7 @@ func TestSecondCard(t *testing.T) {
 			host.ServeTCP(hostAddr)
 			seen, err := client.Ask("tcp4", hostAddr, []byte("x"))
 			if err != nil || seen != netip.MustParseAddr("198.51.100.1") {
-				t.Errorf("a pod is seen by the second card's network as %s, %v", seen, err)
+				t.Errorf("a pod is seen by the second NIC's network as %s, %v", seen, err)
 			}
 			state := func(to *pod, on *node) lb.State {
 				return lb.State{Services: both(withNodePort(demo(ready(to, on))))}
@@ -74,7 +74,7 @@ func TestSecondCard(t *testing.T) {
 				}
 				who, err := whoAt(t, host, "tcp4", netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), nodePort))
 				if err != nil || who != backend.pod.NS.Name {
-					t.Errorf("NodePort at the second card, backend %s: %q, %v", backend.pod.NS.Name, who, err)
+					t.Errorf("NodePort at the second NIC, backend %s: %q, %v", backend.pod.NS.Name, who, err)
 				}
 			}
 			n.Do(func() {
@@ -87,13 +87,13 @@ func TestSecondCard(t *testing.T) {
 			n.Run("ip", "link", "del", "eth1")
 			must(t, n.applyDevices())
 			if got := n.nicLinks(); !slices.Equal(got, []string{"eth0_in", "eth0_out"}) {
-				t.Errorf("after the second card is gone, links are %v", got)
+				t.Errorf("after the second NIC is gone, links are %v", got)
 			}
 		})
 	}
 }
 
-// Cards that are named are the only ones, and those that were, before, are left alone.
+// NICs that are named are the only ones, and those that were, before, are left alone.
 func TestOtherDevicesAreNamed(t *testing.T) {
 	for name, clsact := range map[string]setup{"tcx": func(*datapath.Config) {}, "clsact": (*datapath.Config).ForceClsact} {
 		t.Run(name, func(t *testing.T) {
@@ -116,10 +116,10 @@ func TestOtherDevicesAreNamed(t *testing.T) {
 				return list + n.Run("tc", "filter", "show", "dev", device, "ingress") + n.Run("tc", "filter", "show", "dev", device, "egress")
 			}
 			if got := running("eth0"); got != "" {
-				t.Errorf("the card that is not named any more runs %s", got)
+				t.Errorf("the NIC that is not named any more runs %s", got)
 			}
 			if got := running("eth1"); !strings.Contains(got, "lab_from_network") || !strings.Contains(got, "lab_to_network") {
-				t.Errorf("the named card runs %q", got)
+				t.Errorf("the named NIC runs %q", got)
 			}
 			if name == "tcx" && !slices.Equal(n.nicLinks(), []string{"eth1_in", "eth1_out"}) {
 				t.Errorf("links are %v", n.nicLinks())
@@ -128,8 +128,8 @@ func TestOtherDevicesAreNamed(t *testing.T) {
 	}
 }
 
-// A card that gets another name, and one that takes the place of another, keep their programs.
-func TestCardsChange(t *testing.T) {
+// A NIC that gets another name, and one that takes the place of another, keep their programs.
+func TestNICsChange(t *testing.T) {
 	l := newLab(t, 1, routed)
 	n := l.nodes[0]
 	client := n.addPod("client")
@@ -156,7 +156,7 @@ func TestCardsChange(t *testing.T) {
 	netnstest.Connect(n.NS, "lan1", host, "eth1")
 	n.AddAddr("lan1", netip.MustParsePrefix("198.51.100.1/24"))
 	host.AddAddr("eth1", netip.MustParsePrefix("198.51.100.2/24"))
-	ask("another card with the name")
+	ask("another NIC with the name")
 }
 
 // tun makes a device of packets without headers, up until the test ends.
@@ -223,8 +223,8 @@ func TestDevicesWithoutEthernet(t *testing.T) {
 	}
 }
 
-// The MTU follows the card's: what is sent to pods, and pods that come later.
-func TestMTUFollowsTheCard(t *testing.T) {
+// The MTU follows the NIC's: what is sent to pods, and pods that come later.
+func TestMTUFollowsTheNIC(t *testing.T) {
 	for name, mode := range map[string]setup{"kubeproxy": func(*datapath.Config) {}, "replacement": replacement, "ebpf": routed} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, 1, mode)

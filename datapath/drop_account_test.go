@@ -338,11 +338,11 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 					m.runInside(veth, packet(layers.IPProtocolTCP, pod, cluster(good), ackFlag))
 					m.copyFlowCache(veth.prog, broken.fromPod)
 				}}),
-			"not sent":           makes(injection{at: stage{unsent.fromPod, veth.ifindex}, dir: fromPod, frame: tcp(pod, remotePod)}),
-			"not sent to a pod":  makes(injection{at: stage{unsent.toPod, host.ifindex}, dir: toPod, frame: tcp(far, pod)}),
-			"not sent by a card": makes(injection{at: stage{unsent.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(netip.AddrPortFrom(client.Addr(), 40003), narrow)}),
-			"from outside":       makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, narrow)}),
-			"to outside":         makes(injection{at: stage{broken.toNetwork, out.ifindex}, dir: leaving, frame: tcp(pod, far)}),
+			"not sent":          makes(injection{at: stage{unsent.fromPod, veth.ifindex}, dir: fromPod, frame: tcp(pod, remotePod)}),
+			"not sent to a pod": makes(injection{at: stage{unsent.toPod, host.ifindex}, dir: toPod, frame: tcp(far, pod)}),
+			"not sent by a NIC": makes(injection{at: stage{unsent.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(netip.AddrPortFrom(client.Addr(), 40003), narrow)}),
+			"from outside":      makes(injection{at: stage{broken.fromNetwork, in.ifindex}, dir: fromNetwork, frame: tcp(client, narrow)}),
+			"to outside":        makes(injection{at: stage{broken.toNetwork, out.ifindex}, dir: leaving, frame: tcp(pod, far)}),
 			"to a pod": makes(injection{at: stage{broken.toPod, host.ifindex}, dir: toPod, frame: packet(layers.IPProtocolTCP, remotePod, pod, synFlag|ackFlag),
 				before: func() { m.runInside(veth, tcp(pod, cluster(good))) }}),
 		},

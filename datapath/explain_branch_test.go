@@ -14,7 +14,7 @@ import (
 	"wirelab.dev/wirelab/datapath/lb"
 )
 
-// way is a frame that the card is to send on, and cannot.
+// way is a frame that the NIC is to send on, and cannot.
 type way struct {
 	src, dst end
 	proto    layers.IPProtocol
@@ -50,9 +50,9 @@ func (w way) frame(t *testing.T) []byte {
 	return serialized(append(parts, gopacket.Payload(data))...)
 }
 
-// What a network card translates, and can then not send, is answered as a router answers: with the type and
+// What a NIC translates, and can then not send, is answered as a router answers: with the type and
 // code, the MTU and the packet as it came, from an address of the node's, to who sent it.
-func TestCardAnswersAsARouter(t *testing.T) {
+func TestNICAnswersAsARouter(t *testing.T) {
 	m, at := crossing(t)
 	from := netip.MustParseAddrPort("203.0.113.50:40000")
 	unreachable := func(code uint8) layers.ICMPv4TypeCode {
@@ -142,7 +142,7 @@ func checkExplanation(t *testing.T, m *model, frame, out []byte, kind layers.ICM
 	}
 }
 
-// crossing is a model at whose card Services lead where they cannot be followed; each is TCP and UDP.
+// crossing is a model at whose NIC Services lead where they cannot be followed; each is TCP and UDP.
 func crossing(t *testing.T) (m *model, at struct{ nowhere, unreachable, prohibited, hole, narrow, far end }) {
 	t.Helper()
 	m = router(t)
@@ -172,7 +172,7 @@ func crossing(t *testing.T) (m *model, at struct{ nowhere, unreachable, prohibit
 
 // What may be cut up is given to the stack, where it does not mind who it is from; translated, with the hops
 // that it has, for the stack takes one.
-func TestCardHasPacketsCutUp(t *testing.T) {
+func TestNICHasPacketsCutUp(t *testing.T) {
 	m, at := crossing(t)
 	host, err := m.ns.Netlink().LinkByName(hostDevice)
 	m.must(err)
@@ -189,7 +189,7 @@ func TestCardHasPacketsCutUp(t *testing.T) {
 
 // A backend's answers that are too big for the way to the client are what the backend is told of, and an
 // answer that has no hop left; errors and later fragments are told of to nobody.
-func TestCardAnswersBackends(t *testing.T) {
+func TestNICAnswersBackends(t *testing.T) {
 	m, at := crossing(t)
 	client := netip.MustParseAddrPort("198.51.100.4:40000") // where the way is narrow
 	for _, proto := range []layers.IPProtocol{layers.IPProtocolTCP, layers.IPProtocolUDP} {
@@ -229,7 +229,7 @@ func TestCardAnswersBackends(t *testing.T) {
 }
 
 // Who sends without an end is not told without an end; of what is too big, each time.
-func TestCardAnswersAtAPace(t *testing.T) {
+func TestNICAnswersAtAPace(t *testing.T) {
 	m, at := crossing(t)
 	from := netip.MustParseAddrPort("203.0.113.50:40000")
 	tell := func(w way) (told int, took time.Duration) {

@@ -67,7 +67,7 @@ func TestErrorsFitTheirFlows(t *testing.T) {
 					m.checkOne(t, bpf.PodLabDirectionDIR_FROM_POD, veth(b.by), b.branch)
 				})
 			}
-			t.Run(fmt.Sprint(name, " ", kind, "/out at the card"), func(t *testing.T) {
+			t.Run(fmt.Sprint(name, " ", kind, "/out at the NIC"), func(t *testing.T) {
 				m.checkOne(t, out, m.out(), branch{frame: tell(pod, far.Addr(), f.answer), verdict: actNext, reason: bpf.PodLabReasonREASON_FORWARDED, rewritten: true})
 				m.checkOne(t, out, m.out(), branch{frame: tell(pod, elsewhere, f.answer), verdict: actShot, reason: bpf.PodLabReasonREASON_MASQUERADE})
 			})

@@ -434,7 +434,7 @@ func TestMasqueradedPortsAreNoFrontends(t *testing.T) {
 	}
 }
 
-// Status names the cards whose programs masquerade, and claims nothing else.
+// Status names the NICs whose programs masquerade, and claims nothing else.
 func TestMasqueradeStatus(t *testing.T) {
 	inMasqueradeModes(t, func(t *testing.T, mode setup) {
 		n := newLab(t, 1, mode).nodes[0]
@@ -451,7 +451,7 @@ func TestMasqueradeStatus(t *testing.T) {
 		}
 		must(t, os.Remove(filepath.Join(n.BPFFS, "wirelab/links", netnstest.NIC+"_out")))
 		if m := status(); m.Enabled || len(m.Devices) != 0 {
-			t.Errorf("without a program at the card, masquerading is %+v", m)
+			t.Errorf("without a program at the NIC, masquerading is %+v", m)
 		}
 	})
 }

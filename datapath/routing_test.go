@@ -266,7 +266,7 @@ func TestPathMTU(t *testing.T) {
 	})
 }
 
-// A pod with a smaller MTU than the card's: what does not fit is answered at the last hop.
+// A pod with a smaller MTU than the NIC's: what does not fit is answered at the last hop.
 func TestSmallMTUOfPods(t *testing.T) {
 	inModes(t, func(t *testing.T, mode setup) {
 		l := newLab(t, 2, mode)

@@ -24,7 +24,7 @@ type servicePrograms struct {
 	mtu, cutter                        *ebpf.Variable
 }
 
-// cutAt tells the programs at the network cards where the stack takes what it is to cut up.
+// cutAt tells the programs at the NICs where the stack takes what it is to cut up.
 func (p *servicePrograms) cutAt(host *netlink.LinkAttrs) error {
 	if p.cutter == nil {
 		return nil
@@ -110,7 +110,7 @@ func isNICLink(pin string) bool {
 	return strings.HasSuffix(pin, "_in") || strings.HasSuffix(pin, "_out")
 }
 
-// attachNICs puts the programs on every network card, and takes them off all others: cards that are not in use any
+// attachNICs puts the programs on every NIC, and takes them off all others: NICs that are not in use any
 // more, and all of them where another mode has left some. The one for answers comes first: no answer goes out with
 // an address that its client does not know.
 func (d *Datapath) attachNICs(ctx context.Context) error {
@@ -138,7 +138,7 @@ func (d *Datapath) attachNICs(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// detachOthers takes the cards' programs off the devices that are not listed. A card that has another name now
+// detachOthers takes the NICs' programs off the devices that are not listed. A NIC that has another name now
 // loses them for a moment.
 func (d *Datapath) detachOthers(ctx context.Context, devices []string) error {
 	if _, ok := d.attacher.(tcx); !ok {
@@ -154,7 +154,7 @@ func (d *Datapath) detachOthers(ctx context.Context, devices []string) error {
 	for _, pin := range pinned {
 		if isNICLink(pin) && !keep[pin] {
 			errs = append(errs, d.pins.unpinLink(pin))
-			d.log.Info("program is taken off a device that is no card in use", "link", pin)
+			d.log.Info("program is taken off a device that is no NIC in use", "link", pin)
 		}
 	}
 	return errors.Join(errs...)

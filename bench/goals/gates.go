@@ -32,7 +32,7 @@ func packetCosts(c *testbed.Cluster) []bench.Row {
 	}
 	fromPod, fromNIC, err := c.PacketCosts()
 	if err == nil && fromNIC == nil {
-		err = fmt.Errorf("there is no program at the card")
+		err = fmt.Errorf("there is no program at the NIC")
 	}
 	if err != nil {
 		return []bench.Row{pod[0].Fail(err), pod[1].Fail(err), nic[0].Fail(err), nic[1].Fail(err)}

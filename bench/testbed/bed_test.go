@@ -76,7 +76,7 @@ func gates(t *testing.T, l *Setup) {
 			t.Errorf("%s: a program costs as much as an empty one, or has no instructions: %+v", mode, fromPod)
 		}
 		if (fromNIC == nil) != (mode == KubeProxy) {
-			t.Errorf("%s: programs at the card: %+v", mode, fromNIC)
+			t.Errorf("%s: programs at the NIC: %+v", mode, fromNIC)
 		}
 		memory, err := c.Nodes[0].MapMemory()
 		if err != nil || memory < 1<<20 {

@@ -22,7 +22,7 @@ type Cost struct {
 }
 
 // PacketCosts are those of the program that a pod's packets meet first, and of the one that they meet at the
-// card of the node that they go to. In a mode that has no program there, fromNIC is nil.
+// NIC of the node that they go to. In a mode that has no program there, fromNIC is nil.
 func (c *Cluster) PacketCosts() (fromPod Cost, fromNIC *Cost, err error) {
 	f, err := c.establish(netip.AddrPortFrom(c.Nodes[1].pods[0].addr, flowPort))
 	if err != nil {
@@ -34,9 +34,9 @@ func (c *Cluster) PacketCosts() (fromPod Cost, fromNIC *Cost, err error) {
 		return fromPod, nil, err
 	}
 	subjects := []subject{pod}
-	switch card, err := c.atCard(f); {
+	switch nic, err := c.atNIC(f); {
 	case err == nil:
-		subjects = append(subjects, card)
+		subjects = append(subjects, nic)
 	case !errors.Is(err, errNoProgram):
 		return fromPod, nil, err
 	}
@@ -69,8 +69,8 @@ func (c *Cluster) fromPod(f *flow, first bool) (subject, error) {
 	return subject{node, p, frame}, err
 }
 
-// atCard is a frame of the flow for the program that it meets at the card of the other node.
-func (c *Cluster) atCard(f *flow) (subject, error) {
+// atNIC is a frame of the flow for the program that it meets at the NIC of the other node.
+func (c *Cluster) atNIC(f *flow) (subject, error) {
 	node := c.Nodes[1]
 	p, err := node.find(nic)
 	if err != nil {

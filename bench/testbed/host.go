@@ -5,17 +5,17 @@ import (
 	"net/netip"
 )
 
-// Host is a namespace with a network card, for a node whose data plane somebody else runs.
+// Host is a namespace with a NIC, for a node whose data plane somebody else runs.
 type Host struct {
 	*Space
-	// Addr is the card's address.
+	// Addr is the NIC's address.
 	Addr netip.Addr
 	// BPFFS is a BPF file system of the host's own, Cgroup a cgroup without processes. Their paths are good
 	// in every process while this one has the bed open.
 	BPFFS, Cgroup string
 }
 
-// Host makes a host. What its card is wired to is not there for anything else.
+// Host makes a host. What its NIC is wired to is not there for anything else.
 func (b *Bed) Host(name string) (*Host, error) {
 	pair, err := b.hosts(name)
 	if err != nil {

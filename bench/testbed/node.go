@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// nic is every host's network card.
+	// nic is every host's NIC.
 	nic = "eth0"
 	// podDevice is every pod's interface.
 	podDevice = "eth0"
@@ -37,7 +37,7 @@ func podCIDR(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24)
 }
 
-// hosts makes two hosts with their cards wired to each other.
+// hosts makes two hosts with their NICs wired to each other.
 func (b *Bed) hosts(name string) ([2]*Space, error) {
 	var pair [2]*Space
 	for i := range pair {

@@ -55,11 +55,11 @@ func (b *Bed) yardstick(name string) (pods [2]Pod, err error) {
 
 // redirect puts the programs on one host.
 func (b *Bed) redirect(host *Space, pod Pod, other *Space) error {
-	card, err := host.link(nic)
+	ownNIC, err := host.link(nic)
 	if err != nil {
 		return err
 	}
-	otherCard, err := other.link(nic)
+	otherNIC, err := other.link(nic)
 	if err != nil {
 		return err
 	}
@@ -71,9 +71,9 @@ func (b *Bed) redirect(host *Space, pod Pod, other *Space) error {
 	if err != nil {
 		return err
 	}
-	out := redirectTo(asm.FnRedirect, card.Attrs().Index, otherCard.Attrs().HardwareAddr, card.Attrs().HardwareAddr)
+	out := redirectTo(asm.FnRedirect, ownNIC.Attrs().Index, otherNIC.Attrs().HardwareAddr, ownNIC.Attrs().HardwareAddr)
 	in := redirectTo(asm.FnRedirectPeer, veth.Attrs().Index, inside.Attrs().HardwareAddr, veth.Attrs().HardwareAddr)
-	return errors.Join(b.attach(host, veth.Attrs().Index, out), b.attach(host, card.Attrs().Index, in))
+	return errors.Join(b.attach(host, veth.Attrs().Index, out), b.attach(host, ownNIC.Attrs().Index, in))
 }
 
 // protocolOffset is that of __sk_buff.protocol in include/uapi/linux/bpf.h.

@@ -14,7 +14,7 @@ import (
 
 // Names of the paths that are in no cluster.
 const (
-	// HostToHost is the reference: two hosts, and one wire between their cards.
+	// HostToHost is the reference: two hosts, and one wire between their NICs.
 	HostToHost = "host to host"
 	// BareVeth is the same between two other namespaces.
 	BareVeth = "bare veth"

@@ -36,10 +36,10 @@ volatile const struct ip cfg_pod_mask;
 volatile const struct ip cfg_native_cidr;
 volatile const struct ip cfg_native_mask;
 
-/* What leaves that for an address which is no node's gets an address of the node's at the network card. */
+/* What leaves that for an address which is no node's gets an address of the node's at the NIC. */
 volatile const bool cfg_masquerade;
 
-/* Of the pods' interfaces. The only one that is no constant: the network card's may change. */
+/* Of the pods' interfaces. The only one that is no constant: the NIC's may change. */
 volatile __u32 cfg_mtu;
 
 /* Ports given to flows that need one, which the node's own sockets are kept out of. Host byte order. */

@@ -101,7 +101,7 @@ static __always_inline int hand_over(struct __sk_buff *ctx, __u32 ifindex, enum 
 	return way == WAY_INSIDE ? redirect_inside(ctx, ifindex) : bpf_redirect(ifindex, 0);
 }
 
-/* Gives a packet to a pod: from another pod, from a network card, or from the node's stack. */
+/* Gives a packet to a pod: from another pod, from a NIC, or from the node's stack. */
 static __always_inline int deliver(struct __sk_buff *ctx, const struct neighbour *pod, enum way way)
 {
 	return address(ctx, &pod->mac, &pod->own_mac, way != WAY_FROM_STACK) ? hand_over(ctx, pod->ifindex, way) : TC_ACT_SHOT;

@@ -18,7 +18,7 @@ enum lab_reason {
 	REASON_ARP_REPLY = 3, /* an ARP request, answered */
 	REASON_ARP_IGNORED = 4, /* ARP that asks for no answer: announcements, replies, probes for the own address */
 	REASON_EVENT_LOST = 5, /* not a packet's fate: an event that found lab_events full */
-	REASON_FORWARDED = 6, /* routed or translated, and sent out of a network card */
+	REASON_FORWARDED = 6, /* routed or translated, and sent out of a NIC */
 
 	REASON_SOURCE_ADDR = 16, /* a pod sent with an address that is not its own */
 	REASON_NO_ENDPOINT = 17, /* nobody has the destination address */
@@ -45,7 +45,7 @@ enum lab_reason {
 	REASON_MAX = 64,
 } __attribute__((packed));
 
-/* Which program it was, seen from the pod, or from the node at its network cards. */
+/* Which program it was, seen from the pod, or from the node at its NICs. */
 enum lab_direction {
 	DIR_FROM_POD = 0,
 	DIR_TO_POD = 1,
@@ -64,7 +64,7 @@ enum lab_direction {
 
 /*
  * Those that the node's routes give. The stack gets such a packet of a pod's, and answers as it drops it, by its own
- * rules for what is said how often, and from which address. At network cards the programs answer: there the stack
+ * rules for what is said how often, and from which address. At NICs the programs answer: there the stack
  * would take what they have translated for a forgery.
  */
 #define REASONS_OF_ROUTES \

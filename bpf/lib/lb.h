@@ -12,7 +12,7 @@
 /* From where a Service is asked for. */
 enum lab_scope {
 	LAB_INSIDE = 0, /* pods and the node's own processes */
-	LAB_OUTSIDE = 1, /* network cards */
+	LAB_OUTSIDE = 1, /* NICs */
 } __attribute__((packed));
 
 /* What kind of address a frontend is; for listings. */

@@ -22,7 +22,7 @@ enum lab_mark {
 	MARK_SIGN_BITS = 0x3f00,
 	MARK_SIGN = 0x2d00,
 	/* Flags, with the sign. */
-	MARK_DONE = MARK_SIGN | 0x01, /* on a packet that leaves: the program at the network card has nothing to do */
+	MARK_DONE = MARK_SIGN | 0x01, /* on a packet that leaves: the program at the NIC has nothing to do */
 } __attribute__((packed));
 
 static __always_inline bool has_mark(const struct __sk_buff *ctx, enum lab_mark flag)

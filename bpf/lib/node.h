@@ -32,7 +32,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } lab_nodes SEC(".maps");
 
-/* The address that pods get that leave by a network card, by its interface index. */
+/* The address that pods get that leave by a NIC, by its interface index. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
@@ -48,7 +48,7 @@ static __always_inline enum lab_node_flag node_flags(const struct ip *a)
 	return n ? n->flags : 0;
 }
 
-/* The address that pods get that leave by that network card. */
+/* The address that pods get that leave by that NIC. */
 static __always_inline struct ip address_of(__u32 ifindex)
 {
 	const struct ip *device = bpf_map_lookup_elem(&lab_devices, &ifindex);
@@ -57,7 +57,7 @@ static __always_inline struct ip address_of(__u32 ifindex)
 	return device ? *device : node;
 }
 
-/* Whether pods that leave by that network card get that address. */
+/* Whether pods that leave by that NIC get that address. */
 static __always_inline bool is_address_of(const struct ip *a, const __u32 *ifindex)
 {
 	const struct ip *device = bpf_map_lookup_elem(&lab_devices, ifindex);

@@ -158,15 +158,15 @@ func TestFaultsAreMendedAtOnce(t *testing.T) {
 			}
 			run := func(command ...string) func() { return func() { n.Run(command...) } }
 			damages := map[string]damage{
-				"the card goes down and up": {do: func() {
+				"the NIC goes down and up": {do: func() {
 					n.Run("ip", "link", "set", "eth0", "down")
 					n.Run("ip", "link", "set", "eth0", "up")
 				}, amiss: toOther},
-				"the card's address goes and comes": {do: func() {
+				"the NIC's address goes and comes": {do: func() {
 					n.Run("ip", "addr", "del", n.Addr.String()+"/24", "dev", "eth0")
 					n.Run("ip", "addr", "add", n.Addr.String()+"/24", "dev", "eth0")
 				}, amiss: func() string { return toOther() + toPods() }},
-				"all routes by the card flushed": {do: func() {
+				"all routes by the NIC flushed": {do: func() {
 					n.Run("ip", "route", "flush", "dev", "eth0")
 					n.Run("ip", "route", "add", "192.0.2.0/24", "dev", "eth0", "src", n.Addr.String())
 				}, amiss: toOther},

@@ -13,13 +13,13 @@ import (
 // LAN is the network that nodes and the outside host are on.
 var LAN = netip.MustParsePrefix("192.0.2.0/24")
 
-// NIC is the name of every host's network card.
+// NIC is the name that every host's NIC has.
 const NIC = "eth0"
 
-// Host is a namespace with a card on the LAN.
+// Host is a namespace with a NIC on the LAN.
 type Host struct {
 	*NS
-	// Addr is the address of the card.
+	// Addr is the address of the NIC.
 	Addr netip.Addr
 	// BPFFS is a BPF file system of the host's own, mounted until the test ends.
 	BPFFS string

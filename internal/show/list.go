@@ -54,7 +54,7 @@ func FrontendList() List[api.Frontend] {
 		Short:   "List the frontends and, a line each, their backends",
 		Long: `List the frontends in a node's map lab_services and, a line each, the backends of their lists in
 lab_slots. FROM says who meets an entry: pods and processes of the node (inside), what comes
-in at a network card (outside), or both.`,
+in at a NIC (outside), or both.`,
 		Narrow: "--frontend 10.96.0.10:53", Filters: []string{"service", "frontend"},
 		Pick: Filter.Frontends, Table: Frontends,
 	}

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cards are the network cards in use, as they were last found.
-type cards struct {
+// nics are the NICs in use, as they were last found.
+type nics struct {
 	mu      sync.Mutex
 	names   []string // sorted
 	leftOut []string // sorted
@@ -22,27 +22,27 @@ type cards struct {
 }
 
 func (d *Datapath) devices() []string {
-	d.cards.mu.Lock()
-	defer d.cards.mu.Unlock()
-	return slices.Clone(d.cards.names)
+	d.nics.mu.Lock()
+	defer d.nics.mu.Unlock()
+	return slices.Clone(d.nics.names)
 }
 
 // mtu is the pods' interfaces'.
 func (d *Datapath) mtu() int {
-	d.cards.mu.Lock()
-	defer d.cards.mu.Unlock()
-	return d.cards.mtu
+	d.nics.mu.Lock()
+	defer d.nics.mu.Unlock()
+	return d.nics.mtu
 }
 
 // LeftOut says which devices that connect the node with others the programs cannot be at, and why.
 func (d *Datapath) LeftOut() []string {
-	d.cards.mu.Lock()
-	defer d.cards.mu.Unlock()
-	return slices.Clone(d.cards.leftOut)
+	d.nics.mu.Lock()
+	defer d.nics.mu.Unlock()
+	return slices.Clone(d.nics.leftOut)
 }
 
-// card is a device of the node that may be one of its network cards.
-type card struct {
+// nic is a device of the node that may be one of its NICs.
+type nic struct {
 	name   string
 	mtu    int
 	kind   string // as netlink has it: "device", "veth", "bond", …
@@ -54,18 +54,18 @@ type card struct {
 	leads bool
 }
 
-func (c card) ethernet() bool { return c.encap == "ether" }
+func (c nic) ethernet() bool { return c.encap == "ether" }
 
-// has says whether an address is the card's.
-func (c card) has(addr netip.Addr) bool {
+// has says whether an address is the NIC's.
+func (c nic) has(addr netip.Addr) bool {
 	return slices.ContainsFunc(c.addrs, func(p netip.Prefix) bool { return p.Addr() == addr })
 }
 
-// outward says whether the card connects the node with others, as far as can be told: it has a default route,
+// outward says whether the NIC connects the node with others, as far as can be told: it has a default route,
 // the node's address, or one in a network. Of the devices of containers and virtual machines (a bridge with
 // nothing but those in it, or the node's end of a veth, with an address at most that is a network of its own)
 // and of what only holds addresses, none counts that does not have a default route or the node's address.
-func (c card) outward(node netip.Addr) bool {
+func (c nic) outward(node netip.Addr) bool {
 	if c.master != "" && c.master != "vrf" {
 		return false
 	}
@@ -84,37 +84,37 @@ func (c card) outward(node netip.Addr) bool {
 }
 
 // noEthernet is why a device cannot carry Services, nor be masqueraded at.
-func (c card) noEthernet() string {
+func (c nic) noEthernet() string {
 	return fmt.Sprintf("%s has no Ethernet header (it is a %s device, %s)", c.name, c.kind, c.encap)
 }
 
-// findCards brings the cards in use up to date: those in Config.Devices, or all that connect the node with
+// findNICs brings the NICs in use up to date: those in Config.Devices, or all that connect the node with
 // others. Those that are named and cannot be used are an error; the others are in use all the same.
-func (d *Datapath) findCards(ctx context.Context) error {
-	all, err := d.listCards(ctx)
+func (d *Datapath) findNICs(ctx context.Context) error {
+	all, err := d.listNICs(ctx)
 	if err != nil {
 		return err
 	}
 	var (
-		chosen  []card
+		chosen  []nic
 		leftOut []string
 	)
 	if len(d.cfg.Devices) > 0 {
-		chosen, err = namedCards(all, d.cfg.Devices)
+		chosen, err = namedNICs(all, d.cfg.Devices)
 	} else {
-		chosen, leftOut, err = d.outwardCards(all)
+		chosen, leftOut, err = d.outwardNICs(all)
 	}
-	d.useCards(chosen, leftOut)
+	d.useNICs(chosen, leftOut)
 	return err
 }
 
-func namedCards(all []card, names []string) (chosen []card, err error) {
+func namedNICs(all []nic, names []string) (chosen []nic, err error) {
 	var errs []error
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(c card) bool { return c.name == name })
+		i := slices.IndexFunc(all, func(c nic) bool { return c.name == name })
 		switch {
 		case i < 0:
-			errs = append(errs, fmt.Errorf("device %s does not exist: name a network card of this node", name))
+			errs = append(errs, fmt.Errorf("device %s does not exist: name a NIC of this node", name))
 		case !all[i].ethernet():
 			errs = append(errs, fmt.Errorf("device %s: take it out of devices", all[i].noEthernet()))
 		default:
@@ -124,11 +124,11 @@ func namedCards(all []card, names []string) (chosen []card, err error) {
 	return chosen, errors.Join(errs...)
 }
 
-// outwardCards keeps the card that had the node's address for as long as no other has it: a card whose address
+// outwardNICs keeps the NIC that had the node's address for as long as no other has it: a NIC whose address
 // is about to be changed is not to lose its programs.
-func (d *Datapath) outwardCards(all []card) (chosen []card, leftOut []string, err error) {
+func (d *Datapath) outwardNICs(all []nic) (chosen []nic, leftOut []string, err error) {
 	node := d.cfg.NodeIP
-	known := slices.ContainsFunc(all, func(c card) bool { return c.has(node) })
+	known := slices.ContainsFunc(all, func(c nic) bool { return c.has(node) })
 	for _, c := range all {
 		kept := !known && slices.Contains(d.devices(), c.name)
 		switch {
@@ -142,7 +142,7 @@ func (d *Datapath) outwardCards(all []card) (chosen []card, leftOut []string, er
 	if !known {
 		err = fmt.Errorf("no device has the node's address %s: set devices, or mend the node's address", node)
 	} else if len(chosen) == 0 {
-		err = errors.New("no network card is found: set devices")
+		err = errors.New("no NIC is found: set devices")
 	}
 	return chosen, leftOut, err
 }
@@ -151,9 +151,9 @@ func isOwnDevice(name string) bool {
 	return name == hostDevice || name == netDevice || hostIfPattern.MatchString(name)
 }
 
-// useCards takes these. The MTU, where it is not set, is that of the card with the node's address, by which pods
-// reach those of other nodes, or the smallest of those that are named. Without any card it stays as it is.
-func (d *Datapath) useCards(chosen []card, leftOut []string) {
+// useNICs takes these. The MTU, where it is not set, is that of the NIC with the node's address, by which pods
+// reach those of other nodes, or the smallest of those that are named. Without any NIC it stays as it is.
+func (d *Datapath) useNICs(chosen []nic, leftOut []string) {
 	names := make([]string, 0, len(chosen))
 	mtu := 0
 	for _, c := range chosen {
@@ -162,7 +162,7 @@ func (d *Datapath) useCards(chosen []card, leftOut []string) {
 			mtu = c.mtu
 		}
 	}
-	i := slices.IndexFunc(chosen, func(c card) bool { return c.has(d.cfg.NodeIP) })
+	i := slices.IndexFunc(chosen, func(c nic) bool { return c.has(d.cfg.NodeIP) })
 	if len(d.cfg.Devices) == 0 && i >= 0 {
 		mtu = chosen[i].mtu
 	}
@@ -171,20 +171,20 @@ func (d *Datapath) useCards(chosen []card, leftOut []string) {
 	}
 	slices.Sort(names)
 	slices.Sort(leftOut)
-	c := &d.cards
+	c := &d.nics
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if mtu == 0 {
 		mtu = c.mtu
 	}
 	if c.names != nil && (!slices.Equal(c.names, names) || !slices.Equal(c.leftOut, leftOut) || c.mtu != mtu) {
-		d.log.Info("network cards are others", "devices", names, "leftOut", strings.Join(leftOut, "; "), "mtu", mtu)
+		d.log.Info("NICs are others", "devices", names, "leftOut", strings.Join(leftOut, "; "), "mtu", mtu)
 	}
 	c.names, c.leftOut, c.mtu = names, leftOut, mtu
 }
 
-// listCards lists the node's devices with what the choice rests on.
-func (d *Datapath) listCards(ctx context.Context) ([]card, error) {
+// listNICs lists the node's devices with what the choice rests on.
+func (d *Datapath) listNICs(ctx context.Context) ([]nic, error) {
 	links, err := dump(ctx, d.nl.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
@@ -215,10 +215,10 @@ func (d *Datapath) listCards(ctx context.Context) ([]card, error) {
 			leads[hop.LinkIndex] = true
 		}
 	}
-	all := make([]card, 0, len(links))
+	all := make([]nic, 0, len(links))
 	for _, l := range links {
 		a := l.Attrs()
-		c := card{
+		c := nic{
 			name: a.Name, mtu: a.MTU, kind: l.Type(), encap: a.EncapType,
 			master: kinds[a.MasterIndex], ports: ports[a.Index], leads: leads[a.Index],
 		}
