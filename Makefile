@@ -69,7 +69,7 @@ generate: ## rewrite what is generated: the Go and objects of the BPF programs
 .PHONY: test lint test-generate test-unit test-datapath test-race test-e2e
 test: deps lint test-generate test-unit test-datapath test-race test-e2e ## every test there is
 
-lint: ## formatting, vet, staticcheck, unused exports, the import arrows, shell scripts
+lint: ## formatting, vet, staticcheck, clang-tidy, unused exports, the import arrows, shell scripts
 	hack/lint.sh
 
 test-generate: ## generated code is what the sources say

@@ -2,7 +2,7 @@
 //
 // The objects are committed, so that building wirelab needs no C compiler; `make generate` rewrites
 // them. They must not depend on the machine they were made on: the compiler is pinned, DWARF is
-// stripped, and bpf2go maps paths away.
+// stripped, and bpf2go maps paths away. Debian 12 and 13 make the same bytes, each with its own headers.
 package bpf
 
 //go:generate -command bpf2go go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-Werror @compile_flags.txt"

@@ -4,6 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+for tool in clang-19 llvm-strip-19; do
+	if ! command -v "$tool" >/dev/null; then
+		echo "$tool is missing, without which the objects cannot be compared: run make deps, on Debian 12 or 13" >&2
+		exit 1
+	fi
+done
+
 sums() { git ls-files -co --exclude-standard -- bpf | sort | xargs sha256sum; }
 
 before=$(sums)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The formatting of Go and C, vet, staticcheck, what is exported and not used, the import arrows and the shell scripts.
+# The formatting of Go and C, vet, staticcheck, clang-tidy, what is exported and not used, the import arrows and the shell
+# scripts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +12,8 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 git ls-files -co --exclude-standard -- 'bpf/*.[ch]' | xargs clang-format-19 --dry-run -Werror
+# What it finds is on stdout; how far it is, on stderr.
+clang-tidy-19 --quiet bpf/*.c 2>/dev/null
 go mod tidy -diff
 go vet ./...
 go vet -tags e2e ./e2e/...
