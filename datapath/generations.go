@@ -1,11 +1,11 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
+	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"wirelab.dev/wirelab/internal/filelock"
 )
 
 // generation is who raises the number by which the programs tell that decisions of before count no more: the
@@ -13,39 +13,34 @@ import (
 // number that came again would bring decisions back to life that were made when it was there before.
 type generation struct {
 	mu sync.Mutex // among goroutines
-	// dir is an open file of the directory that the maps are pinned in: locked, it keeps other processes out.
-	dir int
+	// dir is the directory that the maps are pinned in: locked, it keeps other processes out.
+	dir *os.File
 }
 
 func openGeneration(dir string) (*generation, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	f, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open pin directory %s: %w", dir, err)
+		return nil, fmt.Errorf("open the pin directory: %w", err)
 	}
-	return &generation{dir: fd}, nil
+	return &generation{dir: f}, nil
 }
 
 func (g *generation) close() error {
 	if g == nil {
 		return nil
 	}
-	return unix.Close(g.dir)
+	return g.dir.Close()
 }
 
 // hold waits until nobody else raises the generation.
 func (g *generation) hold() (release func(), err error) {
 	g.mu.Lock()
-	for {
-		if err = unix.Flock(g.dir, unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := filelock.Wait(g.dir); err != nil {
 		g.mu.Unlock()
-		return nil, fmt.Errorf("lock the generation of decisions: %w", err)
+		return nil, fmt.Errorf("keep the generation of decisions: %w", err)
 	}
 	return func() {
-		unix.Flock(g.dir, unix.LOCK_UN) //nolint:errcheck // a lock of ours
+		_ = filelock.Free(g.dir) // a lock of ours
 		g.mu.Unlock()
 	}, nil
 }

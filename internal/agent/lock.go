@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"wirelab.dev/wirelab/internal/filelock"
 )
 
 // errLocked says that an agent runs on this node.
@@ -29,16 +31,13 @@ func lockNode(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the node: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errLocked
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+	err = filelock.Try(f)
+	if errors.Is(err, filelock.ErrHeld) || err == nil && !filelock.IsAt(f, path) { // who had it has removed it: it locks nothing now
+		err = errLocked
 	}
-	if !isAt(f, path) { // the one who had it removed it: it locks nothing now
+	if err != nil {
 		f.Close()
-		return nil, errLocked
+		return nil, err
 	}
 	return f, nil
 }
@@ -62,13 +61,4 @@ func awaitLock(ctx context.Context, path string, log *slog.Logger) (*os.File, er
 		case <-tick.C:
 		}
 	}
-}
-
-func isAt(f *os.File, path string) bool {
-	opened, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	named, err := os.Stat(path)
-	return err == nil && os.SameFile(opened, named)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/internal/filelock"
 )
 
 // patience is how long to wait for a lock that another command holds: kubectl and kind hold it for milliseconds.
@@ -69,7 +71,7 @@ func tryLock(name string) (func(), error) {
 	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.WriteString(lockMark)
 	if err == nil {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = filelock.Try(f)
 	}
 	if err == nil {
 		err = os.Link(f.Name(), name)
@@ -102,12 +104,7 @@ func removeDead(name string) {
 	if n, _ := f.Read(b); string(b[:n]) != lockMark {
 		return
 	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return
-	}
-	held, err1 := f.Stat()
-	now, err2 := os.Stat(name)
-	if err1 == nil && err2 == nil && os.SameFile(held, now) {
+	if filelock.Try(f) == nil && filelock.IsAt(f, name) {
 		_ = os.Remove(name)
 	}
 }
