@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strconv"
 
@@ -56,9 +55,9 @@ func (l *Lab) loadNettool(ctx context.Context) (string, error) {
 }
 
 func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string, error), sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
-	binary, err := fs.ReadFile(images.Payload, "payload/nettool")
+	binary, err := nettoolBinary()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", image.ErrNoPayload, err)
+		return nil, err
 	}
 	p := l.Profile
 	if t := p.Verify.Timeout.Duration; t > 0 {

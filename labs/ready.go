@@ -2,14 +2,10 @@ package labs
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/kube"
@@ -124,71 +120,4 @@ func (l *Lab) runningNode() (cluster.Node, bool) {
 		return cluster.Node{}, false
 	}
 	return l.Nodes[i], true
-}
-
-// dnsLabel is that of CoreDNS's pods; the name is older than CoreDNS.
-const dnsLabel = "k8s-app=kube-dns"
-
-// dnsAnswers wants every CoreDNS pod to answer a question asked from the first node. A pod that Kubernetes calls
-// ready may still be out of reach.
-func (l *Lab) dnsAnswers() kube.Want {
-	return kube.Want{Name: "DNS", Look: func(ctx context.Context) (kube.State, error) {
-		from, ok := l.runningNode()
-		if !ok {
-			return kube.State{Why: "no node runs to ask from"}, nil
-		}
-		pods, err := l.Kube.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: dnsLabel})
-		if err != nil {
-			return kube.State{}, fmt.Errorf("list CoreDNS pods: %w", err)
-		}
-		asked := 0
-		for i := range pods.Items {
-			p := &pods.Items[i]
-			if !kube.IsReady(p) {
-				continue
-			}
-			asked++
-			addr, err := netip.ParseAddr(p.Status.PodIP)
-			if err != nil {
-				return kube.State{}, fmt.Errorf("ask pod %s/%s, which has no address yet: %w", p.Namespace, p.Name, err)
-			}
-			if err := askDNS(ctx, from, addr); err != nil {
-				return kube.State{
-					Why:   fmt.Sprintf("does not answer node %s: %v", from.Name, err),
-					Blame: kube.Object{Kind: "Pod", Namespace: p.Namespace, Name: p.Name},
-				}, nil
-			}
-		}
-		if asked == 0 {
-			return kube.State{Why: "no CoreDNS pod is ready to be asked"}, nil
-		}
-		return kube.State{Ready: true}, nil
-	}}
-}
-
-// askDNS asks a DNS server for the API server's name, from a node and over UDP. Every node image has bash and coreutils;
-// cat sends the question in one write, so in one packet.
-func askDNS(ctx context.Context, from cluster.Node, server netip.Addr) error {
-	query, err := kube.DNSQuery(kube.APIServerName)
-	if err != nil {
-		return err
-	}
-	script := fmt.Sprintf(`exec 3<>/dev/udp/%s/53 && cat >&3 && timeout 2 dd bs=4096 count=1 <&3 2>/dev/null | od -An -v -tx1`, server)
-	cmd := []string{"bash", "-c", script}
-	r, err := from.RunInput(ctx, strings.NewReader(string(query)), cmd...)
-	if err == nil {
-		err = r.Err("ask", server.String())
-	}
-	if err != nil {
-		return err
-	}
-	answer, err := hex.DecodeString(strings.Join(strings.Fields(string(r.Stdout)), ""))
-	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
-	}
-	if len(answer) == 0 {
-		return fmt.Errorf("no answer from %s within 2 s", server)
-	}
-	_, err = kube.DNSAnswer(answer)
-	return err
 }

@@ -1,0 +1,78 @@
+package labs
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+
+	"wirelab.dev/wirelab/images"
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// probeFrom sends a probe from a node that runs. An error means that it could not be sent.
+func probeFrom(ctx context.Context, n cluster.Node, request probe.Request) (reply probe.Reply, err error) {
+	if err := request.Check(); err != nil {
+		return reply, err
+	}
+	nettool, err := ensureNettool(ctx, n)
+	if err != nil {
+		return reply, fmt.Errorf("put nettool on node %s: %w", n.Name, err)
+	}
+	line, err := json.Marshal(request)
+	if err != nil {
+		return reply, fmt.Errorf("write a probe: %w", err)
+	}
+	cmd := []string{nettool, "probe", "batch"}
+	r, err := n.RunInput(ctx, bytes.NewReader(line), cmd...)
+	if err == nil {
+		err = r.Err(cmd...)
+	}
+	if err != nil {
+		return reply, err
+	}
+	if err := json.Unmarshal(r.Stdout, &reply); err != nil {
+		return reply, fmt.Errorf("read nettool's reply: %w", err)
+	}
+	return reply, nil
+}
+
+// ensureNettool returns where nettool is on a node. The first probe puts it there, where it stays as long as the node
+// does: its name has a hash of what it is, so another version is another file. It appears whole, as another command may
+// be putting it there too.
+func ensureNettool(ctx context.Context, n cluster.Node) (at string, err error) {
+	binary, err := nettoolBinary()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(binary)
+	// The folder is there in every node image and is no tmpfs, which could forbid execution.
+	at = fmt.Sprintf("/usr/local/bin/wirelab-nettool-%x", sum[:6])
+	if there, err := n.Engine().HasFile(ctx, n.Name, at); err != nil || there {
+		return at, err
+	}
+	aside := at + "." + rand.Text()
+	if err := n.Engine().WriteFile(ctx, n.Name, aside, binary); err != nil {
+		return "", err
+	}
+	cmd := []string{"sh", "-c", fmt.Sprintf("chmod 755 %s && mv %s %s", aside, aside, at)}
+	r, err := n.Run(ctx, cmd...)
+	if err == nil {
+		err = r.Err(cmd...)
+	}
+	return at, err
+}
+
+// nettoolBinary is the static binary that probes, the one in the nettool image. The error wraps [image.ErrNoPayload].
+func nettoolBinary() ([]byte, error) {
+	binary, err := fs.ReadFile(images.Payload, "payload/nettool")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", image.ErrNoPayload, err)
+	}
+	return binary, nil
+}
