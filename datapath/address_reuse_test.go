@@ -212,7 +212,7 @@ func (n *node) remember(l *lab, p *pod) {
 	peers, err := ebpf.LoadPinnedMap(mapPath(t, n, bpf.SockMapLabPeers), nil)
 	must(t, err)
 	defer peers.Close()
-	must(t, peers.Put(bpf.SockPeerKey{Cookie: uint64(p.HostIfIndex), Addr: bpf.IP{B: p.Addr.As16()}, Port: port, Proto: unix.IPPROTO_UDP}, bpf.SockPeer{}))
+	must(t, peers.Put(bpf.SockPeerKey{Cookie: uint64(p.HostIndex), Addr: bpf.IP{B: p.Addr.As16()}, Port: port, Proto: unix.IPPROTO_UDP}, bpf.SockPeer{}))
 }
 
 func mapPath(t *testing.T, n *node, name string) string {

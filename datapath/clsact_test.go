@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -38,7 +39,7 @@ func TestClsactIsMendedAndCleaned(t *testing.T) {
 	if links := pinned(filepath.Join(n.BPFFS, "wirelab/links")); len(links) != 1 { // the directory itself
 		t.Errorf("links are pinned: %v", links)
 	}
-	status := func() (s datapath.Status) {
+	status := func() (s api.Datapath) {
 		n.Do(func() {
 			var err error
 			s, err = n.dp.Status(ctx(t))
@@ -46,7 +47,7 @@ func TestClsactIsMendedAndCleaned(t *testing.T) {
 		})
 		return s
 	}
-	if s := status(); s.Attach != "clsact" || len(s.Programs) != 2 || len(s.Programs[0].AttachedTo)+len(s.Programs[1].AttachedTo) != 3 {
+	if s := status(); s.AttachMode != "clsact" || len(s.Programs) != 2 || len(s.Programs[0].AttachedTo)+len(s.Programs[1].AttachedTo) != 3 {
 		t.Errorf("status is %+v", s)
 	}
 	n.Run("tc", "filter", "del", "dev", a.HostIf, "ingress")

@@ -88,9 +88,10 @@ func (v *Devices) ensurePair() (netlink.Link, error) {
 }
 
 func (v *Devices) createPair() error {
+	hostMAC, netMAC := newMAC(), newMAC()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = hostDevice, v.d.mtu(), newMAC()
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: netDevice, PeerHardwareAddr: newMAC()}
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = hostDevice, v.d.mtu(), hostMAC[:]
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: netDevice, PeerHardwareAddr: netMAC[:]}
 	if err := v.d.nl.LinkAdd(pair); err != nil {
 		return fmt.Errorf("create devices %s and %s: %w", hostDevice, netDevice, err)
 	}

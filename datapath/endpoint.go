@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // EndpointSpec asks for one pod interface.
@@ -23,33 +24,12 @@ type EndpointSpec struct {
 	HostIf string
 	// IfName is the interface's name inside the pod.
 	IfName string
-	// Namespace and Name are the pod's; the host-side veth carries them as its alias.
-	Namespace, Name string
+	// Namespace and Pod are the pod's; the host-side veth carries them as its alias.
+	Namespace, Pod string
 	// Addr is the pod's address, inside the node's pod CIDR and not the router's.
 	Addr netip.Addr
 	// NetNS is an open file descriptor of the pod's network namespace. It stays the caller's.
 	NetNS int
-}
-
-// Endpoint is one pod interface of this node.
-type Endpoint struct {
-	// ID is unique on the node and the same after a restart: the address's place in the pod CIDR.
-	ID uint32
-	// Namespace and Name are the pod's, from the alias, which holds 255 bytes of them; empty when the
-	// host-side veth is gone.
-	Namespace, Name string
-	// Addr is the pod's address.
-	Addr netip.Addr
-	// HostIf is the host-side veth, see EndpointSpec.
-	HostIf string
-	// HostIfIndex is its index in the node's namespace; 0 when it is gone.
-	HostIfIndex int
-	// HostMAC is the host-side veth's address, the pod's next hop; PodMAC is the pod's own.
-	HostMAC, PodMAC net.HardwareAddr
-	// MTU of the interface in bytes; 0 when the host-side veth is gone.
-	MTU int
-	// Attached says that the program is on the host-side veth and is the one now loaded.
-	Attached bool
 }
 
 const (
@@ -73,7 +53,7 @@ func vethName(number uint32) string { return fmt.Sprintf("%s%08x", hostIfPrefix,
 
 // alias is the pod's namespace and name, as far as the kernel keeps it.
 func (s EndpointSpec) alias() string {
-	alias := s.Namespace + "/" + s.Name
+	alias := s.Namespace + "/" + s.Pod
 	return alias[:min(len(alias), maxAlias)]
 }
 
@@ -108,16 +88,21 @@ func (c Config) endpointID(a netip.Addr) uint32 {
 
 // newMAC makes a random locally administered address. Addresses that are given, not left to the kernel,
 // are also left alone by whatever else manages devices on the node.
-func newMAC() net.HardwareAddr {
-	mac := make(net.HardwareAddr, 6)
-	rand.Read(mac) // never fails: it would have ended the process
+func newMAC() (mac api.MAC) {
+	rand.Read(mac[:]) // never fails: it would have ended the process
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }
 
+// toMAC is the zero address for what netlink has none of.
+func toMAC(a net.HardwareAddr) (mac api.MAC) {
+	copy(mac[:], a)
+	return mac
+}
+
 // Endpoints lists the endpoints as netlink and the pinned map have them, sorted by address. It changes
-// nothing. An endpoint whose veth is gone is listed with HostIfIndex 0.
-func (d *Datapath) Endpoints(ctx context.Context) ([]Endpoint, error) {
+// nothing. An endpoint whose veth is gone is listed with HostIndex 0.
+func (d *Datapath) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
 	entries, err := d.maps.endpointEntries()
 	if err != nil {
 		return nil, err
@@ -126,7 +111,7 @@ func (d *Datapath) Endpoints(ctx context.Context) ([]Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	eps := make([]Endpoint, 0, len(entries))
+	eps := make([]api.Endpoint, 0, len(entries))
 	for addr, e := range entries {
 		ep, err := d.endpoint(addr, e, veths[vethName(e.Veth)])
 		if err != nil {
@@ -139,20 +124,20 @@ func (d *Datapath) Endpoints(ctx context.Context) ([]Endpoint, error) {
 }
 
 // endpoint puts together what the map and netlink say; veth may be nil.
-func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) (Endpoint, error) {
-	ep := Endpoint{
+func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) (api.Endpoint, error) {
+	ep := api.Endpoint{
 		ID:      e.Id,
 		Addr:    addr,
 		HostIf:  vethName(e.Veth),
-		HostMAC: slices.Clone(e.NodeMac.B[:]),
-		PodMAC:  slices.Clone(e.Mac.B[:]),
+		HostMAC: api.MAC(e.NodeMac.B),
+		PodMAC:  api.MAC(e.Mac.B),
 	}
 	if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
 		return ep, nil
 	}
-	ep.HostIfIndex = veth.Attrs().Index
+	ep.HostIndex = veth.Attrs().Index
 	ep.MTU = veth.Attrs().MTU
-	ep.Namespace, ep.Name, _ = strings.Cut(veth.Attrs().Alias, "/")
+	ep.Namespace, ep.Pod, _ = strings.Cut(veth.Attrs().Alias, "/")
 	running, err := d.attacher.running(podHook(veth))
 	if err != nil {
 		return ep, err
@@ -162,8 +147,8 @@ func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) 
 	return ep, nil
 }
 
-func sortEndpoints(eps []Endpoint) {
-	slices.SortFunc(eps, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })
+func sortEndpoints(eps []api.Endpoint) {
+	slices.SortFunc(eps, func(a, b api.Endpoint) int { return a.Addr.Compare(b.Addr) })
 }
 
 // hostVeths are the node's host-side veths by name, entered in the map or not.

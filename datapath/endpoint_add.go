@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // build is an endpoint in the making.
@@ -21,43 +22,43 @@ type build struct {
 	spec EndpointSpec
 	pod  *netlink.Handle // in the pod's namespace
 	host netlink.Link
-	ep   Endpoint
+	ep   api.Endpoint
 }
 
 // AddEndpoint makes the veth pair, configures the pod's side, attaches the program and enters the
 // endpoint into the map. Adding an endpoint that is there already, and whole, returns it. When it fails
 // it leaves nothing behind. The error wraps [ErrAddrInUse] when another live endpoint has the address.
-func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ Endpoint, err error) {
+func (d *Datapath) AddEndpoint(ctx context.Context, spec EndpointSpec) (_ api.Endpoint, err error) {
 	if err := spec.validate(d.cfg); err != nil {
-		return Endpoint{}, fmt.Errorf("add endpoint: %w", err)
+		return api.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
 	}
 	b := &build{d: d, spec: spec}
 	if b.pod, err = netlink.NewHandleAt(netns.NsHandle(spec.NetNS), unix.NETLINK_ROUTE); err != nil {
-		return Endpoint{}, fmt.Errorf("enter the pod's network namespace: %w", err)
+		return api.Endpoint{}, fmt.Errorf("enter the pod's network namespace: %w", err)
 	}
 	defer b.pod.Close()
 	had, err := d.find(spec)
 	if err != nil {
-		return Endpoint{}, err
+		return api.Endpoint{}, err
 	}
 	if ep, problem := d.check(ctx, spec, had, b.pod); problem == nil {
 		return ep, nil
 	}
 	if err := errors.Join(d.addressFree(spec, had), nameFree(spec, had)); err != nil {
-		return Endpoint{}, err
+		return api.Endpoint{}, err
 	}
 	if !had.nothing() { // an earlier attempt, or an endpoint that somebody has damaged
 		if _, err := d.removeEndpoint(spec.HostIf); err != nil {
-			return Endpoint{}, err
+			return api.Endpoint{}, err
 		}
 	}
 	putBack, err := d.takeAddress(spec.Addr, had.own)
 	if err != nil {
-		return Endpoint{}, fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err)
+		return api.Endpoint{}, fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err)
 	}
 	if err := b.run(ctx); err != nil {
 		_, undo := d.removeEndpoint(spec.HostIf)
-		return Endpoint{}, errors.Join(fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err), undo, putBack())
+		return api.Endpoint{}, errors.Join(fmt.Errorf("add endpoint %s of %s: %w", spec.Addr, spec.alias(), err), undo, putBack())
 	}
 	d.log.Info("endpoint is added", "pod", spec.alias(), "addr", spec.Addr, "iface", b.ep.HostIf)
 	return b.ep, nil
@@ -121,10 +122,10 @@ func (b *build) run(ctx context.Context) error {
 
 func (b *build) createPair() error {
 	cfg := b.d.cfg
-	b.ep = Endpoint{
+	b.ep = api.Endpoint{
 		ID:        cfg.endpointID(b.spec.Addr),
 		Namespace: b.spec.Namespace,
-		Name:      b.spec.Name,
+		Pod:       b.spec.Pod,
 		Addr:      b.spec.Addr,
 		HostIf:    b.spec.HostIf,
 		HostMAC:   newMAC(),
@@ -133,11 +134,11 @@ func (b *build) createPair() error {
 		Attached:  true,
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.ep.HostIf, b.ep.MTU, b.ep.HostMAC
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.ep.HostIf, b.ep.MTU, b.ep.HostMAC[:]
 	pair := &netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         b.spec.IfName,
-		PeerHardwareAddr: b.ep.PodMAC,
+		PeerHardwareAddr: b.ep.PodMAC[:],
 		PeerNamespace:    netlink.NsFd(b.spec.NetNS),
 	}
 	err := b.d.nl.LinkAdd(pair)
@@ -150,7 +151,7 @@ func (b *build) createPair() error {
 	if b.host, err = b.d.nl.LinkByName(b.ep.HostIf); err != nil {
 		return fmt.Errorf("look up new device %s: %w", b.ep.HostIf, err)
 	}
-	b.ep.HostIfIndex = b.host.Attrs().Index
+	b.ep.HostIndex = b.host.Attrs().Index
 	if err := b.d.nl.LinkSetAlias(b.host, b.spec.alias()); err != nil {
 		return fmt.Errorf("set alias of %s: %w", b.ep.HostIf, err)
 	}
@@ -162,11 +163,11 @@ func (b *build) entry() bpf.Endpoint {
 	return endpointEntry(b.ep, number)
 }
 
-func endpointEntry(ep Endpoint, number uint32) bpf.Endpoint {
-	e := bpf.Endpoint{Ifindex: uint32(ep.HostIfIndex), Id: ep.ID, Veth: number}
-	copy(e.Mac.B[:], ep.PodMAC)
-	copy(e.NodeMac.B[:], ep.HostMAC)
-	return e
+func endpointEntry(ep api.Endpoint, number uint32) bpf.Endpoint {
+	return bpf.Endpoint{
+		Ifindex: uint32(ep.HostIndex), Id: ep.ID, Veth: number,
+		Mac: bpf.MAC{B: ep.PodMAC}, NodeMac: bpf.MAC{B: ep.HostMAC},
+	}
 }
 
 // configurePod gives the pod its address and its two routes, all through one netlink socket that was
@@ -233,13 +234,13 @@ func routeName(r netlink.Route) string {
 
 // setNeighbour leaves the pod's address and MAC with the host-side veth. Nothing is sent by it; it is
 // what the map's entry can be made from again.
-func setNeighbour(nl *netlink.Handle, ep Endpoint) error {
+func setNeighbour(nl *netlink.Handle, ep api.Endpoint) error {
 	err := nl.NeighSet(&netlink.Neigh{
-		LinkIndex:    ep.HostIfIndex,
+		LinkIndex:    ep.HostIndex,
 		Family:       netlink.FAMILY_V4,
 		State:        netlink.NUD_PERMANENT,
 		IP:           ep.Addr.AsSlice(),
-		HardwareAddr: ep.PodMAC,
+		HardwareAddr: ep.PodMAC[:],
 	})
 	if err != nil {
 		return fmt.Errorf("set neighbour %s on %s: %w", ep.Addr, ep.HostIf, err)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // CheckEndpoint says what is wrong with an endpoint, everything at once; nil when it is as AddEndpoint
@@ -62,31 +63,31 @@ func (d *Datapath) find(spec EndpointSpec) (p present, err error) {
 }
 
 // check compares what there is of an endpoint with what AddEndpoint would have made.
-func (d *Datapath) check(ctx context.Context, spec EndpointSpec, had present, pod *netlink.Handle) (Endpoint, error) {
+func (d *Datapath) check(ctx context.Context, spec EndpointSpec, had present, pod *netlink.Handle) (api.Endpoint, error) {
 	switch {
 	case had.nothing():
-		return Endpoint{}, ErrUnknownEndpoint
+		return api.Endpoint{}, ErrUnknownEndpoint
 	case had.veth == nil:
-		return Endpoint{}, fmt.Errorf("device %s is gone", spec.HostIf)
+		return api.Endpoint{}, fmt.Errorf("device %s is gone", spec.HostIf)
 	case !had.own:
-		return Endpoint{}, fmt.Errorf("device %s is there, but the endpoint map does not have %s as its address", spec.HostIf, spec.Addr)
+		return api.Endpoint{}, fmt.Errorf("device %s is there, but the endpoint map does not have %s as its address", spec.HostIf, spec.Addr)
 	}
 	ep, err := d.endpoint(spec.Addr, had.entry, had.veth)
 	if err != nil {
-		return Endpoint{}, err
+		return api.Endpoint{}, err
 	}
 	return ep, errors.Join(checkHost(ep, had.veth, d.cfg), checkPod(ctx, spec, ep, pod, d.cfg))
 }
 
-func checkHost(ep Endpoint, veth netlink.Link, cfg Config) error {
+func checkHost(ep api.Endpoint, veth netlink.Link, cfg Config) error {
 	var errs []error
-	if ep.HostIfIndex == 0 {
+	if ep.HostIndex == 0 {
 		errs = append(errs, fmt.Errorf("the endpoint map has another device than %s", ep.HostIf))
 	}
 	if ep.ID != cfg.endpointID(ep.Addr) {
 		errs = append(errs, fmt.Errorf("the endpoint map has id %d", ep.ID))
 	}
-	if !slices.Equal(ep.HostMAC, veth.Attrs().HardwareAddr) {
+	if ep.HostMAC != toMAC(veth.Attrs().HardwareAddr) {
 		errs = append(errs, fmt.Errorf("the endpoint map has %s for %s, whose address is %s", ep.HostMAC, ep.HostIf, veth.Attrs().HardwareAddr))
 	}
 	if !ep.Attached {
@@ -98,7 +99,7 @@ func checkHost(ep Endpoint, veth netlink.Link, cfg Config) error {
 	return errors.Join(errs...)
 }
 
-func checkPod(ctx context.Context, spec EndpointSpec, ep Endpoint, pod *netlink.Handle, cfg Config) error {
+func checkPod(ctx context.Context, spec EndpointSpec, ep api.Endpoint, pod *netlink.Handle, cfg Config) error {
 	eth, err := linkByName(pod, spec.IfName)
 	if err != nil {
 		return err
@@ -110,7 +111,7 @@ func checkPod(ctx context.Context, spec EndpointSpec, ep Endpoint, pod *netlink.
 	if eth.Attrs().RawFlags&unix.IFF_UP == 0 {
 		errs = append(errs, fmt.Errorf("the pod's %s is down", spec.IfName))
 	}
-	if !slices.Equal(ep.PodMAC, eth.Attrs().HardwareAddr) {
+	if ep.PodMAC != toMAC(eth.Attrs().HardwareAddr) {
 		errs = append(errs, fmt.Errorf("the endpoint map has %s for the pod's %s, whose address is %s", ep.PodMAC, spec.IfName, eth.Attrs().HardwareAddr))
 	}
 	if eth.Attrs().MTU != ep.MTU {

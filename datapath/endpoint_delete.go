@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // DeleteEndpoint removes an endpoint's map entry, veth pair and pinned link, and returns the addresses
@@ -42,7 +43,7 @@ func (d *Datapath) removeEndpoint(hostIf string) (map[netip.Addr]bpf.Endpoint, e
 
 // KeepEndpoints removes every endpoint whose host-side veth is not in keep (CNI GC) and returns the
 // removed ones, sorted by address.
-func (d *Datapath) KeepEndpoints(ctx context.Context, keep []string) (removed []Endpoint, err error) {
+func (d *Datapath) KeepEndpoints(ctx context.Context, keep []string) (removed []api.Endpoint, err error) {
 	eps, err := d.Endpoints(ctx)
 	if err != nil {
 		return nil, err

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // SyncEndpoints mends what it can and removes what is dead: programs missing from a host-side veth are
 // attached again, map entries lost are entered again, entries and links of vanished veths and veths
 // that were never finished are removed. It returns the removed endpoints, sorted by address.
-func (d *Datapath) SyncEndpoints(ctx context.Context) (removed []Endpoint, err error) {
+func (d *Datapath) SyncEndpoints(ctx context.Context) (removed []api.Endpoint, err error) {
 	if err := d.restoreEntries(ctx); err != nil {
 		return nil, err
 	}
@@ -64,32 +65,32 @@ func (d *Datapath) restoreEntries(ctx context.Context) error {
 }
 
 // fromNeighbour makes an endpoint from a host-side veth; not ok when it was never finished.
-func (d *Datapath) fromNeighbour(ctx context.Context, veth netlink.Link) (Endpoint, bool, error) {
+func (d *Datapath) fromNeighbour(ctx context.Context, veth netlink.Link) (api.Endpoint, bool, error) {
 	index := veth.Attrs().Index
 	neighbours, err := dump(ctx, func() ([]netlink.Neigh, error) { return d.nl.NeighList(index, netlink.FAMILY_V4) })
 	if err != nil {
-		return Endpoint{}, false, fmt.Errorf("list neighbours on %s: %w", veth.Attrs().Name, err)
+		return api.Endpoint{}, false, fmt.Errorf("list neighbours on %s: %w", veth.Attrs().Name, err)
 	}
 	for _, n := range neighbours {
 		addr := toAddr(n.IP)
 		if n.State&netlink.NUD_PERMANENT == 0 || !d.cfg.PodCIDR.Contains(addr) {
 			continue
 		}
-		return Endpoint{
-			ID:          d.cfg.endpointID(addr),
-			Addr:        addr,
-			HostIf:      veth.Attrs().Name,
-			HostIfIndex: index,
-			HostMAC:     veth.Attrs().HardwareAddr,
-			PodMAC:      n.HardwareAddr,
+		return api.Endpoint{
+			ID:        d.cfg.endpointID(addr),
+			Addr:      addr,
+			HostIf:    veth.Attrs().Name,
+			HostIndex: index,
+			HostMAC:   toMAC(veth.Attrs().HardwareAddr),
+			PodMAC:    toMAC(n.HardwareAddr),
 		}, true, nil
 	}
-	return Endpoint{}, false, nil
+	return api.Endpoint{}, false, nil
 }
 
 // removeDead removes endpoints without a veth, veths without an endpoint, and links and entries by
 // interface that belong to neither.
-func (d *Datapath) removeDead(ctx context.Context) ([]Endpoint, error) {
+func (d *Datapath) removeDead(ctx context.Context) ([]api.Endpoint, error) {
 	eps, err := d.Endpoints(ctx)
 	if err != nil {
 		return nil, err
@@ -99,15 +100,15 @@ func (d *Datapath) removeDead(ctx context.Context) ([]Endpoint, error) {
 		return nil, err
 	}
 	var (
-		removed []Endpoint
+		removed []api.Endpoint
 		errs    []error
 		alive   = map[string]netip.Addr{}
 		indexes = map[uint32]bool{}
 	)
 	for _, ep := range eps {
-		if ep.HostIfIndex != 0 {
+		if ep.HostIndex != 0 {
 			alive[ep.HostIf] = ep.Addr
-			indexes[uint32(ep.HostIfIndex)] = true
+			indexes[uint32(ep.HostIndex)] = true
 			continue
 		}
 		// A living endpoint may have this one's name by now, so what goes is the address's entry.

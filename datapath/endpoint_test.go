@@ -44,7 +44,7 @@ func sixtyEndpoints(t *testing.T, with ...func(*datapath.Config)) {
 			if i > 0 && !eps[i-1].Addr.Less(ep.Addr) {
 				t.Error("endpoints are not sorted by address")
 			}
-			if ep.Namespace != "default" || ep.Name != fmt.Sprintf("pod%d", i) || !ep.Attached || ep.ID != uint32(i+2) {
+			if ep.Namespace != "default" || ep.Pod != fmt.Sprintf("pod%d", i) || !ep.Attached || ep.ID != uint32(i+2) {
 				t.Errorf("endpoint %d is %+v", i, ep)
 			}
 		}
@@ -83,7 +83,7 @@ func addTwice(t *testing.T, with ...func(*datapath.Config)) {
 	n := l.nodes[0]
 	p, q := n.addPod("p"), n.addPod("q")
 	again := n.add(p.spec)
-	if again.HostIfIndex != p.HostIfIndex || again.PodMAC.String() != p.PodMAC.String() || again.ID != p.ID {
+	if again.HostIndex != p.HostIndex || again.PodMAC != p.PodMAC || again.ID != p.ID {
 		t.Errorf("the second time it is %+v, was %+v", again, p.Endpoint)
 	}
 	// A damaged one is made anew.
@@ -260,8 +260,8 @@ func TestLongPodName(t *testing.T) {
 		must(t, n.dp.CheckEndpoint(ctx(t), spec))
 		eps, err := n.dp.Endpoints(ctx(t))
 		must(t, err)
-		if eps[0].Namespace != spec.Namespace || !strings.HasPrefix(spec.Name, eps[0].Name) || len(eps[0].Name) != 255-64 {
-			t.Errorf("the pod is %s/%s", eps[0].Namespace, eps[0].Name)
+		if eps[0].Namespace != spec.Namespace || !strings.HasPrefix(spec.Pod, eps[0].Pod) || len(eps[0].Pod) != 255-64 {
+			t.Errorf("the pod is %s/%s", eps[0].Namespace, eps[0].Pod)
 		}
 	})
 }
@@ -271,7 +271,7 @@ func TestNameTaken(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	p := n.addPod("p")
 	other := p.spec
-	other.Name, other.Addr = "other", netip.MustParseAddr("10.244.0.77")
+	other.Pod, other.Addr = "other", netip.MustParseAddr("10.244.0.77")
 	n.Do(func() {
 		if _, err := n.dp.AddEndpoint(ctx(t), other); err == nil || !strings.Contains(err.Error(), "belongs to default/p") {
 			t.Errorf("got %v", err)
@@ -300,7 +300,7 @@ func TestKeepEndpoints(t *testing.T) {
 	n.Do(func() {
 		removed, err := n.dp.KeepEndpoints(ctx(t), []string{keep.HostIf})
 		must(t, err)
-		if len(removed) != 1 || removed[0].Addr != drop.Addr || removed[0].Name != "drop" {
+		if len(removed) != 1 || removed[0].Addr != drop.Addr || removed[0].Pod != "drop" {
 			t.Errorf("removed %+v, want %s", removed, drop.Addr)
 		}
 		must(t, n.dp.CheckEndpoint(ctx(t), keep.spec))

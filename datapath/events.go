@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 const (
@@ -35,39 +34,6 @@ const (
 // errClosed ends the sequences of a datapath that is closed.
 var errClosed = errors.New("datapath is closed")
 
-// Event is what a program reports about one packet.
-type Event struct {
-	Time time.Time
-	// Drop says that the packet was dropped.
-	Drop bool
-	// Reason is what became of it, or why it was dropped, or given to the stack to be answered: the words of
-	// docs/architecture.md.
-	Reason    string
-	Direction Direction
-	// IfIndex and IfName are the device whose program it was; the name is empty when the device is gone.
-	IfIndex int
-	IfName  string
-	// Src and Dst have port 0 when the packet has none (fragments, ICMP, ARP); for ARP they are the
-	// sender's and target's protocol addresses. Zero when the packet is neither IPv4 nor ARP.
-	Src, Dst netip.AddrPort
-	// EtherType and Proto as on the wire; Proto is 0 for what is not IPv4.
-	EtherType uint16
-	Proto     uint8
-	// TTL as the program saw it, TCPFlags as the header has them.
-	TTL, TCPFlags uint8
-	// ICMPType is meaningful when Proto is 1.
-	ICMPType uint8
-	// SrcMAC and DstMAC as the program saw them.
-	SrcMAC, DstMAC net.HardwareAddr
-	// Length of the packet in bytes, with its Ethernet header.
-	Length int
-	// SrcEndpoint and DstEndpoint are the IDs of local endpoints, 0 when there is none.
-	SrcEndpoint, DstEndpoint uint32
-	// Missed is how many events this consumer missed before this one: the ring had no room for them, or it was too
-	// slow.
-	Missed int
-}
-
 // hub hands what one reader takes from the ring to all who listen. The reader runs while there is one.
 type hub struct {
 	// switching is held while the reader is started or stopped; a ring has one reader at a time.
@@ -81,7 +47,7 @@ type hub struct {
 }
 
 type listener struct {
-	events chan Event
+	events chan api.Event
 	done   chan struct{} // closed when err is set and no event follows
 	err    error
 	since  uint64 // CLOCK_MONOTONIC; the ring may hold older events
@@ -95,11 +61,11 @@ type listener struct {
 // events only while somebody listens, and overwrite none: what does not fit the ring is counted as
 // "event-lost" in [Datapath.Metrics], and as missed by the consumers. An error ends the sequence; that ctx is done
 // is none.
-func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
+func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api.Event, error] {
+	return func(yield func(api.Event, error) bool) {
 		l, err := d.listen(late)
 		if err != nil {
-			yield(Event{}, err)
+			yield(api.Event{}, err)
 			return
 		}
 		defer d.unlisten(l)
@@ -112,7 +78,7 @@ func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[Eve
 					return
 				}
 			case <-l.done:
-				yield(Event{}, l.err)
+				yield(api.Event{}, l.err)
 				return
 			}
 		}
@@ -126,7 +92,7 @@ func (d *Datapath) listen(late time.Duration) (*listener, error) {
 	if h.closed {
 		return nil, errClosed
 	}
-	l := &listener{events: make(chan Event, backlog), done: make(chan struct{}), since: monotonic(), late: late}
+	l := &listener{events: make(chan api.Event, backlog), done: make(chan struct{}), since: monotonic(), late: late}
 	h.mu.Lock()
 	if h.listeners == nil {
 		h.listeners = map[*listener]struct{}{}
@@ -319,7 +285,7 @@ func (h *hub) pause() time.Duration {
 }
 
 // publish hands out an event, before which others found no room in the ring.
-func (h *hub) publish(raw bpf.Event, e Event, missed int) {
+func (h *hub) publish(raw bpf.Event, e api.Event, missed int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for l := range h.listeners {
@@ -348,7 +314,7 @@ func (h *hub) end(err error) {
 	}
 }
 
-func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
+func (d *Datapath) event(raw bpf.Event, names map[int]string) api.Event {
 	index := int(raw.Ifindex)
 	name, ok := names[index]
 	if !ok {
@@ -357,13 +323,14 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
 		}
 		names[index] = name
 	}
-	return Event{
+	return api.Event{
+		Node:        d.cfg.NodeName,
 		Time:        time.Now().Add(-time.Duration(monotonic() - raw.Head.TimeNs)),
 		Drop:        isDrop(raw.Reason, raw.Direction),
 		Reason:      reasons[raw.Reason],
-		Direction:   directions[raw.Direction],
+		Direction:   string(directions[raw.Direction]),
 		IfIndex:     index,
-		IfName:      name,
+		Iface:       name,
 		Src:         bpf.AddrPortOf(raw.Src, raw.Sport),
 		Dst:         bpf.AddrPortOf(raw.Dst, raw.Dport),
 		EtherType:   bpf.PortOf(raw.EtherType),
@@ -371,8 +338,8 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) Event {
 		TTL:         raw.Ttl,
 		TCPFlags:    raw.TcpFlags,
 		ICMPType:    raw.IcmpType,
-		SrcMAC:      append(net.HardwareAddr(nil), raw.SrcMac.B[:]...),
-		DstMAC:      append(net.HardwareAddr(nil), raw.DstMac.B[:]...),
+		SrcMAC:      api.MAC(raw.SrcMac.B),
+		DstMAC:      api.MAC(raw.DstMac.B),
 		Length:      int(raw.Length),
 		SrcEndpoint: raw.SrcId,
 		DstEndpoint: raw.DstId,

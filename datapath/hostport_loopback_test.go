@@ -93,7 +93,7 @@ func TestLoopbackIsTheNodesAlone(t *testing.T) {
 		outside.Inject(datagram(t, macOf(t, l.outside.NS, "eth0"), macOf(t, n.NS, "eth0"), l.outside.Addr, netip.AddrPortFrom(to, p), payload))
 	}
 	fromPod := func(to netip.Addr, p uint16, payload string) {
-		pod.Inject(datagram(t, a.PodMAC, a.HostMAC, a.Addr, netip.AddrPortFrom(to, p), payload))
+		pod.Inject(datagram(t, a.PodMAC[:], a.HostMAC[:], a.Addr, netip.AddrPortFrom(to, p), payload))
 	}
 	before := n.packets("loopback", datapath.FromPod)
 	for _, p := range []uint16{9000, 9001} {

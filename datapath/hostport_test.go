@@ -101,7 +101,7 @@ func testHostPortsOnSeveralAddresses(t *testing.T, mode setup) {
 	l.reconcileDevices()
 	sign(t, a.NS, b.NS, c.NS)
 	at := func(p *pod, addr netip.Addr) lb.HostPort {
-		return lb.HostPort{Proto: "tcp", HostIP: addr, Port: 9000, Backend: p.at(port), Namespace: "default", Name: p.spec.Name}
+		return lb.HostPort{Proto: "tcp", HostIP: addr, Port: 9000, Backend: p.at(port), Namespace: "default", Name: p.spec.Pod}
 	}
 	ports := []lb.HostPort{at(b, n.Host.Addr), at(b, other), at(b, loopback), at(c, netip.Addr{}), at(c, netip.IPv4Unspecified())}
 	for range 2 {

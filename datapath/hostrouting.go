@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -41,15 +42,15 @@ func (c *Config) chooseRouting(missing []string) error {
 	asked := c.Network.Roles().Routing
 	c.missing = missing
 	if asked == settings.RoutingBPF && c.Roles().Routing != settings.RoutingBPF && !c.BPF.AllowFallback {
-		return fmt.Errorf("route in BPF: %s; use a newer kernel, or set bpf.hostLegacyRouting, or allow it with bpf.allowFallback", c.hostRouting().Reason)
+		return fmt.Errorf("route in BPF: %s; use a newer kernel, or set bpf.hostLegacyRouting, or allow it with bpf.allowFallback", c.routing().Reason)
 	}
 	return nil
 }
 
-func (c Config) hostRouting() HostRoutingStatus {
+// routing is what was asked for, what is, and why, once the kernel has been asked.
+func (c Config) routing() api.Routing {
 	r := c.Roles()
-	return HostRoutingStatus{Requested: c.Network.Roles().Routing, Effective: r.Routing, Reason: strings.Join(r.Legacy, "; ")}
+	return api.Routing{
+		Network: c.RoutingMode, Host: string(r.Routing), Requested: string(c.Network.Roles().Routing), Reason: strings.Join(r.Legacy, "; "),
+	}
 }
-
-// HostRouting is what was asked for, what is, and why, as [Open] found it.
-func (d *Datapath) HostRouting() HostRoutingStatus { return d.cfg.hostRouting() }

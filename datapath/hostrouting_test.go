@@ -38,8 +38,13 @@ func TestChosenRouting(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || test.cfg.Mode() != test.mode || test.cfg.hostRouting().String() != test.status {
-				t.Errorf("got %q, %q, %v; want %q, %q", test.cfg.Mode(), test.cfg.hostRouting(), err, test.mode, test.status)
+			r := test.cfg.routing()
+			got := r.Host
+			if r.Reason != "" {
+				got += " (" + r.Reason + ")"
+			}
+			if err != nil || test.cfg.Mode() != test.mode || got != test.status {
+				t.Errorf("got %q, %q, %v; want %q, %q", test.cfg.Mode(), got, err, test.mode, test.status)
 			}
 		})
 	}
@@ -73,8 +78,8 @@ func TestOpenRefusesToFallBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := HostRoutingStatus{Requested: settings.RoutingBPF, Effective: settings.RoutingLegacy, Reason: "the kernel lacks bpf_redirect_peer"}
-		if s.HostRouting != want || s.Mode != settings.ModeKubeProxyReplacement || s.Masquerade.Kind != string(settings.MasqueradeBPF) {
+		r := s.Routing
+		if r.Requested != "BPF" || r.Host != "Legacy" || r.Reason != "the kernel lacks bpf_redirect_peer" || s.Mode != string(settings.ModeKubeProxyReplacement) || s.Masquerading.Kind != string(settings.MasqueradeBPF) {
 			t.Errorf("status is %+v", s)
 		}
 	})

@@ -39,7 +39,7 @@ type node struct {
 type pod struct {
 	*netnstest.NS
 	spec datapath.EndpointSpec
-	datapath.Endpoint
+	api.Endpoint
 }
 
 // newLab makes a lab with routes between the nodes and masquerading, each node changed by with first.
@@ -127,7 +127,7 @@ func (n *node) newSpec(name string) (*netnstest.NS, datapath.EndpointSpec) {
 		HostIf:    api.HostIfName(rand.Text(), "eth0"),
 		IfName:    "eth0",
 		Namespace: "default",
-		Name:      name,
+		Pod:       name,
 		Addr:      n.next,
 		NetNS:     ns.FD(),
 	}
@@ -139,7 +139,7 @@ func (n *node) addPod(name string) *pod {
 	return &pod{NS: ns, spec: spec, Endpoint: n.add(spec)}
 }
 
-func (n *node) add(spec datapath.EndpointSpec) (ep datapath.Endpoint) {
+func (n *node) add(spec datapath.EndpointSpec) (ep api.Endpoint) {
 	n.t.Helper()
 	n.Do(func() {
 		var err error

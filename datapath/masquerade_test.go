@@ -376,7 +376,7 @@ func TestAnswersToTheOutside(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				before := n.packets("not-masqueradable", datapath.ToNetwork)
 				out := l.outside.Capture(netnstest.NIC)
-				a.Capture("eth0").Inject(frame(t, &layers.Ethernet{SrcMAC: a.PodMAC, DstMAC: a.HostMAC, EthernetType: layers.EthernetTypeIPv4},
+				a.Capture("eth0").Inject(frame(t, &layers.Ethernet{SrcMAC: a.PodMAC[:], DstMAC: a.HostMAC[:], EthernetType: layers.EthernetTypeIPv4},
 					&layers.IPv4{Version: 4, TTL: 64, Protocol: test.proto, SrcIP: a.Addr.AsSlice(), DstIP: l.outside.Addr.AsSlice()}, gopacket.Payload(test.payload)))
 				eventually(t, func() bool { return n.packets("not-masqueradable", datapath.ToNetwork) == before+1 }, "it is dropped")
 				if slices.ContainsFunc(out.Frames(), func(f netnstest.Frame) bool {
@@ -442,7 +442,7 @@ func TestMasqueradeStatus(t *testing.T) {
 			n.Do(func() {
 				s, err := n.dp.Status(ctx(t))
 				must(t, err)
-				m = s.Masquerade
+				m = s.Masquerading
 			})
 			return m
 		}

@@ -20,11 +20,11 @@ import (
 
 // watch collects events while traffic runs, until wanted of them have come. It is listening when
 // traffic starts.
-func watch(t *testing.T, n *node, wanted int, traffic func()) []datapath.Event {
+func watch(t *testing.T, n *node, wanted int, traffic func()) []api.Event {
 	t.Helper()
 	c, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	var events []datapath.Event
+	var events []api.Event
 	var once sync.Once
 	var started, reader sync.WaitGroup
 	started.Add(1)
@@ -81,33 +81,24 @@ func TestEventsOfEveryPacket(t *testing.T) {
 	if len(events) != 4 {
 		t.Fatalf("%d events, want 4: %+v", len(events), events)
 	}
-	for i, want := range []datapath.Event{
-		{Reason: "delivered", Direction: datapath.FromPod, IfName: a.HostIf, Src: at(a.Addr), Dst: at(b.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, DstEndpoint: b.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
-		{Reason: "delivered", Direction: datapath.FromPod, IfName: b.HostIf, Src: at(b.Addr), Dst: at(a.Addr), TTL: 64, SrcEndpoint: b.ID, DstEndpoint: a.ID, SrcMAC: b.PodMAC, DstMAC: b.HostMAC},
-		{Reason: "to-kernel", Direction: datapath.FromPod, IfName: a.HostIf, Src: at(a.Addr), Dst: at(l.outside.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
-		{Reason: "delivered", Direction: datapath.ToPod, IfName: "lab_host", Src: at(l.outside.Addr), Dst: at(a.Addr), TTL: 63, DstEndpoint: a.ID},
+	for i, want := range []api.Event{
+		{Reason: "delivered", Direction: string(datapath.FromPod), Iface: a.HostIf, Src: at(a.Addr), Dst: at(b.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, DstEndpoint: b.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
+		{Reason: "delivered", Direction: string(datapath.FromPod), Iface: b.HostIf, Src: at(b.Addr), Dst: at(a.Addr), TTL: 64, SrcEndpoint: b.ID, DstEndpoint: a.ID, SrcMAC: b.PodMAC, DstMAC: b.HostMAC},
+		{Reason: "to-kernel", Direction: string(datapath.FromPod), Iface: a.HostIf, Src: at(a.Addr), Dst: at(l.outside.Addr), TTL: 64, ICMPType: 8, SrcEndpoint: a.ID, SrcMAC: a.PodMAC, DstMAC: a.HostMAC},
+		{Reason: "delivered", Direction: string(datapath.ToPod), Iface: "lab_host", Src: at(l.outside.Addr), Dst: at(a.Addr), TTL: 63, DstEndpoint: a.ID},
 	} {
 		got := events[i]
 		if age := time.Since(got.Time); age < 0 || age > 10*time.Second {
 			t.Errorf("event %d has time %s", i, got.Time)
 		}
-		if got.Length != 98 || got.EtherType != 0x0800 || got.Proto != 1 || got.Drop {
-			t.Errorf("event %d is %+v", i, got)
+		if want.SrcMAC == (api.MAC{}) { // another node's
+			want.SrcMAC, want.DstMAC = got.SrcMAC, got.DstMAC
 		}
-		if want.SrcMAC != nil && (got.SrcMAC.String() != want.SrcMAC.String() || got.DstMAC.String() != want.DstMAC.String()) {
-			t.Errorf("event %d has MACs %s, %s, want %s, %s", i, got.SrcMAC, got.DstMAC, want.SrcMAC, want.DstMAC)
-		}
-		want.Time, want.Length, want.EtherType, want.Proto, want.IfIndex = got.Time, 98, 0x0800, 1, got.IfIndex
-		want.SrcMAC, want.DstMAC, got.SrcMAC, got.DstMAC = nil, nil, nil, nil
-		if !equalEvents(got, want) {
+		want.Node, want.Time, want.Length, want.EtherType, want.Proto, want.IfIndex = n.cfg.NodeName, got.Time, 98, 0x0800, 1, got.IfIndex
+		if got != want {
 			t.Errorf("event %d is\n%+v, want\n%+v", i, got, want)
 		}
 	}
-}
-
-func equalEvents(a, b datapath.Event) bool {
-	return a.Reason == b.Reason && a.Direction == b.Direction && a.IfName == b.IfName && a.Src == b.Src && a.Dst == b.Dst &&
-		a.TTL == b.TTL && a.ICMPType == b.ICMPType && a.SrcEndpoint == b.SrcEndpoint && a.DstEndpoint == b.DstEndpoint
 }
 
 func at(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 0) }
@@ -115,16 +106,16 @@ func at(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 0) }
 func TestEventsOfDropsOnly(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
-	spoofed := echoRequest(t, a.PodMAC, a.HostMAC, netip.MustParseAddr("203.0.113.9"), b.Addr)
+	spoofed := echoRequest(t, a.PodMAC[:], a.HostMAC[:], netip.MustParseAddr("203.0.113.9"), b.Addr)
 	a.Capture("eth0").Inject(spoofed) // before anybody listens
 	events := watch(t, n, 1, func() {
 		must(t, second(a.Ping(b.Addr, netnstest.PingOptions{})))
-		a.Capture("eth0").Inject(echoRequest(t, a.PodMAC, a.HostMAC, b.Addr, netip.MustParseAddr("203.0.113.10")))
+		a.Capture("eth0").Inject(echoRequest(t, a.PodMAC[:], a.HostMAC[:], b.Addr, netip.MustParseAddr("203.0.113.10")))
 	})
 	if len(events) != 1 {
 		t.Fatalf("%d events, want 1: %+v", len(events), events)
 	}
-	if e := events[0]; !e.Drop || e.Reason != "source-address" || e.Src != at(b.Addr) || e.Dst.Addr().String() != "203.0.113.10" || e.IfName != a.HostIf {
+	if e := events[0]; !e.Drop || e.Reason != "source-address" || e.Src != at(b.Addr) || e.Dst.Addr().String() != "203.0.113.10" || e.Iface != a.HostIf {
 		t.Errorf("the event is %+v", e)
 	}
 }
@@ -146,7 +137,7 @@ func TestEventsComeSoonBesideThePatient(t *testing.T) {
 	defer cancel()
 	eventually(t, func() bool { return n.dp.Listeners() == 1 }, "the patient listens")
 	events := watch(t, n, 1, func() {
-		a.Capture("eth0").Inject(echoRequest(t, a.PodMAC, a.HostMAC, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("203.0.113.10")))
+		a.Capture("eth0").Inject(echoRequest(t, a.PodMAC[:], a.HostMAC[:], netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("203.0.113.10")))
 	})
 	if len(events) == 0 {
 		t.Error("no event within 5 s")
@@ -206,9 +197,9 @@ func TestMetricsNameEveryDropReason(t *testing.T) {
 func TestBrokenFrames(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	a, b := n.addPod("a"), n.addPod("b")
-	whole := echoRequest(t, a.PodMAC, a.HostMAC, a.Addr, b.Addr)
+	whole := echoRequest(t, a.PodMAC[:], a.HostMAC[:], a.Addr, b.Addr)
 	tagged := frame(t,
-		&layers.Ethernet{SrcMAC: a.PodMAC, DstMAC: a.HostMAC, EthernetType: layers.EthernetTypeDot1Q},
+		&layers.Ethernet{SrcMAC: a.PodMAC[:], DstMAC: a.HostMAC[:], EthernetType: layers.EthernetTypeDot1Q},
 		&layers.Dot1Q{VLANIdentifier: 5, Type: layers.EthernetTypeIPv4}, gopacket.Payload(whole[14:]))
 	for name, test := range map[string]struct {
 		frame  []byte
@@ -230,7 +221,7 @@ func TestStatus(t *testing.T) {
 	n := l.nodes[0]
 	p := n.addPod("p")
 	n.applyChains()
-	var s datapath.Status
+	var s api.Datapath
 	read := func() {
 		t.Helper()
 		n.Do(func() {
@@ -240,7 +231,7 @@ func TestStatus(t *testing.T) {
 		})
 	}
 	read()
-	if s.Mode != settings.ModeKubeProxy || s.Attach != "tcx" || s.HostRouting.String() != "Legacy (needs kube-proxy replacement; needs BPF masquerade)" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != settings.AggregationMaximum {
+	if s.Mode != string(settings.ModeKubeProxy) || s.AttachMode != "tcx" || s.Routing.Host != "Legacy" || s.Routing.Reason != "needs kube-proxy replacement; needs BPF masquerade" || s.MTU != 1500 || s.Router != n.cfg.Router() || s.MonitorAggregation != settings.AggregationMaximum {
 		t.Errorf("status is %+v", s)
 	}
 	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 api.Program) bool {
@@ -251,12 +242,11 @@ func TestStatus(t *testing.T) {
 		t.Errorf("programs are %+v", s.Programs)
 	}
 	if want := []api.NodeRoute{
-		{PodCIDR: n.cfg.PodCIDR, Via: n.cfg.Router(), Device: "lab_host"},
 		{PodCIDR: l.nodes[1].cfg.PodCIDR, Via: l.nodes[1].Host.Addr, Device: "eth0"},
-	}; !slices.Equal(s.Routes, want) {
-		t.Errorf("routes are %+v, want %+v", s.Routes, want)
+	}; !slices.Equal(s.Routing.Routes, want) {
+		t.Errorf("routes are %+v, want %+v", s.Routing.Routes, want)
 	}
-	if m := s.Masquerade; !m.Enabled || m.Kind != "iptables" || m.NativeCIDR != native || m.Backend == "" {
+	if m := s.Masquerading; !m.Enabled || m.Kind != "iptables" || m.NativeCIDR != native || m.Backend == "" {
 		t.Errorf("masquerading is %+v", m)
 	}
 	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 10 {
@@ -274,7 +264,7 @@ func TestStatus(t *testing.T) {
 	n.Do(func() { must(t, n.dp.Masquerade().Clean(context.Background())) })
 	n.Run("ip", "link", "del", p.HostIf)
 	read()
-	if s.Masquerade.Enabled || len(s.Programs) != 1 {
+	if s.Masquerading.Enabled || len(s.Programs) != 1 {
 		t.Errorf("after masquerading and pod are gone: %+v", s)
 	}
 }

@@ -332,6 +332,6 @@ func frameTo(t *testing.T, from *pod, to netip.Addr, change func(*layers.IPv4)) 
 	change(ip)
 	udp := &layers.UDP{SrcPort: 1000, DstPort: 1001}
 	must(t, udp.SetNetworkLayerForChecksum(ip))
-	return frame(t, &layers.Ethernet{SrcMAC: from.PodMAC, DstMAC: from.HostMAC, EthernetType: layers.EthernetTypeIPv4}, ip, udp,
+	return frame(t, &layers.Ethernet{SrcMAC: from.PodMAC[:], DstMAC: from.HostMAC[:], EthernetType: layers.EthernetTypeIPv4}, ip, udp,
 		gopacket.Payload(bytes.Repeat([]byte("x"), 64)))
 }

@@ -35,7 +35,7 @@ func (v *Services) names() map[uint32]string {
 }
 
 // servicesStatus is nil in modes that leave Services to others.
-func (d *Datapath) servicesStatus(s *Status) error {
+func (d *Datapath) servicesStatus(s *api.Datapath) error {
 	if d.maps.services == nil {
 		return nil
 	}

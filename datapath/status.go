@@ -17,54 +17,10 @@ import (
 	"wirelab.dev/wirelab/internal/settings"
 )
 
-// Status is the data plane as read back from the kernel.
-type Status struct {
-	// Mode is the one in force.
-	Mode settings.Mode `json:"mode"`
-	// Attach is how programs are attached: "tcx", or "clsact" on kernels before 6.6.
-	Attach             string            `json:"attach"`
-	HostRouting        HostRoutingStatus `json:"hostRouting"`
-	Router             netip.Addr        `json:"router"`
-	MTU                int               `json:"mtu"`
-	MonitorAggregation string            `json:"monitorAggregation"`
-	Devices            []api.Device      `json:"devices"`
-	// LeftOut says which devices that connect the node with others carry no Services and are not masqueraded at,
-	// and why.
-	LeftOut    []string         `json:"leftOut,omitempty"`
-	Programs   []api.Program    `json:"programs"`
-	Maps       []api.Map        `json:"maps"`
-	Routes     []api.NodeRoute  `json:"routes"`
-	Masquerade api.Masquerading `json:"masquerade"`
-	HostPorts  int              `json:"hostPorts"`
-	Untracked  UntrackedStatus  `json:"untracked"`
-	Sysctls    []api.Sysctl     `json:"sysctls"`
-	// Services is nil in modes that leave Services to others.
-	Services *api.Services `json:"services,omitempty"`
-}
-
-// HostRoutingStatus says what carries pods' packets between the node's devices.
-type HostRoutingStatus struct {
-	// Requested is what the settings ask for.
-	Requested settings.Routing `json:"requested"`
-	// Effective is what the programs now loaded do.
-	Effective settings.Routing `json:"effective"`
-	// Reason is why it is not BPF, as "needs BPF masquerade"; more than one are joined by "; ". Empty when
-	// it is BPF.
-	Reason string `json:"reason,omitempty"`
-}
-
-// String is the effective routing, with the reason in brackets when it is not BPF.
-func (s HostRoutingStatus) String() string {
-	if s.Reason == "" {
-		return string(s.Effective)
-	}
-	return fmt.Sprintf("%s (%s)", s.Effective, s.Reason)
-}
-
 // Status reads the data plane back from kernel objects. Parts that cannot be read are reported in the
 // error, joined; the rest is filled in all the same.
-func (d *Datapath) Status(ctx context.Context) (Status, error) {
-	s := Status{HostRouting: d.cfg.hostRouting(), Attach: d.attacher.kind(), LeftOut: d.LeftOut()}
+func (d *Datapath) Status(ctx context.Context) (api.Datapath, error) {
+	s := api.Datapath{NodeIP: d.cfg.NodeIP, PodCIDR: d.cfg.PodCIDR, Routing: d.cfg.routing(), AttachMode: d.attacher.kind()}
 	err := errors.Join(
 		d.modeStatus(&s),
 		d.programStatus(ctx, &s),
@@ -81,32 +37,33 @@ func (d *Datapath) Status(ctx context.Context) (Status, error) {
 }
 
 // modeStatus says what the loaded programs do, whatever they were asked to.
-func (d *Datapath) modeStatus(s *Status) (err error) {
-	if s.Mode, err = d.progs.inForce(); err != nil {
+func (d *Datapath) modeStatus(s *api.Datapath) error {
+	mode, err := d.progs.inForce()
+	if err != nil {
 		return err
 	}
-	s.HostRouting.Effective = settings.RoutingLegacy
-	if s.Mode == settings.ModeEBPF {
-		s.HostRouting.Effective = settings.RoutingBPF
+	s.Mode, s.Routing.Host = string(mode), string(settings.RoutingLegacy)
+	if mode == settings.ModeEBPF {
+		s.Routing.Host = string(settings.RoutingBPF)
 	}
 	return nil
 }
 
 // bpfMasqueradeStatus finds the NICs whose running programs masquerade.
-func (d *Datapath) bpfMasqueradeStatus(s *Status) error {
+func (d *Datapath) bpfMasqueradeStatus(s *api.Datapath) error {
 	on, cidr, err := d.progs.services.masquerades()
 	if !on || err != nil {
 		return err
 	}
 	devices, err := d.nicsRunning()
 	if len(devices) > 0 {
-		s.Masquerade.Enabled, s.Masquerade.Kind = true, string(settings.MasqueradeBPF)
-		s.Masquerade.Devices, s.Masquerade.NativeCIDR = devices, cidr
+		s.Masquerading.Enabled, s.Masquerading.Kind = true, string(settings.MasqueradeBPF)
+		s.Masquerading.Devices, s.Masquerading.NativeCIDR = devices, cidr
 	}
 	return err
 }
 
-func (d *Datapath) programStatus(ctx context.Context, s *Status) (err error) {
+func (d *Datapath) programStatus(ctx context.Context, s *api.Datapath) (err error) {
 	if s.MonitorAggregation, err = d.progs.aggregation(); err != nil {
 		return err
 	}
@@ -181,7 +138,7 @@ func describeProgram(id ebpf.ProgramID) (*api.Program, error) {
 	return &api.Program{Name: info.Name, ID: uint32(id), Tag: info.Tag}, nil
 }
 
-func (d *Datapath) deviceStatus(ctx context.Context, s *Status) error {
+func (d *Datapath) deviceStatus(ctx context.Context, s *api.Datapath) error {
 	var errs []error
 	for _, name := range append(d.devices(), hostDevice, netDevice) {
 		l, err := linkByName(d.nl, name)
@@ -212,7 +169,7 @@ func (d *Datapath) deviceStatus(ctx context.Context, s *Status) error {
 	return errors.Join(errs...)
 }
 
-func (d *Datapath) mapStatus(s *Status) error {
+func (d *Datapath) mapStatus(s *api.Datapath) error {
 	var errs []error
 	for name, slot := range d.maps.byName() {
 		m := *slot
@@ -241,31 +198,34 @@ func countEntries(m *ebpf.Map) (int, error) {
 	return count, err
 }
 
-func (d *Datapath) routeStatus(ctx context.Context, s *Status) error {
+func (d *Datapath) routeStatus(ctx context.Context, s *api.Datapath) error {
 	routes, err := ownRoutes(ctx, d.nl)
 	if err != nil {
 		return err
 	}
 	for _, r := range routes {
 		dst, _ := toPrefix(r.Dst)
+		if dst == d.cfg.PodCIDR {
+			continue // to this node's own pods
+		}
 		l, err := d.nl.LinkByIndex(r.LinkIndex)
 		if err != nil {
 			return fmt.Errorf("look up the device of the route to %s: %w", dst, err)
 		}
-		s.Routes = append(s.Routes, api.NodeRoute{PodCIDR: dst, Via: toAddr(r.Gw), Device: l.Attrs().Name})
+		s.Routing.Routes = append(s.Routing.Routes, api.NodeRoute{PodCIDR: dst, Via: toAddr(r.Gw), Device: l.Attrs().Name})
 	}
-	slices.SortFunc(s.Routes, func(a, b api.NodeRoute) int { return a.PodCIDR.Addr().Compare(b.PodCIDR.Addr()) })
+	slices.SortFunc(s.Routing.Routes, func(a, b api.NodeRoute) int { return a.PodCIDR.Addr().Compare(b.PodCIDR.Addr()) })
 	return nil
 }
 
-func (d *Datapath) iptablesStatus(ctx context.Context, s *Status) error {
+func (d *Datapath) iptablesStatus(ctx context.Context, s *api.Datapath) error {
 	t := d.iptables()
 	table, err := t.readNAT(ctx)
 	if err != nil {
 		return err
 	}
 	s.HostPorts = len(table[hostPortChain])
-	if s.Masquerade.Backend, err = t.backend(ctx); err != nil {
+	if s.Masquerading.Backend, err = t.backend(ctx); err != nil {
 		return err
 	}
 	if !slices.Contains(table[masqueradeJump.from], masqueradeJump.rule) {
@@ -275,16 +235,16 @@ func (d *Datapath) iptablesStatus(ctx context.Context, s *Status) error {
 		if !jumpsTo(rule, "MASQUERADE") {
 			continue
 		}
-		s.Masquerade.Enabled, s.Masquerade.Kind = true, string(settings.MasqueradeIPTables)
+		s.Masquerading.Enabled, s.Masquerading.Kind = true, string(settings.MasqueradeIPTables)
 		if _, rest, ok := strings.Cut(rule, "! -d "); ok {
 			cidr, _, _ := strings.Cut(rest, " ")
-			s.Masquerade.NativeCIDR, _ = netip.ParsePrefix(cidr)
+			s.Masquerading.NativeCIDR, _ = netip.ParsePrefix(cidr)
 		}
 	}
 	return nil
 }
 
-func (d *Datapath) sysctlStatus(s *Status) error {
+func (d *Datapath) sysctlStatus(s *api.Datapath) error {
 	found, err := rememberedSysctls(d.maps.sysctls)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -16,7 +17,7 @@ func TestSyncEndpoints(t *testing.T) {
 	n := newLab(t, 1).nodes[0]
 	alive, peer := n.addPod("alive"), n.addPod("peer")
 	before := traces(n.Host)
-	sync := func() (removed []datapath.Endpoint) {
+	sync := func() (removed []api.Endpoint) {
 		t.Helper()
 		n.Do(func() {
 			var err error

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -54,16 +55,8 @@ func cleanUntracked(ctx context.Context, t iptables) error {
 	return nil
 }
 
-// UntrackedStatus says whether traffic between pods is kept out of the kernel's connection tracking.
-type UntrackedStatus struct {
-	Enabled bool `json:"enabled"`
-	// Firewall are rules of the node that let forwarded packets pass by their connection's state, which
-	// untracked ones do not have, where others are dropped. Empty when that is no matter.
-	Firewall []string `json:"firewall,omitempty"`
-}
-
 // untrackedStatus looks only where the rule can be: elsewhere the chain has been removed.
-func (d *Datapath) untrackedStatus(ctx context.Context, s *Status) error {
+func (d *Datapath) untrackedStatus(ctx context.Context, s *api.Datapath) error {
 	if d.cfg.Mode() != settings.ModeKubeProxyReplacement {
 		return nil
 	}
@@ -73,12 +66,12 @@ func (d *Datapath) untrackedStatus(ctx context.Context, s *Status) error {
 	if err != nil {
 		return fmt.Errorf("read what is not tracked: %w", err)
 	}
-	s.Untracked.Enabled = slices.Contains(raw[untrackedJump.from], untrackedJump.rule) &&
+	s.Untracked = slices.Contains(raw[untrackedJump.from], untrackedJump.rule) &&
 		slices.ContainsFunc(raw[untrackedChain], func(rule string) bool { return strings.Contains(rule, "--notrack") })
-	if !s.Untracked.Enabled {
+	if !s.Untracked {
 		return nil
 	}
-	s.Untracked.Firewall, err = d.statefulFirewall(ctx)
+	s.StatefulFirewall, err = d.statefulFirewall(ctx)
 	return err
 }
 

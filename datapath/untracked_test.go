@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // tracked says whether the kernel tracks a flow with the address.
@@ -130,11 +131,11 @@ func TestStatefulFirewall(t *testing.T) {
 				a, c := n.addPod("a"), m.addPod("c")
 				serve(c.NS)
 				n.Do(func() { must(t, n.dp.Untracked().Apply(context.Background(), l.desired())) })
-				status := func() (s datapath.UntrackedStatus) {
+				status := func() (s api.Datapath) {
 					n.Do(func() {
-						st, err := n.dp.Status(ctx(t))
+						var err error
+						s, err = n.dp.Status(ctx(t))
 						must(t, err)
-						s = st.Untracked
 					})
 					return s
 				}
@@ -147,19 +148,19 @@ func TestStatefulFirewall(t *testing.T) {
 						n.Run(words...)
 					}
 				}
-				if got := status(); got.Enabled == tracked || len(got.Firewall) != 0 {
+				if got := status(); got.Untracked == tracked || len(got.StatefulFirewall) != 0 {
 					t.Errorf("without a firewall: %+v", got)
 				}
 				asks{a.NS, c.Addr, a.Addr}.check(t)
 				run(fw.accept)
-				if got := status(); len(got.Firewall) != 0 {
+				if got := status(); len(got.StatefulFirewall) != 0 {
 					t.Errorf("nothing is dropped: %+v", got)
 				}
 				run(fw.drop)
 				got := status()
 				if tracked {
 					asks{a.NS, c.Addr, a.Addr}.check(t)
-					if len(got.Firewall) != 0 {
+					if len(got.StatefulFirewall) != 0 {
 						t.Errorf("tracked: %+v", got)
 					}
 					return
@@ -167,8 +168,8 @@ func TestStatefulFirewall(t *testing.T) {
 				if _, err := a.Ask("udp4", c.at(port), []byte("x")); err == nil {
 					t.Error("the firewall lets untracked packets pass: it shows nothing")
 				}
-				if len(got.Firewall) != 1 || got.Firewall[0] != fw.want {
-					t.Errorf("got %q, want %q", got.Firewall, fw.want)
+				if len(got.StatefulFirewall) != 1 || got.StatefulFirewall[0] != fw.want {
+					t.Errorf("got %q, want %q", got.StatefulFirewall, fw.want)
 				}
 			})
 		}

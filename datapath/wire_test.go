@@ -72,7 +72,7 @@ func testARP(t *testing.T, mode setup) {
 		t.Run(name, func(t *testing.T) {
 			before := n.packets(test.reason, datapath.FromPod)
 			eth := a.Capture("eth0")
-			eth.Inject(arpRequest(t, a.PodMAC, test.sender, test.target))
+			eth.Inject(arpRequest(t, a.PodMAC[:], test.sender, test.target))
 			eventually(t, func() bool { return n.packets(test.reason, datapath.FromPod) == before+1 }, "the request is counted as "+test.reason)
 			var replies []netnstest.Frame
 			for _, f := range eth.Frames() {
@@ -97,13 +97,13 @@ func checkARPReply(t *testing.T, f netnstest.Frame, asker *pod, sender, target n
 	if reply.Operation != layers.ARPReply {
 		t.Errorf("operation %d is not a reply", reply.Operation)
 	}
-	if !bytes.Equal(ethernet.SrcMAC, asker.HostMAC) || !bytes.Equal(ethernet.DstMAC, asker.PodMAC) {
+	if !bytes.Equal(ethernet.SrcMAC, asker.HostMAC[:]) || !bytes.Equal(ethernet.DstMAC, asker.PodMAC[:]) {
 		t.Errorf("the answer goes from %s to %s, want from %s to %s", ethernet.SrcMAC, ethernet.DstMAC, asker.HostMAC, asker.PodMAC)
 	}
-	if !bytes.Equal(reply.SourceHwAddress, asker.HostMAC) || !bytes.Equal(reply.SourceProtAddress, target.AsSlice()) {
+	if !bytes.Equal(reply.SourceHwAddress, asker.HostMAC[:]) || !bytes.Equal(reply.SourceProtAddress, target.AsSlice()) {
 		t.Errorf("%x is said to be at %x, want %s at %s", reply.SourceProtAddress, reply.SourceHwAddress, target, asker.HostMAC)
 	}
-	if !bytes.Equal(reply.DstHwAddress, asker.PodMAC) || !bytes.Equal(reply.DstProtAddress, sender.AsSlice()) {
+	if !bytes.Equal(reply.DstHwAddress, asker.PodMAC[:]) || !bytes.Equal(reply.DstProtAddress, sender.AsSlice()) {
 		t.Errorf("told %x at %x, want %s at %s", reply.DstProtAddress, reply.DstHwAddress, sender, asker.PodMAC)
 	}
 }
@@ -133,7 +133,7 @@ func testSpoofedSource(t *testing.T, mode setup) {
 		t.Run(name, func(t *testing.T) {
 			before := n.packets("source-address", datapath.FromPod)
 			out, in := a.Capture("eth0"), test.to.Capture("eth0")
-			out.Inject(echoRequest(t, a.PodMAC, a.HostMAC, test.src, test.to.Addr))
+			out.Inject(echoRequest(t, a.PodMAC[:], a.HostMAC[:], test.src, test.to.Addr))
 			arrived := func() bool {
 				return slices.ContainsFunc(in.Frames(), func(f netnstest.Frame) bool {
 					ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
@@ -253,7 +253,7 @@ func testFramesComeFromTheHostSideVeth(t *testing.T, mode setup) {
 					continue
 				}
 				seen++
-				if !bytes.Equal(e.SrcMAC, b.HostMAC) || !bytes.Equal(e.DstMAC, b.PodMAC) {
+				if !bytes.Equal(e.SrcMAC, b.HostMAC[:]) || !bytes.Equal(e.DstMAC, b.PodMAC[:]) {
 					t.Errorf("a frame goes from %s to %s, want from %s to %s", e.SrcMAC, e.DstMAC, b.HostMAC, b.PodMAC)
 				}
 			}
@@ -282,7 +282,7 @@ func TestIPv6IsNotCarried(t *testing.T) {
 	a := n.addPod("a")
 	before := n.packets("unsupported-protocol", datapath.FromPod)
 	a.Capture("eth0").Inject(frame(t,
-		&layers.Ethernet{SrcMAC: a.PodMAC, DstMAC: a.HostMAC, EthernetType: layers.EthernetTypeIPv6},
+		&layers.Ethernet{SrcMAC: a.PodMAC[:], DstMAC: a.HostMAC[:], EthernetType: layers.EthernetTypeIPv6},
 		&layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolNoNextHeader, SrcIP: net.ParseIP("fd00::1"), DstIP: net.ParseIP("fd00::2")}))
 	eventually(t, func() bool { return n.packets("unsupported-protocol", datapath.FromPod) == before+1 }, "the packet is counted")
 	for _, device := range []string{a.HostIf, "lab_host", "lab_net"} {

@@ -138,9 +138,9 @@ func (b *Bed) addPod(ctx context.Context, n *Node) error {
 		addr = addr.Next()
 	}
 	spec := datapath.EndpointSpec{
-		HostIf: api.HostIfName(rand.Text(), podDevice), IfName: podDevice, Namespace: "bench", Name: s.name, Addr: addr, NetNS: s.fd,
+		HostIf: api.HostIfName(rand.Text(), podDevice), IfName: podDevice, Namespace: "bench", Pod: s.name, Addr: addr, NetNS: s.fd,
 	}
-	var ep datapath.Endpoint
+	var ep api.Endpoint
 	err = n.do(func() (err error) {
 		ep, err = n.dp.AddEndpoint(ctx, spec)
 		return err

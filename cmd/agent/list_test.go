@@ -34,7 +34,7 @@ func services() map[string][]any {
 			{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Identity: 2},
 			{Prefix: netip.MustParsePrefix("10.0.2.0/24"), Node: netip.MustParseAddr("172.18.0.3")},
 		}},
-		api.EndpointsPath: {[]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.5"), HostIndex: 9, PodMAC: "m", HostMAC: "n"}}},
+		api.EndpointsPath: {[]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.5"), HostIndex: 9, PodMAC: api.MAC{2, 5: 1}, HostMAC: api.MAC{2, 5: 2}}}},
 	}
 }
 

@@ -175,7 +175,7 @@ func TestStatusOfANodeThatDoesNotWork(t *testing.T) {
 
 func TestEndpointList(t *testing.T) {
 	socket := serve(t, map[string][]any{api.EndpointsPath: {[]api.Endpoint{
-		{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIf: "lxc1", HostIndex: 9, MTU: 1500, Attached: true},
+		{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIf: "lxc1", HostIndex: 9, PodMAC: api.MAC{2, 5: 1}, HostMAC: api.MAC{2, 5: 2}, MTU: 1500, Attached: true},
 		{ID: 3, Namespace: "default", Pod: "other", Addr: netip.MustParseAddr("10.0.1.3"), HostIf: "lxc2"},
 	}}})
 	out, err := runCmd(t, "endpoint", "list", "--socket", socket)
@@ -183,7 +183,7 @@ func TestEndpointList(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := strings.Split(strings.TrimSpace(out), "\n")
-	if len(rows) != 3 || strings.Join(strings.Fields(rows[1]), " ") != "2 10.0.1.2 default/demo lxc1 9 1500 attached" || !strings.HasSuffix(rows[2], "missing") {
+	if len(rows) != 3 || strings.Join(strings.Fields(rows[1]), " ") != "2 10.0.1.2 default/demo lxc1 9 02:00:00:00:00:01 02:00:00:00:00:02 1500 attached" || !strings.HasSuffix(rows[2], "missing") {
 		t.Errorf("endpoints:\n%s", out)
 	}
 }
@@ -191,15 +191,15 @@ func TestEndpointList(t *testing.T) {
 func TestMonitor(t *testing.T) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
 	socket := serve(t, map[string][]any{api.MonitorPath: {
-		api.Event{Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: "a", DstMAC: "b", EtherType: 0x0800, Proto: 6, Missed: 3,
+		api.Event{Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 6, Missed: 3,
 			Src: netip.MustParseAddrPort("10.0.1.2:40000"), Dst: netip.MustParseAddrPort("10.0.1.3:80"), TTL: 64, Length: 66},
-		api.Event{Time: at, Drop: true, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: "a", DstMAC: "b", EtherType: 0x0800, Proto: 1,
+		api.Event{Time: at, Drop: true, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 1,
 			Src: netip.MustParseAddrPort("10.0.1.9:0"), Dst: netip.MustParseAddrPort("10.0.1.3:0"), TTL: 64, Length: 98},
 	}})
 	out, err := runCmd(t, "monitor", "--socket", socket)
 	want := "... 3 events were lost\n" +
-		"03:04:05.000006 from-pod lxc1            a > b TCP 10.0.1.2:40000 > 10.0.1.3:80 ttl 64, 66 bytes: delivered\n" +
-		"03:04:05.000006 from-pod lxc1            a > b ICMP 10.0.1.9 > 10.0.1.3 ttl 64, 98 bytes: DROP source-address\n"
+		"03:04:05.000006 from-pod lxc1            02:00:00:00:00:01 > 02:00:00:00:00:02 TCP 10.0.1.2:40000 > 10.0.1.3:80 ttl 64, 66 bytes: delivered\n" +
+		"03:04:05.000006 from-pod lxc1            02:00:00:00:00:01 > 02:00:00:00:00:02 ICMP 10.0.1.9 > 10.0.1.3 ttl 64, 98 bytes: DROP source-address\n"
 	if out != want {
 		t.Errorf("got\n%swant\n%s", out, want)
 	}

@@ -98,8 +98,11 @@ func agent(t *testing.T, socket string, answer func(api.CNIRequest, *os.File) ap
 func socketPath(t *testing.T) string { return filepath.Join(t.TempDir(), "cni.sock") }
 
 var endpoint = api.CNIEndpoint{
-	Addr: netip.MustParseAddr("10.244.1.5"), Router: netip.MustParseAddr("10.244.1.1"), MTU: 1500,
-	HostIf: "lxc01234567", HostMAC: "02:00:00:00:00:01", PodMAC: "02:00:00:00:00:02",
+	Endpoint: api.Endpoint{
+		Addr: netip.MustParseAddr("10.244.1.5"), MTU: 1500,
+		HostIf: "lxc01234567", HostMAC: api.MAC{0x02, 5: 0x01}, PodMAC: api.MAC{0x02, 5: 0x02},
+	},
+	Router: netip.MustParseAddr("10.244.1.1"),
 }
 
 func TestAddReportsTheEndpoint(t *testing.T) {

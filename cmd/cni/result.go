@@ -18,8 +18,8 @@ func addResult(args *skel.CmdArgs, c *conf, ep *api.CNIEndpoint) *current.Result
 	return &current.Result{
 		CNIVersion: current.ImplementedSpecVersion,
 		Interfaces: []*current.Interface{
-			{Name: ep.HostIf, Mac: ep.HostMAC, Mtu: ep.MTU},
-			{Name: args.IfName, Mac: ep.PodMAC, Mtu: ep.MTU, Sandbox: args.Netns},
+			{Name: ep.HostIf, Mac: ep.HostMAC.String(), Mtu: ep.MTU},
+			{Name: args.IfName, Mac: ep.PodMAC.String(), Mtu: ep.MTU, Sandbox: args.Netns},
 		},
 		IPs: []*current.IPConfig{{
 			Interface: current.Int(1),

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -216,7 +215,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if err := n.watchKube(a.kube, a.cfg.NodeName, changed); err != nil {
 		return err
 	}
-	if n.dp.HostRouting().Effective == settings.RoutingBPF {
+	if n.dp.Config().Roles().Routing == settings.RoutingBPF {
 		eg.Go(func() error { return n.dp.FollowNeighbours(ctx) })
 	}
 	follower, err := n.dp.Follow()
@@ -279,10 +278,8 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the datapath: %w", err)
 	}
-	if r := dp.HostRouting(); r.Reason != "" {
-		for _, reason := range strings.Split(r.Reason, "; ") {
-			a.log.Info("BPF host routing is not in use, the node's IP stack routes", "reason", reason)
-		}
+	for _, reason := range dp.Config().Roles().Legacy {
+		a.log.Info("BPF host routing is not in use, the node's IP stack routes", "reason", reason)
 	}
 	return &node{
 		self: s, dp: dp, pool: pool, eps: newEndpoints(dp, pool, a.log),

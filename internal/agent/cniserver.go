@@ -112,10 +112,7 @@ func (s *cniServer) do(ctx context.Context, req api.CNIRequest, netns *os.File) 
 		if err != nil {
 			return api.CNIReply{}, err
 		}
-		return api.CNIReply{Endpoint: &api.CNIEndpoint{
-			Addr: ep.Addr, Router: s.cfg.Router(), MTU: ep.MTU,
-			HostIf: ep.HostIf, HostMAC: ep.HostMAC.String(), PodMAC: ep.PodMAC.String(),
-		}}, nil
+		return api.CNIReply{Endpoint: &api.CNIEndpoint{Endpoint: ep, Router: s.cfg.Router()}}, nil
 	case api.CNICheck:
 		return api.CNIReply{}, s.eps.check(ctx, req, netns)
 	case api.CNIDel:

@@ -17,12 +17,12 @@ import (
 
 // endpointDatapath is the part of the datapath that makes pod interfaces.
 type endpointDatapath interface {
-	AddEndpoint(context.Context, datapath.EndpointSpec) (datapath.Endpoint, error)
+	AddEndpoint(context.Context, datapath.EndpointSpec) (api.Endpoint, error)
 	CheckEndpoint(context.Context, datapath.EndpointSpec) error
 	DeleteEndpoint(ctx context.Context, hostIf string) ([]netip.Addr, error)
-	KeepEndpoints(ctx context.Context, hostIfs []string) ([]datapath.Endpoint, error)
-	SyncEndpoints(context.Context) ([]datapath.Endpoint, error)
-	Endpoints(context.Context) ([]datapath.Endpoint, error)
+	KeepEndpoints(ctx context.Context, hostIfs []string) ([]api.Endpoint, error)
+	SyncEndpoints(context.Context) ([]api.Endpoint, error)
+	Endpoints(context.Context) ([]api.Endpoint, error)
 	Resting(context.Context) ([]datapath.RestingAddr, error)
 }
 
@@ -75,7 +75,7 @@ func (e *endpoints) sync(ctx context.Context) error {
 }
 
 // adopt takes live as all the endpoints there are.
-func (e *endpoints) adopt(live []datapath.Endpoint) {
+func (e *endpoints) adopt(live []api.Endpoint) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := make(map[string]netip.Addr, len(live))
@@ -119,9 +119,9 @@ func (e *endpoints) outsidePool() []string {
 }
 
 // add makes an endpoint, or returns the one that is there already.
-func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File) (datapath.Endpoint, error) {
+func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File) (api.Endpoint, error) {
 	if req.ContainerID == "" {
-		return datapath.Endpoint{}, errNoContainer
+		return api.Endpoint{}, errNoContainer
 	}
 	hostIf := api.HostIfName(req.ContainerID, req.IfName)
 	defer e.one(hostIf)()
@@ -129,7 +129,7 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 	if !existed {
 		var err error
 		if addr, err = e.pool.Allocate(); err != nil {
-			return datapath.Endpoint{}, err
+			return api.Endpoint{}, err
 		}
 	}
 	ep, err := e.dp.AddEndpoint(ctx, spec(req, hostIf, addr, netns))
@@ -137,7 +137,7 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 		if !existed {
 			e.pool.Release(addr)
 		}
-		return datapath.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
+		return api.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
 	}
 	e.mu.Lock()
 	e.addrs[hostIf] = addr
@@ -232,7 +232,7 @@ func (e *endpoints) forget(hostIf string, freed ...netip.Addr) {
 func spec(req api.CNIRequest, hostIf string, addr netip.Addr, netns *os.File) datapath.EndpointSpec {
 	return datapath.EndpointSpec{
 		HostIf: hostIf, IfName: req.IfName,
-		Namespace: req.Namespace, Name: req.Pod,
+		Namespace: req.Namespace, Pod: req.Pod,
 		Addr: addr, NetNS: int(netns.Fd()),
 	}
 }

@@ -22,7 +22,7 @@ type fakeDatapath struct {
 	t *testing.T
 
 	mu      sync.Mutex
-	eps     map[string]datapath.Endpoint
+	eps     map[string]api.Endpoint
 	inWork  map[string]bool
 	fail    error // of the next AddEndpoint
 	missing []string
@@ -30,7 +30,7 @@ type fakeDatapath struct {
 }
 
 func newFakeDatapath(t *testing.T) *fakeDatapath {
-	return &fakeDatapath{t: t, eps: map[string]datapath.Endpoint{}, inWork: map[string]bool{}}
+	return &fakeDatapath{t: t, eps: map[string]api.Endpoint{}, inWork: map[string]bool{}}
 }
 
 func (f *fakeDatapath) work(hostIf string) (done func()) {
@@ -47,21 +47,21 @@ func (f *fakeDatapath) work(hostIf string) (done func()) {
 	}
 }
 
-func (f *fakeDatapath) AddEndpoint(_ context.Context, s datapath.EndpointSpec) (datapath.Endpoint, error) {
+func (f *fakeDatapath) AddEndpoint(_ context.Context, s datapath.EndpointSpec) (api.Endpoint, error) {
 	hostIf := s.HostIf
 	defer f.work(hostIf)()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.fail; err != nil {
 		f.fail = nil
-		return datapath.Endpoint{}, err
+		return api.Endpoint{}, err
 	}
 	for other, ep := range f.eps {
 		if other != hostIf && ep.Addr == s.Addr {
-			return datapath.Endpoint{}, datapath.ErrAddrInUse
+			return api.Endpoint{}, datapath.ErrAddrInUse
 		}
 	}
-	f.eps[hostIf] = datapath.Endpoint{HostIf: hostIf, Addr: s.Addr, Namespace: s.Namespace, Name: s.Name}
+	f.eps[hostIf] = api.Endpoint{HostIf: hostIf, Addr: s.Addr, Namespace: s.Namespace, Pod: s.Pod}
 	return f.eps[hostIf], nil
 }
 
@@ -79,13 +79,13 @@ func (f *fakeDatapath) DeleteEndpoint(_ context.Context, hostIf string) ([]netip
 	return []netip.Addr{ep.Addr}, nil
 }
 
-func (f *fakeDatapath) KeepEndpoints(_ context.Context, keep []string) ([]datapath.Endpoint, error) {
+func (f *fakeDatapath) KeepEndpoints(_ context.Context, keep []string) ([]api.Endpoint, error) {
 	return f.drop(func(hostIf string) bool { return !slices.Contains(keep, hostIf) }), nil
 }
 
 // SyncEndpoints removes the endpoints named in missing. No other call may be
 // under way.
-func (f *fakeDatapath) SyncEndpoints(context.Context) ([]datapath.Endpoint, error) {
+func (f *fakeDatapath) SyncEndpoints(context.Context) ([]api.Endpoint, error) {
 	f.mu.Lock()
 	if len(f.inWork) > 0 {
 		f.t.Errorf("a sync ran beside work on %v", f.inWork)
@@ -94,10 +94,10 @@ func (f *fakeDatapath) SyncEndpoints(context.Context) ([]datapath.Endpoint, erro
 	return f.drop(func(hostIf string) bool { return slices.Contains(f.missing, hostIf) }), nil
 }
 
-func (f *fakeDatapath) drop(which func(string) bool) []datapath.Endpoint {
+func (f *fakeDatapath) drop(which func(string) bool) []api.Endpoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var gone []datapath.Endpoint
+	var gone []api.Endpoint
 	for hostIf, ep := range f.eps {
 		if which(hostIf) {
 			gone = append(gone, ep)
@@ -107,10 +107,10 @@ func (f *fakeDatapath) drop(which func(string) bool) []datapath.Endpoint {
 	return gone
 }
 
-func (f *fakeDatapath) Endpoints(context.Context) ([]datapath.Endpoint, error) {
+func (f *fakeDatapath) Endpoints(context.Context) ([]api.Endpoint, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var eps []datapath.Endpoint
+	var eps []api.Endpoint
 	for _, ep := range f.eps {
 		eps = append(eps, ep)
 	}
@@ -208,9 +208,9 @@ func TestKeepRemovesTheOthers(t *testing.T) {
 func TestSyncAdoptsWhatIsThere(t *testing.T) {
 	e, dp := testEndpoints(t, "10.0.0.0/28")
 	a, b, c := api.HostIfName("a", "eth0"), api.HostIfName("b", "eth0"), api.HostIfName("c", "eth0")
-	dp.eps[a] = datapath.Endpoint{HostIf: a, Addr: netip.MustParseAddr("10.0.0.5")}
-	dp.eps[b] = datapath.Endpoint{HostIf: b, Addr: netip.MustParseAddr("10.9.9.9")} // of an earlier podCIDR
-	dp.eps[c] = datapath.Endpoint{HostIf: c, Addr: netip.MustParseAddr("10.0.0.6")}
+	dp.eps[a] = api.Endpoint{HostIf: a, Addr: netip.MustParseAddr("10.0.0.5")}
+	dp.eps[b] = api.Endpoint{HostIf: b, Addr: netip.MustParseAddr("10.9.9.9")} // of an earlier podCIDR
+	dp.eps[c] = api.Endpoint{HostIf: c, Addr: netip.MustParseAddr("10.0.0.6")}
 	for range 2 {
 		if err := e.sync(t.Context()); err != nil {
 			t.Fatal(err)

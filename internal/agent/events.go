@@ -8,20 +8,8 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
 )
-
-// apiEvent says a datapath event in the API's words.
-func apiEvent(node string, e datapath.Event) api.Event {
-	return api.Event{
-		Time: e.Time, Node: node, Drop: e.Drop, Reason: e.Reason, Direction: string(e.Direction),
-		IfIndex: e.IfIndex, Iface: e.IfName, SrcMAC: e.SrcMAC.String(), DstMAC: e.DstMAC.String(),
-		EtherType: e.EtherType, Proto: e.Proto, Src: e.Src, Dst: e.Dst,
-		TTL: e.TTL, TCPFlags: e.TCPFlags, ICMPType: e.ICMPType, Length: e.Length,
-		SrcEndpoint: e.SrcEndpoint, DstEndpoint: e.DstEndpoint, Missed: e.Missed,
-	}
-}
 
 const (
 	// Packets logged a second by debug.verbose=datapath, and in a burst. What is
@@ -34,7 +22,7 @@ const (
 
 // logEvents writes packets into the log until ctx is done. What it writes can be
 // told from all else that is logged.
-func logEvents(ctx context.Context, events iter.Seq2[datapath.Event, error], log *slog.Logger) {
+func logEvents(ctx context.Context, events iter.Seq2[api.Event, error], log *slog.Logger) {
 	log = log.With(api.LogTopic, api.PacketTopic)
 	limit := rate.NewLimiter(loggedPerSecond, loggedBurst)
 	left := 0
@@ -54,7 +42,7 @@ func logEvents(ctx context.Context, events iter.Seq2[datapath.Event, error], log
 			log.Debug("packets left out of the log: there were too many", "packets", left)
 			left = 0
 		}
-		log.Debug("packet", "reason", e.Reason, "drop", e.Drop, "direction", e.Direction, "iface", e.IfName,
+		log.Debug("packet", "reason", e.Reason, "drop", e.Drop, "direction", e.Direction, "iface", e.Iface,
 			"src", e.Src, "dst", e.Dst, "proto", e.Proto, "ttl", e.TTL, "bytes", e.Length)
 	}
 }

@@ -120,7 +120,7 @@ func (a *Agent) monitor(w http.ResponseWriter, r *http.Request, n *node) {
 			}
 			return
 		}
-		if enc.Encode(apiEvent(a.cfg.NodeName, e)) != nil || flush.Flush() != nil {
+		if enc.Encode(e) != nil || flush.Flush() != nil {
 			return // the client went away
 		}
 	}

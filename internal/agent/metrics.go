@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"wirelab.dev/wirelab/datapath"
-	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
@@ -28,7 +27,7 @@ type snapshot struct {
 	ready       bool
 	endpoints   int
 	ipam        *api.IPAM // nil when there is no pool yet
-	reconcilers []reconcile.Health
+	reconcilers []api.Reconciler
 	packets     []datapath.Metric
 	health      *api.ClusterHealth // nil where other nodes are not probed
 }

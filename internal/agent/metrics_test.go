@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"wirelab.dev/wirelab/datapath"
-	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -20,7 +19,7 @@ func TestMetrics(t *testing.T) {
 		return snapshot{
 			ready: true, endpoints: 3,
 			ipam: &api.IPAM{CIDR: netip.MustParsePrefix("10.0.0.0/24"), Used: 3, Capacity: 253},
-			reconcilers: []reconcile.Health{
+			reconcilers: []api.Reconciler{
 				{Name: "devices", Healthy: true, LastSuccess: time.UnixMilli(1500)},
 				{Name: "routes", ConsecutiveFailures: 4},
 			},

@@ -3,14 +3,12 @@ package agent
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
 )
@@ -56,12 +54,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.Endpoints = n.eps.count()
 	s.ClusterHealth = n.clusterHealth()
 	s.CNI.Serving = n.serving.Load()
-	for _, h := range n.reconcilers.all.Health() {
-		s.Reconcilers = append(s.Reconcilers, api.Reconciler{
-			Name: h.Name, Healthy: h.Healthy, LastSuccess: h.LastSuccess, LastError: h.LastError,
-			LastErrorAt: h.LastErrorAt, ConsecutiveFailures: h.ConsecutiveFailures, Runs: h.Runs, PausedUntil: h.PausedUntil,
-		})
-	}
+	s.Reconcilers = n.reconcilers.all.Health()
 	return s
 }
 
@@ -119,7 +112,7 @@ func (a *Agent) warnings() []string {
 }
 
 // pausedReconcilers names those that are, and until when.
-func pausedReconcilers(all []reconcile.Health) (names []string) {
+func pausedReconcilers(all []api.Reconciler) (names []string) {
 	for _, h := range all {
 		if !h.PausedUntil.IsZero() {
 			names = append(names, fmt.Sprintf("%s (until %s)", h.Name, h.PausedUntil.Format(time.TimeOnly)))
@@ -128,41 +121,18 @@ func pausedReconcilers(all []reconcile.Health) (names []string) {
 	return names
 }
 
-// datapath says the datapath's own status in the API's words.
+// datapath is the node's data plane, with what only the agent knows of it.
 func (a *Agent) datapath(ctx context.Context, n *node) (_ *api.Datapath, warnings []string) {
-	got, err := n.dp.Status(ctx)
-	if len(got.Untracked.Firewall) > 0 {
+	d, err := n.dp.Status(ctx)
+	if len(d.StatefulFirewall) > 0 {
 		warnings = append(warnings, fmt.Sprintf("the node's firewall lets forwarded packets pass by their connection's state, and those between pods are kept untracked, "+
-			"so it may drop them: set installNoConntrackIptablesRules to false; its rules are %s", strings.Join(got.Untracked.Firewall, "; ")))
+			"so it may drop them: set installNoConntrackIptablesRules to false; its rules are %s", strings.Join(d.StatefulFirewall, "; ")))
 	}
-	cfg := n.dp.Config()
-	d := &api.Datapath{
-		Untracked: got.Untracked.Enabled,
-		Mode:      string(got.Mode), AttachMode: got.Attach,
-		NodeIP: cfg.NodeIP, PodCIDR: cfg.PodCIDR, Router: got.Router, MTU: got.MTU,
-		Routing: api.Routing{
-			Network: a.cfg.RoutingMode, Host: string(got.HostRouting.Effective), Requested: string(got.HostRouting.Requested),
-			Reason: got.HostRouting.Reason, Skipped: n.skippedNodes(),
-		},
-		Masquerading:       got.Masquerade,
-		Services:           got.Services,
-		Devices:            got.Devices,
-		Programs:           got.Programs,
-		Maps:               got.Maps,
-		Sysctls:            got.Sysctls,
-		HostPorts:          got.HostPorts,
-		MonitorAggregation: got.MonitorAggregation,
-	}
+	d.Routing.Skipped = n.skippedNodes()
 	if err != nil {
 		d.Error = err.Error()
 	}
-	for _, x := range got.Routes {
-		if x.PodCIDR == cfg.PodCIDR {
-			continue // to this node's own pods
-		}
-		d.Routing.Routes = append(d.Routing.Routes, x)
-	}
-	return d, warnings
+	return &d, warnings
 }
 
 // endpointList is all endpoints, sorted by address, read back.
@@ -171,16 +141,7 @@ func endpointList(ctx context.Context, n *node) ([]api.Endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
-	out := make([]api.Endpoint, len(eps))
-	for i, ep := range eps {
-		out[i] = api.Endpoint{
-			ID: ep.ID, Namespace: ep.Namespace, Pod: ep.Name, Addr: ep.Addr,
-			HostIf: ep.HostIf, HostIndex: ep.HostIfIndex,
-			HostMAC: ep.HostMAC.String(), PodMAC: ep.PodMAC.String(), MTU: ep.MTU, Attached: ep.Attached,
-		}
-	}
-	slices.SortFunc(out, func(a, b api.Endpoint) int { return a.Addr.Compare(b.Addr) })
-	return out, nil
+	return eps, nil
 }
 
 // snapshot is what the metrics are made of.

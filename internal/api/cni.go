@@ -50,12 +50,8 @@ type CNIReply struct {
 
 // CNIEndpoint is what ADD made.
 type CNIEndpoint struct {
-	Addr    netip.Addr `json:"addr"`
-	Router  netip.Addr `json:"router"` // next hop of the pod's default route
-	MTU     int        `json:"mtu"`
-	HostIf  string     `json:"hostIf"`
-	HostMAC string     `json:"hostMAC"`
-	PodMAC  string     `json:"podMAC"`
+	Endpoint
+	Router netip.Addr `json:"router"` // next hop of the pod's default route
 }
 
 // CNIError is an error in the terms of the CNI specification: codes 1 to 99

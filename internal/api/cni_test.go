@@ -64,7 +64,7 @@ func TestCallCNICarriesRequestAndNamespace(t *testing.T) {
 		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
 		Valid: []CNIAttachment{{ContainerID: "c2", IfName: "eth0"}},
 	}
-	reply := CNIReply{Endpoint: &CNIEndpoint{Addr: netip.MustParseAddr("10.0.0.2"), MTU: 1500, HostIf: "lxc0"}}
+	reply := CNIReply{Endpoint: &CNIEndpoint{Endpoint: Endpoint{Addr: netip.MustParseAddr("10.0.0.2"), MTU: 1500, HostIf: "lxc0", PodMAC: MAC{2, 5: 1}}}}
 	socket := serveOnce(t, func(conn *net.UnixConn) {
 		req, fd, err := ReceiveCNI(conn, time.Now().Add(5*time.Second))
 		if err != nil {

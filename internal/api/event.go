@@ -16,8 +16,8 @@ type Event struct {
 	Direction string `json:"direction"` // from-pod | to-pod | from-network | to-network
 	IfIndex   int    `json:"ifIndex"`
 	Iface     string `json:"iface,omitempty"`
-	SrcMAC    string `json:"srcMAC"`
-	DstMAC    string `json:"dstMAC"`
+	SrcMAC    MAC    `json:"srcMAC"` // both as the program saw them
+	DstMAC    MAC    `json:"dstMAC"`
 	EtherType uint16 `json:"etherType"`
 	Proto     uint8  `json:"proto,omitempty"` // IP protocol number
 	// Src and Dst have port 0 where the packet has none; both are left out

@@ -81,7 +81,7 @@ type Kubernetes struct {
 // routes and rules.
 type Datapath struct {
 	Mode         string       `json:"mode"`       // kubeproxy | kubeproxy-replacement | ebpf
-	AttachMode   string       `json:"attachMode"` // tcx
+	AttachMode   string       `json:"attachMode"` // tcx | clsact, on kernels before 6.6
 	NodeIP       netip.Addr   `json:"nodeIP"`
 	PodCIDR      netip.Prefix `json:"podCIDR"`
 	Router       netip.Addr   `json:"router"`
@@ -90,8 +90,11 @@ type Datapath struct {
 	Routing      Routing      `json:"routing"`
 	Masquerading Masquerading `json:"masquerading"`
 	// Untracked says that traffic between pods is kept out of the kernel's
-	// connection tracking.
-	Untracked bool `json:"untracked"`
+	// connection tracking. StatefulFirewall are rules of the node that let
+	// forwarded packets pass by their connection's state, which untracked
+	// ones do not have, where others are dropped.
+	Untracked        bool     `json:"untracked"`
+	StatefulFirewall []string `json:"statefulFirewall,omitempty"`
 	// Services is nil when they are left to kube-proxy.
 	Services  *Services `json:"services,omitempty"`
 	HostPorts int       `json:"hostPorts"`
@@ -119,7 +122,7 @@ type Device struct {
 type Routing struct {
 	Network string `json:"network"`
 	Host    string `json:"host"`
-	Reason  string `json:"reason,omitempty"` // why Host is Legacy
+	Reason  string `json:"reason,omitempty"` // why Host is Legacy, as "needs BPF masquerade"; more than one are joined by "; "
 	// Requested is what the settings ask Host to be: BPF or Legacy. It
 	// differs from Host where the kernel cannot and falling back is allowed.
 	Requested string      `json:"hostRequested,omitempty"`
@@ -201,16 +204,17 @@ type Reconciler struct {
 	PausedUntil time.Time `json:"pausedUntil,omitzero"`
 }
 
-// Endpoint is one pod interface on the node.
+// Endpoint is one pod interface on the node. Of one whose host-side veth is
+// gone, Namespace, Pod, HostIndex and MTU are not known.
 type Endpoint struct {
-	ID        uint32     `json:"id"` // unique on the node
-	Namespace string     `json:"namespace"`
+	ID        uint32     `json:"id"`        // unique on the node, the same after a restart: the address's place in the podCIDR
+	Namespace string     `json:"namespace"` // with Pod, as far as the veth's alias has room for them: 255 bytes
 	Pod       string     `json:"pod"`
 	Addr      netip.Addr `json:"addr"`
 	HostIf    string     `json:"hostIf"`    // lxc…, on the node
 	HostIndex int        `json:"hostIndex"` // ifindex of HostIf
-	HostMAC   string     `json:"hostMAC"`   // the pod's next hop
-	PodMAC    string     `json:"podMAC"`
+	HostMAC   MAC        `json:"hostMAC"`   // the pod's next hop
+	PodMAC    MAC        `json:"podMAC"`
 	MTU       int        `json:"mtu"`
 	Attached  bool       `json:"attached"` // the program now loaded is on HostIf
 }

@@ -159,7 +159,7 @@ func Endpoints(endpoints []api.Endpoint) Table {
 	t := Table{Head: []string{"ADDRESS", "ID", "IFINDEX", "MAC", "NODE MAC", "POD"}}
 	for _, e := range endpoints {
 		t.Rows = append(t.Rows, []string{
-			e.Addr.String(), id(e.ID), strconv.Itoa(e.HostIndex), e.PodMAC, e.HostMAC, e.Namespace + "/" + e.Pod,
+			e.Addr.String(), id(e.ID), strconv.Itoa(e.HostIndex), e.PodMAC.String(), e.HostMAC.String(), e.Namespace + "/" + e.Pod,
 		})
 	}
 	return t

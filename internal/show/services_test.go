@@ -111,7 +111,7 @@ tcp    10.0.2.9:80 > 10.0.1.7:40000  10.96.7.8:8080 >  closing  due
 }
 
 func TestEndpoints(t *testing.T) {
-	check(t, Endpoints([]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIndex: 9, PodMAC: "02:00:00:00:00:01", HostMAC: "02:00:00:00:00:02"}}), `
+	check(t, Endpoints([]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIndex: 9, PodMAC: api.MAC{2, 5: 1}, HostMAC: api.MAC{2, 5: 2}}}), `
 ADDRESS   ID  IFINDEX  MAC                NODE MAC           POD
 10.0.1.2  2   9        02:00:00:00:00:01  02:00:00:00:00:02  default/demo
 `)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // Group is the reconcilers of one agent.
@@ -52,12 +54,12 @@ func (g Group) each(names []string, f func(*Reconciler)) error {
 }
 
 // Health returns a snapshot of each, sorted by name.
-func (g Group) Health() []Health {
-	hs := make([]Health, len(g))
+func (g Group) Health() []api.Reconciler {
+	hs := make([]api.Reconciler, len(g))
 	for i, r := range g {
 		hs[i] = r.Health()
 	}
-	slices.SortFunc(hs, func(a, b Health) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(hs, func(a, b api.Reconciler) int { return cmp.Compare(a.Name, b.Name) })
 	return hs
 }
 

@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 // Options of a Reconciler. The zero value is usable.
@@ -51,21 +53,8 @@ type Reconciler struct {
 	first   chan struct{} // closed at the first success
 
 	mu     sync.Mutex
-	health Health
+	health api.Reconciler
 	again  chan struct{} // closed by Resume; nil when it is not paused
-}
-
-// Health is how a Reconciler fares.
-type Health struct {
-	Name string
-	// Healthy means that it has succeeded and that its latest run did.
-	Healthy             bool
-	LastSuccess         time.Time
-	LastError           string // kept after a later success
-	LastErrorAt         time.Time
-	ConsecutiveFailures int
-	Runs                uint64
-	PausedUntil         time.Time // zero when it is not paused
 }
 
 // New returns a Reconciler that does nothing until Run, and then runs apply
@@ -78,7 +67,7 @@ func New(name string, apply func(context.Context) error, opts Options, log *slog
 		log:     log.With("reconciler", name),
 		trigger: make(chan struct{}, 1),
 		first:   make(chan struct{}),
-		health:  Health{Name: name},
+		health:  api.Reconciler{Name: name},
 	}
 }
 
@@ -98,7 +87,7 @@ func (r *Reconciler) Trigger() {
 func (r *Reconciler) FirstSuccess() <-chan struct{} { return r.first }
 
 // Health returns a snapshot.
-func (r *Reconciler) Health() Health {
+func (r *Reconciler) Health() api.Reconciler {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.health
