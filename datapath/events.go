@@ -42,16 +42,17 @@ type hub struct {
 	joined    chan struct{} // tells the reader of somebody who may wait less long than it pauses
 	closed    bool
 
-	mu        sync.Mutex // guards listeners
+	mu        sync.Mutex // guards what follows
 	listeners map[*listener]struct{}
+	failed    bool // the reader has ended by itself, and takes no more
 }
 
 type listener struct {
 	events chan api.Event
 	done   chan struct{} // closed when err is set and no event follows
 	err    error
-	since  uint64 // CLOCK_MONOTONIC; the ring may hold older events
 	late   time.Duration
+	gaps   gaps
 	missed int
 }
 
@@ -92,15 +93,20 @@ func (d *Datapath) listen(late time.Duration) (*listener, error) {
 	if h.closed {
 		return nil, errClosed
 	}
-	l := &listener{events: make(chan api.Event, backlog), done: make(chan struct{}), since: monotonic(), late: late}
-	h.mu.Lock()
-	if h.listeners == nil {
-		h.listeners = map[*listener]struct{}{}
+	l := &listener{events: make(chan api.Event, backlog), done: make(chan struct{}), late: late}
+	failed, err := d.join(l)
+	if err != nil {
+		return nil, err
 	}
-	h.listeners[l] = struct{}{}
-	h.mu.Unlock()
+	if failed {
+		h.stopReader()
+	}
 	if h.stop == nil {
-		return l, d.startReader()
+		if err := d.startReader(); err != nil {
+			h.leave(l)
+			return nil, err
+		}
+		return l, nil
 	}
 	select {
 	case h.joined <- struct{}{}:
@@ -109,24 +115,45 @@ func (d *Datapath) listen(late time.Duration) (*listener, error) {
 	return l, nil
 }
 
+// join makes l a listener to what is written from now on, and says whether the reader has failed before. What has been
+// read until now is handed out before, or has a number that l's gaps begin behind.
+func (d *Datapath) join(l *listener) (failed bool, err error) {
+	h := &d.events
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l.gaps, err = d.newGaps(); err != nil {
+		return false, err
+	}
+	if h.listeners == nil {
+		h.listeners = map[*listener]struct{}{}
+	}
+	h.listeners[l] = struct{}{}
+	failed, h.failed = h.failed, false
+	return failed, nil
+}
+
+// leave removes a listener, and says whether it was the last.
+func (h *hub) leave(l *listener) (last bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.listeners, l)
+	return len(h.listeners) == 0
+}
+
 // startReader is called with switching held.
 func (d *Datapath) startReader() error {
 	ring, err := ringbuf.NewReader(d.maps.events)
 	if err != nil {
 		return fmt.Errorf("open the event ring: %w", err)
 	}
-	gaps, err := d.newGaps()
-	if err == nil {
-		err = d.announce(announced)
-	}
-	if err != nil {
+	if err := d.announce(announced); err != nil {
 		return errors.Join(err, ring.Close())
 	}
 	quit, finished, joined := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 	d.events.joined = joined
 	go func() {
 		defer close(finished)
-		if err := d.read(ring, gaps, quit, joined); !errors.Is(err, os.ErrClosed) {
+		if err := d.read(ring, quit, joined); !errors.Is(err, os.ErrClosed) {
 			d.events.end(err)
 		}
 	}()
@@ -145,11 +172,7 @@ func (d *Datapath) unlisten(l *listener) {
 	h := &d.events
 	h.switching.Lock()
 	defer h.switching.Unlock()
-	h.mu.Lock()
-	delete(h.listeners, l)
-	last := len(h.listeners) == 0
-	h.mu.Unlock()
-	if last {
+	if h.leave(l) {
 		h.stopReader()
 	}
 }
@@ -179,7 +202,7 @@ func (d *Datapath) announce(forNow time.Duration) error {
 }
 
 // read takes events until the ring is closed, and returns why it ended; os.ErrClosed then.
-func (d *Datapath) read(ring *ringbuf.Reader, gaps gaps, quit, joined <-chan struct{}) error {
+func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) error {
 	names, since, renewed := map[int]string{}, time.Now(), time.Now()
 	var record ringbuf.Record
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
@@ -215,10 +238,11 @@ func (d *Datapath) read(ring *ringbuf.Reader, gaps gaps, quit, joined <-chan str
 		if err != nil {
 			return err
 		}
-		missed := gaps.before(raw.Head)
+		var e *api.Event
 		if ok {
-			d.events.publish(raw, d.event(raw, names), missed)
+			e = d.event(raw, names)
 		}
+		d.events.publish(raw.Head, e)
 	}
 }
 
@@ -235,17 +259,17 @@ func decode(record []byte) (raw bpf.Event, ok bool, err error) {
 	return raw, err == nil, err
 }
 
-// gaps tell how many events found no room, by what is missing in each CPU's sequence.
+// gaps tell a listener how many events found no room, by what is missing in each CPU's sequence.
 type gaps []gap
 
 type gap struct {
-	base     uint64 // of the sequence, when reading began
+	base     uint64 // of the sequence, when the listener joined
 	highest  uint64
 	read     uint64
 	reported uint64
 }
 
-// newGaps begins where the sequences are now, before programs write for who reads from now on.
+// newGaps begins where the sequences are now.
 func (d *Datapath) newGaps() (gaps, error) {
 	var now []uint64
 	if err := d.maps.eventSeq.Lookup(uint32(0), &now); err != nil {
@@ -258,11 +282,12 @@ func (d *Datapath) newGaps() (gaps, error) {
 	return g, nil
 }
 
-// before is how many events are known to be missing with this one that were not before. One program may interrupt
-// another between its number and its room in the ring, so numbers may come out of order.
-func (g gaps) before(h bpf.EventHeader) (missing int) {
-	if int(h.Cpu) >= len(g) || h.Sequence <= g[h.Cpu].base { // left over from a reader before
-		return 0
+// before is how many events are known to be missing with this one that were not before. Older says that the event is
+// from before the listener joined. One program may interrupt another between its number and its room in the ring, so
+// numbers may come out of order.
+func (g gaps) before(h bpf.EventHeader) (missing int, older bool) {
+	if int(h.Cpu) >= len(g) || h.Sequence <= g[h.Cpu].base {
+		return 0, true
 	}
 	c := &g[h.Cpu]
 	c.read++
@@ -270,7 +295,7 @@ func (g gaps) before(h bpf.EventHeader) (missing int) {
 	if lost := c.highest - c.base - c.read; lost > c.reported {
 		missing, c.reported = int(lost-c.reported), lost //nolint:gosec // a few
 	}
-	return missing
+	return missing, false
 }
 
 // pause is how long the ring may be left alone.
@@ -284,18 +309,19 @@ func (h *hub) pause() time.Duration {
 	return pause
 }
 
-// publish hands out an event, before which others found no room in the ring.
-func (h *hub) publish(raw bpf.Event, e api.Event, missed int) {
+// publish hands out the event with this header; e is nil where it is of a kind that is not known here.
+func (h *hub) publish(head bpf.EventHeader, e *api.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for l := range h.listeners {
-		if raw.Head.TimeNs < l.since {
+		missed, older := l.gaps.before(head)
+		l.missed += missed
+		if e == nil || older {
 			continue
 		}
-		l.missed += missed
 		e.Missed = l.missed
 		select {
-		case l.events <- e:
+		case l.events <- *e:
 			l.missed = 0
 		default:
 			l.missed++
@@ -303,10 +329,11 @@ func (h *hub) publish(raw bpf.Event, e api.Event, missed int) {
 	}
 }
 
-// end ends all sequences.
+// end ends all sequences, as the reader takes no more.
 func (h *hub) end(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.failed = true
 	for l := range h.listeners {
 		l.err = err
 		close(l.done)
@@ -314,7 +341,7 @@ func (h *hub) end(err error) {
 	}
 }
 
-func (d *Datapath) event(raw bpf.Event, names map[int]string) api.Event {
+func (d *Datapath) event(raw bpf.Event, names map[int]string) *api.Event {
 	index := int(raw.Ifindex)
 	name, ok := names[index]
 	if !ok {
@@ -323,7 +350,7 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) api.Event {
 		}
 		names[index] = name
 	}
-	return api.Event{
+	return &api.Event{
 		Node:        d.cfg.NodeName,
 		Time:        time.Now().Add(-time.Duration(monotonic() - raw.Head.TimeNs)),
 		Drop:        isDrop(raw.Reason, raw.Direction),

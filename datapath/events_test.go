@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"wirelab.dev/wirelab/bpf"
@@ -114,23 +115,92 @@ func TestNoEventIsLostSilently(t *testing.T) {
 	}
 }
 
+// Who joins when the ring has no room misses nothing: what was lost before it joined is not its own.
+func TestWhoJoinsLateHasMissedNothing(t *testing.T) {
+	m := router(t)
+	patient, err := m.d.listen(time.Minute)
+	m.must(err)
+	defer m.d.unlisten(patient)
+	onOneCPU(m, func() {
+		m.spoofed(1) // or the reader might not have begun to wait
+		m.spoofed(30000)
+		late, err := m.d.listen(Soon)
+		m.must(err)
+		defer m.d.unlisten(late)
+		m.spoofed(1)
+		// The ring may be full still, when this one is lost.
+		for range 100 {
+			select {
+			case e := <-late.events:
+				if e.Missed > 1 {
+					t.Errorf("who joined before the last of 30,000 events has missed %d", e.Missed)
+				}
+				return
+			case <-time.After(Soon):
+				m.spoofed(1)
+			}
+		}
+		t.Fatal("no event arrives")
+	})
+}
+
+// noEvent writes a record that is none of an event's into the ring.
+func (m *model) noEvent() {
+	m.t.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SocketFilter, License: "GPL", Instructions: asm.Instructions{
+		asm.StoreImm(asm.R10, -8, 0, asm.Word), asm.StoreImm(asm.R10, -4, 0, asm.Word),
+		asm.LoadMapPtr(asm.R1, m.d.maps.events.FD()),
+		asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -8),
+		asm.Mov.Imm(asm.R3, 8), asm.Mov.Imm(asm.R4, 0),
+		asm.FnRingbufOutput.Call(),
+		asm.Mov.Imm(asm.R0, 0), asm.Return(),
+	}})
+	m.must(err)
+	defer prog.Close()
+	_, err = prog.Run(&ebpf.RunOptions{Data: make([]byte, 64)})
+	m.must(err)
+}
+
+// Who listens once the reader has failed gets a new one, though others have not gone yet.
+func TestListenersComeAfterAFailure(t *testing.T) {
+	m := router(t)
+	first, err := m.d.listen(Soon)
+	m.must(err)
+	m.noEvent()
+	<-first.done
+	second, err := m.d.listen(Soon)
+	m.must(err)
+	defer m.d.unlisten(second)
+	m.d.unlisten(first)
+	m.spoofed(1)
+	select {
+	case <-second.events:
+	case <-second.done:
+		t.Errorf("listening ends with %v", second.err)
+	case <-time.After(10 * time.Second):
+		t.Error("no event arrives")
+	}
+}
+
 func TestGaps(t *testing.T) {
 	g := gaps{{base: 10, highest: 10}, {}}
 	for i, step := range []struct {
 		cpu      uint32
 		sequence uint64
 		want     int
+		older    bool
 	}{
-		{0, 9, 0},              // left over
-		{0, 11, 0}, {0, 12, 0}, // in a row
-		{1, 1, 0},              // another CPU's
-		{0, 15, 2},             // 13 and 14 are missing
-		{0, 14, 0},             // it comes late
-		{0, 16, 0}, {0, 18, 0}, // 17, for which 14 had been missing
-		{0, 20, 1}, {1, 3, 1}, {7, 1, 0},
+		{0, 9, 0, true}, {0, 10, 0, true}, // from before
+		{0, 11, 0, false}, {0, 12, 0, false}, // in a row
+		{1, 1, 0, false},                     // another CPU's
+		{0, 15, 2, false},                    // 13 and 14 are missing
+		{0, 14, 0, false},                    // it comes late
+		{0, 16, 0, false}, {0, 18, 0, false}, // 17, for which 14 had been missing
+		{0, 20, 1, false}, {1, 3, 1, false},
+		{7, 1, 0, true}, // no CPU of this machine
 	} {
-		if got := g.before(bpf.EventHeader{Cpu: step.cpu, Sequence: step.sequence}); got != step.want {
-			t.Errorf("step %d: %d are missing, want %d", i, got, step.want)
+		if got, older := g.before(bpf.EventHeader{Cpu: step.cpu, Sequence: step.sequence}); got != step.want || older != step.older {
+			t.Errorf("step %d: %d are missing, older %v; want %d, %v", i, got, older, step.want, step.older)
 		}
 	}
 }
