@@ -85,28 +85,23 @@ func load(opts Options, gather func(*chain)) (*Profile, error) {
 	return p, nil
 }
 
-// merge merges defaults and layers, the last of which counts most, into a profile.
+// merge makes a profile of the defaults and of the layers, the last of which counts most.
 // viper compares keys without case; that is safe here, as every key in a layer was
 // found in the schema, in which no two keys differ by case alone.
 func merge(root *settings.Key, layers []layer) (*Profile, error) {
 	v := viper.New()
-	for _, n := range root.Settings() {
-		value, bad := n.Typed(n.Default)
-		if bad != nil && !n.Required {
-			return nil, fmt.Errorf("read the default of %s: %s", n.Path, bad.Message)
-		}
-		v.SetDefault(n.Path, value)
-	}
 	for _, l := range layers {
 		if err := v.MergeConfigMap(l.values); err != nil {
 			return nil, fmt.Errorf("merge settings: %w", err)
 		}
 	}
 	p := &Profile{}
+	root.SetDefaults(p)
 	strict := func(c *mapstructure.DecoderConfig) {
 		c.TagName = "json"
 		c.ErrorUnused = true
 		c.WeaklyTypedInput = false
+		c.ZeroFields = true // a list takes the place of the default's
 		c.DecodeHook = nil
 	}
 	if err := v.Unmarshal(p, strict); err != nil {

@@ -156,7 +156,7 @@ func (r *reader) section(n *settings.Key, y *yaml.Node, path string) map[string]
 	lines := map[string]int{}
 	for i := 0; i+1 < len(y.Content) && !r.full(); i += 2 {
 		key, value := y.Content[i], y.Content[i+1]
-		full := joinPath(path, key.Value)
+		full := settings.Join(path, key.Value)
 		if first, twice := lines[key.Value]; twice {
 			r.bad(key, full, "set twice, first in line %d; keep one of them", first)
 			continue
@@ -241,11 +241,4 @@ func describe(y *yaml.Node) string {
 	default:
 		return strconv.Quote(y.Value)
 	}
-}
-
-func joinPath(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
 }

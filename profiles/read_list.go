@@ -75,7 +75,7 @@ func (r *reader) mirrors(n *settings.Key, y *yaml.Node, path string) (any, bool)
 // demandRequired reports the keys that each file has to write itself.
 func (r *reader) demandRequired(n *settings.Key, values map[string]any, path string, line int) {
 	for _, c := range n.Below {
-		full := joinPath(path, c.Name)
+		full := settings.Join(path, c.Name)
 		if c.Shape == settings.Section {
 			below, _ := values[c.Name].(map[string]any)
 			r.demandRequired(c, below, full, line)

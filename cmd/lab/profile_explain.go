@@ -16,7 +16,7 @@ func explainText(doc profiles.Doc) string {
 	if title == "" {
 		title = "profile"
 	}
-	fmt.Fprintf(&b, "%s\n%s", title, wrap(doc.Text, "  ", textWidth()))
+	fmt.Fprintf(&b, "%s\n  %s\n", title, strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  "))
 	if facts := facts(doc); len(facts) > 0 {
 		b.WriteString("\n" + columns(facts...))
 	}
@@ -26,9 +26,6 @@ func explainText(doc profiles.Doc) string {
 	}
 	return b.String()
 }
-
-// textWidth is how wide running text may be: COLUMNS, where somebody has less than usual.
-func textWidth() int { return screen.AtMost(88) }
 
 func facts(doc profiles.Doc) []string {
 	if doc.Type == "section" || doc.Type == "profile" {
@@ -65,22 +62,4 @@ func below(docs []profiles.Doc) []string {
 		rows = append(rows, below(d.Children)...)
 	}
 	return rows
-}
-
-// wrap breaks text into indented lines of at most width characters.
-func wrap(text, indent string, width int) string {
-	var b strings.Builder
-	line := indent
-	for word := range strings.FieldsSeq(text) {
-		if len(line)+1+len(word) > width && line != indent {
-			b.WriteString(line + "\n")
-			line = indent
-		}
-		if line != indent {
-			line += " "
-		}
-		line += word
-	}
-	b.WriteString(line + "\n")
-	return b.String()
 }
