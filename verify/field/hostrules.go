@@ -101,10 +101,16 @@ func (w Tripwires) script() string {
 	return b.String()
 }
 
-// removeRulesScript removes the rules whose comment has the tag.
+// removeRulesScript removes the rules whose comment has the tag. Others may change the chains between the look and the
+// change, which is refused then: it looks again.
 func removeRulesScript(tag string) string {
-	return fmt.Sprintf(`found=$(iptables-save | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
-case "$found" in *"-D "*) echo "$found" | iptables-restore --wait 5 --noflush ;; esac`, tag)
+	return fmt.Sprintf(`for try in 1 2 3; do
+saved=$(iptables-save) || exit
+found=$(printf '%%s\n' "$saved" | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
+case "$found" in *"-D "*) ;; *) exit 0 ;; esac
+printf '%%s\n' "$found" | iptables-restore --wait 5 --noflush && exit 0
+done
+exit 1`, tag)
 }
 
 // Counted is where a rule is and the key of its flow.
