@@ -66,8 +66,8 @@ generate: ## rewrite what is generated: the Go and objects of the BPF programs
 	go generate ./bpf/...
 
 ##@ proof
-.PHONY: test lint test-generate test-unit test-datapath test-race test-e2e
-test: deps lint test-generate test-unit test-datapath test-race test-e2e ## every test there is
+.PHONY: test lint test-generate test-unit test-apiserver test-datapath test-race test-e2e
+test: deps lint test-generate test-unit test-apiserver test-datapath test-race test-e2e ## every test there is
 
 lint: ## formatting, vet, staticcheck, clang-tidy, unused exports, the import arrows, shell scripts
 	hack/lint.sh
@@ -79,8 +79,15 @@ test-generate: ## generated code is what the sources say
 # The agent's run under test-race.
 ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./bench/testbed ./bench/controlplane
 
+# And so do those that need an API server under test-apiserver.
+APISERVER_PACKAGES := ./internal/crd
+
 test-unit: ## tests that need nothing
-	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES))")
+	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES))")
+
+# kube-apiserver and etcd are those that the node image is made of.
+test-apiserver: node-image ## what wirelab keeps in the API server, with a real one
+	WIRELAB_TEST_STRICT=1 go test -count=1 $(APISERVER_PACKAGES)
 
 test-datapath: ## the real programs in network namespaces; needs root
 	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 30m $(filter-out ./internal/agent,$(ROOT_PACKAGES))

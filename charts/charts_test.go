@@ -205,6 +205,7 @@ func TestRBACIsMinimal(t *testing.T) {
 	if got, want := get[*rbacv1.ClusterRole](t, objs, "ClusterRole/wirelab-agent").Rules, []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"nodes/status"}, Verbs: []string{"patch"}},
+		{APIGroups: []string{"wirelab.dev"}, Resources: []string{"labnodes"}, Verbs: []string{"list", "watch", "create", "update"}},
 		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
@@ -228,8 +229,29 @@ func TestRBACIsMinimal(t *testing.T) {
 			t.Errorf("%s binds %v, want %v", binding, subjects, want)
 		}
 	}
-	if len(objs) != 9 {
-		t.Errorf("the chart renders %d objects, want the nine known ones: %v", len(objs), objs)
+	if len(objs) != 13 {
+		t.Errorf("the chart renders %d objects, want the 13 known ones: %v", len(objs), objs)
+	}
+}
+
+// TestAgentsWriteTheirOwnLabNode holds the policy about it to the same as that of the node's status.
+func TestAgentsWriteTheirOwnLabNode(t *testing.T) {
+	objs := objects(t, "")
+	policy := get[*admissionv1.ValidatingAdmissionPolicy](t, objs, "ValidatingAdmissionPolicy/wirelab-agent-objects").Spec
+	ofStatus := get[*admissionv1.ValidatingAdmissionPolicy](t, objs, "ValidatingAdmissionPolicy/wirelab-agent").Spec
+	if *policy.FailurePolicy != admissionv1.Fail || !reflect.DeepEqual(policy.MatchConditions, ofStatus.MatchConditions) || !reflect.DeepEqual(policy.Variables[0], ofStatus.Variables[0]) {
+		t.Errorf("it is for %+v, with %+v", policy.MatchConditions, policy.Variables)
+	}
+	if rules := policy.MatchConstraints.ResourceRules; len(rules) != 1 || !slices.Equal(rules[0].Operations, []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}) ||
+		!slices.Equal(rules[0].Resources, []string{"labnodes", "labnodes/status"}) || !slices.Equal(rules[0].APIVersions, []string{"*"}) {
+		t.Errorf("it is about %+v", rules)
+	}
+	if v := policy.Validations; len(v) != 1 || v[0].Expression != "object.metadata.name in variables.nodes" {
+		t.Errorf("it demands %+v", v)
+	}
+	binding := get[*admissionv1.ValidatingAdmissionPolicyBinding](t, objs, "ValidatingAdmissionPolicyBinding/wirelab-agent-objects").Spec
+	if binding.PolicyName != "wirelab-agent-objects" || binding.MatchResources != nil || !slices.Equal(binding.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
+		t.Errorf("it is bound by %+v", binding)
 	}
 }
 

@@ -40,6 +40,11 @@ func testUninstall(t *testing.T, profile, name string) {
 			}
 		}
 	}
+	for _, objects := range []string{"labnodes", "customresourcedefinitions -l app.kubernetes.io/part-of=wirelab"} {
+		if found := kubectl(t, name, append([]string{"get", "-o", "name"}, strings.Fields(objects)...)...); found == "" {
+			t.Errorf("there are no %s to go", objects)
+		}
+	}
 	settings := cli.New()
 	settings.KubeContext = "kind-" + name
 	settings.SetNamespace("kube-system")
@@ -50,6 +55,9 @@ func testUninstall(t *testing.T, profile, name string) {
 	if _, err := action.NewUninstall(&cfg).Run("wirelab"); err != nil {
 		t.Fatalf("helm uninstall wirelab: %v", err)
 	}
+	eventually(t, time.Minute, "no objects of wirelab's after helm uninstall", func() string {
+		return kubectl(t, name, "get", "customresourcedefinitions", "-l", "app.kubernetes.io/part-of=wirelab", "-o", "name")
+	})
 	eventually(t, time.Minute, "clean nodes after helm uninstall", func() string {
 		var left []string
 		for _, node := range containers(t, name) {

@@ -20,6 +20,7 @@ import (
 
 	"wirelab.dev/wirelab/internal/agent"
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/crd/crdtest"
 )
 
 const (
@@ -53,7 +54,8 @@ func RunAgent(ctx context.Context, in io.Reader, logs io.Writer) error {
 		return fmt.Errorf("read what agent to be: %w", err)
 	}
 	cluster := fake.NewClientset(spec.objects()...)
-	a, err := agent.New(spec.Config, cluster, "in memory", slog.New(slog.NewTextHandler(logs, nil)))
+	objects, _ := crdtest.NewClient()
+	a, err := agent.New(spec.Config, agent.Server{Kubernetes: cluster, Objects: objects, URL: "in memory"}, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {
 		return err
 	}

@@ -29,12 +29,12 @@ func newRunCmd() *cobra.Command {
 			}
 			log := newLogger(cmd.ErrOrStderr(), cfg.Debug.Enabled)
 			limitMemory()
-			client, server, err := agent.NewClient(cfg.Kubeconfig)
+			server, err := agent.Connect(cfg.Kubeconfig)
 			if err != nil {
 				return err
 			}
-			log.Info("starting", "version", version.Version, "node", cfg.NodeName, "server", server)
-			a, err := agent.New(cfg, client, server, log)
+			log.Info("starting", "version", version.Version, "node", cfg.NodeName, "server", server.URL)
+			a, err := agent.New(cfg, server, log)
 			if err != nil {
 				return err
 			}

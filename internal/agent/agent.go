@@ -23,6 +23,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent/serve"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
 	"wirelab.dev/wirelab/internal/settings"
 )
@@ -31,6 +32,7 @@ import (
 type Agent struct {
 	cfg     config.Config
 	client  kubernetes.Interface
+	objects *crd.Client
 	server  string
 	log     *slog.Logger
 	started time.Time
@@ -42,20 +44,19 @@ type Agent struct {
 	node    atomic.Pointer[node] // nil until the datapath is open
 }
 
-// New returns an agent that does nothing until Run. server is the API
-// server's URL, for the status.
-func New(cfg config.Config, client kubernetes.Interface, server string, log *slog.Logger) (*Agent, error) {
-	k, err := newKube(client, cfg.NodeName, cfg.DaemonSet)
+// New returns an agent that does nothing until Run.
+func New(cfg config.Config, server Server, log *slog.Logger) (*Agent, error) {
+	k, err := newKube(server, cfg.NodeName, cfg.DaemonSet)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.KubeProxyReplacement {
-		if k.services, err = services.NewWatch(client, cfg.NodeName); err != nil {
+		if k.services, err = services.NewWatch(server.Kubernetes, cfg.NodeName); err != nil {
 			return nil, err
 		}
 	}
 	a := &Agent{
-		cfg: cfg, client: client, server: server, log: log, started: time.Now(),
+		cfg: cfg, client: server.Kubernetes, objects: server.Objects, server: server.URL, log: log, started: time.Now(),
 		kube: k, cni: newCNIFiles(cfg.Paths),
 	}
 	a.phase.Store("the agent is starting")
@@ -124,6 +125,7 @@ func (a *Agent) work(ctx context.Context) error {
 	eg.Go(func() error { a.kube.nodeInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.policyInf.RunWithContext(ctx); return nil })
+	eg.Go(func() error { a.kube.labNodes.RunWithContext(ctx); return nil })
 	if a.kube.services != nil {
 		eg.Go(func() error { return a.kube.services.Run(ctx) })
 	}
@@ -191,7 +193,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		return err
 	}
 	n.prober = a.newProber(n)
-	n.makeReconcilers(a.kube, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
+	own := labNode{objects: a.objects.Nodes, kube: a.kube, nodeName: a.cfg.NodeName}
+	n.makeReconcilers(a.kube, own, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	a.node.Store(n)
 	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
 	n.serving.Store(true)

@@ -24,25 +24,37 @@ import (
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/version"
 )
 
-// NewClient returns a client of the API server, with the pod's service
-// account if kubeconfig is empty, and the server's URL.
-func NewClient(kubeconfig string) (kubernetes.Interface, string, error) {
+// Server is the API server: how it is asked, and its URL, for the status.
+type Server struct {
+	Kubernetes kubernetes.Interface
+	Objects    *crd.Client
+	URL        string
+}
+
+// Connect returns the API server, asked with the pod's service account if
+// kubeconfig is empty.
+func Connect(kubeconfig string) (Server, error) {
 	cfg, err := restConfig(kubeconfig)
 	if err != nil {
-		return nil, "", fmt.Errorf("find the API server: %w", err)
+		return Server{}, fmt.Errorf("find the API server: %w", err)
 	}
 	cfg.UserAgent = "wirelab-agent/" + version.Version
+	objects, err := crd.NewClient(cfg)
+	if err != nil {
+		return Server{}, err
+	}
 	// A third of the bytes and of the decoding that JSON takes.
 	cfg.ContentType = "application/vnd.kubernetes.protobuf"
 	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
-		return nil, "", fmt.Errorf("make a client of %s: %w", cfg.Host, err)
+		return Server{}, fmt.Errorf("make a client of %s: %w", cfg.Host, err)
 	}
-	return client, cfg.Host, nil
+	return Server{Kubernetes: client, Objects: objects, URL: cfg.Host}, nil
 }
 
 func restConfig(kubeconfig string) (*rest.Config, error) {
@@ -52,14 +64,15 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 	return rest.InClusterConfig()
 }
 
-// kube is what the agent watches in the API server: all nodes, the pods of
-// its own node, its own DaemonSet, that there are NetworkPolicies and, where it
+// kube is what the agent watches in the API server: all nodes and LabNodes, the
+// pods of its own node, its own DaemonSet, that there are NetworkPolicies and, where it
 // carries them, all Services, each without the parts it never reads.
 type kube struct {
 	nodes      listers.NodeLister
 	pods       listers.PodLister
 	nodeInf    cache.SharedIndexInformer
 	podInf     cache.SharedIndexInformer
+	labNodes   crd.Informer[crd.LabNode, *crd.LabNode]
 	daemonSets cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
 	services   *services.Watch           // nil when kube-proxy carries Services
 	policies   networkinglisters.NetworkPolicyLister
@@ -68,7 +81,8 @@ type kube struct {
 
 // newKube makes the informers without starting them. daemonSet is
 // namespace/name, or empty.
-func newKube(client kubernetes.Interface, nodeName, daemonSet string) (*kube, error) {
+func newKube(server Server, nodeName, daemonSet string) (*kube, error) {
+	client := server.Kubernetes
 	nodes := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
 	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(services.StripPod),
 		informers.WithTweakListOptions(selectField("spec.nodeName", nodeName)))
@@ -78,6 +92,8 @@ func newKube(client kubernetes.Interface, nodeName, daemonSet string) (*kube, er
 		nodeInf: nodes.Core().V1().Nodes().Informer(),
 		pods:    pods.Core().V1().Pods().Lister(),
 		podInf:  pods.Core().V1().Pods().Informer(),
+
+		labNodes: crd.NewInformer(server.Objects.Nodes),
 
 		policies:  policies.Networking().V1().NetworkPolicies().Lister(),
 		policyInf: policies.Networking().V1().NetworkPolicies().Informer(),

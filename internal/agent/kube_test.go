@@ -17,12 +17,19 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/crd/crdtest"
 )
 
 // startKube runs the informers until the test ends and waits for their lists.
 func startKube(t *testing.T, client *fake.Clientset) *kube {
 	t.Helper()
-	k, err := newKube(client, "n1", "kube-system/wirelab-agent")
+	objects, _ := crdtest.NewClient()
+	return startKubeWith(t, Server{Kubernetes: client, Objects: objects})
+}
+
+func startKubeWith(t *testing.T, server Server) *kube {
+	t.Helper()
+	k, err := newKube(server, "n1", "kube-system/wirelab-agent")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +38,7 @@ func startKube(t *testing.T, client *fake.Clientset) *kube {
 	for _, inf := range []interface {
 		RunWithContext(context.Context)
 		HasSynced() bool
-	}{k.nodeInf, k.podInf, k.policyInf, k.daemonSets} {
+	}{k.nodeInf, k.podInf, k.policyInf, k.labNodes, k.daemonSets} {
 		go inf.RunWithContext(ctx)
 		eventually(t, "the informers have their lists", inf.HasSynced)
 	}
@@ -254,7 +261,8 @@ func TestUninstallSeesTheDaemonSetGo(t *testing.T) {
 
 func TestOddDaemonSetNames(t *testing.T) {
 	for _, name := range []string{"wirelab-agent", "/x", "x/"} {
-		if _, err := newKube(fake.NewClientset(), "n1", name); err == nil || !strings.Contains(err.Error(), "namespace/name") {
+		objects, _ := crdtest.NewClient()
+		if _, err := newKube(Server{Kubernetes: fake.NewClientset(), Objects: objects}, "n1", name); err == nil || !strings.Contains(err.Error(), "namespace/name") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -33,7 +33,7 @@ type node struct {
 type reconcilers struct {
 	all reconcile.Group
 
-	sysctls, devices, endpoints, routes, ipcache, masquerade, condition, cniConfig *reconcile.Reconciler
+	sysctls, devices, endpoints, routes, ipcache, masquerade, labNode, condition, cniConfig *reconcile.Reconciler
 	// hostPorts is nil where services does their work, and services and
 	// untracked are nil where kube-proxy does.
 	hostPorts, services, untracked *reconcile.Reconciler
@@ -46,7 +46,7 @@ const resyncOften = time.Minute
 
 // makeReconcilers lists all reconcilers. The CNI configuration is the last: it
 // makes the kubelet start pods.
-func (n *node) makeReconcilers(k *kube, condition nodeCondition, cni cniFiles, checks *services.HealthChecks, m *metrics, log *slog.Logger) {
+func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cni cniFiles, checks *services.HealthChecks, m *metrics, log *slog.Logger) {
 	often := reconcile.Options{Resync: resyncOften}
 	routes, masquerade, hostPorts := n.dp.Routes(), n.dp.Masquerade(), n.dp.HostPorts()
 	r := &n.reconcilers
@@ -76,12 +76,13 @@ func (n *node) makeReconcilers(k *kube, condition nodeCondition, cni cniFiles, c
 	}, often, log)
 	addresses := reconcile.New("addresses", n.purge(), often, log)
 	n.eps.freed = addresses.Trigger
+	r.labNode = reconcile.New("lab-node", own.apply, often, log)
 	r.condition = reconcile.New("node-condition", condition.apply, often, log)
 	r.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
 	r.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
 	r.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)
 	r.all = reconcile.Group{
-		r.sysctls, r.devices, r.endpoints, addresses, r.routes, r.ipcache, r.masquerade, r.condition,
+		r.sysctls, r.devices, r.endpoints, addresses, r.routes, r.ipcache, r.masquerade, r.labNode, r.condition,
 	}
 	if k.services == nil {
 		r.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {

@@ -28,6 +28,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent/kubetest"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
+	"wirelab.dev/wirelab/internal/crd/crdtest"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -75,7 +76,8 @@ func runAsAgent(encoded string) error {
 		return err
 	}
 	cluster := fake.NewClientset(ownDaemonSet())
-	a, err := New(cfg, cluster, "fake", slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	objects, _ := crdtest.NewClient()
+	a, err := New(cfg, Server{Kubernetes: cluster, Objects: objects, URL: "fake"}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}

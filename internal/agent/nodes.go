@@ -96,12 +96,22 @@ func (k *kube) zone(nodeName string) (string, error) {
 
 // internalIP is the node's first IPv4 address of type InternalIP.
 func internalIP(node *corev1.Node) netip.Addr {
-	for _, a := range node.Status.Addresses {
-		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && addr.Is4() {
-			return addr
-		}
+	if all := internalIPs(node); len(all) > 0 {
+		return all[0]
 	}
 	return netip.Addr{}
+}
+
+// internalIPs are the node's IPv4 addresses of type InternalIP in the order
+// Kubernetes has them.
+func internalIPs(node *corev1.Node) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range node.Status.Addresses {
+		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && addr.Is4() {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 // podCIDRs are the node's IPv4 pod CIDRs in the order Kubernetes has them.

@@ -8,6 +8,7 @@ import (
 
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/agent/watch"
+	"wirelab.dev/wirelab/internal/crd"
 )
 
 // watchKube has informers trigger the reconcilers whose desired state they
@@ -17,6 +18,7 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 	nodeChanged := func(old, now *corev1.Node) {
 		name := nameOf(old, now)
 		if name == nodeName {
+			n.reconcilers.labNode.Trigger()
 			n.reconcilers.condition.Trigger()
 			n.reconcilers.services.Trigger() // its zone may be another
 			n.compareSelf(now, changed)
@@ -33,6 +35,14 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 			n.reconcilers.hostPorts.Trigger()
 			n.reconcilers.services.Trigger()
 		}
+	}
+	labNodeChanged := func(old, now *crd.LabNode) {
+		if (old == nil || old.Name == nodeName) && (now == nil || now.Name == nodeName) {
+			n.reconcilers.labNode.Trigger()
+		}
+	}
+	if _, err := k.labNodes.AddEventHandler(watch.OnChange(labNodeChanged)); err != nil {
+		return fmt.Errorf("watch LabNodes: %w", err)
 	}
 	if _, err := k.nodeInf.AddEventHandler(watch.OnChange(nodeChanged)); err != nil {
 		return fmt.Errorf("watch nodes: %w", err)

@@ -14,6 +14,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* CEL: whether a request is an agent's. */}}
+{{- define "wirelab.isAgent" -}}
+request.userInfo.username == "system:serviceaccount:{{ .Release.Namespace }}:{{ include "wirelab.agent" . }}"
+{{- end -}}
+
+{{/* CEL: the node of the agent's pod, by the pod's token; other tokens of its account have none. */}}
+{{- define "wirelab.tokensNodes" -}}
+has(request.userInfo.extra) && "authentication.kubernetes.io/node-name" in request.userInfo.extra ?
+request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
+{{- end -}}
+
 {{- define "wirelab.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
