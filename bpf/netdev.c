@@ -45,7 +45,7 @@ static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, struct w
 
 	if (!has_routing() || p->ev.ttl <= 1 || p->options || wire_length(ctx, p->ev.proto, p->l4) > cfg_mtu)
 		return REASON_TO_KERNEL;
-	to = bpf_map_lookup_elem(&lab_endpoints, dst);
+	to = find_pod(w, dst);
 	return to ? decide_delivery(w, to) : REASON_TO_KERNEL;
 }
 
@@ -102,7 +102,7 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_NONE;
-	look_up_basis(ctx, w);
+	look_up_basis(ctx, w, false);
 	if (is_own_pod(&p->ev.dst))
 		return decide_pod(ctx, w);
 	look_at_flow(ctx, p, c, cfg_masquerade);
@@ -245,7 +245,7 @@ int lab_from_network(struct __sk_buff *ctx)
 		APART();
 		return decide(ctx);
 	}
-	known = recall(ctx);
+	known = recall(ctx, false);
 	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide(ctx);
 }
 

@@ -56,9 +56,9 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 }
 
 /* In modes with services the pod CIDR is known, and spares a look for what is elsewhere. */
-static __always_inline struct endpoint *local_pod(const struct ip *a)
+static __always_inline const struct endpoint *local_pod(struct work *w, const struct ip *a)
 {
-	return !has_kube_proxy_replacement() || is_own_pod(a) ? bpf_map_lookup_elem(&lab_endpoints, a) : NULL;
+	return !has_kube_proxy_replacement() || is_own_pod(a) ? find_pod(w, a) : NULL;
 }
 
 /* Whether the stack has seen the packet's flow. */
@@ -132,7 +132,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_MALFORMED;
-	look_up_basis(ctx, w);
+	look_up_basis(ctx, w, true);
 	self = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (!self || self->ifindex != p->ev.ifindex)
 		return REASON_SOURCE_ADDR;
@@ -141,13 +141,13 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 		return REASON_LOOPBACK; /* the stack would take it where it has to take answers for loopback: see datapath/sysctls.go */
 	if (has_kube_proxy_replacement() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
 		return REASON_FOREIGN_ERROR;
-	peer = local_pod(&p->ev.dst);
+	peer = local_pod(w, &p->ev.dst);
 	if (has_kube_proxy_replacement()) {
 		reason = decide_service(ctx, p, &w->c, peer, &back);
 		if (reason != REASON_NONE)
 			return reason;
 		if (w->c.outcome == TRANSLATED)
-			peer = local_pod(&w->c.to.dst);
+			peer = local_pod(w, &w->c.to.dst);
 	}
 	if (!peer)
 		return has_routing() ? decide_route(ctx, w, back) : REASON_TO_KERNEL;
@@ -213,7 +213,7 @@ int lab_from_pod(struct __sk_buff *ctx)
 		return decide(ctx);
 	}
 	if (!ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
-		known = recall(ctx);
+		known = recall(ctx, true);
 	return known ? follow(ctx, known, DIR_FROM_POD) : decide(ctx);
 }
 

@@ -79,12 +79,13 @@ const (
 )
 
 type PodEndpoint struct {
-	_       structs.HostLayout
-	Ifindex uint32
-	Id      uint32
-	Veth    uint32
-	Mac     PodMac
-	NodeMac PodMac
+	_        structs.HostLayout
+	Ifindex  uint32
+	Id       uint32
+	Veth     uint32
+	Identity uint32
+	Mac      PodMac
+	NodeMac  PodMac
 }
 
 type PodEvent struct {
@@ -144,6 +145,13 @@ type PodFragmentPorts struct {
 	Dport uint16
 	Cut   bool
 	Pad   [3]uint8
+}
+
+type PodGenerations struct {
+	_         structs.HostLayout
+	All       uint32
+	Endpoints [1024]uint32
+	Flows     [1024]uint32
 }
 
 type PodIp struct {
@@ -478,10 +486,12 @@ type PodWork struct {
 		Dscp       uint8
 		Pad        uint8
 	}
-	Own        PodTuple
-	Hash       uint32
-	Generation uint32
-	P          struct {
+	Own           PodTuple
+	Hash          uint32
+	Generation    uint32
+	Routes        uint32
+	PodGeneration uint32
+	P             struct {
 		_  structs.HostLayout
 		Ev struct {
 			_         structs.HostLayout

@@ -7,6 +7,7 @@ type (
 	Event       = PodEvent
 	EventHeader = PodEventHeader
 	Flow        = PodFlow
+	Generations = PodGenerations
 	IP          = PodIp
 	MAC         = PodMac
 	Metric      = PodMetric

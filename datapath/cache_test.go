@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -56,6 +57,98 @@ func TestDecisionsAreRemembered(t *testing.T) {
 	m.must(m.d.maps.remove(m.local[1], entry(9)))
 	if got := goesTo(); got == 9 {
 		t.Error("after the endpoint is gone packets go to it")
+	}
+}
+
+// A change of one endpoint, or of the node's routes, has only those packets decided about anew whose decisions rest on it:
+// the others follow what was decided before, although their endpoints' entries are others by now, behind the programs' back.
+func TestDecisionsRestOnTheirOwn(t *testing.T) {
+	m := router(t)
+	sender, receiver, added := m.local[0], m.local[1], netip.MustParseAddr("10.244.0.9")
+	at := stage{m.d.progs.fromPod, m.ifindex(sender)}
+	entry := func(pod netip.Addr, mac byte) bpf.Endpoint {
+		return bpf.Endpoint{Ifindex: uint32(m.ifindex(pod)), Mac: bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, mac}}}
+	}
+	change := func(addr netip.Addr, e bpf.Endpoint) { m.must(m.d.maps.enter(addr, e, ebpf.UpdateAny)) }
+	route := func(to string) {
+		m.ns.Run("ip", "route", "add", to, "via", "192.0.2.254")
+		m.ns.Run("ip", "route", "del", to)
+	}
+	for name, c := range map[string]struct {
+		to      netip.AddrPort
+		others  func() // what it does not rest on
+		own     func() // what it rests on
+		forget  func() // the entry that it was decided by
+		restore func()
+	}{
+		"to a pod beside it": {
+			to:      netip.AddrPortFrom(receiver, 80),
+			others:  func() { change(added, entry(receiver, 3)); m.must(m.d.maps.removeAt(added)); route("198.51.100.0/24") },
+			own:     func() { m.must(m.d.maps.remove(receiver, entry(receiver, 2))) },
+			forget:  func() { m.must(m.d.maps.endpoints.Put(bpf.IPOf(receiver), entry(receiver, 2))) },
+			restore: func() { change(receiver, entry(receiver, 1)) },
+		},
+		"to a pod elsewhere": {
+			to: remotePod,
+			others: func() {
+				change(added, entry(receiver, 3))
+				m.must(m.d.maps.removeAt(added))
+				change(receiver, entry(receiver, 1))
+			},
+			own:     func() { m.must(m.d.maps.remove(sender, entry(sender, 1))) },
+			forget:  func() { m.must(m.d.maps.endpoints.Delete(bpf.IPOf(sender))) },
+			restore: func() { change(sender, entry(sender, 1)) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(sender, 40000), c.to, ackFlag)
+			result := func() string {
+				verdict, out := m.runOn(at.prog, at.ifindex, frame)
+				return fmt.Sprintf("verdict %d to % x", int32(verdict), out[:6])
+			}
+			all, kept := m.generation(), false
+			// A decision holds for a part of a second: one of these has all of its time.
+			for range 5 {
+				c.restore()
+				result() // is decided about
+				before := result()
+				c.forget()
+				c.others()
+				after := result()
+				kept = kept || after == before
+				c.own()
+				if got := result(); got == before {
+					t.Fatalf("what the decision rests on has changed, and a packet still gets %s", got)
+				}
+			}
+			if !kept {
+				t.Error("what a decision does not rest on has changed, and each packet was decided about anew")
+			}
+			c.restore()
+			if got := m.generation(); got != all {
+				t.Errorf("all decisions were made anew %d times", got-all)
+			}
+		})
+	}
+}
+
+// A packet to an address of the node's pods that no pod has is not known by the time a pod has it.
+func TestNewEndpointsGetTheirPackets(t *testing.T) {
+	m := router(t)
+	at, added := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}, netip.MustParseAddr("10.244.0.9")
+	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), netip.AddrPortFrom(added, 80), ackFlag)
+	goesTo := func() byte {
+		_, out := m.runOn(at.prog, at.ifindex, frame)
+		return out[5]
+	}
+	for range 3 {
+		goesTo()
+		goesTo()
+		m.must(m.d.maps.endpoints.Put(bpf.IPOf(added), bpf.Endpoint{Ifindex: uint32(m.ifindex(m.local[1])), Mac: bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, 9}}}))
+		if got := goesTo(); got != 9 {
+			t.Errorf("a packet goes to %d, want 9", got)
+		}
+		m.must(m.d.maps.removeAt(added))
 	}
 }
 
@@ -122,10 +215,7 @@ func TestNeighboursDecideAboutKnownFlows(t *testing.T) {
 		_, out := m.runOn(at.prog, at.ifindex, frame)
 		return string(out[:12])
 	}
-	generation := func() (g uint32) {
-		m.must(m.d.maps.generations.Lookup(uint32(0), &g))
-		return g
-	}
+	generation := m.generation
 	await := func(what string, before uint32) {
 		t.Helper()
 		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)

@@ -28,7 +28,7 @@ func (m *maps) enter(addr netip.Addr, e bpf.Endpoint, flags ebpf.MapUpdateFlags)
 	}
 	err := m.endpoints.Update(bpf.IPOf(addr), e, flags)
 	if err == nil {
-		return m.newGeneration()
+		return m.newEndpointGeneration(addr)
 	}
 	if errors.Is(err, ebpf.ErrKeyExist) {
 		err = ErrAddrInUse
@@ -48,7 +48,7 @@ func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
 	if err := forget(m.ifaces, e.Ifindex); err != nil {
 		errs = append(errs, fmt.Errorf("remove interface %d of %s: %w", e.Ifindex, addr, err))
 	}
-	return errors.Join(append(errs, m.newGeneration())...)
+	return errors.Join(append(errs, m.newEndpointGeneration(addr))...)
 }
 
 // removeAt undoes enter for the endpoint at an address, if there is one.

@@ -1,64 +1,78 @@
 package datapath
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
-	"os"
+	"net/netip"
 	"sync"
+	"sync/atomic"
+	"unsafe"
 
-	"wirelab.dev/wirelab/internal/filelock"
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/bpf"
 )
 
-// generation is who raises the number by which the programs tell that decisions of before count no more: the
-// first of lab_generations. It is read, raised and written, which is one step only for who is alone with it. A
-// number that came again would bring decisions back to life that were made when it was there before.
-type generation struct {
-	mu sync.Mutex // among goroutines
-	// dir is the directory that the maps are pinned in: locked, it keeps other processes out.
-	dir *os.File
+// generations are the numbers of lab_generations, by which the programs tell that decisions of before count no more.
+// The map is in this process's memory: a number is raised in one step, whoever else raises it. One that came again
+// would bring decisions back to life that were made when it was there before.
+type generations struct {
+	mu     sync.RWMutex // for writing: held by who closes
+	memory []byte       // nil: closed
 }
 
-func openGeneration(dir string) (*generation, error) {
-	f, err := os.Open(dir)
+func mapGenerations(m *ebpf.Map) (*generations, error) {
+	memory, err := unix.Mmap(m.FD(), 0, int(m.ValueSize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("open the pin directory: %w", err)
+		return nil, fmt.Errorf("map the generations of decisions into memory: %w", err)
 	}
-	return &generation{dir: f}, nil
+	return &generations{memory: memory}, nil
 }
 
-func (g *generation) close() error {
+func (g *generations) close() error {
 	if g == nil {
 		return nil
 	}
-	return g.dir.Close()
-}
-
-// hold waits until nobody else raises the generation.
-func (g *generation) hold() (release func(), err error) {
 	g.mu.Lock()
-	if err := filelock.Wait(g.dir); err != nil {
-		g.mu.Unlock()
-		return nil, fmt.Errorf("keep the generation of decisions: %w", err)
+	defer g.mu.Unlock()
+	memory := g.memory
+	g.memory = nil
+	if memory == nil {
+		return nil
 	}
-	return func() {
-		_ = filelock.Free(g.dir) // a lock of ours
-		g.mu.Unlock()
-	}, nil
+	return unix.Munmap(memory)
 }
 
-// newGeneration has the programs decide anew about flows whose fate they remember (bpf/lib/cache.h). It
-// follows every change of a map that their decisions rest on.
-func (m *maps) newGeneration() error {
-	release, err := m.generation.hold()
-	if err != nil {
-		return err
+var errGenerationsClosed = errors.New("begin a new generation of decisions: the maps are closed")
+
+// raise raises the number that which picks.
+func (g *generations) raise(which func(*bpf.Generations) *uint32) error {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.memory == nil {
+		return errGenerationsClosed
 	}
-	defer release()
-	var generation, all uint32
-	if err := m.generations.Lookup(all, &generation); err != nil {
-		return fmt.Errorf("read the generation of decisions: %w", err)
-	}
-	if err := m.generations.Put(all, generation+1); err != nil {
-		return fmt.Errorf("begin a new generation of decisions: %w", err)
-	}
+	all := (*bpf.Generations)(unsafe.Pointer(unsafe.SliceData(g.memory))) //nolint:gosec // it is what the programs have there
+	atomic.AddUint32(which(all), 1)
 	return nil
+}
+
+// newGeneration has the programs decide anew about all flows whose fate they remember (bpf/lib/cache.h). It follows
+// every change of a map that their decisions rest on, but for one of an endpoint alone.
+func (m *maps) newGeneration() error {
+	return m.generation.raise(func(g *bpf.Generations) *uint32 { return &g.All })
+}
+
+// newEndpointGeneration has them decide anew about the flows of the pod with an address. It follows every change of
+// what is known of that pod.
+func (m *maps) newEndpointGeneration(addr netip.Addr) error {
+	return m.generation.raise(func(g *bpf.Generations) *uint32 { return &g.Endpoints[endpointPlace(addr)] })
+}
+
+// endpointPlace is where endpoint_generation of bpf/lib/basis.h looks.
+func endpointPlace(addr netip.Addr) int {
+	b := addr.As16()
+	return int(binary.BigEndian.Uint32(b[12:]) % uint32(len(bpf.Generations{}.Endpoints)))
 }

@@ -3,13 +3,19 @@ package datapath
 import (
 	"sync"
 	"testing"
+
+	"wirelab.dev/wirelab/bpf"
 )
 
 func (m *model) generation() uint32 {
 	m.t.Helper()
-	var at uint32
-	m.must(m.d.maps.generations.Lookup(uint32(0), &at))
-	return at
+	return m.generations().All
+}
+
+func (m *model) generations() (g bpf.Generations) {
+	m.t.Helper()
+	m.must(m.d.maps.generations.Lookup(uint32(0), &g))
+	return g
 }
 
 // TestGenerationsOnlyGrow holds that whoever raises the generation, and with whom at once, it is never one
@@ -32,12 +38,12 @@ func TestGenerationsOnlyGrow(t *testing.T) {
 				return
 			default:
 			}
-			var now uint32
+			var now bpf.Generations
 			if m.d.maps.generations.Lookup(uint32(0), &now) == nil {
-				if int32(now-last) < 0 {
+				if int32(now.All-last) < 0 {
 					backwards++
 				}
-				last = now
+				last = now.All
 			}
 		}
 	}()

@@ -16,7 +16,7 @@ const (
 	pinRoot = "wirelab"
 	// layout is the version of the maps' keys and values, and of what they mean. Pinned maps of another
 	// version are not read.
-	layout = "v2"
+	layout = "v3"
 
 	sysctlsMap = "lab_sysctls"
 
@@ -86,8 +86,8 @@ type maps struct {
 	endpoints, ifaces, kernelCT, metrics, generations *ebpf.Map
 	// events is the ring; who reads it says so in eventUntil, and finds in eventSeq what there was on each CPU.
 	events, eventUntil, eventSeq *ebpf.Map
-	// generation raises the first of generations.
-	generation *generation
+	// generation raises the numbers in generations.
+	generation *generations
 	// sysctls remembers what was found before anything was changed. It is pinned with the others
 	// because it has to live exactly as long as the values do: until reboot or Clean.
 	sysctls *ebpf.Map
@@ -156,7 +156,7 @@ func openMaps(p pins, cfg Config) (_ *maps, err error) {
 	if err := m.carryOver(ebpf.UpdateAny); err != nil {
 		return nil, err
 	}
-	if m.generation, err = openGeneration(p.maps()); err != nil {
+	if m.generation, err = mapGenerations(m.generations); err != nil {
 		return nil, err
 	}
 	return m, nil

@@ -12,13 +12,18 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+
+	"wirelab.dev/wirelab/bpf"
 )
 
-// specsV1 are the programs of layout v1, as they were released.
-func specsV1(t testing.TB) (specs []*ebpf.CollectionSpec) {
+// LastLayout is the version before the pinned maps' own.
+var LastLayout = upgrades[layout].from
+
+// lastSpecs are the programs of that layout, as they were released.
+func lastSpecs(t testing.TB) (specs []*ebpf.CollectionSpec) {
 	t.Helper()
 	for _, name := range []string{"pod", "host", "netdev", "sock"} {
-		packed, err := os.ReadFile(filepath.Join("testdata", "layouts", "v1", name+".o.gz"))
+		packed, err := os.ReadFile(filepath.Join("testdata", "layouts", LastLayout, name+".o.gz"))
 		fatal(t, err)
 		r, err := gzip.NewReader(bytes.NewReader(packed))
 		fatal(t, err)
@@ -31,15 +36,15 @@ func specsV1(t testing.TB) (specs []*ebpf.CollectionSpec) {
 	return specs
 }
 
-// BecomeV1 makes of the node what an agent of layout v1 would have left, had it been opened in the same way: the maps
-// and programs of that layout, and nothing of this one's. The datapath is of no use any more.
-func (d *Datapath) BecomeV1(t testing.TB) {
+// BecomeLast makes of the node what an agent of the last layout would have left, had it been opened in the same way:
+// the maps and programs of that layout, and nothing of this one's. The datapath is of no use any more.
+func (d *Datapath) BecomeLast(t testing.TB) {
 	t.Helper()
-	dir := filepath.Join(d.pins.layouts(), "v1")
+	dir := filepath.Join(d.pins.layouts(), LastLayout)
 	fatal(t, os.Mkdir(dir, 0o700))
-	specs, maps := specsV1(t), map[string]*ebpf.Map{}
+	specs, maps := lastSpecs(t), map[string]*ebpf.Map{}
 	for _, spec := range specs {
-		for name, m := range d.mapsV1(t, spec) {
+		for name, m := range d.lastMaps(t, spec) {
 			if maps[name] != nil {
 				continue
 			}
@@ -48,6 +53,7 @@ func (d *Datapath) BecomeV1(t testing.TB) {
 			t.Cleanup(func() { m.Close() })
 		}
 	}
+	d.fillLast(t, maps)
 	programs := map[string]*ebpf.Program{}
 	for _, spec := range specs {
 		use := map[string]*ebpf.Map{}
@@ -57,7 +63,7 @@ func (d *Datapath) BecomeV1(t testing.TB) {
 			}
 		}
 		fatal(t, errors.Join(setConstants(spec, d.Config()), fit(spec.Maps, use, d.cfg.Mode())))
-		if !d.cfg.KubeProxyReplacement && spec.Programs["lab_pod_egress"] == nil && spec.Programs["lab_to_pod"] == nil {
+		if !d.cfg.KubeProxyReplacement && spec.Programs["lab_from_pod"] == nil && spec.Programs["lab_to_pod"] == nil {
 			continue
 		}
 		loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: use})
@@ -71,16 +77,8 @@ func (d *Datapath) BecomeV1(t testing.TB) {
 	fatal(t, os.RemoveAll(d.pins.maps()))
 }
 
-// stepsFrom are the upgrades that lead from a layout to this one.
-func stepsFrom(version string) (steps []upgrade) {
-	for at := layout; at != version; at = upgrades[at].from {
-		steps = append([]upgrade{upgrades[at]}, steps...)
-	}
-	return steps
-}
-
-// mapsV1 are the maps that such programs share: those of now where they are the same.
-func (d *Datapath) mapsV1(t testing.TB, spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+// lastMaps are the maps that such programs share: those of now where they are the same.
+func (d *Datapath) lastMaps(t testing.TB, spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	t.Helper()
 	found := map[string]*ebpf.Map{}
 	for name, slot := range d.maps.byName() {
@@ -90,8 +88,8 @@ func (d *Datapath) mapsV1(t testing.TB, spec *ebpf.CollectionSpec) map[string]*e
 		}
 		was = was.Copy()
 		var err error
-		if convert, carried := (older{steps: stepsFrom("v1")}).conversions(name); !carried || len(convert) > 0 {
-			was.MaxEntries = (*slot).MaxEntries()
+		if _, changed := upgrades[layout].changed[name]; changed {
+			was.MaxEntries = max(was.MaxEntries, (*slot).MaxEntries())
 			found[name], err = ebpf.NewMap(was)
 		} else {
 			found[name], err = (*slot).Clone()
@@ -99,6 +97,18 @@ func (d *Datapath) mapsV1(t testing.TB, spec *ebpf.CollectionSpec) map[string]*e
 		fatal(t, err)
 	}
 	return found
+}
+
+// fillLast enters what user space would have entered into maps that are not used on.
+func (d *Datapath) fillLast(t testing.TB, maps map[string]*ebpf.Map) {
+	t.Helper()
+	entries, err := d.maps.endpointEntries()
+	fatal(t, err)
+	for addr, e := range entries {
+		was := endpointOfV2{Ifindex: e.Ifindex, ID: e.Id, Veth: e.Veth}
+		copy(was.MACs[copy(was.MACs[:], e.Mac.B[:]):], e.NodeMac.B[:])
+		fatal(t, maps[bpf.PodMapLabEndpoints].Put(bpf.IPOf(addr), was))
+	}
 }
 
 // runInstead puts programs on the hooks that have links.
@@ -118,10 +128,10 @@ func (d *Datapath) runInstead(t testing.TB, programs map[string]*ebpf.Program) {
 		case pin == hostDevice:
 			name = "lab_to_pod"
 		case hostIfPattern.MatchString(pin):
-			name = "lab_pod_egress"
+			name = "lab_from_pod"
 		}
 		if programs[name] == nil {
-			t.Fatalf("link %s has no program of layout v1", pin)
+			t.Fatalf("link %s has no program of layout %s", pin, LastLayout)
 		}
 		l, err := link.LoadPinnedLink(d.pins.link(pin), nil)
 		fatal(t, err)

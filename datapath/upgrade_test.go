@@ -29,10 +29,10 @@ func testUpgrade(t *testing.T, mode setup) {
 		l.balance(both(withNodePort(demo(ready(b, n), ready(c, l.nodes[1]))))...)
 		targets[netip.AddrPortFrom(n.Host.Addr, nodePort)] = l.outside.NS
 	}
-	n.Do(func() { n.dp.BecomeV1(t) })
+	n.Do(func() { n.dp.BecomeLast(t) })
 	n.close()
-	if pins := pinned(n.BPFFS); !hasPins(pins, "v1") || hasPins(pins, datapath.Layout) {
-		t.Fatalf("the node does not look like one of layout v1: %v", pins)
+	if pins := pinned(n.BPFFS); !hasPins(pins, datapath.LastLayout) || hasPins(pins, datapath.Layout) {
+		t.Fatalf("the node does not look like one of layout %s: %v", datapath.LastLayout, pins)
 	}
 
 	stop := make(chan struct{})
@@ -53,7 +53,7 @@ func testUpgrade(t *testing.T, mode setup) {
 	seen(1000)
 	n.open()
 	seen(1000)
-	if pins := pinned(n.BPFFS); hasPins(pins, "v1") || !hasPins(pins, datapath.Layout) {
+	if pins := pinned(n.BPFFS); hasPins(pins, datapath.LastLayout) || !hasPins(pins, datapath.Layout) {
 		t.Errorf("the pins are %v", pins)
 	}
 	n.expectEntries(2)

@@ -21,7 +21,7 @@
  */
 struct basis {
 	__u32 ifindex; /* where the packet comes in */
-	__u32 generation; /* the sum of all numbers. They only grow, so it is the same as long as each of them is */
+	__u32 generation; /* the sum of the numbers of all that it rests on. They only grow, so it is the same as long as each of them is */
 	__u32 mark; /* that the packet comes with: the node's rules may look at it */
 	__u16 moment; /* when: entries of flows have to be looked at once in a while, see CACHE_MOMENT. The same comes again after hours, and lasts no longer then */
 	__u8 dscp; /* as mark */
@@ -29,17 +29,24 @@ struct basis {
 };
 _Static_assert(sizeof(struct basis) == 16, "part of keys");
 
+#define ENDPOINT_GENERATIONS 1024
 #define FLOW_GENERATIONS 1024
 
-/*
- * The first is raised by user space when it has changed endpoints, Services, nodes or devices; the others by
- * programs when they have changed what becomes of flows, each for those whose tuples' hashes lead there.
- */
+/* The numbers. Two that share one are decided about again when either has changed. */
+struct generations {
+	__u32 all; /* raised by user space when it has changed Services, nodes, devices or neighbours */
+	__u32 endpoints[ENDPOINT_GENERATIONS]; /* by user space, when it has changed the endpoint with an address: see endpoint_generation() */
+	__u32 flows[FLOW_GENERATIONS]; /* by the programs, when they have changed what becomes of packets with a tuple: see renew() */
+};
+_Static_assert(sizeof(struct generations) == 8196, "shared with datapath/");
+
+/* One value, as every packet needs several of them. User space maps it into its memory, to raise a number in one step. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, __u32);
-	__uint(max_entries, 1 + FLOW_GENERATIONS);
+	__type(value, struct generations);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
 } lab_generations SEC(".maps");
 
 /* 2^8 jiffies: a second where the kernel ticks 250 times in one, and a quarter to two and a half elsewhere. */
@@ -90,47 +97,59 @@ static __always_inline __u32 own_place(__u32 hash, __u32 size)
 	return bpf_get_smp_processor_id() * size + hash % size;
 }
 
-static __always_inline __u32 *generation_at(__u32 index)
+static __always_inline struct generations *generations(void)
 {
-	return bpf_map_lookup_elem(&lab_generations, &index);
+	const __u32 only = 0;
+
+	return bpf_map_lookup_elem(&lab_generations, &only);
 }
 
 /* Of flows with that hash. */
-static __always_inline __u32 flow_generation(__u32 hash)
+static __always_inline __u32 *flow_generation(struct generations *g, __u32 hash)
 {
-	const __u32 *g = generation_at(1 + hash % FLOW_GENERATIONS);
+	return &g->flows[hash % FLOW_GENERATIONS];
+}
 
-	return g ? *g : 0;
+/* Of the endpoint with that address, whether or not there is one. */
+static __always_inline __u32 endpoint_generation(const struct generations *g, const struct ip *a)
+{
+	const union ip_words *x = (const void *)a;
+
+	return g->endpoints[bpf_ntohl(x->w32[3]) % ENDPOINT_GENERATIONS];
 }
 
 /* What becomes of packets with that tuple is not what it was. It comes after the change of the map. */
 static __noinline void renew(const struct tuple *t)
 {
-	__u32 *g;
+	struct generations *g;
 
 	if (!has_cache())
 		return;
-	g = generation_at(1 + packet_hash(t) % FLOW_GENERATIONS);
+	g = generations();
 	if (g)
-		__sync_fetch_and_add(g, 1);
+		__sync_fetch_and_add(flow_generation(g, packet_hash(t)), 1);
 }
 
-/*
- * The basis of a decision that is made now about a packet with that mark and DSCP. flow is the generation of the packet's
- * flow, where the decision rests on that, too.
- */
-static __always_inline struct basis basis_of(struct __sk_buff *ctx, __u32 mark, __u8 dscp, __u32 flow)
+/* The number by which the kernel tells that its own cached routes are old. */
+static __always_inline __u32 routes_generation(struct __sk_buff *ctx)
 {
-	struct basis b = { .ifindex = ctx->ifindex, .mark = mark, .dscp = dscp };
-	const struct sk_buff *skb;
-	const __u32 *all;
+	const struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+	__u32 number = skb->dev->nd_net.net->ipv4.rt_genid.counter;
 
-	if (!has_cache())
-		return b;
-	skb = bpf_cast_to_kern_ctx(ctx);
-	all = generation_at(0);
-	b.generation = skb->dev->nd_net.net->ipv4.rt_genid.counter + (all ? *all : 0) + flow;
-	b.moment = bpf_jiffies64() >> CACHE_MOMENT;
+	asm volatile("" : "+r"(number)); /* keeps the compiler from reading a map's value by the same instruction, which the verifier refuses */
+	return number;
+}
+
+static __always_inline __u16 moment_now(void)
+{
+	return has_cache() ? bpf_jiffies64() >> CACHE_MOMENT : 0;
+}
+
+/* The basis of a decision that is made in that moment about a packet with that mark and DSCP, and rests on those numbers. */
+static __always_inline struct basis basis_of(struct __sk_buff *ctx, __u16 moment, __u32 generation, __u32 mark, __u8 dscp)
+{
+	struct basis b = { .ifindex = ctx->ifindex, .generation = generation, .mark = mark, .moment = moment, .dscp = dscp };
+
 	return b;
 }
 

@@ -50,7 +50,7 @@ struct cached_flow {
 	__u16 mtu; /* bytes of IP packet that may go that way */
 	struct neighbour next;
 	enum lab_mark leaves; /* with these in its mark */
-	struct ends to; /* when translated */
+	struct ends to; /* what they have then, translated or not */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
@@ -137,14 +137,18 @@ static __noinline bool see_end(const struct cached_flow *known, __u8 tcp_flags)
 	return e;
 }
 
-/* Returns the decision that a packet may follow, NULL when it has to be decided about. */
-static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
+/*
+ * Returns the decision that a packet may follow, NULL when it has to be decided about. What a pod sends rests on the pod's own
+ * endpoint, what is delivered on that of the pod that gets it, and what is forwarded on the node's routes.
+ */
+static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool from_pod)
 {
 	struct tuple t = {};
 	struct cached_flow *known;
+	struct generations *g;
 	struct basis now;
 	__u8 tcp_flags = 0, dscp;
-	__u32 h;
+	__u32 h, generation;
 
 	if (!plain_tuple(ctx, &t, &dscp, &tcp_flags))
 		return NULL;
@@ -152,7 +156,15 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx)
 	known = place_of(h);
 	if (!known || !tuple_equal(&known->key, &t))
 		return NULL;
-	now = basis_of(ctx, ctx->mark, dscp, flow_generation(h));
+	g = generations();
+	if (!g)
+		return NULL;
+	generation = g->all + *flow_generation(g, h);
+	if (from_pod)
+		generation += endpoint_generation(g, &known->key.src);
+	asm volatile("" : "+r"(generation)); /* the sum takes one register, its parts would take stack */
+	generation += known->reason == REASON_DELIVERED ? endpoint_generation(g, &known->to.dst) : routes_generation(ctx);
+	now = basis_of(ctx, moment_now(), generation, ctx->mark, dscp);
 	if (!basis_equal(&known->basis, &now) || wire_length(ctx, t.proto, PLAIN_L4) > known->mtu)
 		return NULL;
 	if (known->flags & CACHED_TRANSLATED && tcp_flags & (TCP_FIN | TCP_RST))
@@ -239,22 +251,37 @@ static __always_inline void own_tuple(struct tuple *t, const struct packet *p)
 	set_tuple(t, &p->ev.src, &p->ev.dst, p->ev.sport, p->ev.dport, p->ev.proto);
 }
 
-/* Reads what a decision about a parsed packet will rest on: before anything is decided. */
-static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w)
+/*
+ * Reads the numbers of what a decision about a parsed packet will rest on, before anything is decided; find_pod() reads that of
+ * the pod that gets it.
+ */
+static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w, bool from_pod)
 {
+	__u32 all = 0, routes = 0;
+	struct generations *g;
+
 	if (!has_kube_proxy_replacement())
 		return; /* the stack decides there */
-	w->basis = basis_of(ctx, w->p.mark, w->p.dscp, 0);
-	if (!has_cache())
-		return;
-	own_tuple(&w->own, &w->p);
-	w->hash = hash(&w->own);
-	w->generation = flow_generation(w->hash);
+	if (has_cache()) {
+		own_tuple(&w->own, &w->p);
+		w->hash = hash(&w->own);
+		g = generations();
+		if (g) {
+			all = g->all;
+			w->generation = all + *flow_generation(g, w->hash);
+			if (from_pod)
+				w->generation += endpoint_generation(g, &w->p.ev.src);
+		}
+		routes = routes_generation(ctx);
+	}
+	w->basis = basis_of(ctx, moment_now(), all + routes, w->p.mark, w->p.dscp);
+	w->routes = routes;
 }
 
 /*
  * Remembers what was decided about a packet. Only REASON_DELIVERED and REASON_FORWARDED, to a next hop whose MAC is
- * known, are worth it, and only packets that show their flow themselves.
+ * known, are worth it, and only packets that show their flow themselves. What is forwarded to an address of the node's
+ * pods is not: it rests on that there is no such pod, and the stack has nobody to give it to either.
  */
 static __noinline void remember(const struct work *w, enum lab_reason reason)
 {
@@ -268,15 +295,18 @@ static __noinline void remember(const struct work *w, enum lab_reason reason)
 		return;
 	if (w->c.outcome == TRANSLATED && opens(p))
 		return; /* the second packet has to be seen, by which the flow is more than opened */
+	if (reason == REASON_FORWARDED && is_own_pod(w->c.outcome == TRANSLATED ? &w->c.to.dst : &p->ev.dst))
+		return;
 	place = place_of(w->hash);
 	if (!place)
 		return;
 	place->key = w->own;
 	place->basis = w->basis;
-	place->basis.generation += w->generation + w->c.begun;
+	place->basis.generation = w->generation + w->c.begun + (reason == REASON_DELIVERED ? w->pod_generation : w->routes);
 	place->reason = reason;
 	place->flags = 0;
 	place->src_id = p->ev.src_id;
+	place->to = (struct ends){ w->own.src, w->own.dst, w->own.sport, w->own.dport };
 	if (w->c.outcome == TRANSLATED) {
 		place->flags = CACHED_TRANSLATED;
 		if (w->c.found == FOUND_IN_CT && w->c.from.stage == STAGE_SERVICE)

@@ -23,10 +23,11 @@ struct endpoint {
 	__u32 ifindex; /* of the host-side veth */
 	__u32 id;
 	__u32 veth; /* the hex digits of the host-side veth's name: whose entry it is when the veth is gone */
+	__u32 identity; /* of the pod; 0: not known yet */
 	struct mac mac; /* the pod's */
 	struct mac node_mac; /* the host-side veth's: what the pod takes for every other host's */
 };
-_Static_assert(sizeof(struct endpoint) == 24, "shared with datapath/");
+_Static_assert(sizeof(struct endpoint) == 28, "shared with datapath/");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -24,10 +24,13 @@ struct verdict {
 
 /* What is found out about a packet. It would take most of a program's stack. */
 struct work {
-	struct basis basis; /* of what is decided, without the flow's part: routes do not rest on it */
+	struct basis basis; /* of what the node's routes say of the packet */
 	struct tuple own; /* the packet's */
 	__u32 hash; /* of that */
-	__u32 generation; /* of the flow, before anything was decided */
+	/* Numbers that the decision rests on, each read before what it stands for. */
+	__u32 generation; /* the sum of those that every decision rests on */
+	__u32 routes; /* of the node's */
+	__u32 pod_generation; /* of the pod that gets the packet */
 	struct packet p;
 	struct change c;
 	struct route route;
@@ -59,6 +62,19 @@ static __always_inline struct work *new_work(struct __sk_buff *ctx)
 		__builtin_memset(&w->p, 0, sizeof(w->p)); /* where nothing is translated or remembered, it is all that is read before it is written */
 	look_at_frame(ctx, &w->p);
 	return w;
+}
+
+/* The pod of this node that has the address that a packet goes to, NULL if there is none. */
+static __always_inline const struct endpoint *find_pod(struct work *w, const struct ip *a)
+{
+	const struct generations *g;
+
+	if (has_cache()) {
+		g = generations();
+		if (g)
+			w->pod_generation = endpoint_generation(g, a);
+	}
+	return bpf_map_lookup_elem(&lab_endpoints, a);
 }
 
 /*
