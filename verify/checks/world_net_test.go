@@ -177,7 +177,7 @@ func (p *place) run(argv []string) string {
 		return p.processes()
 	case argv[0] == "sh" && argv[2] == field.DumpScript:
 		return p.rulesText()
-	case command == "iptables-save -c":
+	case argv[0] == "sh" && argv[2] == field.CountsScript:
 		return p.countsText()
 	case argv[0] == "conntrack":
 		return strings.Join(p.w.stacks.tracked[p.node], "\n")

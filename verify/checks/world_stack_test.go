@@ -188,7 +188,7 @@ func (p *place) runScript(script string) (string, bool) {
 				p.w.stacks.rules[p.node] = append(p.w.stacks.rules[p.node], &modelRule{Hook: field.Hook(table + " " + m[1]), match: m[2], comment: m[3], target: m[4]})
 			}
 		}
-	case strings.Contains(script, "saved=$(iptables-save)"):
+	case strings.Contains(script, "found=$("):
 		tag := removedTag.FindStringSubmatch(script)[1]
 		p.w.stacks.rules[p.node] = slices.DeleteFunc(p.w.stacks.rules[p.node], func(r *modelRule) bool { return strings.HasPrefix(r.comment, tag) })
 	case strings.HasPrefix(script, "set -e\nip route"):

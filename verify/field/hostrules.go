@@ -101,16 +101,33 @@ func (w Tripwires) script() string {
 	return b.String()
 }
 
-// removeRulesScript removes the rules whose comment has the tag. Others may change the chains between the look and the
-// change, which is refused then: it looks again.
+// savedRules is the shell function saved, which prints what iptables-save does. The kernel lists a chain of nf_tables in
+// parts: when somebody adds or deletes rules meanwhile, others are there twice, or missing. What two looks in a row agree
+// about is what is there.
+const savedRules = `saved() {
+	before=$(iptables-save "$@") || return
+	for look in 1 2 3 4 5 6 7 8 9 10 11 12; do
+		now=$(iptables-save "$@") || return
+		if [ "$(echo "$before" | uncounted)" = "$(echo "$now" | uncounted)" ]; then
+			echo "$now"
+			return
+		fi
+		before=$now
+	done
+	echo "iptables-save: somebody changes the rules all the time" >&2
+	return 1
+}
+uncounted() { sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//g'; }
+`
+
+// CountsScript prints the rules and what each has counted.
+const CountsScript = savedRules + "saved -c"
+
+// removeRulesScript removes the rules whose comment has the tag.
 func removeRulesScript(tag string) string {
-	return fmt.Sprintf(`for try in 1 2 3; do
-saved=$(iptables-save) || exit
-found=$(printf '%%s\n' "$saved" | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
-case "$found" in *"-D "*) ;; *) exit 0 ;; esac
-printf '%%s\n' "$found" | iptables-restore --wait 5 --noflush && exit 0
-done
-exit 1`, tag)
+	return fmt.Sprintf(savedRules+`all=$(saved) || exit
+found=$(echo "$all" | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
+case "$found" in *"-D "*) echo "$found" | iptables-restore --wait 5 --noflush ;; esac`, tag)
 }
 
 // Counted is where a rule is and the key of its flow.
@@ -121,7 +138,7 @@ type Counted struct {
 
 // counts reads how many packets the rules on a node have counted.
 func (w Tripwires) counts(ctx context.Context, node *Node) (map[Counted]int, error) {
-	text, err := Output(ctx, node.Peer, "iptables-save", "-c")
+	text, err := Output(ctx, node.Peer, "sh", "-c", CountsScript)
 	if err != nil {
 		return nil, err
 	}

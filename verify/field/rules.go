@@ -21,8 +21,8 @@ const dumpMark = "### "
 
 // DumpScript prints what every tool shows. The legacy tool makes empty tables
 // by looking, so it only looks where there are some.
-const DumpScript = `set -e
-echo "### iptables-save"; iptables-save
+const DumpScript = savedRules + `set -e
+echo "### iptables-save"; saved
 if [ -s /proc/net/ip_tables_names ] && command -v iptables-legacy-save >/dev/null; then
 	echo "### iptables-legacy-save"; iptables-legacy-save
 fi
