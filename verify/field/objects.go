@@ -55,7 +55,7 @@ func podObject(role, node, image string, labels map[string]string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Name: PodName(role, node), Namespace: Namespace, Labels: all},
 		Spec: corev1.PodSpec{
 			NodeName:                      node,
-			RestartPolicy:                 corev1.RestartPolicyNever,
+			RestartPolicy:                 corev1.RestartPolicyOnFailure, // where the runtime could not make its container
 			TerminationGracePeriodSeconds: &grace,
 			AutomountServiceAccountToken:  new(bool),
 			EnableServiceLinks:            new(bool),
