@@ -2,44 +2,16 @@ package datapath
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net/netip"
 	"reflect"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/datapath/lb/lbtest"
 	"wirelab.dev/wirelab/internal/api"
 )
-
-// changeOne changes how one of the services is used, not where it is.
-func changeOne(services []lb.Service, random *rand.Rand) {
-	s := &services[random.IntN(len(services))]
-	switch random.IntN(5) {
-	case 0:
-		s.Affinity = time.Duration(random.IntN(3)) * time.Minute
-	case 1:
-		s.ExternalLocal = !s.ExternalLocal
-	case 2:
-		s.SourceRanges = nil
-		if random.IntN(2) == 0 {
-			s.SourceRanges = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(random.IntN(4)), 0}), 24)}
-		}
-	default:
-		s.Backends = nil
-		for i := range random.IntN(6) {
-			b := lb.Backend{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(10 + random.IntN(20))}), uint16(8000+i))}
-			b.Ready = random.IntN(4) > 0
-			b.Serving, b.Terminating = true, !b.Ready
-			b.Node = []string{"a", "b"}[random.IntN(2)]
-			s.Backends = append(s.Backends, b)
-		}
-	}
-}
 
 // TestChangesInTheMaps holds that Services changed one after the other leave the kernel's maps as if they had been
 // written at once.
@@ -51,36 +23,9 @@ func TestChangesInTheMaps(t *testing.T) {
 
 func testChanges(t *testing.T, disputed bool) {
 	m := newModel(t)
-	random := rand.New(rand.NewPCG(7, 7))
-	all := make([]lb.Service, 12)
-	for i := range all {
-		shared := i
-		if disputed {
-			shared = i / 2 // every other claims what its neighbour has
-		}
-		all[i] = lb.Service{Namespace: "n", Name: fmt.Sprint("s", i), Proto: "tcp", Frontends: []lb.Frontend{
-			{Kind: lb.ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 1, byte(i)}), Port: 80},
-			{Kind: lb.NodePort, Port: uint16(30000 + i)},
-			{Kind: lb.LoadBalancer, Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + shared)}), Port: 80},
-		}}
-	}
-	there := map[int]bool{}
+	changes := lbtest.NewChanges(disputed)
 	for step := range 300 {
-		switch i := random.IntN(len(all)); random.IntN(4) {
-		case 0:
-			there[i] = !there[i]
-		case 1: // other addresses, also such as another had before
-			all[i].Frontends[1].Port = uint16(30000 + 20*random.IntN(3) + i)
-		default:
-			changeOne(all, random)
-		}
-		m.services = nil
-		for i, s := range all {
-			if there[i] {
-				s.Frontends = slices.Clone(s.Frontends)
-				m.services = append(m.services, s)
-			}
-		}
+		m.services = changes.Next()
 		m.apply()
 		if step%25 == 24 { // reading all of the maps takes long
 			m.compareWithFresh(step)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -12,91 +11,6 @@ import (
 
 	"wirelab.dev/wirelab/bpf"
 )
-
-// changeOne changes how one of the services is used, not where it is.
-func changeOne(services []Service, random *rand.Rand) {
-	s := &services[random.IntN(len(services))]
-	switch random.IntN(5) {
-	case 0:
-		s.Affinity = time.Duration(random.IntN(3)) * time.Minute
-	case 1:
-		s.ExternalLocal = !s.ExternalLocal
-	case 2:
-		s.SourceRanges = nil
-		if random.IntN(2) == 0 {
-			s.SourceRanges = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(random.IntN(4)), 0}), 24)}
-		}
-	default:
-		s.Backends = nil
-		for i := range random.IntN(6) {
-			b := Backend{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(10 + random.IntN(20))}), uint16(8000+i))}
-			b.Ready = random.IntN(4) > 0
-			b.Serving, b.Terminating = true, !b.Ready
-			b.Node = []string{"a", "b"}[random.IntN(2)]
-			s.Backends = append(s.Backends, b)
-		}
-	}
-}
-
-// TestChangesAreLikeAFreshStart holds that Services changed one after the other leave the maps as if
-// they had been written at once, and that nothing is planned anew because of one change, unless Services
-// claim each other's addresses.
-func TestChangesAreLikeAFreshStart(t *testing.T) {
-	for _, disputed := range []bool{false, true} {
-		t.Run(fmt.Sprintf("disputed=%v", disputed), func(t *testing.T) { testChanges(t, disputed) })
-	}
-}
-
-func testChanges(t *testing.T, disputed bool) {
-	b := New(memoryMaps(roomy))
-	random := rand.New(rand.NewPCG(7, 7))
-	all := make([]Service, 12)
-	for i := range all {
-		shared := i
-		if disputed {
-			shared = i / 2 // every other claims what its neighbour has
-		}
-		all[i] = Service{Namespace: "n", Name: fmt.Sprint("s", i), Proto: "tcp", Frontends: []Frontend{
-			{Kind: ClusterIP, Addr: netip.AddrFrom4([4]byte{10, 96, 1, byte(i)}), Port: 80},
-			{Kind: NodePort, Port: uint16(30000 + i)},
-			{Kind: LoadBalancer, Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + shared)}), Port: 80},
-		}}
-	}
-	whole, there := 0, map[int]bool{}
-	for step := range 300 {
-		switch i := random.IntN(len(all)); random.IntN(4) {
-		case 0:
-			there[i] = !there[i]
-		case 1: // other addresses, also such as another had before
-			all[i].Frontends[1].Port = uint16(30000 + 20*random.IntN(3) + i)
-		default:
-			changeOne(all, random)
-		}
-		now := State{}
-		for i, s := range all {
-			if there[i] {
-				s.Frontends = slices.Clone(s.Frontends)
-				now.Services = append(now.Services, s)
-			}
-		}
-		before := b.laid
-		if step == 0 || random.IntN(2) == 0 {
-			apply(t, b, now)
-		} else {
-			changeTo(t, b, now)
-		}
-		if b.laid != before {
-			whole++
-		}
-		compareWithFresh(t, step, b, now)
-	}
-	if !disputed && whole > 1 { // the first time there is nothing to change
-		t.Errorf("everything was planned anew %d times in 300 changes", whole)
-	}
-	if disputed && whole <= 1 {
-		t.Error("Services that claim one address never were planned together")
-	}
-}
 
 // changeTo makes the state that of now by what is different, and by something that is not.
 func changeTo(t *testing.T, b *Balancer, now State) {
