@@ -20,7 +20,7 @@ import (
 const DefaultPath = "/etc/wirelab/config.yaml"
 
 // Load reads the YAML file at path, or none if path is empty. Variables of env (os.Environ's form) take precedence over
-// it; see variables for their names. Unknown keys and variables are errors that name the nearest one there is; all
+// it; see variable for their names. Unknown keys and variables are errors that name the nearest one there is; all
 // problems are reported at once.
 func Load(path string, env []string) (Config, error) {
 	l := &loader{keys: keys(), config: Default(), wrong: map[string]bool{}}
@@ -133,38 +133,30 @@ func (l *loader) text(k *settings.Key, raw string, read func(string) (any, *sett
 func (l *loader) environment(env []string) {
 	network := settings.Keys()
 	byName := map[string]*settings.Key{}
-	var names []string
 	for _, k := range l.keys.Settings() {
-		for _, name := range variables(network, k) {
-			names = append(names, name)
-			byName[joined(name)] = k
-		}
+		byName[variable(network, k)] = k
 	}
 	for _, entry := range env {
 		name, raw, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, settings.EnvPrefix) || raw == "" {
 			continue
 		}
-		if k, ok := byName[joined(name)]; ok {
+		if k, ok := byName[name]; ok {
 			l.text(k, raw, k.Typed)
 			continue
 		}
-		l.bad(name, "unknown variable%s", hint(settings.Nearest(name, names), "the agent's start with "+settings.EnvPrefix))
+		l.bad(name, "unknown variable%s", hint(settings.Nearest(name, slices.Sorted(maps.Keys(byName))), "the agent's start with "+settings.EnvPrefix))
 	}
 }
 
-// variables are the names of the variables that set k. The first is the one to use: a setting of the network, which is one
-// that network has, has the name that it has for profiles, WIRELAB_NETWORK_MTU. Earlier versions left out NETWORK_ and
-// parted words by _.
-func variables(network, k *settings.Key) []string {
+// variable is the name of the variable that sets k. A setting of the network has the name that it has for profiles,
+// WIRELAB_NETWORK_MTU.
+func variable(network, k *settings.Key) string {
 	if _, _, ok := network.Find(k.Path); !ok {
-		return []string{k.EnvName()}
+		return k.EnvName()
 	}
-	return []string{strings.Replace(k.EnvName(), settings.EnvPrefix, settings.EnvPrefix+"NETWORK_", 1), k.EnvName()}
+	return strings.Replace(k.EnvName(), settings.EnvPrefix, settings.EnvPrefix+"NETWORK_", 1)
 }
-
-// joined is a variable's name without what parts its words.
-func joined(name string) string { return strings.ReplaceAll(name, "_", "") }
 
 // hint says what was probably meant, or else.
 func hint(nearest, other string) string {

@@ -47,7 +47,7 @@ bpf:
 debug: {enabled: true, verbose: datapath}
 paths:
   runDir: /tmp/x
-`), []string{"PATH=/bin", "WIRELAB_MTU=1300", "WIRELAB_DEVICES=eth2,eth3", "WIRELAB_PROMETHEUS_ENABLED=false"})
+`), []string{"PATH=/bin", "WIRELAB_NETWORK_MTU=1300", "WIRELAB_NETWORK_DEVICES=eth2,eth3", "WIRELAB_PROMETHEUS_ENABLED=false"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"misspelt key", minimal + "enableIPv4Masqerade: true", "", []string{"enableIPv4Masqerade", "did you mean enableIPv4Masquerade?"}},
 		{"misspelt section", minimal + "dubug: {enabled: true}", "", []string{"dubug: unknown key", "did you mean debug?"}},
 		{"misspelt key below", minimal + "bpf: {monitorAgregation: none}", "", []string{"did you mean bpf.monitorAggregation?"}},
-		{"misspelt variable", minimal, "WIRELAB_MTV=1", []string{"did you mean WIRELAB_MTU?"}},
+		{"misspelt variable", minimal, "WIRELAB_NETWORK_MTV=1", []string{"did you mean WIRELAB_NETWORK_MTU?"}},
 		{"scalar for a section", minimal + "bpf: 3", "", []string{"bpf"}},
 		{"text for a number", minimal + "mtu: big", "", []string{"mtu"}},
 		{"part of a number", minimal + "mtu: 1400.5", "", []string{"mtu"}},
@@ -116,42 +116,36 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 func TestVariables(t *testing.T) {
-	for key, want := range map[string][]string{
-		"nodeName":               {"WIRELAB_NODENAME", "WIRELAB_NODE_NAME"},
-		"mtu":                    {"WIRELAB_NETWORK_MTU", "WIRELAB_MTU"},
-		"ipv4NativeRoutingCIDR":  {"WIRELAB_NETWORK_IPV4NATIVEROUTINGCIDR", "WIRELAB_IPV4_NATIVE_ROUTING_CIDR"},
-		"bpf.monitorAggregation": {"WIRELAB_NETWORK_BPF_MONITORAGGREGATION", "WIRELAB_BPF_MONITOR_AGGREGATION"},
-		"paths.cniBinDir":        {"WIRELAB_PATHS_CNIBINDIR", "WIRELAB_PATHS_CNI_BIN_DIR"},
+	for key, want := range map[string]string{
+		"nodeName":               "WIRELAB_NODENAME",
+		"mtu":                    "WIRELAB_NETWORK_MTU",
+		"ipv4NativeRoutingCIDR":  "WIRELAB_NETWORK_IPV4NATIVEROUTINGCIDR",
+		"bpf.monitorAggregation": "WIRELAB_NETWORK_BPF_MONITORAGGREGATION",
+		"paths.cniBinDir":        "WIRELAB_PATHS_CNIBINDIR",
 	} {
 		k, _, ok := keys().Find(key)
 		if !ok {
 			t.Fatalf("there is no key %s", key)
 		}
-		if got := variables(settings.Keys(), k)[0]; got != want[0] {
-			t.Errorf("the variable of %s is %s, want %s", key, got, want[0])
-		}
 		value := k.Sample()
 		if value == "" {
 			value = "x"
 		}
-		for _, name := range want {
-			got, err := Load(write(t, minimal), []string{name + "=" + value})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if typed, _ := k.Typed(value); !reflect.DeepEqual(k.Value(&got), typed) {
-				t.Errorf("%s=%s is read as %v", name, value, k.Value(&got))
-			}
+		got, err := Load(write(t, minimal), []string{want + "=" + value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if typed, _ := k.Typed(value); !reflect.DeepEqual(k.Value(&got), typed) {
+			t.Errorf("%s=%s is read as %v", want, value, k.Value(&got))
 		}
 	}
 	seen := map[string]string{}
 	for _, k := range keys().Settings() {
-		for _, name := range variables(settings.Keys(), k) {
-			if other, taken := seen[joined(name)]; taken {
-				t.Errorf("%s and %s have the same variable", k.Path, other)
-			}
-			seen[joined(name)] = k.Path
+		name := variable(settings.Keys(), k)
+		if other, taken := seen[name]; taken {
+			t.Errorf("%s and %s have the same variable", k.Path, other)
 		}
+		seen[name] = k.Path
 	}
 }
 
