@@ -65,14 +65,9 @@ func (p Program) query(hook ebpf.AttachType) ([]Program, error) {
 }
 
 func (p *Program) describe() error {
-	prog, err := p.open()
+	info, err := p.info()
 	if err != nil {
 		return err
-	}
-	defer prog.Close()
-	info, err := prog.Info()
-	if err != nil {
-		return fmt.Errorf("describe program %d: %w", p.id, err)
 	}
 	size, err := info.TranslatedSize()
 	if err != nil {
@@ -101,6 +96,19 @@ func (p *Program) open() (*ebpf.Program, error) {
 	return prog, nil
 }
 
+func (p *Program) info() (*ebpf.ProgramInfo, error) {
+	prog, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil {
+		return nil, fmt.Errorf("describe program %d of %s: %w", p.id, p.Device, err)
+	}
+	return info, nil
+}
+
 // find returns the program at a device's ingress.
 func (n *Node) find(device string) (Program, error) {
 	programs, err := n.attached()
@@ -120,14 +128,9 @@ var errNoProgram = errors.New("there is no program")
 
 // eachMap calls f with every map that the program uses.
 func (p *Program) eachMap(f func(*ebpf.Map) error) error {
-	prog, err := p.open()
+	info, err := p.info()
 	if err != nil {
 		return err
-	}
-	defer prog.Close()
-	info, err := prog.Info()
-	if err != nil {
-		return fmt.Errorf("describe %s: %w", p.Name, err)
 	}
 	ids, _ := info.MapIDs()
 	for _, id := range ids {

@@ -167,6 +167,15 @@ func (t *tally) end() (report, error) {
 	return t.report, err
 }
 
+// finish ends the count and sends the report.
+func (t *tally) finish(send func([]byte) error) error {
+	r, err := t.end()
+	if err != nil {
+		return err
+	}
+	return send(r.encode())
+}
+
 func (s *Server) serveRR(fd int) error {
 	t, err := startTally()
 	if err != nil {
@@ -185,11 +194,7 @@ func (s *Server) serveRR(fd int) error {
 		}
 		t.operations++
 	}
-	r, err := t.end()
-	if err != nil {
-		return err
-	}
-	return rawWrite(fd, r.encode())
+	return t.finish(func(r []byte) error { return rawWrite(fd, r) })
 }
 
 func (s *Server) serveCRR() error {
@@ -222,11 +227,7 @@ func (s *Server) serveCRR() error {
 		}
 	}
 	defer rawClose(fd)
-	r, err := t.end()
-	if err != nil {
-		return err
-	}
-	return rawWrite(fd, r.encode())
+	return t.finish(func(r []byte) error { return rawWrite(fd, r) })
 }
 
 func (s *Server) serveUDP() error {
@@ -256,11 +257,7 @@ func (s *Server) serveUDP() error {
 		}
 		t.operations++
 	}
-	r, err := t.end()
-	if err != nil {
-		return err
-	}
-	return rawSendTo(s.fd, r.encode(), &from)
+	return t.finish(func(r []byte) error { return rawSendTo(s.fd, r, &from) })
 }
 
 // serveStream reads the window from the client, counts what comes in it, and then reads on to the end.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -17,20 +16,13 @@ import (
 // When ctx ends, Exec returns its error; the process in the container may live on.
 func (e *Engine) Exec(ctx context.Context, container string, stdin io.Reader, cmd ...string) (command.Result, error) {
 	var out, errs bytes.Buffer
-	code, err := e.stream(ctx, container, nil, stdin, &out, &errs, cmd)
-	if err != nil {
-		return command.Result{}, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
-	}
-	return command.Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
+	code, err := e.ExecStream(ctx, container, stdin, &out, &errs, cmd...)
+	return command.Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, err
 }
 
 // ExecStream is Exec that hands output on as it comes. It returns the exit status.
 func (e *Engine) ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error) {
-	code, err := e.stream(ctx, container, nil, stdin, stdout, stderr, cmd)
-	if err != nil {
-		return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
-	}
-	return code, nil
+	return e.Interact(ctx, container, Terminal{Stdin: stdin, Stdout: stdout, Stderr: stderr}, cmd...)
 }
 
 // inspectExec asks how a command is, or ended.
@@ -41,18 +33,23 @@ func (e *Engine) inspectExec(ctx context.Context, id string) (client.ExecInspect
 	return r, late(err)
 }
 
-func (e *Engine) stream(ctx context.Context, container string, env []string, stdin io.Reader, stdout, stderr io.Writer, cmd []string) (int, error) {
-	lctx, late, cancelStart := limit(ctx, e.doIt)
-	defer cancelStart()
+// start starts cmd in a container, connected as t says, and returns its id. The caller closes the connection.
+func (e *Engine) start(ctx context.Context, container string, t Terminal, cmd []string) (id string, att client.ExecAttachResult, err error) {
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
 	made, err := e.api.ExecCreate(lctx, container, client.ExecCreateOptions{
-		Privileged: true, AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Env: env, Cmd: cmd,
+		Privileged: true, TTY: t.TTY, AttachStdin: t.Stdin != nil, AttachStdout: true, AttachStderr: true, Env: t.Env, Cmd: cmd,
 	})
-	if err != nil {
-		return 0, late(err)
+	if err == nil {
+		att, err = e.api.ExecAttach(lctx, made.ID, client.ExecAttachOptions{TTY: t.TTY})
 	}
-	att, err := e.api.ExecAttach(lctx, made.ID, client.ExecAttachOptions{})
+	return made.ID, att, late(err)
+}
+
+func (e *Engine) stream(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {
+	id, att, err := e.start(ctx, container, t, cmd)
 	if err != nil {
-		return 0, late(err)
+		return 0, err
 	}
 	defer att.Close()
 	// The hijacked connection knows no context: closing it is what ends a blocked read.
@@ -62,25 +59,25 @@ func (e *Engine) stream(ctx context.Context, container string, env []string, std
 	sent := make(chan error, 1)
 	go func() {
 		var err error
-		if stdin != nil {
-			_, err = io.Copy(att.Conn, stdin)
+		if t.Stdin != nil {
+			_, err = io.Copy(att.Conn, t.Stdin)
 		}
 		_ = att.CloseWrite()
 		sent <- err
 	}()
-	_, err = stdcopy.StdCopy(stdout, stderr, att.Reader)
+	_, err = stdcopy.StdCopy(t.Stdout, t.Stderr, att.Reader)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read output: %w", err)
 	}
-	st, err := e.inspectExec(ctx, made.ID)
+	st, err := e.inspectExec(ctx, id)
 	if err != nil {
 		return 0, err
 	}
 	// A command may end without having read all of its input; only its exit status counts then.
-	if st.ExitCode == 0 && stdin != nil {
+	if st.ExitCode == 0 && t.Stdin != nil {
 		select {
 		case err := <-sent:
 			if err != nil {

@@ -25,14 +25,12 @@ type Terminal struct {
 // Interact runs cmd as root in a running container, connected to t, and returns its exit status. It returns when the
 // command ends, also when t.Stdin does not.
 func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd ...string) (int, error) {
-	if !t.TTY {
-		code, err := e.stream(ctx, container, t.Env, t.Stdin, t.Stdout, t.Stderr, cmd)
-		if err != nil {
-			return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
-		}
-		return code, nil
+	run := e.stream
+	if t.TTY {
+		t.Env = append([]string{"TERM=xterm-256color"}, t.Env...)
+		run = e.interact
 	}
-	code, err := e.interact(ctx, container, t, cmd)
+	code, err := run(ctx, container, t, cmd)
 	if err != nil {
 		return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
 	}
@@ -40,18 +38,9 @@ func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd
 }
 
 func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {
-	lctx, late, cancelStart := limit(ctx, e.doIt)
-	defer cancelStart()
-	made, err := e.api.ExecCreate(lctx, container, client.ExecCreateOptions{
-		Privileged: true, TTY: true, AttachStdin: t.Stdin != nil, AttachStdout: true, AttachStderr: true,
-		Env: append([]string{"TERM=xterm-256color"}, t.Env...), Cmd: cmd,
-	})
+	id, att, err := e.start(ctx, container, t, cmd)
 	if err != nil {
-		return 0, late(err)
-	}
-	att, err := e.api.ExecAttach(lctx, made.ID, client.ExecAttachOptions{TTY: true})
-	if err != nil {
-		return 0, late(err)
+		return 0, err
 	}
 	defer att.Close()
 	stop := context.AfterFunc(ctx, att.Close)
@@ -61,7 +50,7 @@ func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd
 	defer resizing.Wait()
 	defer cancel()
 	if t.Resize != nil {
-		resizing.Go(func() { e.resize(rctx, made.ID, t.Resize) })
+		resizing.Go(func() { e.resize(rctx, id, t.Resize) })
 	}
 	if t.Stdin != nil {
 		// Not waited for: reading a terminal cannot be broken off, and the program ends after its command.
@@ -77,7 +66,7 @@ func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd
 	if err != nil {
 		return 0, fmt.Errorf("read output: %w", err)
 	}
-	st, err := e.inspectExec(ctx, made.ID)
+	st, err := e.inspectExec(ctx, id)
 	return st.ExitCode, err
 }
 

@@ -16,11 +16,8 @@ func (c *Client) NodeReady(name string) Want {
 	return Want{Name: "node " + name, Look: func(ctx context.Context) (State, error) {
 		o := Object{Kind: "Node", Name: name}
 		n, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return State{Why: "has not joined the cluster", Blame: o}, nil
-		}
 		if err != nil {
-			return State{}, fmt.Errorf("get node %s: %w", name, err)
+			return notGot(o, err, "has not joined the cluster")
 		}
 		for _, cond := range n.Status.Conditions {
 			if cond.Type != corev1.NodeReady {
@@ -35,17 +32,22 @@ func (c *Client) NodeReady(name string) Want {
 	}}
 }
 
+// notGot is the state of an object that could not be read; missing says what it means that there is none.
+func notGot(o Object, err error, missing string) (State, error) {
+	if apierrors.IsNotFound(err) {
+		return State{Why: missing, Blame: o}, nil
+	}
+	return State{}, fmt.Errorf("get %s: %w", o, err)
+}
+
 // DaemonSetReady wants the current version of a DaemonSet ready on exactly nodes nodes, or with nodes 0 on every node
 // it is to run on and at least one.
 func (c *Client) DaemonSetReady(want, namespace, name string, nodes int) Want {
 	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
 		o := Object{"DaemonSet", namespace, name}
 		d, err := c.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return State{Why: "does not exist", Blame: o}, nil
-		}
 		if err != nil {
-			return State{}, fmt.Errorf("get %s: %w", o, err)
+			return notGot(o, err, "does not exist")
 		}
 		why := daemonSetMissing(d, nodes)
 		if why == "" {
@@ -79,11 +81,8 @@ func (c *Client) DeploymentReady(want, namespace, name string) Want {
 	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
 		o := Object{"Deployment", namespace, name}
 		d, err := c.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return State{Why: "does not exist", Blame: o}, nil
-		}
 		if err != nil {
-			return State{}, fmt.Errorf("get %s: %w", o, err)
+			return notGot(o, err, "does not exist")
 		}
 		replicas := int32(1)
 		if d.Spec.Replicas != nil {
@@ -102,11 +101,8 @@ func (c *Client) PodReady(want, namespace, name string) Want {
 	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
 		o := Object{"Pod", namespace, name}
 		p, err := c.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return State{Why: "does not exist", Blame: o}, nil
-		}
 		if err != nil {
-			return State{}, fmt.Errorf("get %s: %w", o, err)
+			return notGot(o, err, "does not exist")
 		}
 		if IsReady(p) {
 			return State{Ready: true}, nil
