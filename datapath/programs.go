@@ -94,7 +94,6 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 	if err := setConstants(spec, cfg); err != nil {
 		return err
 	}
-	bpf.InlineConstants(spec)
 	use := m.forPrograms(spec.Maps)
 	if err := fit(spec.Maps, use, cfg.Mode()); err != nil {
 		return err
