@@ -2,8 +2,8 @@
 //go:build ignore
 
 /*
- * A list of the node's UDP sockets that are connected to a Service's backend, for user space, which frees those
- * whose backend is gone. What sock_diag says of a UDP socket leaves out what programs keep with it.
+ * An iterator that lists the node's UDP sockets which are connected to a Service's backend. User space destroys those
+ * whose backend is gone. sock_diag does not report the storage that BPF programs keep with a UDP socket.
  */
 
 #include <linux/bpf.h>
@@ -11,7 +11,7 @@
 
 #include "lib/sockets.h"
 
-/* As much of the kernel's structures as leads to what is kept with a socket. */
+/* The fields of the kernel's structures that are needed to find that storage. */
 struct seq_file;
 
 struct bpf_iter_meta {

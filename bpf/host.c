@@ -17,15 +17,15 @@
 #include "lib/work.h"
 
 /*
- * A packet from one local pod to another comes this way because the stack had to see it: it was
- * translated, fragmented, or its flow was here before. Its answers have to come this way too.
+ * Remembers the flow of a packet from one local pod to another that comes through the stack: it was translated or
+ * fragmented, or the flow is in lab_kernel_ct already. Its answers have to go through the stack, too.
  */
 static __always_inline void remember_flow(const struct packet *p)
 {
 	struct present yes = {};
 	struct flow f;
 
-	/* An error belongs to a flow that is known already, or is not worth knowing. */
+	/* An ICMP error belongs to the flow of another packet, which enters it. */
 	if (!p->has_flow || p->flow_proto != p->ev.proto || (p->ev.proto == IPPROTO_ICMP && !is_echo(p->ev.icmp_type)))
 		return;
 	f = flow_of(p);

@@ -35,8 +35,8 @@ static __always_inline bool is_nat_port(__be16 port)
 }
 
 /*
- * A packet that is, or has become, one for a pod of this node. Where the stack is in the way, or has to
- * have its say, it translates at lab_host what may be left to translate. REASON_TO_KERNEL: it has.
+ * Decides about a packet to a pod of this node. REASON_TO_KERNEL: the stack has to route or answer it, and lab_to_pod
+ * translates at lab_host what is left to translate.
  */
 static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, struct work *w, const struct ip *dst)
 {
@@ -49,7 +49,7 @@ static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, struct w
 	return to ? decide_delivery(w, to) : REASON_TO_KERNEL;
 }
 
-/* An answer to a pod that was masqueraded, or to a client outside whose backend is elsewhere. */
+/* An answer to a masqueraded pod, or from a backend on another node to a client outside. */
 static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, struct work *w)
 {
 	const struct packet *p = &w->p;
@@ -62,7 +62,7 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, stru
 	reason = enter_pod(ctx, w, &c->to.dst);
 	if (reason != REASON_DELIVERED)
 		return reason;
-	/* The pod may have asked a Service, and that one somebody outside. */
+	/* The pod may have asked a Service whose backend is outside: then the packet is translated twice. */
 	o = this_opening();
 	if (o) {
 		set_tuple(&o->t, &c->to.src, &c->to.dst, c->to.sport, c->to.dport, c->from.proto);
@@ -72,7 +72,7 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, stru
 	return reason;
 }
 
-/* A packet to a pod by its own address: an answer to a Service's client, or one that is not to be masqueraded. */
+/* A packet to a pod's own address: an answer to a client of a Service, or a flow from outside that is not masqueraded. */
 static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct work *w)
 {
 	const struct packet *p = &w->p;
@@ -80,7 +80,7 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct 
 	enum lab_reason reason = REASON_TO_KERNEL;
 	bool back;
 
-	/* Addresses of this node do not come from outside: the stack knows what to do with those. */
+	/* A packet from outside with an address of this node as its source is a forgery: the stack handles it. */
 	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
 		reason = enter_pod(ctx, w, &p->ev.dst);
 	look_at_flow(ctx, p, c, cfg_masquerade);
@@ -92,7 +92,7 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct 
 	return reason == REASON_TO_KERNEL && c->outcome != TRANSLATED ? REASON_NONE : reason;
 }
 
-/* What comes in. REASON_NONE: nothing of ours. */
+/* Decides about a packet that comes in. REASON_NONE: it is passed on unchanged and not counted. */
 static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w)
 {
 	struct packet *p = &w->p;
@@ -125,12 +125,12 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 }
 
 /*
- * Where the stack takes what it is to cut up: the node's lab_host, where it does not mind the node's own address
- * as a source. User space says it once the device is there.
+ * The device at which the stack receives packets that it has to fragment: the node's lab_host, where accept_local allows
+ * the node's own address as a source. User space sets it when the device is there.
  */
 struct neighbour lab_cutter;
 
-/* What is remembered of the datagram that a fragment is of. */
+/* The entry of the datagram that a fragment belongs to. */
 static __noinline struct fragment_ports *datagram_of(struct __sk_buff *ctx, const struct packet *p)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
@@ -143,7 +143,7 @@ static __noinline struct fragment_ports *datagram_of(struct __sk_buff *ctx, cons
 	return bpf_map_lookup_elem(&lab_fragments, &key);
 }
 
-/* Gives a packet to the stack to be cut up. With one fragment of a datagram go those that follow, in case they are put together there. */
+/* Gives a packet to the stack, which fragments it. The later fragments of the same datagram follow it: the stack may put them together first. */
 static __always_inline enum lab_reason have_cut_up(struct __sk_buff *ctx, struct work *w)
 {
 	struct fragment_ports *datagram = w->p.fragment ? datagram_of(ctx, &w->p) : NULL;
@@ -162,8 +162,8 @@ static __always_inline bool is_cut_up(struct __sk_buff *ctx, const struct work *
 }
 
 /*
- * Sends a translated packet on its way. It does not go through the stack, which would take the node's own
- * address as source for a forgery, unless it has to be cut up.
+ * Routes a translated packet. The stack does not get it, unless it has to be fragmented: its source is the node's own
+ * address, and the stack takes such a packet from outside for a forgery.
  */
 static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w)
 {
@@ -188,7 +188,7 @@ static __always_inline int cut_up(struct __sk_buff *ctx)
 	return address(ctx, &stack.mac, &stack.own_mac, false) ? bpf_redirect(stack.ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
 }
 
-/* Does what was decided; what cannot be done changes the reason. */
+/* Carries out the decision. If that fails, it changes the reason. */
 static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason *reason)
 {
 	if (*reason == REASON_NO_BACKEND)
@@ -210,7 +210,7 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_r
 	return send_out(ctx, &w->route.hop);
 }
 
-/* Every packet whose fate is not known from the ones before it. */
+/* Decides about a packet that no remembered decision applies to. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
 	struct work *w = new_work(ctx);
@@ -249,7 +249,7 @@ int lab_from_network(struct __sk_buff *ctx)
 	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide(ctx);
 }
 
-/* What goes out. REASON_NONE: nothing of ours. */
+/* Decides about a packet that goes out. REASON_NONE: it is passed on unchanged and not counted. */
 static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct packet *p, struct change *c)
 {
 	if (parse_ipv4(ctx, p) != PARSE_OK)
@@ -261,7 +261,7 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 	return cfg_masquerade ? masquerade(ctx, p, c) : REASON_NONE;
 }
 
-/* Every packet that is not known to leave as it is. */
+/* Decides about a packet without MARK_DONE. */
 static __noinline int leave(struct __sk_buff *ctx)
 {
 	enum lab_reason reason;

@@ -25,8 +25,8 @@
 #include "lib/work.h"
 
 /*
- * To the pod every address but its own is at the host-side veth. A probe (RFC 5227) has no sender
- * address, so the pod's own comes from the interface.
+ * Answers every ARP request for another address than the pod's own with the MAC of the host-side veth. An ARP probe
+ * (RFC 5227) has no sender address, so the pod's address is looked up by the interface.
  */
 static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct work *w)
 {
@@ -55,7 +55,7 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 	return REASON_ARP_REPLY;
 }
 
-/* In modes with services the pod CIDR is known, and spares a look for what is elsewhere. */
+/* The pod of this node with that address. In modes with Services in BPF, addresses outside the node's pod CIDR need no look-up. */
 static __always_inline const struct endpoint *local_pod(struct work *w, const struct ip *a)
 {
 	return !has_kube_proxy_replacement() || is_own_pod(a) ? find_pod(w, a) : NULL;
@@ -78,14 +78,14 @@ static __always_inline bool may_skip_stack(const struct packet *p)
 	if (has_kube_proxy_replacement())
 		return true; /* the stack translates nothing between local pods */
 	if (p->fragment || !p->has_flow)
-		return false; /* what the stack may have translated, it has to put together first */
+		return false; /* the stack may have translated the datagram, and puts its fragments together for that */
 	return !is_tracked(p);
 }
 
 /*
- * What becomes of a packet's addresses: those of an answer are put back, those of a packet to a Service
- * become a backend's. The stack, where it sees the packet, sees it translated. Answers to the outside are
- * translated here only if they leave from here.
+ * Decides about a packet's addresses: an answer gets the Service's address back, a packet to a Service gets a backend's.
+ * Where the stack routes, it sees the translated packet. An answer to a client outside is translated here only if BPF
+ * routes; else lab_to_network translates it.
  */
 static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, const struct packet *p, struct change *c, bool to_pod, bool *back)
 {
@@ -98,7 +98,7 @@ static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, con
 	return *back ? REASON_NONE : translate(ctx, p, LAB_INSIDE, c);
 }
 
-/* A packet that leaves the node, or that the node itself is asked with. */
+/* Decides about a packet that leaves the node, or is for the node itself. */
 static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w, bool back)
 {
 	const struct packet *p = &w->p;
@@ -113,11 +113,11 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 		w->verdict.mark = !cfg_masquerade || back || !is_outside(dst) ? MARK_DONE : 0;
 		return reason;
 	}
-	/* The stack would not take the node's own address as source. The NIC translates again. */
+	/* The stack does not accept a packet with the node's own address as its source. lab_to_network translates this one. */
 	if (back)
 		c->outcome = AS_IT_IS;
 	if (reason == REASON_TOO_BIG && !p->dont_fragment)
-		return REASON_TO_KERNEL; /* which cuts it up */
+		return REASON_TO_KERNEL; /* which fragments it */
 	if (reason == REASON_NO_ROUTE && (is_multicast(dst) || node_flags(dst) & LAB_IS_LOCAL))
 		return REASON_TO_KERNEL;
 	return reason;
@@ -138,7 +138,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 		return REASON_SOURCE_ADDR;
 	p->ev.src_id = self->id;
 	if (is_loopback(&p->ev.dst))
-		return REASON_LOOPBACK; /* the stack would take it where it has to take answers for loopback: see datapath/sysctls.go */
+		return REASON_LOOPBACK; /* with route_localnet the stack would accept it: see datapath/sysctls.go */
 	if (has_kube_proxy_replacement() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
 		return REASON_FOREIGN_ERROR;
 	peer = local_pod(w, &p->ev.dst);
@@ -157,7 +157,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	return REASON_TO_KERNEL;
 }
 
-/* Does what was decided; what cannot be done changes the reason. */
+/* Carries out the decision. If that fails, it changes the reason. */
 static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason *reason)
 {
 	if (has_kube_proxy_replacement() && *reason == REASON_NO_BACKEND)
@@ -181,7 +181,7 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_r
 	return TC_ACT_SHOT;
 }
 
-/* Every packet whose fate is not known from the ones before it. */
+/* Decides about a packet that no remembered decision applies to. */
 static __noinline int decide(struct __sk_buff *ctx)
 {
 	struct work *w = new_work(ctx);

@@ -2,12 +2,11 @@
 //go:build ignore
 
 /*
- * Services at sockets: a process that connects to a Service, or sends to one, is given a backend at once,
- * and no packet has to be translated. What asks for the peer's address is told the Service's.
+ * Services at sockets: when a process connects or sends to a Service, the address becomes a backend's, and no packet has to
+ * be translated. getpeername and recvfrom report the Service's address.
  *
- * That is for connections, and for the datagrams of the node's own processes. A pod's datagrams are
- * translated at its veth, where each is known by its flow: a socket whose backend is gone would have to be
- * taken from its process, and there it only goes on to the next.
+ * It applies to TCP, and to UDP of the node's own processes. A pod's datagrams are translated at its veth, one by one:
+ * when their backend is gone, the next datagram goes to another backend. A connected socket would have to be destroyed.
  */
 
 #include <stdbool.h>
@@ -42,7 +41,7 @@ struct peer_key {
 };
 _Static_assert(sizeof(struct peer_key) == 32, "shared with datapath/");
 
-/* What the socket's process takes it for. */
+/* The address that the process asked for. */
 struct peer {
 	struct ip addr;
 	__be16 port;
@@ -50,7 +49,7 @@ struct peer {
 };
 _Static_assert(sizeof(struct peer) == 24, "shared with datapath/");
 
-/* A socket that has not been used for long may find its peer's name forgotten, but goes on to work. */
+/* When an entry was evicted, the process sees the backend's address; the socket goes on to work. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct peer_key);
@@ -67,8 +66,8 @@ struct udp_flow {
 _Static_assert(sizeof(struct udp_flow) == 16, "shared with datapath/");
 
 /*
- * By the socket's port and the Service's address and port. What is forgotten is found again by its hash, as long as
- * the Service's backends are the same.
+ * By the socket's port and the Service's address and port. When an entry was evicted, the hash leads to the same backend
+ * again, as long as the Service's backends are the same.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -112,15 +111,15 @@ static __always_inline bool is_nodes(struct bpf_sock_addr *ctx)
 	return bpf_get_netns_cookie(ctx) == cfg_node_netns;
 }
 
-/* Loopback, and the address that Linux takes for it: another place in each network namespace. */
+/* Whether an address is a loopback one, or 0.0.0.0, which Linux takes for loopback. It means another host in each network namespace. */
 static __always_inline bool is_here(const struct ip *addr)
 {
 	return !v4(addr) || is_loopback(addr);
 }
 
 /*
- * A socket has no address yet, or many: for session affinity its client is its network namespace. The
- * address that stands for it is none that packets have.
+ * The client of session affinity. A socket may have no address yet, so it is the network namespace, written as an address
+ * that no packet has.
  */
 static __always_inline struct ip client_of(struct bpf_sock_addr *ctx)
 {
@@ -130,7 +129,7 @@ static __always_inline struct ip client_of(struct bpf_sock_addr *ctx)
 	return u.ip;
 }
 
-/* A nodePort is at each of the node's loopback addresses, anything else at the one that it names. */
+/* The Service at an address. A nodePort is at every loopback address of the node. */
 static __noinline const struct service *service_at(struct bpf_sock_addr *ctx, const struct where *w, bool nodes)
 {
 	struct service_key key = { .addr = w->addr, .port = w->port, .proto = ctx->protocol, .scope = LAB_INSIDE };
@@ -147,8 +146,8 @@ static __noinline const struct service *service_at(struct bpf_sock_addr *ctx, co
 }
 
 /*
- * What the node's socket would send to a Service from: the address that it is bound to, or the node's own. A node that
- * has the Service's address would send from that one, and is as welcome as the node.
+ * The source address of a socket of the node, for source ranges: the address that it is bound to, or the node's. A node
+ * that has the Service's address itself would send from that one; it counts as the node.
  */
 static __always_inline struct ip node_source(struct bpf_sock_addr *ctx, const struct where *w)
 {
@@ -158,9 +157,8 @@ static __always_inline struct ip node_source(struct bpf_sock_addr *ctx, const st
 }
 
 /*
- * The flow from a port of the node's to a Service. Which of the node's addresses it is from is not known before it
- * is sent, and does not matter: two from one port have one backend. A socket that has no port yet has a flow of its
- * own.
+ * The flow from a port of the node to a Service. The source address is not known yet and is left out: all datagrams
+ * from one port go to one backend. A socket that has no port yet has a flow of its own.
  */
 static __always_inline void set_flow(struct tuple *t, const struct where *w, __u16 port, __u64 cookie)
 {
@@ -175,7 +173,7 @@ static __always_inline void set_flow(struct tuple *t, const struct where *w, __u
 	t->proto = IPPROTO_UDP;
 }
 
-/* The backend that the flow has, unless it is none any more, or the port has been another socket's too long ago. */
+/* The backend of the flow. NULL if it is gone, or if another socket used the port and its flow has timed out. */
 static __noinline const struct backend *known_backend(const struct service *s, const struct tuple *t, __u64 cookie, __u32 now, __u32 *id)
 {
 	struct udp_flow *f = bpf_map_lookup_elem(&lab_udp_flows, t);
@@ -193,8 +191,8 @@ static __noinline const struct backend *known_backend(const struct service *s, c
 }
 
 /*
- * One flow, one backend, as long as it is one. What a socket sends after it was connected, when it had no port yet,
- * is the same flow.
+ * The backend of a flow: always the same one, as long as the Service has it. A socket may get its port after it was
+ * connected; its datagrams belong to the flow that it had before.
  */
 static __noinline const struct backend *udp_backend(struct bpf_sock_addr *ctx, const struct service *s, const struct where *w, __u32 *id)
 {
@@ -244,8 +242,8 @@ static __always_inline int refuse(const struct service *s)
 }
 
 /*
- * A UDP socket that speaks to a backend by its own address, and did so through a Service before: from now
- * on what comes from there is the backend's.
+ * A UDP socket sends to a backend's own address, and has sent to the backend through a Service before. From now on
+ * the backend's datagrams are reported with its own address.
  */
 static __noinline void forget(struct bpf_sock_addr *ctx, const struct where *w, bool connects)
 {
@@ -260,7 +258,7 @@ static __noinline void forget(struct bpf_sock_addr *ctx, const struct where *w, 
 	bpf_map_delete_elem(&lab_peers, &key);
 }
 
-/* The socket's process takes the backend for what it asked for; a connected UDP socket's Service is remembered. */
+/* Remembers the address that the process asked for, and the Service of a connected UDP socket. */
 static __noinline void remember(struct bpf_sock_addr *ctx, const struct where *asked, const struct backend *b, __u32 service, __u32 backend)
 {
 	struct where peer = { .addr = b->addr, .port = b->port };
@@ -279,7 +277,7 @@ static __noinline void remember(struct bpf_sock_addr *ctx, const struct where *a
 	}
 }
 
-/* What would have been a packet from there is dropped before it is one: its process is told so, as of a packet. */
+/* Refuses what the Service's source ranges do not allow. The process gets an error, and the packet that was not sent is counted as dropped. */
 static __noinline int refuse_source(struct bpf_sock_addr *ctx, const struct where *w, const struct ip *from)
 {
 	struct packet p = { .ev = { .src = *from, .dst = w->addr, .dport = w->port, .proto = ctx->protocol, .ether_type = bpf_htons(ETH_P_IP) } };
@@ -291,8 +289,8 @@ static __noinline int refuse_source(struct bpf_sock_addr *ctx, const struct wher
 }
 
 /*
- * Whether a datagram is for whom the socket is connected to. What a connected IPv6 socket sends to an IPv4 address is
- * shown to the programs as if it were sent with that address.
+ * Whether a datagram is for the peer that the socket is connected to. The kernel shows the programs what a connected IPv6
+ * socket sends to an IPv4 address as if it were sent with that address.
  */
 static __always_inline bool is_peer(struct bpf_sock_addr *ctx, const struct where *w)
 {
@@ -302,8 +300,8 @@ static __always_inline bool is_peer(struct bpf_sock_addr *ctx, const struct wher
 }
 
 /*
- * Puts a backend in the Service's place, if w is one. The caller writes w back when changed is set. Whom a
- * Service accepts is known of the node; a pod's address is on its packets.
+ * If w is a Service, replaces its address by a backend's. The caller writes w back when changed is set. Source ranges are
+ * checked for the node's processes only: a pod's address is known at its veth.
  */
 static __always_inline int translate(struct bpf_sock_addr *ctx, struct where *w, bool connects, bool *changed)
 {
@@ -344,7 +342,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct where *w,
 	return ALLOW;
 }
 
-/* Puts the Service in the backend's place. */
+/* Replaces a backend's address by the Service's. */
 static __always_inline bool translate_back(struct bpf_sock_addr *ctx, struct where *w)
 {
 	struct peer_key key;
@@ -394,7 +392,7 @@ static __always_inline void set6(struct bpf_sock_addr *ctx, const struct where *
 	ctx->user_port = w->port;
 }
 
-/* A process says where to: connect, or send without being connected. */
+/* At connect, and at sends of unconnected sockets. */
 static __always_inline int ask4(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct where w = where4(ctx);
@@ -420,7 +418,7 @@ static __always_inline int ask6(struct bpf_sock_addr *ctx, bool connects)
 	return verdict;
 }
 
-/* A process is told where from: by recvfrom, recvmsg or getpeername. */
+/* At recvfrom, recvmsg and getpeername. */
 static __always_inline int tell4(struct bpf_sock_addr *ctx)
 {
 	struct where w = where4(ctx);

@@ -14,12 +14,12 @@
 #include "packet.h"
 
 /*
- * Who may open a flow, and how much room those have that are no more than opened. Maps of flows make room for a new
- * one by forgetting the one that was used longest ago, which would be an idle connection when somebody sends many
- * packets that open flows and nothing else.
+ * Which packets may open a flow, and how much room flows may take that are opened but not established. The maps of flows
+ * are LRU maps: when they are full, a new flow evicts the one that was used longest ago. Without a limit, a flood of
+ * packets that only open flows would evict idle connections.
  */
 
-/* Of this second, on this CPU. */
+/* How many connections got their entries back in this second, on this CPU. */
 struct recoveries {
 	__u32 second;
 	__u32 count;
@@ -50,9 +50,9 @@ static __always_inline bool may_recover(void)
 }
 
 /*
- * Whether a packet that belongs to no known flow may open one. TCP is opened by a SYN. In the middle of a connection
- * its entries may have been lost, and are put back, of a few in a second: most who send such segments have none. A RST
- * is worth it, as the far end waits for what does not come otherwise.
+ * Whether a packet of no known flow may open one. TCP is opened by a SYN. A later segment may be of a connection whose
+ * entries were evicted: it puts them back, for cfg_recoveries connections in a second, as most such segments in a flood
+ * are of no connection. A RST may do so too: otherwise the far end would wait for a connection that is gone.
  */
 static __always_inline bool may_open(const struct packet *p)
 {
@@ -72,8 +72,8 @@ struct turn {
 _Static_assert(sizeof(struct turn) == 48, "shared with datapath/");
 
 /*
- * Flows in the order in which they were opened, going round: the first one says by its number whose turn it is, and
- * the others are the latest flows' places.
+ * A ring of the flows that were opened last, in the order of their opening. The element at index 0 counts the flows: its
+ * number says which of the other elements is the next flow's.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -87,7 +87,7 @@ static __always_inline struct turn *turn_at(__u32 index)
 	return bpf_map_lookup_elem(&lab_turns, &index);
 }
 
-/* Forgets the flow that had its turn there, unless it lives on. */
+/* Deletes the entries of the flow that has this place in the ring, unless it is established and not over. */
 static __noinline void end_turn(struct opening *o, const struct turn *place)
 {
 	struct translation *e = bpf_map_lookup_elem(&lab_ct, &place->flow), *other;
@@ -104,8 +104,8 @@ static __noinline void end_turn(struct opening *o, const struct turn *place)
 }
 
 /*
- * Gives a flow that is opened its turn. The one that had the turn one round ago has to be established by now, or is
- * forgotten: those that are not, and those that are over, never have more than their part of the room.
+ * Gives a new flow its place in the ring, and returns its number. The flow that had the place one round ago is deleted if
+ * it is not established by now, or is over. So such flows never take more entries than the ring has places.
  */
 static __always_inline __u16 take_turn(struct opening *o)
 {

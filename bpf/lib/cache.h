@@ -173,8 +173,8 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool fr
 }
 
 /*
- * Finds out what is reported of a packet that was decided about, as long as its frame is as it came. The work area keeps
- * it, which nobody else works in: a program's own stack is the functions' that decide.
+ * Writes into the work area what is reported of a packet that follows a remembered decision, before its frame is changed.
+ * The stack has no room for it: the functions that decide need it.
  */
 static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow *known)
 {
@@ -202,7 +202,7 @@ static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow
 	return 0;
 }
 
-/* Reports a packet that was seen. */
+/* Reports the packet that see_cached has written down. */
 static __noinline int report_cached(enum lab_reason reason, enum lab_direction dir)
 {
 	const struct work *w = this_work();
@@ -210,7 +210,7 @@ static __noinline int report_cached(enum lab_reason reason, enum lab_direction d
 	return w ? report(&w->p, reason, dir) : 0;
 }
 
-/* Drops a packet with which could not be done what was decided. */
+/* Drops a packet for which the remembered decision could not be carried out. */
 static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	if (!cfg_trace)

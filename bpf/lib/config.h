@@ -16,49 +16,49 @@
 /* Report every packet to lab_events; otherwise dropped ones only. */
 volatile const bool cfg_trace;
 
-/* How the node carries its pods' traffic, each a step beyond the last. */
+/* How the node carries its pods' traffic. Each mode does all that the one before it does. */
 enum lab_mode {
-	LAB_KUBEPROXY = 0, /* Services are the node's stack's */
-	LAB_KUBEPROXY_REPLACEMENT = 1, /* Services are translated here */
-	LAB_EBPF = 2, /* and packets are routed here */
+	LAB_KUBEPROXY = 0, /* the node's stack translates Services */
+	LAB_KUBEPROXY_REPLACEMENT = 1, /* BPF translates Services */
+	LAB_EBPF = 2, /* BPF routes packets, too */
 } __attribute__((packed));
 
 volatile const enum lab_mode cfg_mode;
 
-/* The node's address: what packets have as source that leave for a backend on another node. */
+/* The node's address. Packets to a backend on another node leave with it as their source. */
 volatile const struct ip cfg_node_ip;
 
 /* The node's pods: address and mask. */
 volatile const struct ip cfg_pod_cidr;
 volatile const struct ip cfg_pod_mask;
 
-/* Where pods are known by their own addresses: address and mask. */
+/* The native-routing CIDR, inside which pods keep their own addresses: address and mask. */
 volatile const struct ip cfg_native_cidr;
 volatile const struct ip cfg_native_mask;
 
-/* What leaves that for an address which is no node's gets an address of the node's at the NIC. */
+/* Whether pods' packets to destinations outside that CIDR, other than nodes, get an address of the node at the NIC. */
 volatile const bool cfg_masquerade;
 
-/* Of the pods' interfaces. The only one that is no constant: the NIC's may change. */
+/* MTU of the pods' interfaces. It is the only setting that is no constant, as the MTU of the NIC may change. */
 volatile __u32 cfg_mtu;
 
-/* Ports given to flows that need one, which the node's own sockets are kept out of. Host byte order. */
+/* The ports that translation gives to flows. The node's own sockets do not get them. Host byte order. */
 volatile const __u16 cfg_nat_min;
 volatile const __u16 cfg_nat_max;
 
-/* How many segments in a second, on each CPU, may put back the entries of a connection that has none. */
+/* How many connections without entries may get them back by a segment, in a second on each CPU. */
 volatile const __u32 cfg_recoveries;
 
 /* How many flows have a turn: see admit.h. */
 volatile const __u32 cfg_turns;
 
-/* Of the node's own network namespace. */
+/* Cookie of the node's own network namespace. */
 volatile const __u64 cfg_node_netns;
 
 /*
- * A branch that a setting rules out leaves the loaded program without a trace only if nothing else leads to
- * where it goes (opt_hard_wire_dead_code_branches in the kernel's kernel/bpf/verifier.c). In front of what
- * others do, too, this keeps the compiler from sharing it with them.
+ * The verifier removes the code of a branch that a setting rules out, but only code that no other branch jumps to
+ * (opt_hard_wire_dead_code_branches in the kernel's kernel/bpf/verifier.c). This keeps the compiler from merging the
+ * code that follows it with equal code elsewhere.
  */
 #define APART() asm volatile("r0 = 0" ::: "r0")
 

@@ -43,7 +43,7 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 	ip->ttl--;
 }
 
-/* Whom a frame goes to next, by a device that is known to lead there. */
+/* The next receiver of a frame, and the device that leads there. */
 struct neighbour {
 	__u32 ifindex;
 	struct mac mac;
@@ -77,9 +77,9 @@ static __always_inline bool address(struct __sk_buff *ctx, const struct mac *to,
 }
 
 /*
- * Puts an addressed packet straight into the pod behind the veth: it does not cross that, nor wait in
- * another queue. That is possible where packets come in only. The pod's stack asks who the frame was for,
- * which was said before it got its addresses.
+ * Moves an addressed packet into the pod behind the veth, without the transmit side of the veth and its queue. It works
+ * at ingress only. The kernel has set the packet type from the MAC addresses that the frame had before; the pod's stack
+ * takes PACKET_HOST only.
  */
 static __always_inline int redirect_inside(struct __sk_buff *ctx, __u32 ifindex)
 {
@@ -90,9 +90,9 @@ static __always_inline int redirect_inside(struct __sk_buff *ctx, __u32 ifindex)
 
 /* How a packet comes into a pod. */
 enum way {
-	WAY_INSIDE, /* straight, and routed here */
-	WAY_VETH, /* out of its host-side veth, and routed here */
-	WAY_FROM_STACK, /* out of its host-side veth: the stack has counted the hop */
+	WAY_INSIDE, /* straight into its eth0; the program has routed it */
+	WAY_VETH, /* out of its host-side veth; the program has routed it */
+	WAY_FROM_STACK, /* out of its host-side veth; the stack has routed it and lowered the TTL */
 };
 
 /* Gives an addressed packet to the pod behind the veth. */

@@ -17,11 +17,11 @@ enum lab_reason {
 	REASON_DELIVERED = 2, /* to a local pod */
 	REASON_ARP_REPLY = 3, /* an ARP request, answered */
 	REASON_ARP_IGNORED = 4, /* ARP that asks for no answer: announcements, replies, probes for the own address */
-	REASON_EVENT_LOST = 5, /* not a packet's fate: an event that found lab_events full */
+	REASON_EVENT_LOST = 5, /* of an event, not of a packet: lab_events was full */
 	REASON_FORWARDED = 6, /* routed or translated, and sent out of a NIC */
 
 	REASON_SOURCE_ADDR = 16, /* a pod sent with an address that is not its own */
-	REASON_NO_ENDPOINT = 17, /* nobody has the destination address */
+	REASON_NO_ENDPOINT = 17, /* no pod has the destination address */
 	REASON_PROTOCOL = 18, /* neither IPv4 nor ARP, or in a VLAN */
 	REASON_MALFORMED = 19, /* headers that contradict themselves or the packet's length */
 	REASON_NO_BACKEND = 20, /* to a Service without backends; the sender was told */
@@ -37,15 +37,15 @@ enum lab_reason {
 	REASON_TOO_BIG = 30, /* larger than the route's MTU, and not to be fragmented */
 	REASON_MASQUERADE = 31, /* would have left with a pod's address: no TCP, UDP or echo request, or with IP options */
 	REASON_FRAGMENT = 32, /* a fragment of a datagram whose first one has not been seen */
-	REASON_FOREIGN_ERROR = 33, /* a pod's ICMP error about what it has not got, or its receiver not sent */
-	REASON_NO_FLOW = 34, /* belongs to no flow that is known, and may not open one; or to a port that flows get, and to nobody else */
-	REASON_LOOPBACK = 38, /* a pod sent to 127.0.0.0/8, which is nobody beyond its own host */
-	REASON_NO_WORK_AREA = 39, /* the program had no memory to work in, which cannot be */
+	REASON_FOREIGN_ERROR = 33, /* a pod's ICMP error about a packet that the pod has not received, or that the error's receiver has not sent */
+	REASON_NO_FLOW = 34, /* of no known flow, and may not open one; or to a port of translated flows that neither a flow nor the node uses */
+	REASON_LOOPBACK = 38, /* a pod sent to 127.0.0.0/8, which is valid inside a host only */
+	REASON_NO_WORK_AREA = 39, /* the program did not find its work area; it always should */
 
 	REASON_MAX = 64,
 } __attribute__((packed));
 
-/* Which program it was, seen from the pod, or from the node at its NICs. */
+/* The program that counts: at a pod's veth as seen from the pod, at a NIC as seen from the node. */
 enum lab_direction {
 	DIR_FROM_POD = 0,
 	DIR_TO_POD = 1,
@@ -63,9 +63,9 @@ enum lab_direction {
 		REASON_BIT(REASON_FORWARDED))
 
 /*
- * Those that the node's routes give. The stack gets such a packet of a pod's, and answers as it drops it, by its own
- * rules for what is said how often, and from which address. At NICs the programs answer: there the stack
- * would take what they have translated for a forgery.
+ * Reasons that the node's routes give. Such a packet of a pod goes to the stack, which drops it and answers with an ICMP
+ * error from the right address, as often as the sysctls allow. At NICs the programs answer: the packet is translated
+ * there, has the node's own address as its source, and the stack takes such a packet for a forgery.
  */
 #define REASONS_OF_ROUTES \
 	(REASON_BIT(REASON_NO_ROUTE) | REASON_BIT(REASON_UNREACHABLE) | REASON_BIT(REASON_PROHIBITED) | \

@@ -50,8 +50,8 @@ static __always_inline bool has_reader(__u64 now)
 }
 
 /*
- * Writes an event, for who reads it. Readers poll: a wakeup for each record costs more than the record. A reader that
- * finds numbers missing in the sequence knows how many events found no room.
+ * Writes an event, if somebody reads events. Readers poll, because a wakeup for each record costs more than the record.
+ * An event that finds no room takes a number of the sequence too, so a reader sees how many are missing.
  */
 static __noinline int report(const struct packet *p, enum lab_reason reason, enum lab_direction dir)
 {
@@ -93,15 +93,15 @@ static __noinline int report(const struct packet *p, enum lab_reason reason, enu
 	return 0;
 }
 
-/* What became of a packet: what was decided, unless the verdict says that it could not be done. ARP that is ignored goes nowhere. */
+/* The reason that is counted: the decided one, unless the verdict says that it could not be carried out. Ignored ARP is dropped without being a drop. */
 static __always_inline enum lab_reason outcome(enum lab_reason reason, enum lab_direction dir, int verdict)
 {
 	return verdict == TC_ACT_SHOT && reason != REASON_ARP_IGNORED && !is_drop(reason, dir) ? REASON_REWRITE : reason;
 }
 
 /*
- * Counts what became of a packet, and reports it when asked for. It comes once in a program, after what was
- * decided has been done: what cannot be done becomes another reason.
+ * Counts a packet by its reason, and reports it if it is dropped or if all packets are reported. A program calls it once
+ * for a packet, after the decision was carried out: a decision that cannot be carried out changes the reason.
  */
 static __always_inline void account(const struct packet *p, enum lab_reason reason, enum lab_direction dir)
 {

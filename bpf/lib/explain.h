@@ -14,8 +14,8 @@
 #include "tuple.h"
 
 /*
- * Tells the sender of a packet that is dropped for a reason that a router tells of; mtu is what would have
- * passed. It is not told of errors, of later fragments, and of what a blackhole takes.
+ * Sends an ICMP error to the sender of a dropped packet, for the reasons that a router reports. mtu is the size that
+ * would have passed. There is no error about errors, about fragments but the first, and for blackhole routes.
  */
 static __noinline int explain(struct __sk_buff *ctx, const struct packet *p, enum shape shape, enum lab_reason reason, __u16 mtu)
 {
@@ -45,7 +45,7 @@ static __noinline int explain(struct __sk_buff *ctx, const struct packet *p, enu
 	default:
 		return TC_ACT_SHOT;
 	}
-	/* As often as there are packets that are too big, as the kernel: without it a connection stands still. */
+	/* "Fragmentation needed" is not limited in number, as in the kernel: without it a connection makes no progress. */
 	if (reason != REASON_TOO_BIG && !may_tell(v4(&p->ev.src), pace))
 		return TC_ACT_SHOT;
 	return make_icmp_error(ctx, &e) ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;

@@ -13,8 +13,8 @@
 #include "parse.h"
 
 /*
- * Whether a pod tells of a packet that it has not got, or that the one whom it tells has not sent: it would be
- * taken into somebody else's flow. Pods forward nothing, so there is no other packet that they could tell of.
+ * Whether a pod's ICMP error quotes a packet that was not sent to the pod, or not sent by the receiver of the error. Such
+ * an error would be taken for one about the flow of others. A pod does not forward, so it has no reason to send one.
  */
 static __noinline int is_foreign_error(struct __sk_buff *ctx)
 {

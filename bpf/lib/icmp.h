@@ -38,15 +38,15 @@ struct icmp_error {
 #define QUOTE_MIN (sizeof(struct iphdr) + 8)
 #define QUOTE_MAX (576 - sizeof(struct iphdr) - sizeof(struct icmphdr)) /* RFC 1812, 4.3.2.3 */
 
-/* How often errors are sent to one destination: so many a second, and so many at once. */
+/* The limit of errors to one destination: per second, and in one burst. */
 struct pace {
 	__u32 second;
 	__u32 burst;
 };
 
 /*
- * When the next error is due, in nanoseconds of CLOCK_MONOTONIC, for each of many lots that destinations fall
- * into, and on each CPU: nobody waits for a lock, and who is told much takes little from others.
+ * When the next error may be sent, in nanoseconds of CLOCK_MONOTONIC, for each of PACE_LOTS groups of destinations on each
+ * CPU. There is no lock to wait for, and one destination uses up the limit of its own group only.
  */
 #define PACE_LOTS 64
 
@@ -111,7 +111,7 @@ static __always_inline __sum16 icmp_checksum(const struct icmphdr *icmp, const v
 	return csum_add(0xffff, (sum & 0xffffffff) + (sum >> 32));
 }
 
-/* Whether a sender can be told of its packet: it has an address that is one host's. */
+/* Whether errors may be sent to the sender: its address is that of one host. */
 static __always_inline bool can_be_told(const struct iphdr *ip)
 {
 	struct ip src = ip_from_v4(ip->saddr);
@@ -120,8 +120,8 @@ static __always_inline bool can_be_told(const struct iphdr *ip)
 }
 
 /*
- * Makes of a packet without options the error about it. A checksum in it that the device still had to finish is
- * one that nobody looks at where the error goes: back where the packet came from, which was never on a wire.
+ * Turns a packet without IP options into the ICMP error about it. Where the packet's checksum was left for a device to
+ * complete, the packet comes from this host, and the error goes back to it: nobody checks that checksum.
  */
 static __noinline int make_icmp_error(struct __sk_buff *ctx, const struct icmp_error *e)
 {

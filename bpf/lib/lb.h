@@ -76,9 +76,9 @@ struct {
 } lab_services SEC(".maps");
 
 /*
- * Lists of backends, each in a row. A list that changes is written to where none is, and then the
- * Service is pointed there, so no packet meets one half-written. For consistent hashing a list would be
- * its table: as long as the table's size, each backend in it many times.
+ * Lists of backends, each in consecutive slots. A changed list is written to free slots first, and then the Service is
+ * pointed there, so that no packet finds a list half written. For consistent hashing the hash table would be such a
+ * list, with each backend in it many times.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -140,7 +140,7 @@ static __always_inline enum lab_backend_flag list_of(const struct service *s)
 	return s->flags & LAB_LOCAL_ONLY ? LAB_IN_LOCAL : LAB_IN_CLUSTER;
 }
 
-/* The backend, provided that it still is one of the service's list. */
+/* The backend with that id, NULL if it is no longer in the service's list. */
 static __always_inline const struct backend *member(const struct service *s, __u32 id)
 {
 	const struct backend *b = bpf_map_lookup_elem(&lab_backends, &id);

@@ -10,9 +10,9 @@
 #include "drop.h"
 
 /*
- * Maps of pods, counters and events; those of one subject are in its header. User space pins the maps that are to outlive
- * the programs, by name, in a directory that has the layout's version in its name: whoever changes a key or a value of
- * theirs raises it in datapath/maps.go.
+ * Maps of pods, counters and events. Maps of one subject are in the header of that subject. User space pins most maps by
+ * name, in a directory named after the version of their layout, so that they outlive the programs. A change to a key or
+ * value of a pinned map needs a new version and a conversion of the entries: docs/architecture.md, "How to change a struct".
  */
 
 /* The key of maps with one value. It takes no stack; where every packet comes by, a copy on the stack is faster. */
@@ -25,7 +25,7 @@ struct endpoint {
 	__u32 veth; /* the hex digits of the host-side veth's name: whose entry it is when the veth is gone */
 	__u32 identity; /* of the pod; 0: not known yet */
 	struct mac mac; /* the pod's */
-	struct mac node_mac; /* the host-side veth's: what the pod takes for every other host's */
+	struct mac node_mac; /* of the host-side veth: the next hop of everything that the pod sends */
 };
 _Static_assert(sizeof(struct endpoint) == 28, "shared with datapath/");
 
@@ -37,7 +37,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } lab_endpoints SEC(".maps");
 
-/* Which address the pod behind a host-side veth has, for frames that do not say. */
+/* The address of the pod behind a host-side veth. ARP probes do not have it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32); /* ifindex */
@@ -63,11 +63,10 @@ struct present {
 };
 
 /*
- * Flows between local pods that the node's stack has tracked, and may have translated: their packets
- * take the way through the stack in both directions, or the translation would be missing in one.
- * A direct flow with the addresses and ports that a translated one has behind the translation goes there
- * too: the stack tells them apart, by giving one of them another port.
- * An entry that outlives its flow costs a detour, no more.
+ * Flows between local pods that the node's stack has seen and may have translated. Both directions of such a flow go
+ * through the stack: it translates back what it has translated. A flow without translation may have the same addresses
+ * and ports as another flow has after its translation. It goes through the stack too, which gives one of the two
+ * another port. An entry that is older than its flow only sends packets through the stack that need not go there.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -86,7 +85,7 @@ struct metrics {
 	struct metric of[DIR_MAX][REASON_MAX];
 };
 
-/* One value, so that nobody waits for a packet's reason to know where the counters are. */
+/* One value with all counters: they can be looked up before the reason is known. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
@@ -147,7 +146,7 @@ struct {
 	__uint(max_entries, 1 << 20);
 } lab_events SEC(".maps");
 
-/* Until when, in nanoseconds of CLOCK_MONOTONIC, somebody reads them. A reader says so again and again: one that was killed says no more. */
+/* Until when events are read, in nanoseconds of CLOCK_MONOTONIC. A reader renews it while it runs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);

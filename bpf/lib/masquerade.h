@@ -13,7 +13,7 @@
 #include "flow.h"
 #include "node.h"
 
-/* Segments and datagrams that open a flow in none of its directions: they answer one that is there. */
+/* Whether a packet can only be the answer in a flow: an echo reply, or a SYN-ACK. It opens no flow. */
 static __always_inline bool only_answers(const struct packet *p, const struct change *c)
 {
 	if (c->shape == SHAPE_ECHO)
@@ -22,13 +22,13 @@ static __always_inline bool only_answers(const struct packet *p, const struct ch
 }
 
 /*
- * A pod's packet about to leave: to the outside it gets the node's address and a port of the node's.
- * What cannot have one would leave with an address that nobody can answer to, and is dropped.
- * REASON_NONE: it stays as it is.
+ * Masquerades a pod's packet that leaves by a NIC to the outside: it gets the node's address and a port of the node.
+ * A packet that cannot get a port is dropped: answers to the pod's own address would not arrive.
+ * REASON_NONE: the packet is not masqueraded.
  */
 static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
-	/* The stack tells who answers of an answer that it could not give to a pod. */
+	/* An ICMP error of the node's stack about an answer that it could not deliver to a pod. */
 	bool told = c->shape == SHAPE_ERROR && !is_own_pod(&p->ev.src);
 	struct opening *o;
 	struct ip src;
@@ -60,15 +60,15 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 }
 
 /*
- * A packet from outside to a pod's own address: its answers are not to be masqueraded. Two flows that
- * could not be told apart by their answers get ports of their own, as always.
+ * Remembers a flow that is opened from outside to a pod's own address: its answers are not masqueraded. If the answers of
+ * another flow look the same, this flow gets a port of its own.
  */
 static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
 	struct opening *o;
 
 	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
-		return; /* what has no header of its own follows its flow */
+		return; /* fragments and errors belong to a flow that another packet opens */
 	c->from.stage = STAGE_MASQUERADE;
 	if (translate_on(p, c))
 		return;

@@ -23,7 +23,7 @@ struct node {
 };
 _Static_assert(sizeof(struct node) == 4, "shared with datapath/");
 
-/* Addresses of the cluster's nodes, and all of this one's. */
+/* The addresses of the cluster's nodes, and all addresses of this node. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct ip);
@@ -32,7 +32,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } lab_nodes SEC(".maps");
 
-/* The address that pods get that leave by a NIC, by its interface index. */
+/* By the interface index of a NIC: the address that pods' packets get when they leave by it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
@@ -48,7 +48,7 @@ static __always_inline enum lab_node_flag node_flags(const struct ip *a)
 	return n ? n->flags : 0;
 }
 
-/* The address that pods get that leave by that NIC. */
+/* The address that pods' packets get when they leave by that NIC. */
 static __always_inline struct ip address_of(__u32 ifindex)
 {
 	const struct ip *device = bpf_map_lookup_elem(&lab_devices, &ifindex);
@@ -57,7 +57,7 @@ static __always_inline struct ip address_of(__u32 ifindex)
 	return device ? *device : node;
 }
 
-/* Whether pods that leave by that NIC get that address. */
+/* Whether pods' packets that leave by that NIC get that address. */
 static __always_inline bool is_address_of(const struct ip *a, const __u32 *ifindex)
 {
 	const struct ip *device = bpf_map_lookup_elem(&lab_devices, ifindex);
@@ -65,7 +65,7 @@ static __always_inline bool is_address_of(const struct ip *a, const __u32 *ifind
 	return device ? ip_equal(a, device) : is_node_ip(a);
 }
 
-/* Where pods are not known by their own addresses. */
+/* Whether an address is one that pods are masqueraded towards. */
 static __always_inline bool is_outside(const struct ip *a)
 {
 	return !is_native(a) && !(node_flags(a) & LAB_IS_NODE);

@@ -10,8 +10,8 @@
 #include "tuple.h"
 
 /*
- * What is worked with when entries of flows are looked up and made: it would take most of a program's stack, and
- * the verifier more to keep track of.
+ * The working memory of the functions that look up and make entries of flows. On the stack it would take most of a
+ * program's room, and the verifier would have more state to track.
  */
 struct opening {
 	struct tuple t; /* of the packets of a flow that is being opened */

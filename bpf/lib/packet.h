@@ -30,9 +30,9 @@ struct report {
 /* What the parser found out about a packet. */
 struct packet {
 	struct report ev;
-	__u8 family; /* of its addresses, AF_INET; 0: it is no IP packet that makes sense */
-	__u8 l4; /* where in the frame what follows IP's header begins: the layer-4 header, but in later fragments */
-	bool fragment; /* any but a whole datagram */
+	__u8 family; /* of its addresses, AF_INET; 0: it is no valid IP packet */
+	__u8 l4; /* offset in the frame of what follows the IP header: the layer-4 header, except in fragments but the first */
+	bool fragment; /* it is one, the first included */
 	bool options; /* IPv4 options, which the node's stack has to look at */
 	bool dont_fragment;
 	__u8 dscp; /* in the upper six bits, as in the header */

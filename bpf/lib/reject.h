@@ -21,12 +21,12 @@
 #include "rewrite.h"
 
 /*
- * Answers to packets that are not delivered, made from the packets themselves and sent back where they came
- * from. A checksum that the device still had to finish is one that the receiver does not look at: such
- * packets never were on a wire, nor will be.
+ * Answers to packets that are not delivered. The packet itself is rewritten and sent back by the device that it came
+ * from. Where its checksum was left for a device to complete, the packet comes from this host and goes back to it, and
+ * the receiver does not check it.
  */
 
-/* What connection tracking would call the segment's end: RFC 9293, 3.10.7.1. */
+/* The header of the RST that answers a segment to a closed port: RFC 9293, 3.10.7.1. */
 static __always_inline void reset_header(struct tcphdr *to, const struct tcphdr *from, __u32 payload)
 {
 	bool ack = from->ack;
@@ -78,8 +78,8 @@ static __noinline bool make_reset(struct __sk_buff *ctx, __u8 l4)
 }
 
 /*
- * Tells the sender of a TCP segment or UDP datagram that nobody is there, in the name of who should be. Datagrams
- * are answered at a pace that no client comes to feel who waits for the answer.
+ * Answers a packet to a Service without backends, from the Service's address: TCP by a RST, UDP by "port unreachable".
+ * The limit for the latter is so high that a client which waits for each answer does not reach it.
  */
 static __noinline int reject(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {

@@ -48,8 +48,8 @@ struct route {
 };
 
 /*
- * Routes that were asked for a moment ago, as each CPU remembers them for itself: a look into the node's
- * takes as long as all the rest of a program.
+ * The cache of routes. Each CPU has its own. A look-up in the node's routing table takes as long as all the rest of a
+ * program.
  */
 #define CACHED_ROUTES 128 /* a CPU; user space makes the map that much larger */
 
@@ -149,8 +149,8 @@ static __always_inline struct route *route_place(const struct ip *src, const str
 }
 
 /*
- * What routes and rules look at of a packet as it is by now, to is its ends when it is translated. As the stack
- * does it, ports are looked at of whole packets, where a rule, or a choice among several hops, needs them.
+ * Sets the fields that routes and rules match, after translation. Ports are part of it for whole packets only, and only
+ * where a rule, or the choice between several next hops, needs them, as in the stack.
  */
 static __always_inline void set_route_key(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct change *c, struct route_key *key)
 {
@@ -170,8 +170,8 @@ static __always_inline void set_route_key(struct __sk_buff *ctx, const struct pa
 }
 
 /*
- * Where a packet goes with the addresses and ports that it has by now. The node's routes are the authority for
- * every one: what they said before counts until any of them has changed.
+ * Finds the route of a packet, after translation. An answer from the cache is used as long as no route of the node has
+ * changed since.
  */
 static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const struct packet *p, const struct basis *basis, const struct change *c, struct route *route)
 {
@@ -193,8 +193,8 @@ static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const s
 }
 
 /*
- * Sends a packet to the next hop that find_route has found. The kernel's neighbour table writes the MACs,
- * asks for those it does not know, and sees that they are in use.
+ * Sends a packet to the next hop that find_route has found. The kernel's neighbour table supplies the MAC addresses,
+ * resolves unknown ones, and keeps those in use fresh.
  */
 static __always_inline int send_out(struct __sk_buff *ctx, struct next_hop *hop)
 {

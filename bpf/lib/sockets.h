@@ -13,7 +13,7 @@ struct udp_socket {
 	__u32 backend; /* of that one */
 };
 
-/* All other UDP sockets, which is most, need no look for the peer of each datagram. */
+/* A UDP socket without this has never spoken to a Service: its datagrams need no look-up. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__type(key, int);

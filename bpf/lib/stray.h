@@ -27,11 +27,11 @@ struct bpf_ct_opts___12 {
 };
 _Static_assert(sizeof(struct bpf_ct_opts___12) == 12, "what kernels before 6.10 take, and later ones too");
 
-/* Since Linux 6.0, where connections are tracked. */
+/* Since Linux 6.0, if the kernel has connection tracking. */
 extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *ctx, struct bpf_sock_tuple *t, __u32 size, struct bpf_ct_opts___12 *opts, __u32 opts_size) __ksym __weak;
 extern void bpf_ct_release(struct nf_conn *ct) __ksym __weak;
 
-/* Whether the kernel gives packets with that tuple other addresses: somebody else's rules of iptables. */
+/* Whether the kernel's connection tracking translates packets with that tuple, by iptables rules of others. */
 static __always_inline bool is_translated_by_kernel(struct __sk_buff *ctx, const struct tuple *t)
 {
 	struct bpf_sock_tuple tuple = { .ipv4 = { .saddr = v4(&t->src), .daddr = v4(&t->dst), .sport = t->sport, .dport = t->dport } };
@@ -50,8 +50,9 @@ static __always_inline bool is_translated_by_kernel(struct __sk_buff *ctx, const
 }
 
 /*
- * Whether a packet to a port that flows get belongs to none, and to nobody else. The node's stack would answer it,
- * and so end the flow for the far end, when it is an answer whose entry was lost; the entry may come back.
+ * Whether a packet, to a port of translated flows, is for neither a flow nor a socket of the node nor the kernel's own
+ * translation. It may be an answer whose entry was lost and may be put back. The node's stack would answer it with a
+ * RST or an ICMP error, and the far end would close the connection; so it does not get the packet.
  */
 static __noinline int is_stray(struct __sk_buff *ctx, const struct tuple *t)
 {

@@ -22,7 +22,7 @@ struct verdict {
 	bool cut; /* it is for the stack to cut up */
 };
 
-/* What is found out about a packet. It would take most of a program's stack. */
+/* All that is known about a packet while a decision is made. On the stack it would take most of a program's room. */
 struct work {
 	struct basis basis; /* of what the node's routes say of the packet */
 	struct tuple own; /* the packet's */
@@ -59,7 +59,7 @@ static __always_inline struct work *new_work(struct __sk_buff *ctx)
 	if (has_kube_proxy_replacement())
 		__builtin_memset(w, 0, sizeof(*w));
 	else
-		__builtin_memset(&w->p, 0, sizeof(w->p)); /* where nothing is translated or remembered, it is all that is read before it is written */
+		__builtin_memset(&w->p, 0, sizeof(w->p)); /* in that mode nothing else is read before it is written */
 	look_at_frame(ctx, &w->p);
 	return w;
 }
@@ -88,10 +88,10 @@ static __always_inline enum lab_reason decide_delivery(struct work *w, const str
 	return REASON_DELIVERED;
 }
 
-/* A packet that nothing is known of but its frame. All CPUs have this one. */
+/* What drop_unseen reports of a packet. All CPUs share it. */
 static struct packet unseen;
 
-/* Drops a packet, as there is no memory to work in, which cannot be. Its caller has no stack left for it. */
+/* Drops a packet because the work area was not found, which it always should be. Its caller has no stack left for a struct packet. */
 static __noinline int drop_unseen(struct __sk_buff *ctx, enum lab_direction dir)
 {
 	look_at_frame(ctx, &unseen);
