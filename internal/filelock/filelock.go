@@ -13,28 +13,15 @@ import (
 // ErrHeld says that another process, or another open file of this one, has the lock.
 var ErrHeld = errors.New("the lock is held")
 
-// Try takes the lock of f, or returns [ErrHeld] at once.
+// Try takes the lock of f, or returns [ErrHeld] at once. Closing f gives it back.
 func Try(f *os.File) error {
-	err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrHeld
-	}
-	return err
-}
-
-// Wait takes the lock of f when it is free.
-func Wait(f *os.File) error { return flock(f, unix.LOCK_EX) }
-
-// Free gives the lock of f back. Closing f does so too.
-func Free(f *os.File) error { return flock(f, unix.LOCK_UN) }
-
-func flock(f *os.File, how int) error {
 	for {
-		err := unix.Flock(int(f.Fd()), how)
-		if err == nil {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+		case err == nil:
 			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return ErrHeld
+		case !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 	}
