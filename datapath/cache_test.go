@@ -132,9 +132,11 @@ func TestDecisionsRestOnTheirOwn(t *testing.T) {
 	}
 }
 
-// A packet to an address of the node's pods that no pod has is not known by the time a pod has it.
+// A packet to an address of the node's pods that no pod has is not known by the time a pod has it, although the node
+// has a route there, and knows the MAC of the next hop.
 func TestNewEndpointsGetTheirPackets(t *testing.T) {
 	m := router(t)
+	m.ns.Run("ip", "neigh", "replace", m.d.cfg.Router().String(), "lladdr", "02:00:00:00:00:01", "dev", hostDevice, "nud", "permanent")
 	at, added := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}, netip.MustParseAddr("10.244.0.9")
 	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), netip.AddrPortFrom(added, 80), ackFlag)
 	goesTo := func() byte {
