@@ -57,23 +57,30 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	return decide_delivery(w, to);
 }
 
+/* Carries out the decision. */
+static __always_inline int act(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason)
+{
+	if (reason != REASON_DELIVERED)
+		return TC_ACT_SHOT;
+	if (has_kube_proxy_replacement() && !rewrite(ctx, &w->p, &w->c))
+		return TC_ACT_SHOT;
+	return deliver(ctx, &w->verdict.pod, WAY_FROM_STACK);
+}
+
 SEC("tcx/egress")
 int lab_to_pod(struct __sk_buff *ctx)
 {
 	struct work *w = new_work(ctx);
 	enum lab_reason reason = REASON_PROTOCOL;
-	int verdict = TC_ACT_SHOT;
+	int verdict;
 
 	if (!w)
 		return drop_unseen(ctx, DIR_TO_POD);
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, w);
-	if (has_kube_proxy_replacement() && reason == REASON_DELIVERED && !rewrite(ctx, &w->p, &w->c))
-		reason = REASON_REWRITE;
-	if (reason == REASON_DELIVERED)
-		verdict = deliver(ctx, &w->verdict.pod, WAY_FROM_STACK);
-	account(&w->p, outcome(reason, DIR_TO_POD, verdict), DIR_TO_POD);
+	verdict = act(ctx, w, reason);
+	account(&w->p, reason, DIR_TO_POD, verdict);
 	return verdict;
 }
 

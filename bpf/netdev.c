@@ -188,22 +188,20 @@ static __always_inline int cut_up(struct __sk_buff *ctx)
 	return address(ctx, &stack.mac, &stack.own_mac, false) ? bpf_redirect(stack.ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
 }
 
-/* Carries out the decision. If that fails, it changes the reason. */
-static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason *reason)
+/* Carries out the decision. */
+static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason reason)
 {
-	if (*reason == REASON_NO_BACKEND)
+	if (reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
-	if (is_drop(*reason, DIR_FROM_NETWORK))
-		return explain(ctx, &w->p, w->c.shape, *reason, w->route.mtu);
-	if (!rewrite(ctx, &w->p, &w->c)) {
-		*reason = REASON_REWRITE;
+	if (is_drop(reason, DIR_FROM_NETWORK))
+		return explain(ctx, &w->p, w->c.shape, reason, w->route.mtu);
+	if (!rewrite(ctx, &w->p, &w->c))
 		return TC_ACT_SHOT;
-	}
 	if (w->verdict.cut)
 		return cut_up(ctx);
-	if (*reason == REASON_DELIVERED)
+	if (reason == REASON_DELIVERED)
 		return deliver(ctx, &w->verdict.pod, WAY_INSIDE);
-	if (*reason != REASON_FORWARDED)
+	if (reason != REASON_FORWARDED)
 		return TC_ACT_UNSPEC;
 	if (has_routing())
 		set_mark(ctx, w->verdict.mark);
@@ -225,9 +223,8 @@ static __noinline int decide(struct __sk_buff *ctx)
 		return TC_ACT_UNSPEC;
 	if (reason == REASON_FORWARDED)
 		reason = decide_route(ctx, w);
-	verdict = act(ctx, w, &reason);
-	reason = outcome(reason, DIR_FROM_NETWORK, verdict);
-	account(&w->p, reason, DIR_FROM_NETWORK);
+	verdict = act(ctx, w, reason);
+	reason = account(&w->p, reason, DIR_FROM_NETWORK, verdict);
 	if (has_cache())
 		remember(w, reason);
 	return verdict;
@@ -261,11 +258,18 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 	return cfg_masquerade ? masquerade(ctx, p, c) : REASON_NONE;
 }
 
+/* Carries out the decision about a packet that leaves. */
+static __always_inline int act_out(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason)
+{
+	return !is_drop(reason, DIR_TO_NETWORK) && rewrite(ctx, &w->p, &w->c) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
 /* Decides about a packet without MARK_DONE. */
 static __noinline int leave(struct __sk_buff *ctx)
 {
 	enum lab_reason reason;
 	struct work *w;
+	int verdict;
 
 	if (ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
@@ -276,10 +280,9 @@ static __noinline int leave(struct __sk_buff *ctx)
 	reason = decide_out(ctx, &w->p, &w->c);
 	if (reason == REASON_NONE)
 		return TC_ACT_UNSPEC;
-	if (!is_drop(reason, DIR_TO_NETWORK) && !rewrite(ctx, &w->p, &w->c))
-		reason = REASON_REWRITE;
-	account(&w->p, reason, DIR_TO_NETWORK);
-	return is_drop(reason, DIR_TO_NETWORK) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	verdict = act_out(ctx, w, reason);
+	account(&w->p, reason, DIR_TO_NETWORK, verdict);
+	return verdict;
 }
 
 SEC("tcx/egress")

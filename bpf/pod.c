@@ -157,26 +157,24 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	return REASON_TO_KERNEL;
 }
 
-/* Carries out the decision. If that fails, it changes the reason. */
-static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason *reason)
+/* Carries out the decision. */
+static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_reason reason)
 {
-	if (has_kube_proxy_replacement() && *reason == REASON_NO_BACKEND)
+	if (has_kube_proxy_replacement() && reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
-	if (is_drop(*reason, DIR_FROM_POD))
+	if (is_drop(reason, DIR_FROM_POD))
 		return TC_ACT_SHOT;
-	if (has_kube_proxy_replacement() && !rewrite(ctx, &w->p, &w->c)) {
-		*reason = REASON_REWRITE;
+	if (has_kube_proxy_replacement() && !rewrite(ctx, &w->p, &w->c))
 		return TC_ACT_SHOT;
-	}
-	if (*reason == REASON_DELIVERED)
+	if (reason == REASON_DELIVERED)
 		return deliver(ctx, &w->verdict.pod, has_routing() ? WAY_INSIDE : WAY_VETH);
-	if (has_routing() && *reason == REASON_FORWARDED) {
+	if (has_routing() && reason == REASON_FORWARDED) {
 		set_mark(ctx, w->verdict.mark);
 		return send_out(ctx, &w->route.hop);
 	}
-	if (*reason == REASON_ARP_REPLY)
+	if (reason == REASON_ARP_REPLY)
 		return arp_answer(ctx, &w->p, &w->verdict.pod.own_mac);
-	if (*reason == REASON_TO_KERNEL || (has_routing() && stack_answers(*reason, DIR_FROM_POD)))
+	if (reason == REASON_TO_KERNEL || (has_routing() && stack_answers(reason, DIR_FROM_POD)))
 		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
 	return TC_ACT_SHOT;
 }
@@ -195,9 +193,8 @@ static __noinline int decide(struct __sk_buff *ctx)
 		reason = decide_ipv4(ctx, w);
 	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, w);
-	verdict = act(ctx, w, &reason);
-	reason = outcome(reason, DIR_FROM_POD, verdict);
-	account(&w->p, reason, DIR_FROM_POD);
+	verdict = act(ctx, w, reason);
+	reason = account(&w->p, reason, DIR_FROM_POD, verdict);
 	if (has_cache())
 		remember(w, reason);
 	return verdict;

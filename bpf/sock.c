@@ -284,7 +284,7 @@ static __noinline int refuse_source(struct bpf_sock_addr *ctx, const struct wher
 
 	if (ctx->sk)
 		p.ev.sport = bpf_htons(ctx->sk->src_port);
-	account(&p, REASON_SOURCE_RANGE, DIR_TO_NETWORK);
+	account(&p, REASON_SOURCE_RANGE, DIR_TO_NETWORK, TC_ACT_SHOT);
 	return DENY;
 }
 

@@ -93,19 +93,18 @@ static __noinline int report(const struct packet *p, enum lab_reason reason, enu
 	return 0;
 }
 
-/* The reason that is counted: the decided one, unless the verdict says that it could not be carried out. Ignored ARP is dropped without being a drop. */
-static __always_inline enum lab_reason outcome(enum lab_reason reason, enum lab_direction dir, int verdict)
-{
-	return verdict == TC_ACT_SHOT && reason != REASON_ARP_IGNORED && !is_drop(reason, dir) ? REASON_REWRITE : reason;
-}
-
 /*
- * Counts a packet by its reason, and reports it if it is dropped or if all packets are reported. A program calls it once
- * for a packet, after the decision was carried out: a decision that cannot be carried out changes the reason.
+ * Counts a packet by its reason, and reports it if it is dropped or if all packets are reported. A program decides, acts,
+ * and calls this, each once for a packet: to act can fail, as when headers cannot be rewritten. So the reason is the
+ * decided one, unless the verdict says that it could not be carried out. Ignored ARP is dropped without being a drop.
+ * Returns the reason.
  */
-static __always_inline void account(const struct packet *p, enum lab_reason reason, enum lab_direction dir)
+static __always_inline enum lab_reason account(const struct packet *p, enum lab_reason reason, enum lab_direction dir, int verdict)
 {
+	if (verdict == TC_ACT_SHOT && reason != REASON_ARP_IGNORED && !is_drop(reason, dir))
+		reason = REASON_REWRITE;
 	count(reason, dir, p->ev.length);
 	if (cfg_trace || is_drop(reason, dir))
 		report(p, reason, dir);
+	return reason;
 }

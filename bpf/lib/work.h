@@ -95,6 +95,6 @@ static struct packet unseen;
 static __noinline int drop_unseen(struct __sk_buff *ctx, enum lab_direction dir)
 {
 	look_at_frame(ctx, &unseen);
-	account(&unseen, REASON_NO_WORK_AREA, dir);
+	account(&unseen, REASON_NO_WORK_AREA, dir, TC_ACT_SHOT);
 	return TC_ACT_SHOT;
 }
