@@ -33,7 +33,7 @@ type firewallRule struct {
 func (d *Datapath) statefulFirewall(ctx context.Context) ([]string, error) {
 	t := d.iptables()
 	t.table = "filter"
-	saved, err := t.run(ctx, "", "iptables-save", "-t", t.tableName())
+	saved, err := t.save(ctx)
 	if err != nil {
 		err = fmt.Errorf("read the node's iptables firewall: %w", err)
 	}

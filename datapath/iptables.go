@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -49,12 +50,36 @@ type chain struct {
 type jump struct{ from, rule string }
 
 func (t iptables) readNAT(ctx context.Context) (natTable, error) {
-	out, err := t.run(ctx, "", "iptables-save", "-t", t.tableName())
+	out, err := t.save(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return parseNAT(out), nil
 }
+
+// looks are how often the rules are read while others change them.
+const looks = 12
+
+// save is what iptables-save prints of the table. The kernel lists a chain of nf_tables in parts: when somebody adds or
+// deletes rules meanwhile, others are there twice, or missing. What two looks in a row agree about is what is there.
+func (t iptables) save(ctx context.Context) (string, error) {
+	before := ""
+	for range looks {
+		out, err := t.run(ctx, "", "iptables-save", "-t", t.tableName())
+		if err != nil {
+			return "", err
+		}
+		now := uncounted.ReplaceAllString(out, "")
+		if now == before {
+			return out, nil
+		}
+		before = now
+	}
+	return "", fmt.Errorf("read table %s of the node's iptables: somebody changes it all the time", t.tableName())
+}
+
+// uncounted is what differs from look to look: when it was, and how many packets chains have seen.
+var uncounted = regexp.MustCompile(`(?m)^#.*\n|\[\d+:\d+\]`)
 
 func (t iptables) tableName() string {
 	if t.table == "" {

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
@@ -147,5 +149,56 @@ func TestVethNumber(t *testing.T) {
 		if _, ok := vethNumber(other); ok {
 			t.Errorf("%s is taken for one of ours", other)
 		}
+	}
+}
+
+// Others' rules come and go in the chain that leads to ours, while it is read and written.
+func TestJumpsStayWhileOthersChange(t *testing.T) {
+	ns := netnstest.New(t, "node")
+	others := func(do string) string {
+		var b strings.Builder
+		b.WriteString("iptables-restore --noflush --wait 5 <<'END'\n*nat\n")
+		for port := range 150 {
+			fmt.Fprintf(&b, "%s POSTROUTING -p udp --dport %d -j ACCEPT\n", do, 1000+port)
+		}
+		b.WriteString("COMMIT\nEND\n")
+		return b.String()
+	}
+	add, remove := others("-I"), others("-D")
+	stop, stopped := make(chan struct{}), make(chan error)
+	change := func() error {
+		for {
+			for _, script := range []string{add, remove} {
+				if _, err := ns.TryRun("sh", "-c", script); err != nil {
+					return err
+				}
+				select {
+				case <-stop:
+					return nil
+				case <-time.After(20 * time.Millisecond): // a look between two changes
+				}
+			}
+		}
+	}
+	chains, jumps := []chain{{masqueradeChain, []string{"-j RETURN"}}}, []jump{masqueradeJump}
+	ns.Run("sh", "-c", "iptables -t nat -N "+masqueradeChain)
+	for range 200 { // more than the kernel lists at once
+		ns.Run("iptables", "-t", "nat", "-A", "POSTROUTING", "-p", "tcp", "-j", "ACCEPT")
+	}
+	go func() { stopped <- change() }()
+	ns.Do(func() {
+		for range 150 {
+			if err := (iptables{}).ensure(context.Background(), chains, jumps); err != nil {
+				t.Error(err)
+			}
+			have, err := (iptables{}).readNAT(context.Background())
+			if n := len(slices.DeleteFunc(have["POSTROUTING"], func(rule string) bool { return rule != masqueradeJump.rule })); err != nil || n != 1 {
+				t.Errorf("there are %d jumps to %s, %v", n, masqueradeChain, err)
+			}
+		}
+	})
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
