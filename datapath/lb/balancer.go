@@ -142,7 +142,7 @@ const passes = 6
 
 // applyAll plans everything anew.
 func (b *Balancer) applyAll(services map[serviceID]Service, at place, o *Outcome) error {
-	all := slices.Collect(stdmaps.Values(services))
+	all := slices.AppendSeq(make([]Service, 0, len(services)), stdmaps.Values(services))
 	squeeze := false
 	for range passes {
 		p := planWhole(b.have, b.maps.capacity(), at, all, squeeze)

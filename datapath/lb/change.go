@@ -35,7 +35,7 @@ type change struct{ before, after []Service }
 const fewAre = 1000
 
 // changeTo compares the Services with those laid out. ok says that nothing else is different, and that
-// they are few.
+// they are few; of many, c has some.
 func (l *laidOut) changeTo(services map[serviceID]Service, at place) (c change, ok bool) {
 	if l == nil || !l.at.equal(at) {
 		return c, false
@@ -49,13 +49,20 @@ func (l *laidOut) changeTo(services map[serviceID]Service, at place) (c change, 
 		if known {
 			c.before = append(c.before, old)
 		}
-	}
-	for id, old := range l.services {
-		if _, stays := services[id]; !stays {
-			c.before = append(c.before, old)
+		if !c.isSmall() {
+			return c, false
 		}
 	}
-	return c, c.isSmall()
+	for id, old := range l.services {
+		if _, stays := services[id]; stays {
+			continue
+		}
+		c.before = append(c.before, old)
+		if !c.isSmall() {
+			return c, false
+		}
+	}
+	return c, true
 }
 
 // isSmall says whether it is worth planning by itself.

@@ -58,7 +58,7 @@ type claimant struct {
 }
 
 func (c claimant) before(o claimant) bool {
-	return cmp.Or(cmp.Compare(c.rank, o.rank), c.service.id().compare(o.service.id())) < 0
+	return cmp.Or(cmp.Compare(c.rank, o.rank), c.service.compare(o.service)) < 0
 }
 
 // dispute is one claim of several to an address and port.

@@ -74,8 +74,7 @@ func newPlan(have *Tables, free space, room capacity, at place) *plan {
 // planWhole plans Services that [State.prepare] has found sound. What there is no room for is left out as
 // a whole: first of all what comes or grows, and what it claims goes to the others. To squeeze, lists move together.
 func planWhole(have *Tables, room capacity, at place, services []Service, squeeze bool) *plan {
-	services = slices.Clone(services)
-	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })
+	services = byID(services)
 	fresh := func() *plan {
 		p := newPlan(have, have.free(room), room, at)
 		p.squeeze = squeeze
@@ -163,8 +162,7 @@ func (p *plan) add(services []Service) {
 
 // addPart is add for some of the Services, all of which have their addresses and ports already.
 func (p *plan) addPart(services []Service) {
-	services = slices.Clone(services)
-	slices.SortFunc(services, func(a, b Service) int { return a.id().compare(b.id()) })
+	services = byID(services)
 	p.addServices(services, p.expand(services))
 }
 
@@ -179,9 +177,12 @@ func (p *plan) expand(services []Service) [][]Frontend {
 
 func (p *plan) addServices(services []Service, expanded [][]Frontend) {
 	for i, s := range services {
-		own := slices.DeleteFunc(expanded[i], func(f Frontend) bool {
-			return p.owners[frontendKey(f.Addr, f.Port, protocols[s.Proto], 0)] != s.id()
-		})
+		own := expanded[i]
+		if len(p.disputed) > 0 {
+			own = slices.DeleteFunc(own, func(f Frontend) bool {
+				return p.owners[frontendKey(f.Addr, f.Port, protocols[s.Proto], 0)] != s.id()
+			})
+		}
 		if len(own) > 0 && !p.addService(s, own) {
 			p.crowded = append(p.crowded, s.id())
 			p.leftOut = append(p.leftOut, s.noRoom())

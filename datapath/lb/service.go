@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -104,14 +105,35 @@ func (s Service) id() serviceID {
 // of is the Service whose port it is.
 func (i serviceID) of() Name { return Name{i.namespace, i.name} }
 
-func (i serviceID) compare(o serviceID) int {
-	if i.hostPort != o.hostPort {
+// compare orders Services by their ids, host ports last.
+func (s *Service) compare(o *Service) int {
+	if s.hostPort != o.hostPort {
 		if o.hostPort {
 			return -1
 		}
 		return 1
 	}
-	return cmp.Or(cmp.Compare(i.namespace, o.namespace), cmp.Compare(i.name, o.name), cmp.Compare(i.port, o.port), cmp.Compare(i.proto, o.proto))
+	for _, c := range [...]struct{ a, b *string }{{&s.Namespace, &o.Namespace}, {&s.Name, &o.Name}, {&s.Port, &o.Port}, {&s.Proto, &o.Proto}} {
+		if n := strings.Compare(*c.a, *c.b); n != 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// byID are the Services in the order of their ids. What is sorted is where they are: there may be tens of
+// thousands, and each is large.
+func byID(services []Service) []Service {
+	at := make([]*Service, len(services))
+	for i := range services {
+		at[i] = &services[i]
+	}
+	slices.SortFunc(at, (*Service).compare)
+	sorted := make([]Service, len(at))
+	for i, s := range at {
+		sorted[i] = *s
+	}
+	return sorted
 }
 
 // onNode expands NodePort frontends to the node's addresses. The result is sorted and has no duplicates.
