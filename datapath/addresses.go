@@ -18,18 +18,17 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// What is remembered of a pod by its address, as flows, translations and choices of backends, must not be
-// met by the pod that has the address next. So an address that an endpoint gives up is written down as one
-// that rests, before it is free, and purged: everything that names it is forgotten. No endpoint gets an
-// address that rests unpurged. What rests is pinned beside the layouts of the other maps: restarts and
-// upgrades between a deletion and the purge change nothing of it.
+// Maps remember a pod by its address: in flows, translations and choices of backends. The next pod with the same address
+// must not meet any of it. So when an endpoint is deleted, its address is first written into lab_resting, and then
+// purged: all entries that name it are removed. No endpoint gets an address that rests and is not purged. lab_resting is
+// pinned outside the directories of the layouts, so it survives a restart or upgrade between deletion and purge.
 
 const (
 	restingMap = "lab_resting"
 	// maxResting is as many as lab_endpoints holds.
 	maxResting = 16384
-	// grace is how long after an address was freed others may still send to it: the lists of backends that
-	// name it are on their way to the nodes. What they leave is purged when that is over.
+	// grace is how long others may still send to an address that was freed: new lists of backends, without it, take
+	// that long to reach the nodes. Entries that such packets make are purged after it.
 	grace = 5 * time.Second
 	// purgeRounds bounds how often one purge looks again, because of packets that put back what it removed.
 	purgeRounds = 3
@@ -87,8 +86,8 @@ func (d *Datapath) Resting(_ context.Context) ([]RestingAddr, error) {
 	return list, nil
 }
 
-// PurgeAddresses forgets what is remembered of addresses that rest, and writes those off that have rested
-// for as long as rest. It is to be called when endpoints are gone, and now and then.
+// PurgeAddresses removes all that is remembered of addresses that rest, and ends the rest of those that have rested for
+// as long as rest. It is to be called when endpoints are gone, and periodically.
 func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration) error {
 	d.purging.Lock()
 	defer d.purging.Unlock()
@@ -109,8 +108,8 @@ func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// takeAddress ends an address's rest, purged, for an endpoint that is to have it. own says that it is the
-// one that has just given it up, whose flows they are. putBack has it rest on after a failure.
+// takeAddress gives an address to an endpoint: it is purged if need be, and rests no more. own says that the endpoint had
+// the address before, so the flows are its own and stay. putBack undoes it after a failure.
 func (d *Datapath) takeAddress(addr netip.Addr, own bool) (putBack func() error, err error) {
 	nothing := func() error { return nil }
 	asked := monotonic()

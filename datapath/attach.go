@@ -33,7 +33,7 @@ func podHook(veth netlink.Link) hook {
 	return hook{device: veth.Attrs().Name, index: veth.Attrs().Index, attach: ebpf.AttachTCXIngress, prog: bpf.PodProgLabFromPod, former: "lab_pod_egress"}
 }
 
-// hostHook is where the node's stack meets its pods: what it sends to them leaves by lab_host.
+// hostHook is the place of the program for packets from the node's stack to its pods: they leave by lab_host.
 func hostHook(host netlink.Link) hook {
 	return hook{device: host.Attrs().Name, index: host.Attrs().Index, attach: ebpf.AttachTCXEgress, prog: bpf.HostProgLabToPod}
 }
@@ -49,9 +49,9 @@ type attacher interface {
 	running(h hook) (ebpf.ProgramID, error)
 	// detach takes our program off a hook of a device that is not ours.
 	detach(h hook) error
-	// forget removes what outlives a device, or detaches from one that lives.
+	// forget removes what remains of a device that is gone, or detaches from one that is there.
 	forget(device string) error
-	// remembered lists the devices that forget has something to do for.
+	// remembered lists the devices that forget has to be called for.
 	remembered() ([]string, error)
 }
 

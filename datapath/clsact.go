@@ -18,8 +18,8 @@ const clsactHandle = 1
 
 func (clsact) kind() string { return "clsact" }
 
-// attach replaces the filter in one step when there is one. Otherwise it takes the first priority that nobody
-// has: priorities are shared by nobody, whatever the filters' kinds.
+// attach replaces our filter in one step when there is one. Otherwise it takes the first free priority: filters of
+// different kinds cannot share one.
 func (c clsact) attach(h hook, prog *ebpf.Program) error {
 	own, taken, err := c.filters(h)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// restoreMost bounds how many entries a collection puts back: each may take another one's place in a full map.
+// restoreMost bounds how many entries one collection puts back: in a full map each may evict another one.
 const restoreMost = 4096
 
 // Collected is what [Services.Collect] found and changed.
@@ -26,9 +26,9 @@ type Collected struct {
 	Restored int
 }
 
-// Collect removes flows that are over, and puts back what the maps have lost: the one entry of a live flow, when
-// they have the other. It is to be called every ten seconds or so. Without it old flows make room only when new
-// ones need it, and a lost entry comes back with the next packet that finds the other one.
+// Collect removes flows that are over. When one of the two entries of a live flow was evicted, it puts it back. It is to
+// be called every ten seconds or so. Without it old flows stay until new ones evict them, and an evicted entry comes
+// back with the next packet that finds the other one.
 func (v *Services) Collect(_ context.Context) (c Collected, err error) {
 	if err := v.check(); err != nil {
 		return c, err
@@ -94,11 +94,11 @@ func (s *survey) wants(have map[uint64]struct{}) bool {
 	return false
 }
 
-// survey reads the map. There is nothing to tell about what is alone when it is not known what the other one has.
+// survey reads the map. Entries without a twin are found only if the survey of the other map is given.
 func (m flowMap) survey(others map[uint64]struct{}) (*survey, error) {
 	s := &survey{have: map[uint64]struct{}{}}
 	err := eachBatch(m.of, func(t bpf.Tuple, e bpf.Translation) {
-		// Programs take an entry for dead from one second after; leave it to them for one more.
+		// Programs treat an entry as dead one second after it expires; wait one second longer than they do.
 		if timeLeft(e, t.Proto, m.now) < -1 {
 			s.due = append(s.due, t)
 			return
@@ -120,7 +120,7 @@ func (m flowMap) survey(others map[uint64]struct{}) (*survey, error) {
 	return s, nil
 }
 
-// restore puts the twins of entries back that still are there.
+// restore puts back the twins of those entries that are still in the map.
 func (m flowMap) restore(alone []bpf.Tuple) (restored int, err error) {
 	for _, t := range alone {
 		var e bpf.Translation

@@ -9,7 +9,7 @@ import (
 	"wirelab.dev/wirelab/internal/settings"
 )
 
-// Config is what a node's data plane is told. It is not changed after [Open].
+// Config is the configuration of a node's data plane. It is not changed after [Open].
 type Config struct {
 	// Network is what its cluster's network is to be. Its Devices empty means all that connect the node with others, as
 	// they come and go: those with a default route, NodeIP, or an address in a network. Its MTU 0 means the smallest of
@@ -39,7 +39,7 @@ type Config struct {
 	missing []string
 	// nat is the range of ports for flows that need one of the node's; [Open] chooses it.
 	nat portRange
-	// netnsCookie is the kernel's name for the node's network namespace; [Open] fills it in.
+	// netnsCookie is the kernel's identifier of the node's network namespace; [Open] fills it in.
 	netnsCookie uint64
 	// recoveries is how many segments in a second, on each CPU, put back lost entries of connections; 0 means
 	// recoveries, which tests change.

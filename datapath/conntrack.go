@@ -17,8 +17,8 @@ func (p udpPort) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	return f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.DstPort == uint16(p)
 }
 
-// forgetUDP makes the kernel forget the UDP flows to host ports whose rule changed. They have no end
-// that it could see, so a client that keeps sending would go on to the pod of before, or to none.
+// forgetUDP deletes the kernel's entries of UDP flows to host ports whose rule has changed. UDP has no end that the kernel
+// could see: a client that keeps sending would reach the former pod, or none.
 func (d *Datapath) forgetUDP(before, after []string) error {
 	var errs []error
 	for _, port := range changedUDPPorts(before, after) {

@@ -53,7 +53,7 @@ type Datapath struct {
 
 // Open loads the programs, adopts or creates the pinned maps, makes the node's devices and sysctls, and
 // puts the new programs in place of the old. Opening again drops no packet.
-// Pinned maps of an older layout are used on, or their entries carried over, see upgrades.
+// Pinned maps of an older layout that are the same in this one are used; entries of the others are converted: see upgrades.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -95,7 +95,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 			return nil, err
 		}
 	}
-	// The programs before these have gone on to enter flows where these do not look.
+	// Until they were replaced, the programs of the older layout have entered flows into its maps.
 	if err := errors.Join(d.maps.carryOver(ebpf.UpdateNoExist), d.maps.closePredecessors()); err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@ import (
 const (
 	// hostDevice is where the pod CIDR's route leads and the router's address is.
 	hostDevice = "lab_host"
-	// netDevice is the other end of the pair. Nothing comes out of it: the program on lab_host takes
-	// every packet.
+	// netDevice is the other end of the pair. No packet arrives at it, because the program on lab_host redirects
+	// or drops every one.
 	netDevice = "lab_net"
 )
 
@@ -25,7 +25,7 @@ type Devices struct{ d *Datapath }
 // Devices returns the reconciler of the node's own devices.
 func (d *Datapath) Devices() *Devices { return &Devices{d: d} }
 
-// Apply makes them be there, with the NICs and the MTU that the node has now. [Open] has applied it once.
+// Apply makes devices, address, route and programs, for the NICs and the MTU that the node has now. [Open] has called it once.
 func (v *Devices) Apply(ctx context.Context) error {
 	missing := v.d.findNICs(ctx)
 	if err := v.d.setMTU(); err != nil {
@@ -41,7 +41,7 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := v.d.progs.services.cutAt(host.Attrs()); err != nil {
 		return err
 	}
-	// The program comes before the route: without it packets would come out of lab_net again.
+	// The program is attached before the route is made: without it packets would arrive at lab_net and be routed again.
 	if err := v.d.attacher.attach(hostHook(host), v.d.progs.toPod); err != nil {
 		return err
 	}
@@ -148,9 +148,9 @@ func (v *Devices) ensureAddress(ctx context.Context, host netlink.Link) error {
 	return nil
 }
 
-// ensureRoute sends the pod CIDR to lab_host, and nothing else. Its source is the node's address, the one
-// that pods on other nodes see too: what listens on the node for datagrams on every address answers with
-// it, and pods ask the node by it.
+// ensureRoute makes the only route to lab_host: that to the pod CIDR. Its preferred source is the node's address: a
+// process of the node that is bound to no address answers a pod's datagram from it, and that is the address which pods
+// use for the node.
 func (v *Devices) ensureRoute(ctx context.Context, host netlink.Link) error {
 	want := netlink.Route{
 		LinkIndex: host.Attrs().Index,

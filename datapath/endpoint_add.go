@@ -16,7 +16,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// build is an endpoint in the making.
+// build is an endpoint that is being made.
 type build struct {
 	d    *Datapath
 	spec EndpointSpec
@@ -90,9 +90,9 @@ func nameFree(spec EndpointSpec, had present) error {
 		spec.Addr, spec.alias(), spec.HostIf, had.veth.Attrs().Alias)
 }
 
-// run is the list of steps. The host side is set up last, when its program is in place: the pod sends
-// nothing that is not checked. Attaching waits some 10 ms for the kernel to let go of its old readers,
-// in which time the pod's side is configured.
+// run is the list of steps. The host side goes up last, when its program is attached, so that every packet of the pod
+// passes the program. Attaching waits about 10 ms for an RCU grace period of the kernel; the pod's side is configured
+// meanwhile.
 func (b *build) run(ctx context.Context) error {
 	if err := b.createPair(); err != nil {
 		return err
@@ -201,7 +201,7 @@ func (b *build) configurePod() error {
 	return nil
 }
 
-// noLinkLocal keeps IPv6, which is not carried, from soliciting routers that are not there.
+// noLinkLocal keeps IPv6 from sending router solicitations: IPv6 is not carried, and nobody would answer.
 func noLinkLocal(nl *netlink.Handle, l netlink.Link) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
 	err := nl.LinkSetIP6AddrGenMode(l, none)
@@ -232,8 +232,8 @@ func routeName(r netlink.Route) string {
 	return "default"
 }
 
-// setNeighbour leaves the pod's address and MAC with the host-side veth. Nothing is sent by it; it is
-// what the map's entry can be made from again.
+// setNeighbour makes a permanent neighbour entry on the host-side veth, with the pod's address and MAC. No packet uses it.
+// It says that the endpoint is complete, and the map's entry can be made from it again.
 func setNeighbour(nl *netlink.Handle, ep api.Endpoint) error {
 	err := nl.NeighSet(&netlink.Neigh{
 		LinkIndex:    ep.HostIndex,

@@ -14,9 +14,9 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// SyncEndpoints mends what it can and removes what is dead: programs missing from a host-side veth are
-// attached again, map entries lost are entered again, entries and links of vanished veths and veths
-// that were never finished are removed. It returns the removed endpoints, sorted by address.
+// SyncEndpoints repairs endpoints and removes dead ones. It attaches programs that are missing from a host-side veth and
+// enters lost map entries. It removes entries and links of veths that are gone, and veths whose making was cut off. It
+// returns the removed endpoints, sorted by address.
 func (d *Datapath) SyncEndpoints(ctx context.Context) (removed []api.Endpoint, err error) {
 	if err := d.restoreEntries(ctx); err != nil {
 		return nil, err

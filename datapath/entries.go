@@ -20,8 +20,8 @@ func (m *maps) endpointEntries() (map[netip.Addr]bpf.Endpoint, error) {
 	return entries, nil
 }
 
-// enter makes an endpoint known to the programs. The entry by interface comes first: once packets find
-// the address, the pod may ask for its neighbours.
+// enter writes an endpoint's entries. The entry by interface is written first: as soon as packets find the address, the
+// pod may send ARP probes, which are looked up by interface.
 func (m *maps) enter(addr netip.Addr, e bpf.Endpoint, flags ebpf.MapUpdateFlags) error {
 	if err := m.ifaces.Put(e.Ifindex, bpf.IPOf(addr)); err != nil {
 		return fmt.Errorf("enter interface %d of %s: %w", e.Ifindex, addr, err)

@@ -24,8 +24,8 @@ const (
 	// namesLast is how long a device's name is remembered. The kernel counts indexes up before it gives one
 	// to another device.
 	namesLast = 10 * time.Second
-	// announced is for how much longer than it pauses a reader says that it reads. Programs write no events for one
-	// that was killed.
+	// announced is for how long beyond its next pause a reader asks the programs to write events. After a reader was
+	// killed, they stop when that time is over.
 	announced = 10 * time.Second
 	// backlog is how many events a consumer may be behind before it misses some.
 	backlog = 4096
@@ -34,7 +34,7 @@ const (
 // errClosed ends the sequences of a datapath that is closed.
 var errClosed = errors.New("datapath is closed")
 
-// hub hands what one reader takes from the ring to all who listen. The reader runs while there is one.
+// hub distributes the events that one reader takes from the ring to all listeners. The reader runs while there are any.
 type hub struct {
 	// switching is held while the reader is started or stopped; a ring has one reader at a time.
 	switching sync.Mutex
@@ -56,12 +56,11 @@ type listener struct {
 	missed int
 }
 
-// Events yields events from now on, until ctx is done or the consumer stops. Programs wake nobody, so the
-// ring is looked into as often as late says, which is how late an event may be. Any number of consumers may
-// listen at once; who is content with less may get more, and miss what did not fit the ring. Programs write
-// events only while somebody listens, and overwrite none: what does not fit the ring is counted as
-// "event-lost" in [Datapath.Metrics], and as missed by the consumers. An error ends the sequence; that ctx is done
-// is none.
+// Events yields events from now on, until ctx is done or the consumer stops. The ring is polled, as programs wake nobody;
+// an event is yielded late at most after it happened, or earlier, if another consumer asks for that. There may be any
+// number of consumers. Programs write events only while there is one, and never overwrite any: an event that finds the
+// ring full is counted as "event-lost" in [Datapath.Metrics], and in Missed of the next event. An error ends the sequence;
+// that ctx is done is no error.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		l, err := d.listen(late)
@@ -115,8 +114,8 @@ func (d *Datapath) listen(late time.Duration) (*listener, error) {
 	return l, nil
 }
 
-// join makes l a listener to what is written from now on, and says whether the reader has failed before. What has been
-// read until now is handed out before, or has a number that l's gaps begin behind.
+// join makes l a listener for events that are written from now on, and says whether the reader has failed before. Events
+// from before have smaller numbers than those that l's gaps begin with.
 func (d *Datapath) join(l *listener) (failed bool, err error) {
 	h := &d.events
 	h.mu.Lock()
@@ -298,7 +297,7 @@ func (g gaps) before(h bpf.EventHeader) (missing int, older bool) {
 	return missing, false
 }
 
-// pause is how long the ring may be left alone.
+// pause is how long the reader may wait before it looks into the ring again.
 func (h *hub) pause() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()

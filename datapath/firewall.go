@@ -16,8 +16,8 @@ type firewall struct {
 	chains      map[string][]firewallRule
 }
 
-// firewallRule is what matters of a rule here: which packets it may match by the state of their connection, and what
-// becomes of them.
+// firewallRule is the part of a rule that is needed here: which packets it may match by the state of their connection, and
+// what it does with them.
 type firewallRule struct {
 	// text is the rule as people know it.
 	text string

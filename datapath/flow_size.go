@@ -8,11 +8,11 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// recoveries is how many segments in a second, on each CPU, may put back the entries of a connection that has lost
-// them: those of a full map are back within minutes, and who has no connections takes up little of it.
+// recoveries is how many connections without entries may get them back by a segment, in a second on each CPU. The
+// connections of a full map have theirs back within minutes, and a flood of segments without connections makes few entries.
 const recoveries = 100
 
-// turnsOf is how many of the flows that there is room for may be no more than opened, or over.
+// turnsOf is how many flows may be opened but not established, or over, in a map of that size.
 func turnsOf(flows int) uint32 { return uint32(flows) / 2 } //nolint:gosec // validated
 
 // flowMaps have as many entries as BPF.CTMax says.

@@ -33,8 +33,8 @@ const (
 )
 
 const (
-	// wakePause is left between two calls about changes: what is mended changes something too, and others may
-	// change things without end.
+	// wakePause is the least time between two calls about changes: repairs cause messages too, and others may change
+	// things all the time.
 	wakePause = 200 * time.Millisecond
 	// programsEvery is how often programs are looked for: the kernel tells nobody when one is taken off.
 	programsEvery = time.Second
@@ -87,9 +87,9 @@ func (d *Datapath) Follow() (*Follower, error) {
 	return f, nil
 }
 
-// Run calls wake with the parts that a change may have damaged, at once, but not more often than five
-// times a second: changes that come closer are told together. What wake's reconcilers change themselves is a
-// change like others, so they are woken once more, and find nothing to do. It returns when ctx is done.
+// Run calls wake with the parts that a change may have damaged, at once, but five times a second at most: changes that
+// are closer together are in one call. What the reconcilers change themselves counts as a change too, so they are
+// woken once more and find nothing to do. It returns when ctx is done.
 func (f *Follower) Run(ctx context.Context, wake func(Parts)) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error { return f.listen(ctx, f.route, f.routeMessage) })

@@ -15,9 +15,9 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// generations are the numbers of lab_generations, by which the programs tell that decisions of before count no more.
-// The map is in this process's memory: a number is raised in one step, whoever else raises it. One that came again
-// would bring decisions back to life that were made when it was there before.
+// generations are the numbers of lab_generations, by which the programs tell that remembered decisions are outdated. The map
+// is mapped into this process's memory, so a number is raised atomically, also while programs raise it. A number must not
+// come twice: decisions that were made under it would count again.
 type generations struct {
 	mu     sync.RWMutex // for writing: held by who closes
 	memory []byte       // nil: closed
@@ -59,14 +59,14 @@ func (g *generations) raise(which func(*bpf.Generations) *uint32) error {
 	return nil
 }
 
-// newGeneration has the programs decide anew about all flows whose fate they remember (bpf/lib/cache.h). It follows
-// every change of a map that their decisions rest on, but for one of an endpoint alone.
+// newGeneration makes the programs decide anew about all flows whose decisions they remember (bpf/lib/cache.h). It is called
+// after every change of a map that decisions rest on, except for changes of a single endpoint.
 func (m *maps) newGeneration() error {
 	return m.generation.raise(func(g *bpf.Generations) *uint32 { return &g.All })
 }
 
-// newEndpointGeneration has them decide anew about the flows of the pod with an address. It follows every change of
-// what is known of that pod.
+// newEndpointGeneration makes them decide anew about the flows of the pod with that address. It is called after every
+// change of that pod's entries.
 func (m *maps) newEndpointGeneration(addr netip.Addr) error {
 	return m.generation.raise(func(g *bpf.Generations) *uint32 { return &g.Endpoints[endpointPlace(addr)] })
 }

@@ -14,8 +14,8 @@ const (
 	hostPortSNATChain = "LAB-HOSTPORT-SNAT"
 )
 
-// hostPortJumps lead to the chains. A loopback address is for the node's own processes: what comes to one from
-// elsewhere is left to the kernel, which drops it.
+// hostPortJumps lead to the chains. Packets from other hosts to a loopback address do not get there: the kernel drops
+// them.
 var hostPortJumps = []jump{
 	{"PREROUTING", `! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -m comment --comment "wirelab: host ports" -j ` + hostPortChain},
 	{"OUTPUT", `-m addrtype --dst-type LOCAL -m comment --comment "wirelab: host ports" -j ` + hostPortChain},
@@ -87,8 +87,8 @@ func dnatRules(ports []lb.HostPort) []string {
 	return rules
 }
 
-// snatRules give the router's address to what could not be answered: a pod that asks for its own host port would
-// not take a packet from its own address, and a loopback address is the pod's own, too.
+// snatRules give packets the router's address where the pod could not answer their source: its own address, when a pod
+// connects to its own host port, and loopback addresses, which inside the pod are the pod's own.
 func snatRules(ports []lb.HostPort) []string {
 	var rules []string
 	add := func(p lb.HostPort, from netip.Prefix, why string) {

@@ -13,8 +13,7 @@ const masqueradeChain = "LAB-MASQUERADE"
 
 var masqueradeJump = jump{"POSTROUTING", `-m comment --comment "wirelab: pods to the outside" -j ` + masqueradeChain}
 
-// Masquerade keeps the iptables chain LAB-MASQUERADE, or, where BPF masquerades, what its programs know of
-// the cluster's nodes.
+// Masquerade keeps the iptables chain LAB-MASQUERADE, or, where BPF masquerades, the nodes' addresses in lab_nodes.
 type Masquerade struct{ d *Datapath }
 
 // Masquerade returns the reconciler of masquerading.
@@ -89,9 +88,8 @@ func clusterAddrs(cfg Config, nodes []Node) []netip.Addr {
 	return slices.Compact(addrs)
 }
 
-// masqueradeRules spare the nodes first: between pods and nodes both sides keep their addresses. What
-// goes to a local pod stays as it is too, since the devices that lead there are ours. Protocols without
-// ports come last.
+// masqueradeRules leave out packets to nodes first: between pods and nodes both sides keep their addresses. Packets to
+// local pods are left out by their devices, which are ours. Protocols without ports come last.
 func masqueradeRules(cfg Config, nodes []Node, ports *portRange) []string {
 	var rules []string
 	for _, a := range clusterAddrs(cfg, nodes) {

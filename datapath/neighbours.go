@@ -8,12 +8,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// newNeighbours bounds how often a second the programs decide anew because of neighbours: one that many
-// packets look for in vain must not keep all flows from the short way.
+// newNeighbours bounds how often in a second the programs decide anew because of neighbours. Otherwise a neighbour that
+// does not answer, and is looked for again and again, would outdate all remembered decisions all the time.
 const newNeighbours = 100
 
-// FollowNeighbours has the programs decide anew when a neighbour has another MAC or is gone: with their
-// decisions they remember MACs, for a moment at most. It returns when ctx is done.
+// FollowNeighbours makes the programs decide anew when a neighbour has another MAC or is gone: remembered decisions have
+// the MAC in them. It returns when ctx is done.
 func (d *Datapath) FollowNeighbours(ctx context.Context) error {
 	limit := rate.NewLimiter(newNeighbours, 1)
 	for ctx.Err() == nil {

@@ -34,7 +34,7 @@ func (d *Datapath) mtu() int {
 	return d.nics.mtu
 }
 
-// LeftOut says which devices that connect the node with others the programs cannot be at, and why.
+// LeftOut lists the devices that connect the node with others but cannot carry the programs, each with the reason.
 func (d *Datapath) LeftOut() []string {
 	d.nics.mu.Lock()
 	defer d.nics.mu.Unlock()
@@ -124,8 +124,8 @@ func namedNICs(all []nic, names []string) (chosen []nic, err error) {
 	return chosen, errors.Join(errs...)
 }
 
-// outwardNICs keeps the NIC that had the node's address for as long as no other has it: a NIC whose address
-// is about to be changed is not to lose its programs.
+// outwardNICs chooses the NICs. The one that had the node's address stays chosen until another has it: while somebody
+// changes the address of a NIC, it does not lose its programs.
 func (d *Datapath) outwardNICs(all []nic) (chosen []nic, leftOut []string, err error) {
 	node := d.cfg.NodeIP
 	known := slices.ContainsFunc(all, func(c nic) bool { return c.has(node) })

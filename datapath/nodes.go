@@ -18,8 +18,8 @@ const (
 	localFlag = bpf.PodLabNodeFlagLAB_IS_LOCAL
 )
 
-// enterNodes makes lab_nodes say which addresses are nodes', and enterLocal which are this node's. Each
-// leaves what the other says alone.
+// enterNodes writes into lab_nodes which addresses are those of nodes, and enterLocal which are this node's. Each leaves
+// the other's flag as it is.
 func (d *Datapath) enterNodes(addrs []netip.Addr) error {
 	if err := d.enterFlag(nodeFlag, addrs); err != nil {
 		return fmt.Errorf("enter the nodes' addresses: %w", err)

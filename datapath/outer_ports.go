@@ -16,8 +16,8 @@ func (r portRange) String() string { return fmt.Sprintf("%d-%d", r.low, r.high) 
 
 func (r portRange) size() int { return int(r.high) - int(r.low) + 1 }
 
-// outerPorts are the ports of frontends that are on an address of this node and reached from outside, sorted:
-// what comes there is theirs. It is empty in modes that leave Services to others.
+// outerPorts are the ports of the frontends that are on an address of this node and can be reached from outside, sorted. It
+// is empty in modes without Services in BPF.
 func (d *Datapath) outerPorts() ([]uint16, error) {
 	if d.maps.services == nil {
 		return nil, nil

@@ -222,9 +222,9 @@ func withoutReserved(proc string, m *ebpf.Map) (string, error) {
 	return current.minus(added.minus(found)).String(), nil
 }
 
-// reservePorts reserves the ports that flows are given, and those of the node's sockets' that frontends have: what
-// comes to a frontend's port is the frontend's. Ports that are not needed any more go back. Lists are compared as
-// sets: the kernel writes them in its own way.
+// reservePorts reserves the ports for translated flows, and ports of frontends that the kernel could give to sockets of the
+// node: packets to those belong to the frontend. Ports that are not needed any more are released. Lists are compared as
+// sets, as the kernel has its own way to write them.
 func (s *Sysctls) reservePorts() error {
 	d := s.d
 	free, err := d.localPorts()
@@ -264,7 +264,7 @@ func (s *Sysctls) reservePorts() error {
 	return errors.Join(rememberAdded(d.maps.sysctls, ours), d.leavesPorts(free, want))
 }
 
-// leavesPorts complains when the node's own connections have no port left.
+// leavesPorts is an error if no port is left for the node's own connections.
 func (d *Datapath) leavesPorts(free, reserved *portSet) error {
 	if free.minus(reserved).size() > 0 {
 		return nil

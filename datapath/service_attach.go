@@ -24,7 +24,7 @@ type servicePrograms struct {
 	mtu, cutter                        *ebpf.Variable
 }
 
-// cutAt tells the programs at the NICs where the stack takes what it is to cut up.
+// cutAt tells the programs at the NICs the device at which the stack receives packets that it has to fragment.
 func (p *servicePrograms) cutAt(host *netlink.LinkAttrs) error {
 	if p.cutter == nil {
 		return nil
@@ -110,9 +110,9 @@ func isNICLink(pin string) bool {
 	return strings.HasSuffix(pin, "_in") || strings.HasSuffix(pin, "_out")
 }
 
-// attachNICs puts the programs on every NIC, and takes them off all others: NICs that are not in use any
-// more, and all of them where another mode has left some. The one for answers comes first: no answer goes out with
-// an address that its client does not know.
+// attachNICs attaches the programs to every NIC in use, and detaches them from all other devices: NICs that are no longer in
+// use, and all of them after a change to a mode without these programs. The program for answers is attached first, so that
+// no answer leaves with an address that its client does not know.
 func (d *Datapath) attachNICs(ctx context.Context) error {
 	devices := d.devices()
 	if !d.cfg.KubeProxyReplacement {

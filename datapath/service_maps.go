@@ -54,8 +54,8 @@ func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) e
 	return nil
 }
 
-// fit makes what the programs declare be as large as the maps that they get. Maps that they only mention,
-// in branches that the mode rules out, take no room; of what a CPU remembers, each gets its part.
+// fit gives the specs of the programs' maps the sizes of the maps that they get. Maps that only code of other modes uses get
+// one entry; caches get their size once for each CPU.
 func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode settings.Mode) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -81,7 +81,7 @@ func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode sett
 	return nil
 }
 
-// dropOtherModes removes what this mode has no use for, and a mode that the node was in before may have.
+// dropOtherModes removes what another mode, which the node was in before, has left and this one does not use.
 func (d *Datapath) dropOtherModes(ctx context.Context) error {
 	d.chains.Lock()
 	defer d.chains.Unlock()

@@ -13,10 +13,10 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// releaseSockets destroys the UDP sockets of the node's own processes that are connected through a Service to
-// what is no backend of it any more. Their packets carry the backend's address, so that nothing else would
-// ever lead them to another; a socket that sends with an address each time is given another, and stays.
-// Sockets in pods need none of it: see bpf/sock.c. What a kernel lacks for it is said once.
+// releaseSockets destroys the UDP sockets of the node's own processes that are connected through a Service to a backend
+// which the Service no longer has. They send to the backend's own address, so nothing else would lead them to another
+// backend. An unconnected socket gets another backend with its next datagram, and stays. Sockets of pods are translated
+// per packet: see bpf/sock.c. If the kernel cannot destroy sockets, that is logged once.
 func (v *Services) releaseSockets(ctx context.Context) error {
 	e := &v.d.services
 	if !e.unreleased {

@@ -22,9 +22,9 @@ type serviceEngine struct {
 	mu       sync.Mutex
 	balancer *lb.Balancer // nil in modes that leave Services to others
 	leftOut  leftOutNow
-	// undecided says that the maps have changed and the programs have not been told yet.
+	// undecided says that the maps have changed and the generation was not raised yet.
 	undecided bool
-	// unreleased says that a UDP socket of the node's may be connected to what is no backend any more.
+	// unreleased says that UDP sockets of the node may be connected to a backend that is gone.
 	unreleased, cannotRelease bool
 }
 
@@ -95,8 +95,8 @@ func (v *Services) check() error {
 	return nil
 }
 
-// node is this node as it is now. NodePorts are on all of its addresses but those on our devices, and of
-// loopback's on the one that everybody uses.
+// node is this node as it is now. NodePorts are on 127.0.0.1 and on all of its addresses, except those of loopback and of
+// our devices.
 func (d *Datapath) node(ctx context.Context) (lb.Node, error) {
 	n := lb.Node{Name: d.cfg.NodeName, Pods: d.cfg.PodCIDR, NodePorts: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}}
 	links, err := dump(ctx, d.nl.LinkList)

@@ -22,10 +22,10 @@ type sysctl struct {
 	want string
 }
 
-// nodeSysctls are those that are not of our own devices. Packets of pods are routed, and arrive on
-// other devices than the route back to them leads through, which strict reverse path filtering takes
-// for forgery. The kernel applies the stricter of a device's setting and "all", so a strict "all" has to
-// go; BPF checks the pods' addresses, and NICs keep what is set for them.
+// nodeSysctls are the sysctls of the node as a whole. Packets of pods are routed, and arrive on another device than the route
+// back to the pod leads through: strict reverse path filtering would drop them. The kernel applies the stricter of a
+// device's setting and "all", so "all" must not be strict. BPF checks the pods' source addresses, and NICs keep their own
+// setting.
 var nodeSysctls = []sysctl{
 	{path: "net/ipv4/ip_forward", ok: is("1"), want: "1"},
 	{path: "net/ipv4/conf/all/rp_filter", ok: func(v string) bool { return v != "1" }, want: "0"},
@@ -33,9 +33,9 @@ var nodeSysctls = []sysctl{
 
 func is(want string) func(string) bool { return func(v string) bool { return v == want } }
 
-// deviceSysctls are those of a device of ours in a mode, which take no undoing: they go with it. Where the stack
-// carries host ports, route_localnet lets it send what comes from a loopback address to a pod, and take the answer;
-// what a pod sends to a loopback address itself is dropped by the program at its veth.
+// deviceSysctls are the sysctls of one of our devices in a mode. They vanish with the device, so nothing has to be undone.
+// Where the stack carries host ports, route_localnet lets it send packets with a loopback source to a pod and accept the
+// answers. The program at the veth drops what a pod itself sends to a loopback address.
 func deviceSysctls(device string, mode settings.Mode) []sysctl {
 	localnet := "0"
 	if mode == settings.ModeKubeProxy {

@@ -16,9 +16,8 @@ const untrackedChain = "LAB-UNTRACKED"
 // and the node's firewall may want them tracked.
 var untrackedJump = jump{"PREROUTING", `-m comment --comment "wirelab: pods to pods" -j ` + untrackedChain}
 
-// Untracked keeps the iptables chain LAB-UNTRACKED of the raw table: what BPF has translated, or what
-// needs no translation, is not tracked by the kernel a second time. Where BPF routes, traffic between pods
-// does not come by there.
+// Untracked keeps the iptables chain LAB-UNTRACKED of the raw table: packets between pods, which BPF has translated or
+// which need no translation, are not tracked by the kernel too. Where BPF routes, they do not pass iptables at all.
 type Untracked struct{ d *Datapath }
 
 // Untracked returns the reconciler of the chain.

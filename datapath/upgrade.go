@@ -11,11 +11,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// upgrade says how a layout's maps come from those of the version before.
+// upgrade says how the maps of a layout are made from those of the version before.
 type upgrade struct {
 	from string
-	// changed are the maps whose keys or values are others, or mean something else. Their entries become this
-	// layout's by the conversion; where that is nil, the map begins empty. All other maps are used on.
+	// changed are the maps whose keys or values differ between the two, in shape or meaning. Their entries are
+	// converted; without a conversion the map begins empty. All other maps are used as they are.
 	changed map[string]conversion
 }
 
@@ -48,7 +48,7 @@ func (p pins) older() (older, error) {
 	}
 }
 
-// conversions are what a map's entries have to go through, one after the other. Not carried: one step drops them.
+// conversions are those that a map's entries have to go through, in order. carried is false if one step drops them.
 func (o older) conversions(name string) (list []conversion, carried bool) {
 	for _, step := range o.steps {
 		convert, changed := step.changed[name]
