@@ -39,6 +39,9 @@ var good = []struct {
 		return !c.EnableIPv4Masquerade && !c.IPv4NativeRoutingCIDR.IsValid()
 	}},
 	{"devices", "devices: [eth0, eth1]", func(c config.Config) bool { return slices.Equal(c.Devices, []string{"eth0", "eth1"}) }},
+	{"labels", "labels: {include: ['app*'], exclude: [build, 'ci.example.com/*']}", func(c config.Config) bool {
+		return slices.Equal(c.Labels.Include, []string{"app*"}) && slices.Equal(c.Labels.Exclude, []string{"build", "ci.example.com/*"})
+	}},
 	{"MTU", "MTU: 1400", func(c config.Config) bool { return c.MTU == 1400 }},
 	{"largest MTU", "MTU: 65535", func(c config.Config) bool { return c.MTU == 65535 }},
 	{"aggregation", "bpf: {monitorAggregation: none}", func(c config.Config) bool { return c.BPF.MonitorAggregation == "none" }},
@@ -95,6 +98,8 @@ func TestValuesAreRefused(t *testing.T) {
 		{"ipv4NativeRoutingCIDR: 10.0.0.0/33", "ipv4NativeRoutingCIDR"},
 		{"enableIPv4Masquerade: 1", "enableIPv4Masquerade"},
 		{"devices: eth0", "devices"},
+		{"labels: {include: [a b]}", "labels"},
+		{"labels: {exclude: ['*app']}", "labels"},
 		{"devices: [eth0, eth0]", "devices"},
 		{"devices: [a-name-that-is-too-long]", "devices"},
 		{"MTU: 100", "MTU"},
@@ -206,6 +211,8 @@ func TestRBACIsMinimal(t *testing.T) {
 		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"nodes/status"}, Verbs: []string{"patch"}},
 		{APIGroups: []string{"wirelab.dev"}, Resources: []string{"labnodes"}, Verbs: []string{"list", "watch", "create", "update"}},
+		{APIGroups: []string{"wirelab.dev"}, Resources: []string{"labnodes/status"}, Verbs: []string{"patch"}},
+		{APIGroups: []string{"wirelab.dev"}, Resources: []string{"labidentities"}, Verbs: []string{"get", "list", "watch", "create"}},
 		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},

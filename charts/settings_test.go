@@ -83,8 +83,12 @@ func schemaOf(k *settings.Key) map[string]any {
 			properties[c.InChart()] = schemaOf(c)
 		}
 		return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
-	case settings.TextList: // of devices, the only list there is
-		return map[string]any{"type": "array", "uniqueItems": true, "items": map[string]any{"type": "string", "minLength": 1, "maxLength": 15}}
+	case settings.TextList:
+		item := map[string]any{"type": "string", "minLength": 1, "maxLength": 15} // a device
+		if k.Parent.Path == "labels" {
+			item = map[string]any{"type": "string", "pattern": settings.LabelPattern}
+		}
+		return map[string]any{"type": "array", "uniqueItems": true, "items": item}
 	case settings.Prefix:
 		return map[string]any{"type": "string", "pattern": cidr}
 	case settings.Whole:

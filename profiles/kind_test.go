@@ -98,7 +98,7 @@ func TestValues(t *testing.T) {
 		"kubeProxyReplacement": false, "enableIPv4Masquerade": true, "installNoConntrackIptablesRules": true,
 		"bpf":  map[string]any{"monitorAggregation": "none", "masquerade": false, "hostLegacyRouting": false, "allowFallback": false, "ctMax": 65536},
 		"ipam": map[string]any{"mode": "kubernetes"},
-		"MTU":  1400, "devices": []any{"eth0", "eth1"},
+		"MTU":  1400, "devices": []any{"eth0", "eth1"}, "labels": map[string]any{"include": []any{}, "exclude": []any{}},
 		"debug":          map[string]any{"enabled": true, "verbose": "datapath"},
 		"cluster":        map[string]any{"name": "mine"},
 		"k8sServiceHost": "mine-control-plane", "k8sServicePort": 6443,

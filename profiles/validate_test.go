@@ -88,6 +88,14 @@ func TestContradictions(t *testing.T) {
 			[]problem{{3, "network.bpf.masquerade", "network.bpf.masquerade needs network.kubeProxyReplacement: where kube-proxy translates Services", ""}},
 		},
 		{
+			"labels", "network:\n  labels:\n    include:\n    - app\n    - app.kubernetes.io/*\n    - \"*app\"\n    exclude:\n    - a b\n    - x\n    - x\n    - \"*\"\n",
+			[]problem{
+				{6, "network.labels.include[2]", `"*app" is not the key of a label`, ""},
+				{8, "network.labels.exclude[0]", `"a b" is not the key of a label`, ""},
+				{10, "network.labels.exclude[2]", "x is listed twice", ""},
+			},
+		},
+		{
 			"device names", "network:\n  devices:\n  - eth0\n  - lo\n  - eth0\n  - lab_host\n  - lxc12345678\n  - a/b\n  - \"\"\n",
 			[]problem{
 				{4, "network.devices[1]", "lo does not lead out", ""},

@@ -35,8 +35,8 @@ type agentSpec struct {
 	Config config.Config
 	// NodeIP is the address of the only node.
 	NodeIP string
-	// Services is how many there are when the agent starts.
-	Services int
+	// Services and Pods are how many there are when the agent starts.
+	Services, Pods int
 }
 
 // change is something that happens in the cluster: a Service's EndpointSlice has so many endpoints now.
@@ -100,10 +100,24 @@ func (s agentSpec) objects() []runtime.Object {
 			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: s.NodeIP}}},
 		},
 	}
+	for i := range s.Pods {
+		objects = append(objects, pod(i))
+	}
 	for i := range s.Services {
 		objects = append(objects, service(i), endpointSlice(i, 1))
 	}
 	return objects
+}
+
+// pod is pod i, one of ten replicas.
+func pod(i int) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "bench", Name: container(i),
+			Labels: map[string]string{"app": fmt.Sprintf("a%d", i/10), "pod-template-hash": "6d4b75cb6d"},
+		},
+		Spec: corev1.PodSpec{NodeName: nodeName, ServiceAccountName: "default"},
+	}
 }
 
 const (

@@ -40,7 +40,7 @@ type Plan struct {
 
 // Measure runs an agent through its life.
 func Measure(ctx context.Context, b *testbed.Bed, p Plan) (r Results, err error) {
-	n, err := newNode(b, p.Plugin, p.Self, p.Services)
+	n, err := newNode(b, p.Plugin, p.Self, p.Services, p.Pods)
 	if err != nil {
 		return r, err
 	}

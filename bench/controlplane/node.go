@@ -35,7 +35,7 @@ type node struct {
 
 // newNode makes a node without an agent. Plugin is the path of the CNI plugin's binary, self the command line
 // by which this program is an agent.
-func newNode(b *testbed.Bed, plugin string, self []string, services int) (*node, error) {
+func newNode(b *testbed.Bed, plugin string, self []string, services, pods int) (*node, error) {
 	host, err := b.Host("node")
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func newNode(b *testbed.Bed, plugin string, self []string, services int) (*node,
 	cfg.Paths.RunDir = filepath.Join(dir, "run")
 	cfg.Paths.CNIConfDir, cfg.Paths.CNIBinDir = filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")
 	cfg.Paths.CNIPlugin = plugin
-	n.spec = agentSpec{Config: cfg, NodeIP: host.Addr.String(), Services: services}
+	n.spec = agentSpec{Config: cfg, NodeIP: host.Addr.String(), Services: services, Pods: pods}
 	for _, d := range []string{cfg.Paths.CNIConfDir, cfg.Paths.CNIBinDir} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return nil, errors.Join(fmt.Errorf("make directory: %w", err), n.close())

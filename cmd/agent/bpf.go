@@ -7,6 +7,14 @@ import (
 	"wirelab.dev/wirelab/internal/show"
 )
 
+func newEndpointCmd() *cobra.Command {
+	return listCmd(show.LabeledEndpointList(), (*client.Client).LabeledEndpoints)
+}
+
+func newIdentityCmd() *cobra.Command {
+	return listCmd(show.IdentityList(), (*client.Client).Identities)
+}
+
 func newServiceCmd() *cobra.Command {
 	return listCmd(show.ServiceList(), (*client.Client).Services)
 }

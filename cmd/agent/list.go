@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +40,53 @@ func listCmd[T any](l show.List[T], ask func(*client.Client, context.Context) ([
 		return q.print(cmd.OutOrStdout(), items, func(w io.Writer) { fmt.Fprint(w, l.Table(items)) })
 	}
 	q.flags(cmd)
-	return group(words[len(words)-2], l.About, cmd)
+	below := []*cobra.Command{cmd}
+	if l.Get != nil {
+		below = append(below, getCmd(l, ask))
+	}
+	return group(words[len(words)-2], l.About, below...)
+}
+
+// getCmd shows one thing of a list.
+func getCmd[T any](l show.List[T], ask func(*client.Client, context.Context) ([]T, error)) *cobra.Command {
+	q := &question{}
+	cmd := &cobra.Command{
+		Use: "get " + strings.ToUpper(l.Get.What), Short: l.Get.Short, Example: "  wirelab-agent " + l.Get.Example, Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+			defer cancel()
+			items, err := ask(q.client(), ctx)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			return l.Get.AllNames(items), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+			defer cancel()
+			items, err := ask(q.client(), ctx)
+			if err != nil {
+				return err
+			}
+			found, err := l.Get.Find(items, args[0])
+			if err != nil {
+				return err
+			}
+			return q.print(cmd.OutOrStdout(), found, func(w io.Writer) {
+				for i, item := range found {
+					if i > 0 {
+						fmt.Fprintln(w)
+					}
+					fmt.Fprint(w, l.Get.Describe(item))
+				}
+			})
+		},
+	}
+	q.flags(cmd)
+	return cmd
 }
 
 // filterFlags adds flags that pick. What it returns reads them.
@@ -73,6 +121,8 @@ func wordsFor(ctx context.Context, flag string, c *client.Client) ([]string, err
 		return serviceNames(ctx, c)
 	case "frontend":
 		return frontendAddrs(ctx, c)
+	case "identity":
+		return identityNumbers(ctx, c)
 	}
 	return nil, nil
 }
@@ -91,4 +141,12 @@ func frontendAddrs(ctx context.Context, c *client.Client) (addrs []string, err e
 		addrs = append(addrs, f.Addr.String())
 	}
 	return slices.Compact(addrs), err
+}
+
+func identityNumbers(ctx context.Context, c *client.Client) (numbers []string, err error) {
+	all, err := c.Identities(ctx)
+	for _, i := range all {
+		numbers = append(numbers, strconv.FormatUint(uint64(i.ID), 10))
+	}
+	return numbers, err
 }

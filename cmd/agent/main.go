@@ -31,7 +31,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRunCmd(), newStatusCmd(), newEndpointCmd(), newServiceCmd(), newBPFCmd(), newMonitorCmd(), newPauseCmd(), newResumeCmd(), newCleanupCmd(), newMountBPFFSCmd(), newVersionCmd())
+	root.AddCommand(newRunCmd(), newStatusCmd(), newEndpointCmd(), newIdentityCmd(), newServiceCmd(), newBPFCmd(), newMonitorCmd(), newPauseCmd(), newResumeCmd(), newCleanupCmd(), newMountBPFFSCmd(), newVersionCmd())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -173,18 +174,71 @@ func TestStatusOfANodeThatDoesNotWork(t *testing.T) {
 	}
 }
 
-func TestEndpointList(t *testing.T) {
-	socket := serve(t, map[string][]any{api.EndpointsPath: {[]api.Endpoint{
-		{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIf: "lxc1", HostIndex: 9, PodMAC: api.MAC{2, 5: 1}, HostMAC: api.MAC{2, 5: 2}, MTU: 1500, Attached: true},
-		{ID: 3, Namespace: "default", Pod: "other", Addr: netip.MustParseAddr("10.0.1.3"), HostIf: "lxc2"},
-	}}})
-	out, err := runCmd(t, "endpoint", "list", "--socket", socket)
-	if err != nil {
-		t.Fatal(err)
+// identified is two pods, with two identities, and a reserved one.
+func identified() map[string][]any {
+	demo := api.LabeledEndpoint{
+		Endpoint: api.Endpoint{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIf: "lxc1", HostIndex: 9, MTU: 1500, Identity: 12345, Attached: true},
+		Labels:   map[string]string{"app": "demo", "tier": "front"},
 	}
-	rows := strings.Split(strings.TrimSpace(out), "\n")
-	if len(rows) != 3 || strings.Join(strings.Fields(rows[1]), " ") != "2 10.0.1.2 default/demo lxc1 9 02:00:00:00:00:01 02:00:00:00:00:02 1500 attached" || !strings.HasSuffix(rows[2], "missing") {
-		t.Errorf("endpoints:\n%s", out)
+	other := api.LabeledEndpoint{Endpoint: api.Endpoint{ID: 3, Namespace: "default", Pod: "other", Addr: netip.MustParseAddr("10.0.1.3"), HostIf: "lxc2", Identity: 5}}
+	return map[string][]any{
+		api.EndpointsPath: {[]api.LabeledEndpoint{demo, other}},
+		api.IdentitiesPath: {[]api.Identity{
+			{ID: 2, Name: "world"},
+			{ID: 300, Namespace: "default", ServiceAccount: "default", Labels: map[string]string{"app": "old"}, Retired: true},
+			{ID: 12345, Namespace: "default", ServiceAccount: "default", Labels: demo.Labels, Pods: []string{"default/demo"}},
+		}},
+	}
+}
+
+func TestIdentities(t *testing.T) {
+	socket := serve(t, identified())
+	for _, tt := range []struct {
+		command string
+		want    []string // rows, with one space between columns
+	}{
+		{"endpoint list", []string{"ADDRESS IDENTITY POD AND LABELS", "10.0.1.2 12345 default/demo app=demo tier=front", "10.0.1.3 5 default/other (without program)"}},
+		{"endpoint list --identity 5", []string{"ADDRESS IDENTITY POD AND LABELS", "10.0.1.3 5 default/other (without program)"}},
+		{"endpoint get default/demo", []string{"Pod: default/demo", "Address: 10.0.1.2", "Endpoint: 2", "Identity: 12345", "Labels: app=demo tier=front",
+			"Interface: lxc1, index 9, MTU 1500", "MACs: 00:00:00:00:00:00 in the pod, 00:00:00:00:00:00 on the node", "Program: attached"}},
+		{"identity list", []string{"ID PODS NAMESPACE SERVICE ACCOUNT LABELS", "2 0 - - reserved: world", "300 0 default default app=old (retired)", "12345 1 default default app=demo tier=front"}},
+		{"identity get 12345", []string{"Identity: 12345", "Namespace: default", "Service Account: default", "Labels: app=demo tier=front", "Retired: no", "Pods: default/demo"}},
+		{"identity get world", []string{"Identity: 2", "Reserved: world", "Pods: -"}},
+	} {
+		out, err := runCmd(t, append(strings.Fields(tt.command), "--socket", socket)...)
+		var got []string
+		for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+			got = append(got, strings.Join(strings.Fields(line), " "))
+		}
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, got\n%s\nwant\n%s", tt.command, err, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+		}
+	}
+	out, err := runCmd(t, "endpoint", "get", "10.0.1.2", "-o", "json", "--socket", socket)
+	var found []api.LabeledEndpoint
+	if jsonErr := json.Unmarshal([]byte(out), &found); err != nil || jsonErr != nil || len(found) != 1 || found[0].Labels["tier"] != "front" {
+		t.Errorf("as JSON: %v, %v, %s", err, jsonErr, out)
+	}
+	for command, want := range map[string]string{
+		"endpoint get default/nobody": "there is no endpoint default/nobody",
+		"identity get 7":              "there is no identity 7",
+		"identity get":                "accepts 1 arg",
+		"endpoint list --identity x":  "want its number",
+	} {
+		if _, err := runCmd(t, append(strings.Fields(command), "--socket", socket)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", command, err, want)
+		}
+	}
+	for command, want := range map[string]string{"endpoint get": "default/demo", "identity get": "world", "endpoint list --identity": "12345", "bpf ipcache list --identity": "12345"} {
+		args := slices.Insert(append([]string{"__complete"}, append(strings.Fields(command), "")...), len(strings.Fields(command)), "--socket", socket)
+		if i := slices.Index(args, "--identity"); i >= 0 { // the flag that is completed comes last
+			args = append(slices.Delete(args, i, i+1), "")
+			args[len(args)-2] = "--identity"
+		}
+		var out strings.Builder
+		if err := run(t.Context(), args, &out, &out); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s completes with %v\n%s, want %s", command, err, out.String(), want)
+		}
 	}
 }
 

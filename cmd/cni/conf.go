@@ -42,6 +42,7 @@ type podArgs struct {
 	types.CommonArgs
 	K8S_POD_NAMESPACE types.UnmarshallableString //nolint:revive // the key's name is the field's
 	K8S_POD_NAME      types.UnmarshallableString //nolint:revive
+	K8S_POD_UID       types.UnmarshallableString //nolint:revive
 }
 
 // request is the call as the agent wants it, the same for all commands about
@@ -57,6 +58,7 @@ func request(command string, args *skel.CmdArgs) (api.CNIRequest, error) {
 		IfName:      args.IfName,
 		Namespace:   string(pod.K8S_POD_NAMESPACE),
 		Pod:         string(pod.K8S_POD_NAME),
+		PodUID:      string(pod.K8S_POD_UID),
 	}, nil
 }
 

@@ -111,7 +111,7 @@ func TestAddReportsTheEndpoint(t *testing.T) {
 		if netns == nil {
 			t.Error("no network namespace came along")
 		}
-		if want := (api.CNIRequest{Command: "ADD", ContainerID: "c1", IfName: "eth0", Namespace: "default", Pod: "demo"}); !reflect.DeepEqual(req, want) {
+		if want := (api.CNIRequest{Command: "ADD", ContainerID: "c1", IfName: "eth0", Namespace: "default", Pod: "demo", PodUID: "u"}); !reflect.DeepEqual(req, want) {
 			t.Errorf("request %+v, want %+v", req, want)
 		}
 		return api.CNIReply{Endpoint: &endpoint}

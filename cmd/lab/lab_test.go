@@ -142,7 +142,7 @@ func TestWithoutDocker(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for _, args := range []string{
 		"up kubeproxy", "down x", "list", "status", "status x", "logs", "shell x", "image", "verify x",
-		"service list", "bpf lb list", "bpf endpoint list --node worker", "bpf ipcache list",
+		"service list", "bpf lb list", "bpf endpoint list --node worker", "bpf ipcache list", "endpoint list", "endpoint get default/x", "identity list", "identity get 256",
 	} {
 		_, errOut, code := call(t, strings.Fields(args)...)
 		if code != exitFailed || !strings.Contains(errOut, "docker is not running") || !strings.Contains(errOut, "make deps") {

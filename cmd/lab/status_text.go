@@ -71,8 +71,11 @@ func summary(s *labs.Status) show.Block {
 	lines = append(lines,
 		[2]string{"IPAM", fmt.Sprintf("%d/%d addresses used%s", s.Sum.AddressesUsed, s.Sum.AddressesTotal, after(", mode ", across(s, ipamMode)))},
 		[2]string{"Endpoints", fmt.Sprint(s.Sum.Endpoints)},
-		[2]string{"Reconcilers", fmt.Sprintf("%d/%d healthy", s.Sum.ReconcilersOK, s.Sum.Reconcilers)},
 	)
+	if text := across(s, identitiesText); text != "" {
+		lines = append(lines, [2]string{"Identities", text})
+	}
+	lines = append(lines, [2]string{"Reconcilers", fmt.Sprintf("%d/%d healthy", s.Sum.ReconcilersOK, s.Sum.Reconcilers)})
 	if s.Sum.NodesReached >= 0 {
 		text := fmt.Sprintf("%d/%d nodes reachable", s.Sum.NodesReached, s.Sum.Nodes)
 		if s.Sum.NodesReached < s.Sum.Nodes {
@@ -117,6 +120,14 @@ func servicesText(s *labs.Status) string {
 		sep = "; "
 	}
 	return ports + sep + backends
+}
+
+// identitiesText is how many identities a node knows; all know the same, once they have heard.
+func identitiesText(a *api.Status) string {
+	if a.Identities == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d known", *a.Identities)
 }
 
 func ipamMode(a *api.Status) string {

@@ -126,6 +126,7 @@ func (a *Agent) work(ctx context.Context) error {
 	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.policyInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.labNodes.RunWithContext(ctx); return nil })
+	eg.Go(func() error { a.kube.identities.Run(ctx); return nil })
 	if a.kube.services != nil {
 		eg.Go(func() error { return a.kube.services.Run(ctx) })
 	}
@@ -193,6 +194,9 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		return err
 	}
 	n.prober = a.newProber(n)
+	if n.ids, err = a.newIdentifier(n.eps); err != nil {
+		return err
+	}
 	own := labNode{objects: a.objects.Nodes, kube: a.kube, nodeName: a.cfg.NodeName}
 	n.makeReconcilers(a.kube, own, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	a.node.Store(n)

@@ -46,7 +46,7 @@ func (r *criRuntime) list() *libcni.NetworkConfigList {
 }
 
 func (r *criRuntime) conf(id string, pod *netnstest.NS) *libcni.RuntimeConf {
-	rt := &libcni.RuntimeConf{ContainerID: id, IfName: "eth0", Args: [][2]string{{"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", id}}}
+	rt := &libcni.RuntimeConf{ContainerID: id, IfName: "eth0", Args: [][2]string{{"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", id}, {"K8S_POD_UID", id}}}
 	if pod != nil {
 		rt.NetNS = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), pod.FD())
 	}
@@ -62,7 +62,16 @@ func (r *criRuntime) do(f func(context.Context) error) (err error) {
 	return err
 }
 
+// add is of a pod default/<id>, which the agent's cluster has then.
 func (r *criRuntime) add(id string, pod *netnstest.NS) (netip.Addr, error) {
+	if r.n.agent != nil {
+		r.n.tell("pod %s app=%s", id, id)
+	}
+	return r.addTold(id, pod)
+}
+
+// addTold is add of a pod that the agent's cluster has already.
+func (r *criRuntime) addTold(id string, pod *netnstest.NS) (netip.Addr, error) {
 	var addr netip.Addr
 	list := r.list()
 	err := r.do(func(ctx context.Context) error {

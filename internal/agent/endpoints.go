@@ -12,6 +12,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/identity"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
@@ -38,16 +39,21 @@ type endpoints struct {
 	whole sync.RWMutex
 	busy  keyedMutex // by host-side veth: one call an endpoint at a time
 
-	// freed is called when addresses may have become free. It must not block.
-	freed func()
+	// freed is called when addresses may have become free, and changed when endpoints have come or gone or have other
+	// identities. They must not block.
+	freed, changed func()
+	// identify is the identity of an endpoint in the making.
+	identify func(context.Context, api.CNIRequest) identity.ID
 
 	mu      sync.Mutex
 	addrs   map[string]netip.Addr // by host-side veth
+	owners  map[string]owner      // by host-side veth
 	foreign []string              // endpoints outside the pool, for the status
 }
 
 func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpoints {
-	return &endpoints{dp: dp, pool: pool, log: log, addrs: map[string]netip.Addr{}, freed: func() {}}
+	return &endpoints{dp: dp, pool: pool, log: log, addrs: map[string]netip.Addr{}, owners: map[string]owner{}, freed: func() {}, changed: func() {},
+		identify: func(context.Context, api.CNIRequest) identity.ID { return identity.Init }}
 }
 
 // sync has the datapath mend its endpoints, and makes the pool and the
@@ -71,6 +77,7 @@ func (e *endpoints) sync(ctx context.Context) error {
 		e.pool.Retire(r.Addr, r.For)
 	}
 	e.freed()
+	e.changed()
 	return nil
 }
 
@@ -78,9 +85,12 @@ func (e *endpoints) sync(ctx context.Context) error {
 func (e *endpoints) adopt(live []api.Endpoint) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := make(map[string]netip.Addr, len(live))
+	now, owners := make(map[string]netip.Addr, len(live)), make(map[string]owner, len(live))
 	for _, ep := range live {
-		now[ep.HostIf] = ep.Addr
+		now[ep.HostIf], owners[ep.HostIf] = ep.Addr, owner{namespace: ep.Namespace, pod: ep.Pod}
+		if e.addrs[ep.HostIf] == ep.Addr {
+			owners[ep.HostIf] = e.owners[ep.HostIf]
+		}
 	}
 	for hostIf, addr := range e.addrs {
 		if now[hostIf] != addr {
@@ -100,7 +110,7 @@ func (e *endpoints) adopt(live []api.Endpoint) {
 		}
 	}
 	slices.Sort(e.foreign)
-	e.addrs = now
+	e.addrs, e.owners = now, owners
 }
 
 // count is the number of endpoints.
@@ -124,6 +134,7 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 		return api.Endpoint{}, errNoContainer
 	}
 	hostIf := api.HostIfName(req.ContainerID, req.IfName)
+	id := e.identify(ctx, req) // which may take a while: nobody waits for this endpoint yet
 	defer e.one(hostIf)()
 	addr, existed := e.lookup(hostIf)
 	if !existed {
@@ -140,8 +151,12 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 		return api.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
 	}
 	e.mu.Lock()
-	e.addrs[hostIf] = addr
+	if !existed {
+		e.addrs[hostIf] = addr
+		e.identified(hostIf, req, id)
+	}
 	e.mu.Unlock()
+	e.changed()
 	return ep, nil
 }
 
@@ -176,6 +191,7 @@ func (e *endpoints) remove(ctx context.Context, req api.CNIRequest) error {
 	}
 	e.forget(hostIf, freed...)
 	e.freed()
+	e.changed()
 	return nil
 }
 
@@ -184,7 +200,7 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 	e.whole.Lock()
 	defer e.whole.Unlock()
 	// The runtime does not know of the agent's own.
-	keep := []string{api.HostIfName(healthContainer, healthIfName)}
+	keep := []string{healthHostIf()}
 	for _, a := range valid {
 		keep = append(keep, api.HostIfName(a.ContainerID, a.IfName))
 	}
@@ -193,6 +209,7 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 		e.forget(ep.HostIf, ep.Addr)
 	}
 	e.freed()
+	e.changed()
 	if err != nil {
 		return fmt.Errorf("collect endpoints: %w", err)
 	}
@@ -222,6 +239,7 @@ func (e *endpoints) forget(hostIf string, freed ...netip.Addr) {
 	defer e.mu.Unlock()
 	if addr, ok := e.addrs[hostIf]; ok {
 		delete(e.addrs, hostIf)
+		delete(e.owners, hostIf)
 		e.pool.Release(addr)
 	}
 	for _, addr := range freed {

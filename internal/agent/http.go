@@ -20,6 +20,7 @@ func (a *Agent) apiHandler() http.Handler {
 		a.answer(w, a.status(r.Context()))
 	})
 	mux.HandleFunc("GET "+api.EndpointsPath, listing(a, endpointList))
+	mux.HandleFunc("GET "+api.IdentitiesPath, listing(a, identityList))
 	mux.HandleFunc("GET "+api.ServicesPath, listing(a, func(ctx context.Context, n *node) ([]api.Service, error) {
 		return services.List(ctx, n.dp.Services(), n.leftOut)
 	}))

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/agent/identities"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
@@ -73,6 +74,7 @@ type kube struct {
 	nodeInf    cache.SharedIndexInformer
 	podInf     cache.SharedIndexInformer
 	labNodes   crd.Informer[crd.LabNode, *crd.LabNode]
+	identities *identities.Watch
 	daemonSets cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
 	services   *services.Watch           // nil when kube-proxy carries Services
 	policies   networkinglisters.NetworkPolicyLister
@@ -97,6 +99,10 @@ func newKube(server Server, nodeName, daemonSet string) (*kube, error) {
 
 		policies:  policies.Networking().V1().NetworkPolicies().Lister(),
 		policyInf: policies.Networking().V1().NetworkPolicies().Informer(),
+	}
+	var err error
+	if k.identities, err = identities.NewWatch(server.Objects.Identities); err != nil {
+		return nil, err
 	}
 	if daemonSet == "" {
 		return k, nil

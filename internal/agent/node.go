@@ -20,6 +20,7 @@ type node struct {
 	dp          *datapath.Datapath
 	pool        *ipam.Pool
 	eps         *endpoints
+	ids         *identifier
 	reconcilers reconcilers
 	leftOut     *services.Report
 	prober      *reach.Prober // nil where other nodes are not probed
@@ -33,7 +34,7 @@ type node struct {
 type reconcilers struct {
 	all reconcile.Group
 
-	sysctls, devices, endpoints, routes, ipcache, masquerade, labNode, condition, cniConfig *reconcile.Reconciler
+	sysctls, devices, endpoints, routes, ipcache, masquerade, labNode, identities, published, condition, cniConfig *reconcile.Reconciler
 	// hostPorts is nil where services does their work, and services and
 	// untracked are nil where kube-proxy does.
 	hostPorts, services, untracked *reconcile.Reconciler
@@ -77,12 +78,15 @@ func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cn
 	addresses := reconcile.New("addresses", n.purge(), often, log)
 	n.eps.freed = addresses.Trigger
 	r.labNode = reconcile.New("lab-node", own.apply, often, log)
+	r.identities = reconcile.New("identities", n.ids.apply, often, log)
+	r.published = reconcile.New("lab-node-status", publisher{labNode: own, eps: n.eps}.paced(), often, log)
+	n.eps.changed = func() { r.identities.Trigger(); r.published.Trigger() }
 	r.condition = reconcile.New("node-condition", condition.apply, often, log)
 	r.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
 	r.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
 	r.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)
 	r.all = reconcile.Group{
-		r.sysctls, r.devices, r.endpoints, addresses, r.routes, r.ipcache, r.masquerade, r.labNode, r.condition,
+		r.sysctls, r.devices, r.endpoints, addresses, r.routes, r.ipcache, r.masquerade, r.labNode, r.identities, r.published, r.condition,
 	}
 	if k.services == nil {
 		r.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {

@@ -28,6 +28,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent/kubetest"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
+	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
@@ -68,7 +69,8 @@ func runTests(m *testing.M) int {
 // runAsAgent reads what happens in the cluster from standard input, a line
 // each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP",
 // "nodeport CLUSTERIP PORT" and "endpoints ADDR..." of the Service ns/web, port 80 to 8080,
-// "bad NAME" of a Service of which nothing is carried, "healthcheck CLUSTERIP PORT" of one with such a port,
+// "pod NAME KEY=VALUE..." of a pod in namespace default with these labels, "objects", which says what LabNodes and
+// LabIdentities there are, "bad NAME" of a Service of which nothing is carried, "healthcheck CLUSTERIP PORT" of one with such a port,
 // "events", which says of which objects there are some, or "uninstall".
 func runAsAgent(encoded string) error {
 	var cfg config.Config
@@ -86,7 +88,7 @@ func runAsAgent(encoded string) error {
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)
 		for lines.Scan() {
-			err := happen(ctx, cluster, strings.Fields(lines.Text()))
+			err := happen(ctx, cluster, objects, strings.Fields(lines.Text()))
 			fmt.Fprintf(os.Stderr, "%s%s: %v\n", happened, lines.Text(), err)
 		}
 	}()
@@ -97,7 +99,13 @@ func runAsAgent(encoded string) error {
 // told.
 const happened = "happened in the cluster: "
 
-func happen(ctx context.Context, cluster *fake.Clientset, line []string) error {
+func happen(ctx context.Context, cluster *fake.Clientset, objects *crd.Client, line []string) error {
+	switch line[0] {
+	case "pod":
+		return putPod(ctx, cluster, line[1], line[2:])
+	case "objects":
+		return describe(ctx, objects)
+	}
 	if line[0] == "uninstall" {
 		return cluster.AppsV1().DaemonSets("kube-system").Delete(ctx, "wirelab-agent", metav1.DeleteOptions{})
 	}
@@ -264,7 +272,9 @@ func (n *testNode) start() {
 func (n *testNode) tell(format string, args ...any) {
 	n.t.Helper()
 	line := fmt.Sprintf(format, args...)
+	n.mu.Lock()
 	before := strings.Count(n.log.String(), happened+line)
+	defer n.mu.Unlock()
 	if _, err := fmt.Fprintln(n.stdin, line); err != nil {
 		n.t.Fatal(err)
 	}

@@ -52,6 +52,9 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.IPAM = a.ipam(n)
 	s.LeftOut = n.leftOut.Get()
 	s.Endpoints = n.eps.count()
+	if a.kube.identities.HasSynced() {
+		s.Identities = new(a.kube.identities.Numbers().Count())
+	}
 	s.ClusterHealth = n.clusterHealth()
 	s.CNI.Serving = n.serving.Load()
 	s.Reconcilers = n.reconcilers.all.Health()
@@ -133,15 +136,6 @@ func (a *Agent) datapath(ctx context.Context, n *node) (_ *api.Datapath, warning
 		d.Error = err.Error()
 	}
 	return &d, warnings
-}
-
-// endpointList is all endpoints, sorted by address, read back.
-func endpointList(ctx context.Context, n *node) ([]api.Endpoint, error) {
-	eps, err := n.dp.Endpoints(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list endpoints: %w", err)
-	}
-	return eps, nil
 }
 
 // snapshot is what the metrics are made of.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +32,9 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 		}
 	}
 	podChanged := func(old, now *corev1.Pod) {
+		if !sameIdentity(old, now) {
+			n.reconcilers.identities.Trigger()
+		}
 		if hasHostPorts(old) || hasHostPorts(now) {
 			n.reconcilers.hostPorts.Trigger()
 			n.reconcilers.services.Trigger()
@@ -39,6 +43,7 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 	labNodeChanged := func(old, now *crd.LabNode) {
 		if (old == nil || old.Name == nodeName) && (now == nil || now.Name == nodeName) {
 			n.reconcilers.labNode.Trigger()
+			n.reconcilers.published.Trigger()
 		}
 	}
 	if _, err := k.labNodes.AddEventHandler(watch.OnChange(labNodeChanged)); err != nil {
@@ -50,6 +55,7 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 	if _, err := k.podInf.AddEventHandler(watch.OnChange(podChanged)); err != nil {
 		return fmt.Errorf("watch pods: %w", err)
 	}
+	k.identities.Follow(n.reconcilers.identities.Trigger)
 	if k.services == nil {
 		return nil
 	}
@@ -79,6 +85,15 @@ func sameToUs(a, b *corev1.Node) bool {
 		return false
 	}
 	return internalIP(a) == internalIP(b) && slices.Equal(podCIDRs(a), podCIDRs(b))
+}
+
+// sameIdentity reports whether the identity that follows from a pod, and
+// whether it is that of an endpoint, are the same for both.
+func sameIdentity(a, b *corev1.Pod) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	return a.UID == b.UID && a.Status.PodIP == b.Status.PodIP && maps.Equal(a.Labels, b.Labels)
 }
 
 func hasHostPorts(pod *corev1.Pod) bool { return pod != nil && len(services.HostPortsOf(pod)) > 0 }

@@ -14,8 +14,9 @@ const (
 )
 
 // Paths on AgentSocket, GET but for the last two. StatusPath answers a Status, EndpointsPath a
-// []Endpoint sorted by address, MonitorPath an endless stream of Event, one
-// JSON object a line. IPCachePath answers a []IPCacheEntry sorted by prefix. The
+// []LabeledEndpoint sorted by address, MonitorPath an endless stream of Event, one
+// JSON object a line. IPCachePath answers a []IPCacheEntry sorted by prefix, and
+// IdentitiesPath a []Identity sorted by number. The
 // others read maps back that only modes without
 // kube-proxy have: a []Service sorted by name, a []Frontend sorted by address,
 // and a []Flow as flows are opened and as their answers come. PausePath and
@@ -31,6 +32,7 @@ const (
 	TranslationsPath = "/v1/bpf/nat"
 	PausePath        = "/v1/reconcilers/pause"
 	ResumePath       = "/v1/reconcilers/resume"
+	IdentitiesPath   = "/v1/identities"
 	IPCachePath      = "/v1/bpf/ipcache"
 )
 

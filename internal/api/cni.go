@@ -30,6 +30,7 @@ type CNIRequest struct {
 	IfName      string `json:"ifName,omitempty"`
 	Namespace   string `json:"namespace,omitempty"` // of the pod; empty outside Kubernetes
 	Pod         string `json:"pod,omitempty"`
+	PodUID      string `json:"podUID,omitempty"` // tells pods of one name apart; may be empty
 	// Addrs are the addresses the runtime believes the pod to have, for CHECK.
 	Addrs []netip.Addr `json:"addrs,omitempty"`
 	// Valid are the attachments that stay, for GC. All others go.

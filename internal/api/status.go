@@ -24,10 +24,12 @@ type Status struct {
 	Ready    bool     `json:"ready"`
 	NotReady []string `json:"notReady,omitempty"`
 
-	Kubernetes  Kubernetes   `json:"kubernetes"`
-	Datapath    *Datapath    `json:"datapath,omitempty"` // nil until it is open
-	IPAM        *IPAM        `json:"ipam,omitempty"`     // nil until the node has a podCIDR
-	Endpoints   int          `json:"endpoints"`
+	Kubernetes Kubernetes `json:"kubernetes"`
+	Datapath   *Datapath  `json:"datapath,omitempty"` // nil until it is open
+	IPAM       *IPAM      `json:"ipam,omitempty"`     // nil until the node has a podCIDR
+	Endpoints  int        `json:"endpoints"`
+	// Identities is how many sets of labels of pods have a number, as far as the node knows; nil until it knows.
+	Identities  *int         `json:"identities,omitempty"`
 	CNI         CNI          `json:"cni"`
 	Reconcilers []Reconciler `json:"reconcilers"` // sorted by name
 	// ClusterHealth is nil where it is switched off or not known yet. It has
@@ -216,5 +218,6 @@ type Endpoint struct {
 	HostMAC   MAC        `json:"hostMAC"`   // the pod's next hop
 	PodMAC    MAC        `json:"podMAC"`
 	MTU       int        `json:"mtu"`
+	Identity  uint32     `json:"identity"` // 0: not looked for yet
 	Attached  bool       `json:"attached"` // the program now loaded is on HostIf
 }

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"wirelab.dev/wirelab/internal/apiservertest"
@@ -179,8 +180,23 @@ func testRights(t *testing.T, server *apiservertest.Server, admin *crd.Client) {
 	if err := bound.Nodes.Delete(ctx, "own", metav1.DeleteOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("to delete its own: %v", err)
 	}
-	if _, err := bound.Identities.Create(ctx, identity("300"), metav1.CreateOptions{}); !apierrors.IsForbidden(err) {
-		t.Errorf("to make an identity: %v", err)
+	endpoints := []byte(`{"status":{"endpoints":[{"address":"10.0.1.5","identity":300,"pod":"default/web"}],"endpointCount":1}}`)
+	if got, err := bound.Nodes.Patch(ctx, "own", types.MergePatchType, endpoints, metav1.PatchOptions{}, "status"); err != nil || len(got.Status.Endpoints) != 1 {
+		t.Errorf("its own node's endpoints: %v, %v", got, err)
+	}
+	if _, err := bound.Nodes.Patch(ctx, "other", types.MergePatchType, endpoints, metav1.PatchOptions{}, "status"); !refused(err, foreign) {
+		t.Errorf("another node's endpoints: %v", err)
+	}
+	made, err := bound.Identities.Create(ctx, identity("300"), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatalf("to make an identity: %v", err)
+	}
+	made.Annotations = map[string]string{crd.Unused: "2030-01-02T03:04:05Z"}
+	if _, err := bound.Identities.Update(ctx, made, metav1.UpdateOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("to change one: %v", err)
+	}
+	if err := bound.Identities.Delete(ctx, "300", metav1.DeleteOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("to delete one: %v", err)
 	}
 }
 

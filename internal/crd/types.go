@@ -48,6 +48,9 @@ type Endpoint struct {
 	Pod string `json:"pod,omitempty"`
 }
 
+// Unused is the annotation that says since when (RFC 3339) no LabNode has had a LabIdentity, which is about to be deleted.
+const Unused = "wirelab.dev/unused-since"
+
 // LabNodeList is what the API server lists.
 type LabNodeList struct {
 	metav1.TypeMeta `json:",inline"`

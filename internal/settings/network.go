@@ -46,6 +46,7 @@ type Network struct {
 	MTU int `json:"mtu" yaml:"mtu"`
 	// Devices are the node's network devices; empty: all that connect the node with others, as they come and go.
 	Devices []string `json:"devices" yaml:"devices"`
+	Labels  Labels   `json:"labels" yaml:"labels"`
 	Debug   Debug    `json:"debug" yaml:"debug"`
 }
 
@@ -67,6 +68,13 @@ type BPF struct {
 type IPAM struct {
 	// Mode is [IPAMKubernetes].
 	Mode string `json:"mode" yaml:"mode"`
+}
+
+// Labels says which labels of pods are part of their identity. Items are keys, or the beginning of keys with "*" behind
+// it.
+type Labels struct {
+	Include []string `json:"include" yaml:"include"`
+	Exclude []string `json:"exclude" yaml:"exclude"`
 }
 
 // Debug makes the agent talk more.

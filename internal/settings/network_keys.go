@@ -80,6 +80,17 @@ func networkRows() []Row {
 			Text: "The nodes' network devices that lead to other nodes and outside: there Services are served to clients outside, and there BPF masquerades. An empty list means all that connect the node with others, as they come and go: those with a default route, the node's address or an address in a network, but not bridges and other devices of containers. They need Ethernet headers.",
 		},
 		{
+			Path: "labels", Text: "Which labels of a pod are part of its identity, with its namespace and service account: pods that differ in them have different identities. An item is a label's key, or the beginning of keys with * behind it.",
+		},
+		{
+			Path: "labels.include", Default: "[]", Example: "app,app.kubernetes.io/*",
+			Text: "Only these labels count. When it is empty, all labels do but those that differ by replica, revision or place, such as pod-template-hash and job-name; one of these counts when it is here by its key.",
+		},
+		{
+			Path: "labels.exclude", Default: "[]", Example: "build,ci.example.com/*",
+			Text: "Labels that never count. Leave out here what is different in every pod, or changes often: each set of labels takes one of 65,280 numbers.",
+		},
+		{
 			Path: "debug", Text: "What the agent logs beyond changes of state.",
 		},
 		{

@@ -85,7 +85,9 @@ func Needs(at string) []Need {
 // the keys that faults name; empty where n is the document.
 func (n Network) Validate(at string) error {
 	errs := append(n.values(at), n.needs(at)...)
-	return errors.Join(append(errs, n.devices(at)...)...)
+	errs = append(errs, n.devices(at)...)
+	errs = append(errs, labels(Join(at, "labels.include"), n.Labels.Include)...)
+	return errors.Join(append(errs, labels(Join(at, "labels.exclude"), n.Labels.Exclude)...)...)
 }
 
 // values checks each setting by itself.
@@ -142,6 +144,26 @@ func (n Network) devices(at string) (errs []error) {
 		case name == "lo" || strings.HasPrefix(name, "lab_") || strings.HasPrefix(name, "lxc"):
 			bad("%s does not lead out of the node; name a network device such as eth0")
 		case slices.Index(n.Devices, name) < i:
+			bad("%s is listed twice")
+		}
+	}
+	return errs
+}
+
+// LabelPattern is what a label's key looks like, or the beginning of keys with "*" behind it.
+const LabelPattern = `^([A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?|([A-Za-z0-9][-A-Za-z0-9_./]*)?\*)$`
+
+var labelForm = regexp.MustCompile(LabelPattern)
+
+func labels(at string, patterns []string) (errs []error) {
+	for i, p := range patterns {
+		bad := func(format string) {
+			errs = append(errs, &Fault{Keys: []string{fmt.Sprintf("%s[%d]", at, i)}, Message: fmt.Sprintf(format, p)})
+		}
+		switch {
+		case !labelForm.MatchString(p):
+			bad("%q is not the key of a label, such as app.kubernetes.io/name, nor the beginning of keys with * behind it")
+		case slices.Index(patterns, p) < i:
 			bad("%s is listed twice")
 		}
 	}

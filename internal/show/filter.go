@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"wirelab.dev/wirelab/internal/api"
@@ -14,10 +15,11 @@ type Filter struct {
 	Service  string         // "namespace/name", with ":port" behind it or without
 	Frontend netip.AddrPort // of port 0: every port of the address
 	Addr     netip.Addr     // an end of a flow, before or after
+	Identity uint32         // of an endpoint or a prefix; 0: any
 }
 
-// Set sets what a person typed for one of the flags "service", "frontend" and
-// "address". An empty value picks everything.
+// Set sets what a person typed for one of the flags "service", "frontend", "address" and
+// "identity". An empty value picks everything.
 func (f *Filter) Set(flag, value string) error {
 	if value == "" {
 		return nil
@@ -34,8 +36,15 @@ func (f *Filter) Set(flag, value string) error {
 		}
 		f.Addr = addr
 		return nil
+	case "identity":
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil || n == 0 {
+			return fmt.Errorf("pick by identity %q: want its number, as identity list has it", value)
+		}
+		f.Identity = uint32(n)
+		return nil
 	}
-	return fmt.Errorf("pick by %q: there are service, frontend and address", flag)
+	return fmt.Errorf("pick by %q: there are service, frontend, address and identity", flag)
 }
 
 func (f *Filter) setService(value string) error {
@@ -67,6 +76,8 @@ func FilterUsage(flag string) string {
 		return "only this Service: namespace/name, or namespace/name:port"
 	case "frontend":
 		return "only frontends at this address, with a port or without"
+	case "identity":
+		return "only what has this identity, by its number"
 	}
 	return "only flows that have this address at either end, before or after"
 }
@@ -89,6 +100,16 @@ func (f Filter) Flows(all []api.Flow) []api.Flow {
 		ends := []netip.Addr{e.Src.Addr(), e.Dst.Addr(), e.NewSrc.Addr(), e.NewDst.Addr()}
 		return f.service(e.Service) && (!f.Addr.IsValid() || slices.Contains(ends, f.Addr))
 	})
+}
+
+// Endpoints picks endpoints.
+func (f Filter) Endpoints(all []api.LabeledEndpoint) []api.LabeledEndpoint {
+	return keep(all, func(e api.LabeledEndpoint) bool { return f.Identity == 0 || e.Identity == f.Identity })
+}
+
+// IPCache picks prefixes.
+func (f Filter) IPCache(all []api.IPCacheEntry) []api.IPCacheEntry {
+	return keep(all, func(e api.IPCacheEntry) bool { return f.Identity == 0 || e.Identity == f.Identity })
 }
 
 func (f Filter) service(name string) bool {

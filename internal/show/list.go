@@ -1,6 +1,8 @@
 package show
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"wirelab.dev/wirelab/internal/api"
@@ -17,6 +19,37 @@ type List[T any] struct {
 	Filters []string
 	Pick    func(Filter, []T) []T // nil: there are no filters
 	Table   func([]T) Table
+	// Across joins what a node has to what those before it have, where all nodes list the same things; nil: they do not.
+	Across func(all []T, node string, more []T) []T
+	Get    *Get[T] // nil: one of the things cannot be asked for
+}
+
+// Get describes the command that shows one thing of a list, which is beside the list's.
+type Get[T any] struct {
+	What     string // it is, in a word
+	Short    string
+	Example  string               // what follows the program's name
+	Is       func(T, string) bool // whether it is the one that a person names so
+	Names    func(T) []string     // what it is called, for a shell that completes
+	Describe func(T) Block
+}
+
+// Find are the things of that name, of which there is one, or a few that are called the same.
+func (g Get[T]) Find(all []T, name string) ([]T, error) {
+	found := keep(all, func(t T) bool { return g.Is(t, name) })
+	if len(found) == 0 {
+		return nil, fmt.Errorf("there is no %s %s", g.What, name)
+	}
+	return found, nil
+}
+
+// AllNames are the names of all, sorted.
+func (g Get[T]) AllNames(all []T) (names []string) {
+	for _, t := range all {
+		names = append(names, g.Names(t)...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Args are the words of the command.
@@ -105,6 +138,7 @@ func IPCacheList() List[api.IPCacheEntry] {
 		Long: `List a node's map lab_ipcache, in which the longest prefix of an address says who has it. NODE is
 the other node that the address is on, by its own address; - is for what is on this node, or on
 none.`,
+		Narrow: "--identity 6", Filters: []string{"identity"}, Pick: Filter.IPCache,
 		Table: IPCache,
 	}
 }

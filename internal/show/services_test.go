@@ -186,3 +186,25 @@ func TestDuration(t *testing.T) {
 		}
 	}
 }
+
+// TestIdentitiesAcrossNodes: what nodes know alike is one row, with the pods of all; what they know differently is two.
+func TestIdentitiesAcrossNodes(t *testing.T) {
+	l := IdentityList()
+	web := func(app string, pods ...string) []api.Identity {
+		return []api.Identity{{ID: 2, Name: "world"}, {ID: 300, Namespace: "ns", ServiceAccount: "sa", Labels: map[string]string{"app": app}, Pods: pods}}
+	}
+	all := l.Across(nil, "n1", web("web", "ns/a", "ns/b"))
+	all = l.Across(all, "n2", web("web", "ns/c"))
+	all = l.Across(all, "n3", web("other"))
+	got := l.Table(all).String()
+	want := "ID   PODS  NAMESPACE  SERVICE ACCOUNT  LABELS\n" +
+		"2    0     -          -                reserved: world\n" +
+		"300  3     ns         sa               app=web\n" +
+		"300  0     ns         sa               app=other\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if pods := Identity(all[1]).Lines[5][1]; pods != "ns/a (n1) ns/b (n1) ns/c (n2)" {
+		t.Errorf("pods are %s", pods)
+	}
+}

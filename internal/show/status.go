@@ -63,6 +63,9 @@ func Status(s api.Status, now time.Time) Block {
 		b.add("IPAM", "%s", IPAM(s.IPAM))
 	}
 	b.add("Endpoints", "%d", s.Endpoints)
+	if s.Identities != nil {
+		b.add("Identities", "%d known", *s.Identities)
+	}
 	b.add("CNI", "%s, %s", either(s.CNI.Serving, "serving", "not serving"), either(s.CNI.Written, s.CNI.Config, "no configuration written"))
 	b.add("Reconcilers", "%s", Reconcilers(s.Reconcilers))
 	if h := s.ClusterHealth; h != nil {

@@ -121,7 +121,7 @@ func parseHostIP(s string) (netip.Addr, bool) {
 	return addr, true
 }
 
-// StripPod keeps of a pod what its host ports follow from.
+// StripPod keeps of a pod what its host ports and its identity follow from.
 func StripPod(obj any) (any, error) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
@@ -129,8 +129,12 @@ func StripPod(obj any) (any, error) {
 	}
 	stripped := &corev1.Pod{
 		ObjectMeta: watch.Meta(pod.ObjectMeta),
-		Spec:       corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork},
+		Spec:       corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork, ServiceAccountName: pod.Spec.ServiceAccountName},
 		Status:     corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP},
+	}
+	stripped.Labels = pod.Labels
+	if uid, ok := pod.Annotations[corev1.MirrorPodAnnotationKey]; ok {
+		stripped.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: uid}
 	}
 	if ports := HostPortsOf(pod); len(ports) > 0 {
 		stripped.Spec.Containers = []corev1.Container{{Ports: ports}}

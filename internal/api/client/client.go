@@ -47,6 +47,16 @@ func (c *Client) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
 	return list[api.Endpoint](ctx, c, api.EndpointsPath)
 }
 
+// LabeledEndpoints asks for them with the labels that their identities stand for.
+func (c *Client) LabeledEndpoints(ctx context.Context) ([]api.LabeledEndpoint, error) {
+	return list[api.LabeledEndpoint](ctx, c, api.EndpointsPath)
+}
+
+// Identities asks for the identities that the node knows, sorted by number.
+func (c *Client) Identities(ctx context.Context) ([]api.Identity, error) {
+	return list[api.Identity](ctx, c, api.IdentitiesPath)
+}
+
 // IPCache asks for who has which address, sorted by prefix.
 func (c *Client) IPCache(ctx context.Context) ([]api.IPCacheEntry, error) {
 	return list[api.IPCacheEntry](ctx, c, api.IPCachePath)

@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/identity"
+)
+
+// published are the endpoints as other nodes are told of them, sorted by address.
+func (e *endpoints) published() []crd.Endpoint {
+	out := []crd.Endpoint{}
+	for _, o := range e.owned() {
+		ep := crd.Endpoint{Address: o.addr, Identity: uint32(cmp.Or(o.id, identity.Init))}
+		if o.hostIf != healthHostIf() {
+			ep.Pod = o.namespace + "/" + o.pod
+		}
+		out = append(out, ep)
+	}
+	return out
+}
+
+// publishEvery is how far apart what other nodes are told is changed at least: a node whose pods start together tells of
+// them together.
+const publishEvery = time.Second
+
+// publisher keeps the status of the node's LabNode what the node's endpoints are.
+type publisher struct {
+	labNode
+	eps *endpoints
+}
+
+// paced is apply, which changes nothing sooner than publishEvery after the last change.
+func (p publisher) paced() func(context.Context) error {
+	var next time.Time
+	return func(ctx context.Context) error {
+		if !p.differs() {
+			return p.listed(ctx)
+		}
+		select {
+		case <-time.After(time.Until(next)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		next = time.Now().Add(publishEvery)
+		return p.apply(ctx)
+	}
+}
+
+// differs says whether there is something to write, and an object to write it into.
+func (p publisher) differs() bool {
+	have := p.kube.labNodes.Find(p.nodeName)
+	return have != nil && !slices.Equal(have.Status.Endpoints, p.eps.published())
+}
+
+func (p publisher) apply(ctx context.Context) error {
+	endpoints := p.eps.published()
+	body, err := json.Marshal(map[string]any{"status": map[string]any{"endpoints": endpoints, "endpointCount": len(endpoints)}})
+	if err != nil {
+		return fmt.Errorf("encode the endpoints of this node: %w", err)
+	}
+	if _, err := p.objects.Patch(ctx, p.nodeName, types.MergePatchType, body, metav1.PatchOptions{}, "status"); err != nil {
+		return fmt.Errorf("write the endpoints of this node into LabNode %s: %w", p.nodeName, crd.Explain(crd.LabNodes, err))
+	}
+	return nil
+}

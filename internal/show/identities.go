@@ -1,0 +1,151 @@
+package show
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// Identities lists numbers, whose they are and how many pods have them.
+func Identities(all []api.Identity) Table {
+	t := Table{Head: []string{"ID", "PODS", "NAMESPACE", "SERVICE ACCOUNT", "LABELS"}}
+	for _, i := range all {
+		row := []string{id(i.ID), strconv.Itoa(len(i.Pods)), dash(i.Namespace), dash(i.ServiceAccount), labels(i.Labels)}
+		switch {
+		case i.Name != "":
+			row[4] = "reserved: " + i.Name
+		case i.Retired:
+			row[4] = joined(" ", row[4], "(retired)")
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// Identity is all of one number.
+func Identity(i api.Identity) Block {
+	var b Block
+	b.add("Identity", "%d", i.ID)
+	if i.Name != "" {
+		b.add("Reserved", "%s", i.Name)
+	} else {
+		b.add("Namespace", "%s", i.Namespace)
+		b.add("Service Account", "%s", i.ServiceAccount)
+		b.add("Labels", "%s", dash(labels(i.Labels)))
+		b.add("Retired", "%s", either(i.Retired, "yes: no pod gets it any more", "no"))
+	}
+	b.add("Pods", "%s", dash(strings.Join(i.Pods, " ")))
+	return b
+}
+
+// onNodes joins what nodes know of the same numbers; pods get their node's name behind theirs.
+func onNodes(all []api.Identity, node string, more []api.Identity) []api.Identity {
+	for _, m := range more {
+		var pods []string
+		for _, pod := range m.Pods {
+			pods = append(pods, fmt.Sprintf("%s (%s)", pod, node))
+		}
+		m.Pods = pods
+		same := slices.IndexFunc(all, func(have api.Identity) bool {
+			have.Pods = m.Pods
+			return reflect.DeepEqual(have, m)
+		})
+		if same < 0 {
+			all = append(all, m)
+			continue
+		}
+		all[same].Pods = append(all[same].Pods, pods...)
+	}
+	slices.SortStableFunc(all, func(a, b api.Identity) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// LabeledEndpoints lists endpoints by address with their identities and what these stand for.
+func LabeledEndpoints(endpoints []api.LabeledEndpoint) Table {
+	t := Table{Head: []string{"ADDRESS", "IDENTITY", "POD AND LABELS"}}
+	for _, e := range endpoints {
+		pod := e.Namespace + "/" + e.Pod
+		if !e.Attached {
+			pod += " (without program)"
+		}
+		t.Rows = append(t.Rows, []string{e.Addr.String(), id(e.Identity), joined(" ", pod, labels(e.Labels))})
+	}
+	return t
+}
+
+// LabeledEndpoint is all of one endpoint.
+func LabeledEndpoint(e api.LabeledEndpoint) Block {
+	var b Block
+	b.add("Pod", "%s/%s", e.Namespace, e.Pod)
+	b.add("Address", "%s", e.Addr)
+	b.add("Endpoint", "%d", e.ID)
+	b.add("Identity", "%d", e.Identity)
+	b.add("Labels", "%s", dash(labels(e.Labels)))
+	b.add("Interface", "%s, index %d, MTU %d", e.HostIf, e.HostIndex, e.MTU)
+	b.add("MACs", "%s in the pod, %s on the node", e.PodMAC, e.HostMAC)
+	b.add("Program", "%s", either(e.Attached, "attached", "missing"))
+	return b
+}
+
+// labels are as key=value, sorted.
+func labels(all map[string]string) string {
+	out := make([]string, 0, len(all))
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, key+"="+all[key])
+	}
+	return strings.Join(out, " ")
+}
+
+func dash(text string) string { return cmp.Or(text, "-") }
+
+// IdentityList is of the identities that a node knows, sorted by number.
+func IdentityList() List[api.Identity] {
+	return List[api.Identity]{
+		Command: "identity list",
+		About:   "Who is talking: numbers for sets of labels",
+		Short:   "List identities, and how many pods have them",
+		Long: `List the identities that are known: the reserved ones, and those of sets of labels, which are the
+LabIdentity objects of the cluster. PODS is how many of the pods here have one.`,
+		Table: Identities, Across: onNodes,
+		Get: &Get[api.Identity]{
+			What: "identity", Short: "Show one identity by its number, and the pods that have it", Example: "identity get 2",
+			Is: func(i api.Identity, name string) bool { return name == id(i.ID) || name == i.Name && name != "" },
+			Names: func(i api.Identity) []string {
+				if i.Name != "" {
+					return []string{i.Name}
+				}
+				return []string{id(i.ID)}
+			},
+			Describe: Identity,
+		},
+	}
+}
+
+// LabeledEndpointList is of the endpoints of a node, sorted by address.
+func LabeledEndpointList() List[api.LabeledEndpoint] {
+	return List[api.LabeledEndpoint]{
+		Command: "endpoint list",
+		About:   "Pods of a node: their addresses, identities and labels",
+		Short:   "List endpoints with their identities and the labels that these stand for",
+		Long: `List the pods of a node by address, each with its identity and the labels that the identity stands
+for. health_endpoint is where other nodes probe this one.`,
+		Narrow: "--identity 4", Filters: []string{"identity"}, Pick: Filter.Endpoints,
+		Table: LabeledEndpoints,
+		Get: &Get[api.LabeledEndpoint]{
+			What: "endpoint", Short: "Show one endpoint by its pod or address", Example: "endpoint get default/demo",
+			Is: func(e api.LabeledEndpoint, name string) bool {
+				addr, err := netip.ParseAddr(name)
+				return name == e.Namespace+"/"+e.Pod || err == nil && addr == e.Addr
+			},
+			Names:    func(e api.LabeledEndpoint) []string { return []string{e.Namespace + "/" + e.Pod} },
+			Describe: LabeledEndpoint,
+		},
+	}
+}
