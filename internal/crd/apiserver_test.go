@@ -166,7 +166,7 @@ func testRights(t *testing.T, server *apiservertest.Server, admin *crd.Client) {
 		t.Fatalf("its own node's: %v", err)
 	}
 	own.Spec.NodeUID = "uid-2"
-	if own, err = bound.Nodes.Update(ctx, own, metav1.UpdateOptions{}); err != nil {
+	if _, err = bound.Nodes.Update(ctx, own, metav1.UpdateOptions{}); err != nil {
 		t.Errorf("its own node's again: %v", err)
 	}
 	other, err := admin.Nodes.Create(ctx, labNode("other"), metav1.CreateOptions{})

@@ -116,7 +116,7 @@ func TestEngineHost(t *testing.T) {
 }
 
 func TestPull(t *testing.T) {
-	short := Patience{First: 200 * time.Millisecond, Stall: 200 * time.Millisecond}
+	short := Patience{First: 500 * time.Millisecond, Stall: 500 * time.Millisecond}
 	line := func(w http.ResponseWriter, s string) {
 		fmt.Fprintln(w, s)
 		w.(http.Flusher).Flush()
@@ -140,7 +140,7 @@ func TestPull(t *testing.T) {
 		"slow but moving": {func(w http.ResponseWriter, _ *http.Request) {
 			for i := range 8 { // longer in all than either patience
 				line(w, fmt.Sprintf(`{"status":"Downloading","id":"a","progressDetail":{"current":%d,"total":8}}`, i+1))
-				time.Sleep(80 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond)
 			}
 		}, false, ""},
 		"refused in the stream": {func(w http.ResponseWriter, _ *http.Request) {
