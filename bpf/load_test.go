@@ -2,8 +2,10 @@ package bpf_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -133,6 +135,10 @@ func mask(bits int) (m bpf.IP) {
 
 func must(t testing.TB, err error) {
 	t.Helper()
+	var rejected *ebpf.VerifierError
+	if errors.As(err, &rejected) {
+		t.Fatalf("%v\n%s", err, strings.Join(rejected.Log[max(0, len(rejected.Log)-30):], "\n"))
+	}
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}

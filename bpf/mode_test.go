@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/rlimit"
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/internal/netnstest"
@@ -69,6 +70,8 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade
 			must(t, v.Set(value))
 		}
 	}
+	must(t, rlimit.RemoveMemlock()) // before kernel 5.11
+	must(t, bpf.ResolveFunctions(spec))
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 	must(t, err)
 	defer c.Close()

@@ -91,7 +91,7 @@ var modes = map[settings.Mode]bpf.Mode{
 }
 
 func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
-	if err := setConstants(spec, cfg); err != nil {
+	if err := errors.Join(setConstants(spec, cfg), bpf.ResolveFunctions(spec)); err != nil {
 		return err
 	}
 	use := m.forPrograms(spec.Maps)

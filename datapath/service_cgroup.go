@@ -177,6 +177,9 @@ func netnsCookie() (uint64, error) {
 	}
 	defer unix.Close(fd)
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return 0, errors.New("kubeProxyReplacement needs kernel 5.14 or newer, whose network namespaces have numbers that programs know: set it to false, or boot a newer kernel")
+	}
 	if err != nil {
 		return 0, fmt.Errorf("read cookie of network namespace: %w", err)
 	}

@@ -62,7 +62,7 @@ func (d *Datapath) BecomeLast(t testing.TB) {
 				use[name] = maps[name]
 			}
 		}
-		fatal(t, errors.Join(setConstants(spec, d.Config()), fit(spec.Maps, use, d.cfg.Mode())))
+		fatal(t, errors.Join(setConstants(spec, d.Config()), bpf.ResolveFunctions(spec), fit(spec.Maps, use, d.cfg.Mode())))
 		if !d.cfg.KubeProxyReplacement && spec.Programs["lab_from_pod"] == nil && spec.Programs["lab_to_pod"] == nil {
 			continue
 		}
