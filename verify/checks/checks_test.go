@@ -295,7 +295,7 @@ func faults() []fault {
 			if r.Capture != nil && r.Capture.Until != nil {
 				*reply = probe.Reply{Failure: "no answer within 4s", Capture: &probe.CaptureResult{}}
 			}
-		}), []string{"paths/spoofed-source"}, []string{"it did not: no answer"}},
+		}), []string{"paths/spoofed-source"}, []string{"it did not arrive: no answer"}},
 		{"a pod has a /24", prints("pod client-worker", "ip -j -d addr", func(_ *place, text string) string {
 			return strings.ReplaceAll(text, `"prefixlen":32`, `"prefixlen":24`)
 		}), []string{"paths/pod-address"}, []string{"/24"}},

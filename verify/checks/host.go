@@ -173,9 +173,9 @@ func judgeCounters(env *field.Env, ev *verify.Evidence, x field.Exchange, hooks,
 			want := kernelForwards(env, x.Flow) && onItsWay && slices.Contains(through, at)
 			switch {
 			case want:
-				ev.Expect(there > 0 && back > 0, about, "packets to be counted both ways", words)
+				ev.Expect(there > 0 && back > 0, about, "packets counted both ways", words)
 			case there+back > 0:
-				ev.Wrong(about, "none to be counted", words)
+				ev.Wrong(about, "none counted", words)
 			}
 		}
 	}

@@ -83,7 +83,7 @@ func judgeARP(ctx context.Context, ev *verify.Evidence, pod field.Peer, who stri
 		return err
 	}
 	right := reply.ARP.MAC == veth.MAC && reply.ARP.FrameMAC == veth.MAC
-	ev.Expect(right, what, fmt.Sprintf("%s, which is the MAC of %s, to answer in a frame of its own", veth.MAC, veth.Name),
+	ev.Expect(right, what, fmt.Sprintf("an answer by %s, the MAC of %s, in a frame of its own", veth.MAC, veth.Name),
 		fmt.Sprintf("%s answers, in a frame of %s", reply.ARP.MAC, reply.ARP.FrameMAC))
 	return nil
 }

@@ -75,7 +75,7 @@ func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidenc
 		return err
 	}
 	if reply.TCP.Up != bulk || reply.TCP.Down != bulk || reply.TCP.Identity == nil {
-		ev.Wrong(what, fmt.Sprintf("%d bytes each way, and to hear from whom", bulk), fmt.Sprintf("%d bytes went up and %d came down", reply.TCP.Up, reply.TCP.Down))
+		ev.Wrong(what, fmt.Sprintf("%d bytes each way, and the server's name", bulk), fmt.Sprintf("%d bytes went up and %d came down", reply.TCP.Up, reply.TCP.Down))
 		return nil
 	}
 	return ask{by: []field.Peer{p.To}, client: own(p.From)}.judge(what, *reply.TCP.Identity, false, ev)

@@ -122,16 +122,16 @@ func judgeSpoof(ev *verify.Evidence, from, to field.Peer, forged map[string]neti
 	if arrived.Failure == "" {
 		ev.Saw("%s: it arrives", own)
 	} else {
-		ev.Wrong(own, "it to arrive", "it did not: "+arrived.Failure)
+		ev.Wrong(own, "its arrival", "it did not arrive: "+arrived.Failure)
 	}
 	for whose, source := range forged {
 		about := fmt.Sprintf("%s: sent as %s, %s", what, source, whose)
 		if !has(left, source) {
-			ev.Wrong(about, "it to leave the pod, and not to arrive", "it was never seen at the host-side veth, so its absence elsewhere proves nothing")
+			ev.Wrong(about, "it at the host-side veth, and nowhere behind", "it was never seen at the host-side veth, so its absence elsewhere proves nothing")
 			continue
 		}
 		if has(arrived, source) {
-			ev.Wrong(about, "it not to arrive", "it left the pod, and arrived")
+			ev.Wrong(about, "it at the host-side veth, and nowhere behind", "it left the pod, and arrived")
 		} else {
 			ev.Saw("%s: it left the pod, and did not arrive", about)
 		}
