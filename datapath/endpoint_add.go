@@ -21,7 +21,7 @@ type build struct {
 	d    *Datapath
 	spec EndpointSpec
 	pod  *netlink.Handle // in the pod's namespace
-	host netlink.Link
+	veth netlink.Link    // its host side
 	ep   api.Endpoint
 }
 
@@ -103,14 +103,14 @@ func (b *build) run(ctx context.Context) error {
 	var podSide errgroup.Group
 	podSide.Go(b.configurePod)
 	// Attaching looks the device up in the namespace of the thread, so it stays on the caller's.
-	err := b.d.attacher.attach(podHook(b.host), b.d.progs.fromPod)
+	err := b.d.attacher.attach(podHook(b.veth), b.d.progs.fromPod)
 	if err := errors.Join(err, podSide.Wait(), ctx.Err()); err != nil {
 		return err
 	}
 	if err := b.d.maps.enter(b.spec.Addr, b.entry(), ebpf.UpdateNoExist); err != nil {
 		return err
 	}
-	if err := b.d.nl.LinkSetUp(b.host); err != nil {
+	if err := b.d.nl.LinkSetUp(b.veth); err != nil {
 		return fmt.Errorf("set %s up: %w", b.ep.HostIf, err)
 	}
 	// The neighbour is the mark of a finished endpoint, see restoreEntries.
@@ -148,11 +148,11 @@ func (b *build) createPair() error {
 	if err != nil {
 		return fmt.Errorf("create veth pair: %w", err)
 	}
-	if b.host, err = b.d.nl.LinkByName(b.ep.HostIf); err != nil {
+	if b.veth, err = b.d.nl.LinkByName(b.ep.HostIf); err != nil {
 		return fmt.Errorf("look up new device %s: %w", b.ep.HostIf, err)
 	}
-	b.ep.HostIndex = b.host.Attrs().Index
-	if err := b.d.nl.LinkSetAlias(b.host, b.spec.alias()); err != nil {
+	b.ep.HostIndex = b.veth.Attrs().Index
+	if err := b.d.nl.LinkSetAlias(b.veth, b.spec.alias()); err != nil {
 		return fmt.Errorf("set alias of %s: %w", b.ep.HostIf, err)
 	}
 	return nil

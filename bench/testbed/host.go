@@ -21,16 +21,20 @@ func (b *Bed) Host(name string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	fs, path, err := mount("bpf")
+	h := &Host{Space: pair[0], Addr: hostAddr(0)}
+	h.BPFFS, h.Cgroup, err = b.filesystems()
+	return h, err
+}
+
+// filesystems makes a BPF file system and a cgroup, which are there until the bed is closed.
+func (b *Bed) filesystems() (bpffs, cgroup string, err error) {
+	fs, bpffs, err := mount("bpf")
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
 	b.onClose(fs.Close)
-	cgroup, err := b.cgroups.add(fmt.Sprint(len(b.cgroups.made)))
-	if err != nil {
-		return nil, err
-	}
-	return &Host{Space: pair[0], Addr: hostAddr(0), BPFFS: path, Cgroup: cgroup}, nil
+	cgroup, err = b.cgroups.add(fmt.Sprint(len(b.cgroups.made)))
+	return bpffs, cgroup, err
 }
 
 // Space makes a namespace without devices.

@@ -78,22 +78,18 @@ type Pod struct {
 
 // openNode starts the data plane of host i.
 func (b *Bed) openNode(s *Space, i int, set func(*datapath.Config)) (*Node, error) {
-	fs, path, err := mount("bpf")
+	bpffs, cgroup, err := b.filesystems()
 	if err != nil {
 		return nil, err
 	}
-	b.onClose(fs.Close)
-	n := &Node{Space: s, mapsDir: path + "/wirelab/maps"}
-	if n.cgroup, err = b.cgroups.add(fmt.Sprintf("%d", len(b.cgroups.made))); err != nil {
-		return nil, err
-	}
+	n := &Node{Space: s, cgroup: cgroup, mapsDir: bpffs + "/wirelab/maps"}
 	n.cfg = datapath.Config{
 		NodeName:   fmt.Sprintf("node%d", i),
 		NodeIP:     hostAddr(i),
 		PodCIDR:    podCIDR(i),
 		Network:    settings.Default(),
-		BPFFS:      path,
-		CgroupRoot: n.cgroup,
+		BPFFS:      bpffs,
+		CgroupRoot: cgroup,
 	}
 	n.cfg.IPv4NativeRoutingCIDR = native
 	set(&n.cfg)
