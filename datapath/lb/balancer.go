@@ -1,5 +1,5 @@
-// Package lb balances: it plans what the maps that Services are translated by have to have, and keeps them so.
-// It knows no Kubernetes type, and of the kernel no more than that there are maps.
+// Package lb plans the entries of the maps that Services are translated by, and writes them. It knows no Kubernetes type,
+// and of the kernel only an interface of maps.
 package lb
 
 import (
@@ -15,13 +15,13 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Balancer keeps maps as Services want them. It remembers what is in them, so that a change takes few system calls.
+// Balancer keeps the maps in line with the Services. It remembers their content, so that a change takes few system calls.
 // It is for one goroutine at a time.
 type Balancer struct {
 	maps Maps
 	// have is the maps' content; nil when it has to be read.
 	have *Tables
-	// used is how much of the maps has to be read then; zero: all.
+	// used is how much of the arrays has to be read then; zero: all.
 	used extent
 	// laid is what have was made from; nil when that is not known.
 	laid  *laidOut
@@ -31,7 +31,7 @@ type Balancer struct {
 // New returns a balancer of maps that may have been filled by an earlier one.
 func New(m Maps) *Balancer { return &Balancer{maps: m} }
 
-// Outcome is what an Apply has come to.
+// Outcome is the result of an Apply or a Change.
 type Outcome struct {
 	// Changed counts the entries that were written, or may have been where there is an error.
 	Changed int
@@ -50,9 +50,9 @@ type Name struct{ Namespace, Name string }
 var ErrWhole = errors.New("the whole state of Services is needed")
 
 // Apply makes the maps match s, with as few changes as possible. Frontends, backends and lists that stay keep their
-// ids, after a restart too; lists move where only that makes room for others. At no moment does a packet meet a Service that is half of one state and half of another.
-// What cannot be carried is left out, and is no error: the rest is. After an error, which is the maps', the next
-// Apply begins by reading them.
+// ids, after a restart too; lists move only where others would have no room otherwise. No packet finds a Service half in
+// one state and half in another. What cannot be carried is left out and reported, which is no error. An error comes from
+// the maps; the next Apply reads them first.
 func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
 	at := place{on, s.Zone}
 	services, leftOut := s.prepare(at)
@@ -75,9 +75,9 @@ func (b *Balancer) Apply(s State, on Node) (o Outcome, err error) {
 }
 
 // Change makes the maps match the state of the latest Apply or Change, with these Services in the place of those of
-// the same name: with all of their ports, or none when they are gone. It takes as long as they are large, however many
-// others there are, unless they and others claim the same, or there is no room. The error wraps [ErrWhole] where
-// nothing was applied before, the latest has failed, or the node is not as it was.
+// the same name: with all of their ports, or none when they are gone. Its cost depends on their size only, not on the number
+// of other Services, unless they claim what others claim, or there is no room. The error wraps [ErrWhole] where nothing
+// was applied before, the latest has failed, or the node has changed.
 func (b *Balancer) Change(services map[Name][]Service, on Node) (o Outcome, err error) {
 	if b.have == nil || b.laid == nil || !b.laid.at.equal(place{on, b.laid.at.zone}) {
 		return o, fmt.Errorf("change %d Services: %w", len(services), ErrWhole)
@@ -125,8 +125,8 @@ func (b *Balancer) Has(service, backend uint32, addr netip.AddrPort) bool {
 // unknown says that a change went wrong half-way.
 func (b *Balancer) unknown() { b.have, b.used = nil, extent{} }
 
-// carry makes the maps match services, of which c are those that change: alone, where they may be and can be, or else
-// with all others.
+// carry makes the maps match services, of which c are those that change. They are planned alone where that is possible, and
+// else with all others.
 func (b *Balancer) carry(c change, alone bool, services map[serviceID]Service, at place, o *Outcome) error {
 	if alone {
 		if done, err := b.applyPart(c, o); done || err != nil {
@@ -136,8 +136,8 @@ func (b *Balancer) carry(c change, alone bool, services map[serviceID]Service, a
 	return b.applyAll(services, at, o)
 }
 
-// passes are how often all is planned while there is no room: what goes makes room for what comes once it is
-// out of the tables, and lists that move together make one row of what was free here and there.
+// passes are how often everything is planned while there is no room: entries that are removed make room in the next pass
+// only, and lists that move together turn scattered free slots into one free row.
 const passes = 6
 
 // applyAll plans everything anew.
@@ -161,8 +161,8 @@ func (b *Balancer) applyAll(services map[serviceID]Service, at place, o *Outcome
 	return nil
 }
 
-// applyPart plans the Services that change alone, which takes hardly longer with many others. done is
-// false when that cannot be done.
+// applyPart plans only the Services that change, so its cost does not depend on the others. done is false when that cannot
+// be done.
 func (b *Balancer) applyPart(c change, o *Outcome) (done bool, err error) {
 	if len(c.before)+len(c.after) == 0 {
 		return true, nil

@@ -7,31 +7,31 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// laidOut is what the tables were last made from, and who got what: enough to change some Services and
-// leave the others alone.
+// laidOut is the state that the tables were last made from, and which Service got which address: enough to change some
+// Services without planning the others.
 type laidOut struct {
 	services map[serviceID]Service
 	ports    map[Name][]serviceID // of services that are no host ports
-	// left is what cannot be laid out on any node, by what it is of.
+	// left is what no node can carry, by the object that it is of.
 	left   map[subject][]api.LeftOut
 	at     place
 	owners map[bpf.ServiceKey]serviceID
 	lastID uint32 // no Service has a higher one
-	// disputed are what several Services claim: each may get what another leaves.
+	// disputed are the claims of several Services to one address and port: when one gives it up, another gets it.
 	disputed map[bpf.ServiceKey]bool
-	// leftOut are Services, or parts of them, that others have kept out. When crowded, room is what they lack,
-	// and each may get what another leaves.
+	// leftOut are Services, or parts of them, that could not be carried because of others. When crowded, the reason is
+	// a lack of room: what one gives up, another may get.
 	leftOut []api.LeftOut
 	crowded bool
-	// free is what the tables leave over.
+	// free is the free part of the tables.
 	free space
 }
 
-// change is what two states differ in: Services as they were, unless they are new, and as they are to be,
-// unless they go.
+// change is the difference of two states: Services as they were, unless they are new, and as they will be, unless they are
+// removed.
 type change struct{ before, after []Service }
 
-// fewAre is how many Services may change one by one; more are as fast with all others.
+// fewAre is how many Services may be planned alone; with more, planning everything is as fast.
 const fewAre = 1000
 
 // changeTo compares the Services with those laid out. ok says that nothing else is different, and that
@@ -166,8 +166,8 @@ type part struct {
 	gone, claimed map[bpf.ServiceKey]serviceID
 }
 
-// planPart plans the Services of a change alone: from their part of the tables, and around what the rest
-// occupies. It is nil when that cannot be done, as who gets what depends on others.
+// planPart plans the Services of a change alone: with their part of the tables, and without the places that the rest
+// occupies. It is nil when that cannot be done because the result depends on other Services.
 func (l *laidOut) planPart(have *Tables, room capacity, c change) *part {
 	gone, goneAlone := l.claims(c.before)
 	claimed, alone := l.claims(c.after)

@@ -9,7 +9,7 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// crowdedOwners are the Services without room that keep others from what they claim.
+// crowdedOwners are the Services that have won a claim but have no room: others could have the address.
 func (p *plan) crowdedOwners() map[serviceID]bool {
 	losers := map[serviceID]bool{}
 	for key := range p.disputed {
@@ -77,7 +77,7 @@ func rankOf(f Frontend) int {
 	return rank
 }
 
-// sayLost says of each Service which of its addresses are another's.
+// sayLost reports for each Service which of its addresses another Service has.
 func (p *plan) sayLost(lost []dispute, best map[bpf.ServiceKey]claimant) {
 	type pair struct{ loser, winner *Service }
 	addrs := map[pair][]string{}

@@ -6,7 +6,7 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// draft is what is entered for a Service until it is known to fit.
+// draft are the entries made for a Service before it is known whether all of them fit.
 type draft struct {
 	*plan
 	id       uint32
@@ -19,7 +19,7 @@ type draft struct {
 
 func (p *plan) draft(id uint32) *draft { return &draft{plan: p, id: id, had: len(p.listsOf[id])} }
 
-// undo takes all of it out again.
+// undo removes them.
 func (d *draft) undo() {
 	for _, id := range d.backends {
 		delete(d.want.backends, id)

@@ -12,8 +12,8 @@ func withScope(k bpf.ServiceKey, scope bpf.Scope) bpf.ServiceKey {
 	return k
 }
 
-// scopesOf says from where a frontend is reached. Loopback is the node's own processes', ClusterIPs are
-// the cluster's.
+// scopesOf says from where a frontend is reached: a loopback address only by processes of the node, a ClusterIP only from
+// inside the cluster.
 func scopesOf(f Frontend) []bpf.Scope {
 	if f.Kind == ClusterIP || f.Addr.IsLoopback() {
 		return []bpf.Scope{bpf.PodLabScopeLAB_INSIDE}
@@ -21,9 +21,8 @@ func scopesOf(f Frontend) []bpf.Scope {
 	return []bpf.Scope{bpf.PodLabScopeLAB_INSIDE, bpf.PodLabScopeLAB_OUTSIDE}
 }
 
-// isLocal says whether a frontend takes backends on this node only. What comes from inside the cluster to
-// an outer address of a Service is not held to the policy for the outside: it would be lost on the nodes
-// without a backend.
+// isLocal says whether a frontend takes backends on this node only. Connections from inside the cluster to an external
+// address of a Service are not subject to externalTrafficPolicy: on nodes without a backend they would be lost.
 func isLocal(s Service, f Frontend, scope bpf.Scope) bool {
 	if f.Kind == ClusterIP {
 		return s.InternalLocal

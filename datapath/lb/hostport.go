@@ -76,8 +76,8 @@ func (p HostPort) sameClaim(o HostPort) bool {
 	return p.Proto == o.Proto && p.Port == o.Port && (p.HostIP == o.HostIP || p.EveryAddr() && o.EveryAddr())
 }
 
-// check says why the node does not carry the host port, wherever else it is claimed; nil when it does. An
-// address that is not the node's would be taken from whoever has it.
+// check says why the node does not carry the host port, apart from claims of others; nil when it does. With an address that
+// is not the node's, the node would take packets that are for another host.
 func (p HostPort) check(at Node) *api.LeftOut {
 	reason, why := flawOf(p.Backend)
 	switch {

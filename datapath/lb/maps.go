@@ -8,7 +8,7 @@ import (
 	"wirelab.dev/wirelab/bpf"
 )
 
-// Map is a map of the kernel's: an array, a hash or a trie. Nobody else writes to it meanwhile.
+// Map is a map of the kernel: an array, a hash or a trie. Nobody else writes to it while a Balancer works.
 type Map[K, V comparable] interface {
 	// Size is how many entries it has room for.
 	Size() uint32
@@ -20,7 +20,7 @@ type Map[K, V comparable] interface {
 	Delete(keys []K) error
 }
 
-// Maps are what the programs balance by: see bpf/lib/lb.h.
+// Maps are those by which the programs find Services and backends: see bpf/lib/lb.h.
 type Maps struct {
 	Services Map[bpf.ServiceKey, bpf.Service]
 	Slots    Map[uint32, uint32]
@@ -35,7 +35,7 @@ func (m Maps) capacity() capacity {
 	return capacity{m.Services.Size(), m.Slots.Size(), m.Backends.Size(), m.Sources.Size()}
 }
 
-// everything is the extent of arrays that nothing is known of.
+// everything is the extent of arrays of which it is not known how much is in use.
 func (m Maps) everything() extent {
 	return extent{backends: m.Backends.Size(), slots: m.Slots.Size()}
 }
@@ -83,8 +83,8 @@ func (m Maps) read(used extent) (*Tables, error) {
 	return t, nil
 }
 
-// write makes the maps what the plan wants: what is pointed at before what points, and what points away before
-// what is taken away. It returns how many entries it changed, those that it tried to change included.
+// write writes the plan into the maps. Entries are written before the entries that refer to them, and removed after those
+// no longer refer to them. It returns how many entries it changed or tried to change.
 func (m Maps) write(p *plan) (changed int, err error) {
 	between := p.transitional()
 	steps := []func() (int, error){

@@ -8,7 +8,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// plan is the making of new tables from a state and what is there. It has no side effects.
+// plan makes new tables from a state and the present tables. It has no side effects.
 type plan struct {
 	have, want *Tables
 	room       capacity
@@ -40,8 +40,8 @@ type backendName struct {
 
 func nameOf(b bpf.Backend) backendName { return backendName{b.Service, b.Addr, b.Port} }
 
-// newPlan starts from what is there. Services, lists and backends that stay the same keep their places. What is new
-// gets places of free, where no packet looks yet.
+// newPlan starts from the present tables. Services, lists and backends that stay the same keep their places. New ones get
+// free places, which no packet reads yet.
 func newPlan(have *Tables, free space, room capacity, at place) *plan {
 	p := &plan{
 		have:      have,
@@ -71,8 +71,8 @@ func newPlan(have *Tables, free space, room capacity, at place) *plan {
 	return p
 }
 
-// planWhole plans Services that [State.prepare] has found sound. What there is no room for is left out as
-// a whole: first of all what comes or grows, and what it claims goes to the others. To squeeze, lists move together.
+// planWhole plans Services that [State.prepare] has found sound. A Service without room is left out as a whole, new and
+// growing ones first, and its claims go to the others. To squeeze is to move lists together.
 func planWhole(have *Tables, room capacity, at place, services []Service, squeeze bool) *plan {
 	services = byID(services)
 	fresh := func() *plan {
@@ -120,8 +120,8 @@ func (p *plan) lastRow(s Service) (last uint32) {
 	return last
 }
 
-// staysFirst puts those in front that need no more places than they have: who comes, or grows, must not push
-// out who was there.
+// staysFirst sorts Services that need no more places than they have to the front: new and growing ones must not displace
+// those that are there.
 func (p *plan) staysFirst(services []Service) []Service {
 	var stay, others []Service
 	for _, s := range services {
@@ -194,7 +194,7 @@ func (s Service) noRoom() api.LeftOut {
 	return s.leaveOut(NoRoom, "%s, with %d endpoints, is not carried: the tables of Services have no room for it", s.port(), len(s.Backends))
 }
 
-// addService lays a Service out at its own frontends. When there is no room for it, nothing is done.
+// addService enters a Service at its own frontends. Without room it changes nothing.
 func (p *plan) addService(s Service, frontends []Frontend) bool {
 	c := s.choose(p.at.Name, p.at.zone)
 	id := p.serviceID(s, frontends)
@@ -226,8 +226,8 @@ func (p *plan) addService(s Service, frontends []Frontend) bool {
 	return true
 }
 
-// reserve says whether the tables have room for what leads to the Service. What goes away makes room only when
-// what comes is there.
+// reserve says whether the tables have room for the Service's entries. Entries that are removed make room only after the new
+// ones were written.
 func (p *plan) reserve(s Service, frontends []Frontend, sources []bpf.SourceKey) bool {
 	more := map[bpf.ServiceKey]bool{}
 	for _, f := range frontends {
@@ -271,8 +271,8 @@ func (p *plan) serviceID(s Service, frontends []Frontend) uint32 {
 	return p.nextID
 }
 
-// transitional are the backends wanted, with the flags of before besides those of after: while frontends
-// are switched from one list to the next, members of both count.
+// transitional are the wanted backends with both their old and new flags: while frontends are switched from one list to the
+// next, members of both lists have to be valid.
 func (p *plan) transitional() map[uint32]bpf.Backend {
 	between := make(map[uint32]bpf.Backend, len(p.want.backends))
 	for id, b := range p.want.backends {

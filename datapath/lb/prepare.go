@@ -9,8 +9,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// prepare makes Services of the host ports and takes out what cannot be laid out on any node. The same state in
-// another order gives the same.
+// prepare makes Services of the host ports, and takes out what no node can carry. The order of the state does not matter.
 func (s State) prepare(at place) (map[serviceID]Service, []api.LeftOut) {
 	services := make(map[serviceID]Service, len(s.Services)+len(s.HostPorts))
 	var leftOut []api.LeftOut
@@ -68,8 +67,8 @@ func (s Service) port() string {
 	return fmt.Sprintf("port %s/%s", name, s.Proto)
 }
 
-// sound is the Service without the frontends, backends and source ranges that mean nothing. One that cannot be
-// had without harm has no protocol.
+// sound is the Service without invalid frontends, backends and source ranges. A Service that cannot be carried without harm
+// is returned without a protocol.
 func (s Service) sound() (Service, []api.LeftOut) {
 	switch {
 	case s.hostPort:
@@ -131,7 +130,7 @@ func sift[T any](all []T, ok func(T) bool) []T {
 	return all
 }
 
-// mostLeftOut is how much is said of one Service's port.
+// mostLeftOut is how many reports there are at most for one port of a Service.
 const mostLeftOut = 8
 
 // firstFew keeps a Service of which thousands of things are wrong from filling the log.

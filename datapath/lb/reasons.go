@@ -2,7 +2,7 @@ package lb
 
 // Reasons why something is left out, each in a word.
 const (
-	// NotCarried is what this data plane does not do: SCTP, IPv6.
+	// NotCarried is what this data plane does not support: SCTP, IPv6.
 	NotCarried = "NotCarried"
 	// NotValid contradicts itself, or means nothing.
 	NotValid = "NotValid"

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// run is a row of an array's entries.
+// run is a number of consecutive entries of an array.
 type run struct{ first, count uint32 }
 
 // rows hands out free rows.
@@ -14,7 +14,7 @@ type rows struct{ free []run }
 // space is what is free of the arrays.
 type space struct{ slots, backends *rows }
 
-// free is what the tables leave over: what is in use is not written to while a packet may still read it.
+// free are the free places of the tables. Places in use are not among them, as a packet may still read them.
 func (t *Tables) free(room capacity) space {
 	lists := make([]run, 0, len(t.lists))
 	for first, list := range t.lists {

@@ -2,7 +2,7 @@ package lb
 
 import "slices"
 
-// choice is which backends of a Service this node sends new connections to.
+// choice are the backends of a Service to which this node sends new connections.
 type choice struct {
 	// cluster are for traffic without a policy: all that are ready, or those that topology hints
 	// allot to this node or its zone.
@@ -32,7 +32,7 @@ func (s Service) choose(node, zone string) choice {
 	return c
 }
 
-// lastResort are the backends that finish what they have begun and can still take more.
+// lastResort are the terminating backends that still serve.
 func lastResort(backends []Backend) []Backend {
 	return keep(backends, func(b Backend) bool { return b.Serving && b.Terminating })
 }
