@@ -224,7 +224,7 @@ func TestRBACIsMinimal(t *testing.T) {
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("rights in the namespace %v, want %v", got, want)
 	}
-	for _, binding := range []string{"ClusterRoleBinding/wirelab-agent", "RoleBinding/wirelab-agent"} {
+	for _, binding := range []string{"ClusterRoleBinding/wirelab-agent", "RoleBinding/wirelab-agent", "RoleBinding/wirelab-agent-kubernetes"} {
 		var subjects []rbacv1.Subject
 		switch b := objs[binding].(type) {
 		case *rbacv1.ClusterRoleBinding:
@@ -236,8 +236,13 @@ func TestRBACIsMinimal(t *testing.T) {
 			t.Errorf("%s binds %v, want %v", binding, subjects, want)
 		}
 	}
-	if len(objs) != 13 {
-		t.Errorf("the chart renders %d objects, want the 13 known ones: %v", len(objs), objs)
+	if got, want := get[*rbacv1.Role](t, objs, "Role/wirelab-agent-kubernetes"), []rbacv1.PolicyRule{
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, ResourceNames: []string{"kubernetes"}, Verbs: []string{"list", "watch"}},
+	}; got.Namespace != "default" || !reflect.DeepEqual(got.Rules, want) {
+		t.Errorf("rights in namespace %s are %v, want %v in default", got.Namespace, got.Rules, want)
+	}
+	if len(objs) != 15 {
+		t.Errorf("the chart renders %d objects, want the 15 known ones: %v", len(objs), objs)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 
 	"wirelab.dev/wirelab/bpf"
@@ -28,6 +29,8 @@ type EndpointSpec struct {
 	Namespace, Pod string
 	// Addr is the pod's address, inside the node's pod CIDR and not the router's.
 	Addr netip.Addr
+	// Identity is the pod's.
+	Identity uint32
 	// NetNS is an open file descriptor of the pod's network namespace. It stays the caller's.
 	NetNS int
 }
@@ -126,11 +129,12 @@ func (d *Datapath) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
 // endpoint puts together what the map and netlink say; veth may be nil.
 func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) (api.Endpoint, error) {
 	ep := api.Endpoint{
-		ID:      e.Id,
-		Addr:    addr,
-		HostIf:  vethName(e.Veth),
-		HostMAC: api.MAC(e.NodeMac.B),
-		PodMAC:  api.MAC(e.Mac.B),
+		ID:       e.Id,
+		Addr:     addr,
+		HostIf:   vethName(e.Veth),
+		HostMAC:  api.MAC(e.NodeMac.B),
+		Identity: e.Identity,
+		PodMAC:   api.MAC(e.Mac.B),
 	}
 	if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
 		return ep, nil
@@ -145,6 +149,23 @@ func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) 
 	id, ok := programID(d.progs.fromPod)
 	ep.Attached = ok && running == id
 	return ep, nil
+}
+
+// SetIdentity gives the endpoint of that address another identity. Its flows go on. It is for who keeps the endpoint from
+// being removed meanwhile; where it is gone, there is nothing to do.
+func (d *Datapath) SetIdentity(addr netip.Addr, id uint32) error {
+	var e bpf.Endpoint
+	err := d.maps.endpoints.Lookup(bpf.IPOf(addr), &e)
+	if err == nil && e.Identity != id {
+		e.Identity = id
+		if err = d.maps.endpoints.Update(bpf.IPOf(addr), e, ebpf.UpdateExist); err == nil {
+			return d.maps.newEndpointGeneration(addr)
+		}
+	}
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("set the identity of endpoint %s: %w", addr, err)
+	}
+	return nil
 }
 
 func sortEndpoints(eps []api.Endpoint) {

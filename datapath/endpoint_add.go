@@ -131,6 +131,7 @@ func (b *build) createPair() error {
 		HostMAC:   newMAC(),
 		PodMAC:    newMAC(),
 		MTU:       b.d.mtu(),
+		Identity:  b.spec.Identity,
 		Attached:  true,
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -165,7 +166,8 @@ func (b *build) entry() bpf.Endpoint {
 
 func endpointEntry(ep api.Endpoint, number uint32) bpf.Endpoint {
 	return bpf.Endpoint{
-		Ifindex: uint32(ep.HostIndex), Id: ep.ID, Veth: number,
+		Identity: ep.Identity,
+		Ifindex:  uint32(ep.HostIndex), Id: ep.ID, Veth: number,
 		Mac: bpf.MAC{B: ep.PodMAC}, NodeMac: bpf.MAC{B: ep.HostMAC},
 	}
 }

@@ -307,3 +307,32 @@ func TestKeepEndpoints(t *testing.T) {
 	})
 	n.expectEntries(1)
 }
+
+// TestIdentityOfAnEndpoint: it has what it is made with before its first packet, another when it is told so, and keeps that
+// over a sync and when the data plane is opened again.
+func TestIdentityOfAnEndpoint(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	want := func(when string, want uint32) {
+		t.Helper()
+		eps, err := n.dp.Endpoints(ctx(t))
+		must(t, err)
+		if len(eps) != 1 || eps[0].Identity != want {
+			t.Errorf("%s: %+v, want identity %d", when, eps, want)
+		}
+	}
+	_, spec := n.newSpec("pod")
+	spec.Identity = 300
+	n.add(spec)
+	want("at first", 300)
+	must(t, n.dp.SetIdentity(spec.Addr, 301))
+	want("after it was set", 301)
+	must(t, n.dp.SetIdentity(netip.MustParseAddr("10.0.255.254"), 302)) // of an endpoint that is not there
+	n.Do(func() {
+		_, err := n.dp.SyncEndpoints(ctx(t))
+		must(t, err)
+	})
+	want("after a sync", 301)
+	n.close()
+	n.open()
+	want("after the data plane was opened again", 301)
+}

@@ -121,10 +121,11 @@ func Replace(path string, m *ebpf.Map) error {
 }
 
 // Generation is the number by which programs tell that decisions of before count no more.
-func (d *Datapath) Generation(t testing.TB) (number uint32) {
+func (d *Datapath) Generation(t testing.TB) uint32 {
 	t.Helper()
-	if err := d.maps.generations.Lookup(uint32(0), &number); err != nil {
+	var g bpf.Generations
+	if err := d.maps.generations.Lookup(uint32(0), &g); err != nil {
 		t.Fatal(err)
 	}
-	return number
+	return g.All
 }

@@ -28,7 +28,8 @@ type ipcache struct {
 
 // Apply makes the map have these entries and no others. Of two for one prefix the later counts. An entry that cannot be
 // entered is an error, and keeps none of the others out. What is new or another is entered before anything is removed, so
-// that an address that stays known is so for every packet.
+// that an address that stays known is so for every packet. Programs decide anew about their flows where an address is in
+// another place than before, and not where it has another identity, on which no decision rests.
 func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
 	c.d.ipcache.mu.Lock()
 	defer c.d.ipcache.mu.Unlock()
@@ -50,9 +51,9 @@ func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
 			errs = append(errs, fmt.Errorf("enter %s into map %s: %w", prefixOf(key), bpf.PodMapLabIpcache, err))
 			continue
 		}
-		changed = true
+		changed = changed || placeIn(have, key) != placeOf(e)
 	}
-	for key := range have {
+	for key, e := range have {
 		if _, ok := want[key]; ok {
 			continue
 		}
@@ -60,12 +61,33 @@ func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
 			errs = append(errs, fmt.Errorf("remove %s from map %s: %w", prefixOf(key), bpf.PodMapLabIpcache, err))
 			continue
 		}
-		changed = true
+		changed = changed || placeIn(want, key) != placeOf(e)
 	}
 	if changed {
 		errs = append(errs, c.d.maps.newGeneration())
 	}
 	return errors.Join(errs...)
+}
+
+// place is what an entry says besides who it is.
+type place struct {
+	node  bpf.IP
+	flags bpf.PodLabIpcacheFlag
+}
+
+func placeOf(e bpf.IPCacheEntry) place { return place{e.Node, e.Flags} }
+
+// placeIn is what the longest prefix in entries says that covers key.
+func placeIn(entries map[bpf.IPCacheKey]bpf.IPCacheEntry, key bpf.IPCacheKey) place {
+	for p := prefixOf(key); p.Bits() >= 0; p = netip.PrefixFrom(p.Addr(), p.Bits()-1).Masked() {
+		if e, ok := entries[ipcacheKey(p)]; ok {
+			return placeOf(e)
+		}
+		if p.Bits() == 0 {
+			break
+		}
+	}
+	return place{}
 }
 
 // List reads the map back, sorted by address and length of the prefix.

@@ -40,6 +40,24 @@ func TestIPCache(t *testing.T) {
 	if got := apply(all...); !slices.Equal(got, all) || n.dp.Generation(t) != before {
 		t.Errorf("nothing is to be changed, and decisions are to be made anew: %v; there is %+v", n.dp.Generation(t) != before, got)
 	}
+	// Pods come and go all the time, where their node's prefix says they are.
+	another, renamed := pod, pod
+	another.Prefix, renamed.Identity = netip.MustParsePrefix("10.0.2.8/32"), 4713
+	if apply(world, pods, renamed, another, remote, six); n.dp.Generation(t) != before {
+		t.Error("decisions are made anew as a pod came and another has other labels")
+	}
+	if apply(all...); n.dp.Generation(t) != before {
+		t.Error("decisions are made anew as a pod went and another has other labels")
+	}
+	here := another
+	here.Node = netip.Addr{}
+	if apply(append([]api.IPCacheEntry{here}, all...)...); n.dp.Generation(t) == before {
+		t.Error("an address is on another node than its prefix says, and decisions stand")
+	}
+	before = n.dp.Generation(t)
+	if apply(all...); n.dp.Generation(t) == before {
+		t.Error("an address is where its prefix says again, and decisions stand")
+	}
 	n.emptyMap("lab_ipcache")
 	if got := apply(all...); !slices.Equal(got, all) {
 		t.Errorf("after somebody removed everything: %+v, want %+v", got, all)

@@ -127,6 +127,7 @@ func (a *Agent) work(ctx context.Context) error {
 	eg.Go(func() error { a.kube.policyInf.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.labNodes.RunWithContext(ctx); return nil })
 	eg.Go(func() error { a.kube.identities.Run(ctx); return nil })
+	eg.Go(func() error { a.kube.apiServerInf.RunWithContext(ctx); return nil })
 	if a.kube.services != nil {
 		eg.Go(func() error { return a.kube.services.Run(ctx) })
 	}

@@ -24,6 +24,7 @@ type endpointDatapath interface {
 	KeepEndpoints(ctx context.Context, hostIfs []string) ([]api.Endpoint, error)
 	SyncEndpoints(context.Context) ([]api.Endpoint, error)
 	Endpoints(context.Context) ([]api.Endpoint, error)
+	SetIdentity(addr netip.Addr, id uint32) error
 	Resting(context.Context) ([]datapath.RestingAddr, error)
 }
 
@@ -87,10 +88,12 @@ func (e *endpoints) adopt(live []api.Endpoint) {
 	defer e.mu.Unlock()
 	now, owners := make(map[string]netip.Addr, len(live)), make(map[string]owner, len(live))
 	for _, ep := range live {
-		now[ep.HostIf], owners[ep.HostIf] = ep.Addr, owner{namespace: ep.Namespace, pod: ep.Pod}
+		of := owner{namespace: ep.Namespace, pod: ep.Pod}
 		if e.addrs[ep.HostIf] == ep.Addr {
-			owners[ep.HostIf] = e.owners[ep.HostIf]
+			of = e.owners[ep.HostIf]
 		}
+		of.id = identity.ID(ep.Identity)
+		now[ep.HostIf], owners[ep.HostIf] = ep.Addr, of
 	}
 	for hostIf, addr := range e.addrs {
 		if now[hostIf] != addr {
@@ -143,7 +146,9 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 			return api.Endpoint{}, err
 		}
 	}
-	ep, err := e.dp.AddEndpoint(ctx, spec(req, hostIf, addr, netns))
+	made := spec(req, hostIf, addr, netns)
+	made.Identity = uint32(id)
+	ep, err := e.dp.AddEndpoint(ctx, made)
 	if err != nil {
 		if !existed {
 			e.pool.Release(addr)

@@ -61,7 +61,7 @@ func (f *fakeDatapath) AddEndpoint(_ context.Context, s datapath.EndpointSpec) (
 			return api.Endpoint{}, datapath.ErrAddrInUse
 		}
 	}
-	f.eps[hostIf] = api.Endpoint{HostIf: hostIf, Addr: s.Addr, Namespace: s.Namespace, Pod: s.Pod}
+	f.eps[hostIf] = api.Endpoint{HostIf: hostIf, Addr: s.Addr, Namespace: s.Namespace, Pod: s.Pod, Identity: s.Identity}
 	return f.eps[hostIf], nil
 }
 
@@ -115,6 +115,18 @@ func (f *fakeDatapath) Endpoints(context.Context) ([]api.Endpoint, error) {
 		eps = append(eps, ep)
 	}
 	return eps, nil
+}
+
+func (f *fakeDatapath) SetIdentity(addr netip.Addr, id uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for hostIf, ep := range f.eps {
+		if ep.Addr == addr {
+			ep.Identity = id
+			f.eps[hostIf] = ep
+		}
+	}
+	return nil
 }
 
 func (f *fakeDatapath) Resting(context.Context) ([]datapath.RestingAddr, error) {

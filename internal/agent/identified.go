@@ -48,17 +48,21 @@ func (e *endpoints) identified(hostIf string, req api.CNIRequest, id identity.ID
 }
 
 // setIdentity gives an endpoint another identity, if it is still there.
-func (e *endpoints) setIdentity(o owned, id identity.ID) {
+func (e *endpoints) setIdentity(o owned, id identity.ID) error {
 	defer e.one(o.hostIf)()
+	if addr, ok := e.lookup(o.hostIf); !ok || addr != o.addr {
+		return nil
+	}
+	if err := e.dp.SetIdentity(o.addr, uint32(id)); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.addrs[o.hostIf] != o.addr {
-		return
-	}
 	now := e.owners[o.hostIf]
 	now.id = id
 	e.owners[o.hostIf] = now
 	e.log.Info("endpoint has another identity", "pod", o.namespace+"/"+o.pod, "addr", o.addr, "identity", id, "before", o.id)
+	return nil
 }
 
 // identifier gives the endpoints of a node their identities.
@@ -116,7 +120,7 @@ func (i *identifier) apply(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 		if id != o.id {
-			i.eps.setIdentity(o, id)
+			errs = append(errs, i.eps.setIdentity(o, id))
 			i.eps.changed()
 		}
 	}

@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
 	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/identity"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -30,6 +35,32 @@ func putPod(ctx context.Context, cluster *fake.Clientset, name string, labels []
 	}
 	_, err := pods.Create(ctx, pod, metav1.CreateOptions{})
 	return err
+}
+
+// putLabNode is what another node's agent tells: its address, podCIDR, and endpoints as ADDRESS=IDENTITY.
+func putLabNode(ctx context.Context, objects *crd.Client, line []string) error {
+	node := &crd.LabNode{ObjectMeta: metav1.ObjectMeta{Name: line[0]}, Spec: crd.LabNodeSpec{
+		Addresses: []netip.Addr{netip.MustParseAddr(line[1])}, PodCIDRs: []netip.Prefix{netip.MustParsePrefix(line[2])},
+	}}
+	for _, ep := range line[3:] {
+		addr, number, _ := strings.Cut(ep, "=")
+		id, _ := identity.Parse(number)
+		node.Status.Endpoints = append(node.Status.Endpoints, crd.Endpoint{Address: netip.MustParseAddr(addr), Identity: uint32(id), Pod: "ns/p"})
+	}
+	if _, err := objects.Nodes.Update(ctx, node, metav1.UpdateOptions{}); err == nil {
+		return nil
+	}
+	_, err := objects.Nodes.Create(ctx, node, metav1.CreateOptions{})
+	return err
+}
+
+func (n *testNode) ipcache() []api.IPCacheEntry {
+	n.t.Helper()
+	list, err := client.New(n.cfg.Paths.AgentSocket()).IPCache(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return list
 }
 
 // describe is an error that says what objects there are.
@@ -94,6 +125,9 @@ func TestPodsHaveIdentities(t *testing.T) {
 	if eps, err := client.New(n.cfg.Paths.AgentSocket()).LabeledEndpoints(t.Context()); err != nil || len(eps[0].Labels) != 1 || eps[0].Labels["app"] != "web" {
 		t.Errorf("endpoints with labels are %v, %v", eps, err)
 	}
+	if got := n.said("objects"); !strings.Contains(got, "is default/default map[app:web]") || strings.Contains(got, "pod-template-hash") {
+		t.Errorf("the objects are %s", got)
+	}
 	told := func() bool {
 		objects := n.said("objects")
 		for _, ep := range n.endpoints() {
@@ -111,9 +145,40 @@ func TestPodsHaveIdentities(t *testing.T) {
 	n.tell("pod b app=web")
 	eventually(t, "b has its first identity again", func() bool { return of()["b"] == ids["a"] })
 
+	ipcacheHas := func() bool {
+		for _, ep := range n.endpoints() {
+			if !slices.ContainsFunc(n.ipcache(), func(e api.IPCacheEntry) bool { return e.Prefix == single(ep.Addr) && e.Identity == ep.Identity }) {
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, "the ipcache has the node's own pods", ipcacheHas)
+	other := func(endpoints string) {
+		t.Helper()
+		n.tell("labnode n2 192.0.2.200 10.99.2.0/24 %s", endpoints)
+	}
+	has := func(prefix string, id uint32) func() bool {
+		return func() bool {
+			want := api.IPCacheEntry{Prefix: netip.MustParsePrefix(prefix), Identity: id, Node: netip.MustParseAddr("192.0.2.200")}
+			return slices.Contains(n.ipcache(), want)
+		}
+	}
+	n.tell("node n2 192.0.2.200 10.99.2.0/24")
+	other("10.99.2.7=300")
+	within(t, time.Second, "a pod of another node has its identity", has("10.99.2.7/32", 300))
+	other("10.99.2.7=301")
+	within(t, time.Second, "it has another", has("10.99.2.7/32", 301))
+	other("10.99.2.8=301")
+	within(t, time.Second, "a pod that went is known no more", func() bool {
+		return has("10.99.2.8/32", 301)() && has("10.99.2.0/24", 0)() && !slices.ContainsFunc(n.ipcache(), func(e api.IPCacheEntry) bool { return e.Prefix.String() == "10.99.2.7/32" })
+	})
+
+	n.kill()
+	n.start()
+	if got := of(); got["a"] != ids["a"] || got["b"] != ids["a"] || got["c"] != ids["c"] {
+		t.Errorf("after the agent was killed identities are %v, were %v", got, ids)
+	}
 	r.mustDel("c", nil)
 	eventually(t, "other nodes are told that c has gone", told)
-	if got := n.said("objects"); !strings.Contains(got, "is default/default map[app:web]") || strings.Contains(got, "pod-template-hash") {
-		t.Errorf("the objects are %s", got)
-	}
 }

@@ -17,15 +17,9 @@ func endpointList(ctx context.Context, n *node) ([]api.LabeledEndpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
-	ids := map[string]identity.ID{}
-	for _, o := range n.eps.owned() {
-		ids[o.hostIf] = o.id
-	}
 	out := make([]api.LabeledEndpoint, len(eps))
 	for i, ep := range eps {
-		id := ids[ep.HostIf]
-		ep.Identity = uint32(id)
-		out[i] = api.LabeledEndpoint{Endpoint: ep, Labels: n.ids.labels(id)}
+		out[i] = api.LabeledEndpoint{Endpoint: ep, Labels: n.ids.labels(identity.ID(ep.Identity))}
 	}
 	return out, nil
 }

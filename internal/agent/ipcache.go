@@ -1,37 +1,140 @@
 package agent
 
 import (
+	"context"
 	"net/netip"
+	"slices"
+	"time"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/identity"
 )
 
-// Identities that are the same in every cluster.
-const (
-	identityUnknown    = 0
-	identityHost       = 1
-	identityWorld      = 2
-	identityRemoteNode = 6
-)
+// whoIsWhere is what the ipcache is made of.
+type whoIsWhere struct {
+	own   self
+	pods  []crd.Endpoint // of this node
+	nodes []datapath.Node
+	told  map[string]*crd.LabNode // by the node's name; what nodes tell of their pods
+	api   []netip.Addr            // of the API server
+}
 
-// ipcacheOf says who has which address: nodes, and whoever is outside. Of pods it says on which node they are.
-func ipcacheOf(own self, nodes []datapath.Node) []api.IPCacheEntry {
-	one := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+// ipcacheOf says who has which address: nodes, pods, the API server, and whoever is outside. A pod that no node has told
+// of is unknown, on the node that its address belongs to. What a node tells of addresses that are not its own to give is
+// not believed: they may be those of a node that went.
+func ipcacheOf(w whoIsWhere) []api.IPCacheEntry {
 	entries := []api.IPCacheEntry{
-		{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Identity: identityWorld},
-		{Prefix: own.PodCIDR, Identity: identityUnknown},
-		{Prefix: one(own.PodCIDR.Addr().Next()), Identity: identityHost, NodeAddress: true},
-		{Prefix: one(own.IP), Identity: identityHost, NodeAddress: true},
+		{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Identity: uint32(identity.World)},
+		{Prefix: w.own.PodCIDR},
+		{Prefix: single(w.own.PodCIDR.Addr().Next()), Identity: uint32(identity.Host), NodeAddress: true},
+		{Prefix: single(w.own.IP), Identity: uint32(identity.Host), NodeAddress: true},
 	}
-	for _, n := range nodes {
-		if n.IP == own.IP {
+	tell := func(pods []crd.Endpoint, of []netip.Prefix, node netip.Addr) {
+		for _, pod := range pods {
+			if inOne(of, pod.Address) {
+				entries = append(entries, api.IPCacheEntry{Prefix: single(pod.Address), Identity: pod.Identity, Node: node})
+			}
+		}
+	}
+	tell(w.pods, []netip.Prefix{w.own.PodCIDR}, netip.Addr{})
+	isNode := map[netip.Addr]bool{w.own.IP: true}
+	for _, n := range w.nodes {
+		if n.IP == w.own.IP {
 			continue
 		}
-		entries = append(entries, api.IPCacheEntry{Prefix: one(n.IP), Identity: identityRemoteNode, Node: n.IP, NodeAddress: true})
+		isNode[n.IP] = true
+		id := identity.RemoteNode
+		if slices.Contains(w.api, n.IP) {
+			id = identity.KubeAPIServer
+		}
+		entries = append(entries, api.IPCacheEntry{Prefix: single(n.IP), Identity: uint32(id), Node: n.IP, NodeAddress: true})
 		for _, cidr := range n.PodCIDRs {
-			entries = append(entries, api.IPCacheEntry{Prefix: cidr, Identity: identityUnknown, Node: n.IP})
+			entries = append(entries, api.IPCacheEntry{Prefix: cidr, Node: n.IP})
+		}
+		if told := w.told[n.Name]; told != nil {
+			tell(told.Status.Endpoints, n.PodCIDRs, n.IP)
+		}
+	}
+	for _, addr := range w.api {
+		if !isNode[addr] {
+			entries = append(entries, api.IPCacheEntry{Prefix: single(addr), Identity: uint32(identity.KubeAPIServer)})
 		}
 	}
 	return entries
+}
+
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+func inOne(prefixes []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// ipcachePace is how far apart looks at the whole map are at least; they never take more than a tenth of the time.
+const ipcachePace = 100 * time.Millisecond
+
+// applyIPCache keeps the map, and lets time pass between its runs.
+func (n *node) applyIPCache(k *kube) func(context.Context) error {
+	var next time.Time
+	ipcache := n.dp.IPCache()
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(time.Until(next)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		w := whoIsWhere{own: n.self, pods: n.eps.published(), told: map[string]*crd.LabNode{}}
+		var err error
+		if w.nodes, err = k.nodeList(); err != nil {
+			return err
+		}
+		for _, told := range k.labNodes.All() {
+			w.told[told.Name] = told
+		}
+		w.api = k.apiServers()
+		start := time.Now()
+		err = ipcache.Apply(ctx, ipcacheOf(w))
+		next = time.Now().Add(min(max(ipcachePace, 10*time.Since(start)), 5*ipcachePace))
+		return err
+	}
+}
+
+// apiServers are the API server's addresses, sorted, as far as the Service kubernetes says.
+func (k *kube) apiServers() []netip.Addr {
+	var addrs []netip.Addr
+	for _, obj := range k.apiServerInf.GetStore().List() {
+		slice, ok := obj.(*discoveryv1.EndpointSlice)
+		if !ok {
+			continue
+		}
+		for _, ep := range slice.Endpoints {
+			for _, text := range ep.Addresses {
+				if addr, err := netip.ParseAddr(text); err == nil && addr.Is4() {
+					addrs = append(addrs, addr)
+				}
+			}
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs)
+}
+
+// stripLabNode keeps of other nodes what the ipcache follows from. Of its own node the agent compares all.
+func stripLabNode(own string) func(any) (any, error) {
+	return func(obj any) (any, error) {
+		n, ok := obj.(*crd.LabNode)
+		if !ok {
+			return obj, nil
+		}
+		n.ManagedFields = nil
+		if n.Name != own {
+			for i := range n.Status.Endpoints {
+				n.Status.Endpoints[i].Pod = ""
+			}
+		}
+		return n, nil
+	}
 }

@@ -69,16 +69,17 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 // pods of its own node, its own DaemonSet, that there are NetworkPolicies and, where it
 // carries them, all Services, each without the parts it never reads.
 type kube struct {
-	nodes      listers.NodeLister
-	pods       listers.PodLister
-	nodeInf    cache.SharedIndexInformer
-	podInf     cache.SharedIndexInformer
-	labNodes   crd.Informer[crd.LabNode, *crd.LabNode]
-	identities *identities.Watch
-	daemonSets cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
-	services   *services.Watch           // nil when kube-proxy carries Services
-	policies   networkinglisters.NetworkPolicyLister
-	policyInf  cache.SharedIndexInformer
+	nodes        listers.NodeLister
+	pods         listers.PodLister
+	nodeInf      cache.SharedIndexInformer
+	podInf       cache.SharedIndexInformer
+	labNodes     crd.Informer[crd.LabNode, *crd.LabNode]
+	identities   *identities.Watch
+	apiServerInf cache.SharedIndexInformer // the endpoint slice of the Service kubernetes
+	daemonSets   cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
+	services     *services.Watch           // nil when kube-proxy carries Services
+	policies     networkinglisters.NetworkPolicyLister
+	policyInf    cache.SharedIndexInformer
 }
 
 // newKube makes the informers without starting them. daemonSet is
@@ -100,7 +101,13 @@ func newKube(server Server, nodeName, daemonSet string) (*kube, error) {
 		policies:  policies.Networking().V1().NetworkPolicies().Lister(),
 		policyInf: policies.Networking().V1().NetworkPolicies().Informer(),
 	}
-	var err error
+	err := k.labNodes.SetTransform(stripLabNode(nodeName))
+	if err != nil {
+		return nil, fmt.Errorf("strip LabNodes: %w", err)
+	}
+	apiServers := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(metav1.NamespaceDefault),
+		informers.WithTweakListOptions(selectField("metadata.name", "kubernetes")))
+	k.apiServerInf = apiServers.Discovery().V1().EndpointSlices().Informer()
 	if k.identities, err = identities.NewWatch(server.Objects.Identities); err != nil {
 		return nil, err
 	}

@@ -60,14 +60,7 @@ func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cn
 		n.setSkipped(skipped)
 		return err
 	}, often, log)
-	ipcache := n.dp.IPCache()
-	r.ipcache = reconcile.New("ipcache", func(ctx context.Context) error {
-		nodes, err := k.nodeList()
-		if err != nil {
-			return err
-		}
-		return ipcache.Apply(ctx, ipcacheOf(n.self, nodes))
-	}, often, log)
+	r.ipcache = reconcile.New("ipcache", n.applyIPCache(k), often, log)
 	r.masquerade = reconcile.New("masquerade", func(ctx context.Context) error {
 		nodes, err := k.nodeList()
 		if err != nil {
@@ -80,7 +73,7 @@ func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cn
 	r.labNode = reconcile.New("lab-node", own.apply, often, log)
 	r.identities = reconcile.New("identities", n.ids.apply, often, log)
 	r.published = reconcile.New("lab-node-status", publisher{labNode: own, eps: n.eps}.paced(), often, log)
-	n.eps.changed = func() { r.identities.Trigger(); r.published.Trigger() }
+	n.eps.changed = func() { r.identities.Trigger(); r.published.Trigger(); r.ipcache.Trigger() }
 	r.condition = reconcile.New("node-condition", condition.apply, often, log)
 	r.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
 	r.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)

@@ -69,7 +69,7 @@ func runTests(m *testing.M) int {
 // runAsAgent reads what happens in the cluster from standard input, a line
 // each: "node NAME IP PODCIDR", where - is for nothing, "service CLUSTERIP",
 // "nodeport CLUSTERIP PORT" and "endpoints ADDR..." of the Service ns/web, port 80 to 8080,
-// "pod NAME KEY=VALUE..." of a pod in namespace default with these labels, "objects", which says what LabNodes and
+// "pod NAME KEY=VALUE..." of a pod in namespace default with these labels, "labnode NAME IP PODCIDR ADDRESS=IDENTITY..." of what another agent tells, "objects", which says what LabNodes and
 // LabIdentities there are, "bad NAME" of a Service of which nothing is carried, "healthcheck CLUSTERIP PORT" of one with such a port,
 // "events", which says of which objects there are some, or "uninstall".
 func runAsAgent(encoded string) error {
@@ -103,6 +103,8 @@ func happen(ctx context.Context, cluster *fake.Clientset, objects *crd.Client, l
 	switch line[0] {
 	case "pod":
 		return putPod(ctx, cluster, line[1], line[2:])
+	case "labnode":
+		return putLabNode(ctx, objects, line[1:])
 	case "objects":
 		return describe(ctx, objects)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/agent/watch"
@@ -45,6 +46,7 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 			n.reconcilers.labNode.Trigger()
 			n.reconcilers.published.Trigger()
 		}
+		n.reconcilers.ipcache.Trigger()
 	}
 	if _, err := k.labNodes.AddEventHandler(watch.OnChange(labNodeChanged)); err != nil {
 		return fmt.Errorf("watch LabNodes: %w", err)
@@ -54,6 +56,9 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 	}
 	if _, err := k.podInf.AddEventHandler(watch.OnChange(podChanged)); err != nil {
 		return fmt.Errorf("watch pods: %w", err)
+	}
+	if _, err := k.apiServerInf.AddEventHandler(watch.OnChange(func(_, _ *discoveryv1.EndpointSlice) { n.reconcilers.ipcache.Trigger() })); err != nil {
+		return fmt.Errorf("watch the API server's addresses: %w", err)
 	}
 	k.identities.Follow(n.reconcilers.identities.Trigger)
 	if k.services == nil {

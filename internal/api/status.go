@@ -218,6 +218,6 @@ type Endpoint struct {
 	HostMAC   MAC        `json:"hostMAC"`   // the pod's next hop
 	PodMAC    MAC        `json:"podMAC"`
 	MTU       int        `json:"mtu"`
-	Identity  uint32     `json:"identity"` // 0: not looked for yet
+	Identity  uint32     `json:"identity"` // 0: not known yet
 	Attached  bool       `json:"attached"` // the program now loaded is on HostIf
 }
