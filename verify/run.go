@@ -107,9 +107,9 @@ func downResults(down map[string]string) []Result {
 	if len(down) == 0 {
 		return nil
 	}
-	r := Result{Name: "nodes/running", Claim: "Every node of the lab runs.", Status: Fail}
+	r := Result{Name: "nodes/running", Claim: "Every node of the lab runs, and its kubelet answers.", Status: Fail}
 	for _, node := range slices.Sorted(maps.Keys(down)) {
-		r.Wrong = append(r.Wrong, Finding{"node " + node, "it to run", "it " + down[node] + ": the checks look at the other nodes; lab up starts or resumes it"})
+		r.Wrong = append(r.Wrong, Finding{"node " + node, "it to run and its kubelet to answer", "it " + down[node] + "; the checks look at the other nodes"})
 	}
 	return []Result{r}
 }

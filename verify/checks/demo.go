@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/field"
@@ -66,8 +67,17 @@ func demoAnswers(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 		return errors.Join(errs...) // each node's lack has been told of
 	}
 	addresses, err := resolve(ctx, env.DemoPods[0], serviceName(headless), ev)
-	if err == nil && addresses != nil {
+	if err != nil || addresses == nil {
+		return errors.Join(append(errs, err)...)
+	}
+	now, err := env.EndpointsOf(ctx, service)
+	switch {
+	case err != nil:
+		errs = append(errs, err)
+	case !slices.Equal(now, endpoints):
+		errs = append(errs, fmt.Errorf("the endpoints of Service %s have changed meanwhile, so what its headless name gives was not judged", service.Name))
+	default:
 		sameAddresses(ev, serviceName(headless), addresses, pods)
 	}
-	return errors.Join(append(errs, err)...)
+	return errors.Join(errs...)
 }

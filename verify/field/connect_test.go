@@ -258,6 +258,9 @@ func TestConnectWithAPodThatDoesNotStart(t *testing.T) {
 	if env.Nodes[1].Server.Addr.IsValid() || !env.Nodes[1].Client.Addr.IsValid() {
 		t.Errorf("hosts: %+v", env.Nodes[1])
 	}
+	if err := env.ServicesReady(t.Context()); err == nil || !strings.Contains(err.Error(), "pod server-test-worker, which did not come up") {
+		t.Errorf("Services that lead to it are judged: %v", err)
+	}
 	if err := env.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package field
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -51,12 +52,31 @@ func (e *Env) Size() int { return len(e.Nodes) }
 
 // ServicesReady waits until the Services of this run can work on every node, so that
 // a check of them does not judge a node that has not heard of them yet. It
-// returns nil when that takes too long: then the check is what says so.
+// returns nil when that takes too long: then the check is what says so. An error
+// says, too, which of the pods behind them did not come up: that these do not
+// answer says nothing about Services.
 func (e *Env) ServicesReady(ctx context.Context) error {
 	if e.services == nil {
 		return nil // nothing has been laid out that would have to
 	}
+	if err := e.backendsUp(); err != nil {
+		return err
+	}
 	return e.services(ctx)
+}
+
+func (e *Env) backendsUp() error {
+	peers := []Peer{e.Leaver}
+	for _, node := range e.Nodes {
+		peers = append(peers, node.Client, node.Server)
+	}
+	var errs []error
+	for _, p := range peers {
+		if d, ok := p.Prober.(down); ok {
+			errs = append(errs, fmt.Errorf("the run's Services lead to %s, which did not come up: %w", p.Name, d.err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Prober sends probes from one place: a node, a pod, or the outside host.
