@@ -46,8 +46,12 @@ func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) 
 				failures[i] = errors.New(why)
 				return
 			}
-			entries, err := askAgent[[]T](ctx, l, agents[n.Name], args...)
-			if failures[i] = err; err == nil {
+			var entries []T
+			failures[i] = whenStarted(ctx, agentPatience, func() (err error) {
+				entries, err = askAgent[[]T](ctx, l, agents[n.Name], args...)
+				return err
+			})
+			if failures[i] == nil {
 				answers[i] = &OnNode[T]{Node: n.Name, Entries: entries}
 			}
 		})
@@ -58,6 +62,13 @@ func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) 
 		if a != nil {
 			out = append(out, *a)
 		}
+	}
+	explain := explainKubelet
+	if len(nodes) == 1 {
+		explain = onNode
+	}
+	for i, n := range nodes {
+		failures[i] = explain(n.Name, "the agent", failures[i])
 	}
 	return out, nodesFailed(nodes, failures)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -33,12 +34,12 @@ func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(ve
 	return l.verify(ctx, l.loadNettool, sel, progress)
 }
 
-// down are the nodes that do not run, and what is the matter with each.
+// down are the nodes that do not run, and what is the matter with each and what helps.
 func (l *Lab) down() map[string]string {
 	down := map[string]string{}
 	for _, n := range l.Nodes {
 		if why := n.Down(); why != "" {
-			down[n.Name] = why
+			down[n.Name] = why + ": lab up starts or resumes it"
 		}
 	}
 	return down
@@ -67,6 +68,7 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 	}
 	cfg := claimsOf(l.Name, p)
 	cfg.Progress, cfg.Down = progress, l.down()
+	maps.Copy(cfg.Down, l.silentKubelets(ctx, kubeletPatience))
 	env := field.New(field.Config{
 		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Demo: demoOf(p),

@@ -104,7 +104,7 @@ func unreachable(c *cluster.Cluster) string {
 
 // startingPatience is how long an API server may take to start: until it is through, it refuses connections, or the rights
 // of everybody.
-const startingPatience = 20 * time.Second
+const startingPatience = time.Minute
 
 // awaitRecord reads the record, again for a while where the API server is starting.
 func awaitRecord(ctx context.Context, k *kube.Client, c *cluster.Cluster) (*profiles.Profile, string, error) {
@@ -115,7 +115,7 @@ func awaitRecord(ctx context.Context, k *kube.Client, c *cluster.Cluster) (*prof
 			return p, by, err
 		}
 		if time.Now().After(deadline) {
-			return nil, "", fmt.Errorf("the API server of lab %q is not ready after %s: %w", c.Name, startingPatience, err)
+			return nil, "", fmt.Errorf("waited %s for the API server of lab %q to start: %w", startingPatience, c.Name, err)
 		}
 		if err := pause(ctx); err != nil {
 			return nil, "", err

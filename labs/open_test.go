@@ -3,6 +3,7 @@ package labs
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -58,7 +59,7 @@ func (w *wrapped) Unwrap() error { return w.err }
 
 func TestNodesThatDoNotRun(t *testing.T) {
 	l := &Lab{Nodes: []cluster.Node{{Name: "a", Running: true}, {Name: "b", Paused: true}, {Name: "c"}}}
-	if down := l.down(); len(down) != 2 || down["b"] != "is paused" || down["c"] != "is stopped" {
+	if down := l.down(); len(down) != 2 || !strings.HasPrefix(down["b"], "is paused: ") || !strings.HasPrefix(down["c"], "is stopped: ") {
 		t.Errorf("%v", down)
 	}
 	if from, ok := l.runningNode(); !ok || from.Name != "a" {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/kube"
@@ -41,17 +40,15 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, first...); err != nil {
 			return "", err
 		}
-		n, err := u.rescue(ctx, l)
-		// A kubelet that has reported takes a moment more until it lets anybody at its pods.
-		for deadline := time.Now().Add(rescuePatience); err != nil && ctx.Err() == nil && time.Now().Before(deadline); {
-			if err := pause(ctx); err != nil {
-				return "", err
-			}
-			var more int
-			more, err = u.rescue(ctx, l)
+		n := 0
+		// A kubelet that has reported takes a moment more until it lets anybody at its pods, and the DaemonSet may be
+		// called ready for what was there before a node was restarted.
+		rescued := kube.Want{Name: "pods to have their interfaces", Look: func(ctx context.Context) (kube.State, error) {
+			more, err := u.rescue(ctx, l)
 			n += more
-		}
-		if err != nil {
+			return kube.State{Ready: err == nil}, err
+		}}
+		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, rescued); err != nil {
 			return "", err
 		}
 		if n > 0 {
@@ -67,9 +64,6 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	}
 	return note, nil
 }
-
-// rescuePatience is how long to try to replace stranded pods.
-const rescuePatience = 20 * time.Second
 
 // rescue replaces stranded pods; the demo's shell pod has no controller but us.
 func (u *up) rescue(ctx context.Context, l *Lab) (int, error) {

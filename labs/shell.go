@@ -74,7 +74,13 @@ func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-c
 // of images with a single program, is told by its command line.
 func (l *Lab) podShell(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd []string) (int, error) {
 	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
-	run := func(argv ...string) (int, error) { return kube.ExecStream(ctx, l.Kube, l.Kube.Config, ref, s, argv...) }
+	run := func(argv ...string) (code int, err error) {
+		err = whenStarted(ctx, agentPatience, func() error {
+			code, err = kube.ExecStream(ctx, l.Kube, l.Kube.Config, ref, s, argv...)
+			return err
+		})
+		return code, onNode(p.Spec.NodeName, "pod "+ref.String(), err)
+	}
 	n, err := l.node(p.Spec.NodeName)
 	id := containerID(p)
 	if err != nil || id == "" {

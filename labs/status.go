@@ -160,7 +160,8 @@ func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Nod
 	}
 	st, err := askAgent[*api.Status](ctx, l, agent, "status")
 	if err != nil {
-		s.AgentError = err.Error()
+		s.AgentError = explainKubelet(n.Name, "the agent", err).Error()
+		s.Ready = s.Ready && !noKubelet(err) // what the API server says of it is old
 		return s
 	}
 	s.Agent = st

@@ -24,7 +24,7 @@ func (l *Lab) replaceStranded(ctx context.Context) (int, error) {
 	for node, agent := range agents {
 		endpoints, err := askAgent[[]api.Endpoint](ctx, l, agent, "endpoint", "list")
 		if err != nil {
-			return n, fmt.Errorf("list the endpoints of node %s: %w", node, err)
+			return n, fmt.Errorf("list the endpoints of node %s: %w", node, explainKubelet(node, "the agent", err))
 		}
 		pods, err := l.podsOn(ctx, node)
 		if err != nil {

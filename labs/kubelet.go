@@ -1,0 +1,98 @@
+package labs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+const (
+	// kubeletPatience is how long a kubelet, and the containers that it starts, may take to be there after a restart of
+	// their node before the checks do without them.
+	kubeletPatience = 20 * time.Second
+	// agentPatience is the same for commands that a person waits for.
+	agentPatience = 10 * time.Second
+)
+
+// noKubelet tells whether an error is the API server's that it does not reach a node's kubelet: no command runs in a pod
+// there and no log can be read, while pods may run on.
+func noKubelet(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "dial tcp") && strings.Contains(err.Error(), ":10250")
+}
+
+// noContainer tells whether an error is a kubelet's that the container asked for does not run, or is not known to it yet.
+func noContainer(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "container not found") || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "pods/log"))
+}
+
+// explainKubelet says what such an error about something on a node means, where the node has been named; others it returns
+// as they are.
+func explainKubelet(node, what string, err error) error {
+	switch {
+	case noKubelet(err):
+		words := err.Error()
+		return fmt.Errorf("its kubelet does not answer (%s): lab shell %s -- systemctl status kubelet says why", words[strings.LastIndex(words, ": ")+2:], node)
+	case noContainer(err):
+		return fmt.Errorf("%s does not run there, or not yet", what)
+	}
+	return err
+}
+
+// onNode is explainKubelet where the node has not been named.
+func onNode(node, what string, err error) error {
+	if noKubelet(err) || noContainer(err) {
+		return fmt.Errorf("node %s: %w", node, explainKubelet(node, what, err))
+	}
+	return err
+}
+
+// whenStarted runs do again, for patience at most, while a kubelet or the container it is to run in does not answer: a node
+// that was just restarted takes some seconds.
+func whenStarted(ctx context.Context, patience time.Duration, do func() error) error {
+	for deadline := time.Now().Add(patience); ; {
+		err := do()
+		if !noKubelet(err) && !noContainer(err) || time.Now().After(deadline) || pause(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// silentKubelets are the nodes that run and whose kubelets do not answer within patience, and what is the matter with each.
+// In pods of such a node nothing can be looked at, and what the API server says of it is old.
+func (l *Lab) silentKubelets(ctx context.Context, patience time.Duration) map[string]string {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	silent := map[string]string{}
+	for _, n := range l.Nodes {
+		if n.Down() != "" {
+			continue
+		}
+		all.Go(func() {
+			err := whenStarted(ctx, patience, func() error { return l.askKubelet(ctx, n.Name) })
+			if noKubelet(err) {
+				mu.Lock()
+				defer mu.Unlock()
+				silent[n.Name] = fmt.Sprintf("runs, but %s", explainKubelet(n.Name, "", err))
+			}
+		})
+	}
+	all.Wait()
+	return silent
+}
+
+// askKubelet asks a kubelet for its health by way of the API server, as commands in pods go.
+func (l *Lab) askKubelet(ctx context.Context, node string) error {
+	err := l.Kube.CoreV1().RESTClient().Get().Resource("nodes").Name(node).SubResource("proxy").Suffix("healthz").Do(ctx).Error()
+	var status apierrors.APIStatus
+	if errors.As(err, &status) { // the message alone says less: it leaves out what the API server met
+		if d := status.Status().Details; d != nil && len(d.Causes) > 0 {
+			return fmt.Errorf("%w: %s", err, d.Causes[0].Message)
+		}
+	}
+	return err
+}

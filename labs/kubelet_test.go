@@ -1,0 +1,84 @@
+package labs
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/kube"
+)
+
+// What an API server says of a kubelet that does not answer, and a kubelet of a container that does not run yet.
+const (
+	refused = "unable to upgrade connection: error dialing backend: dial tcp 172.18.0.2:10250: connect: connection refused"
+	noAgent = `unable to upgrade connection: container not found ("agent")`
+)
+
+func TestExplainKubelet(t *testing.T) {
+	for _, tt := range []struct{ err, want string }{
+		{refused, "node l-worker: its kubelet does not answer (connection refused): lab shell l-worker -- systemctl status kubelet says why"},
+		{noAgent, "node l-worker: the agent does not run there, or not yet"},
+		{"exit status 1", "exit status 1"},
+	} {
+		if got := onNode("l-worker", "the agent", fmt.Errorf("run %q: %w", "x", errors.New(tt.err))); !strings.HasSuffix(got.Error(), tt.want) {
+			t.Errorf("%s: %v, want %s", tt.err, got, tt.want)
+		}
+	}
+	if err := onNode("l-worker", "the agent", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWhenStarted waits for a node that was just restarted, and for nothing else.
+func TestWhenStarted(t *testing.T) {
+	errs := []error{errors.New(refused), errors.New(noAgent), nil}
+	n := 0
+	if err := whenStarted(t.Context(), time.Minute, func() error { n++; return errs[n-1] }); err != nil || n != 3 {
+		t.Errorf("after %d tries: %v", n, err)
+	}
+	n = 0
+	if err := whenStarted(t.Context(), time.Minute, func() error { n++; return errors.New("exit status 1") }); err == nil || n != 1 {
+		t.Errorf("what does not pass was tried %d times: %v", n, err)
+	}
+	n = 0
+	if err := whenStarted(t.Context(), 0, func() error { n++; return errors.New(refused) }); err == nil || n != 1 {
+		t.Errorf("without patience there were %d tries: %v", n, err)
+	}
+}
+
+// TestSilentKubelets asks an API server that reaches the kubelet of one of two nodes.
+func TestSilentKubelets(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		switch r.URL.Path {
+		case "/api/v1/nodes/l-control-plane/proxy/healthz":
+			fmt.Fprint(w, "ok")
+		case "/api/v1/nodes/l-worker/proxy/healthz":
+			http.Error(w, "error trying to reach service: dial tcp 172.18.0.2:10250: connect: connection refused", http.StatusServiceUnavailable)
+		default:
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+	}))
+	defer server.Close()
+	client, err := kube.NewForConfig(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Lab{Name: "l", Kube: client, Nodes: []cluster.Node{{Name: "l-control-plane", Running: true}, {Name: "l-worker", Running: true}, {Name: "l-worker2"}}}
+	silent := l.silentKubelets(t.Context(), 300*time.Millisecond)
+	if len(silent) != 1 || silent["l-worker"] != "runs, but its kubelet does not answer (connection refused): lab shell l-worker -- systemctl status kubelet says why" {
+		t.Errorf("silent are %v", silent)
+	}
+	if n := asked.Load(); n < 3 {
+		t.Errorf("%d questions: the worker's was not waited for", n)
+	}
+}
