@@ -23,12 +23,12 @@
 static __always_inline void remember_flow(const struct packet *p)
 {
 	struct present yes = {};
-	struct flow f;
+	struct kernel_flow f;
 
 	/* An ICMP error belongs to the flow of another packet, which enters it. */
 	if (!p->has_flow || p->flow_proto != p->ev.proto || (p->ev.proto == IPPROTO_ICMP && !is_echo(p->ev.icmp_type)))
 		return;
-	f = flow_of(p);
+	f = kernel_flow_of(p);
 	if (!bpf_map_lookup_elem(&lab_kernel_ct, &f))
 		bpf_map_update_elem(&lab_kernel_ct, &f, &yes, BPF_ANY);
 }

@@ -28,11 +28,11 @@ func hostRows() map[string]packet {
 		"TTL 1":            {frame: with(from(addrFar, tcpProto, tcp(1000, 80)), func(p *ipv4) { p.ttl = 1 }), reason: toPod, sport: 1000, dport: 80},
 
 		// From a pod of this node, through the stack: answers have to go there too.
-		"TCP from a local pod":            {frame: from(addrA, tcpProto, tcp(1000, 80)).build(), reason: toPod, sport: 1000, dport: 80, remembered: []bpf.Flow{flow(tcpProto, 1000, 80)}},
-		"UDP from a local pod":            {frame: from(addrA, udpProto, udp(1000, 53)).build(), reason: toPod, sport: 1000, dport: 53, remembered: []bpf.Flow{flow(udpProto, 1000, 53)}},
-		"echo from a local pod":           {frame: from(addrA, icmpProto, echo(8, 7)).build(), reason: toPod, remembered: []bpf.Flow{flow(icmpProto, 7, 7)}},
-		"again":                           {frame: from(addrA, tcpProto, tcp(1000, 80)).build(), reason: toPod, sport: 1000, dport: 80, tracked: []bpf.Flow{flow(tcpProto, 1000, 80)}},
-		"first fragment from a local pod": {frame: with(from(addrA, udpProto, udp(1000, 53)), fragment(0)), reason: toPod, sport: 1000, dport: 53, remembered: []bpf.Flow{flow(udpProto, 1000, 53)}},
+		"TCP from a local pod":            {frame: from(addrA, tcpProto, tcp(1000, 80)).build(), reason: toPod, sport: 1000, dport: 80, remembered: []bpf.KernelFlow{flow(tcpProto, 1000, 80)}},
+		"UDP from a local pod":            {frame: from(addrA, udpProto, udp(1000, 53)).build(), reason: toPod, sport: 1000, dport: 53, remembered: []bpf.KernelFlow{flow(udpProto, 1000, 53)}},
+		"echo from a local pod":           {frame: from(addrA, icmpProto, echo(8, 7)).build(), reason: toPod, remembered: []bpf.KernelFlow{flow(icmpProto, 7, 7)}},
+		"again":                           {frame: from(addrA, tcpProto, tcp(1000, 80)).build(), reason: toPod, sport: 1000, dport: 80, tracked: []bpf.KernelFlow{flow(tcpProto, 1000, 80)}},
+		"first fragment from a local pod": {frame: with(from(addrA, udpProto, udp(1000, 53)), fragment(0)), reason: toPod, sport: 1000, dport: 53, remembered: []bpf.KernelFlow{flow(udpProto, 1000, 53)}},
 		"later fragment from a local pod": {frame: with(from(addrA, udpProto, udp(1000, 53)), fragment(3)), reason: toPod},
 		"error from a local pod":          {frame: from(addrA, icmpProto, icmpError(3, quoted)).build(), reason: toPod},
 		"SCTP from a local pod":           {frame: from(addrA, sctpProto, ports(1000, 80)).build(), reason: toPod},
@@ -67,7 +67,7 @@ func TestRememberedFlowsAreFound(t *testing.T) {
 	f := newFixture(t, false)
 	request := ipv4{src: addrA, dst: addrB, srcMAC: podA, dstMAC: podA, ttl: 63, proto: tcpProto, payload: tcp(1000, 80)}.build()
 	f.checkRow(f.LabToPod, bpf.PodLabDirectionDIR_TO_POD, f.ifA,
-		packet{frame: request, reason: toPod, remembered: []bpf.Flow{flow(tcpProto, 1000, 80)}}, redirect, delivered(request, false))
+		packet{frame: request, reason: toPod, remembered: []bpf.KernelFlow{flow(tcpProto, 1000, 80)}}, redirect, delivered(request, false))
 	answer := ipv4{src: addrB, dst: addrA, srcMAC: podB, dstMAC: nodeB, ttl: 64, proto: tcpProto, payload: tcp(80, 1000)}.build()
 	f.checkRow(f.LabFromPod, bpf.PodLabDirectionDIR_FROM_POD, f.ifB, packet{frame: answer, reason: toKernel}, next, answer)
 }

@@ -83,7 +83,7 @@ type packet struct {
 	frame  []byte
 	reason bpf.Reason
 	// tracked are flows that the stack knows, remembered those that it must know afterwards.
-	tracked, remembered []bpf.Flow
+	tracked, remembered []bpf.KernelFlow
 	// ports and protocol that an event has to report; 0 where the packet has none.
 	sport, dport uint16
 }
@@ -124,9 +124,9 @@ func (f *fixture) checkRow(prog *ebpf.Program, dir bpf.Direction, ifindex int, r
 	}
 }
 
-func (f *fixture) flows() map[bpf.Flow]bool {
-	flows := map[bpf.Flow]bool{}
-	var flow bpf.Flow
+func (f *fixture) flows() map[bpf.KernelFlow]bool {
+	flows := map[bpf.KernelFlow]bool{}
+	var flow bpf.KernelFlow
 	var present bpf.PodPresent
 	for it := f.LabKernelCt.Iterate(); it.Next(&flow, &present); {
 		flows[flow] = true
@@ -220,9 +220,9 @@ func icmpError(kind uint8, quoted ipv4) []byte {
 }
 
 // flow is the key of the flow between A and B, whoever sends.
-func flow(proto layers.IPProtocol, portA, portB uint16) bpf.Flow {
+func flow(proto layers.IPProtocol, portA, portB uint16) bpf.KernelFlow {
 	network := func(port uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, port)) }
-	f := bpf.Flow{Lo: ip(addrA), Hi: ip(addrB), LoPort: network(portA), HiPort: network(portB), Proto: uint8(proto)}
+	f := bpf.KernelFlow{Lo: ip(addrA), Hi: ip(addrB), LoPort: network(portA), HiPort: network(portB), Proto: uint8(proto)}
 	// The program orders by machine words.
 	word := func(a bpf.IP) uint64 { return binary.NativeEndian.Uint64(a.B[8:]) }
 	if word(f.Lo) > word(f.Hi) {

@@ -64,7 +64,7 @@ static __always_inline const struct endpoint *local_pod(struct work *w, const st
 /* Whether the stack has seen the packet's flow. */
 static __noinline bool is_tracked(const struct packet *p)
 {
-	struct flow f = flow_of(p);
+	struct kernel_flow f = kernel_flow_of(p);
 
 	return bpf_map_lookup_elem(&lab_kernel_ct, &f);
 }

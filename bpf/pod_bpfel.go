@@ -60,14 +60,7 @@ type PodCachedFlow struct {
 	}
 	Leaves PodLabMark
 	_      [2]byte
-	To     struct {
-		_     structs.HostLayout
-		Src   PodIp
-		Dst   PodIp
-		Sport uint16
-		Dport uint16
-		_     [4]byte
-	}
+	To     PodTranslation
 }
 
 type PodCtKind uint8
@@ -121,13 +114,24 @@ type PodEventHeader struct {
 }
 
 type PodFlow struct {
-	_      structs.HostLayout
-	Lo     PodIp
-	Hi     PodIp
-	LoPort uint16
-	HiPort uint16
-	Proto  uint8
-	Pad    [3]uint8
+	_           structs.HostLayout
+	Seen        uint32
+	Service     uint32
+	SrcIdentity uint32
+	DstIdentity uint32
+	Kind        PodCtKind
+	Answered    uint8
+	Fin         uint8
+	FinBack     uint8
+	Reset       uint8
+	Lasting     uint8
+	Turn        uint16
+}
+
+type PodFlowEntry struct {
+	_    structs.HostLayout
+	Flow PodFlow
+	To   PodTranslation
 }
 
 type PodFragmentKey struct {
@@ -172,6 +176,16 @@ type PodIpcacheKey struct {
 	Bits uint32
 	Pad  uint32
 	Addr PodIp
+}
+
+type PodKernelFlow struct {
+	_      structs.HostLayout
+	Lo     PodIp
+	Hi     PodIp
+	LoPort uint16
+	HiPort uint16
+	Proto  uint8
+	Pad    [3]uint8
 }
 
 type PodLabBackendFlag uint8
@@ -329,9 +343,9 @@ type PodNode struct {
 type PodOpening struct {
 	_      structs.HostLayout
 	T      PodTuple
-	E      PodTranslation
+	E      PodFlowEntry
 	Key    PodTuple
-	Back   PodTranslation
+	Back   PodFlowEntry
 	Socket struct {
 		_    structs.HostLayout
 		Ipv4 struct {
@@ -432,41 +446,39 @@ type PodSourceKey struct {
 	Addr    PodIp
 }
 
-type PodStage uint8
-
-const (
-	PodStageSTAGE_SERVICE    PodStage = 0
-	PodStageSTAGE_MASQUERADE PodStage = 1
-)
-
 type PodTranslation struct {
-	_        structs.HostLayout
-	Src      PodIp
-	Dst      PodIp
-	Sport    uint16
-	Dport    uint16
-	Seen     uint32
-	Service  uint32
-	Backend  uint32
-	Kind     PodCtKind
-	Answered uint8
-	Fin      uint8
-	FinBack  uint8
-	Reset    uint8
-	Lasting  uint8
-	Turn     uint16
+	_       structs.HostLayout
+	Src     PodIp
+	Dst     PodIp
+	Sport   uint16
+	Dport   uint16
+	Backend uint32
 }
 
 type PodTuple struct {
-	_     structs.HostLayout
-	Src   PodIp
-	Dst   PodIp
-	Sport uint16
-	Dport uint16
-	Proto uint8
-	Stage PodStage
-	Pad   [2]uint8
+	_         structs.HostLayout
+	Src       PodIp
+	Dst       PodIp
+	Sport     uint16
+	Dport     uint16
+	Proto     uint8
+	Flags     PodTupleFlag
+	Direction PodTupleDirection
+	Pad       uint8
 }
+
+type PodTupleDirection uint8
+
+const (
+	PodTupleDirectionTUPLE_FORWARD PodTupleDirection = 0
+	PodTupleDirectionTUPLE_BACK    PodTupleDirection = 1
+)
+
+type PodTupleFlag uint8
+
+const (
+	PodTupleFlagTUPLE_MASQUERADE PodTupleFlag = 1
+)
 
 type PodTurn struct {
 	_      structs.HostLayout
@@ -531,18 +543,11 @@ type PodWork struct {
 		Outcome uint8
 		_       [7]byte
 		From    PodTuple
-		To      struct {
-			_     structs.HostLayout
-			Src   PodIp
-			Dst   PodIp
-			Sport uint16
-			Dport uint16
-			_     [4]byte
-		}
-		Shape uint32
-		Found uint32
-		Begun bool
-		_     [7]byte
+		To      PodTranslation
+		Shape   uint32
+		Found   uint32
+		Begun   bool
+		_       [7]byte
 	}
 	Route   PodRoute
 	Verdict struct {

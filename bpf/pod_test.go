@@ -69,16 +69,16 @@ func podRows() map[string]packet {
 		"DF":            {frame: with(ab(udpProto, udp(1000, 53)), func(p *ipv4) { p.flags = layers.IPv4DontFragment }), reason: toPod, sport: 1000, dport: 53},
 		"trailing data": {frame: append(ab(udpProto, udp(1000, 53)).build(), make([]byte, 18)...), reason: toPod, sport: 1000, dport: 53},
 		"another flow is tracked": {frame: ab(tcpProto, tcp(1000, 80)).build(), reason: toPod, sport: 1000, dport: 80,
-			tracked: []bpf.Flow{flow(tcpProto, 1001, 80), flow(udpProto, 1000, 80), flow(tcpProto, 80, 1000)}},
+			tracked: []bpf.KernelFlow{flow(tcpProto, 1001, 80), flow(udpProto, 1000, 80), flow(tcpProto, 80, 1000)}},
 
 		// Errors about packets that went straight go straight too.
 		"error about TCP":         {frame: ab(icmpProto, icmpError(3, ba(tcpProto, tcp(80, 1000)))).build(), reason: toPod},
 		"error about UDP":         {frame: ab(icmpProto, icmpError(3, ba(udpProto, udp(53, 1000)))).build(), reason: toPod},
 		"error about an echo":     {frame: ab(icmpProto, icmpError(11, ba(icmpProto, echo(8, 7)))).build(), reason: toPod},
 		"parameter problem":       {frame: ab(icmpProto, icmpError(12, ba(udpProto, udp(53, 1000)))).build(), reason: toPod},
-		"error in a tracked flow": {frame: ab(icmpProto, icmpError(3, ba(udpProto, udp(53, 1000)))).build(), reason: toKernel, tracked: []bpf.Flow{flow(udpProto, 1000, 53)}},
+		"error in a tracked flow": {frame: ab(icmpProto, icmpError(3, ba(udpProto, udp(53, 1000)))).build(), reason: toKernel, tracked: []bpf.KernelFlow{flow(udpProto, 1000, 53)}},
 		"error about an echo in a tracked flow": {frame: ab(icmpProto, icmpError(3, ba(icmpProto, echo(8, 7)))).build(), reason: toKernel,
-			tracked: []bpf.Flow{flow(icmpProto, 7, 7)}},
+			tracked: []bpf.KernelFlow{flow(icmpProto, 7, 7)}},
 
 		// To the stack.
 		"to another node":            {frame: fromA(addrFar, tcpProto, tcp(1000, 80)).build(), reason: toKernel, sport: 1000, dport: 80},
@@ -93,9 +93,9 @@ func podRows() map[string]packet {
 		"another protocol":           {frame: ab(sctpProto, ports(1000, 80)).build(), reason: toKernel},
 		"another ICMP type":          {frame: ab(icmpProto, echo(13, 7)).build(), reason: toKernel},
 		"redirect":                   {frame: ab(icmpProto, icmpError(5, ba(udpProto, udp(53, 1000)))).build(), reason: toKernel},
-		"tracked TCP":                {frame: ab(tcpProto, tcp(1000, 80)).build(), reason: toKernel, sport: 1000, dport: 80, tracked: []bpf.Flow{flow(tcpProto, 1000, 80)}},
-		"tracked UDP":                {frame: ab(udpProto, udp(1000, 53)).build(), reason: toKernel, sport: 1000, dport: 53, tracked: []bpf.Flow{flow(udpProto, 1000, 53)}},
-		"tracked echo":               {frame: ab(icmpProto, echo(0, 7)).build(), reason: toKernel, tracked: []bpf.Flow{flow(icmpProto, 7, 7)}},
+		"tracked TCP":                {frame: ab(tcpProto, tcp(1000, 80)).build(), reason: toKernel, sport: 1000, dport: 80, tracked: []bpf.KernelFlow{flow(tcpProto, 1000, 80)}},
+		"tracked UDP":                {frame: ab(udpProto, udp(1000, 53)).build(), reason: toKernel, sport: 1000, dport: 53, tracked: []bpf.KernelFlow{flow(udpProto, 1000, 53)}},
+		"tracked echo":               {frame: ab(icmpProto, echo(0, 7)).build(), reason: toKernel, tracked: []bpf.KernelFlow{flow(icmpProto, 7, 7)}},
 		"error about another's packet": {frame: ab(icmpProto, icmpError(3, ipv4{src: addrB, dst: addrFar, ttl: 1, proto: udpProto, payload: udp(53, 1000)})).build(),
 			reason: toKernel},
 		"error about a later fragment": {frame: ab(icmpProto, icmpError(3, ipv4{src: addrB, dst: addrA, ttl: 1, offset: 3, proto: udpProto, payload: udp(53, 1000)})).build(),

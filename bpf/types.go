@@ -7,6 +7,8 @@ type (
 	Event       = PodEvent
 	EventHeader = PodEventHeader
 	Flow        = PodFlow
+	FlowEntry   = PodFlowEntry
+	KernelFlow  = PodKernelFlow
 	Generations = PodGenerations
 	IP          = PodIp
 	MAC         = PodMac

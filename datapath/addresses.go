@@ -186,10 +186,10 @@ func (d *Datapath) forgetAddrs(addrs map[bpf.IP]resting) error {
 		return slices.ContainsFunc(ips, func(ip bpf.IP) bool { _, ok := addrs[ip]; return ok })
 	}
 	var errs []error
-	_, err := removeIf(d.maps.kernelCT, func(f bpf.Flow, _ bpf.PodPresent) bool { return names(f.Lo, f.Hi) })
+	_, err := removeIf(d.maps.kernelCT, func(f bpf.KernelFlow, _ bpf.PodPresent) bool { return names(f.Lo, f.Hi) })
 	errs = append(errs, err)
 	if s := d.maps.services; s != nil {
-		errs = append(errs, s.forgetFlows(func(t bpf.Tuple, e bpf.Translation) bool { return names(t.Src, t.Dst, e.Src, e.Dst) }))
+		errs = append(errs, s.forgetFlows(func(t bpf.Tuple, e bpf.FlowEntry) bool { return names(t.Src, t.Dst, e.To.Src, e.To.Dst) }))
 		_, err = removeIf(s.affinity, func(k bpf.PodAffinityKey, _ bpf.PodAffinity) bool { return names(k.Client) })
 		errs = append(errs, err)
 		_, err = removeIf(s.fragments, func(k bpf.PodFragmentKey, _ bpf.PodFragmentPorts) bool { return names(k.Src, k.Dst) })
@@ -202,7 +202,7 @@ func (d *Datapath) forgetAddrs(addrs map[bpf.IP]resting) error {
 
 // forgetFlows removes flows from both maps. A packet that finds one entry of a flow puts the other one back,
 // so it looks again until there is nothing left.
-func (s *serviceMaps) forgetFlows(which func(bpf.Tuple, bpf.Translation) bool) error {
+func (s *serviceMaps) forgetFlows(which func(bpf.Tuple, bpf.FlowEntry) bool) error {
 	for range purgeRounds {
 		answers, err := removeIf(s.nat, which)
 		if err != nil {

@@ -292,7 +292,7 @@ func TestKnownFlowsStayAlive(t *testing.T) {
 	client, service := netip.AddrPortFrom(m.local[1], 40000), netip.AddrPortFrom(m.services[0].Frontends[0].Addr, 80)
 	m.run(client, packet(layers.IPProtocolTCP, client, service, synFlag))
 	seen := func() (latest uint32) {
-		m.must(eachEntry(m.d.maps.services.ct, func(_ bpf.Tuple, e bpf.Translation) { latest = max(latest, e.Seen) }))
+		m.must(eachEntry(m.d.maps.services.ct, func(_ bpf.Tuple, e bpf.FlowEntry) { latest = max(latest, e.Flow.Seen) }))
 		return latest
 	}
 	first := seen()

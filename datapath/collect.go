@@ -97,14 +97,14 @@ func (s *survey) wants(have map[uint64]struct{}) bool {
 // survey reads the map. Entries without a twin are found only if the survey of the other map is given.
 func (m flowMap) survey(others map[uint64]struct{}) (*survey, error) {
 	s := &survey{have: map[uint64]struct{}{}}
-	err := eachBatch(m.of, func(t bpf.Tuple, e bpf.Translation) {
+	err := eachBatch(m.of, func(t bpf.Tuple, e bpf.FlowEntry) {
 		// Programs treat an entry as dead one second after it expires; wait one second longer than they do.
-		if timeLeft(e, t.Proto, m.now) < -1 {
+		if timeLeft(e.Flow, t.Proto, m.now) < -1 {
 			s.due = append(s.due, t)
 			return
 		}
 		s.have[maphash.Comparable(m.seed, t)] = struct{}{}
-		if e.Answered == 0 || isClosed(e) {
+		if e.Flow.Answered == 0 || isClosed(e.Flow) {
 			return
 		}
 		key, _ := m.twin(t, e)
@@ -123,7 +123,7 @@ func (m flowMap) survey(others map[uint64]struct{}) (*survey, error) {
 // restore puts back the twins of those entries that are still in the map.
 func (m flowMap) restore(alone []bpf.Tuple) (restored int, err error) {
 	for _, t := range alone {
-		var e bpf.Translation
+		var e bpf.FlowEntry
 		if err := m.of.Lookup(t, &e); errors.Is(err, ebpf.ErrKeyNotExist) {
 			continue
 		} else if err != nil {
@@ -142,11 +142,14 @@ func (m flowMap) restore(alone []bpf.Tuple) (restored int, err error) {
 }
 
 // twin is the other entry of the flow that has entry e at t: answer_to and reverse of bpf/lib/ct.h.
-func (m flowMap) twin(t bpf.Tuple, e bpf.Translation) (bpf.Tuple, bpf.Translation) {
-	key := bpf.Tuple{Src: e.Dst, Dst: e.Src, Sport: e.Dport, Dport: e.Sport, Proto: t.Proto}
-	if m.answers && e.Kind != bpf.PodCtKindCT_SERVICE {
-		key.Stage = bpf.PodStageSTAGE_MASQUERADE
+func (m flowMap) twin(t bpf.Tuple, e bpf.FlowEntry) (bpf.Tuple, bpf.FlowEntry) {
+	key := bpf.Tuple{Src: e.To.Dst, Dst: e.To.Src, Sport: e.To.Dport, Dport: e.To.Sport, Proto: t.Proto}
+	switch {
+	case !m.answers:
+		key.Direction = bpf.PodTupleDirectionTUPLE_BACK
+	case e.Flow.Kind != bpf.PodCtKindCT_SERVICE:
+		key.Flags = bpf.PodTupleFlagTUPLE_MASQUERADE
 	}
-	e.Src, e.Dst, e.Sport, e.Dport = t.Dst, t.Src, t.Dport, t.Sport
+	e.To.Src, e.To.Dst, e.To.Sport, e.To.Dport = t.Dst, t.Src, t.Dport, t.Sport
 	return key, e
 }

@@ -260,9 +260,11 @@ func (m *model) injections() map[bpf.Reason]map[string]func() injection {
 	full := func(i injection, dst end) func() injection {
 		return func() injection {
 			for port := natMin; port <= natMax; port++ {
-				key := bpf.Tuple{Src: bpf.IPOf(dst.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(dst.Port()), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP}
-				other := bpf.Translation{Src: bpf.IPOf(dst.Addr()), Dst: bpf.IPOf(netip.MustParseAddr("192.0.2.66")), Sport: bpf.PortOf(dst.Port()), Dport: bpf.PortOf(uint16(port)),
-					Answered: 1, Seen: monotonicSeconds()}
+				key := bpf.Tuple{Src: bpf.IPOf(dst.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(dst.Port()), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP, Direction: bpf.PodTupleDirectionTUPLE_BACK}
+				other := bpf.FlowEntry{
+					To:   bpf.Translation{Src: bpf.IPOf(dst.Addr()), Dst: bpf.IPOf(netip.MustParseAddr("192.0.2.66")), Sport: bpf.PortOf(dst.Port()), Dport: bpf.PortOf(uint16(port))},
+					Flow: bpf.Flow{Answered: 1, Seen: monotonicSeconds()},
+				}
 				m.must(m.d.maps.services.nat.Put(key, other))
 			}
 			return i

@@ -28,19 +28,21 @@ func (d *Datapath) Listeners() int {
 // ExpireFlows makes all flows overdue.
 func (d *Datapath) ExpireFlows(t testing.TB) {
 	t.Helper()
-	d.changeFlows(t, func(e *bpf.Translation) { e.Seen = monotonicSeconds() - uint32(bpf.PodLabTimeoutLAB_TIMEOUT_TCP) - 10 })
+	d.changeFlows(t, func(e *bpf.FlowEntry) {
+		e.Flow.Seen = monotonicSeconds() - uint32(bpf.PodLabTimeoutLAB_TIMEOUT_TCP) - 10
+	})
 }
 
 // AgeFlows makes all flows look as if their last packet were some seconds ago.
 func (d *Datapath) AgeFlows(t testing.TB) {
 	t.Helper()
-	d.changeFlows(t, func(e *bpf.Translation) { e.Seen -= 5 })
+	d.changeFlows(t, func(e *bpf.FlowEntry) { e.Flow.Seen -= 5 })
 	if err := d.maps.newGeneration(); err != nil { // what was decided so long ago is forgotten
 		t.Fatal(err)
 	}
 }
 
-func (d *Datapath) changeFlows(t testing.TB, change func(*bpf.Translation)) {
+func (d *Datapath) changeFlows(t testing.TB, change func(*bpf.FlowEntry)) {
 	t.Helper()
 	for _, m := range []*ebpf.Map{d.maps.services.ct, d.maps.services.nat} {
 		for key, e := range entriesOf(t, m) {
@@ -67,10 +69,10 @@ func (d *Datapath) EvictFlows(t testing.TB, ct, nat bool) {
 	}
 }
 
-func entriesOf(t testing.TB, m *ebpf.Map) map[bpf.Tuple]bpf.Translation {
+func entriesOf(t testing.TB, m *ebpf.Map) map[bpf.Tuple]bpf.FlowEntry {
 	t.Helper()
-	entries := map[bpf.Tuple]bpf.Translation{}
-	if err := eachBatch(m, func(key bpf.Tuple, e bpf.Translation) { entries[key] = e }); err != nil {
+	entries := map[bpf.Tuple]bpf.FlowEntry{}
+	if err := eachBatch(m, func(key bpf.Tuple, e bpf.FlowEntry) { entries[key] = e }); err != nil {
 		t.Fatal(err)
 	}
 	return entries
@@ -96,12 +98,12 @@ func (d *Datapath) FillFlows(t testing.TB) {
 	t.Helper()
 	for _, m := range []*ebpf.Map{d.maps.services.ct, d.maps.services.nat} {
 		n := int(m.MaxEntries())
-		keys, values := make([]bpf.Tuple, n), make([]bpf.Translation, n)
+		keys, values := make([]bpf.Tuple, n), make([]bpf.FlowEntry, n)
 		for i := range keys {
 			var b [4]byte
 			binary.BigEndian.PutUint32(b[:], 11<<24+uint32(i))
 			keys[i] = bpf.Tuple{Src: bpf.IPOf(netip.AddrFrom4(b)), Dst: bpf.IPOf(netip.AddrFrom4([4]byte{12, 0, 0, 1})), Proto: 6}
-			values[i] = bpf.Translation{Src: keys[i].Src, Dst: keys[i].Dst, Answered: 1, Seen: monotonicSeconds()}
+			values[i] = bpf.FlowEntry{To: bpf.Translation{Src: keys[i].Src, Dst: keys[i].Dst}, Flow: bpf.Flow{Answered: 1, Seen: monotonicSeconds()}}
 		}
 		if _, err := m.BatchUpdate(keys, values, nil); err != nil {
 			t.Fatal(err)

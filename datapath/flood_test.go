@@ -95,7 +95,7 @@ func (m *model) lasting(t *testing.T) (check func(after string)) {
 	entries := func() (n int) {
 		for _, table := range []*ebpf.Map{m.d.maps.services.ct, m.d.maps.services.nat} {
 			for _, e := range entriesOf(m.t, table) {
-				if e.Lasting != 0 {
+				if e.Flow.Lasting != 0 {
 					n++
 				}
 			}

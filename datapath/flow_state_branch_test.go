@@ -122,16 +122,16 @@ func TestLaterSegmentsTakeAResetBack(t *testing.T) {
 }
 
 // other enters another flow that has the port for its answers.
-func (f *flowAt) other(port uint16, e bpf.Translation, ago uint32) (own bpf.Tuple) {
+func (f *flowAt) other(port uint16, state bpf.Flow, ago uint32) (own bpf.Tuple) {
 	f.m.t.Helper()
 	client := netip.AddrPortFrom(f.m.local[1], 41000)
 	to := f.backend()
-	key := bpf.Tuple{Src: bpf.IPOf(to.Addr()), Dst: bpf.IPOf(f.m.ns.Addr), Sport: bpf.PortOf(to.Port()), Dport: bpf.PortOf(port), Proto: unix.IPPROTO_TCP}
-	e.Src, e.Sport, e.Dst, e.Dport, e.Kind = key.Src, key.Sport, bpf.IPOf(client.Addr()), bpf.PortOf(client.Port()), bpf.PodCtKindCT_MASQUERADE
-	e.Answered, e.Lasting, e.Seen = 1, 1, monotonicSeconds()-ago
+	key := bpf.Tuple{Src: bpf.IPOf(to.Addr()), Dst: bpf.IPOf(f.m.ns.Addr), Sport: bpf.PortOf(to.Port()), Dport: bpf.PortOf(port), Proto: unix.IPPROTO_TCP, Direction: bpf.PodTupleDirectionTUPLE_BACK}
+	state.Kind, state.Answered, state.Lasting, state.Seen = bpf.PodCtKindCT_MASQUERADE, 1, 1, monotonicSeconds()-ago
+	e := bpf.FlowEntry{Flow: state, To: bpf.Translation{Src: key.Src, Sport: key.Sport, Dst: bpf.IPOf(client.Addr()), Dport: bpf.PortOf(client.Port())}}
 	f.m.must(f.m.d.maps.services.nat.Put(key, e))
-	own = bpf.Tuple{Src: e.Dst, Dst: e.Src, Sport: e.Dport, Dport: e.Sport, Proto: unix.IPPROTO_TCP, Stage: bpf.PodStageSTAGE_MASQUERADE}
-	e.Src, e.Sport, e.Dst, e.Dport = key.Dst, key.Dport, key.Src, key.Sport
+	own = bpf.Tuple{Src: e.To.Dst, Dst: e.To.Src, Sport: e.To.Dport, Dport: e.To.Sport, Proto: unix.IPPROTO_TCP, Flags: bpf.PodTupleFlagTUPLE_MASQUERADE}
+	e.To.Src, e.To.Sport, e.To.Dst, e.To.Dport = key.Dst, key.Dport, key.Src, key.Sport
 	f.m.must(f.m.d.maps.services.ct.Put(own, e))
 	return own
 }
@@ -139,7 +139,7 @@ func (f *flowAt) other(port uint16, e bpf.Translation, ago uint32) (own bpf.Tupl
 // A port rests when its flow is over, for as long as the far end may know that. When all ports rest, a flow gets
 // the one that has rested longest, and one whose flow was reset last of all.
 func TestPortsRest(t *testing.T) {
-	closed, reset := bpf.Translation{Fin: 1, FinBack: 1}, bpf.Translation{Reset: 1}
+	closed, reset := bpf.Flow{Fin: 1, FinBack: 1}, bpf.Flow{Reset: 1}
 	for name, kind := range flowKinds {
 		t.Run(name, func(t *testing.T) {
 			m := routerWithNodePort(t)
@@ -166,7 +166,7 @@ func TestPortsRest(t *testing.T) {
 				t.Error("a port is given away as soon as its flow is closed")
 			}
 			for name, test := range map[string]struct {
-				e     bpf.Translation
+				e     bpf.Flow
 				ago   uint32
 				given bool
 			}{
@@ -174,8 +174,8 @@ func TestPortsRest(t *testing.T) {
 				"reset 60 s ago":  {reset, 60, false},
 				"closed 80 s ago": {closed, 80, true},
 				"reset 80 s ago":  {reset, 80, true},
-				"idle for 5 h":    {bpf.Translation{}, 5 * 3600, false},
-				"idle for 7 h":    {bpf.Translation{}, 7 * 3600, true},
+				"idle for 5 h":    {bpf.Flow{}, 5 * 3600, false},
+				"idle for 7 h":    {bpf.Flow{}, 7 * 3600, true},
 			} {
 				again()
 				f.other(first, test.e, test.ago)
@@ -183,7 +183,7 @@ func TestPortsRest(t *testing.T) {
 					t.Errorf("%s: the flow gets port %d, which is %d", name, first, got)
 				}
 			}
-			fill := func(e bpf.Translation, ago uint32) {
+			fill := func(e bpf.Flow, ago uint32) {
 				again()
 				for port := natMin; port <= natMax; port++ {
 					f.other(uint16(port), e, ago)
@@ -210,7 +210,7 @@ func TestWhoWasTakenOverFindsOut(t *testing.T) {
 	old.send(synFlag)
 	port := old.as
 	f := masqueradedFlow(m, layers.IPProtocolTCP, 40001)
-	f.other(port.Port(), bpf.Translation{}, 0)
+	f.other(port.Port(), bpf.Flow{}, 0)
 	m.d.AgeFlows(t)
 	if old.send(ackFlag); old.as == port {
 		t.Errorf("it still leaves as %s", port)
@@ -247,7 +247,7 @@ func TestFlowsMoveToAnotherAddress(t *testing.T) {
 					t.Fatalf("it leaves as %s", f.as)
 				}
 				for key, e := range entriesOf(t, m.d.maps.services.ct) {
-					e.Src = bpf.IPOf(before)
+					e.To.Src = bpf.IPOf(before)
 					m.must(m.d.maps.services.ct.Put(key, e))
 				}
 				if test.still {

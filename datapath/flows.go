@@ -34,17 +34,17 @@ func (v *Services) Translations(_ context.Context) ([]api.Flow, error) {
 func (v *Services) flows(m *ebpf.Map) ([]api.Flow, error) {
 	names, now := v.names(), monotonicSeconds()
 	list := []api.Flow{}
-	err := eachBatch(m, func(t bpf.Tuple, e bpf.Translation) {
+	err := eachBatch(m, func(t bpf.Tuple, e bpf.FlowEntry) {
 		list = append(list, api.Flow{
 			Protocol: lb.ProtocolName(t.Proto),
 			Src:      bpf.AddrPortOf(t.Src, t.Sport),
 			Dst:      bpf.AddrPortOf(t.Dst, t.Dport),
-			NewSrc:   bpf.AddrPortOf(e.Src, e.Sport),
-			NewDst:   bpf.AddrPortOf(e.Dst, e.Dport),
-			Service:  names[e.Service],
-			Kind:     kindName(e.Kind),
-			State:    stateName(e),
-			Expires:  time.Duration(timeLeft(e, t.Proto, now)) * time.Second,
+			NewSrc:   bpf.AddrPortOf(e.To.Src, e.To.Sport),
+			NewDst:   bpf.AddrPortOf(e.To.Dst, e.To.Dport),
+			Service:  names[e.Flow.Service],
+			Kind:     kindName(e.Flow.Kind),
+			State:    stateName(e.Flow),
+			Expires:  time.Duration(timeLeft(e.Flow, t.Proto, now)) * time.Second,
 		})
 	})
 	if err != nil {
@@ -66,23 +66,23 @@ func kindName(k bpf.FlowKind) string {
 	return "service"
 }
 
-func stateName(e bpf.Translation) string {
+func stateName(f bpf.Flow) string {
 	switch {
-	case e.Reset != 0:
+	case f.Reset != 0:
 		return "reset"
-	case isClosed(e):
+	case isClosed(f):
 		return "closing"
-	case e.Answered != 0:
+	case f.Answered != 0:
 		return "answered"
 	}
 	return "opening"
 }
 
 // isClosed, timeoutOf and timeLeft are is_closed, timeout_of and time_left of bpf/lib/ct.h.
-func isClosed(e bpf.Translation) bool { return e.Reset != 0 || e.Fin != 0 && e.FinBack != 0 }
+func isClosed(f bpf.Flow) bool { return f.Reset != 0 || f.Fin != 0 && f.FinBack != 0 }
 
-func timeoutOf(e bpf.Translation, proto uint8) bpf.Timeout {
-	answered := e.Answered != 0
+func timeoutOf(f bpf.Flow, proto uint8) bpf.Timeout {
+	answered := f.Answered != 0
 	switch {
 	case proto == unix.IPPROTO_ICMP:
 		return bpf.PodLabTimeoutLAB_TIMEOUT_ECHO
@@ -90,17 +90,17 @@ func timeoutOf(e bpf.Translation, proto uint8) bpf.Timeout {
 		return bpf.PodLabTimeoutLAB_TIMEOUT_UDP
 	case proto == unix.IPPROTO_UDP:
 		return bpf.PodLabTimeoutLAB_TIMEOUT_UDP_OPENING
-	case isClosed(e):
+	case isClosed(f):
 		return bpf.PodLabTimeoutLAB_TIMEOUT_TCP_CLOSING
-	case e.Lasting != 0:
+	case f.Lasting != 0:
 		return bpf.PodLabTimeoutLAB_TIMEOUT_TCP
 	}
 	return bpf.PodLabTimeoutLAB_TIMEOUT_TCP_OPENING
 }
 
 // timeLeft is in how many seconds a flow is overdue; negative when it is.
-func timeLeft(e bpf.Translation, proto uint8, now uint32) int32 {
-	return int32(e.Seen + uint32(timeoutOf(e, proto)) - now)
+func timeLeft(f bpf.Flow, proto uint8, now uint32) int32 {
+	return int32(f.Seen + uint32(timeoutOf(f, proto)) - now)
 }
 
 // monotonicSeconds is the programs' clock.

@@ -146,13 +146,13 @@ func openMaps(p pins, cfg Config) (_ *maps, err error) {
 		if err != nil {
 			return nil, err
 		}
-		m.takeOver(before, slot, convert)
+		m.takeOver(before, name, slot, convert)
 		if *slot, before, err = openMap(specs[name], p.mapAt(name)); err != nil {
 			return nil, err
 		}
-		m.takeOver(before, slot, nil)
+		m.takeOver(before, name, slot, nil)
 	}
-	// An attempt that was cut off may have carried over what has changed since.
+	// An attempt that was cut off may have carried over what has changed since, or let programs of this layout see newer flows.
 	if err := m.carryOver(ebpf.UpdateAny); err != nil {
 		return nil, err
 	}

@@ -109,11 +109,13 @@ func TestMasqueradePortsRunOut(t *testing.T) {
 	syn := branch{frame: packet(layers.IPProtocolTCP, client, far, synFlag), verdict: actShot, reason: bpf.PodLabReasonREASON_NAT_PORTS}
 	fill := func(live bool) {
 		for port := natMin; port <= natMax; port++ {
-			key := bpf.Tuple{Src: bpf.IPOf(far.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(far.Port()), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP}
-			other := bpf.Translation{Src: bpf.IPOf(far.Addr()), Dst: bpf.IPOf(m.local[1]), Sport: bpf.PortOf(far.Port()), Dport: bpf.PortOf(uint16(port)),
-				Answered: 1, Seen: monotonicSeconds(), Kind: bpf.PodCtKindCT_MASQUERADE}
+			key := bpf.Tuple{Src: bpf.IPOf(far.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(far.Port()), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP, Direction: bpf.PodTupleDirectionTUPLE_BACK}
+			other := bpf.FlowEntry{
+				To:   bpf.Translation{Src: bpf.IPOf(far.Addr()), Dst: bpf.IPOf(m.local[1]), Sport: bpf.PortOf(far.Port()), Dport: bpf.PortOf(uint16(port))},
+				Flow: bpf.Flow{Answered: 1, Seen: monotonicSeconds(), Kind: bpf.PodCtKindCT_MASQUERADE},
+			}
 			if !live {
-				other.Fin, other.FinBack = 1, 1
+				other.Flow.Fin, other.Flow.FinBack = 1, 1
 			}
 			m.must(m.d.maps.services.nat.Put(key, other))
 		}

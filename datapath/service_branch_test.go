@@ -135,11 +135,13 @@ func TestPortsRunOut(t *testing.T) {
 	syn := packet(layers.IPProtocolTCP, client, netip.AddrPortFrom(m.ns.Addr, 30000), synFlag)
 	fill := func(live bool) {
 		for port := natMin; port <= natMax; port++ {
-			key := bpf.Tuple{Src: bpf.IPOf(remote().Addr.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(8080), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP}
-			other := bpf.Translation{Src: bpf.IPOf(m.ns.Addr), Dst: bpf.IPOf(netip.MustParseAddr("192.0.2.66")), Sport: bpf.PortOf(30000), Dport: bpf.PortOf(uint16(port)),
-				Answered: 1, Seen: monotonicSeconds()}
+			key := bpf.Tuple{Src: bpf.IPOf(remote().Addr.Addr()), Dst: bpf.IPOf(m.ns.Addr), Sport: bpf.PortOf(8080), Dport: bpf.PortOf(uint16(port)), Proto: unix.IPPROTO_TCP, Direction: bpf.PodTupleDirectionTUPLE_BACK}
+			other := bpf.FlowEntry{
+				To:   bpf.Translation{Src: bpf.IPOf(m.ns.Addr), Dst: bpf.IPOf(netip.MustParseAddr("192.0.2.66")), Sport: bpf.PortOf(30000), Dport: bpf.PortOf(uint16(port))},
+				Flow: bpf.Flow{Answered: 1, Seen: monotonicSeconds()},
+			}
 			if !live {
-				other.Fin, other.FinBack = 1, 1
+				other.Flow.Fin, other.Flow.FinBack = 1, 1
 			}
 			m.must(m.d.maps.services.nat.Put(key, other))
 		}

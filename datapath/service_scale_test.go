@@ -82,7 +82,7 @@ func (m *model) costs() map[string]time.Duration {
 func (m *model) identity(src, dst end) {
 	m.t.Helper()
 	t := bpf.Tuple{Src: bpf.IPOf(src.Addr()), Dst: bpf.IPOf(dst.Addr()), Sport: bpf.PortOf(src.Port()), Dport: bpf.PortOf(dst.Port()), Proto: unix.IPPROTO_TCP}
-	e := bpf.Translation{Src: t.Src, Dst: t.Dst, Sport: t.Sport, Dport: t.Dport, Answered: 1}
+	e := bpf.FlowEntry{To: bpf.Translation{Src: t.Src, Dst: t.Dst, Sport: t.Sport, Dport: t.Dport}, Flow: bpf.Flow{Answered: 1}}
 	m.must(m.d.maps.services.ct.Put(t, e))
 }
 

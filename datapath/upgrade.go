@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+
+	"wirelab.dev/wirelab/bpf"
 )
 
 // upgrade says how the maps of a layout are made from those of the version before.
@@ -100,16 +103,18 @@ type predecessor struct {
 	before  *ebpf.Map
 	now     **ebpf.Map
 	convert []conversion // none: they are the same
+	flows   bool         // the entries are flows', and say when these were seen
 }
 
-// takeOver notes that the map in the slot takes another one's place, if there is one.
-func (m *maps) takeOver(before *ebpf.Map, slot **ebpf.Map, convert []conversion) {
+// takeOver notes that the map of that name takes another one's place, if there is one.
+func (m *maps) takeOver(before *ebpf.Map, name string, slot **ebpf.Map, convert []conversion) {
 	if before != nil {
-		m.predecessors = append(m.predecessors, predecessor{before, slot, convert})
+		m.predecessors = append(m.predecessors, predecessor{before, slot, convert, slices.Contains(flowMaps, name)})
 	}
 }
 
-// carryOver enters what the predecessors have. Flags say what becomes of an entry that is there already.
+// carryOver enters what the predecessors have. Flags say what becomes of an entry that is there already; of two of the same
+// flow the one stays that was seen last, as programs of both layouts may have run for a while.
 func (m *maps) carryOver(flags ebpf.MapUpdateFlags) error {
 	for _, p := range m.predecessors {
 		if err := p.carryOver(flags); err != nil {
@@ -129,11 +134,38 @@ func (p predecessor) carryOver(flags ebpf.MapUpdateFlags) error {
 				return
 			}
 		}
-		if err := (*p.now).Update(key, value, flags); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, p.enter(key, value, flags))
 	})
 	return errors.Join(append(errs, err)...)
+}
+
+func (p predecessor) enter(key, value []byte, flags ebpf.MapUpdateFlags) error {
+	if p.flows {
+		there, err := (*p.now).LookupBytes(key)
+		if err != nil {
+			return err
+		}
+		flags = ebpf.UpdateNoExist
+		if there != nil {
+			later, err := seenLater(value, there)
+			if err != nil || !later {
+				return err
+			}
+			flags = ebpf.UpdateAny
+		}
+	}
+	if err := (*p.now).Update(key, value, flags); !errors.Is(err, ebpf.ErrKeyExist) {
+		return err
+	}
+	return nil
+}
+
+// seenLater says whether the flow of an entry was seen after that of another one.
+func seenLater(value, than []byte) (bool, error) {
+	var a, b bpf.FlowEntry
+	_, err := binary.Decode(value, binary.NativeEndian, &a)
+	_, thanErr := binary.Decode(than, binary.NativeEndian, &b)
+	return int32(a.Flow.Seen-b.Flow.Seen) > 0, errors.Join(err, thanErr)
 }
 
 func (m *maps) closePredecessors() error {

@@ -90,15 +90,15 @@ static __always_inline struct turn *turn_at(__u32 index)
 /* Deletes the entries of the flow that has this place in the ring, unless it is established and not over. */
 static __noinline void end_turn(struct opening *o, const struct turn *place)
 {
-	struct translation *e = bpf_map_lookup_elem(&lab_ct, &place->flow), *other;
+	struct flow_entry *e = bpf_map_lookup_elem(&lab_ct, &place->flow), *other;
 
-	if (!e || e->turn != (__u16)place->number)
+	if (!e || e->flow.turn != (__u16)place->number)
 		return; /* it is gone, or was opened again */
-	if (e->lasting && !is_over(e, place->flow.proto))
+	if (e->flow.lasting && !is_over(&e->flow, place->flow.proto))
 		return;
-	answer_to(&o->key, e, place->flow.proto);
+	answer_to(&o->key, &e->to, place->flow.proto);
 	other = bpf_map_lookup_elem(&lab_nat, &o->key);
-	if (other && answers(other, &place->flow))
+	if (other && answers(&other->to, &place->flow))
 		bpf_map_delete_elem(&lab_nat, &o->key);
 	bpf_map_delete_elem(&lab_ct, &place->flow);
 }

@@ -50,7 +50,7 @@ struct cached_flow {
 	__u16 mtu; /* bytes of IP packet that may go that way */
 	struct neighbour next;
 	enum lab_mark leaves; /* with these in its mark */
-	struct ends to; /* what they have then, translated or not */
+	struct translation to; /* what they have then, translated or not */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
@@ -126,14 +126,20 @@ static __always_inline bool plain_tuple(struct __sk_buff *ctx, struct tuple *t, 
 /* Changes the state of a translated flow by a FIN or RST. False: the entry was not found, and the packet has to be decided about. */
 static __noinline bool see_end(const struct cached_flow *known, __u8 tcp_flags)
 {
-	struct translation *e = NULL;
+	struct opening *o = this_opening();
+	struct flow_entry *e = NULL;
 
-	if (known->flags & CACHED_IN_CT)
-		e = bpf_map_lookup_elem(&lab_ct, &known->key);
-	else if (known->flags & CACHED_IN_NAT)
-		e = bpf_map_lookup_elem(&lab_nat, &known->key);
+	if (!o)
+		return false;
+	o->t = known->key;
+	if (known->flags & CACHED_IN_CT) {
+		e = bpf_map_lookup_elem(&lab_ct, &o->t);
+	} else if (known->flags & CACHED_IN_NAT) {
+		o->t.direction = TUPLE_BACK;
+		e = bpf_map_lookup_elem(&lab_nat, &o->t);
+	}
 	if (e)
-		touch(e, &known->key, tcp_flags, known->flags & CACHED_IN_NAT);
+		touch(e, &o->t, tcp_flags, known->flags & CACHED_IN_NAT);
 	return e;
 }
 
@@ -306,10 +312,10 @@ static __noinline void remember(const struct work *w, enum lab_reason reason)
 	place->reason = reason;
 	place->flags = 0;
 	place->src_id = p->ev.src_id;
-	place->to = (struct ends){ w->own.src, w->own.dst, w->own.sport, w->own.dport };
+	place->to = (struct translation){ .src = w->own.src, .dst = w->own.dst, .sport = w->own.sport, .dport = w->own.dport };
 	if (w->c.outcome == TRANSLATED) {
 		place->flags = CACHED_TRANSLATED;
-		if (w->c.found == FOUND_IN_CT && w->c.from.stage == STAGE_SERVICE)
+		if (w->c.found == FOUND_IN_CT && !(w->c.from.flags & TUPLE_MASQUERADE))
 			place->flags |= CACHED_IN_CT;
 		else if (w->c.found == FOUND_IN_NAT)
 			place->flags |= CACHED_IN_NAT;

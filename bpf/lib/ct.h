@@ -15,10 +15,10 @@
  * The life of a flow.
  *
  * A flow has two entries. The entry in lab_ct has as key the tuple of the opener's packets before translation. The entry
- * in lab_nat has as key the tuple of the answers before translation. Each entry holds the whole state of the flow, so one
- * that is lost can be made from the other. Each mark of the state is a byte of its own. Marks are set and, but for reset,
- * never cleared, so CPUs that write at the same time need no lock. Nobody stores whether a flow is over: it is computed
- * from the marks when somebody asks.
+ * in lab_nat has as key the tuple of the answers before translation. Each entry has the flow (struct flow) and what the
+ * addresses of its packets become (struct translation), and holds the whole state, so one that is lost can be made from the
+ * other. Each mark of the state is a byte of its own. Marks are set and, but for reset, never cleared, so CPUs that write at
+ * the same time need no lock. Nobody stores whether a flow is over: it is computed from the marks when somebody asks.
  *
  *   state     | seen                       | timeout after the last packet | the answers' tuple
  *   opening   | no answer                  | 60 s, UDP 30 s, echo 30 s     | belongs to the flow
@@ -28,24 +28,33 @@
  *   reset     | a RST, and nothing since   | 75 s                          | rests
  *   overdue   | nothing during the timeout |                               | is free
  *
- *   who opens      A packet that finds no entry and may open a flow: may_open(), enter().
- *   who closes     A FIN from each side, or a RST from one. The programs do not know whether the receiver accepts a
- *                  segment, so the next segment of the flow takes a RST back. A FIN is not taken back.
- *   who reopens    A SYN or a datagram with the same tuple, when the flow is closing, reset or overdue; a datagram also
- *                  when the flow's backend is no backend any more. The new flow gets what is chosen then: continues().
- *   who moves      A packet of a flow that would get another address today: the flow is opened again with that address.
- *                  A TCP connection keeps its address as long as the node has it. After that it gets the new one, and
- *                  the far end answers with a reset: is_current().
- *   who takes over Another flow that needs the same answers' tuple: at once when this flow is overdue. While it rests, only
- *                  when every port that was tried belongs to a flow or rests. Closing flows lose it before reset ones, and
- *                  the one that has been quiet longest first. A packet of the flow that has lost its tuple finds that
- *                  out: touch().
- *   who collects   User space, when the flow is overdue. The maps, when they are full: one entry alone. The next flow that
- *                  is opened, when half as many flows as there is room for were opened since this one and it is not
- *                  lasting, or is over: admit.h.
- *   who restores   The next packet that finds one entry puts the other one back, within a second: touch(). User space does
- *                  it where an answer may come before such a packet: Services.Collect. Until then the answer is dropped,
- *                  as the node's stack would reset the connection: decide_in() in netdev.c.
+ *             | from               | to                | who, and when                                   | where
+ *   opens     | no entry           | opening           | a packet that may open a flow                   | may_open(), enter()
+ *   closes    | answered, lasting  | closing           | the second FIN, from the other side than the    | update()
+ *             |                    |                   | first. A FIN is not taken back                  |
+ *             | any                | reset             | a RST from either side; the next segment takes  | update()
+ *             |                    |                   | it back, as the receiver may not have taken it  |
+ *   reopens   | closing, reset,    | opening, with     | a SYN or a datagram with the same tuple         | continues(), enter()
+ *             | overdue            | a new choice      |                                                 |
+ *             | any, UDP           | opening           | a datagram whose backend is none any more       | continues(), enter()
+ *   moves     | any                | opening, with     | a packet of a flow that would get another       | is_current(), enter()
+ *             |                    | another address   | address today. A TCP connection keeps its own   |
+ *             |                    |                   | as long as the node has it; after that the far  |
+ *             |                    |                   | end answers with a reset                        |
+ *   takes     | overdue            | without the       | another flow that needs the answers' tuple, at  | claim()
+ *   over      |                    | answers' tuple    | once                                            |
+ *             | closing, then      | the same          | another flow, when each port that it tried      | rests(), claim()
+ *             | reset              |                   | belongs to a flow or rests: from the one that   |
+ *             |                    |                   | has been quiet longest                          |
+ *             | taken over         | opening           | its next packet, which finds that out           | touch(), enter()
+ *   collects  | overdue            | no entry          | user space                                      | Services.Collect
+ *             | any                | one entry         | a full map evicts the other one                 | the kernel
+ *             | not lasting,       | no entry          | the flow that is opened when half as many flows | take_turn()
+ *             | or over            |                   | as there is room for were opened since          |
+ *   restores  | one entry          | as it was         | the next packet that finds it, within a second  | touch()
+ *             |                    |                   | user space, where an answer may come before     | Services.Collect
+ *             |                    |                   | that. Until then the answer is dropped: the     | decide_in()
+ *             |                    |                   | node's stack would reset the connection         |
  */
 
 /*
@@ -70,17 +79,14 @@ enum ct_kind {
 	CT_INBOUND = 2, /* a pod was asked from outside by its own address, and answers with it */
 } __attribute__((packed));
 
-/* The addresses and ports that packets get, and the state of their flow. */
-struct translation {
-	struct ip src;
-	struct ip dst;
-	__be16 sport;
-	__be16 dport;
+/* What is known of a flow, whichever way its packets go and whatever they become. */
+struct flow {
 	__u32 seen; /* its latest packet: seconds of CLOCK_MONOTONIC */
-	__u32 service; /* 0: none, the flow only needed another port */
-	__u32 backend;
+	__u32 service; /* that was asked for; 0: none */
+	__u32 src_identity; /* of who opened it; 0: not known yet */
+	__u32 dst_identity; /* of the other side; 0: not known yet */
 	enum ct_kind kind;
-	/* 0 or 1, each a byte of its own: see above. */
+	/* Marks, 0 or 1, each a byte of its own: see above. */
 	__u8 answered;
 	__u8 fin; /* from who opened it */
 	__u8 fin_back; /* from the other side */
@@ -88,20 +94,32 @@ struct translation {
 	__u8 lasting; /* it went on after an answer */
 	__u16 turn; /* its own, as far as it goes: see admit.h */
 };
-_Static_assert(sizeof(struct translation) == 56, "shared with datapath/");
+_Static_assert(sizeof(struct flow) == 24, "shared with datapath/");
 
-/* Translated flows: see above. */
+/*
+ * One direction of a flow. The way to the other direction's entry is the translation: its key is what to says, turned
+ * round. A packet has both parts by one look into a map. In two maps it would take a second one, and state that only one of
+ * them has would be lost with its entry.
+ */
+struct flow_entry {
+	struct flow flow;
+	struct translation to;
+};
+_Static_assert(sizeof(struct flow_entry) == 64, "shared with datapath/");
+
+/* Flows by the tuples of the opener's packets. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct tuple);
-	__type(value, struct translation);
+	__type(value, struct flow_entry);
 	__uint(max_entries, 65536);
 } lab_ct SEC(".maps");
 
+/* Flows by the tuples of the answers. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct tuple);
-	__type(value, struct translation);
+	__type(value, struct flow_entry);
 	__uint(max_entries, 65536);
 } lab_nat SEC(".maps");
 
@@ -112,66 +130,68 @@ static __always_inline __u32 seconds(void)
 }
 
 /* Whether both sides have closed the connection, or one has reset it. */
-static __always_inline bool is_closed(const struct translation *e)
+static __always_inline bool is_closed(const struct flow *f)
 {
-	return e->reset || (e->fin && e->fin_back);
+	return f->reset || (f->fin && f->fin_back);
 }
 
-static __noinline enum lab_timeout timeout_of(const struct translation *e, __u8 proto)
+static __noinline enum lab_timeout timeout_of(const struct flow *f, __u8 proto)
 {
 	if (proto == IPPROTO_ICMP)
 		return LAB_TIMEOUT_ECHO;
 	if (proto == IPPROTO_UDP)
-		return e->answered ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_UDP_OPENING;
-	if (is_closed(e))
+		return f->answered ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_UDP_OPENING;
+	if (is_closed(f))
 		return LAB_TIMEOUT_TCP_CLOSING;
-	return e->lasting ? LAB_TIMEOUT_TCP : LAB_TIMEOUT_TCP_OPENING;
+	return f->lasting ? LAB_TIMEOUT_TCP : LAB_TIMEOUT_TCP_OPENING;
 }
 
 /* Returns the seconds until the flow is overdue. Negative: it is overdue. */
-static __always_inline __s32 time_left(const struct translation *e, __u8 proto)
+static __always_inline __s32 time_left(const struct flow *f, __u8 proto)
 {
-	return e->seen + timeout_of(e, proto) - seconds();
+	return f->seen + timeout_of(f, proto) - seconds();
 }
 
 /* Whether the flow has ended, so that its opener may open it again. */
-static __always_inline bool is_over(const struct translation *e, __u8 proto)
+static __always_inline bool is_over(const struct flow *f, __u8 proto)
 {
-	return is_closed(e) || time_left(e, proto) < 0;
+	return is_closed(f) || time_left(f, proto) < 0;
 }
 
-/* Where in lab_ct a flow of its kind is. */
-static __always_inline enum stage stage_of(const struct translation *e)
+/* The flags of the flow's key in lab_ct. */
+static __always_inline enum tuple_flag flags_of(const struct flow *f)
 {
-	return e->kind == CT_SERVICE ? STAGE_SERVICE : STAGE_MASQUERADE;
+	return f->kind == CT_SERVICE ? 0 : TUPLE_MASQUERADE;
 }
 
-/* The tuple of packets in the other direction, before these are translated. */
-static __always_inline void answer_to(struct tuple *a, const struct translation *e, __u8 proto)
+/* The tuple of packets in the other direction, before these are translated: of answers, as a key of lab_nat. */
+static __always_inline void answer_to(struct tuple *a, const struct translation *to, __u8 proto)
 {
-	set_tuple(a, &e->dst, &e->src, e->dport, e->sport, proto);
+	set_tuple(a, &to->dst, &to->src, to->dport, to->sport, proto);
+	a->direction = TUPLE_BACK;
 }
 
 /* The tuple of answers to t, as they come when nothing translates them. */
 static __always_inline void answered_by(struct tuple *a, const struct tuple *t)
 {
 	set_tuple(a, &t->dst, &t->src, t->dport, t->sport, t->proto);
+	a->direction = TUPLE_BACK;
 }
 
-/* Whether e makes answers to t of the packets it is for. */
-static __always_inline bool answers(const struct translation *e, const struct tuple *t)
+/* Whether a translation makes answers to t of the packets it is for. */
+static __always_inline bool answers(const struct translation *to, const struct tuple *t)
 {
-	return e->sport == t->dport && e->dport == t->sport && ip_equal(&e->src, &t->dst) && ip_equal(&e->dst, &t->src);
+	return to->sport == t->dport && to->dport == t->sport && ip_equal(&to->src, &t->dst) && ip_equal(&to->dst, &t->src);
 }
 
 /* The entry of the other direction, for packets that t's are the answers to. */
-static __always_inline void reverse(struct translation *other, const struct translation *e, const struct tuple *t)
+static __always_inline void reverse(struct flow_entry *other, const struct flow_entry *e, const struct tuple *t)
 {
 	*other = *e;
-	other->src = t->dst;
-	other->dst = t->src;
-	other->sport = t->dport;
-	other->dport = t->sport;
+	other->to.src = t->dst;
+	other->to.dst = t->src;
+	other->to.sport = t->dport;
+	other->to.dport = t->sport;
 }
 
 #define TCP_FIN 0x01
@@ -204,33 +224,33 @@ static __always_inline bool mark(__u8 *seen, bool now)
  * Changes the state by one packet of the flow and its TCP flags, 0 if it is no TCP. Returns whether the state has changed; a
  * packet that only shows that the flow is alive changes it once a second at most.
  */
-static __always_inline bool update(struct translation *e, __u8 tcp_flags, bool back)
+static __always_inline bool update(struct flow *f, __u8 tcp_flags, bool back)
 {
-	bool lasting = e->answered && !(tcp_flags & (TCP_SYN | TCP_RST)), news = mark(&e->answered, back), reset = tcp_flags & TCP_RST;
+	bool lasting = f->answered && !(tcp_flags & (TCP_SYN | TCP_RST)), news = mark(&f->answered, back), reset = tcp_flags & TCP_RST;
 	__u32 now = seconds();
 
 	/* A first answer, which may be several packets, makes no lasting flow: whoever sends a request gets one. */
-	news |= mark(&e->lasting, lasting && (!back || e->seen != now));
+	news |= mark(&f->lasting, lasting && (!back || f->seen != now));
 
-	news |= mark(back ? &e->fin_back : &e->fin, tcp_flags & TCP_FIN);
-	if (e->reset != reset) {
-		e->reset = reset;
+	news |= mark(back ? &f->fin_back : &f->fin, tcp_flags & TCP_FIN);
+	if (f->reset != reset) {
+		f->reset = reset;
 		news = true;
 	}
-	if (e->seen != now) {
-		e->seen = now;
+	if (f->seen != now) {
+		f->seen = now;
 		news = true;
 	}
 	return news;
 }
 
 /* Copies the state from one entry of a flow to the other. */
-static __always_inline void tell(struct translation *other, const struct translation *e)
+static __always_inline void tell(struct flow *other, const struct flow *f)
 {
-	mark(&other->answered, e->answered);
-	mark(&other->lasting, e->lasting);
-	mark(&other->fin, e->fin);
-	mark(&other->fin_back, e->fin_back);
-	other->reset = e->reset;
-	other->seen = e->seen;
+	mark(&other->answered, f->answered);
+	mark(&other->lasting, f->lasting);
+	mark(&other->fin, f->fin);
+	mark(&other->fin_back, f->fin_back);
+	other->reset = f->reset;
+	other->seen = f->seen;
 }

@@ -14,9 +14,9 @@
 #include "maps.h"
 #include "packet.h"
 
-static __always_inline struct flow flow_of(const struct packet *p)
+static __always_inline struct kernel_flow kernel_flow_of(const struct packet *p)
 {
-	struct flow f = {};
+	struct kernel_flow f = {};
 
 	f.lo = p->ev.src;
 	f.hi = p->ev.dst;

@@ -30,20 +30,22 @@
  * when it is an answer (back), otherwise in lab_ct. A missing other entry is put back. A RST raises the generations, so that
  * the next packet is decided about and can take the RST back. False: the other entry belongs to another flow by now.
  */
-static __noinline bool touch(struct translation *e, const struct tuple *t, __u8 tcp_flags, bool back)
+static __noinline bool touch(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back)
 {
 	struct opening *o = this_opening();
-	struct translation *other;
+	struct flow_entry *other;
 
-	if (!o || !update(e, tcp_flags, back))
+	if (!o || !update(&e->flow, tcp_flags, back))
 		return true;
-	answer_to(&o->key, e, t->proto);
+	answer_to(&o->key, &e->to, t->proto);
 	if (tcp_flags & TCP_RST) {
 		renew(t);
 		renew(&o->key);
 	}
-	if (back)
-		o->key.stage = stage_of(e);
+	if (back) {
+		o->key.direction = TUPLE_FORWARD;
+		o->key.flags = flags_of(&e->flow);
+	}
 	other = back ? bpf_map_lookup_elem(&lab_ct, &o->key) : bpf_map_lookup_elem(&lab_nat, &o->key);
 	if (!other) {
 		reverse(&o->back, e, t);
@@ -53,20 +55,17 @@ static __noinline bool touch(struct translation *e, const struct tuple *t, __u8 
 			bpf_map_update_elem(&lab_nat, &o->key, &o->back, BPF_NOEXIST);
 		return true;
 	}
-	if (!answers(other, t))
+	if (!answers(&other->to, t))
 		return false;
-	tell(other, e);
+	tell(&other->flow, &e->flow);
 	return true;
 }
 
-static __always_inline void apply(struct change *c, const struct translation *e, enum found found)
+static __always_inline void apply(struct change *c, const struct flow_entry *e, enum found found)
 {
 	c->outcome = TRANSLATED;
 	c->found = found;
-	c->to.src = e->src;
-	c->to.dst = e->dst;
-	c->to.sport = e->sport;
-	c->to.dport = e->dport;
+	c->to = e->to;
 }
 
 /* Whether a packet shows that its flow is alive. ICMP errors and later fragments do not. */
@@ -76,9 +75,9 @@ static __always_inline bool is_sign_of_life(const struct change *c)
 }
 
 /* Whether the flow's opener is known to the backend by its own address, so that it may also have opened a connection to the backend's. */
-static __always_inline bool may_be_direct(const struct translation *e, const struct tuple *t)
+static __always_inline bool may_be_direct(const struct flow_entry *e, const struct tuple *t)
 {
-	return ip_equal(&e->dst, &t->dst);
+	return ip_equal(&e->to.dst, &t->dst);
 }
 
 /*
@@ -86,15 +85,19 @@ static __always_inline bool may_be_direct(const struct translation *e, const str
  * A SYN with ACK for a flow that is over may answer a SYN that went to the backend's own address. Then the entry is
  * deleted.
  */
-static __always_inline const struct translation *translate_back(const struct packet *p, const struct tuple *t, struct change *c)
+static __always_inline const struct flow_entry *translate_back(const struct packet *p, struct tuple *t, struct change *c)
 {
-	struct translation *e = bpf_map_lookup_elem(&lab_nat, t);
+	struct flow_entry *e;
 
-	if (!e)
-		return NULL;
-	if (accepts(p) && is_over(e, t->proto) && may_be_direct(e, t)) {
+	t->direction = TUPLE_BACK;
+	e = bpf_map_lookup_elem(&lab_nat, t);
+	if (e && accepts(p) && is_over(&e->flow, t->proto) && may_be_direct(e, t)) {
 		bpf_map_delete_elem(&lab_nat, t);
 		renew(t);
+		e = NULL;
+	}
+	if (!e) {
+		t->direction = TUPLE_FORWARD;
 		return NULL;
 	}
 	apply(c, e, FOUND_IN_NAT);
@@ -107,22 +110,22 @@ static __always_inline const struct translation *translate_back(const struct pac
  * Whether a flow has the address that it would get if it was opened now, or one that it can go on with: a
  * connection lives as long as its address is one of the node's.
  */
-static __always_inline bool is_current(const struct translation *e, const struct packet *p, const struct tuple *t)
+static __always_inline bool is_current(const struct flow_entry *e, const struct packet *p, const struct tuple *t)
 {
-	if (e->kind == CT_MASQUERADE) {
-		if (is_address_of(&e->src, &p->ev.ifindex))
+	if (e->flow.kind == CT_MASQUERADE) {
+		if (is_address_of(&e->to.src, &p->ev.ifindex))
 			return true;
-	} else if (ip_equal(&e->src, &t->src) || v4(&e->src) == HAIRPIN_V4 || is_node_ip(&e->src)) {
+	} else if (ip_equal(&e->to.src, &t->src) || v4(&e->to.src) == HAIRPIN_V4 || is_node_ip(&e->to.src)) {
 		return true; /* no address of the node's, or its first */
 	}
-	return p->ev.proto == IPPROTO_TCP && !opens(p) && node_flags(&e->src) & LAB_IS_LOCAL;
+	return p->ev.proto == IPPROTO_TCP && !opens(p) && node_flags(&e->to.src) & LAB_IS_LOCAL;
 }
 
 /*
  * Whether a packet still belongs to the flow that e is for. One that may open a flow does not when that
  * one is over, or when its backend is not one any more.
  */
-static __noinline bool continues(const struct translation *e, const struct packet *p, const struct tuple *t)
+static __noinline bool continues(const struct flow_entry *e, const struct packet *p, const struct tuple *t)
 {
 	const struct backend *b;
 
@@ -132,18 +135,18 @@ static __noinline bool continues(const struct translation *e, const struct packe
 		return false;
 	if (p->ev.proto == IPPROTO_TCP && !opens(p))
 		return true;
-	if (is_over(e, t->proto))
+	if (is_over(&e->flow, t->proto))
 		return false;
-	if (!e->service)
+	if (!e->flow.service)
 		return true;
-	b = bpf_map_lookup_elem(&lab_backends, &e->backend);
-	return b && b->service == e->service && b->port == e->dport && ip_equal(&b->addr, &e->dst);
+	b = bpf_map_lookup_elem(&lab_backends, &e->to.backend);
+	return b && b->service == e->flow.service && b->port == e->to.dport && ip_equal(&b->addr, &e->to.dst);
 }
 
 /* A packet of a flow that is translated already. Not found, or its answers are another flow's by now: false. */
 static __always_inline bool translate_on(const struct packet *p, struct change *c)
 {
-	struct translation *e = bpf_map_lookup_elem(&lab_ct, &c->from);
+	struct flow_entry *e = bpf_map_lookup_elem(&lab_ct, &c->from);
 
 	if (!e || !continues(e, p, &c->from))
 		return false;
@@ -164,11 +167,11 @@ static __always_inline struct opening *new_opening(const struct tuple *t, enum c
 		return NULL;
 	__builtin_memset(&o->e, 0, sizeof(o->e));
 	o->t = *t;
-	o->e.kind = kind;
-	o->e.src = *src;
-	o->e.dst = *dst;
-	o->e.sport = sport;
-	o->e.dport = dport;
+	o->e.flow.kind = kind;
+	o->e.to.src = *src;
+	o->e.to.dst = *dst;
+	o->e.to.sport = sport;
+	o->e.to.dport = dport;
 	return o;
 }
 
@@ -204,15 +207,15 @@ static __noinline bool has_socket(struct __sk_buff *ctx, const struct tuple *pac
  * For how many seconds answers have to be left to the flow that has them: 0 when they are free, or are t's already.
  * A reset may turn out to be none, so they are left to that flow for longer.
  */
-static __always_inline __u32 rests(const struct translation *taken, const struct tuple *t)
+static __always_inline __u32 rests(const struct flow_entry *taken, const struct tuple *t)
 {
-	__s32 left = time_left(taken, t->proto);
+	__s32 left = time_left(&taken->flow, t->proto);
 
-	if (left < 0 || answers(taken, t))
+	if (left < 0 || answers(&taken->to, t))
 		return 0;
-	if (!is_closed(taken))
+	if (!is_closed(&taken->flow))
 		return RESTS_FOREVER;
-	return 1 + left + (taken->reset ? LAB_TIMEOUT_TCP_CLOSING : 0);
+	return 1 + left + (taken->flow.reset ? LAB_TIMEOUT_TCP_CLOSING : 0);
 }
 
 /*
@@ -224,12 +227,12 @@ static __always_inline __u32 rests(const struct translation *taken, const struct
 __noinline __u32 claim(struct __sk_buff *ctx, bool own_port, __u32 rest)
 {
 	struct opening *o = this_opening();
-	struct translation *taken;
+	struct flow_entry *taken;
 	__u32 left;
 
 	if (!o)
 		return RESTS_FOREVER;
-	answer_to(&o->key, &o->e, o->t.proto);
+	answer_to(&o->key, &o->e.to, o->t.proto);
 	if (own_port && has_socket(ctx, &o->key, true))
 		return RESTS_FOREVER;
 	reverse(&o->back, &o->e, &o->t);
@@ -247,7 +250,7 @@ __noinline __u32 claim(struct __sk_buff *ctx, bool own_port, __u32 rest)
 }
 
 /* Translates a packet, and those of its flow after it, as the new entry says. */
-static __always_inline void begin(struct change *c, const struct translation *e, enum found found)
+static __always_inline void begin(struct change *c, const struct flow_entry *e, enum found found)
 {
 	apply(c, e, found);
 	renew(&c->from);
@@ -257,7 +260,7 @@ static __always_inline void begin(struct change *c, const struct translation *e,
 /* Enters the flow's own direction. Writing over an entry spares the map from finding room for another. */
 static __always_inline bool enter_flow(const struct opening *o)
 {
-	struct translation *old = bpf_map_lookup_elem(&lab_ct, &o->t);
+	struct flow_entry *old = bpf_map_lookup_elem(&lab_ct, &o->t);
 
 	if (!old)
 		return !bpf_map_update_elem(&lab_ct, &o->t, &o->e, BPF_ANY);
@@ -293,25 +296,25 @@ __noinline bool enter(struct __sk_buff *ctx, bool own_port)
 
 	if (!o)
 		return false;
-	o->e.turn = take_turn(o);
+	o->e.flow.turn = take_turn(o);
 	o->least = RESTS_FOREVER;
 	if (!own_port && !claim(ctx, false, 0))
 		return enter_flow(o);
 	start = hash(&o->t);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < PORT_TRIES; i++) {
-		o->e.sport = bpf_htons(cfg_nat_min + (start + i * 7919u) % range); /* a prime, to leave crowds */
+		o->e.to.sport = bpf_htons(cfg_nat_min + (start + i * 7919u) % range); /* a prime, to leave crowds */
 		rest = claim(ctx, own_port, 0);
 		if (!rest)
 			return enter_flow(o);
 		if (rest < o->least) {
 			o->least = rest;
-			o->rested = o->e.sport;
+			o->rested = o->e.to.sport;
 		}
 	}
 	if (o->least == RESTS_FOREVER)
 		return false;
-	o->e.sport = o->rested;
+	o->e.to.sport = o->rested;
 	return !claim(ctx, own_port, o->least) && enter_flow(o);
 }
 
@@ -325,7 +328,7 @@ static __noinline struct service *find_service(const struct tuple *t, enum lab_s
 /* A datagram that goes from the flow's client to its backend by itself is told apart from now on: see set_apart(). */
 static __always_inline void renew_direct(struct opening *o)
 {
-	set_tuple(&o->key, &o->e.src, &o->e.dst, o->e.sport, o->e.dport, o->t.proto);
+	set_tuple(&o->key, &o->e.to.src, &o->e.to.dst, o->e.to.sport, o->e.to.dport, o->t.proto);
 	renew(&o->key);
 }
 
@@ -353,14 +356,14 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &b->addr, c->from.sport, b->port);
 	if (!o)
 		return REASON_NAT_PORTS;
-	o->e.service = s->id;
-	o->e.backend = id;
-	update(&o->e, p->ev.tcp_flags, false);
+	o->e.flow.service = s->id;
+	o->e.to.backend = id;
+	update(&o->e.flow, p->ev.tcp_flags, false);
 	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
-		o->e.src = cfg_node_ip;
+		o->e.to.src = cfg_node_ip;
 		own_port = true;
-	} else if (ip_equal(&o->e.dst, &o->e.src)) {
-		o->e.src = ip_from_v4(HAIRPIN_V4);
+	} else if (ip_equal(&o->e.to.dst, &o->e.to.src)) {
+		o->e.to.src = ip_from_v4(HAIRPIN_V4);
 	}
 	if (!enter(ctx, own_port))
 		return REASON_NAT_PORTS;
@@ -378,7 +381,7 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet *p, struct change *c)
 {
 	struct opening *o = this_opening();
-	const struct translation *other;
+	const struct flow_entry *other;
 
 	if (!o || c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && !opens(p)))
 		return;
@@ -388,7 +391,7 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 		return;
 	if (opens(p) && translate_on(p, c))
 		return; /* it was set apart before */
-	if (is_over(other, c->from.proto)) {
+	if (is_over(&other->flow, c->from.proto)) {
 		bpf_map_delete_elem(&lab_nat, &o->t);
 		renew(&o->t);
 		return;
@@ -396,7 +399,7 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &c->from.dst, 0, c->from.dport);
 	if (!o)
 		return;
-	update(&o->e, p->ev.tcp_flags, false);
+	update(&o->e.flow, p->ev.tcp_flags, false);
 	if (enter(ctx, true))
 		begin(c, &o->e, FOUND_IN_CT);
 }

@@ -104,7 +104,7 @@ _Static_assert(sizeof(struct affinity_key) == 24, "shared with datapath/");
 
 struct affinity {
 	__u32 backend;
-	__u32 seen; /* of the latest connection, as in struct translation */
+	__u32 seen; /* of the latest connection, as in struct flow */
 };
 
 struct {

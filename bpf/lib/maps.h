@@ -47,7 +47,7 @@ struct {
 } lab_ifaces SEC(".maps");
 
 /* A flow between two local pods, the same key for both directions. ICMP echo has its id in both ports. */
-struct flow {
+struct kernel_flow {
 	struct ip lo;
 	struct ip hi;
 	__be16 lo_port;
@@ -55,7 +55,7 @@ struct flow {
 	__u8 proto;
 	__u8 pad[3]; /* always 0: keys are compared byte by byte */
 };
-_Static_assert(sizeof(struct flow) == 40, "shared with datapath/");
+_Static_assert(sizeof(struct kernel_flow) == 40, "shared with datapath/");
 
 /* Value of a set. */
 struct present {
@@ -70,7 +70,7 @@ struct present {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct flow);
+	__type(key, struct kernel_flow);
 	__type(value, struct present);
 	__uint(max_entries, 65536);
 } lab_kernel_ct SEC(".maps");

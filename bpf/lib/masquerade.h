@@ -37,7 +37,7 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 		return REASON_NONE;
 	if (c->outcome == CANNOT_PARSE)
 		return p->fragment && !p->options ? REASON_FRAGMENT : REASON_MASQUERADE;
-	c->from.stage = STAGE_MASQUERADE;
+	c->from.flags = TUPLE_MASQUERADE;
 	if (translate_on(p, c))
 		return REASON_FORWARDED;
 	if (told)
@@ -52,7 +52,7 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 	o = new_opening(&c->from, CT_MASQUERADE, &src, &c->from.dst, 0, c->from.dport);
 	if (!o)
 		return REASON_NAT_PORTS;
-	update(&o->e, p->ev.tcp_flags, false);
+	update(&o->e.flow, p->ev.tcp_flags, false);
 	if (!enter(ctx, true))
 		return REASON_NAT_PORTS;
 	begin(c, &o->e, FOUND_ELSEWHERE);
@@ -69,7 +69,7 @@ static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct
 
 	if (c->shape != SHAPE_PACKET && c->shape != SHAPE_ECHO)
 		return; /* fragments and errors belong to a flow that another packet opens */
-	c->from.stage = STAGE_MASQUERADE;
+	c->from.flags = TUPLE_MASQUERADE;
 	if (translate_on(p, c))
 		return;
 	if (p->ev.tcp_flags & TCP_RST || only_answers(p, c) || !may_open(p))
@@ -77,7 +77,7 @@ static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct
 	o = new_opening(&c->from, CT_INBOUND, &c->from.src, &c->from.dst, c->from.sport, c->from.dport);
 	if (!o)
 		return;
-	update(&o->e, p->ev.tcp_flags, false);
+	update(&o->e.flow, p->ev.tcp_flags, false);
 	if (enter(ctx, false))
 		begin(c, &o->e, FOUND_ELSEWHERE);
 }

@@ -15,9 +15,9 @@
  */
 struct opening {
 	struct tuple t; /* of the packets of a flow that is being opened */
-	struct translation e; /* what these become */
+	struct flow_entry e; /* the entry there */
 	struct tuple key; /* of another entry */
-	struct translation back; /* the entry there */
+	struct flow_entry back; /* the entry there */
 	struct bpf_sock_tuple socket; /* whose is looked for */
 	__u32 least; /* of the ports that were tried, and rest: for how many seconds */
 	__be16 rested; /* that port */

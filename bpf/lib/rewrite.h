@@ -15,14 +15,6 @@
 #include "parse.h"
 #include "tuple.h"
 
-/* The addresses and ports of a packet. */
-struct ends {
-	struct ip src;
-	struct ip dst;
-	__be16 sport;
-	__be16 dport;
-};
-
 /* The map that has the packet's tuple as a key and the translation as value. FOUND_ELSEWHERE: neither, or not that alone. */
 enum found {
 	FOUND_ELSEWHERE,
@@ -41,7 +33,7 @@ enum outcome {
 struct change {
 	enum outcome outcome;
 	struct tuple from;
-	struct ends to; /* where they are translated */
+	struct translation to; /* where they are translated */
 	enum shape shape;
 	enum found found;
 	bool begun; /* the packet has opened its flow, which raised the flow's generation by one */
@@ -99,7 +91,7 @@ static __always_inline __u32 set_ports(__be16 *ports, __be16 sport, __be16 dport
  * it covers the pseudo header only. So the addresses and the ports are two updates. A UDP checksum of 0 means that there is
  * none, and stays 0.
  */
-static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, __u8 l4, const struct ends *to)
+static __always_inline bool rewrite_packet(struct __sk_buff *ctx, __u8 proto, __u8 l4, const struct translation *to)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN;

@@ -14,13 +14,18 @@
 #include "packet.h"
 #include "parse.h"
 
-/*
- * A packet of a flow may be translated twice on a node: to a Service's backend, and then to the node's
- * address. Its tuples are found in lab_ct by which of the two it is.
- */
-enum stage {
-	STAGE_SERVICE = 0,
-	STAGE_MASQUERADE = 1,
+/* Who sends packets with a tuple. */
+enum tuple_direction {
+	TUPLE_FORWARD = 0, /* the opener of their flow, or nobody knows yet: keys of lab_ct */
+	TUPLE_BACK = 1, /* the other side: keys of lab_nat */
+} __attribute__((packed));
+
+enum tuple_flag {
+	/*
+	 * It is looked up to masquerade, or not to. A packet may be translated twice on a node: to a Service's backend, and then
+	 * to the node's address. Its flows are told apart by this flag.
+	 */
+	TUPLE_MASQUERADE = 1,
 } __attribute__((packed));
 
 /*
@@ -33,8 +38,9 @@ struct tuple {
 	__be16 sport;
 	__be16 dport;
 	__u8 proto;
-	enum stage stage; /* in lab_ct; otherwise 0 */
-	__u8 pad[2]; /* always 0: keys are compared byte by byte */
+	enum tuple_flag flags; /* of keys of lab_ct; otherwise 0 */
+	enum tuple_direction direction;
+	__u8 pad; /* always 0: keys are compared byte by byte */
 };
 _Static_assert(sizeof(struct tuple) == 40, "shared with datapath/");
 
@@ -45,10 +51,20 @@ static __always_inline void set_tuple(struct tuple *t, const struct ip *src, con
 	t->sport = sport;
 	t->dport = dport;
 	t->proto = proto;
-	t->stage = 0;
-	t->pad[0] = 0;
-	t->pad[1] = 0;
+	t->flags = 0;
+	t->direction = TUPLE_FORWARD;
+	t->pad = 0;
 }
+
+/* What the addresses and ports of packets with a tuple become. */
+struct translation {
+	struct ip src;
+	struct ip dst;
+	__be16 sport;
+	__be16 dport;
+	__u32 backend; /* whose they are, where the flow is to a Service */
+};
+_Static_assert(sizeof(struct translation) == 40, "shared with datapath/");
 
 /*
  * Spreads tuples evenly over all 32-bit numbers: multilinear hashing (Lemire and Kaser, Strongly universal
