@@ -70,11 +70,11 @@ func cleanNICs(ctx context.Context, nl *netlink.Handle, but ...string) error {
 
 // cleanChains finds nothing to do on a node that has no iptables.
 func cleanChains(ctx context.Context, t iptables) error {
-	err := cleanMasquerade(ctx, t)
+	err := masqueradeChains.remove(ctx, t)
 	if errors.Is(err, errNoIPTables) {
 		return nil
 	}
-	return errors.Join(err, cleanHostPorts(ctx, t), cleanUntracked(ctx, t))
+	return errors.Join(err, hostPortChains.remove(ctx, t), untrackedChains.remove(ctx, t))
 }
 
 func cleanRoutes(ctx context.Context, nl *netlink.Handle) error {

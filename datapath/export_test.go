@@ -1,7 +1,9 @@
 package datapath
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"os"
 	"testing"
@@ -130,4 +132,9 @@ func (d *Datapath) Generation(t testing.TB) uint32 {
 		t.Fatal(err)
 	}
 	return g.All
+}
+
+// RemoveChains removes all of our chains, as modes that need none do.
+func (d *Datapath) RemoveChains(ctx context.Context) error {
+	return errors.Join(d.removeChains(ctx, masqueradeChains), d.removeChains(ctx, hostPortChains), d.removeChains(ctx, untrackedChains))
 }

@@ -60,20 +60,6 @@ func (h *HostPorts) Apply(ctx context.Context, ports []lb.HostPort) error {
 	return h.d.forgetUDP(have[hostPortChain], want[0].rules)
 }
 
-// Clean removes the chains.
-func (h *HostPorts) Clean(ctx context.Context) error {
-	h.d.chains.Lock()
-	defer h.d.chains.Unlock()
-	return cleanHostPorts(ctx, h.d.iptables())
-}
-
-func cleanHostPorts(ctx context.Context, t iptables) error {
-	if err := t.remove(ctx, hostPortChain, hostPortSNATChain); err != nil {
-		return fmt.Errorf("remove host ports: %w", err)
-	}
-	return nil
-}
-
 func dnatRules(ports []lb.HostPort) []string {
 	var rules []string
 	for _, p := range ports {

@@ -46,6 +46,34 @@ type chain struct {
 	rules []string
 }
 
+// ownChains are our chains for one purpose, in one table.
+type ownChains struct {
+	purpose, table string
+	names          []string
+}
+
+var (
+	masqueradeChains = ownChains{"masquerading", "nat", []string{masqueradeChain}}
+	hostPortChains   = ownChains{"host ports", "nat", []string{hostPortChain, hostPortSNATChain}}
+	untrackedChains  = ownChains{"what is not tracked", "raw", []string{untrackedChain}}
+)
+
+func (c ownChains) remove(ctx context.Context, t iptables) error {
+	t.table = c.table
+	if err := t.remove(ctx, c.names...); err != nil {
+		return fmt.Errorf("remove %s: %w", c.purpose, err)
+	}
+	return nil
+}
+
+func (d *Datapath) iptables() iptables { return iptables{root: d.cfg.HostRoot} }
+
+func (d *Datapath) removeChains(ctx context.Context, c ownChains) error {
+	d.chains.Lock()
+	defer d.chains.Unlock()
+	return c.remove(ctx, d.iptables())
+}
+
 // jump is the rule that leads from a chain of the kernel's to one of ours.
 type jump struct{ from, rule string }
 

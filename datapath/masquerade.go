@@ -30,7 +30,7 @@ func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
 		}
 	}
 	if m.d.cfg.Roles().Masquerade != settings.MasqueradeIPTables {
-		return m.Clean(ctx)
+		return m.d.removeChains(ctx, masqueradeChains)
 	}
 	ports, err := m.ports()
 	if err != nil {
@@ -62,20 +62,6 @@ func (m *Masquerade) ports() (*portRange, error) {
 	return &ports, nil
 }
 
-// Clean removes the chain. BPF masquerades for as long as its programs are at the NICs.
-func (m *Masquerade) Clean(ctx context.Context) error {
-	m.d.chains.Lock()
-	defer m.d.chains.Unlock()
-	return cleanMasquerade(ctx, m.d.iptables())
-}
-
-func cleanMasquerade(ctx context.Context, t iptables) error {
-	if err := t.remove(ctx, masqueradeChain); err != nil {
-		return fmt.Errorf("remove masquerading: %w", err)
-	}
-	return nil
-}
-
 // clusterAddrs are the nodes' addresses, this one's among them, sorted.
 func clusterAddrs(cfg Config, nodes []Node) []netip.Addr {
 	addrs := make([]netip.Addr, 0, len(nodes)+1)
@@ -104,5 +90,3 @@ func masqueradeRules(cfg Config, nodes []Node, ports *portRange) []string {
 	}
 	return append(rules, leaving+masquerade+"--random-fully")
 }
-
-func (d *Datapath) iptables() iptables { return iptables{root: d.cfg.HostRoot} }

@@ -249,7 +249,7 @@ func TestStatus(t *testing.T) {
 	if m := s.Masquerading; !m.Enabled || m.Kind != "iptables" || m.NativeCIDR != native || m.Backend == "" {
 		t.Errorf("masquerading is %+v", m)
 	}
-	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 10 {
+	if s.HostPorts != 2 || len(s.Devices) != 3 || len(s.Maps) != 11 {
 		t.Errorf("status is %+v", s)
 	}
 	var memory uint64
@@ -261,7 +261,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("maps take %d bytes", memory)
 	}
 	// It is read back, not echoed.
-	n.Do(func() { must(t, n.dp.Masquerade().Clean(context.Background())) })
+	n.Do(func() { must(t, n.dp.RemoveChains(context.Background())) })
 	n.Run("ip", "link", "del", p.HostIf)
 	read()
 	if s.Masquerading.Enabled || len(s.Programs) != 1 {

@@ -86,12 +86,12 @@ func TestRoutesOfOthersStay(t *testing.T) {
 	if routes := n.nodeRoutes(); !slices.Equal(routes, []string{"10.244.6.0/24 via 192.0.2.52 dev eth0"}) {
 		t.Errorf("have %v; the other node's route is not there", routes)
 	}
-	n.Do(func() { must(t, n.dp.Routes().Clean(context.Background())) })
+	n.Do(func() { _, err := n.dp.Routes().Apply(context.Background(), nil); must(t, err) })
 	if out := n.Run("ip", "route", "show", "10.244.5.0/24"); !strings.Contains(out, "192.0.2.200") {
 		t.Error("somebody else's route is gone")
 	}
 	if routes := n.nodeRoutes(); routes != nil {
-		t.Errorf("have %v after Clean", routes)
+		t.Errorf("have %v when there are no nodes", routes)
 	}
 }
 
@@ -176,8 +176,7 @@ func TestChainsOfOthersStay(t *testing.T) {
 	n.Run("iptables", "-t", "nat", "-A", "POSTROUTING", "-j", "OTHER")
 	n.applyChains()
 	n.Do(func() {
-		must(t, n.dp.Masquerade().Clean(context.Background()))
-		must(t, n.dp.HostPorts().Clean(context.Background()))
+		must(t, n.dp.RemoveChains(context.Background()))
 	})
 	want := ":OTHER - [0:0]\n-A POSTROUTING -j OTHER\n-A OTHER -s 203.0.113.0/24 -j ACCEPT\n"
 	if got := rules(n.NS); got != want {

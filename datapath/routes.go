@@ -42,9 +42,6 @@ func (r *Routes) Apply(ctx context.Context, nodes []Node) (skipped []string, err
 	return skipped, r.apply(ctx, want)
 }
 
-// Clean removes the node routes.
-func (r *Routes) Clean(ctx context.Context) error { return r.apply(ctx, nil) }
-
 func (r *Routes) desired(nodes []Node) (want map[netip.Prefix]nextHop, skipped []string) {
 	want = map[netip.Prefix]nextHop{}
 	for _, n := range nodes {

@@ -87,15 +87,15 @@ func (d *Datapath) dropOtherModes(ctx context.Context) error {
 	defer d.chains.Unlock()
 	var err error
 	if d.cfg.KubeProxyReplacement {
-		err = cleanHostPorts(ctx, d.iptables())
+		err = hostPortChains.remove(ctx, d.iptables())
 		if d.cfg.Roles().Masquerade == settings.MasqueradeBPF {
-			err = errors.Join(err, cleanMasquerade(ctx, d.iptables()))
+			err = errors.Join(err, masqueradeChains.remove(ctx, d.iptables()))
 		}
 		if d.cfg.Mode() == settings.ModeEBPF {
-			err = errors.Join(err, cleanUntracked(ctx, d.iptables()))
+			err = errors.Join(err, untrackedChains.remove(ctx, d.iptables()))
 		}
 	} else {
-		err = errors.Join(d.pins.dropServices(), cleanUntracked(ctx, d.iptables()))
+		err = errors.Join(d.pins.dropServices(), untrackedChains.remove(ctx, d.iptables()))
 	}
 	if errors.Is(err, errNoIPTables) {
 		return nil

@@ -76,9 +76,6 @@ func (v *Services) change(ctx context.Context, balance func(lb.Node) (lb.Outcome
 	return v.releaseSockets(ctx)
 }
 
-// Clean removes all Services. Flows that they have begun go on until they end.
-func (v *Services) Clean(ctx context.Context) error { return v.Apply(ctx, lb.State{}) }
-
 // Reload makes the next Apply read the maps again, and mend what somebody else has changed in them.
 func (v *Services) Reload() {
 	v.d.services.mu.Lock()

@@ -27,7 +27,7 @@ func (d *Datapath) Untracked() *Untracked { return &Untracked{d: d} }
 // [settings.ModeKubeProxyReplacement], the chain is removed. It writes only when what is there differs.
 func (u *Untracked) Apply(ctx context.Context, nodes []Node) error {
 	if !u.d.cfg.Roles().Untracked {
-		return u.Clean(ctx)
+		return u.d.removeChains(ctx, untrackedChains)
 	}
 	u.d.chains.Lock()
 	defer u.d.chains.Unlock()
@@ -35,21 +35,6 @@ func (u *Untracked) Apply(ctx context.Context, nodes []Node) error {
 	t.table = "raw"
 	if err := t.ensure(ctx, []chain{{untrackedChain, untrackedRules(u.d.cfg, nodes)}}, []jump{untrackedJump}); err != nil {
 		return fmt.Errorf("keep pods' traffic untracked: %w", err)
-	}
-	return nil
-}
-
-// Clean removes the chain.
-func (u *Untracked) Clean(ctx context.Context) error {
-	u.d.chains.Lock()
-	defer u.d.chains.Unlock()
-	return cleanUntracked(ctx, u.d.iptables())
-}
-
-func cleanUntracked(ctx context.Context, t iptables) error {
-	t.table = "raw"
-	if err := t.remove(ctx, untrackedChain); err != nil {
-		return fmt.Errorf("remove %s: %w", untrackedChain, err)
 	}
 	return nil
 }
