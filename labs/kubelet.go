@@ -9,6 +9,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"wirelab.dev/wirelab/internal/kube"
 )
 
 const (
@@ -27,7 +29,7 @@ func noKubelet(err error) bool {
 
 // noContainer tells whether an error is a kubelet's that the container asked for does not run, or is not known to it yet.
 func noContainer(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "container not found") || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "pods/log"))
+	return err != nil && (strings.Contains(err.Error(), "container not found") || strings.Contains(err.Error(), "pod does not exist") || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "pods/log"))
 }
 
 // explainKubelet says what such an error about something on a node means, where the node has been named; others it returns
@@ -83,6 +85,17 @@ func (l *Lab) silentKubelets(ctx context.Context, patience time.Duration) map[st
 	}
 	all.Wait()
 	return silent
+}
+
+// kubeletAnswers wants the kubelet of a node to answer. The API server calls a node Ready for 40 s after its last report, and
+// a DaemonSet ready on a node that is silent.
+func (l *Lab) kubeletAnswers(node string) kube.Want {
+	return kube.Want{Name: "kubelet of node " + node, Look: func(ctx context.Context) (kube.State, error) {
+		if err := l.askKubelet(ctx, node); noKubelet(err) {
+			return kube.State{Why: "cannot be asked: " + explainKubelet(node, "", err).Error(), Blame: kube.Object{Kind: "Node", Name: node}}, nil
+		}
+		return kube.State{Ready: true}, nil
+	}}
 }
 
 // askKubelet asks a kubelet for its health by way of the API server, as commands in pods go.

@@ -78,6 +78,10 @@ func TestSilentKubelets(t *testing.T) {
 	if len(silent) != 1 || silent["l-worker"] != "runs, but its kubelet does not answer (connection refused): lab shell l-worker -- systemctl status kubelet says why" {
 		t.Errorf("silent are %v", silent)
 	}
+	problems := kube.Look(t.Context(), l.kubeletAnswers("l-control-plane"), l.kubeletAnswers("l-worker"))
+	if len(problems) != 1 || problems[0].Blame.Name != "l-worker" || !strings.Contains(problems[0].Why, "its kubelet does not answer") {
+		t.Errorf("lab up waits for %+v", problems)
+	}
 	if n := asked.Load(); n < 3 {
 		t.Errorf("%d questions: the worker's was not waited for", n)
 	}

@@ -18,7 +18,13 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	wants := l.wants()
+	var kubelets []kube.Want // first, as the rest follows from them
+	for _, n := range l.Nodes {
+		if n.Down() == "" {
+			kubelets = append(kubelets, l.kubeletAnswers(n.Name))
+		}
+	}
+	wants := slices.Concat(kubelets, l.wants())
 	if !u.restarted.IsZero() {
 		if len(u.started) > 0 {
 			wants = append(wants, l.Kube.StartedSince(u.restarted, u.started...))
@@ -30,7 +36,7 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	tell := func(missing []string) { say("waiting for " + strings.Join(missing, ", ")) }
 	note := fmt.Sprintf("%d nodes, agent, DNS", len(l.Nodes)) + demoNote(u.Profile)
 	if u.existing != nil {
-		first := []kube.Want{l.agentReady()}
+		first := append(slices.Clone(kubelets), l.agentReady())
 		for _, n := range slices.Concat(u.started, u.resumed) {
 			first = append(first, l.Kube.HeardSince(u.restarted, n))
 		}
