@@ -92,6 +92,13 @@ test-apiserver: node-image ## what wirelab keeps in the API server, with a real 
 test-datapath: ## the real programs in network namespaces; needs root
 	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 30m $(filter-out ./internal/agent,$(ROOT_PACKAGES))
 
+KERNEL  ?=
+RUN     ?=
+PACKAGE ?= ./datapath
+test-kernels: deps ## what depends on the kernel, under others; needs root. One test: KERNEL=6.1 RUN=TestNodePort PACKAGE=./datapath
+	go build -o bin/kernels ./hack/kernels
+	bin/kernels -kernel '$(KERNEL)' $(if $(RUN),-v -run '$(RUN)' $(PACKAGE))
+
 test-race: ## a whole agent, and Services that change while they are read, under the race detector; needs root and gcc
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m ./internal/agent
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m -run '^(TestListing|TestGenerations|TestChurn)' ./datapath

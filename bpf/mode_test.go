@@ -30,7 +30,7 @@ var bars = map[bpf.Mode]map[string]int{
 var establishedBars = map[string]int{"lab_from_pod": 350, "lab_from_network": 350}
 
 func TestEveryModeLoads(t *testing.T) {
-	netnstest.RequireRoot(t)
+	netnstest.Needs(t, netnstest.Atomics)
 	for mode, bars := range bars {
 		for name, trace := range settings {
 			for _, masquerade := range []bool{false, true} {
@@ -90,6 +90,9 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade
 		checkStack(t, name, prog, info)
 		verified, _ := info.VerifiedInstructions()
 		t.Logf("%s: %d instructions, %d before its functions, %d verified", name, size, established, verified)
+		if netnstest.OtherKernel() {
+			continue // whose verifier leaves more or less: the bars are for one kernel
+		}
 		if bar, ok := bars[name]; ok && !trace && size > bar {
 			t.Errorf("%s has %d instructions, more than %d", name, size, bar)
 		}

@@ -18,13 +18,29 @@ const stackBar = 300
 // stackUnit is what a function's stack is rounded up to, in kernels up to 6.7 and wherever programs are interpreted.
 const stackUnit = 32
 
-var stackLine = regexp.MustCompile(`stack depth ([0-9+]+)`)
+// What the verifier says of the stack of each function, in their order: in one line, and since kernel 7.3 in a line each.
+var (
+	stackLine   = regexp.MustCompile(`stack depth ([0-9+]+)`)
+	subprogLine = regexp.MustCompile(`(?m)^subprog \d+ .* stack (\d+)$`)
+)
+
+// stackDepths are the bytes of stack of each function, as the verifier has them.
+func stackDepths(log string) []string {
+	var depths []string
+	for _, said := range subprogLine.FindAllStringSubmatch(log, -1) {
+		depths = append(depths, said[1])
+	}
+	if said := stackLine.FindStringSubmatch(log); depths == nil && said != nil {
+		depths = strings.Split(said[1], "+")
+	}
+	return depths
+}
 
 // checkStack holds the deepest chain of calls of a program, which was loaded with the verifier's statistics, to the bar.
 func checkStack(t *testing.T, name string, prog *ebpf.Program, info *ebpf.ProgramInfo) {
 	t.Helper()
-	said := stackLine.FindStringSubmatch(prog.VerifierLog)
-	if said == nil {
+	depths := stackDepths(prog.VerifierLog)
+	if depths == nil {
 		t.Fatalf("the verifier says nothing of the stack of %s:\n%s", name, prog.VerifierLog)
 	}
 	insns, err := info.Instructions()
@@ -37,13 +53,13 @@ func checkStack(t *testing.T, name string, prog *ebpf.Program, info *ebpf.Progra
 		names, starts = append(names, f.Func.Name), append(starts, f.Offset)
 	}
 	var own []int // of each function, in their order
-	for _, depth := range strings.Split(said[1], "+") {
+	for _, depth := range depths {
 		n, err := strconv.Atoi(depth)
 		must(t, err)
 		own = append(own, max(stackUnit, (n+stackUnit-1)/stackUnit*stackUnit))
 	}
 	if len(own) != len(names) {
-		t.Fatalf("the verifier says %q of the functions %v of %s", said[1], names, name)
+		t.Fatalf("the verifier says %q of the functions %v of %s", depths, names, name)
 	}
 	depth, chain := deepest(0, own, calls(insns, starts))
 	var through []string

@@ -60,6 +60,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("check the datapath's settings: %w", err)
 	}
+	if err := needAtomics(); err != nil {
+		return nil, err
+	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit of locked memory, which maps count for before kernel 5.11: %w", err)
 	}

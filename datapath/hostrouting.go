@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/settings"
@@ -53,4 +54,27 @@ func (c Config) routing() api.Routing {
 	return api.Routing{
 		Network: c.RoutingMode, Host: string(r.Routing), Requested: string(c.Network.Roles().Routing), Reason: strings.Join(r.Legacy, "; "),
 	}
+}
+
+// needAtomics refuses kernels before 5.12, whose programs cannot take what was there before an atomic addition.
+func needAtomics() error {
+	fetchAdd := asm.FetchAdd.Mem(asm.R10, asm.R0, asm.DWord, -8)
+	fetchAdd.Constant = int64(asm.FetchAdd >> 8) // which operation it is: the library leaves it out
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R0, 0),
+			asm.StoreMem(asm.R10, -8, asm.R0, asm.DWord),
+			asm.Mov.Imm(asm.R0, 1),
+			fetchAdd,
+			asm.Return(),
+		},
+	})
+	if errors.Is(err, unix.EINVAL) {
+		return errors.New("this kernel has no BPF atomics with results, which the data plane needs: boot kernel 5.14 or newer")
+	}
+	if err != nil {
+		return fmt.Errorf("probe the kernel for BPF atomics: %w", err)
+	}
+	return prog.Close()
 }

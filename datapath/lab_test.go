@@ -45,6 +45,7 @@ type pod struct {
 // newLab makes a lab with routes between the nodes and masquerading, each node changed by with first.
 func newLab(t *testing.T, nodes int, with ...func(*datapath.Config)) *lab {
 	t.Helper()
+	netnstest.Needs(t, netnstest.Atomics)
 	l := &lab{t: t, net: netnstest.NewNetwork(t)}
 	for i := range nodes {
 		l.nodes = append(l.nodes, l.addNode(i, with...))
@@ -176,7 +177,11 @@ func (p *pod) at(port uint16) netip.AddrPort { return netip.AddrPortFrom(p.Endpo
 
 // ctx bounds whatever a test calls.
 func ctx(t *testing.T) context.Context {
-	c, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	limit := 20 * time.Second
+	if netnstest.OtherKernel() {
+		limit = 5 * time.Minute
+	}
+	c, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	return c
 }

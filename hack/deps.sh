@@ -25,6 +25,10 @@ clang-tidy-19          clang-tidy-19
 mmdebstrap             mmdebstrap
 debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
 busybox-static         busybox
+cpio                   cpio
+kmod                   depmod
+xz-utils               xz
+zstd                   zstd
 gcc                    gcc
 libc6-dev              /usr/include/stdlib.h
 shellcheck             shellcheck
