@@ -73,7 +73,8 @@ func inOne(prefixes []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// ipcachePace is how far apart looks at the whole map are at least; they never take more than a tenth of the time.
+// ipcachePace is how far apart looks at the whole map are at least. One of a map with 31,000 entries takes 140 ms, and they take
+// a tenth of the time, or more where changes could not be there within a second otherwise.
 const ipcachePace = 100 * time.Millisecond
 
 // applyIPCache keeps the map, and lets time pass between its runs.

@@ -24,7 +24,7 @@ const masquerading = "network.enableIPv4Masquerade=true"
 // of a group come first, as they start in this order. They look through env,
 // which may be nil where none of them is run.
 func All(env *field.Env) []verify.Check {
-	return slices.Concat(pathChecks(env), hopChecks(env), hostChecks(env), nodeChecks(env), podChecks(env), outsideChecks(env),
+	return slices.Concat(pathChecks(env), hopChecks(env), hostChecks(env), nodeChecks(env), podChecks(env), identityChecks(env), outsideChecks(env),
 		serviceChecks(env), policyChecks(env), dnsChecks(env), mapChecks(env), ruleChecks(env), kubeProxyChecks(env), []verify.Check{demoCheck(env)})
 }
 

@@ -12,6 +12,11 @@ import (
 func serviceFaults() []fault {
 	elsewhere := netip.MustParseAddr("192.0.2.1")
 	return []fault{
+		{"a node takes a pod for another", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
+			if r.BPFMap != nil && strings.HasSuffix(r.BPFMap.Path, "/lab_ipcache") {
+				reply.BPFMap.Entries[1].Value = []byte(`{"identity":301}`) // a client, as a server
+			}
+		}), []string{"identities/by-labels"}, []string{"identity 301"}},
 		{"packets to a ClusterIP are answered from the backend's address", func(w *world) {
 			w.hop = func(at string, p *probe.Packet) {
 				if at == "pod client-worker eth0" && p.DestinationPort == packetPort && p.Direction == probe.In {
@@ -84,10 +89,13 @@ func serviceFaults() []fault {
 		{"another tool knows a rule of the run's own Service", prints("node worker", "sh -c", func(p *place, text string) string {
 			return text + "### iptables-legacy-save\n-A PREROUTING -d " + p.w.env.Every.Addr.String() + "/32 -j ACCEPT\n"
 		}), []string{"rules/no-service"}, []string{"-d 10.96.0.100/32"}},
-		{"a node's maps lack a frontend", replies("node worker", func(p *place, _ probe.Request, reply *probe.Reply) {
+		{"a node's maps lack a frontend", replies("node worker", func(_ *place, _ probe.Request, reply *probe.Reply) {
 			editMaps(reply, `"port":31000`, `"port":30999`)
 		}), []string{"maps/services"}, []string{"4 other frontends"}},
-		{"a node's maps have a stale backend", replies("node worker", func(p *place, _ probe.Request, reply *probe.Reply) {
+		{"a node's maps have a stale backend", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
+			if r.BPFMap == nil || strings.HasSuffix(r.BPFMap.Path, "/lab_ipcache") {
+				return
+			}
 			editMaps(reply, addrInMap(p.w.env.Nodes[2].Server.Addr)["b"].(string), addrInMap(elsewhere)["b"].(string))
 		}), []string{"maps/services"}, []string{"192.0.2.1:80"}},
 		{"maps do not follow", func(w *world) { w.immortal = true }, []string{"maps/follow"}, []string{"still have it"}},

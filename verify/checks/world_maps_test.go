@@ -85,6 +85,8 @@ func (p *place) readMap(spec *probe.BPFMap) probe.Reply {
 		for i, s := range p.w.services() {
 			result.Entries = append(result.Entries, p.frontends(i, s)...)
 		}
+	case strings.HasSuffix(spec.Path, "/lab_ipcache"):
+		result.Entries = p.w.identities()
 	case strings.HasSuffix(spec.Path, "/lab_slots"):
 		for _, index := range spec.Indexes {
 			result.Entries = append(result.Entries, mapEntry(index, index))
@@ -112,6 +114,20 @@ func (p *place) frontends(i int, s field.Service) []probe.BPFEntry {
 			add(p.addr, nodePort, proto, field.ScopeInside)
 			add(p.addr, nodePort, proto, field.ScopeOutside)
 		}
+	}
+	return entries
+}
+
+// identities are those of the run's pods, and of their nodes' podCIDRs.
+func (w *world) identities() (entries []probe.BPFEntry) {
+	add := func(p netip.Prefix, id int) {
+		key := map[string]any{"bits": 32 + 96 + p.Bits(), "pad": 0, "addr": addrInMap(p.Addr())}
+		entries = append(entries, mapEntry(key, map[string]any{"identity": id}))
+	}
+	for _, n := range w.env.Nodes {
+		add(n.PodCIDR, 0)
+		add(netip.PrefixFrom(n.Client.Addr, 32), 300)
+		add(netip.PrefixFrom(n.Server.Addr, 32), 301)
 	}
 	return entries
 }

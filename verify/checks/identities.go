@@ -1,0 +1,85 @@
+package checks
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/field"
+)
+
+func identityChecks(env *field.Env) []verify.Check {
+	return []verify.Check{{
+		Name: "identities/by-labels", Needs: []verify.Part{verify.Nodes, verify.Pods},
+		Claim: "Every node knows the run's pods by their addresses as the same identities: pods of the same labels have one, whatever node they are on, and pods of other labels another.",
+		Run:   look(env, identitiesByLabels),
+	}}
+}
+
+const (
+	// told is how long nodes may take to tell each other of pods.
+	told = 3 * time.Second
+	// firstOfPods is the lowest number that labels have; those below are reserved.
+	firstOfPods = 256
+)
+
+// identitiesByLabels waits for what nodes tell each other, and then says what it sees.
+func identitiesByLabels(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	for deadline := time.Now().Add(told); time.Now().Before(deadline); {
+		seen := &verify.Evidence{}
+		if err := lookAtIdentities(ctx, env, seen); err != nil {
+			return err
+		}
+		if !seen.Contradicts() {
+			break
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return lookAtIdentities(ctx, env, ev)
+}
+
+func lookAtIdentities(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	for _, node := range env.Nodes {
+		for _, pod := range []field.Peer{node.Server, node.Client} {
+			if !pod.Addr.IsValid() {
+				return fmt.Errorf("%s has no address", pod.Name)
+			}
+		}
+	}
+	server := env.Nodes[0].Server // which all servers have the labels of
+	first, err := field.ReadIdentities(ctx, env.Nodes[0])
+	if err != nil {
+		return err
+	}
+	want := first[server.Addr]
+	if want < firstOfPods {
+		ev.Wrong(fmt.Sprintf("%s: %s at %s", env.Nodes[0].Name, server.Name, server.Addr), "the identity of its labels, 256 or more", fmt.Sprintf("identity %d", want))
+	}
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		have, err := field.ReadIdentities(ctx, node)
+		if err != nil {
+			return err
+		}
+		right := true
+		judge := func(ok bool, pod field.Peer, want string) {
+			if !ok {
+				right = false
+				ev.Wrong(fmt.Sprintf("%s: %s at %s", node.Name, pod.Name, pod.Addr), want, fmt.Sprintf("identity %d", have[pod.Addr]))
+			}
+		}
+		for _, on := range env.Nodes {
+			judge(have[on.Server.Addr] == want, on.Server, fmt.Sprintf("identity %d, as %s has", want, server.Name))
+			got, one := have[on.Client.Addr], first[on.Client.Addr]
+			judge(got == one && got != want && got >= firstOfPods, on.Client, fmt.Sprintf("the one that %s knows, %d, if that is one of pods and not %d", env.Nodes[0].Name, one, want))
+		}
+		if right {
+			ev.Saw("%s: servers have identity %d, clients others", node.Name, want)
+		}
+		return nil
+	})
+}
