@@ -16,7 +16,7 @@ GO_BUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
 GO_TOOL   := go tool -modfile=hack/tools/go.mod
 SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml' '*.tpl' '*.json' '*.txt' go.mod go.sum 2>/dev/null)
 PAYLOAD   := images/payload
-CARRIED   := wirelab-agent wirelab-cni nettool
+CARRIED   := wirelab-agent wirelab-operator wirelab-cni nettool
 
 .PHONY: help
 help: ## this list
@@ -46,6 +46,9 @@ bin/lab: $(SOURCES) $(addprefix $(PAYLOAD)/,$(CARRIED)) $(PAYLOAD)/demo-tools.ta
 
 bin/wirelab-agent: $(SOURCES)
 	$(GO_BUILD) -o $@ ./cmd/agent
+
+bin/wirelab-operator: $(SOURCES)
+	$(GO_BUILD) -o $@ ./cmd/operator
 
 bin/wirelab-cni: $(SOURCES)
 	$(GO_BUILD) -o $@ ./cmd/cni
@@ -80,7 +83,7 @@ test-generate: ## generated code is what the sources say
 ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./bench/testbed ./bench/controlplane
 
 # And so do those that need an API server under test-apiserver.
-APISERVER_PACKAGES := ./internal/crd
+APISERVER_PACKAGES := ./internal/crd ./internal/operator
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES))")

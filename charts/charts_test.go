@@ -53,6 +53,11 @@ var good = []struct {
 	{"flows", "bpf: {ctMax: 1000000}", func(c config.Config) bool { return c.BPF.CTMax == 1000000 }},
 	{"tracked", "installNoConntrackIptablesRules: false", func(c config.Config) bool { return !c.InstallNoConntrackIptablesRules }},
 	{"ipam", "ipam: {mode: kubernetes}", func(c config.Config) bool { return c.IPAM.Mode == "kubernetes" }},
+	{"a pool", "ipam: {mode: cluster-pool, operator: {clusterPoolIPv4PodCIDRList: [10.9.0.0/16, 10.10.0.0/16], clusterPoolIPv4MaskSize: 26}}", func(c config.Config) bool {
+		o := c.IPAM.Operator
+		return c.IPAM.Mode == "cluster-pool" && slices.Equal(o.ClusterPoolIPv4PodCIDRList, []string{"10.9.0.0/16", "10.10.0.0/16"}) && o.ClusterPoolIPv4MaskSize == 26
+	}},
+	{"operators", "operator: {replicas: 2, image: {repository: example/operator, tag: t2}}", func(config.Config) bool { return true }},
 	{"cluster", "cluster: {name: 'yes'}", func(c config.Config) bool { return c.ClusterName == "yes" }},
 	{"debug", "debug: {enabled: true, verbose: datapath}", func(c config.Config) bool { return c.Debug.Enabled && c.Debug.Verbose == "datapath" }},
 	{"prometheus port", "prometheus: {port: 1234}", func(c config.Config) bool { return c.Prometheus.Port == 1234 }},
@@ -85,7 +90,11 @@ func TestValuesAreRefused(t *testing.T) {
 		{"cluster: {nam: x}", "nam"},
 		{"bpf: {monitorAgregation: none}", "monitorAgregation"},
 		{"bpf: {masquerade: true}", "masquerade"},
-		{"ipam: {operator: {}}", "operator"},
+		{"ipam: {operator: {mask: 24}}", "mask"},
+		{"ipam: {mode: cluster-pool, operator: {clusterPoolIPv4PodCIDRList: []}}", "cluster-pool needs ipam.operator.clusterPoolIPv4PodCIDRList"},
+		{"ipam: {operator: {clusterPoolIPv4PodCIDRList: [10.0.0.0]}}", "clusterPoolIPv4PodCIDRList"},
+		{"ipam: {operator: {clusterPoolIPv4MaskSize: 31}}", "clusterPoolIPv4MaskSize"},
+		{"operator: {replicas: -1}", "replicas"},
 		{"debug: {verbos: datapath}", "verbos"},
 		{"prometheus: {ports: 1}", "ports"},
 		{"global: {x: 1}", "x"},
@@ -110,7 +119,7 @@ func TestValuesAreRefused(t *testing.T) {
 		{"bpf: {ctMax: 4194305}", "ctMax"},
 		{"bpf: {ctMax: many}", "ctMax"},
 		{"installNoConntrackIptablesRules: 'no'", "installNoConntrackIptablesRules"},
-		{"ipam: {mode: cluster-pool}", "mode"},
+		{"ipam: {mode: delegated}", "mode"},
 		{"k8sServicePort: 70000", "k8sServicePort"},
 		{"debug: {verbose: flow}", "verbose"},
 		{"image: {pullPolicy: Sometimes}", "pullPolicy"},
@@ -241,8 +250,8 @@ func TestRBACIsMinimal(t *testing.T) {
 	}; got.Namespace != "default" || !reflect.DeepEqual(got.Rules, want) {
 		t.Errorf("rights in namespace %s are %v, want %v in default", got.Namespace, got.Rules, want)
 	}
-	if len(objs) != 15 {
-		t.Errorf("the chart renders %d objects, want the 15 known ones: %v", len(objs), objs)
+	if len(objs) != 23 {
+		t.Errorf("the chart renders %d objects, want the 23 known ones: %v", len(objs), objs)
 	}
 }
 
@@ -258,7 +267,7 @@ func TestAgentsWriteTheirOwnLabNode(t *testing.T) {
 		!slices.Equal(rules[0].Resources, []string{"labnodes", "labnodes/status"}) || !slices.Equal(rules[0].APIVersions, []string{"*"}) {
 		t.Errorf("it is about %+v", rules)
 	}
-	if v := policy.Validations; len(v) != 1 || v[0].Expression != "object.metadata.name in variables.nodes" {
+	if v := policy.Validations; len(v) != 2 || v[0].Expression != "object.metadata.name in variables.nodes" {
 		t.Errorf("it demands %+v", v)
 	}
 	binding := get[*admissionv1.ValidatingAdmissionPolicyBinding](t, objs, "ValidatingAdmissionPolicyBinding/wirelab-agent-objects").Spec

@@ -88,6 +88,9 @@ func schemaOf(k *settings.Key) map[string]any {
 		if k.Parent.Path == "labels" {
 			item = map[string]any{"type": "string", "pattern": settings.LabelPattern}
 		}
+		if strings.HasSuffix(k.Name, "CIDRList") {
+			item = map[string]any{"type": "string", "minLength": 1, "pattern": cidr}
+		}
 		return map[string]any{"type": "array", "uniqueItems": true, "items": item}
 	case settings.Prefix:
 		return map[string]any{"type": "string", "pattern": cidr}

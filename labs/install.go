@@ -26,6 +26,7 @@ const (
 	releaseName     = "wirelab"
 	agentName       = "wirelab-agent" // DaemonSet, and the value of the pods' app.kubernetes.io/name
 	agentContainer  = "agent"
+	operatorName    = "wirelab-operator" // Deployment
 	agentBinary     = "/usr/bin/wirelab-agent"
 )
 
@@ -42,6 +43,7 @@ const (
 func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
 	var g errgroup.Group
 	g.Go(func() (err error) { u.agent, err = image.Agent(images.Payload); return err })
+	g.Go(func() (err error) { u.operator, err = image.Operator(images.Payload); return err })
 	g.Go(func() (err error) { u.nettool, err = image.Nettool(images.Payload); return err })
 	if err := g.Wait(); err != nil {
 		return "", err
@@ -52,12 +54,12 @@ func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	say("loading into nodes")
-	for _, i := range []*image.Image{u.agent, u.nettool} {
+	for _, i := range []*image.Image{u.agent, u.operator, u.nettool} {
 		if err := u.load(ctx, nodes, i); err != nil {
 			return "", err
 		}
 	}
-	return u.agent.Ref() + ", " + u.nettool.Ref(), nil
+	return u.agent.Ref() + ", " + u.operator.Ref() + ", " + u.nettool.Ref(), nil
 }
 
 // load tries again for a while: kind may restart containerd on a node after having changed its settings.
@@ -163,7 +165,8 @@ func (u *up) install(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	in := profiles.Install{Name: u.Name, ImageRepository: u.agent.Repository, ImageTag: u.agent.Tag}
+	in := profiles.Install{Name: u.Name, Agent: profiles.Image{Repository: u.agent.Repository, Tag: u.agent.Tag},
+		Operator: profiles.Image{Repository: u.operator.Repository, Tag: u.operator.Tag}}
 	change, err := release.Ensure(ctx, c.Config, release.Spec{
 		Name: releaseName, Namespace: SystemNamespace, Chart: chart, Values: u.Profile.Values(in),
 	})

@@ -16,7 +16,7 @@ func NeedsOf(p *profiles.Profile) doctor.Needs {
 		network = "kind" // the network kind puts nodes on unless that variable says otherwise
 	}
 	return doctor.Needs{
-		Nodes: p.Nodes(), PodSubnet: p.Cluster.PodSubnet, ServiceSubnet: p.Cluster.ServiceSubnet,
+		Nodes: p.Nodes(), PodSubnetKey: p.PodSubnetKey(), PodSubnet: p.Cluster.PodSubnet, ServiceSubnet: p.Cluster.ServiceSubnet,
 		APIServerPort: p.Cluster.APIServerPort, Network: network,
 		KubeProxyReplacement: p.Network.KubeProxyReplacement,
 	}

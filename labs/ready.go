@@ -94,7 +94,7 @@ func demoNote(p *profiles.Profile) string {
 // wants are what a ready lab has.
 func (l *Lab) wants() []kube.Want {
 	// The agent first: without it nothing below gets ready, and an error names the first thing missing.
-	out := []kube.Want{l.agentReady()}
+	out := []kube.Want{l.agentReady(), l.Kube.DeploymentReady("operator", SystemNamespace, operatorName)}
 	for _, n := range l.Nodes {
 		if n.Down() == "" {
 			out = append(out, l.Kube.NodeReady(n.Name))

@@ -146,7 +146,7 @@ func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Nod
 		if k.Name != n.Name {
 			continue
 		}
-		s.PodCIDR, s.Kubelet, s.Runtime = k.Spec.PodCIDR, k.Status.NodeInfo.KubeletVersion, k.Status.NodeInfo.ContainerRuntimeVersion
+		s.Kubelet, s.Runtime = k.Status.NodeInfo.KubeletVersion, k.Status.NodeInfo.ContainerRuntimeVersion
 		for _, c := range k.Status.Conditions {
 			if c.Type == corev1.NodeReady {
 				s.Ready = c.Status == corev1.ConditionTrue
@@ -165,6 +165,9 @@ func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Nod
 		return s
 	}
 	s.Agent = st
+	if st.IPAM != nil {
+		s.PodCIDR = st.IPAM.CIDR.String()
+	}
 	return s
 }
 

@@ -109,6 +109,7 @@ type up struct {
 	node      image.NodeImage
 	nettool   *image.Image
 	agent     *image.Image
+	operator  *image.Image
 
 	mu   sync.Mutex
 	kube *kube.Client // set once the API server answered

@@ -71,7 +71,7 @@ func clusterRows() []settings.Row {
 		},
 		{
 			Path: "cluster.podSubnet", Default: "10.244.0.0/16",
-			Text: "Where pod addresses come from: each node gets a /24 of it. It must not overlap the Service subnet.",
+			Text: "The addresses that Kubernetes takes for pods', kube-proxy above all, which masquerades others. With network.ipam.mode kubernetes each node gets a /24 of it; with cluster-pool it is what is around the pool, unless it is set, and has to contain it. It must not overlap the Service subnet.",
 		},
 		{
 			Path: "cluster.serviceSubnet", Default: "10.96.0.0/16",

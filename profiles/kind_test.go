@@ -33,7 +33,7 @@ func TestKindConfig(t *testing.T) {
 		Name:     "mine",
 		Nodes:    []v1alpha4.Node{{Role: "control-plane"}, {Role: "worker"}, {Role: "worker"}},
 		Networking: v1alpha4.Networking{
-			IPFamily: "ipv4", PodSubnet: "10.244.0.0/16", ServiceSubnet: "10.96.0.0/16",
+			IPFamily: "ipv4", PodSubnet: "10.0.0.0/12", ServiceSubnet: "10.96.0.0/16",
 			DisableDefaultCNI: true, KubeProxyMode: "iptables",
 		},
 		KubeadmConfigPatches: []string{
@@ -97,7 +97,7 @@ func TestValues(t *testing.T) {
 		"routingMode": "native", "autoDirectNodeRoutes": true, "ipv4NativeRoutingCIDR": "10.0.0.0/8",
 		"kubeProxyReplacement": false, "enableIPv4Masquerade": true, "installNoConntrackIptablesRules": true,
 		"bpf":  map[string]any{"monitorAggregation": "none", "masquerade": false, "hostLegacyRouting": false, "allowFallback": false, "ctMax": 65536},
-		"ipam": map[string]any{"mode": "kubernetes"},
+		"ipam": map[string]any{"mode": "cluster-pool", "operator": map[string]any{"clusterPoolIPv4PodCIDRList": []any{"10.0.0.0/12"}, "clusterPoolIPv4MaskSize": 24}},
 		"MTU":  1400, "devices": []any{"eth0", "eth1"}, "labels": map[string]any{"include": []any{}, "exclude": []any{}},
 		"debug":          map[string]any{"enabled": true, "verbose": "datapath"},
 		"cluster":        map[string]any{"name": "mine"},
@@ -106,7 +106,7 @@ func TestValues(t *testing.T) {
 	if diff := cmp.Diff(want, p.Values(Install{})); diff != "" {
 		t.Error(diff)
 	}
-	got := p.Values(Install{Name: "second", APIServerHost: "10.0.0.1", APIServerPort: 443, ImageRepository: "wirelab/agent", ImageTag: "abc"})
+	got := p.Values(Install{Name: "second", APIServerHost: "10.0.0.1", APIServerPort: 443, Agent: Image{"wirelab/agent", "abc"}})
 	want["cluster"] = map[string]any{"name": "second"}
 	want["k8sServiceHost"], want["k8sServicePort"] = "10.0.0.1", 443
 	want["image"] = map[string]any{"repository": "wirelab/agent", "tag": "abc"}
@@ -144,7 +144,7 @@ func TestValuesFitTheChart(t *testing.T) {
 		{"cluster.kubeProxyMode=none", "network.kubeProxyReplacement=true"},
 		{"network.mtu=1400", "network.devices=eth0,eth1", "network.bpf.monitorAggregation=maximum", "network.debug.verbose="},
 	} {
-		values := parse(t, head, Options{Set: set}).Values(Install{ImageRepository: "wirelab/agent", ImageTag: "abc"})
+		values := parse(t, head, Options{Set: set}).Values(Install{Agent: Image{"wirelab/agent", "abc"}})
 		if err := schema.Validate(asJSON(t, values)); err != nil {
 			t.Errorf("with %q: %v", set, err)
 		}

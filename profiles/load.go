@@ -78,7 +78,8 @@ func load(opts Options, gather func(*chain)) (*Profile, error) {
 			origins[key] = at
 		}
 	}
-	validate(p, origins, c.partial || c.found.touches("extends"), &c.found)
+	poolFollows := p.follow(origins)
+	validate(p, origins, poolFollows, c.partial || c.found.touches("extends"), &c.found)
 	if len(c.found) > 0 {
 		return nil, c.found.join()
 	}

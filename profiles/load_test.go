@@ -62,12 +62,12 @@ func TestShippedKubeproxy(t *testing.T) {
 		Metadata:   Metadata{Name: "kubeproxy", Description: "kernel routes between nodes, Services and masquerade by iptables"},
 		Cluster: Cluster{
 			ControlPlanes: 1, Workers: 2,
-			PodSubnet: netip.MustParsePrefix("10.244.0.0/16"), ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
+			PodSubnet: netip.MustParsePrefix("10.0.0.0/12"), ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
 			KubeProxyMode: "iptables", RemoveControlPlaneTaint: true, RegistryMirrors: []RegistryMirror{},
 		},
 		Network: settings.Network{
 			RoutingMode: "native", AutoDirectNodeRoutes: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"),
-			EnableIPv4Masquerade: true, BPF: settings.BPF{MonitorAggregation: "none", CTMax: 65536}, InstallNoConntrackIptablesRules: true, IPAM: settings.IPAM{Mode: "kubernetes"},
+			EnableIPv4Masquerade: true, BPF: settings.BPF{MonitorAggregation: "none", CTMax: 65536}, InstallNoConntrackIptablesRules: true, IPAM: settings.IPAM{Mode: "cluster-pool", Operator: settings.IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}},
 			Devices: []string{}, Labels: settings.Labels{Include: []string{}, Exclude: []string{}}, Debug: settings.Debug{Enabled: true, Verbose: "datapath"},
 		},
 		Demo:   Demo{Enabled: true, Port: 8080, TargetPort: 80, NodePort: 32000},

@@ -18,19 +18,22 @@ import (
 type checker struct {
 	p       *Profile
 	origins map[string]origin
+	// poolFollows: the pool is the pod subnet, so that what is wrong with it is the latter's.
+	poolFollows bool
 	// partial: a file was not read, so what looks like a default may have been set.
 	partial bool
 	found   *problems
 	known   problems
 }
 
-func validate(p *Profile, origins map[string]origin, partial bool, found *problems) {
-	c := &checker{p: p, origins: origins, partial: partial, found: found, known: slices.Clone(*found)}
+func validate(p *Profile, origins map[string]origin, poolFollows, partial bool, found *problems) {
+	c := &checker{p: p, origins: origins, poolFollows: poolFollows, partial: partial, found: found, known: slices.Clone(*found)}
 	c.name()
 	c.subnets()
 	c.nodes()
 	c.network()
 	c.native()
+	c.pool()
 	c.services()
 	c.mirrors()
 	c.skip()
@@ -115,7 +118,7 @@ func (c *checker) network() {
 			key = c.later(key, f.Keys[1])
 		}
 		switch list, _, item := strings.Cut(key, "["); {
-		case !c.sound(f.Keys...):
+		case !c.sound(f.Keys...), c.poolFollows && strings.HasPrefix(f.Keys[0], poolKey):
 		case item:
 			c.item(list, key, "%s", f.Message)
 		default:
@@ -126,6 +129,9 @@ func (c *checker) network() {
 
 // native checks the native-routing CIDR against what it is there for.
 func (c *checker) native() {
+	if c.p.pooled() && !c.poolFollows {
+		return // it is the pool that counts
+	}
 	const key, podKey = "network.ipv4NativeRoutingCIDR", "cluster.podSubnet"
 	native, pods := c.p.Network.IPv4NativeRoutingCIDR, c.p.Cluster.PodSubnet
 	if !c.sound(key, podKey) || !native.IsValid() || !pods.IsValid() || unusable(pods) != "" {

@@ -37,8 +37,8 @@ func (c *checker) subnets() {
 		// kubeadm takes at most 20 bits of addresses and wants at least ten of them.
 		c.report(serviceKey, "%s is outside of what Kubernetes takes, a /12 to a /28; use a /16", services)
 	}
-	if podsFine && servicesFine && pods.Overlaps(services) {
-		c.report(c.later(serviceKey, podKey), "the pod subnet %s and the Service subnet %s overlap; move one of them", pods, services)
+	if podsFine && servicesFine && pods.Overlaps(services) && (c.poolFollows || !slices.ContainsFunc(c.p.Pool(), services.Overlaps)) {
+		c.report(c.later(serviceKey, c.subnetKey()), "the pod subnet %s and the Service subnet %s overlap; move one of them", pods, services)
 	}
 }
 

@@ -20,18 +20,55 @@ func TestContradictions(t *testing.T) {
 		},
 		{
 			"CIDR beside the pods", "network:\n  ipv4NativeRoutingCIDR: 10.128.0.0/16\n",
+			[]problem{{2, "network.ipv4NativeRoutingCIDR", "10.0.0.0/12 is not inside network.ipv4NativeRoutingCIDR 10.128.0.0/16", ""}},
+		},
+		{
+			"CIDR inside the pods", "network:\n  ipv4NativeRoutingCIDR: 10.0.0.0/13\n",
+			[]problem{{2, "network.ipv4NativeRoutingCIDR", "10.0.0.0/12 is not inside network.ipv4NativeRoutingCIDR 10.0.0.0/13", ""}},
+		},
+		{
+			"CIDR beside the pods of Kubernetes", "network:\n  ipv4NativeRoutingCIDR: 10.128.0.0/16\n  ipam:\n    mode: kubernetes\n",
 			[]problem{{2, "network.ipv4NativeRoutingCIDR", "does not contain the pod subnet 10.244.0.0/16", ""}},
 		},
 		{
-			"CIDR inside the pods", "network:\n  ipv4NativeRoutingCIDR: 10.244.0.0/17\n",
-			[]problem{{2, "network.ipv4NativeRoutingCIDR", "does not contain the pod subnet 10.244.0.0/16", ""}},
+			"pool over Services", "network:\n  ipam:\n    operator:\n      clusterPoolIPv4PodCIDRList: [10.96.0.0/12]\n",
+			[]problem{{4, poolKey, "the pool 10.96.0.0/12 (" + poolKey + ") and the Service subnet 10.96.0.0/16 (cluster.serviceSubnet) overlap", ""}},
+		},
+		{
+			"pool around Services", "network:\n  ipam:\n    operator:\n      clusterPoolIPv4PodCIDRList: [10.0.0.0/16, 10.200.0.0/16]\n",
+			[]problem{{4, poolKey, "the pod subnet 10.0.0.0/8 and the Service subnet 10.96.0.0/16 overlap", ""}},
+		},
+		{
+			"pool beside the pod subnet", "cluster:\n  podSubnet: 10.32.0.0/12\nnetwork:\n  ipam:\n    operator:\n      clusterPoolIPv4PodCIDRList: [10.64.0.0/16]\n",
+			[]problem{{2, podSubnetKey, "does not contain 10.64.0.0/16 of " + poolKey + ", so kube-proxy would take those pods for strangers", ""}},
+		},
+		{
+			"mask wider than the pool", "network:\n  ipam:\n    operator:\n      clusterPoolIPv4PodCIDRList: [10.0.0.0/16]\n      clusterPoolIPv4MaskSize: 15\n",
+			[]problem{
+				{4, poolKey + "[0]", "10.0.0.0/16 has no room for a node, each of which gets a /15 (network.ipam.operator.clusterPoolIPv4MaskSize)", ""},
+			},
+		},
+		{
+			"pool too small", "network:\n  ipam:\n    operator:\n      clusterPoolIPv4PodCIDRList: [10.0.0.0/23]\n",
+			[]problem{{4, poolKey, "room for 2 nodes (each gets a /24), but the cluster has 3", ""}},
+		},
+		{
+			"no pool", "network:\n  ipam:\n    operator:\n      clusterPoolIPv4PodCIDRList: []\n",
+			[]problem{{4, poolKey, "is empty, and network.ipam.mode is cluster-pool", ""}},
+		},
+		{
+			"pool that is none, or twice", "network:\n  ipam:\n    operator:\n      clusterPoolIPv4PodCIDRList: [10.0.0.0/16, 10.1.0.0, 10.0.3.0/24, \"fd00::/64\"]\n",
+			[]problem{
+				{4, poolKey + "[1]", "is not an IPv4 CIDR", ""}, {4, poolKey + "[2]", "overlaps 10.0.0.0/16, which is in the list, too", ""},
+				{4, poolKey + "[3]", "is not IPv4", ""},
+			},
 		},
 		{
 			"pods over Services", "cluster:\n  podSubnet: 10.96.128.0/17\n",
 			[]problem{{2, "cluster.podSubnet", "the pod subnet 10.96.128.0/17 and the Service subnet 10.96.0.0/16 overlap", ""}},
 		},
 		{
-			"Services over pods", "cluster:\n  serviceSubnet: 10.240.0.0/12\n",
+			"Services over pods", "cluster:\n  serviceSubnet: 10.0.0.0/12\n",
 			[]problem{{2, "cluster.serviceSubnet", "overlap; move one of them", ""}},
 		},
 		{

@@ -8,8 +8,22 @@ type Install struct {
 	// Services work; empty and 0: <name>-control-plane and 6443.
 	APIServerHost string
 	APIServerPort int
-	// ImageRepository and ImageTag are the agent's image; empty: the chart's own.
-	ImageRepository, ImageTag string
+	// Agent and Operator are the images; what is empty is the chart's own.
+	Agent, Operator Image
+}
+
+// Image is a container image without its registry's name in front.
+type Image struct{ Repository, Tag string }
+
+func (i Image) values() map[string]any {
+	values := map[string]any{}
+	if i.Repository != "" {
+		values["repository"] = i.Repository
+	}
+	if i.Tag != "" {
+		values["tag"] = i.Tag
+	}
+	return values
 }
 
 // Values are the chart's values for the profile: its network's, see [settings.Network.Values], and what in says.
@@ -26,15 +40,11 @@ func (p *Profile) Values(in Install) map[string]any {
 	values := p.Network.Values()
 	values["cluster"] = map[string]any{"name": in.Name}
 	values["k8sServiceHost"], values["k8sServicePort"] = in.APIServerHost, in.APIServerPort
-	image := map[string]any{}
-	if in.ImageRepository != "" {
-		image["repository"] = in.ImageRepository
-	}
-	if in.ImageTag != "" {
-		image["tag"] = in.ImageTag
-	}
-	if len(image) > 0 {
+	if image := in.Agent.values(); len(image) > 0 {
 		values["image"] = image
+	}
+	if image := in.Operator.values(); len(image) > 0 {
+		values["operator"] = map[string]any{"image": image}
 	}
 	return values
 }

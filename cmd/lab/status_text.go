@@ -134,7 +134,10 @@ func ipamMode(a *api.Status) string {
 	if a.IPAM == nil {
 		return ""
 	}
-	return a.IPAM.Mode
+	if len(a.IPAM.Pool) == 0 {
+		return a.IPAM.Mode
+	}
+	return fmt.Sprintf("%s %s by /%d", a.IPAM.Mode, strings.Join(a.IPAM.Pool, " "), a.IPAM.MaskSize)
 }
 
 // across is what the agents say in one voice, or else each answer with the nodes that gave it.

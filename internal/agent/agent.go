@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,9 @@ func New(cfg config.Config, server Server, log *slog.Logger) (*Agent, error) {
 		if k.services, err = services.NewWatch(server.Kubernetes, cfg.NodeName); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.IPAM.Mode == settings.IPAMClusterPool {
+		k.pool = strings.Join(cfg.IPAM.Operator.ClusterPoolIPv4PodCIDRList, ", ")
 	}
 	a := &Agent{
 		cfg: cfg, client: server.Kubernetes, objects: server.Objects, server: server.URL, log: log, started: time.Now(),
@@ -174,8 +178,9 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if err := waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log); err != nil {
 		return err
 	}
-	a.phase.Store("waiting for the address and podCIDR of node " + a.cfg.NodeName)
-	s, err := a.kube.awaitSelf(ctx, a.cfg.NodeName, a.log)
+	a.phase.Store(waitsForSelf(a.cfg.NodeName))
+	own := labNode{objects: a.objects.Nodes, kube: a.kube, nodeName: a.cfg.NodeName}
+	s, err := a.kube.awaitSelf(ctx, own, func(err error) { a.phase.Store(waitsForSelf(a.cfg.NodeName) + ": " + err.Error()) }, a.log)
 	if err != nil {
 		return err
 	}
@@ -198,7 +203,6 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if n.ids, err = a.newIdentifier(n.eps); err != nil {
 		return err
 	}
-	own := labNode{objects: a.objects.Nodes, kube: a.kube, nodeName: a.cfg.NodeName}
 	n.makeReconcilers(a.kube, own, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	a.node.Store(n)
 	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
@@ -277,6 +281,11 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 	if a.cfg.EnableIPv4Masquerade && !contains(native, s.PodCIDR) {
 		return nil, fmt.Errorf("use ipv4NativeRoutingCIDR %s: this node's podCIDR %s is not inside it, so pods on other nodes would see the node's address; "+
 			"set it to a prefix that has all podCIDRs of the cluster", native, s.PodCIDR)
+	}
+	for _, p := range a.cfg.IPAM.Operator.Pool() {
+		if a.kube.pool != "" && p.Contains(s.IP) {
+			return nil, fmt.Errorf("use ipam.operator.clusterPoolIPv4PodCIDRList: %s has this node's own address %s in it; move the pool away from the nodes' network", p, s.IP)
+		}
 	}
 	pool, err := ipam.NewPool(s.PodCIDR)
 	if err != nil {

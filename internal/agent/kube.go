@@ -76,6 +76,7 @@ type kube struct {
 	labNodes     crd.Informer[crd.LabNode, *crd.LabNode]
 	identities   *identities.Watch
 	apiServerInf cache.SharedIndexInformer // the endpoint slice of the Service kubernetes
+	pool         string                    // what the operator gives podCIDRs out of; empty where Kubernetes does
 	daemonSets   cache.SharedIndexInformer // nil when the agent knows no DaemonSet of its own
 	services     *services.Watch           // nil when kube-proxy carries Services
 	policies     networkinglisters.NetworkPolicyLister

@@ -94,15 +94,20 @@ func TestNodeListLeavesOutWhatIsNotReachable(t *testing.T) {
 func TestAwaitSelf(t *testing.T) {
 	client := fake.NewClientset(kubeNode("n1", "192.0.2.1", ""))
 	k := startKube(t, client)
+	var said string
+	say := func(err error) { said = err.Error() }
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := k.awaitSelf(ctx, "n1", quiet()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no IPv4 podCIDR yet") {
+	if _, err := k.awaitSelf(ctx, labNode{kube: k, nodeName: "n1"}, say, quiet()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no IPv4 podCIDR yet") {
 		t.Errorf("without a podCIDR: %v", err)
+	}
+	if !strings.Contains(said, "no IPv4 podCIDR yet") {
+		t.Errorf("it says %q", said)
 	}
 	if _, err := client.CoreV1().Nodes().Update(t.Context(), kubeNode("n1", "192.0.2.1", "10.0.1.0/24"), metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := k.awaitSelf(t.Context(), "n1", quiet())
+	s, err := k.awaitSelf(t.Context(), labNode{kube: k, nodeName: "n1"}, say, quiet())
 	if err != nil || s.PodCIDR.String() != "10.0.1.0/24" {
 		t.Errorf("with a podCIDR: %v, %v", s, err)
 	}

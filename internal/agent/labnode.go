@@ -28,7 +28,8 @@ func (l labNode) apply(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look up this node: %w", err)
 	}
-	want, have := labNodeSpec(node), l.kube.labNodes.Find(l.nodeName)
+	have := l.kube.labNodes.Find(l.nodeName)
+	want := l.spec(node, have)
 	switch {
 	case have == nil:
 		made := &crd.LabNode{ObjectMeta: metav1.ObjectMeta{Name: l.nodeName}, Spec: want}
@@ -57,9 +58,16 @@ func (l labNode) listed(ctx context.Context) error {
 	return errors.New("the list of LabNodes is on its way")
 }
 
-// labNodeSpec is what the Node's object says.
-func labNodeSpec(node *corev1.Node) crd.LabNodeSpec {
-	return crd.LabNodeSpec{NodeUID: node.UID, Addresses: internalIPs(node), PodCIDRs: podCIDRs(node)}
+// spec is what the Node's object says. The podCIDRs of a pool are the operator's to write.
+func (l labNode) spec(node *corev1.Node, have *crd.LabNode) crd.LabNodeSpec {
+	s := crd.LabNodeSpec{NodeUID: node.UID, Addresses: internalIPs(node)}
+	switch {
+	case l.kube.pool == "":
+		s.PodCIDRs = podCIDRs(node)
+	case have != nil:
+		s.PodCIDRs = have.Spec.PodCIDRs
+	}
+	return s
 }
 
 func sameSpec(a, b crd.LabNodeSpec) bool {

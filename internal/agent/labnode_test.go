@@ -66,3 +66,45 @@ func TestLabNodeBeforeItsList(t *testing.T) {
 		t.Errorf("without a list: %v", err)
 	}
 }
+
+// TestPodCIDROfAPool: it is the node's when the operator has given it to the Node that is there now.
+func TestPodCIDROfAPool(t *testing.T) {
+	node := kubeNode("n1", "192.0.2.1", "10.244.0.0/24") // which is nobody's where there is a pool
+	node.UID = "u2"
+	cluster := fake.NewClientset(node)
+	before := &crd.LabNode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: crd.LabNodeSpec{NodeUID: "u1", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}}}
+	objects, _ := crdtest.NewClient(before)
+	k := startKubeWith(t, Server{Kubernetes: cluster, Objects: objects})
+	k.pool = "10.0.0.0/12"
+	if s, err := k.self("n1"); err == nil || !strings.Contains(err.Error(), "no LabNode of its own yet") {
+		t.Errorf("what a node of the same name had: %v, %v", s, err)
+	}
+	l := labNode{objects: objects.Nodes, kube: k, nodeName: "n1"}
+	s, err := k.awaitSelf(t.Context(), l, func(error) {}, quiet())
+	if err != nil || s.PodCIDR.String() != "10.0.1.0/24" {
+		t.Errorf("after it has taken it up: %v, %v", s, err)
+	}
+	nodes, err := k.nodeList()
+	if err != nil || fmt.Sprint(nodes[0].PodCIDRs) != "[10.0.1.0/24]" {
+		t.Errorf("to others it has %+v, %v", nodes, err)
+	}
+
+	for _, tc := range []struct {
+		change func(*crd.LabNode)
+		want   string
+	}{
+		{func(n *crd.LabNode) { n.Spec.PodCIDRs = nil }, "ipam.operator.clusterPoolIPv4PodCIDRList (10.0.0.0/12)"},
+		{func(n *crd.LabNode) { n.Spec.PodCIDRs, n.Status.Problem = nil, "the pool is used up" }, "the pool is used up"},
+	} {
+		own := before.DeepCopy()
+		own.Spec.NodeUID = "u2"
+		tc.change(own)
+		if _, err := selfInPool(node, own, k.pool); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: %v, want %q", own, err, tc.want)
+		}
+	}
+	// What the operator has not given, the agent does not write.
+	if got := l.spec(node, nil); got.PodCIDRs != nil {
+		t.Errorf("a new object has %v", got.PodCIDRs)
+	}
+}

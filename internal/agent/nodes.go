@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/crd"
 )
 
 // self is what this node is told about itself by the API server.
@@ -36,19 +37,30 @@ func selfFrom(node *corev1.Node) (self, error) {
 	return self{IP: ip, PodCIDR: cidrs[0]}, nil
 }
 
-// awaitSelf waits until this node has an address and a podCIDR.
-func (k *kube) awaitSelf(ctx context.Context, nodeName string, log *slog.Logger) (self, error) {
+func waitsForSelf(nodeName string) string {
+	return "waiting for the address and podCIDR of node " + nodeName
+}
+
+// awaitSelf waits until this node has an address and a podCIDR, for which it
+// keeps its LabNode.
+func (k *kube) awaitSelf(ctx context.Context, own labNode, say func(error), log *slog.Logger) (self, error) {
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
 	var said string
 	var lastSaid time.Time
 	for {
-		s, err := k.self(nodeName)
+		s, err := k.self(own.nodeName)
 		if err == nil {
 			return s, nil
 		}
+		if k.pool != "" {
+			if applied := own.apply(ctx); applied != nil {
+				err = applied
+			}
+		}
 		if err.Error() != said || time.Since(lastSaid) > 15*time.Second {
 			log.Warn("waiting for what this node is told by Kubernetes", "err", err)
+			say(err)
 			said, lastSaid = err.Error(), time.Now()
 		}
 		select {
@@ -64,7 +76,40 @@ func (k *kube) self(nodeName string) (self, error) {
 	if err != nil {
 		return self{}, fmt.Errorf("look up this node: %w", err)
 	}
-	return selfFrom(node)
+	if k.pool == "" {
+		return selfFrom(node)
+	}
+	return selfInPool(node, k.labNodes.Find(nodeName), k.pool)
+}
+
+// selfInPool is selfFrom where the operator gives out podCIDRs. A LabNode of a
+// Node that went before this one is not this node's until its agent has written
+// it: the operator may be about to take it away.
+func selfInPool(node *corev1.Node, own *crd.LabNode, pool string) (self, error) {
+	ip := internalIP(node)
+	switch {
+	case !ip.IsValid():
+		return selfFrom(node) // and what it says about that
+	case own == nil || own.Spec.NodeUID != node.UID:
+		return self{}, fmt.Errorf("node %s has no LabNode of its own yet", node.Name)
+	case own.Status.Problem != "":
+		return self{}, errors.New(own.Status.Problem)
+	case len(own.Spec.PodCIDRs) == 0:
+		return self{}, fmt.Errorf("node %s has no podCIDR yet: the operator gives it out of ipam.operator.clusterPoolIPv4PodCIDRList (%s)", node.Name, pool)
+	}
+	return self{IP: ip, PodCIDR: own.Spec.PodCIDRs[0].Masked()}, nil
+}
+
+// podCIDRs are those that the node's pods have their addresses from.
+func (k *kube) podCIDRs(node *corev1.Node) []netip.Prefix {
+	if k.pool == "" {
+		return podCIDRs(node)
+	}
+	own := k.labNodes.Find(node.Name)
+	if own == nil {
+		return nil
+	}
+	return own.Spec.PodCIDRs
 }
 
 // nodeList is all nodes that have an address and a podCIDR, this one
@@ -76,7 +121,7 @@ func (k *kube) nodeList() ([]datapath.Node, error) {
 	}
 	nodes := make([]datapath.Node, 0, len(objs))
 	for _, obj := range objs {
-		n := datapath.Node{Name: obj.Name, IP: internalIP(obj), PodCIDRs: podCIDRs(obj)}
+		n := datapath.Node{Name: obj.Name, IP: internalIP(obj), PodCIDRs: k.podCIDRs(obj)}
 		if n.IP.IsValid() {
 			nodes = append(nodes, n)
 		}

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,7 +90,11 @@ func (a *Agent) kubernetes(ctx context.Context) api.Kubernetes {
 }
 
 func (a *Agent) ipam(n *node) *api.IPAM {
-	return &api.IPAM{Mode: a.cfg.IPAM.Mode, CIDR: n.pool.CIDR(), Used: n.pool.Used(), Capacity: n.pool.Capacity(), Resting: n.pool.Resting()}
+	i := &api.IPAM{Mode: a.cfg.IPAM.Mode, CIDR: n.pool.CIDR(), Used: n.pool.Used(), Capacity: n.pool.Capacity(), Resting: n.pool.Resting()}
+	if a.kube.pool != "" {
+		i.Pool, i.MaskSize = a.cfg.IPAM.Operator.ClusterPoolIPv4PodCIDRList, a.cfg.IPAM.Operator.ClusterPoolIPv4MaskSize
+	}
+	return i
 }
 
 // warnings are things that work otherwise than one may expect.
@@ -104,6 +110,9 @@ func (a *Agent) warnings() []string {
 		warn("traffic to pods outside "+a.cfg.IPv4NativeRoutingCIDR.String()+" is masqueraded: %s", outsideNative(nodes, a.cfg.IPv4NativeRoutingCIDR))
 	}
 	if n := a.node.Load(); n != nil {
+		if pool := a.cfg.IPAM.Operator.Pool(); a.kube.pool != "" && !slices.ContainsFunc(pool, func(p netip.Prefix) bool { return contains(p, n.pool.CIDR()) }) {
+			warn("the node keeps a podCIDR that is not of the pool "+a.kube.pool+": %s", []string{n.pool.CIDR().String()})
+		}
 		if n.dp.Config().KubeProxyReplacement {
 			warn("devices carry no Services and are not masqueraded at: %s", n.dp.LeftOut())
 		}

@@ -17,19 +17,22 @@ import (
 // change, and reports on changed what an agent cannot follow: another address
 // or podCIDR of its own node.
 func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
+	othersChanged := func() {
+		n.reconcilers.routes.Trigger()
+		n.reconcilers.ipcache.Trigger()
+		n.reconcilers.masquerade.Trigger()
+		n.reconcilers.untracked.Trigger()
+	}
 	nodeChanged := func(old, now *corev1.Node) {
 		name := nameOf(old, now)
 		if name == nodeName {
 			n.reconcilers.labNode.Trigger()
 			n.reconcilers.condition.Trigger()
 			n.reconcilers.services.Trigger() // its zone may be another
-			n.compareSelf(now, changed)
+			n.compareSelf(k, nodeName, changed)
 		}
 		if !sameToUs(old, now) {
-			n.reconcilers.routes.Trigger()
-			n.reconcilers.ipcache.Trigger()
-			n.reconcilers.masquerade.Trigger()
-			n.reconcilers.untracked.Trigger()
+			othersChanged()
 		}
 	}
 	podChanged := func(old, now *corev1.Pod) {
@@ -45,6 +48,10 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 		if (old == nil || old.Name == nodeName) && (now == nil || now.Name == nodeName) {
 			n.reconcilers.labNode.Trigger()
 			n.reconcilers.published.Trigger()
+			n.compareSelf(k, nodeName, changed)
+		}
+		if k.pool != "" && (old == nil || now == nil || !slices.Equal(old.Spec.PodCIDRs, now.Spec.PodCIDRs)) {
+			othersChanged()
 		}
 		n.reconcilers.ipcache.Trigger()
 	}
@@ -69,11 +76,8 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 
 // compareSelf reports a node that became another. One that lost its address
 // or podCIDR for now has not: it keeps what it had.
-func (n *node) compareSelf(now *corev1.Node, changed chan<- error) {
-	if now == nil {
-		return
-	}
-	s, err := selfFrom(now)
+func (n *node) compareSelf(k *kube, nodeName string, changed chan<- error) {
+	s, err := k.self(nodeName)
 	if err != nil || s == n.self {
 		return
 	}

@@ -178,7 +178,11 @@ type Sysctl struct {
 // IPAM is the pool of the node's pod addresses. Capacity leaves out the
 // network, router and broadcast addresses.
 type IPAM struct {
-	Mode     string       `json:"mode"` // kubernetes
+	Mode string `json:"mode"` // kubernetes | cluster-pool
+	// Pool is what the operator gives podCIDRs out of, each with MaskSize
+	// bits; empty where Kubernetes gives them.
+	Pool     []string     `json:"pool,omitempty"`
+	MaskSize int          `json:"maskSize,omitempty"`
 	CIDR     netip.Prefix `json:"cidr"`
 	Used     int          `json:"used"`
 	Capacity int          `json:"capacity"`

@@ -49,7 +49,9 @@ func TestObjects(t *testing.T) {
 	t.Run("refused", func(t *testing.T) { testRefused(t, admin) })
 	t.Run("rights", func(t *testing.T) { testRights(t, server, admin) })
 	t.Run("columns", func(t *testing.T) { testColumns(t, server) })
-	t.Run("informer", func(t *testing.T) { testInformer(t, admin) })
+	t.Run("informer", func(t *testing.T) {
+		testInformer(t, admin, client(t, server.As("kube-system", "wirelab-operator", "")))
+	})
 	testUninstall(t, server, admin)
 }
 
@@ -207,7 +209,7 @@ func refused(err error, why string) bool {
 // testColumns asks as kubectl does.
 func testColumns(t *testing.T, server *apiservertest.Server) {
 	for path, want := range map[string][]string{
-		"labnodes/n1":       {"Name Address Pod CIDR Endpoints Age", "n1 192.0.2.1 10.0.1.0/24 1 "},
+		"labnodes/n1":       {"Name Address Pod CIDR Endpoints Age Problem", "n1 192.0.2.1 10.0.1.0/24 1 "},
 		"labidentities/256": {"Name Namespace Service Account Labels Age", `256 default default {"app":"web"} `},
 	} {
 		var table metav1.Table
@@ -229,7 +231,7 @@ func testColumns(t *testing.T, server *apiservertest.Server) {
 	}
 }
 
-func testInformer(t *testing.T, admin *crd.Client) {
+func testInformer(t *testing.T, admin, operator *crd.Client) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	nodes := crd.NewInformer(admin.Nodes)
@@ -241,7 +243,10 @@ func testInformer(t *testing.T, admin *crd.Client) {
 		}
 		return nil
 	})
-	if err := admin.Nodes.Delete(ctx, "n1", metav1.DeleteOptions{}); err != nil {
+	if err := admin.Nodes.Delete(ctx, "n1", metav1.DeleteOptions{}); !refused(err, "some minutes after the node") {
+		t.Errorf("an administrator deletes a LabNode: %v", err)
+	}
+	if err := operator.Nodes.Delete(ctx, "n1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the node is gone", func() error {

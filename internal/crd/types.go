@@ -37,6 +37,8 @@ type LabNodeStatus struct {
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 	// EndpointCount is how many there are, for kubectl, which does not count.
 	EndpointCount int32 `json:"endpointCount,omitempty"`
+	// Problem is why Spec.PodCIDRs is empty, where that is not a matter of a moment. The operator writes it.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Endpoint is one pod's address.
@@ -48,8 +50,16 @@ type Endpoint struct {
 	Pod string `json:"pod,omitempty"`
 }
 
-// Unused is the annotation that says since when (RFC 3339) no LabNode has had a LabIdentity, which is about to be deleted.
-const Unused = "wirelab.dev/unused-since"
+// Annotations that the operator makes. Their values are times (RFC 3339), but for that of Leader.
+const (
+	// NodeGone says since when there has been no Node of a LabNode's name.
+	NodeGone = "wirelab.dev/node-gone-since"
+	// Unused says since when no LabNode has had a LabIdentity. It goes when one has it again; else the LabIdentity is
+	// deleted, some minutes after agents have stopped to give it to pods.
+	Unused = "wirelab.dev/unused-since"
+	// Leader is the operator that last began to give out podCIDRs while the LabNode had none.
+	Leader = "wirelab.dev/operator"
+)
 
 // LabNodeList is what the API server lists.
 type LabNodeList struct {

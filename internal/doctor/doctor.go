@@ -33,7 +33,9 @@ type Finding struct {
 
 // Needs are what a lab asks of the machine.
 type Needs struct {
-	Nodes         int
+	Nodes int
+	// PodSubnetKey is the setting that PodSubnet comes from.
+	PodSubnetKey  string
 	PodSubnet     netip.Prefix
 	ServiceSubnet netip.Prefix
 	// APIServerPort is the port on the loopback to be free; 0: any.

@@ -108,7 +108,7 @@ func TestCgroups(t *testing.T) {
 
 func TestSubnets(t *testing.T) {
 	n := Needs{
-		Network: "kind", PodSubnet: netip.MustParsePrefix("10.244.0.0/16"), ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
+		Network: "kind", PodSubnetKey: "cluster.podSubnet", PodSubnet: netip.MustParsePrefix("10.244.0.0/16"), ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
 	}
 	nets := func(s ...string) (out []netip.Prefix) {
 		for _, p := range s {

@@ -127,10 +127,10 @@ func compareSubnets(n Needs, nets []netip.Prefix) Finding {
 		f.Found = fmt.Sprintf("network %s has %s", n.Network, join(nets))
 	}
 	for _, net := range nets {
-		for what, p := range map[string]netip.Prefix{"podSubnet": n.PodSubnet, "serviceSubnet": n.ServiceSubnet} {
+		for what, p := range map[string]netip.Prefix{n.PodSubnetKey: n.PodSubnet, "cluster.serviceSubnet": n.ServiceSubnet} {
 			if p.IsValid() && net.Overlaps(p) {
-				f.State, f.Found = Missing, fmt.Sprintf("network %s has %s, which overlaps with cluster.%s %s", n.Network, net, what, p)
-				f.Mend = fmt.Sprintf("set cluster.%s to another range, or remove the network when no cluster is on it: docker network rm %s", what, n.Network)
+				f.State, f.Found = Missing, fmt.Sprintf("network %s has %s, which overlaps with %s %s", n.Network, net, what, p)
+				f.Mend = fmt.Sprintf("set %s to another range, or remove the network when no cluster is on it: docker network rm %s", what, n.Network)
 				return f
 			}
 		}

@@ -12,8 +12,9 @@ import (
 
 // Repositories of the images lab writes. They name no registry: nodes have them loaded and never pull them.
 const (
-	AgentRepository   = "wirelab/agent"
-	NettoolRepository = "wirelab/nettool"
+	AgentRepository    = "wirelab/agent"
+	OperatorRepository = "wirelab/operator"
+	NettoolRepository  = "wirelab/nettool"
 )
 
 const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -26,6 +27,13 @@ func Agent(payload fs.FS) (*Image, error) {
 		{"wirelab-agent", "/usr/bin/wirelab-agent"},
 		{"wirelab-cni", "/usr/bin/wirelab-cni"},
 	})
+}
+
+// Operator is the image of the operator, by itself: every node has the agent's image, and most never run an operator.
+// payload and errors are as for [Agent].
+func Operator(payload fs.FS) (*Image, error) {
+	cfg := v1.Config{Entrypoint: []string{"/usr/bin/wirelab-operator"}, Env: []string{searchPath}}
+	return build(payload, OperatorRepository, cfg, nil, []file{{"wirelab-operator", "/usr/bin/wirelab-operator"}})
 }
 
 // Nettool is the image of the demo workload: nettool on top of a small system with the tools a walkthrough types.

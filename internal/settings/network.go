@@ -16,6 +16,7 @@ import (
 const (
 	RoutingNative      = "native"
 	IPAMKubernetes     = "kubernetes"
+	IPAMClusterPool    = "cluster-pool"
 	AggregationNone    = "none"    // every packet that a program sees is reported
 	AggregationMaximum = "maximum" // dropped packets are
 	VerboseDatapath    = "datapath"
@@ -66,8 +67,27 @@ type BPF struct {
 
 // IPAM says where pod addresses come from.
 type IPAM struct {
-	// Mode is [IPAMKubernetes].
-	Mode string `json:"mode" yaml:"mode"`
+	// Mode is [IPAMKubernetes] or [IPAMClusterPool].
+	Mode     string       `json:"mode" yaml:"mode"`
+	Operator IPAMOperator `json:"operator" yaml:"operator"`
+}
+
+// IPAMOperator is what the operator gives podCIDRs out of where IPAM.Mode is [IPAMClusterPool].
+type IPAMOperator struct {
+	// ClusterPoolIPv4PodCIDRList are IPv4 CIDRs; see [IPAMOperator.Pool].
+	ClusterPoolIPv4PodCIDRList []string `json:"clusterPoolIPv4PodCIDRList" yaml:"clusterPoolIPv4PodCIDRList"`
+	// ClusterPoolIPv4MaskSize is the length of the podCIDRs.
+	ClusterPoolIPv4MaskSize int `json:"clusterPoolIPv4MaskSize" yaml:"clusterPoolIPv4MaskSize"`
+}
+
+// Pool is the list as CIDRs, without what is none.
+func (o IPAMOperator) Pool() (pool []netip.Prefix) {
+	for _, item := range o.ClusterPoolIPv4PodCIDRList {
+		if p, wrong := parsePrefix(item); wrong == nil && item != "" {
+			pool = append(pool, p.(netip.Prefix))
+		}
+	}
+	return pool
 }
 
 // Labels says which labels of pods are part of their identity. Items are keys, or the beginning of keys with "*" behind

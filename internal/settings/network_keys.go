@@ -68,8 +68,19 @@ func networkRows() []Row {
 			Path: "ipam", Text: "Where pod addresses come from.",
 		},
 		{
-			Path: "ipam.mode", Default: IPAMKubernetes, Allowed: []string{IPAMKubernetes},
-			Text: "kubernetes takes the addresses of a node's pods from the podCIDR that Kubernetes gave the node.",
+			Path: "ipam.mode", Default: IPAMKubernetes, Allowed: []string{IPAMKubernetes, IPAMClusterPool},
+			Text: "Who gives nodes the podCIDRs that their pods' addresses are from. kubernetes: Kubernetes does, in the node's spec.podCIDR. cluster-pool: wirelab's operator does, out of network.ipam.operator.clusterPoolIPv4PodCIDRList, in the node's LabNode.",
+		},
+		{
+			Path: "ipam.operator", Text: "The pool of podCIDRs, where network.ipam.mode is cluster-pool.",
+		},
+		{
+			Path: "ipam.operator.clusterPoolIPv4PodCIDRList", Default: "[10.0.0.0/12]", Example: "10.0.0.0/12",
+			Text: "The CIDRs that podCIDRs are cut out of, in this order. They must be inside the native-routing CIDR where masquerade is on. What nodes have they keep when the list changes; others get theirs out of the new one.",
+		},
+		{
+			Path: "ipam.operator.clusterPoolIPv4MaskSize", Default: "24", Min: 8, Max: 30,
+			Text: "How large a node's podCIDR is, as the length of its prefix: 24 has room for 253 pods.",
 		},
 		{
 			Path: "mtu", Default: "0", Example: "1400", Min: 576, Max: 65535, Zero: true, Chart: "MTU",

@@ -87,7 +87,9 @@ func (n Network) Validate(at string) error {
 	errs := append(n.values(at), n.needs(at)...)
 	errs = append(errs, n.devices(at)...)
 	errs = append(errs, labels(Join(at, "labels.include"), n.Labels.Include)...)
-	return errors.Join(append(errs, labels(Join(at, "labels.exclude"), n.Labels.Exclude)...)...)
+	errs = append(errs, labels(Join(at, "labels.exclude"), n.Labels.Exclude)...)
+	errs = append(errs, n.IPAM.Validate(Join(at, "ipam"))...)
+	return errors.Join(append(errs, n.pool(at)...)...)
 }
 
 // values checks each setting by itself.

@@ -241,6 +241,9 @@ func NetworkPolicies(n int) string {
 // IPAM says how much of a node's addresses is used, and what cannot be at once.
 func IPAM(i *api.IPAM) string {
 	text := fmt.Sprintf("%d/%d allocated from %s (%s)", i.Used, i.Capacity, i.CIDR, i.Mode)
+	if len(i.Pool) > 0 {
+		text += fmt.Sprintf(", pool %s by /%d", strings.Join(i.Pool, " "), i.MaskSize)
+	}
 	if i.Resting > 0 {
 		text += fmt.Sprintf(", %d at rest", i.Resting)
 	}

@@ -107,7 +107,7 @@ func noCheckPassesUnanswered(t *testing.T, w *world, checks []verify.Check) {
 			*reply = probe.Reply{Failure: "no answer within 3s"}
 		}
 	}
-	local := []string{"nodes/routes", "paths/pod-address", "paths/spoofed-source", "rules/*", "maps/services", "identities/*"}
+	local := []string{"nodes/routes", "nodes/pod-cidrs", "paths/pod-address", "paths/spoofed-source", "rules/*", "maps/services", "identities/*"}
 	for _, check := range checks {
 		isLocal := slices.ContainsFunc(local, func(p string) bool { ok, _ := path.Match(p, check.Name); return ok })
 		if got := runIn(t, w, check); !isLocal && got.Status != verify.Fail {

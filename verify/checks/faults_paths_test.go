@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -18,6 +19,9 @@ func pathFaults() []fault {
 				}
 			}
 		}, []string{"paths/hops-across-nodes"}, []string{"to 02:00:00:00:00:77"}},
+		{"a node's pods are outside the pool", func(w *world) {
+			w.env.Pool = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24"), netip.MustParsePrefix("10.244.2.0/23")}
+		}, []string{"nodes/pod-cidrs"}, []string{"10.244.1.0/24"}},
 		{"a NIC shows packets that stay on the node", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			own := func(packet probe.Packet) bool { return packet.Source == p.addr }
 			if packets := captured(reply); r.Capture != nil && r.Capture.Interface == "eth0" && len(packets) > 0 && own(packets[0]) {

@@ -3,6 +3,7 @@ package checks
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"wirelab.dev/wirelab/verify"
@@ -11,8 +12,33 @@ import (
 
 func nodeChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
+		{Name: "nodes/pod-cidrs", Needs: []verify.Part{verify.Nodes}, Claim: "No node's pod CIDR overlaps another's, all are inside the pool where there is one, and the address on " + field.RouterDevice + " is the first of its node's.", Run: look(env, podCIDRs)},
 		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address.", Run: look(env, nodeRoutes)},
 	}
+}
+
+func podCIDRs(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	for i, node := range env.Nodes {
+		inside := func(pool netip.Prefix) bool {
+			return pool.Bits() <= node.PodCIDR.Bits() && pool.Contains(node.PodCIDR.Addr())
+		}
+		if len(env.Pool) > 0 && !slices.ContainsFunc(env.Pool, inside) {
+			ev.Wrong(node.Name, fmt.Sprintf("a pod CIDR of the pool %v", env.Pool), node.PodCIDR.String()+", which is not of it")
+		}
+		for _, other := range env.Nodes[:i] {
+			if node.PodCIDR.Overlaps(other.PodCIDR) {
+				ev.Wrong(node.Name, "a pod CIDR that overlaps no other's", fmt.Sprintf("%s, and %s has %s", node.PodCIDR, other.Name, other.PodCIDR))
+			}
+		}
+	}
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		router, err := field.RouterOf(ctx, node)
+		if err != nil {
+			return err
+		}
+		ev.Expect(router == node.PodCIDR.Masked().Addr().Next(), node.Name, "the first address of "+node.PodCIDR.String()+" on "+field.RouterDevice, router.String())
+		return nil
+	})
 }
 
 func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {

@@ -62,6 +62,7 @@ func newWorld(t *testing.T, mode string) *world {
 			Lab: "test", Mode: mode, Settings: settingsIn(mode),
 		},
 			NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
+			Pool: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 			Demo: &field.Demo{Namespace: "default", Service: "demo", Headless: "demo-headless", Port: 8080, NodePort: 32000},
 		}.WithDefaults(),
 		Native: netip.MustParseAddr("10.255.255.254"),

@@ -22,10 +22,16 @@ import (
 const pollEvery = 100 * time.Millisecond
 
 // findNodes lists the lab's nodes, sorted by name, without their pods.
-func findNodes(ctx context.Context, kube kubernetes.Interface) ([]*Node, error) {
-	list, err := kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+func findNodes(ctx context.Context, cfg Config) ([]*Node, error) {
+	list, err := cfg.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
+	}
+	var podCIDRs map[string]netip.Prefix
+	if cfg.PodCIDRs != nil {
+		if podCIDRs, err = cfg.PodCIDRs(ctx); err != nil {
+			return nil, err
+		}
 	}
 	var nodes []*Node
 	for _, object := range list.Items {
@@ -39,8 +45,13 @@ func findNodes(ctx context.Context, kube kubernetes.Interface) ([]*Node, error) 
 		if !node.Addr.IsValid() {
 			return nil, fmt.Errorf("node %s has no IPv4 address of type InternalIP", object.Name)
 		}
-		if node.PodCIDR, err = netip.ParsePrefix(object.Spec.PodCIDR); err != nil {
-			return nil, fmt.Errorf("node %s: read its pod CIDR: %w", object.Name, err)
+		if node.PodCIDR = podCIDRs[object.Name]; cfg.PodCIDRs == nil {
+			if node.PodCIDR, err = netip.ParsePrefix(object.Spec.PodCIDR); err != nil {
+				return nil, fmt.Errorf("node %s: read its pod CIDR: %w", object.Name, err)
+			}
+		}
+		if !node.PodCIDR.IsValid() {
+			return nil, fmt.Errorf("node %s has no pod CIDR", object.Name)
 		}
 		nodes = append(nodes, node)
 	}

@@ -30,6 +30,11 @@ type Config struct {
 	// keep their own address. ServiceCIDR is the cluster's Service subnet.
 	NativeCIDR  netip.Prefix
 	ServiceCIDR netip.Prefix
+	// PodCIDRs says what each node's pods have their addresses from; nil: what
+	// Kubernetes gave the node. Pool is what contains them all; empty where that
+	// is not to be so.
+	PodCIDRs func(context.Context) (map[string]netip.Prefix, error)
+	Pool     []netip.Prefix
 	// MTU is the profile's; 0 means that of the node's NIC.
 	MTU int
 	// Demo is nil where the profile deploys none.

@@ -89,7 +89,7 @@ func partsText(parts []verify.Part) string {
 
 // findNodes lists the nodes that run. Nothing is at hand there yet.
 func (e *Env) findNodes(ctx context.Context) error {
-	all, err := findNodes(ctx, e.Kube)
+	all, err := findNodes(ctx, e.Config)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,23 @@
 {{/* Every object of the chart has this name; one agent per node leaves no room for a second release. */}}
 {{- define "wirelab.agent" -}}wirelab-agent{{- end -}}
 
+{{- define "wirelab.operator" -}}wirelab-operator{{- end -}}
+
 {{- define "wirelab.selector" -}}
 app.kubernetes.io/name: {{ include "wirelab.agent" . }}
 {{- end -}}
 
 {{- define "wirelab.labels" -}}
 {{ include "wirelab.selector" . }}
+{{ include "wirelab.commonLabels" . }}
+{{- end -}}
+
+{{- define "wirelab.operatorLabels" -}}
+app.kubernetes.io/name: {{ include "wirelab.operator" . }}
+{{ include "wirelab.commonLabels" . }}
+{{- end -}}
+
+{{- define "wirelab.commonLabels" -}}
 app.kubernetes.io/part-of: wirelab
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -41,7 +52,7 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- define "wirelab.validate" -}}
 {{- $network := .Files.Get "settings.json" | fromJson -}}
 {{- $own := list "image" "image.repository" "image.tag" "image.pullPolicy" "cluster" "cluster.name" "k8sServiceHost" "k8sServicePort"
-  "prometheus" "prometheus.enabled" "prometheus.port" "clusterHealth" "clusterHealth.enabled" "clusterHealth.port" -}}
+  "operator" "operator.image" "operator.image.repository" "operator.image.tag" "operator.replicas" "prometheus" "prometheus.enabled" "prometheus.port" "clusterHealth" "clusterHealth.enabled" "clusterHealth.port" -}}
 {{- range $path := concat $own $network.keys -}}
 {{- $here := $.Values -}}
 {{- range $name := splitList "." $path -}}
@@ -64,6 +75,9 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- fail $rule.message -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq .Values.ipam.mode "cluster-pool") (not .Values.ipam.operator.clusterPoolIPv4PodCIDRList) -}}
+{{- fail "ipam.mode cluster-pool needs ipam.operator.clusterPoolIPv4PodCIDRList: name the CIDRs that podCIDRs come from, such as 10.0.0.0/12" -}}
+{{- end -}}
 {{- if and .Values.prometheus.enabled .Values.clusterHealth.enabled (eq (.Values.prometheus.port | int) (.Values.clusterHealth.port | int)) -}}
 {{- fail (printf "prometheus.port and clusterHealth.port are both %d: agents listen at both on the node's address; change one" (.Values.prometheus.port | int)) -}}
 {{- end -}}
@@ -83,7 +97,7 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- define "wirelab.config" -}}
 clusterName: {{ .Values.cluster.name | quote }}
 daemonSet: {{ printf "%s/%s" .Release.Namespace (include "wirelab.agent" .) }}
-{{ omit .Values "global" "image" "cluster" "k8sServiceHost" "k8sServicePort" | toYaml }}
+{{ omit .Values "global" "image" "operator" "cluster" "k8sServiceHost" "k8sServicePort" | toYaml }}
 paths:
   hostRoot: /host
   proc: /host-proc-sys
