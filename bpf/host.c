@@ -12,25 +12,30 @@
 #include "lib/deliver.h"
 #include "lib/events.h"
 #include "lib/flow.h"
+#include "lib/identity.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
+#include "lib/tracked.h"
+#include "lib/tunnel.h"
 #include "lib/work.h"
 
-/*
- * Remembers the flow of a packet from one local pod to another that comes through the stack: it was translated or
- * fragmented, or the flow is in lab_kernel_ct already. Its answers have to go through the stack, too.
- */
-static __always_inline void remember_flow(const struct packet *p)
+/* Whether the stack may have translated a packet between these two, so that it has to see the answers. */
+static __always_inline bool is_worth_tracking(struct work *w, const struct endpoint *from)
 {
-	struct present yes = {};
-	struct kernel_flow f;
+	if (has_kube_proxy_replacement())
+		return false; /* it translates nothing */
+	if (from)
+		return true;
+	return has_tunnel() && find_far_end(w, &w->p.ev.src, true);
+}
 
-	/* An ICMP error belongs to the flow of another packet, which enters it. */
-	if (!p->has_flow || p->flow_proto != p->ev.proto || (p->ev.proto == IPPROTO_ICMP && !is_echo(p->ev.icmp_type)))
-		return;
-	f = kernel_flow_of(p);
-	if (!bpf_map_lookup_elem(&lab_kernel_ct, &f))
-		bpf_map_update_elem(&lab_kernel_ct, &f, &yes, BPF_ANY);
+/* A packet to a pod of another node: of the node's own processes, or one that the stack has translated or cut up. */
+static __always_inline enum lab_reason decide_far(struct work *w, const struct endpoint *from)
+{
+	if (!find_far_end(w, &w->p.ev.dst, false))
+		return REASON_NO_ENDPOINT;
+	w->verdict.far.sender = from ? identity_of_pod(from) : identity_abroad(&w->p.ev.src);
+	return REASON_TUNNELED;
 }
 
 static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w)
@@ -41,29 +46,32 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_MALFORMED;
 	to = bpf_map_lookup_elem(&lab_endpoints, &p->ev.dst);
-	if (!to)
+	if (!to && !has_tunnel())
 		return REASON_NO_ENDPOINT;
 	from = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
-	if (from) {
+	if (from)
 		p->ev.src_id = from->id;
-		if (!has_kube_proxy_replacement())
-			remember_flow(p);
-	}
+	if (is_worth_tracking(w, from))
+		remember_flow(p);
 	if (has_kube_proxy_replacement()) {
 		look_at_flow(ctx, p, &w->c, false);
 		if (w->c.outcome != CANNOT_PARSE)
 			translate_back(p, &w->c.from, &w->c);
 	}
+	if (has_tunnel() && !to)
+		return decide_far(w, from);
 	return decide_delivery(w, to);
 }
 
 /* Carries out the decision. */
 static __always_inline int act(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason)
 {
-	if (reason != REASON_DELIVERED)
+	if (is_drop(reason, DIR_TO_POD))
 		return TC_ACT_SHOT;
 	if (has_kube_proxy_replacement() && !rewrite(ctx, &w->p, &w->c))
 		return TC_ACT_SHOT;
+	if (has_tunnel() && reason == REASON_TUNNELED)
+		return enter_tunnel(ctx, &w->verdict.far, false);
 	return deliver(ctx, &w->verdict.pod, WAY_FROM_STACK);
 }
 

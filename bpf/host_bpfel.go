@@ -16,44 +16,48 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HostMapLabAffinity    = "lab_affinity"
-	HostMapLabBackends    = "lab_backends"
-	HostMapLabCt          = "lab_ct"
-	HostMapLabDevices     = "lab_devices"
-	HostMapLabEndpoints   = "lab_endpoints"
-	HostMapLabEventSeq    = "lab_event_seq"
-	HostMapLabEventUntil  = "lab_event_until"
-	HostMapLabEvents      = "lab_events"
-	HostMapLabFragments   = "lab_fragments"
-	HostMapLabGenerations = "lab_generations"
-	HostMapLabIfaces      = "lab_ifaces"
-	HostMapLabKernelCt    = "lab_kernel_ct"
-	HostMapLabMetrics     = "lab_metrics"
-	HostMapLabNat         = "lab_nat"
-	HostMapLabNodes       = "lab_nodes"
-	HostMapLabOpening     = "lab_opening"
-	HostMapLabRecoveries  = "lab_recoveries"
-	HostMapLabRouteCache  = "lab_route_cache"
-	HostMapLabServices    = "lab_services"
-	HostMapLabSlots       = "lab_slots"
-	HostMapLabSources     = "lab_sources"
-	HostMapLabTurns       = "lab_turns"
-	HostMapLabWork        = "lab_work"
-	HostProgLabToPod      = "lab_to_pod"
-	HostVarCfgMasquerade  = "cfg_masquerade"
-	HostVarCfgMode        = "cfg_mode"
-	HostVarCfgMtu         = "cfg_mtu"
-	HostVarCfgNatMax      = "cfg_nat_max"
-	HostVarCfgNatMin      = "cfg_nat_min"
-	HostVarCfgNativeCidr  = "cfg_native_cidr"
-	HostVarCfgNativeMask  = "cfg_native_mask"
-	HostVarCfgNodeIp      = "cfg_node_ip"
-	HostVarCfgNodeNetns   = "cfg_node_netns"
-	HostVarCfgPodCidr     = "cfg_pod_cidr"
-	HostVarCfgPodMask     = "cfg_pod_mask"
-	HostVarCfgRecoveries  = "cfg_recoveries"
-	HostVarCfgTrace       = "cfg_trace"
-	HostVarCfgTurns       = "cfg_turns"
+	HostMapLabAffinity     = "lab_affinity"
+	HostMapLabBackends     = "lab_backends"
+	HostMapLabCt           = "lab_ct"
+	HostMapLabDevices      = "lab_devices"
+	HostMapLabEndpoints    = "lab_endpoints"
+	HostMapLabEventSeq     = "lab_event_seq"
+	HostMapLabEventUntil   = "lab_event_until"
+	HostMapLabEvents       = "lab_events"
+	HostMapLabFragments    = "lab_fragments"
+	HostMapLabGenerations  = "lab_generations"
+	HostMapLabIfaces       = "lab_ifaces"
+	HostMapLabIpcache      = "lab_ipcache"
+	HostMapLabKernelCt     = "lab_kernel_ct"
+	HostMapLabMetrics      = "lab_metrics"
+	HostMapLabNat          = "lab_nat"
+	HostMapLabNodes        = "lab_nodes"
+	HostMapLabOpening      = "lab_opening"
+	HostMapLabRecoveries   = "lab_recoveries"
+	HostMapLabRouteCache   = "lab_route_cache"
+	HostMapLabServices     = "lab_services"
+	HostMapLabSlots        = "lab_slots"
+	HostMapLabSources      = "lab_sources"
+	HostMapLabTurns        = "lab_turns"
+	HostMapLabWork         = "lab_work"
+	HostProgLabToPod       = "lab_to_pod"
+	HostVarCfgMasquerade   = "cfg_masquerade"
+	HostVarCfgMode         = "cfg_mode"
+	HostVarCfgMtu          = "cfg_mtu"
+	HostVarCfgNatMax       = "cfg_nat_max"
+	HostVarCfgNatMin       = "cfg_nat_min"
+	HostVarCfgNativeCidr   = "cfg_native_cidr"
+	HostVarCfgNativeMask   = "cfg_native_mask"
+	HostVarCfgNodeIp       = "cfg_node_ip"
+	HostVarCfgNodeNetns    = "cfg_node_netns"
+	HostVarCfgPodCidr      = "cfg_pod_cidr"
+	HostVarCfgPodMask      = "cfg_pod_mask"
+	HostVarCfgRecoveries   = "cfg_recoveries"
+	HostVarCfgTrace        = "cfg_trace"
+	HostVarCfgTunnel       = "cfg_tunnel"
+	HostVarCfgTunnelDevice = "cfg_tunnel_device"
+	HostVarCfgTunnelPort   = "cfg_tunnel_port"
+	HostVarCfgTurns        = "cfg_turns"
 )
 
 // LoadHost returns the embedded CollectionSpec for Host.
@@ -116,6 +120,7 @@ type HostMapSpecs struct {
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
 	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabIpcache     *ebpf.MapSpec `ebpf:"lab_ipcache"`
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
@@ -134,20 +139,23 @@ type HostMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostVariableSpecs struct {
-	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
+	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.VariableSpec `ebpf:"cfg_turns"`
 }
 
 // HostObjects contains all objects after they have been loaded into the kernel.
@@ -181,6 +189,7 @@ type HostMaps struct {
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
 	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
+	LabIpcache     *ebpf.Map `ebpf:"lab_ipcache"`
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
@@ -208,6 +217,7 @@ func (m *HostMaps) Close() error {
 		m.LabFragments,
 		m.LabGenerations,
 		m.LabIfaces,
+		m.LabIpcache,
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
@@ -227,20 +237,23 @@ func (m *HostMaps) Close() error {
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostVariables struct {
-	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
+	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.Variable `ebpf:"cfg_turns"`
 }
 
 // HostPrograms contains all programs after they have been loaded into the kernel.

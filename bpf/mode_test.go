@@ -3,6 +3,7 @@ package bpf_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -16,7 +17,7 @@ import (
 // What the verifier has to leave of each program, by mode, when only drops are reported: a program that
 // grows beyond it has to be looked at. Most of the programs is for the first packet of a flow, in functions.
 var bars = map[bpf.Mode]map[string]int{
-	bpf.PodLabModeLAB_KUBEPROXY: {"lab_from_pod": 900, "lab_to_pod": 660},
+	bpf.PodLabModeLAB_KUBEPROXY: {"lab_from_pod": 940, "lab_to_pod": 700},
 	bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT: {
 		"lab_from_pod": 4300, "lab_to_pod": 1620, "lab_from_network": 5100, "lab_to_network": 2800,
 		"lab_connect4": 1100, "lab_connect6": 1100, "lab_sendmsg4": 1100, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,
@@ -26,8 +27,15 @@ var bars = map[bpf.Mode]map[string]int{
 	},
 }
 
-// establishedBars are what packets of a flow that is known run through, in the mode that remembers flows.
-var establishedBars = map[string]int{"lab_from_pod": 350, "lab_from_network": 350}
+// tunnelBars are those of the programs in whatever mode, where there is a tunnel.
+var tunnelBars = map[string]int{"lab_from_pod": 6300, "lab_to_pod": 1900, "lab_from_network": 7700, "lab_from_tunnel": 7700, "lab_to_network": 2800}
+
+// establishedBar is what packets of a flow that is known run through, in the mode that remembers flows; a tunnel may add
+// tunnelBar.
+const (
+	establishedBar = 365
+	tunnelBar      = 25
+)
 
 func TestEveryModeLoads(t *testing.T) {
 	netnstest.Needs(t, netnstest.Atomics)
@@ -37,34 +45,42 @@ func TestEveryModeLoads(t *testing.T) {
 				if masquerade && mode == bpf.PodLabModeLAB_KUBEPROXY {
 					continue // that is iptables' there
 				}
-				t.Run(fmt.Sprintf("mode %d, masquerade %v, %s", mode, masquerade, name), func(t *testing.T) {
-					for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock, bpf.LoadConnected} {
-						spec, err := loadSpec()
-						must(t, err)
-						loadMode(t, spec, mode, masquerade, trace, bars)
+				for _, tunnel := range []bool{false, true} {
+					want := bars
+					if tunnel {
+						want = tunnelBars
 					}
-				})
+					t.Run(fmt.Sprintf("mode %d, masquerade %v, tunnel %v, %s", mode, masquerade, tunnel, name), func(t *testing.T) {
+						for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock, bpf.LoadConnected} {
+							spec, err := loadSpec()
+							must(t, err)
+							loadMode(t, spec, mode, masquerade, tunnel, trace, want)
+						}
+					})
+				}
 			}
 		}
 	}
 }
 
-func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade, trace bool, bars map[string]int) {
+func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade, tunnel, trace bool, bars map[string]int) {
 	t.Helper()
 	for name, value := range map[string]any{
-		bpf.PodVarCfgMode:       mode,
-		bpf.PodVarCfgTrace:      trace,
-		bpf.PodVarCfgMasquerade: masquerade,
-		bpf.PodVarCfgMtu:        uint32(1500),
-		bpf.PodVarCfgTurns:      uint32(32768),
-		bpf.PodVarCfgRecoveries: uint32(100),
-		bpf.PodVarCfgNatMin:     uint16(49152),
-		bpf.PodVarCfgNatMax:     uint16(65535),
-		bpf.PodVarCfgNodeIp:     ip(addrFar),
-		bpf.PodVarCfgPodCidr:    ip(netip.MustParseAddr("10.0.0.0")),
-		bpf.PodVarCfgPodMask:    mask(24),
-		bpf.PodVarCfgNativeCidr: ip(netip.MustParseAddr("10.0.0.0")),
-		bpf.PodVarCfgNativeMask: mask(8),
+		bpf.PodVarCfgMode:          mode,
+		bpf.PodVarCfgTrace:         trace,
+		bpf.PodVarCfgMasquerade:    masquerade,
+		bpf.PodVarCfgTunnel:        tunnel,
+		bpf.NetdevVarCfgTunnelPort: uint16(8472),
+		bpf.PodVarCfgMtu:           uint32(1500),
+		bpf.PodVarCfgTurns:         uint32(32768),
+		bpf.PodVarCfgRecoveries:    uint32(100),
+		bpf.PodVarCfgNatMin:        uint16(49152),
+		bpf.PodVarCfgNatMax:        uint16(65535),
+		bpf.PodVarCfgNodeIp:        ip(addrFar),
+		bpf.PodVarCfgPodCidr:       ip(netip.MustParseAddr("10.0.0.0")),
+		bpf.PodVarCfgPodMask:       mask(24),
+		bpf.PodVarCfgNativeCidr:    ip(netip.MustParseAddr("10.0.0.0")),
+		bpf.PodVarCfgNativeMask:    mask(8),
 	} {
 		if v := spec.Variables[name]; v != nil {
 			must(t, v.Set(value))
@@ -96,7 +112,11 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade
 		if bar, ok := bars[name]; ok && !trace && size > bar {
 			t.Errorf("%s has %d instructions, more than %d", name, size, bar)
 		}
-		if bar, ok := establishedBars[name]; ok && mode == bpf.PodLabModeLAB_EBPF && !trace && established > bar {
+		bar := establishedBar
+		if tunnel {
+			bar += tunnelBar
+		}
+		if remembers := []string{"lab_from_pod", "lab_from_network", "lab_from_tunnel"}; slices.Contains(remembers, name) && mode == bpf.PodLabModeLAB_EBPF && !trace && established > bar {
 			t.Errorf("%s has %d instructions for known flows, more than %d", name, established, bar)
 		}
 	}

@@ -4,6 +4,7 @@
 /*
  * The node's NICs: Services for clients outside, and answers to them; packets that come for the
  * node's pods; and the node's address for what pods send to the outside. All other traffic passes as it is.
+ * And the tunnel's device, from which comes what pods and nodes send to pods of this node, and to the node.
  */
 
 #include <linux/bpf.h>
@@ -18,13 +19,17 @@
 #include "lib/events.h"
 #include "lib/explain.h"
 #include "lib/flow.h"
+#include "lib/identity.h"
 #include "lib/mark.h"
 #include "lib/masquerade.h"
 #include "lib/node.h"
+#include "lib/origin.h"
 #include "lib/parse.h"
 #include "lib/reject.h"
 #include "lib/route.h"
 #include "lib/stray.h"
+#include "lib/tracked.h"
+#include "lib/tunnel.h"
 #include "lib/work.h"
 
 static __always_inline bool is_nat_port(__be16 port)
@@ -38,19 +43,19 @@ static __always_inline bool is_nat_port(__be16 port)
  * Decides about a packet to a pod of this node. REASON_TO_KERNEL: the stack has to route or answer it, and lab_to_pod
  * translates at lab_host what is left to translate.
  */
-static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, struct work *w, const struct ip *dst)
+static __always_inline enum lab_reason enter_pod(struct __sk_buff *ctx, struct work *w, const struct ip *dst, bool tunneled)
 {
 	const struct packet *p = &w->p;
 	const struct endpoint *to;
 
-	if (!has_routing() || p->ev.ttl <= 1 || p->options || wire_length(ctx, p->ev.proto, p->l4) > cfg_mtu)
+	if (!(has_routing() || tunneled) || !may_skip_stack(p) || wire_length(ctx, p->ev.proto, p->l4) > cfg_mtu)
 		return REASON_TO_KERNEL;
 	to = find_pod(w, dst);
 	return to ? decide_delivery(w, to) : REASON_TO_KERNEL;
 }
 
 /* An answer to a masqueraded pod, or from a backend on another node to a client outside. */
-static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, struct work *w)
+static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, struct work *w, bool tunneled)
 {
 	const struct packet *p = &w->p;
 	struct change *c = &w->c;
@@ -59,7 +64,7 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, stru
 
 	if (!cfg_masquerade || !is_own_pod(&c->to.dst))
 		return REASON_FORWARDED;
-	reason = enter_pod(ctx, w, &c->to.dst);
+	reason = enter_pod(ctx, w, &c->to.dst, tunneled);
 	if (reason != REASON_DELIVERED)
 		return reason;
 	/* The pod may have asked a Service whose backend is outside: then the packet is translated twice. */
@@ -73,7 +78,7 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, stru
 }
 
 /* A packet to a pod's own address: an answer to a client of a Service, or a flow from outside that is not masqueraded. */
-static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct work *w)
+static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct work *w, bool tunneled)
 {
 	const struct packet *p = &w->p;
 	struct change *c = &w->c;
@@ -82,18 +87,18 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct 
 
 	/* A packet from outside with an address of this node as its source is a forgery: the stack handles it. */
 	if (!is_own_pod(&p->ev.src) && !is_node_ip(&p->ev.src))
-		reason = enter_pod(ctx, w, &p->ev.dst);
+		reason = enter_pod(ctx, w, &p->ev.dst, tunneled);
 	look_at_flow(ctx, p, c, cfg_masquerade);
 	if (c->outcome != CANNOT_PARSE) {
 		back = reason == REASON_DELIVERED && !opens(p) && translate_back(p, &c->from, c);
-		if (!back && cfg_masquerade && is_outside(&p->ev.src))
+		if (!back && !tunneled && cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
 	}
 	return reason == REASON_TO_KERNEL && c->outcome != TRANSLATED ? REASON_NONE : reason;
 }
 
 /* Decides about a packet that comes in. REASON_NONE: it is passed on unchanged and not counted. */
-static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w)
+static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w, bool tunneled)
 {
 	struct packet *p = &w->p;
 	struct change *c = &w->c;
@@ -104,14 +109,14 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 		return REASON_NONE;
 	look_up_basis(ctx, w, false);
 	if (is_own_pod(&p->ev.dst))
-		return decide_pod(ctx, w);
+		return decide_pod(ctx, w, tunneled);
 	look_at_flow(ctx, p, c, cfg_masquerade);
 	if (c->outcome == CANNOT_PARSE)
 		return REASON_NONE;
 	/* An answer to a flow that got a port here. */
 	answer = is_nat_port(c->from.dport);
 	if (answer && translate_back(p, &c->from, c))
-		return decide_answer(ctx, w);
+		return decide_answer(ctx, w, tunneled);
 	if (c->shape == SHAPE_ECHO)
 		return REASON_NONE;
 	answer = answer && c->shape != SHAPE_ERROR;
@@ -121,7 +126,7 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 	if (c->outcome != TRANSLATED)
 		return answer && is_stray(ctx, &c->from) ? REASON_NO_FLOW : REASON_NONE;
 	/* A backend on this node sees the client's own address. */
-	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, w, &c->to.dst) : REASON_FORWARDED;
+	return ip_equal(&c->to.src, &c->from.src) ? enter_pod(ctx, w, &c->to.dst, tunneled) : REASON_FORWARDED;
 }
 
 /*
@@ -161,6 +166,14 @@ static __always_inline bool is_cut_up(struct __sk_buff *ctx, const struct work *
 	return datagram && datagram->cut;
 }
 
+/* Where a translated packet goes: by the tunnel, as the sender's that it was before, or as the node's routes say. */
+static __always_inline enum lab_reason find_way(struct __sk_buff *ctx, struct work *w)
+{
+	if (has_tunnel() && find_far_end(w, &w->c.to.dst, false))
+		return decide_tunnel(ctx, w, w->from.sender ? w->from.sender : identity_abroad(&w->p.ev.src));
+	return find_route(ctx, &w->p, &w->basis, &w->c, &w->route);
+}
+
 /*
  * Routes a translated packet. The stack does not get it, unless it has to be fragmented: its source is the node's own
  * address, and the stack takes such a packet from outside for a forgery.
@@ -173,7 +186,7 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 		return REASON_TTL;
 	if (is_cut_up(ctx, w))
 		return have_cut_up(ctx, w);
-	reason = find_route(ctx, &w->p, &w->basis, &w->c, &w->route);
+	reason = find_way(ctx, w);
 	if (reason == REASON_FORWARDED)
 		w->verdict.mark = MARK_DONE;
 	if (reason == REASON_TOO_BIG && !w->p.dont_fragment && lab_cutter.ifindex)
@@ -195,12 +208,14 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_r
 		return reject(ctx, &w->p, &w->c);
 	if (is_drop(reason, DIR_FROM_NETWORK))
 		return explain(ctx, &w->p, w->c.shape, reason, w->route.mtu);
-	if (!rewrite(ctx, &w->p, &w->c))
+	if (has_kube_proxy_replacement() && !rewrite(ctx, &w->p, &w->c))
 		return TC_ACT_SHOT;
 	if (w->verdict.cut)
 		return cut_up(ctx);
 	if (reason == REASON_DELIVERED)
-		return deliver(ctx, &w->verdict.pod, WAY_INSIDE);
+		return deliver(ctx, &w->verdict.pod, has_routing() ? WAY_INSIDE : WAY_VETH);
+	if (has_tunnel() && reason == REASON_TUNNELED)
+		return enter_tunnel(ctx, &w->verdict.far, true);
 	if (reason != REASON_FORWARDED)
 		return TC_ACT_UNSPEC;
 	if (has_routing())
@@ -218,7 +233,7 @@ static __noinline int decide(struct __sk_buff *ctx)
 	if (!w)
 		return drop_unseen(ctx, DIR_FROM_NETWORK);
 	linearize(ctx);
-	reason = decide_in(ctx, w);
+	reason = decide_in(ctx, w, false);
 	if (reason == REASON_NONE)
 		return TC_ACT_UNSPEC;
 	if (reason == REASON_FORWARDED)
@@ -238,12 +253,81 @@ int lab_from_network(struct __sk_buff *ctx)
 	/* Switches flood, and bridges pass on, what is for others. */
 	if (ctx->pkt_type != PACKET_HOST || ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
+	if (has_tunnel() && is_for_tunnel(ctx))
+		return TC_ACT_UNSPEC;
 	if (!has_cache()) {
 		APART();
 		return decide(ctx);
 	}
 	known = recall(ctx, false);
 	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide(ctx);
+}
+
+/* What came out of the tunnel, where Services are the stack's: it has to see what it may have translated. */
+static __always_inline enum lab_reason decide_untranslated(struct __sk_buff *ctx, struct work *w)
+{
+	if (parse_ipv4(ctx, &w->p) != PARSE_OK)
+		return REASON_MALFORMED;
+	return enter_pod(ctx, w, &w->p.ev.dst, true);
+}
+
+/* What is not delivered, nor sent on, is the stack's, whoever the frame was for. */
+static __always_inline int take_in(struct __sk_buff *ctx, int verdict)
+{
+	if (verdict == TC_ACT_UNSPEC && ctx->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(ctx, PACKET_HOST);
+	return verdict;
+}
+
+/* Sends an answer to a packet that came out of the tunnel, made from the packet itself, back to where that came from. */
+static __always_inline int answer_by_tunnel(struct __sk_buff *ctx, struct work *w)
+{
+	w->verdict.far.sender = LAB_REMOTE_NODE;
+	w->verdict.far.node = w->from.node;
+	return enter_tunnel(ctx, &w->verdict.far, false);
+}
+
+/* Every packet out of the tunnel whose fate is not known from the ones before it. origin is what is wrong with where it comes from. */
+static __noinline int decide_tunneled(struct __sk_buff *ctx, enum lab_reason origin, const struct far_end *from)
+{
+	struct work *w = new_work(ctx);
+	enum lab_reason reason = origin;
+	int verdict;
+
+	if (!w || !from)
+		return drop_unseen(ctx, DIR_FROM_NETWORK);
+	w->from = *from;
+	linearize(ctx);
+	if (origin == REASON_NONE) {
+		reason = has_kube_proxy_replacement() ? decide_in(ctx, w, true) : decide_untranslated(ctx, w);
+		if (reason == REASON_NONE)
+			reason = REASON_TO_KERNEL;
+	} else if (w->p.ev.ether_type == bpf_htons(ETH_P_IP)) {
+		parse_ipv4(ctx, &w->p); /* to report it */
+	}
+	if (reason == REASON_FORWARDED)
+		reason = decide_route(ctx, w);
+	verdict = take_in(ctx, act(ctx, w, reason));
+	if (is_drop(reason, DIR_FROM_NETWORK) && verdict == TC_ACT_REDIRECT)
+		verdict = answer_by_tunnel(ctx, w);
+	reason = account(&w->p, reason, DIR_FROM_NETWORK, verdict);
+	if (has_cache())
+		remember(w, reason);
+	return verdict;
+}
+
+SEC("tcx/ingress")
+int lab_from_tunnel(struct __sk_buff *ctx)
+{
+	struct cached_flow *known = NULL;
+	enum lab_reason origin;
+	struct far_end from = {};
+
+	linearize(ctx);
+	origin = leave_tunnel(ctx, &from);
+	if (has_cache() && origin == REASON_NONE)
+		known = recall(ctx, false);
+	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide_tunneled(ctx, origin, &from);
 }
 
 /* Decides about a packet that goes out. REASON_NONE: it is passed on unchanged and not counted. */
@@ -288,7 +372,7 @@ static __noinline int leave(struct __sk_buff *ctx)
 SEC("tcx/egress")
 int lab_to_network(struct __sk_buff *ctx)
 {
-	if (!has_routing()) {
+	if (!has_routing() && !has_tunnel()) {
 		APART();
 		return leave(ctx);
 	}

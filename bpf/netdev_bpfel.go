@@ -29,6 +29,7 @@ const (
 	NetdevMapLabGenerations  = "lab_generations"
 	NetdevMapLabIcmpPace     = "lab_icmp_pace"
 	NetdevMapLabIfaces       = "lab_ifaces"
+	NetdevMapLabIpcache      = "lab_ipcache"
 	NetdevMapLabKernelCt     = "lab_kernel_ct"
 	NetdevMapLabMetrics      = "lab_metrics"
 	NetdevMapLabNat          = "lab_nat"
@@ -42,6 +43,7 @@ const (
 	NetdevMapLabTurns        = "lab_turns"
 	NetdevMapLabWork         = "lab_work"
 	NetdevProgLabFromNetwork = "lab_from_network"
+	NetdevProgLabFromTunnel  = "lab_from_tunnel"
 	NetdevProgLabToNetwork   = "lab_to_network"
 	NetdevVarCfgMasquerade   = "cfg_masquerade"
 	NetdevVarCfgMode         = "cfg_mode"
@@ -56,6 +58,9 @@ const (
 	NetdevVarCfgPodMask      = "cfg_pod_mask"
 	NetdevVarCfgRecoveries   = "cfg_recoveries"
 	NetdevVarCfgTrace        = "cfg_trace"
+	NetdevVarCfgTunnel       = "cfg_tunnel"
+	NetdevVarCfgTunnelDevice = "cfg_tunnel_device"
+	NetdevVarCfgTunnelPort   = "cfg_tunnel_port"
 	NetdevVarCfgTurns        = "cfg_turns"
 	NetdevVarLabCutter       = "lab_cutter"
 )
@@ -103,6 +108,7 @@ type NetdevSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetdevProgramSpecs struct {
 	LabFromNetwork *ebpf.ProgramSpec `ebpf:"lab_from_network"`
+	LabFromTunnel  *ebpf.ProgramSpec `ebpf:"lab_from_tunnel"`
 	LabToNetwork   *ebpf.ProgramSpec `ebpf:"lab_to_network"`
 }
 
@@ -123,6 +129,7 @@ type NetdevMapSpecs struct {
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.MapSpec `ebpf:"lab_ifaces"`
+	LabIpcache     *ebpf.MapSpec `ebpf:"lab_ipcache"`
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
@@ -141,21 +148,24 @@ type NetdevMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetdevVariableSpecs struct {
-	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
-	LabCutter     *ebpf.VariableSpec `ebpf:"lab_cutter"`
+	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.VariableSpec `ebpf:"cfg_turns"`
+	LabCutter       *ebpf.VariableSpec `ebpf:"lab_cutter"`
 }
 
 // NetdevObjects contains all objects after they have been loaded into the kernel.
@@ -191,6 +201,7 @@ type NetdevMaps struct {
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
 	LabIfaces      *ebpf.Map `ebpf:"lab_ifaces"`
+	LabIpcache     *ebpf.Map `ebpf:"lab_ipcache"`
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
@@ -220,6 +231,7 @@ func (m *NetdevMaps) Close() error {
 		m.LabGenerations,
 		m.LabIcmpPace,
 		m.LabIfaces,
+		m.LabIpcache,
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
@@ -239,21 +251,24 @@ func (m *NetdevMaps) Close() error {
 //
 // It can be passed to LoadNetdevObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetdevVariables struct {
-	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
-	LabCutter     *ebpf.Variable `ebpf:"lab_cutter"`
+	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.Variable `ebpf:"cfg_turns"`
+	LabCutter       *ebpf.Variable `ebpf:"lab_cutter"`
 }
 
 // NetdevPrograms contains all programs after they have been loaded into the kernel.
@@ -261,12 +276,14 @@ type NetdevVariables struct {
 // It can be passed to LoadNetdevObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetdevPrograms struct {
 	LabFromNetwork *ebpf.Program `ebpf:"lab_from_network"`
+	LabFromTunnel  *ebpf.Program `ebpf:"lab_from_tunnel"`
 	LabToNetwork   *ebpf.Program `ebpf:"lab_to_network"`
 }
 
 func (p *NetdevPrograms) Close() error {
 	return _NetdevClose(
 		p.LabFromNetwork,
+		p.LabFromTunnel,
 		p.LabToNetwork,
 	)
 }

@@ -15,6 +15,7 @@
 #include "lib/events.h"
 #include "lib/flow.h"
 #include "lib/foreign.h"
+#include "lib/identity.h"
 #include "lib/ipcache.h"
 #include "lib/maps.h"
 #include "lib/mark.h"
@@ -22,6 +23,8 @@
 #include "lib/parse.h"
 #include "lib/reject.h"
 #include "lib/route.h"
+#include "lib/tracked.h"
+#include "lib/tunnel.h"
 #include "lib/work.h"
 
 /*
@@ -61,25 +64,10 @@ static __always_inline const struct endpoint *local_pod(struct work *w, const st
 	return !has_kube_proxy_replacement() || is_own_pod(a) ? find_pod(w, a) : NULL;
 }
 
-/* Whether the stack has seen the packet's flow. */
-static __noinline bool is_tracked(const struct packet *p)
+/* Whether an address, which local has if it is not NULL, is reached by the tunnel. */
+static __always_inline bool is_far(struct work *w, const struct ip *a, const struct endpoint *local)
 {
-	struct kernel_flow f = kernel_flow_of(p);
-
-	return bpf_map_lookup_elem(&lab_kernel_ct, &f);
-}
-
-/* Whether a packet may skip the node's stack on its way to a local pod. */
-static __always_inline bool may_skip_stack(const struct packet *p)
-{
-	/* At TTL 1 the stack answers "time exceeded"; options are its business. */
-	if (p->ev.ttl <= 1 || p->options)
-		return false;
-	if (has_kube_proxy_replacement())
-		return true; /* the stack translates nothing between local pods */
-	if (p->fragment || !p->has_flow)
-		return false; /* the stack may have translated the datagram, and puts its fragments together for that */
-	return !is_tracked(p);
+	return has_tunnel() && !local && find_far_end(w, a, true);
 }
 
 /*
@@ -98,6 +86,16 @@ static __always_inline enum lab_reason decide_service(struct __sk_buff *ctx, con
 	return *back ? REASON_NONE : translate(ctx, p, LAB_INSIDE, c);
 }
 
+/* Leaves a packet to the stack, which does not accept one with the node's own address as its source: the program behind it translates this one. */
+static __always_inline enum lab_reason leave_to_stack(struct work *w, enum lab_reason reason, bool back)
+{
+	if (back)
+		w->c.outcome = AS_IT_IS;
+	if (reason == REASON_TOO_BIG && !w->p.dont_fragment)
+		return REASON_TO_KERNEL; /* which fragments it */
+	return reason;
+}
+
 /* Decides about a packet that leaves the node, or is for the node itself. */
 static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struct work *w, bool back)
 {
@@ -113,14 +111,19 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 		w->verdict.mark = !cfg_masquerade || back || !is_outside(dst) ? MARK_DONE : 0;
 		return reason;
 	}
-	/* The stack does not accept a packet with the node's own address as its source. lab_to_network translates this one. */
-	if (back)
-		c->outcome = AS_IT_IS;
-	if (reason == REASON_TOO_BIG && !p->dont_fragment)
-		return REASON_TO_KERNEL; /* which fragments it */
 	if (reason == REASON_NO_ROUTE && (is_multicast(dst) || node_flags(dst) & LAB_IS_LOCAL))
-		return REASON_TO_KERNEL;
-	return reason;
+		reason = REASON_TO_KERNEL;
+	return leave_to_stack(w, reason, back);
+}
+
+/* A packet to who is reached by the tunnel. */
+static __always_inline enum lab_reason decide_far(struct __sk_buff *ctx, struct work *w, const struct endpoint *self, bool back)
+{
+	enum lab_reason reason = REASON_TO_KERNEL;
+
+	if (may_skip_stack(&w->p))
+		reason = decide_tunnel(ctx, w, identity_of_pod(self));
+	return reason == REASON_TUNNELED ? reason : leave_to_stack(w, reason, back);
 }
 
 static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w)
@@ -128,7 +131,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	struct packet *p = &w->p;
 	const struct endpoint *self, *peer;
 	enum lab_reason reason;
-	bool back = false;
+	bool back = false, far;
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_MALFORMED;
@@ -142,13 +145,18 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (has_kube_proxy_replacement() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
 		return REASON_FOREIGN_ERROR;
 	peer = local_pod(w, &p->ev.dst);
+	far = is_far(w, &p->ev.dst, peer);
 	if (has_kube_proxy_replacement()) {
-		reason = decide_service(ctx, p, &w->c, peer, &back);
+		reason = decide_service(ctx, p, &w->c, peer || far, &back);
 		if (reason != REASON_NONE)
 			return reason;
-		if (w->c.outcome == TRANSLATED)
+		if (w->c.outcome == TRANSLATED) {
 			peer = local_pod(w, &w->c.to.dst);
+			far = is_far(w, &w->c.to.dst, peer);
+		}
 	}
+	if (far)
+		return decide_far(ctx, w, self, back);
 	if (!peer)
 		return has_routing() ? decide_route(ctx, w, back) : REASON_TO_KERNEL;
 	if (may_skip_stack(p))
@@ -168,13 +176,15 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_r
 		return TC_ACT_SHOT;
 	if (reason == REASON_DELIVERED)
 		return deliver(ctx, &w->verdict.pod, has_routing() ? WAY_INSIDE : WAY_VETH);
+	if (has_tunnel() && reason == REASON_TUNNELED)
+		return enter_tunnel(ctx, &w->verdict.far, false);
 	if (has_routing() && reason == REASON_FORWARDED) {
 		set_mark(ctx, w->verdict.mark);
 		return send_out(ctx, &w->route.hop);
 	}
 	if (reason == REASON_ARP_REPLY)
 		return arp_answer(ctx, &w->p, &w->verdict.pod.own_mac);
-	if (reason == REASON_TO_KERNEL || (has_routing() && stack_answers(reason, DIR_FROM_POD)))
+	if (reason == REASON_TO_KERNEL || ((has_routing() || has_tunnel()) && stack_answers(reason, DIR_FROM_POD)))
 		return TC_ACT_UNSPEC; /* the next program, if somebody attached one, then the stack */
 	return TC_ACT_SHOT;
 }

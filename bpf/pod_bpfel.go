@@ -268,6 +268,7 @@ const (
 	PodLabReasonREASON_ARP_IGNORED      PodLabReason = 4
 	PodLabReasonREASON_EVENT_LOST       PodLabReason = 5
 	PodLabReasonREASON_FORWARDED        PodLabReason = 6
+	PodLabReasonREASON_TUNNELED         PodLabReason = 7
 	PodLabReasonREASON_SOURCE_ADDR      PodLabReason = 16
 	PodLabReasonREASON_NO_ENDPOINT      PodLabReason = 17
 	PodLabReasonREASON_PROTOCOL         PodLabReason = 18
@@ -289,6 +290,8 @@ const (
 	PodLabReasonREASON_NO_FLOW          PodLabReason = 34
 	PodLabReasonREASON_LOOPBACK         PodLabReason = 38
 	PodLabReasonREASON_NO_WORK_AREA     PodLabReason = 39
+	PodLabReasonREASON_NO_NODE          PodLabReason = 42
+	PodLabReasonREASON_FORGED_SOURCE    PodLabReason = 43
 	PodLabReasonREASON_MAX              PodLabReason = 64
 )
 
@@ -558,9 +561,19 @@ type PodWork struct {
 			Mac     PodMac
 			OwnMac  PodMac
 		}
+		Far struct {
+			_      structs.HostLayout
+			Sender uint32
+			Node   uint32
+		}
 		Mark PodLabMark
 		Cut  bool
 		_    [1]byte
+	}
+	From struct {
+		_      structs.HostLayout
+		Sender uint32
+		Node   uint32
 	}
 	_ [4]byte
 }
@@ -569,47 +582,50 @@ type PodWork struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	PodMapLabAffinity    = "lab_affinity"
-	PodMapLabBackends    = "lab_backends"
-	PodMapLabCt          = "lab_ct"
-	PodMapLabDevices     = "lab_devices"
-	PodMapLabEndpoints   = "lab_endpoints"
-	PodMapLabEventSeq    = "lab_event_seq"
-	PodMapLabEventUntil  = "lab_event_until"
-	PodMapLabEvents      = "lab_events"
-	PodMapLabFlowCache   = "lab_flow_cache"
-	PodMapLabFragments   = "lab_fragments"
-	PodMapLabGenerations = "lab_generations"
-	PodMapLabIcmpPace    = "lab_icmp_pace"
-	PodMapLabIfaces      = "lab_ifaces"
-	PodMapLabIpcache     = "lab_ipcache"
-	PodMapLabKernelCt    = "lab_kernel_ct"
-	PodMapLabMetrics     = "lab_metrics"
-	PodMapLabNat         = "lab_nat"
-	PodMapLabNodes       = "lab_nodes"
-	PodMapLabOpening     = "lab_opening"
-	PodMapLabRecoveries  = "lab_recoveries"
-	PodMapLabRouteCache  = "lab_route_cache"
-	PodMapLabServices    = "lab_services"
-	PodMapLabSlots       = "lab_slots"
-	PodMapLabSources     = "lab_sources"
-	PodMapLabTurns       = "lab_turns"
-	PodMapLabWork        = "lab_work"
-	PodProgLabFromPod    = "lab_from_pod"
-	PodVarCfgMasquerade  = "cfg_masquerade"
-	PodVarCfgMode        = "cfg_mode"
-	PodVarCfgMtu         = "cfg_mtu"
-	PodVarCfgNatMax      = "cfg_nat_max"
-	PodVarCfgNatMin      = "cfg_nat_min"
-	PodVarCfgNativeCidr  = "cfg_native_cidr"
-	PodVarCfgNativeMask  = "cfg_native_mask"
-	PodVarCfgNodeIp      = "cfg_node_ip"
-	PodVarCfgNodeNetns   = "cfg_node_netns"
-	PodVarCfgPodCidr     = "cfg_pod_cidr"
-	PodVarCfgPodMask     = "cfg_pod_mask"
-	PodVarCfgRecoveries  = "cfg_recoveries"
-	PodVarCfgTrace       = "cfg_trace"
-	PodVarCfgTurns       = "cfg_turns"
+	PodMapLabAffinity     = "lab_affinity"
+	PodMapLabBackends     = "lab_backends"
+	PodMapLabCt           = "lab_ct"
+	PodMapLabDevices      = "lab_devices"
+	PodMapLabEndpoints    = "lab_endpoints"
+	PodMapLabEventSeq     = "lab_event_seq"
+	PodMapLabEventUntil   = "lab_event_until"
+	PodMapLabEvents       = "lab_events"
+	PodMapLabFlowCache    = "lab_flow_cache"
+	PodMapLabFragments    = "lab_fragments"
+	PodMapLabGenerations  = "lab_generations"
+	PodMapLabIcmpPace     = "lab_icmp_pace"
+	PodMapLabIfaces       = "lab_ifaces"
+	PodMapLabIpcache      = "lab_ipcache"
+	PodMapLabKernelCt     = "lab_kernel_ct"
+	PodMapLabMetrics      = "lab_metrics"
+	PodMapLabNat          = "lab_nat"
+	PodMapLabNodes        = "lab_nodes"
+	PodMapLabOpening      = "lab_opening"
+	PodMapLabRecoveries   = "lab_recoveries"
+	PodMapLabRouteCache   = "lab_route_cache"
+	PodMapLabServices     = "lab_services"
+	PodMapLabSlots        = "lab_slots"
+	PodMapLabSources      = "lab_sources"
+	PodMapLabTurns        = "lab_turns"
+	PodMapLabWork         = "lab_work"
+	PodProgLabFromPod     = "lab_from_pod"
+	PodVarCfgMasquerade   = "cfg_masquerade"
+	PodVarCfgMode         = "cfg_mode"
+	PodVarCfgMtu          = "cfg_mtu"
+	PodVarCfgNatMax       = "cfg_nat_max"
+	PodVarCfgNatMin       = "cfg_nat_min"
+	PodVarCfgNativeCidr   = "cfg_native_cidr"
+	PodVarCfgNativeMask   = "cfg_native_mask"
+	PodVarCfgNodeIp       = "cfg_node_ip"
+	PodVarCfgNodeNetns    = "cfg_node_netns"
+	PodVarCfgPodCidr      = "cfg_pod_cidr"
+	PodVarCfgPodMask      = "cfg_pod_mask"
+	PodVarCfgRecoveries   = "cfg_recoveries"
+	PodVarCfgTrace        = "cfg_trace"
+	PodVarCfgTunnel       = "cfg_tunnel"
+	PodVarCfgTunnelDevice = "cfg_tunnel_device"
+	PodVarCfgTunnelPort   = "cfg_tunnel_port"
+	PodVarCfgTurns        = "cfg_turns"
 )
 
 // LoadPod returns the embedded CollectionSpec for Pod.
@@ -693,20 +709,23 @@ type PodMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodVariableSpecs struct {
-	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
+	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.VariableSpec `ebpf:"cfg_turns"`
 }
 
 // PodObjects contains all objects after they have been loaded into the kernel.
@@ -792,20 +811,23 @@ func (m *PodMaps) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodVariables struct {
-	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
+	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.Variable `ebpf:"cfg_turns"`
 }
 
 // PodPrograms contains all programs after they have been loaded into the kernel.

@@ -39,45 +39,48 @@ type SockPeerKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SockMapLabAffinity   = "lab_affinity"
-	SockMapLabBackends   = "lab_backends"
-	SockMapLabCt         = "lab_ct"
-	SockMapLabEndpoints  = "lab_endpoints"
-	SockMapLabEventSeq   = "lab_event_seq"
-	SockMapLabEventUntil = "lab_event_until"
-	SockMapLabEvents     = "lab_events"
-	SockMapLabFragments  = "lab_fragments"
-	SockMapLabIfaces     = "lab_ifaces"
-	SockMapLabKernelCt   = "lab_kernel_ct"
-	SockMapLabMetrics    = "lab_metrics"
-	SockMapLabNat        = "lab_nat"
-	SockMapLabPeers      = "lab_peers"
-	SockMapLabServices   = "lab_services"
-	SockMapLabSlots      = "lab_slots"
-	SockMapLabSockets    = "lab_sockets"
-	SockMapLabSources    = "lab_sources"
-	SockMapLabUdpFlows   = "lab_udp_flows"
-	SockProgLabConnect4  = "lab_connect4"
-	SockProgLabConnect6  = "lab_connect6"
-	SockProgLabPeername4 = "lab_peername4"
-	SockProgLabPeername6 = "lab_peername6"
-	SockProgLabRecvmsg4  = "lab_recvmsg4"
-	SockProgLabRecvmsg6  = "lab_recvmsg6"
-	SockProgLabSendmsg4  = "lab_sendmsg4"
-	SockVarCfgMasquerade = "cfg_masquerade"
-	SockVarCfgMode       = "cfg_mode"
-	SockVarCfgMtu        = "cfg_mtu"
-	SockVarCfgNatMax     = "cfg_nat_max"
-	SockVarCfgNatMin     = "cfg_nat_min"
-	SockVarCfgNativeCidr = "cfg_native_cidr"
-	SockVarCfgNativeMask = "cfg_native_mask"
-	SockVarCfgNodeIp     = "cfg_node_ip"
-	SockVarCfgNodeNetns  = "cfg_node_netns"
-	SockVarCfgPodCidr    = "cfg_pod_cidr"
-	SockVarCfgPodMask    = "cfg_pod_mask"
-	SockVarCfgRecoveries = "cfg_recoveries"
-	SockVarCfgTrace      = "cfg_trace"
-	SockVarCfgTurns      = "cfg_turns"
+	SockMapLabAffinity     = "lab_affinity"
+	SockMapLabBackends     = "lab_backends"
+	SockMapLabCt           = "lab_ct"
+	SockMapLabEndpoints    = "lab_endpoints"
+	SockMapLabEventSeq     = "lab_event_seq"
+	SockMapLabEventUntil   = "lab_event_until"
+	SockMapLabEvents       = "lab_events"
+	SockMapLabFragments    = "lab_fragments"
+	SockMapLabIfaces       = "lab_ifaces"
+	SockMapLabKernelCt     = "lab_kernel_ct"
+	SockMapLabMetrics      = "lab_metrics"
+	SockMapLabNat          = "lab_nat"
+	SockMapLabPeers        = "lab_peers"
+	SockMapLabServices     = "lab_services"
+	SockMapLabSlots        = "lab_slots"
+	SockMapLabSockets      = "lab_sockets"
+	SockMapLabSources      = "lab_sources"
+	SockMapLabUdpFlows     = "lab_udp_flows"
+	SockProgLabConnect4    = "lab_connect4"
+	SockProgLabConnect6    = "lab_connect6"
+	SockProgLabPeername4   = "lab_peername4"
+	SockProgLabPeername6   = "lab_peername6"
+	SockProgLabRecvmsg4    = "lab_recvmsg4"
+	SockProgLabRecvmsg6    = "lab_recvmsg6"
+	SockProgLabSendmsg4    = "lab_sendmsg4"
+	SockVarCfgMasquerade   = "cfg_masquerade"
+	SockVarCfgMode         = "cfg_mode"
+	SockVarCfgMtu          = "cfg_mtu"
+	SockVarCfgNatMax       = "cfg_nat_max"
+	SockVarCfgNatMin       = "cfg_nat_min"
+	SockVarCfgNativeCidr   = "cfg_native_cidr"
+	SockVarCfgNativeMask   = "cfg_native_mask"
+	SockVarCfgNodeIp       = "cfg_node_ip"
+	SockVarCfgNodeNetns    = "cfg_node_netns"
+	SockVarCfgPodCidr      = "cfg_pod_cidr"
+	SockVarCfgPodMask      = "cfg_pod_mask"
+	SockVarCfgRecoveries   = "cfg_recoveries"
+	SockVarCfgTrace        = "cfg_trace"
+	SockVarCfgTunnel       = "cfg_tunnel"
+	SockVarCfgTunnelDevice = "cfg_tunnel_device"
+	SockVarCfgTunnelPort   = "cfg_tunnel_port"
+	SockVarCfgTurns        = "cfg_turns"
 )
 
 // LoadSock returns the embedded CollectionSpec for Sock.
@@ -159,20 +162,23 @@ type SockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
-	CfgMasquerade *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.VariableSpec `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.VariableSpec `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.VariableSpec `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.VariableSpec `ebpf:"cfg_turns"`
+	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.VariableSpec `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.VariableSpec `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.VariableSpec `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.VariableSpec `ebpf:"cfg_turns"`
 }
 
 // SockObjects contains all objects after they have been loaded into the kernel.
@@ -242,20 +248,23 @@ func (m *SockMaps) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
-	CfgMasquerade *ebpf.Variable `ebpf:"cfg_masquerade"`
-	CfgMode       *ebpf.Variable `ebpf:"cfg_mode"`
-	CfgMtu        *ebpf.Variable `ebpf:"cfg_mtu"`
-	CfgNatMax     *ebpf.Variable `ebpf:"cfg_nat_max"`
-	CfgNatMin     *ebpf.Variable `ebpf:"cfg_nat_min"`
-	CfgNativeCidr *ebpf.Variable `ebpf:"cfg_native_cidr"`
-	CfgNativeMask *ebpf.Variable `ebpf:"cfg_native_mask"`
-	CfgNodeIp     *ebpf.Variable `ebpf:"cfg_node_ip"`
-	CfgNodeNetns  *ebpf.Variable `ebpf:"cfg_node_netns"`
-	CfgPodCidr    *ebpf.Variable `ebpf:"cfg_pod_cidr"`
-	CfgPodMask    *ebpf.Variable `ebpf:"cfg_pod_mask"`
-	CfgRecoveries *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace      *ebpf.Variable `ebpf:"cfg_trace"`
-	CfgTurns      *ebpf.Variable `ebpf:"cfg_turns"`
+	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
+	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
+	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
+	CfgNatMax       *ebpf.Variable `ebpf:"cfg_nat_max"`
+	CfgNatMin       *ebpf.Variable `ebpf:"cfg_nat_min"`
+	CfgNativeCidr   *ebpf.Variable `ebpf:"cfg_native_cidr"`
+	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
+	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
+	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
+	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
+	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
+	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
+	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
+	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`
+	CfgTurns        *ebpf.Variable `ebpf:"cfg_turns"`
 }
 
 // SockPrograms contains all programs after they have been loaded into the kernel.

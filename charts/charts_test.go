@@ -12,6 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 const (
@@ -26,7 +27,7 @@ var good = []struct {
 	check        func(config.Config) bool
 }{
 	{"defaults", "", func(c config.Config) bool {
-		return c.AutoDirectNodeRoutes && c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR.String() == "10.0.0.0/8" && c.MTU == 0 &&
+		return c.RoutingMode == "tunnel" && c.TunnelProtocol == "vxlan" && c.TunnelPort == 0 && !c.AutoDirectNodeRoutes && c.EnableIPv4Masquerade && c.IPv4NativeRoutingCIDR.String() == "10.0.0.0/8" && c.MTU == 0 &&
 			c.DaemonSet == "kube-system/wirelab-agent" && c.Paths.HostRoot == "/host" && c.BPF.MonitorAggregation == "maximum" &&
 			c.BPF.CTMax == 65536 && c.InstallNoConntrackIptablesRules
 	}},
@@ -101,7 +102,7 @@ func TestValuesAreRefused(t *testing.T) {
 		{"kubeProxyReplacement: true", "kubeProxyReplacement"},
 		{"kubeProxyReplacement: strict", "kubeProxyReplacement"},
 		{"kubeProxyReplacement: partial", "kubeProxyReplacement"},
-		{"routingMode: tunnel", "routingMode"},
+		{"routingMode: overlay", "routingMode"},
 		{"autoDirectNodeRoutes: 'yes'", "autoDirectNodeRoutes"},
 		{"ipv4NativeRoutingCIDR: 10.0.0.0", "ipv4NativeRoutingCIDR"},
 		{"ipv4NativeRoutingCIDR: 10.0.0.0/33", "ipv4NativeRoutingCIDR"},
@@ -192,7 +193,7 @@ func TestSchemaAndDefaultsHaveTheSameKeys(t *testing.T) {
 	walk = func(path string, s, defaults map[string]any) {
 		properties, _ := s["properties"].(map[string]any)
 		for name, p := range properties {
-			if path == "" && name == "global" {
+			if _, former := settings.Former[name]; path == "" && (name == "global" || former) {
 				continue
 			}
 			value, ok := defaults[name]

@@ -41,7 +41,7 @@ func rules() map[string]any {
 			}
 		}
 	})
-	return map[string]any{"keys": keys, "refused": refused, "off": off, "needs": settings.Needs("")}
+	return map[string]any{"keys": keys, "refused": refused, "off": off, "needs": settings.Needs(""), "former": settings.Former}
 }
 
 // TestRulesAreTheSettings holds what the templates read against what the agent checks.
@@ -132,6 +132,14 @@ func TestSchemaIsTheSettings(t *testing.T) {
 			t.Errorf("the schema of %s differs from the settings; run go test ./charts -update\n%s", k.InChart(), diff)
 		}
 	}
+	for name, values := range settings.Former {
+		want := map[string]any{"enum": slices.Sorted(maps.Keys(values))} // which the templates answer
+		if *update {
+			properties[name] = want
+		} else if diff := cmp.Diff(fmt.Sprint(want), fmt.Sprint(properties[name])); diff != "" {
+			t.Errorf("the schema of %s differs from the settings; run go test ./charts -update\n%s", name, diff)
+		}
+	}
 	if *update {
 		if err := os.WriteFile("wirelab/values.schema.json", indented(t, got), 0o644); err != nil {
 			t.Fatal(err)
@@ -175,6 +183,13 @@ func TestRulesRefuse(t *testing.T) {
 		}
 		if _, err := render(t, string(indented(t, values))); err == nil || !strings.Contains(err.Error(), r.Message) {
 			t.Errorf("%v: got %v, want %q", values, err, r.Message)
+		}
+	}
+	for name, values := range settings.Former {
+		for value := range values {
+			if _, err := render(t, name+": "+value); err == nil || !strings.Contains(err.Error(), settings.InsteadOf(name, value)) {
+				t.Errorf("%s %s: got %v, want %q", name, value, err, settings.InsteadOf(name, value))
+			}
 		}
 	}
 	for _, word := range []string{"partial", "probe"} {

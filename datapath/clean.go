@@ -47,7 +47,7 @@ func cleanDevices(ctx context.Context, nl *netlink.Handle) error {
 	for name := range veths {
 		errs = append(errs, deleteLink(nl, name))
 	}
-	errs = append(errs, deleteLink(nl, hostDevice))
+	errs = append(errs, deleteLink(nl, hostDevice), cleanTunnels(nl))
 	return errors.Join(append(errs, cleanNICs(ctx, nl))...)
 }
 

@@ -77,7 +77,7 @@ func TestCleanLeavesNothing(t *testing.T) {
 	probe.Sysctl("net/ipv4/ip_forward", "0")
 	n := &node{Host: probe, t: t, cfg: datapath.Config{
 		NodeName: "node", NodeIP: probe.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
-		Network: settings.Network{IPv4NativeRoutingCIDR: native, EnableIPv4Masquerade: true, AutoDirectNodeRoutes: true}, BPFFS: probe.BPFFS,
+		Network: settings.Network{RoutingMode: settings.RoutingNative, IPv4NativeRoutingCIDR: native, EnableIPv4Masquerade: true, AutoDirectNodeRoutes: true}, BPFFS: probe.BPFFS,
 	}}
 	n.next = n.cfg.Router()
 	before := traces(probe)

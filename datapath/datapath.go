@@ -111,7 +111,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := d.pins.dropOtherLayouts(); err != nil {
 		return nil, err
 	}
-	d.log.Info("datapath is open", "mode", d.cfg.Mode(), "hostRouting", d.cfg.Roles().Routing, "attach", d.attacher.kind(), "devices", d.devices(), "leftOut", strings.Join(d.LeftOut(), "; "), "mtu", d.mtu())
+	d.log.Info("datapath is open", "mode", d.cfg.Mode(), "hostRouting", d.cfg.Roles().Routing, "attach", d.attacher.kind(), "tunnel", d.cfg.tunnelDevice(), "devices", d.devices(), "leftOut", strings.Join(d.LeftOut(), "; "), "mtu", d.mtu())
 	return d, nil
 }
 

@@ -18,7 +18,7 @@ const (
 	netDevice = "lab_net"
 )
 
-// Devices keeps lab_host and lab_net, the router's address, the pod CIDR's route, and the programs that are
+// Devices keeps lab_host and lab_net, the tunnel's device, the router's address, the pod CIDR's route, and the programs that are
 // not at pods' veths: on lab_host, on the NICs and at the node's cgroups.
 type Devices struct{ d *Datapath }
 
@@ -38,7 +38,7 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := awaitUp(ctx, v.d.nl, hostDevice); err != nil {
 		return err
 	}
-	if err := v.d.progs.services.cutAt(host.Attrs()); err != nil {
+	if err := v.d.progs.cutAt(host.Attrs()); err != nil {
 		return err
 	}
 	// The program is attached before the route is made: without it packets would arrive at lab_net and be routed again.
@@ -49,6 +49,9 @@ func (v *Devices) Apply(ctx context.Context) error {
 		return err
 	}
 	if err := v.ensureRoute(ctx, host); err != nil {
+		return err
+	}
+	if err := v.ensureTunnel(); err != nil {
 		return err
 	}
 	if err := v.d.enterLocal(ctx); err != nil {
@@ -148,9 +151,9 @@ func (v *Devices) ensureAddress(ctx context.Context, host netlink.Link) error {
 	return nil
 }
 
-// ensureRoute makes the only route to lab_host: that to the pod CIDR. Its preferred source is the node's address: a
+// ensureRoute sends the pod CIDR to lab_host. The preferred source of the route is the node's address: a
 // process of the node that is bound to no address answers a pod's datagram from it, and that is the address which pods
-// use for the node.
+// use for the node. Routes keeps the others to lab_host.
 func (v *Devices) ensureRoute(ctx context.Context, host netlink.Link) error {
 	want := netlink.Route{
 		LinkIndex: host.Attrs().Index,
@@ -167,8 +170,8 @@ func (v *Devices) ensureRoute(ctx context.Context, host netlink.Link) error {
 	there := false
 	for _, r := range routes {
 		switch {
-		case r.LinkIndex != want.LinkIndex:
-		case sameNet(r.Dst, v.d.cfg.PodCIDR) && toAddr(r.Gw) == v.d.cfg.Router() && toAddr(r.Src) == v.d.cfg.NodeIP:
+		case r.LinkIndex != want.LinkIndex || !sameNet(r.Dst, v.d.cfg.PodCIDR): // see Routes
+		case toAddr(r.Gw) == v.d.cfg.Router() && toAddr(r.Src) == v.d.cfg.NodeIP:
 			there = true
 		default:
 			if err := v.d.nl.RouteDel(&r); err != nil {

@@ -195,7 +195,7 @@ func (b *build) configurePod() error {
 	if err := b.pod.LinkSetUp(eth); err != nil {
 		return fmt.Errorf("set the pod's %s up: %w", b.spec.IfName, err)
 	}
-	for _, route := range podRoutes(eth.Attrs().Index, b.d.cfg.Router()) {
+	for _, route := range podRoutes(eth.Attrs().Index, b.d.cfg, b.ep.MTU) {
 		if err := b.pod.RouteAdd(&route); err != nil {
 			return fmt.Errorf("add the pod's route to %s: %w", routeName(route), err)
 		}
@@ -216,12 +216,16 @@ func noLinkLocal(nl *netlink.Handle, l netlink.Link) error {
 	return nil
 }
 
-// podRoutes are the two routes of a pod. The router is on the link although the pod's own prefix does
-// not reach it, so its route comes first.
-func podRoutes(index int, router netip.Addr) []netlink.Route {
+// podRoutes are the two routes of a pod whose interface takes mtu. The router is on the link although the pod's own
+// prefix does not reach it, so its route comes first. Where less fits through a tunnel, the default route says how much.
+func podRoutes(index int, cfg Config, mtu int) []netlink.Route {
+	router, routed := cfg.Router(), cfg.PodMTU(mtu)
+	if routed == mtu {
+		routed = 0
+	}
 	return []netlink.Route{
 		{LinkIndex: index, Dst: hostNet(router), Scope: netlink.SCOPE_LINK},
-		{LinkIndex: index, Dst: ipNet(defaultPrefix), Gw: router.AsSlice()},
+		{LinkIndex: index, Dst: ipNet(defaultPrefix), Gw: router.AsSlice(), MTU: routed},
 	}
 }
 

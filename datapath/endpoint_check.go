@@ -133,7 +133,7 @@ func checkPodRoutes(ctx context.Context, eth netlink.Link, pod *netlink.Handle, 
 		return fmt.Errorf("list the pod's routes: %w", err)
 	}
 	var errs []error
-	for _, want := range podRoutes(eth.Attrs().Index, cfg.Router()) {
+	for _, want := range podRoutes(eth.Attrs().Index, cfg, eth.Attrs().MTU) {
 		there := slices.ContainsFunc(have, func(r netlink.Route) bool {
 			return routeName(r) == routeName(want) && toAddr(r.Gw) == toAddr(want.Gw)
 		})

@@ -124,7 +124,7 @@ func Replace(path string, m *ebpf.Map) error {
 	return m.Pin(path)
 }
 
-// Generation is the number by which programs tell that decisions of before count no more.
+// Generation is the number by which programs tell that decisions of before count no more, whoever they are about.
 func (d *Datapath) Generation(t testing.TB) uint32 {
 	t.Helper()
 	var g bpf.Generations

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -265,7 +266,7 @@ func (f *Follower) netconfParts(data []byte) Parts {
 		return PartEndpoints
 	}
 	l, err := f.d.nl.LinkByIndex(int(index))
-	if err == nil && (l.Attrs().Name == hostDevice || l.Attrs().Name == netDevice) {
+	if err == nil && slices.Contains(f.d.cfg.ownDevices(), l.Attrs().Name) {
 		return PartDevices
 	}
 	return 0
@@ -350,6 +351,9 @@ func (d *Datapath) missingPrograms() (parts Parts) {
 // devicePins are the links that are not pods'.
 func (d *Datapath) devicePins() []string {
 	names := []string{hostDevice}
+	if device := d.cfg.tunnelDevice(); device != "" {
+		names = append(names, device)
+	}
 	if !d.cfg.KubeProxyReplacement {
 		return names
 	}

@@ -60,7 +60,7 @@ func TestOpenRefusesToFallBack(t *testing.T) {
 	host := netnstest.NewNetwork(t).AddHost("node")
 	cfg := Config{
 		NodeName: "node", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
-		Network: settings.Network{KubeProxyReplacement: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"), EnableIPv4Masquerade: true, BPF: settings.BPF{Masquerade: true}},
+		Network: settings.Network{RoutingMode: settings.RoutingNative, KubeProxyReplacement: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"), EnableIPv4Masquerade: true, BPF: settings.BPF{Masquerade: true}},
 		BPFFS:   host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path, lackHelpers: []string{"bpf_redirect_peer"},
 	}
 	host.Do(func() {

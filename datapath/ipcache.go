@@ -44,7 +44,7 @@ func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
 	var errs []error
 	changed, m := false, c.d.maps.ipcache
 	for key, e := range want {
-		if have[key] == e {
+		if old, ok := have[key]; ok && old == e {
 			continue
 		}
 		if err := m.Put(key, e); err != nil {

@@ -27,8 +27,9 @@ func TestIPCache(t *testing.T) {
 	}
 	world, pods, pod := entry("0.0.0.0/0", 2, netip.Addr{}, false), entry("10.0.2.0/24", 0, node, false), entry("10.0.2.7/32", 4711, node, false)
 	remote, six := entry("172.18.0.3/32", 6, node, true), entry("2001:db8::/64", 2, netip.Addr{}, false)
-	all := []api.IPCacheEntry{world, pods, pod, remote, six}
-	if got := apply(remote, six, pod, pods, world); !slices.Equal(got, all) {
+	nobody := entry("10.0.1.0/24", 0, netip.Addr{}, false)
+	all := []api.IPCacheEntry{world, nobody, pods, pod, remote, six}
+	if got := apply(remote, six, pod, nobody, pods, world); !slices.Equal(got, all) {
 		t.Errorf("got %+v, want %+v", got, all)
 	}
 	n.close()

@@ -66,7 +66,7 @@ func (l *lab) addNode(i int, with ...func(*datapath.Config)) *node {
 		NodeName:   fmt.Sprintf("node%d", i),
 		NodeIP:     host.Addr,
 		PodCIDR:    netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24),
-		Network:    settings.Network{IPv4NativeRoutingCIDR: native, EnableIPv4Masquerade: true, AutoDirectNodeRoutes: true},
+		Network:    settings.Network{RoutingMode: settings.RoutingNative, IPv4NativeRoutingCIDR: native, EnableIPv4Masquerade: true, AutoDirectNodeRoutes: true},
 		BPFFS:      host.BPFFS,
 		CgroupRoot: cgroup.Path,
 	}}
@@ -98,8 +98,27 @@ func (l *lab) reconcile() {
 				l.t.Fatalf("nodes %v are on the same LAN, but were skipped", skipped)
 			}
 			must(l.t, n.dp.Masquerade().Apply(context.Background(), l.desired()))
+			must(l.t, n.dp.IPCache().Apply(context.Background(), l.whoHas(n)))
 		})
 	}
+}
+
+// whoHas is what a node is told of who has which address.
+func (l *lab) whoHas(n *node) []api.IPCacheEntry {
+	one := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+	entries := []api.IPCacheEntry{
+		{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Identity: 2},
+		{Prefix: one(n.cfg.NodeIP), Identity: 1, NodeAddress: true},
+		{Prefix: one(n.cfg.Router()), Identity: 1, NodeAddress: true},
+		{Prefix: n.cfg.PodCIDR},
+	}
+	for _, o := range l.nodes {
+		if o != n {
+			entries = append(entries, api.IPCacheEntry{Prefix: one(o.cfg.NodeIP), Identity: 6, Node: o.cfg.NodeIP, NodeAddress: true},
+				api.IPCacheEntry{Prefix: o.cfg.PodCIDR, Node: o.cfg.NodeIP})
+		}
+	}
+	return entries
 }
 
 func (n *node) open() {

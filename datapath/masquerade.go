@@ -79,7 +79,9 @@ func clusterAddrs(cfg Config, nodes []Node) []netip.Addr {
 func masqueradeRules(cfg Config, nodes []Node, ports *portRange) []string {
 	var rules []string
 	for _, a := range clusterAddrs(cfg, nodes) {
-		rules = append(rules, fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
+		if cfg.tunnelDevice() == "" {
+			rules = append(rules, fmt.Sprintf(`-d %s/32 -m comment --comment "wirelab: a node" -j RETURN`, a))
+		}
 	}
 	leaving := fmt.Sprintf(`-s %s ! -d %s ! -o lab_+ `, cfg.PodCIDR, cfg.IPv4NativeRoutingCIDR)
 	const masquerade = `-m comment --comment "wirelab: leaves the native CIDR" -j MASQUERADE `

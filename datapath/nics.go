@@ -148,7 +148,7 @@ func (d *Datapath) outwardNICs(all []nic) (chosen []nic, leftOut []string, err e
 }
 
 func isOwnDevice(name string) bool {
-	return name == hostDevice || name == netDevice || hostIfPattern.MatchString(name)
+	return name == hostDevice || name == netDevice || isTunnelDevice(name) || hostIfPattern.MatchString(name)
 }
 
 // useNICs takes these. The MTU, where it is not set, is that of the NIC with the node's address, by which pods

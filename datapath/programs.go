@@ -15,9 +15,12 @@ type programs struct {
 	fromPod  *ebpf.Program // tcx ingress of every host-side veth
 	toPod    *ebpf.Program // tcx egress of lab_host
 	services servicePrograms
+	tunnel   tunnelPrograms // where there is one
 	trace    *ebpf.Variable
 	mode     *ebpf.Variable
 	mtus     []*ebpf.Variable // what each knows of the pods' MTU
+	// tunnelDevices are what each knows of the tunnel's device.
+	tunnelDevices []*ebpf.Variable
 }
 
 // loadPrograms loads them with what cfg decides as constants, using the given maps.
@@ -41,21 +44,36 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 	}
 	p.fromPod, p.trace, p.mode = podObjects.LabFromPod, podObjects.CfgTrace, podObjects.CfgMode
 	p.mtus = append(p.mtus, podObjects.CfgMtu)
+	p.tunnelDevices = append(p.tunnelDevices, podObjects.CfgTunnelDevice)
 
 	host, err := bpf.LoadHost()
 	if err != nil {
 		return nil, err
 	}
-	var hostObjects bpf.HostPrograms
+	var hostObjects struct {
+		bpf.HostPrograms
+		bpf.HostVariables
+	}
 	if err := loadSpec(host, cfg, m, &hostObjects); err != nil {
 		return nil, err
 	}
 	p.toPod = hostObjects.LabToPod
+	p.tunnelDevices = append(p.tunnelDevices, hostObjects.CfgTunnelDevice)
 	if cfg.KubeProxyReplacement {
-		err = p.services.load(cfg, m)
+		if err := p.services.load(cfg, m); err != nil {
+			return nil, err
+		}
 		p.mtus = append(p.mtus, p.services.mtu)
+		p.tunnelDevices = append(p.tunnelDevices, p.services.tunnelDevice)
 	}
-	return p, err
+	if cfg.tunnelDevice() != "" {
+		if err := p.tunnel.load(cfg, m); err != nil {
+			return nil, err
+		}
+		p.mtus = append(p.mtus, p.tunnel.mtu)
+		p.tunnelDevices = append(p.tunnelDevices, p.tunnel.device)
+	}
+	return p, nil
 }
 
 // setMTU tells the programs of the pods' MTU where it has changed.
@@ -111,21 +129,24 @@ func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
 
 // setConstants decides what the program does, as far as it has a say in it.
 func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
+	_, tunnelPort, tunnel := cfg.Tunnel()
 	for name, value := range map[string]any{
-		bpf.PodVarCfgTrace:      cfg.BPF.MonitorAggregation == settings.AggregationNone,
-		bpf.PodVarCfgMode:       modes[cfg.Mode()],
-		bpf.PodVarCfgNodeIp:     bpf.IPOf(cfg.NodeIP),
-		bpf.PodVarCfgPodCidr:    bpf.IPOf(cfg.PodCIDR.Addr()),
-		bpf.PodVarCfgPodMask:    maskOf(cfg.PodCIDR),
-		bpf.PodVarCfgNativeCidr: bpf.IPOf(cfg.IPv4NativeRoutingCIDR.Addr()),
-		bpf.PodVarCfgNativeMask: maskOf(cfg.IPv4NativeRoutingCIDR),
-		bpf.PodVarCfgMasquerade: cfg.Roles().Masquerade == settings.MasqueradeBPF,
-		bpf.PodVarCfgMtu:        uint32(cfg.MTU),
-		bpf.PodVarCfgNatMin:     cfg.nat.low,
-		bpf.PodVarCfgNatMax:     cfg.nat.high,
-		bpf.PodVarCfgRecoveries: uint32(cfg.recoveries),
-		bpf.PodVarCfgTurns:      turnsOf(cfg.BPF.CTMax),
-		bpf.PodVarCfgNodeNetns:  cfg.netnsCookie,
+		bpf.PodVarCfgTrace:         cfg.BPF.MonitorAggregation == settings.AggregationNone,
+		bpf.PodVarCfgMode:          modes[cfg.Mode()],
+		bpf.PodVarCfgNodeIp:        bpf.IPOf(cfg.NodeIP),
+		bpf.PodVarCfgPodCidr:       bpf.IPOf(cfg.PodCIDR.Addr()),
+		bpf.PodVarCfgPodMask:       maskOf(cfg.PodCIDR),
+		bpf.PodVarCfgNativeCidr:    bpf.IPOf(cfg.IPv4NativeRoutingCIDR.Addr()),
+		bpf.PodVarCfgNativeMask:    maskOf(cfg.IPv4NativeRoutingCIDR),
+		bpf.PodVarCfgMasquerade:    cfg.Roles().Masquerade == settings.MasqueradeBPF,
+		bpf.PodVarCfgMtu:           uint32(cfg.MTU),
+		bpf.PodVarCfgNatMin:        cfg.nat.low,
+		bpf.PodVarCfgNatMax:        cfg.nat.high,
+		bpf.PodVarCfgRecoveries:    uint32(cfg.recoveries),
+		bpf.PodVarCfgTurns:         turnsOf(cfg.BPF.CTMax),
+		bpf.PodVarCfgTunnel:        tunnel,
+		bpf.NetdevVarCfgTunnelPort: uint16(tunnelPort), //nolint:gosec // validated
+		bpf.PodVarCfgNodeNetns:     cfg.netnsCookie,
 	} {
 		variable, ok := spec.Variables[name]
 		if !ok {
@@ -166,7 +187,7 @@ func (p *programs) inForce() (settings.Mode, error) {
 
 func (p *programs) close() error {
 	var errs []error
-	for _, prog := range append(p.services.list(), p.fromPod, p.toPod) {
+	for _, prog := range append(p.services.list(), p.fromPod, p.toPod, p.tunnel.fromTunnel) {
 		if prog != nil {
 			errs = append(errs, prog.Close())
 		}

@@ -18,7 +18,8 @@ type Node struct {
 	PodCIDRs []netip.Prefix
 }
 
-// Routes keeps one route for each other node's pod CIDRs.
+// Routes keeps one route for each other node's pod CIDRs: by way of that node, or, where there is a tunnel, to lab_host, whose
+// program has what comes there go through it.
 type Routes struct{ d *Datapath }
 
 // Routes returns the reconciler of node routes.
@@ -28,15 +29,22 @@ func (d *Datapath) Routes() *Routes { return &Routes{d: d} }
 type nextHop struct {
 	via   netip.Addr
 	index int
+	src   netip.Addr // of what the node's own processes send; invalid: the kernel's choice
+	mtu   int        // 0: the device's
 }
 
-// Apply makes the routes match nodes and removes other routes of ours. It returns the names, sorted, of
+// Apply makes the routes match nodes and removes other routes of ours, but that to the node's own pods. It returns the names, sorted, of
 // the nodes that are not on the same L2 as this one, to which no route was made. Without
-// AutoDirectNodeRoutes the desired routes are none.
+// AutoDirectNodeRoutes and without a tunnel the desired routes are none.
 func (r *Routes) Apply(ctx context.Context, nodes []Node) (skipped []string, err error) {
 	want := map[netip.Prefix]nextHop{}
 	r.d.routed.set(nodes)
-	if r.d.cfg.AutoDirectNodeRoutes {
+	switch {
+	case r.d.cfg.tunnelDevice() != "":
+		if want, err = r.tunneled(nodes); err != nil {
+			return nil, err
+		}
+	case r.d.cfg.AutoDirectNodeRoutes:
 		want, skipped = r.desired(nodes)
 	}
 	return skipped, r.apply(ctx, want)
@@ -63,6 +71,32 @@ func (r *Routes) desired(nodes []Node) (want map[netip.Prefix]nextHop, skipped [
 	return want, skipped
 }
 
+// tunneled are the routes where there is a tunnel. Nodes' processes have the node's address there, as they have towards its
+// own pods.
+func (r *Routes) tunneled(nodes []Node) (map[netip.Prefix]nextHop, error) {
+	host, err := linkByName(r.d.nl, hostDevice)
+	if err != nil {
+		return nil, err
+	}
+	if host == nil {
+		return nil, fmt.Errorf("device %s is gone", hostDevice)
+	}
+	cfg := r.d.cfg
+	hop := nextHop{via: cfg.Router(), index: host.Attrs().Index, src: cfg.NodeIP, mtu: cfg.PodMTU(r.d.mtu())}
+	want := map[netip.Prefix]nextHop{}
+	for _, n := range nodes {
+		if n.Name == cfg.NodeName || n.IP == cfg.NodeIP {
+			continue
+		}
+		for _, cidr := range n.PodCIDRs {
+			if cidr.Addr().Is4() {
+				want[cidr.Masked()] = hop
+			}
+		}
+	}
+	return want, nil
+}
+
 // neighbour is the device that leads straight to the address; not ok when a router is in between, or
 // no route.
 func (r *Routes) neighbour(addr netip.Addr) (index int, ok bool) {
@@ -84,7 +118,7 @@ func (r *Routes) apply(ctx context.Context, want map[netip.Prefix]nextHop) error
 	var errs []error
 	for _, route := range have {
 		dst, _ := toPrefix(route.Dst)
-		if hop, ok := want[dst]; ok && hop == (nextHop{toAddr(route.Gw), route.LinkIndex}) {
+		if hop, ok := want[dst]; ok && hop == (nextHop{toAddr(route.Gw), route.LinkIndex, toAddr(route.Src), route.MTU}) {
 			delete(want, dst)
 			continue
 		}
@@ -108,6 +142,8 @@ func (r *Routes) set(dst netip.Prefix, hop nextHop, have []netlink.Route) error 
 		LinkIndex: hop.index,
 		Dst:       ipNet(dst),
 		Gw:        hop.via.AsSlice(),
+		Src:       hop.src.AsSlice(),
+		MTU:       hop.mtu,
 		Protocol:  routeProtocol,
 		Table:     unix.RT_TABLE_MAIN,
 	}
@@ -126,7 +162,7 @@ func (r *Routes) set(dst netip.Prefix, hop nextHop, have []netlink.Route) error 
 	return nil
 }
 
-// current are the routes of ours that do not lead to local pods.
+// current are the routes of ours that do not lead to the node's own pods.
 func (r *Routes) current(ctx context.Context) ([]netlink.Route, error) {
 	routes, err := ownRoutes(ctx, r.d.nl)
 	if err != nil {
@@ -137,7 +173,7 @@ func (r *Routes) current(ctx context.Context) ([]netlink.Route, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(routes, func(route netlink.Route) bool {
-		return host != nil && route.LinkIndex == host.Attrs().Index
+		return host != nil && route.LinkIndex == host.Attrs().Index && sameNet(route.Dst, r.d.cfg.PodCIDR)
 	}), nil
 }
 

@@ -21,14 +21,12 @@ type servicePrograms struct {
 	connected              *ebpf.Program // lists the node's UDP sockets that are connected to backends
 	// what the programs at the NICs were told
 	masquerade, nativeCIDR, nativeMask *ebpf.Variable
-	mtu, cutter                        *ebpf.Variable
+	mtu, cutter, tunnelDevice          *ebpf.Variable
 }
 
-// cutAt tells the programs at the NICs the device at which the stack receives packets that it has to fragment.
-func (p *servicePrograms) cutAt(host *netlink.LinkAttrs) error {
-	if p.cutter == nil {
-		return nil
-	}
+// cutAt tells the programs at the NICs and at the tunnel the device at which the stack receives packets that it has to
+// fragment.
+func (p *programs) cutAt(host *netlink.LinkAttrs) error {
 	// struct neighbour of bpf/lib/deliver.h
 	var at struct {
 		Ifindex     uint32
@@ -37,8 +35,13 @@ func (p *servicePrograms) cutAt(host *netlink.LinkAttrs) error {
 	at.Ifindex = uint32(host.Index) //nolint:gosec // it is positive
 	copy(at.MAC[:], host.HardwareAddr)
 	copy(at.OwnMAC[:], host.HardwareAddr)
-	if err := p.cutter.Set(at); err != nil {
-		return fmt.Errorf("set lab_cutter: %w", err)
+	for _, cutter := range []*ebpf.Variable{p.services.cutter, p.tunnel.cutter} {
+		if cutter == nil {
+			continue
+		}
+		if err := cutter.Set(at); err != nil {
+			return fmt.Errorf("set lab_cutter: %w", err)
+		}
 	}
 	return nil
 }
@@ -49,7 +52,8 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 		return err
 	}
 	var netdevObjects struct {
-		bpf.NetdevPrograms
+		LabFromNetwork *ebpf.Program `ebpf:"lab_from_network"`
+		LabToNetwork   *ebpf.Program `ebpf:"lab_to_network"`
 		bpf.NetdevVariables
 	}
 	if err := loadSpec(netdev, cfg, m, &netdevObjects); err != nil {
@@ -57,7 +61,7 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 	}
 	p.fromNetwork, p.toNetwork = netdevObjects.LabFromNetwork, netdevObjects.LabToNetwork
 	p.masquerade, p.nativeCIDR, p.nativeMask = netdevObjects.CfgMasquerade, netdevObjects.CfgNativeCidr, netdevObjects.CfgNativeMask
-	p.mtu, p.cutter = netdevObjects.CfgMtu, netdevObjects.LabCutter
+	p.mtu, p.cutter, p.tunnelDevice = netdevObjects.CfgMtu, netdevObjects.LabCutter, netdevObjects.CfgTunnelDevice
 	sock, err := bpf.LoadSock()
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func TestCleanTakesServicesAlong(t *testing.T) {
 			host.Sysctl("net/ipv4/ip_local_reserved_ports", found)
 			n := &node{Host: host, t: t, cfg: datapath.Config{
 				NodeName: "node", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.7.0/24"),
-				Network: settings.Network{KubeProxyReplacement: true, IPv4NativeRoutingCIDR: native, BPF: settings.BPF{HostLegacyRouting: true}, InstallNoConntrackIptablesRules: true}, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
+				Network: settings.Network{RoutingMode: settings.RoutingNative, KubeProxyReplacement: true, IPv4NativeRoutingCIDR: native, BPF: settings.BPF{HostLegacyRouting: true}, InstallNoConntrackIptablesRules: true}, BPFFS: host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
 			}}
 			test.with(&n.cfg)
 			n.next = n.cfg.Router()

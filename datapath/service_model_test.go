@@ -90,7 +90,7 @@ func newModelWith(t testing.TB, with func(*Config)) *model {
 	}
 	cfg := Config{
 		NodeName: "a", NodeIP: host.Addr, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
-		Network: settings.Network{KubeProxyReplacement: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"), AutoDirectNodeRoutes: true},
+		Network: settings.Network{RoutingMode: settings.RoutingNative, KubeProxyReplacement: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"), AutoDirectNodeRoutes: true},
 		BPFFS:   host.BPFFS, CgroupRoot: netnstest.NewCgroup(t).Path,
 	}
 	cfg.recoveries = 1 << 30 // no model knows how fast it is

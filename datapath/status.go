@@ -27,6 +27,7 @@ func (d *Datapath) Status(ctx context.Context) (api.Datapath, error) {
 		d.deviceStatus(ctx, &s),
 		d.mapStatus(&s),
 		d.routeStatus(ctx, &s),
+		d.tunnelStatus(&s),
 		d.iptablesStatus(ctx, &s),
 		d.bpfMasqueradeStatus(&s),
 		d.untrackedStatus(ctx, &s),
@@ -112,6 +113,15 @@ func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
 	if host != nil {
 		hooks = append(hooks, hostHook(host))
 	}
+	if device := d.cfg.tunnelDevice(); device != "" {
+		tunnel, err := linkByName(d.nl, device)
+		if err != nil {
+			return nil, err
+		}
+		if tunnel != nil {
+			hooks = append(hooks, tunnelHook(tunnel))
+		}
+	}
 	for _, name := range d.devices() {
 		nic, err := linkByName(d.nl, name)
 		if err != nil {
@@ -140,7 +150,7 @@ func describeProgram(id ebpf.ProgramID) (*api.Program, error) {
 
 func (d *Datapath) deviceStatus(ctx context.Context, s *api.Datapath) error {
 	var errs []error
-	for _, name := range append(d.devices(), hostDevice, netDevice) {
+	for _, name := range append(d.devices(), d.cfg.ownDevices()...) {
 		l, err := linkByName(d.nl, name)
 		if err == nil && l == nil {
 			err = fmt.Errorf("device %s is gone", name)

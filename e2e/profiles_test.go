@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/xml"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,31 @@ func TestProfiles(t *testing.T) {
 		t.Fatal("no profile is shipped")
 	}
 	for _, p := range shipped {
-		t.Run(p.Name, func(t *testing.T) { testLife(t, p.Name, "e2e-"+p.Name) })
+		t.Run(p.Name, func(t *testing.T) {
+			if p.Name == "geneve" && !kernelHas(t, "geneve") {
+				testRefused(t, p.Name)
+				return
+			}
+			testLife(t, p.Name, "e2e-"+p.Name)
+		})
+	}
+}
+
+// kernelHas tries whether a device of that kind can be made.
+func kernelHas(t *testing.T, kind string) bool {
+	t.Helper()
+	out, err := exec.Command("unshare", "-n", "ip", "link", "add", "probe", "type", kind, "external").CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "Unknown device type") && !strings.Contains(string(out), "not supported") {
+		t.Fatalf("try for a %s device: %v: %s", kind, err, out)
+	}
+	return err == nil
+}
+
+// testRefused: what this kernel has not got is said by its name, before anything is made.
+func testRefused(t *testing.T, profile string) {
+	o := lab(t, "up", profile, "--name", "e2e-"+profile)
+	if o.code == 0 || !strings.Contains(o.stderr, "this kernel has no "+profile+" devices") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
 }
 

@@ -71,7 +71,7 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 	maps.Copy(cfg.Down, l.silentKubelets(ctx, kubeletPatience))
 	env := field.New(field.Config{
 		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
-		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Demo: demoOf(p), PodCIDRs: l.PodCIDRs, Pool: p.Pool(),
+		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Tunnel: tunnelOf(p), Demo: demoOf(p), PodCIDRs: l.PodCIDRs, Pool: p.Pool(),
 	})
 	return verify.Run(ctx, cfg, sel, checks.All(env), env)
 }
@@ -79,6 +79,15 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 // claimsOf is what decides which checks a lab of the profile is to pass.
 func claimsOf(lab string, p *profiles.Profile) verify.Config {
 	return verify.Config{Lab: lab, Mode: string(p.Mode()), Settings: p.Settings()}
+}
+
+// tunnelOf is what checks have to know of the tunnel, nil where there is none.
+func tunnelOf(p *profiles.Profile) *field.Tunnel {
+	protocol, port, ok := p.Network.Tunnel()
+	if !ok {
+		return nil
+	}
+	return &field.Tunnel{Device: "lab_" + protocol, Port: uint16(port)} //nolint:gosec // a validated port
 }
 
 // demoOf is what checks have to know of the demo, nil where there is none.

@@ -15,10 +15,11 @@ func NeedsOf(p *profiles.Profile) doctor.Needs {
 	if network == "" {
 		network = "kind" // the network kind puts nodes on unless that variable says otherwise
 	}
+	tunnel, _, _ := p.Network.Tunnel()
 	return doctor.Needs{
 		Nodes: p.Nodes(), PodSubnetKey: p.PodSubnetKey(), PodSubnet: p.Cluster.PodSubnet, ServiceSubnet: p.Cluster.ServiceSubnet,
 		APIServerPort: p.Cluster.APIServerPort, Network: network,
-		KubeProxyReplacement: p.Network.KubeProxyReplacement,
+		KubeProxyReplacement: p.Network.KubeProxyReplacement, Tunnel: tunnel,
 	}
 }
 

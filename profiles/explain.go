@@ -39,7 +39,7 @@ func Explain(key string) (Doc, error) {
 	}
 	switch ends := ending(root, key); len(ends) {
 	case 0:
-		return Doc{}, unknownKey(n, key, unknown)
+		return Doc{}, unknownKey(n, key, unknown, "")
 	case 1:
 		return docOf(ends[0]), nil
 	default:

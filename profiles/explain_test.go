@@ -92,7 +92,7 @@ func TestJSONSchema(t *testing.T) {
 	}
 	for _, bad := range []string{
 		head + "netwrok: {}\n", head + "network: {dubug: {}}\n", head + "network: {mtu: big}\n", head + "network: {mtu: 5}\n",
-		head + "network: {kubeProxyReplacement: partial}\n", head + "demo: {nodePort: 80}\n", head + "network: {routingMode: tunnel}\n",
+		head + "network: {kubeProxyReplacement: partial}\n", head + "demo: {nodePort: 80}\n", head + "network: {routingMode: overlay}\n",
 		head + "cluster: {registryMirrors: [{host: a}]}\n", "kind: Profile\n", strings.Replace(head, "v1alpha1", "v2", 1),
 	} {
 		if check(bad) == nil {

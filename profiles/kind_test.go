@@ -94,7 +94,7 @@ func TestKindConfigOfOneNode(t *testing.T) {
 func TestValues(t *testing.T) {
 	p := parse(t, head, Options{Set: []string{"network.devices=eth0,eth1", "network.mtu=1400"}})
 	want := map[string]any{
-		"routingMode": "native", "autoDirectNodeRoutes": true, "ipv4NativeRoutingCIDR": "10.0.0.0/8",
+		"routingMode": "native", "tunnelProtocol": "vxlan", "tunnelPort": 0, "autoDirectNodeRoutes": true, "ipv4NativeRoutingCIDR": "10.0.0.0/8",
 		"kubeProxyReplacement": false, "enableIPv4Masquerade": true, "installNoConntrackIptablesRules": true,
 		"bpf":  map[string]any{"monitorAggregation": "none", "masquerade": false, "hostLegacyRouting": false, "allowFallback": false, "ctMax": 65536},
 		"ipam": map[string]any{"mode": "cluster-pool", "operator": map[string]any{"clusterPoolIPv4PodCIDRList": []any{"10.0.0.0/12"}, "clusterPoolIPv4MaskSize": 24}},

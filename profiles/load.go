@@ -78,12 +78,22 @@ func load(opts Options, gather func(*chain)) (*Profile, error) {
 			origins[key] = at
 		}
 	}
+	p.yield(origins)
 	poolFollows := p.follow(origins)
 	validate(p, origins, poolFollows, c.partial || c.found.touches("extends"), &c.found)
 	if len(c.found) > 0 {
 		return nil, c.found.join()
 	}
 	return p, nil
+}
+
+// yield takes back what only makes sense with a setting that counts more and says otherwise: who has a tunnel in the place
+// of an extended profile's routes need not know of every setting that goes with these.
+func (p *Profile) yield(origins map[string]origin) {
+	const mode, direct = "network.routingMode", "network.autoDirectNodeRoutes"
+	if p.Network.RoutingMode == settings.RoutingTunnel && origins[mode].rank > origins[direct].rank {
+		p.Network.AutoDirectNodeRoutes = false
+	}
 }
 
 // merge makes a profile of the defaults and of the layers, the last of which counts most.

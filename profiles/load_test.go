@@ -66,7 +66,7 @@ func TestShippedKubeproxy(t *testing.T) {
 			KubeProxyMode: "iptables", RemoveControlPlaneTaint: true, RegistryMirrors: []RegistryMirror{},
 		},
 		Network: settings.Network{
-			RoutingMode: "native", AutoDirectNodeRoutes: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"),
+			RoutingMode: "native", TunnelProtocol: "vxlan", AutoDirectNodeRoutes: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"),
 			EnableIPv4Masquerade: true, BPF: settings.BPF{MonitorAggregation: "none", CTMax: 65536}, InstallNoConntrackIptablesRules: true, IPAM: settings.IPAM{Mode: "cluster-pool", Operator: settings.IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}},
 			Devices: []string{}, Labels: settings.Labels{Include: []string{}, Exclude: []string{}}, Debug: settings.Debug{Enabled: true, Verbose: "datapath"},
 		},
@@ -292,11 +292,36 @@ func TestExtendsMergesMapsAndReplacesLists(t *testing.T) {
 	}
 }
 
+// TestTunnelInPlaceOfRoutes: who sets a tunnel against a profile's native routing need not take its routes back.
+func TestTunnelInPlaceOfRoutes(t *testing.T) {
+	for _, mode := range []string{"kubeproxy", "kubeproxy-replacement", "ebpf"} {
+		p, err := Load(mode, Options{Set: []string{"network.routingMode=tunnel"}})
+		if err != nil || p.Network.AutoDirectNodeRoutes || p.Network.RoutingMode != "tunnel" || string(p.Mode()) != mode {
+			t.Errorf("%s: %+v, %v", mode, p, err)
+		}
+		_, err = Load(mode, Options{Set: []string{"network.routingMode=tunnel", "network.autoDirectNodeRoutes=true"}})
+		if err == nil || !strings.Contains(err.Error(), "network.autoDirectNodeRoutes needs network.routingMode native") {
+			t.Errorf("%s with both: %v", mode, err)
+		}
+	}
+	if _, err := Parse("mine.yaml", []byte(head+"network: {routingMode: tunnel, autoDirectNodeRoutes: true}\n"), Options{}); err == nil {
+		t.Error("a file that sets both is taken")
+	}
+	for set, say := range map[string]string{
+		"network.tunnelPort=53": "the port of DNS", "network.tunnelPort=32000": "NodePorts", "network.tunnelPort=50000": "flows get",
+		"network.mtu=600": "raise it to 626", "network.tunnel=geneve": "tunnelProtocol geneve today", "network.tunnelProtocol=gre": "allowed: vxlan, geneve",
+	} {
+		if _, err := Load("vxlan", Options{Set: []string{set}}); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("%s: %v, want %q", set, err, say)
+		}
+	}
+}
+
 func TestUnknownProfile(t *testing.T) {
 	dir := write(t, map[string]string{"mine.yaml": strings.Replace(head, "kubeproxy", "missing.yaml", 1)})
 	tests := []struct{ ref, want string }{
 		{"kubeprxoy", "did you mean kubeproxy?"},
-		{"something-else", "shipped are ebpf, kubeproxy"},
+		{"something-else", "shipped are ebpf, geneve, kubeproxy"},
 		{"", "its name is empty"},
 		{filepath.Join(dir, "nowhere.yaml"), "there is no file"},
 		{filepath.Join(dir, "kubeproxy.yaml"), "given by its name alone, kubeproxy"},

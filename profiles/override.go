@@ -86,7 +86,7 @@ func setLayer(root *settings.Key, set []string, found *problems) layer {
 		n, unknown, ok := root.Find(key)
 		switch {
 		case !ok:
-			found.add(unknownSetting(n, key, unknown))
+			found.add(unknownSetting(n, key, unknown, raw))
 		case n.Fixed:
 			found.add(&Problem{Source: setSource, Key: key, Message: "belongs in the profile's file" + hintFixed(n)})
 		case n.Parent != nil && n.Parent.Shape == settings.SectionList:
@@ -115,14 +115,17 @@ func hintEmpty(n *settings.Key) string {
 }
 
 // unknownSetting describes a key whose part unknown, below n, does not exist.
-func unknownSetting(n *settings.Key, key, unknown string) *Problem {
-	p := unknownKey(n, n.Join(unknown), unknown)
+func unknownSetting(n *settings.Key, key, unknown, raw string) *Problem {
+	p := unknownKey(n, n.Join(unknown), unknown, raw)
 	p.Source, p.Key = setSource, key
 	// In netwrok.mtu the rest is right: say network.mtu, not network.
 	if rest := strings.TrimPrefix(key, n.Join(unknown)); p.Nearest != "" && rest != "" {
 		if _, _, ok := n.Root().Find(p.Nearest + rest); ok {
 			p.Nearest += rest
 		}
+	}
+	if settings.InsteadOf(unknown, raw) != "" {
+		return p
 	}
 	if near, _, ok := n.Root().Find(p.Nearest); p.Nearest != "" && (!ok || !near.Settable()) {
 		p.Nearest = n.Root().NearestSetting(key)

@@ -105,7 +105,10 @@ func (ps problems) touches(key string) bool {
 }
 
 // unknownKey describes the unknown name below n as a problem at path.
-func unknownKey(n *settings.Key, path, name string) *Problem {
+func unknownKey(n *settings.Key, path, name, value string) *Problem {
+	if now := settings.InsteadOf(name, value); now != "" {
+		return &Problem{Key: path, Message: now}
+	}
 	p := &Problem{Key: path, Message: "unknown key", Nearest: n.NearestBelow(path, name)}
 	if p.Nearest == "" {
 		p.Message += "; known here: " + n.Names()

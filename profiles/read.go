@@ -164,7 +164,7 @@ func (r *reader) section(n *settings.Key, y *yaml.Node, path string) map[string]
 		lines[key.Value] = key.Line
 		child := n.Child(key.Value)
 		if child == nil || key.Kind != yaml.ScalarNode {
-			r.unknown(n, key, full)
+			r.unknown(n, key, value, full)
 			continue
 		}
 		if v, ok := r.value(child, value, full); ok {
@@ -176,7 +176,7 @@ func (r *reader) section(n *settings.Key, y *yaml.Node, path string) map[string]
 }
 
 // unknown reports a key that n does not have.
-func (r *reader) unknown(n *settings.Key, key *yaml.Node, path string) {
+func (r *reader) unknown(n *settings.Key, key, value *yaml.Node, path string) {
 	var p *Problem
 	_, _, nested := n.Find(key.Value)
 	switch {
@@ -187,7 +187,7 @@ func (r *reader) unknown(n *settings.Key, key *yaml.Node, path string) {
 	case nested && key.Value != "":
 		p = &Problem{Key: path, Message: "keys are nested in a file: each part stands on a line of its own, indented below the one before"}
 	default:
-		p = unknownKey(n, path, key.Value)
+		p = unknownKey(n, path, key.Value, value.Value)
 	}
 	p.Source, p.Line = r.source, key.Line
 	r.found.add(p)

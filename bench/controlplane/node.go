@@ -46,6 +46,7 @@ func newNode(b *testbed.Bed, plugin string, self []string, services, pods int) (
 	}
 	n := &node{bed: b, host: host, self: self, dir: dir}
 	cfg := config.Default()
+	cfg.RoutingMode, cfg.AutoDirectNodeRoutes = "native", true
 	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = nodeName, namespace+"/"+daemonSet, netip.MustParsePrefix("10.0.0.0/8")
 	cfg.KubeProxyReplacement = true
 	cfg.Paths.BPFFS, cfg.Paths.CgroupRoot = host.BPFFS, host.Cgroup

@@ -91,7 +91,7 @@ func (b *Bed) openNode(s *Space, i int, set func(*datapath.Config)) (*Node, erro
 		BPFFS:      bpffs,
 		CgroupRoot: cgroup,
 	}
-	n.cfg.IPv4NativeRoutingCIDR = native
+	n.cfg.RoutingMode, n.cfg.AutoDirectNodeRoutes, n.cfg.IPv4NativeRoutingCIDR = settings.RoutingNative, true, native
 	set(&n.cfg)
 	err = n.do(func() (err error) {
 		n.dp, err = datapath.Open(context.Background(), n.cfg, slog.New(slog.DiscardHandler))

@@ -50,6 +50,14 @@ static __always_inline bool is_v4(const struct ip *a)
 	return !x->w64[0] && x->w32[2] == bpf_htonl(0xffff);
 }
 
+/* Whether there is an address at all: none is all zeros. */
+static __always_inline bool is_set(const struct ip *a)
+{
+	const union ip_words *x = (const void *)a;
+
+	return x->w64[0] || x->w64[1];
+}
+
 static __always_inline bool ip_equal(const struct ip *a, const struct ip *b)
 {
 	const union ip_words *x = (const void *)a, *y = (const void *)b;

@@ -25,6 +25,7 @@
 #include "packet.h"
 #include "rewrite.h"
 #include "route.h"
+#include "tunnel.h"
 #include "tuple.h"
 #include "work.h"
 
@@ -45,10 +46,13 @@ struct cached_flow {
 	struct basis basis;
 	__u32 src_id;
 	__u32 dst_id;
-	enum lab_reason reason; /* REASON_DELIVERED or REASON_FORWARDED */
+	enum lab_reason reason; /* REASON_DELIVERED, REASON_FORWARDED or REASON_TUNNELED */
 	enum cache_flag flags;
 	__u16 mtu; /* bytes of IP packet that may go that way */
-	struct neighbour next;
+	union {
+		struct neighbour next;
+		struct far_end far; /* where it is tunneled to */
+	};
 	enum lab_mark leaves; /* with these in its mark */
 	struct translation to; /* what they have then, translated or not */
 } __attribute__((aligned(64)));
@@ -238,9 +242,13 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
  */
 static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
+	bool tunneled = has_tunnel() && known->reason == REASON_TUNNELED;
+
 	if (cfg_trace)
 		see_cached(ctx, known);
-	if ((known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known)) || !address(ctx, &known->next.mac, &known->next.own_mac, true))
+	if (known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known))
+		return drop_cached(ctx, known, dir);
+	if (!tunneled && !address(ctx, &known->next.mac, &known->next.own_mac, true))
 		return drop_cached(ctx, known, dir);
 	count(known->reason, dir, ctx->len);
 	if (cfg_trace)
@@ -248,6 +256,8 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 	/* Without flags of their own, these helpers do not fail. */
 	if (known->reason == REASON_DELIVERED)
 		return hand_over(ctx, known->next.ifindex, WAY_INSIDE);
+	if (tunneled)
+		return enter_tunnel(ctx, &known->far, dir != DIR_FROM_POD);
 	set_mark(ctx, known->leaves);
 	return bpf_redirect(known->next.ifindex, 0);
 }
@@ -285,8 +295,8 @@ static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w,
 }
 
 /*
- * Remembers what was decided about a packet. Only REASON_DELIVERED and REASON_FORWARDED, to a next hop whose MAC is
- * known, are worth it, and only packets that show their flow themselves. What is forwarded to an address of the node's
+ * Remembers what was decided about a packet. Only REASON_DELIVERED, REASON_TUNNELED and REASON_FORWARDED, to a next hop whose
+ * MAC is known, are worth it, and only packets that show their flow themselves. What is forwarded to an address of the node's
  * pods is not: it rests on that there is no such pod, and the stack has nobody to give it to either.
  */
 static __noinline void remember(const struct work *w, enum lab_reason reason)
@@ -297,7 +307,7 @@ static __noinline void remember(const struct work *w, enum lab_reason reason)
 
 	if (p->fragment || p->options || (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP))
 		return;
-	if (reason == REASON_FORWARDED ? !route->neighbour.ifindex : reason != REASON_DELIVERED)
+	if (reason == REASON_FORWARDED ? !route->neighbour.ifindex : reason != REASON_DELIVERED && reason != REASON_TUNNELED)
 		return;
 	if (w->c.outcome == TRANSLATED && opens(p))
 		return; /* the second packet has to be seen, by which the flow is more than opened */
@@ -327,7 +337,11 @@ static __noinline void remember(const struct work *w, enum lab_reason reason)
 		place->next = w->verdict.pod;
 		return;
 	}
-	place->leaves = w->verdict.mark;
 	place->mtu = route->mtu;
+	if (reason == REASON_TUNNELED) {
+		place->far = w->verdict.far;
+		return;
+	}
+	place->leaves = w->verdict.mark;
 	place->next = route->neighbour;
 }

@@ -39,8 +39,13 @@ volatile const struct ip cfg_native_mask;
 /* Whether pods' packets to destinations outside that CIDR, other than nodes, get an address of the node at the NIC. */
 volatile const bool cfg_masquerade;
 
-/* MTU of the pods' interfaces. It is the only setting that is no constant, as the MTU of the NIC may change. */
+/* MTU of the pods' interfaces. It is no constant, as the MTU of the NIC may change. */
 volatile __u32 cfg_mtu;
+
+/* Whether pods of other nodes are reached by a tunnel: by which device, which may come to be another one, and at which UDP port. */
+volatile const bool cfg_tunnel;
+volatile __u32 cfg_tunnel_device;
+volatile const __u16 cfg_tunnel_port;
 
 /* The ports that translation gives to flows. The node's own sockets do not get them. Host byte order. */
 volatile const __u16 cfg_nat_min;
@@ -72,6 +77,11 @@ static __always_inline bool has_kube_proxy_replacement(void)
 static __always_inline bool has_routing(void)
 {
 	return cfg_mode == LAB_EBPF;
+}
+
+static __always_inline bool has_tunnel(void)
+{
+	return cfg_tunnel;
 }
 
 /* An address of the node's pods, whether or not there is one. */

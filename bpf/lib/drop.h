@@ -20,6 +20,8 @@ enum lab_reason {
 	REASON_EVENT_LOST = 5, /* of an event, not of a packet: lab_events was full */
 	REASON_FORWARDED = 6, /* routed or translated, and sent out of a NIC */
 
+	REASON_TUNNELED = 7, /* sent to another node by the tunnel */
+
 	REASON_SOURCE_ADDR = 16, /* a pod sent with an address that is not its own */
 	REASON_NO_ENDPOINT = 17, /* no pod has the destination address */
 	REASON_PROTOCOL = 18, /* neither IPv4 nor ARP, or in a VLAN */
@@ -42,6 +44,9 @@ enum lab_reason {
 	REASON_LOOPBACK = 38, /* a pod sent to 127.0.0.0/8, which is valid inside a host only */
 	REASON_NO_WORK_AREA = 39, /* the program did not find its work area; it always should */
 
+	REASON_NO_NODE = 42, /* came by the tunnel, from an address that is no node's */
+	REASON_FORGED_SOURCE = 43, /* came by the tunnel, with a source address that the node that sent it has not got */
+
 	REASON_MAX = 64,
 } __attribute__((packed));
 
@@ -60,7 +65,7 @@ enum lab_direction {
 #define REASONS_PASSED \
 	(REASON_BIT(REASON_NONE) | REASON_BIT(REASON_TO_KERNEL) | REASON_BIT(REASON_DELIVERED) | \
 		REASON_BIT(REASON_ARP_REPLY) | REASON_BIT(REASON_ARP_IGNORED) | REASON_BIT(REASON_EVENT_LOST) | \
-		REASON_BIT(REASON_FORWARDED))
+		REASON_BIT(REASON_FORWARDED) | REASON_BIT(REASON_TUNNELED))
 
 /*
  * Reasons that the node's routes give. Such a packet of a pod goes to the stack, which drops it and answers with an ICMP

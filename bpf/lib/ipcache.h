@@ -37,3 +37,10 @@ struct {
 	__uint(max_entries, 524288);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } lab_ipcache SEC(".maps");
+
+static __noinline const struct ipcache_entry *who_has(const struct ip *a)
+{
+	struct ipcache_key key = { .bits = 8 * (sizeof(key.pad) + sizeof(key.addr)), .addr = *a };
+
+	return bpf_map_lookup_elem(&lab_ipcache, &key);
+}

@@ -27,6 +27,12 @@ struct next_hop {
 	struct bpf_redir_neigh neighbour;
 };
 
+/* Where a packet that goes by the tunnel comes out, and whose it is. */
+struct far_end {
+	__u32 sender; /* its identity */
+	__be32 node;
+};
+
 /* What is looked at to find a route, and what the answer rests on. */
 struct route_key {
 	struct ip src;

@@ -18,6 +18,7 @@
 /* What was decided about a packet. */
 struct verdict {
 	struct neighbour pod; /* where it is delivered, or who is answered by ARP */
+	struct far_end far; /* where it is tunneled to */
 	enum lab_mark mark; /* what it leaves with, where it is forwarded */
 	bool cut; /* it is for the stack to cut up */
 };
@@ -35,6 +36,7 @@ struct work {
 	struct change c;
 	struct route route;
 	struct verdict verdict;
+	struct far_end from; /* where it came from, if that was by the tunnel */
 };
 
 struct {

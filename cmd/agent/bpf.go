@@ -26,6 +26,7 @@ func newBPFCmd() *cobra.Command {
 		listCmd(show.TranslationList(), (*client.Client).Translations),
 		listCmd(show.EndpointList(), (*client.Client).Endpoints),
 		listCmd(show.IPCacheList(), (*client.Client).IPCache),
+		listCmd(show.TunnelList(), (*client.Client).Tunnels),
 	)
 }
 

@@ -34,6 +34,7 @@ func services() map[string][]any {
 			{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Identity: 2},
 			{Prefix: netip.MustParsePrefix("10.0.2.0/24"), Node: netip.MustParseAddr("172.18.0.3")},
 		}},
+		api.TunnelsPath:   {[]api.TunnelEnd{{PodCIDR: netip.MustParsePrefix("10.0.2.0/24"), Node: netip.MustParseAddr("172.18.0.3")}}},
 		api.EndpointsPath: {[]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.5"), HostIndex: 9, PodMAC: api.MAC{2, 5: 1}, HostMAC: api.MAC{2, 5: 2}}}},
 	}
 }
@@ -51,6 +52,7 @@ func TestLists(t *testing.T) {
 		{"bpf ct list --address 10.0.1.8", []string{"SENT"}, []string{"10.0.1.7"}},
 		{"bpf nat list", []string{"10.0.1.5:80 > 10.0.1.7:40000", "10.96.0.9:8080 >", "due"}, nil},
 		{"bpf ipcache list", []string{"0.0.0.0/0    2         -", "10.0.2.0/24  0         172.18.0.3"}, nil},
+		{"bpf tunnel list", []string{"10.0.2.0/24  172.18.0.3"}, nil},
 		{"bpf endpoint list", []string{"10.0.1.5", "default/demo", "NODE MAC"}, nil},
 	} {
 		out, err := runCmd(t, append(strings.Fields(tt.command), "--socket", socket)...)
@@ -116,7 +118,7 @@ func TestListsCompleteTheirFlags(t *testing.T) {
 }
 
 func TestCommandsOfListsHelp(t *testing.T) {
-	for _, command := range []string{"service list", "bpf lb list", "bpf ct list", "bpf nat list", "bpf endpoint list", "bpf ipcache list"} {
+	for _, command := range []string{"service list", "bpf lb list", "bpf ct list", "bpf nat list", "bpf endpoint list", "bpf ipcache list", "bpf tunnel list"} {
 		out, err := runCmd(t, append(strings.Fields(command), "--help")...)
 		if err != nil || !strings.Contains(out, "Examples:\n  wirelab-agent "+command) {
 			t.Errorf("%s --help: %v\n%s", command, err, out)

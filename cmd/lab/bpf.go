@@ -23,7 +23,7 @@ func newIdentityCmd() *cobra.Command { return listCmd(show.IdentityList()) }
 func newBPFCmd() *cobra.Command {
 	return parent("bpf", "What is in the BPF maps of the nodes",
 		listCmd(show.FrontendList()), listCmd(show.FlowList()), listCmd(show.TranslationList()), listCmd(show.EndpointList()),
-		listCmd(show.IPCacheList()))
+		listCmd(show.IPCacheList()), listCmd(show.TunnelList()))
 }
 
 // parent is a command that only has others below it.

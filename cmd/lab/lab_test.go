@@ -59,7 +59,7 @@ func TestBadUsage(t *testing.T) {
 		{"statsu", "did you mean status?"},
 		{"profile shwo", "did you mean show?"},
 		{"bpf lb lsit", `"lsit"`},
-		{"up", "say which profile: there are ebpf, kubeproxy"},
+		{"up", "say which profile: there are ebpf, geneve, kubeproxy"},
 		{"down", "say which lab"},
 		{"up", "1 arg"},
 		{"up a b", "1 arg"},

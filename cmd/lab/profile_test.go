@@ -52,7 +52,7 @@ func TestProfileList(t *testing.T) {
 	}
 	raw, _, err := profileCmd(t, "profile", "list", "-o", "json")
 	var all []profiles.Summary
-	if err != nil || json.Unmarshal([]byte(raw), &all) != nil || len(all) != 3 || all[1].Name != "kubeproxy" {
+	if err != nil || json.Unmarshal([]byte(raw), &all) != nil || len(all) != 5 || all[2].Name != "kubeproxy" || all[4].Name != "vxlan" {
 		t.Errorf("%v:\n%s", err, raw)
 	}
 }
@@ -186,7 +186,7 @@ func TestProfileBadUsage(t *testing.T) {
 		{[]string{"validate", "nowhere.yaml"}, "1 of 1 profiles do not exist"},
 		{[]string{"explain", "network.mut"}, "did you mean network.mtu?"},
 		{[]string{"explain", "a", "b"}, "accepts at most 1 arg"},
-		{[]string{"diff", "kubeproxy", "nowhere"}, "shipped are ebpf, kubeproxy"},
+		{[]string{"diff", "kubeproxy", "nowhere"}, "shipped are ebpf, geneve, kubeproxy"},
 		{[]string{"diff", "kubeproxy"}, "accepts 2 arg"},
 	}
 	for _, tt := range tests {

@@ -48,7 +48,7 @@ func summary(s *labs.Status) show.Block {
 	}{
 		{"KubeProxyReplacement", replacement},
 		{"Attach Mode", func(d *api.Datapath) string { return d.AttachMode }},
-		{"Routing", func(d *api.Datapath) string { return d.Routing.Network }},
+		{"Routing", func(d *api.Datapath) string { return show.Network(d.Routing) }},
 		{"Host Routing", func(d *api.Datapath) string { return show.HostRouting(d.Routing) }},
 		{"Masquerading", func(d *api.Datapath) string { return show.Masquerading(d.Masquerading) }},
 	} {

@@ -28,6 +28,7 @@ func (a *Agent) apiHandler() http.Handler {
 	mux.HandleFunc("GET "+api.FlowsPath, listing(a, ofServices((*datapath.Services).Flows)))
 	mux.HandleFunc("GET "+api.TranslationsPath, listing(a, ofServices((*datapath.Services).Translations)))
 	mux.HandleFunc("GET "+api.IPCachePath, listing(a, func(ctx context.Context, n *node) ([]api.IPCacheEntry, error) { return n.dp.IPCache().List(ctx) }))
+	mux.HandleFunc("GET "+api.TunnelsPath, listing(a, func(ctx context.Context, n *node) ([]api.TunnelEnd, error) { return n.dp.IPCache().Ends(ctx) }))
 	mux.HandleFunc("GET "+api.MonitorPath, a.whenOpen(a.monitor))
 	mux.HandleFunc("POST "+api.PausePath, a.whenOpen(a.pause))
 	mux.HandleFunc("POST "+api.ResumePath, a.whenOpen(a.resume))
@@ -81,6 +82,8 @@ func listing[T any](a *Agent, list func(context.Context, *node) ([]T, error)) ht
 		switch {
 		case errors.Is(err, datapath.ErrNoServices):
 			a.refuse(w, http.StatusNotFound, fmt.Sprintf("mode %s has no Services in BPF: kube-proxy translates them", n.dp.Config().Mode()))
+		case errors.Is(err, datapath.ErrNoTunnel):
+			a.refuse(w, http.StatusNotFound, "there is no tunnel: routingMode is "+n.dp.Config().RoutingMode)
 		case err != nil:
 			a.refuse(w, http.StatusInternalServerError, err.Error())
 		default:

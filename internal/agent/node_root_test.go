@@ -31,6 +31,7 @@ import (
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // asAgent makes this test binary an agent with the configuration it holds,
@@ -197,6 +198,7 @@ func newTestNodeOn(t *testing.T, network *netnstest.Network, name, podCIDR strin
 		}
 	})
 	cfg := config.Default()
+	cfg.RoutingMode, cfg.AutoDirectNodeRoutes = settings.RoutingNative, true
 	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = name, "kube-system/wirelab-agent", netip.MustParsePrefix("10.0.0.0/8")
 	cfg.ClusterHealth.Enabled = false // most tests count what there is of pods
 	cfg.Paths.RunDir = filepath.Join(dir, "run")

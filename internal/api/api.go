@@ -15,8 +15,8 @@ const (
 
 // Paths on AgentSocket, GET but for the last two. StatusPath answers a Status, EndpointsPath a
 // []LabeledEndpoint sorted by address, MonitorPath an endless stream of Event, one
-// JSON object a line. IPCachePath answers a []IPCacheEntry sorted by prefix, and
-// IdentitiesPath a []Identity sorted by number. The
+// JSON object a line. IPCachePath answers a []IPCacheEntry sorted by prefix, TunnelsPath
+// a []TunnelEnd sorted by podCIDR, and IdentitiesPath a []Identity sorted by number. The
 // others read maps back that only modes without
 // kube-proxy have: a []Service sorted by name, a []Frontend sorted by address,
 // and a []Flow as flows are opened and as their answers come. PausePath and
@@ -34,6 +34,7 @@ const (
 	ResumePath       = "/v1/reconcilers/resume"
 	IdentitiesPath   = "/v1/identities"
 	IPCachePath      = "/v1/bpf/ipcache"
+	TunnelsPath      = "/v1/bpf/tunnel"
 )
 
 // HTTPError is the body of every answer on AgentSocket that is not 200.

@@ -119,7 +119,7 @@ type Device struct {
 	Addrs []netip.Prefix `json:"addrs,omitempty"`
 }
 
-// Routing says how packets leave for other nodes (Network: native) and
+// Routing says how packets leave for other nodes (Network: native or tunnel) and
 // whether the node's own stack is in their way (Host: Legacy) or not (BPF).
 type Routing struct {
 	Network string `json:"network"`
@@ -132,6 +132,22 @@ type Routing struct {
 	// Skipped are nodes that got no route since they are not on the same
 	// L2, sorted by name.
 	Skipped []string `json:"skipped,omitempty"`
+	// Tunnel is nil where Network is native.
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
+}
+
+// Tunnel is the device by which other nodes' pods are reached.
+type Tunnel struct {
+	Protocol string `json:"protocol"` // vxlan | geneve
+	Port     int    `json:"port"`     // UDP
+	Device   string `json:"device"`
+	MTU      int    `json:"mtu"` // of what goes through it
+}
+
+// TunnelEnd is where packets to a podCIDR come out of the tunnel.
+type TunnelEnd struct {
+	PodCIDR netip.Prefix `json:"podCIDR"`
+	Node    netip.Addr   `json:"node"`
 }
 
 // NodeRoute is one route to another node's pods.

@@ -46,6 +46,8 @@ type Needs struct {
 	Context string
 	// KubeProxyReplacement is set when BPF maps are to serve Services.
 	KubeProxyReplacement bool
+	// Tunnel is the protocol of that between the nodes; empty when there is none.
+	Tunnel string
 }
 
 // Doctor looks at one machine. Its zero value looks at this one; tests set Root.

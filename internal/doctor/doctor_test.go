@@ -164,12 +164,16 @@ func TestWorst(t *testing.T) {
 
 // TestKernel tries the kernel at hand; root can tell every feature, others may be told that they may not try.
 func TestKernel(t *testing.T) {
-	for _, f := range (Doctor{}).kernel(Needs{KubeProxyReplacement: true}) {
+	found := append((Doctor{}).kernel(Needs{KubeProxyReplacement: true, Tunnel: "vxlan"}), (Doctor{}).kernel(Needs{Tunnel: "geneve"})...)
+	for _, f := range found {
 		if f.State == Unknown && os.Geteuid() == 0 {
 			t.Errorf("root cannot tell: %+v", f)
 		}
 		if f.State == OK && f.Mend != "" {
 			t.Errorf("%+v", f)
+		}
+		if f.State == Missing && strings.HasSuffix(f.Name, " devices") && (f.Found != "this kernel has no "+f.Name || !strings.Contains(f.Mend, "network.tunnelProtocol")) {
+			t.Errorf("%+v does not name what is missing and the way out", f)
 		}
 	}
 }

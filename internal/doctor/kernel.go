@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,20 +20,24 @@ import (
 type probe struct {
 	name string
 	try  func() error
+	mend string // empty: boot a newer kernel
 }
 
 // kernel tries what the agent's BPF programs are made of.
 func (d Doctor) kernel(n Needs) []Finding {
 	const newer = "boot a newer kernel: 6.6 or later has all that wirelab uses"
 	probes := []probe{
-		{"BPF programs on interfaces", func() error { return features.HaveProgramType(ebpf.SchedCLS) }},
-		{"BPF hash maps", func() error { return features.HaveMapType(ebpf.Hash) }},
-		{"BPF LRU maps", func() error { return features.HaveMapType(ebpf.LRUHash) }},
-		{"BPF ring buffer", func() error { return features.HaveMapType(ebpf.RingBuf) }},
-		{"BPF tcx links", haveTCX},
+		{name: "BPF programs on interfaces", try: func() error { return features.HaveProgramType(ebpf.SchedCLS) }},
+		{name: "BPF hash maps", try: func() error { return features.HaveMapType(ebpf.Hash) }},
+		{name: "BPF LRU maps", try: func() error { return features.HaveMapType(ebpf.LRUHash) }},
+		{name: "BPF ring buffer", try: func() error { return features.HaveMapType(ebpf.RingBuf) }},
+		{name: "BPF tcx links", try: haveTCX},
 	}
 	if n.KubeProxyReplacement {
 		probes = append(probes, serviceProbes()...)
+	}
+	if n.Tunnel != "" {
+		probes = append(probes, tunnelProbe(n.Tunnel))
 	}
 	out := make([]Finding, 0, len(probes)+1)
 	for _, p := range probes {
@@ -41,7 +46,7 @@ func (d Doctor) kernel(n Needs) []Finding {
 		case err == nil:
 			f.State, f.Found = OK, "tried and works"
 		case errors.Is(err, ebpf.ErrNotSupported):
-			f.State, f.Found, f.Mend = Missing, lacking(err), newer
+			f.State, f.Found, f.Mend = Missing, lacking(err), cmp.Or(p.mend, newer)
 		case errors.Is(err, unix.EPERM):
 			f.State, f.Found, f.Mend = Unknown, "this user may not try", "run lab doctor as root"
 		default:

@@ -22,12 +22,12 @@ func (l lack) Unwrap() error { return l.err }
 // serviceProbes try what it takes to serve Services without kube-proxy.
 func serviceProbes() []probe {
 	return []probe{
-		{"BPF prefix maps", func() error { return features.HaveMapType(ebpf.LPMTrie) }},
-		{"BPF programs at sockets", haveSocketPrograms},
-		{"BPF helpers at sockets", func() error {
+		{name: "BPF prefix maps", try: func() error { return features.HaveMapType(ebpf.LPMTrie) }},
+		{name: "BPF programs at sockets", try: haveSocketPrograms},
+		{name: "BPF helpers at sockets", try: func() error {
 			return haveHelpers(ebpf.CGroupSockAddr, asm.FnGetSocketCookie, asm.FnGetNetnsCookie, asm.FnSetRetval, asm.FnKtimeGetCoarseNs)
 		}},
-		{"BPF helpers on interfaces", func() error {
+		{name: "BPF helpers on interfaces", try: func() error {
 			return haveHelpers(ebpf.SchedCLS, asm.FnRedirectNeigh, asm.FnFibLookup, asm.FnSkbAdjustRoom)
 		}},
 	}

@@ -15,6 +15,9 @@ import (
 // Words that settings take and that other packages branch on.
 const (
 	RoutingNative      = "native"
+	RoutingTunnel      = "tunnel"
+	TunnelVXLAN        = "vxlan"
+	TunnelGeneve       = "geneve"
 	IPAMKubernetes     = "kubernetes"
 	IPAMClusterPool    = "cluster-pool"
 	AggregationNone    = "none"    // every packet that a program sees is reported
@@ -30,9 +33,13 @@ const (
 
 // Network is how a cluster's network works. The json and yaml tags are the keys; [NetworkRows] says what they mean.
 type Network struct {
-	// RoutingMode is [RoutingNative].
-	RoutingMode          string `json:"routingMode" yaml:"routingMode"`
-	AutoDirectNodeRoutes bool   `json:"autoDirectNodeRoutes" yaml:"autoDirectNodeRoutes"`
+	// RoutingMode is [RoutingNative] or [RoutingTunnel].
+	RoutingMode string `json:"routingMode" yaml:"routingMode"`
+	// TunnelProtocol is [TunnelVXLAN] or [TunnelGeneve], whether or not RoutingMode has a tunnel.
+	TunnelProtocol string `json:"tunnelProtocol" yaml:"tunnelProtocol"`
+	// TunnelPort is the UDP port that the nodes' tunnels are at; 0: the protocol's own.
+	TunnelPort           int  `json:"tunnelPort" yaml:"tunnelPort"`
+	AutoDirectNodeRoutes bool `json:"autoDirectNodeRoutes" yaml:"autoDirectNodeRoutes"`
 	// IPv4NativeRoutingCIDR contains all podCIDRs. It is the zero Prefix when none
 	// is set, which is possible only with EnableIPv4Masquerade off.
 	IPv4NativeRoutingCIDR netip.Prefix `json:"ipv4NativeRoutingCIDR" yaml:"ipv4NativeRoutingCIDR"`
@@ -102,6 +109,33 @@ type Debug struct {
 	Enabled bool `json:"enabled" yaml:"enabled"`
 	// Verbose is empty or [VerboseDatapath].
 	Verbose string `json:"verbose" yaml:"verbose"`
+}
+
+const (
+	// TunnelOverhead is what a tunnel adds to a packet: IPv4, UDP, VXLAN or Geneve without options, and Ethernet.
+	TunnelOverhead = 20 + 8 + 8 + 14
+	// minMTU is what every host takes (RFC 791).
+	minMTU = 576
+)
+
+// Tunnel is by which protocol and UDP port packets go to other nodes' pods; not ok where they go as they are.
+func (n Network) Tunnel() (protocol string, port int, ok bool) {
+	if n.RoutingMode != RoutingTunnel {
+		return "", 0, false
+	}
+	port = n.TunnelPort
+	if port == 0 {
+		port = map[string]int{TunnelVXLAN: 8472, TunnelGeneve: 6081}[n.TunnelProtocol]
+	}
+	return n.TunnelProtocol, port, true
+}
+
+// PodMTU is how many bytes a packet of a pod may have that leaves its node, where its interface takes mtu.
+func (n Network) PodMTU(mtu int) int {
+	if _, _, ok := n.Tunnel(); ok {
+		return mtu - TunnelOverhead
+	}
+	return mtu
 }
 
 // Keys are the keys of a [Network] that stands by itself: in the chart's values and in the agent's configuration.

@@ -16,12 +16,20 @@ func NetworkRows(at string) []Row {
 func networkRows() []Row {
 	return []Row{
 		{
-			Path: "routingMode", Default: RoutingNative, Allowed: []string{RoutingNative},
-			Text: "How packets reach the pods of another node: native sends them as they are, and the network between the nodes has to know the way.",
+			Path: "routingMode", Default: RoutingTunnel, Allowed: []string{RoutingNative, RoutingTunnel},
+			Text: "How packets reach the pods of another node: native sends them as they are, and the network between the nodes has to know the way; tunnel wraps them in packets between the nodes' own addresses, so that it need not.",
 		},
 		{
-			Path: "autoDirectNodeRoutes", Default: "true",
-			Text: "Gives every node one kernel route for each other node's pods, by way of that node's address. It works among nodes on one layer 2 network. When it is off, these routes are yours to add, and until then pods on different nodes cannot reach each other.",
+			Path: "tunnelProtocol", Default: TunnelVXLAN, Allowed: []string{TunnelVXLAN, TunnelGeneve},
+			Text: "What packets are wrapped in where network.routingMode is tunnel. Either carries the identity of who sent them as its network's number.",
+		},
+		{
+			Path: "tunnelPort", Default: "0", Example: "8473", Min: 1, Max: 65535, Zero: true,
+			Text: "The UDP port of the tunnel, the same on all nodes. 0 is the protocol's own: 8472 for vxlan, 6081 for geneve.",
+		},
+		{
+			Path: "autoDirectNodeRoutes", Default: "false",
+			Text: "Gives every node one kernel route for each other node's pods, by way of that node's address. It works among nodes on one layer 2 network. When it is off and network.routingMode is native, these routes are yours to add, and until then pods on different nodes cannot reach each other. A tunnel has no use for them.",
 		},
 		{
 			Path: "ipv4NativeRoutingCIDR", Example: "10.0.0.0/8",
@@ -83,7 +91,7 @@ func networkRows() []Row {
 			Text: "How large a node's podCIDR is, as the length of its prefix: 24 has room for 253 pods.",
 		},
 		{
-			Path: "mtu", Default: "0", Example: "1400", Min: 576, Max: 65535, Zero: true, Chart: "MTU",
+			Path: "mtu", Default: "0", Example: "1400", Min: minMTU, Max: 65535, Zero: true, Chart: "MTU",
 			Text: "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address, or the smallest of network.devices, which is right unless something between the nodes carries less. When it changes, pods that come later get the new one.",
 		},
 		{

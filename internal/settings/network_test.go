@@ -21,7 +21,7 @@ func native(change func(*Network)) Network {
 
 func TestDefault(t *testing.T) {
 	want := Network{
-		RoutingMode: "native", AutoDirectNodeRoutes: true, EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "maximum", CTMax: 65536},
+		RoutingMode: "tunnel", TunnelProtocol: "vxlan", EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "maximum", CTMax: 65536},
 		InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes", Operator: IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}}, Devices: []string{}, Labels: Labels{Include: []string{}, Exclude: []string{}},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
@@ -133,7 +133,7 @@ func TestValidate(t *testing.T) {
 	}{
 		"words": {
 			func(n *Network) {
-				n.RoutingMode, n.IPAM.Mode, n.BPF.MonitorAggregation, n.Debug.Verbose = "tunnel", "pool", "some", "all"
+				n.RoutingMode, n.IPAM.Mode, n.BPF.MonitorAggregation, n.Debug.Verbose = "overlay", "pool", "some", "all"
 			}, "",
 			[]string{"routingMode: ", "bpf.monitorAggregation: ", "ipam.mode: ", "debug.verbose: "},
 		},

@@ -58,6 +58,10 @@ type Need struct {
 func Needs(at string) []Need {
 	rules := []Need{
 		{
+			Key: "autoDirectNodeRoutes", Needs: "routingMode", Not: RoutingTunnel, blames: "autoDirectNodeRoutes",
+			Message: "{autoDirectNodeRoutes} needs {routingMode} native: in a tunnel no route leads by way of another node; set {autoDirectNodeRoutes} to false, or {routingMode} to native",
+		},
+		{
 			Key: "enableIPv4Masquerade", Needs: "ipv4NativeRoutingCIDR", blames: "ipv4NativeRoutingCIDR",
 			Message: "{enableIPv4Masquerade} needs {ipv4NativeRoutingCIDR}, to know where pods keep their own address: set it to a CIDR around the pod subnet, such as 10.0.0.0/8, or {enableIPv4Masquerade} to false",
 		},
@@ -84,12 +88,9 @@ func Needs(at string) []Need {
 // Validate reports everything that is wrong with n at once, as joined [*Fault]s. At is the path of n in its document, for
 // the keys that faults name; empty where n is the document.
 func (n Network) Validate(at string) error {
-	errs := append(n.values(at), n.needs(at)...)
-	errs = append(errs, n.devices(at)...)
-	errs = append(errs, labels(Join(at, "labels.include"), n.Labels.Include)...)
-	errs = append(errs, labels(Join(at, "labels.exclude"), n.Labels.Exclude)...)
-	errs = append(errs, n.IPAM.Validate(Join(at, "ipam"))...)
-	return errors.Join(append(errs, n.pool(at)...)...)
+	return errors.Join(slices.Concat(n.values(at), n.needs(at), n.devices(at), n.tunnel(at),
+		labels(Join(at, "labels.include"), n.Labels.Include), labels(Join(at, "labels.exclude"), n.Labels.Exclude),
+		n.IPAM.Validate(Join(at, "ipam")), n.pool(at))...)
 }
 
 // values checks each setting by itself.
@@ -128,6 +129,38 @@ func (n Network) needs(at string) (errs []error) {
 			slices.Reverse(keys)
 		}
 		errs = append(errs, &Fault{Keys: keys, Message: texts[i].Message})
+	}
+	return errs
+}
+
+// ownerOf says who has a UDP port of every node already; empty when nobody is known to.
+func ownerOf(port int) string {
+	switch {
+	case port == 53:
+		return "the port of DNS"
+	case port == 68:
+		return "the port of DHCP"
+	case port >= 30000 && port <= 32767:
+		return "one of the ports that Kubernetes gives to NodePorts, 30000 to 32767"
+	case port >= 32768:
+		return "one of the ports that flows get, 32768 to 65535"
+	}
+	return ""
+}
+
+func (n Network) tunnel(at string) (errs []error) {
+	_, port, ok := n.Tunnel()
+	if !ok {
+		return nil
+	}
+	if whose := ownerOf(port); whose != "" {
+		errs = append(errs, &Fault{Keys: []string{Join(at, "tunnelPort")}, Message: fmt.Sprintf("%d is %s; leave it out, or choose another", port, whose)})
+	}
+	if n.MTU >= minMTU && n.MTU < minMTU+TunnelOverhead {
+		errs = append(errs, &Fault{
+			Keys:    []string{Join(at, "mtu"), Join(at, "routingMode")},
+			Message: fmt.Sprintf("%s %d leaves pods less than %d bytes of packet, as the tunnel (%s tunnel) takes %d; raise it to %d at least", Join(at, "mtu"), n.MTU, minMTU, Join(at, "routingMode"), TunnelOverhead, minMTU+TunnelOverhead),
+		})
 	}
 	return errs
 }

@@ -142,3 +142,15 @@ none.`,
 		Table: IPCache,
 	}
 }
+
+// TunnelList is of the other ends of the tunnel, sorted by podCIDR.
+func TunnelList() List[api.TunnelEnd] {
+	return List[api.TunnelEnd]{
+		Command: "bpf tunnel list",
+		About:   "Where the tunnel leads",
+		Short:   "List the pod CIDRs of other nodes, and the address that the tunnel leads to for each",
+		Long: `List the pod CIDRs of other nodes in a node's map lab_ipcache, and the address of the node that
+packets to each come out of the tunnel at. It fails where there is no tunnel.`,
+		Table: Tunnels,
+	}
+}

@@ -178,6 +178,15 @@ func IPCache(entries []api.IPCacheEntry) Table {
 	return t
 }
 
+// Tunnels lists where packets to other nodes' pods come out of the tunnel.
+func Tunnels(ends []api.TunnelEnd) Table {
+	t := Table{Head: []string{"POD CIDR", "TO NODE"}}
+	for _, e := range ends {
+		t.Rows = append(t.Rows, []string{e.PodCIDR.String(), e.Node.String()})
+	}
+	return t
+}
+
 // Duration is d in its two largest units: 3h, 5h59m, 1m30s.
 func Duration(d time.Duration) string {
 	d = d.Round(time.Second)

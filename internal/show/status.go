@@ -142,11 +142,22 @@ func addrsOf(devices []api.Device, name string) []string {
 
 // Routing says how packets get to other nodes.
 func Routing(r api.Routing) string {
+	if r.Tunnel != nil {
+		return fmt.Sprintf("%s, to %s, MTU %d", Network(r), Plural(len(r.Routes), "pod CIDR"), r.Tunnel.MTU)
+	}
 	text := fmt.Sprintf("%s, %s to other nodes", r.Network, Plural(len(r.Routes), "route"))
 	if len(r.Skipped) > 0 {
 		text += ", none to " + strings.Join(r.Skipped, " ")
 	}
 	return text
+}
+
+// Network is in a few words how packets get to other nodes.
+func Network(r api.Routing) string {
+	if r.Tunnel == nil {
+		return r.Network
+	}
+	return fmt.Sprintf("Tunnel [%s, port %d] host: %s", r.Tunnel.Protocol, r.Tunnel.Port, r.Host)
 }
 
 // HostRouting is BPF, or Legacy and why, and what was asked for if that is

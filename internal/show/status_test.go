@@ -141,6 +141,7 @@ func TestWordsForTheDatapath(t *testing.T) {
 		{Masquerading(api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0", "eth1"}, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")}), "BPF [eth0, eth1] 10.0.0.0/8"},
 		{HostRouting(api.Routing{Host: "BPF", Requested: "BPF"}), "BPF"},
 		{HostRouting(api.Routing{Host: "Legacy", Requested: "BPF", Reason: "the kernel lacks bpf_redirect_peer"}), "Legacy, not BPF as asked for (the kernel lacks bpf_redirect_peer)"},
+		{Routing(api.Routing{Network: "tunnel", Host: "BPF", Tunnel: &api.Tunnel{Protocol: "vxlan", Port: 8472, Device: "lab_vxlan", MTU: 1450}, Routes: make([]api.NodeRoute, 2)}), "Tunnel [vxlan, port 8472] host: BPF, to 2 pod CIDRs, MTU 1450"},
 		{Routing(api.Routing{Network: "native", Skipped: []string{"far"}}), "native, 0 routes to other nodes, none to far"},
 	} {
 		if tt.got != tt.want {

@@ -37,6 +37,7 @@ const (
 	atClientPod  = "client pod eth0"
 	atClientVeth = "client's host-side veth"
 	atNICs       = "node NICs"
+	atTunnels    = "tunnel devices"
 	atServerVeth = "server's host-side veth"
 	atServerPod  = "server pod eth0"
 )
@@ -45,9 +46,18 @@ const (
 // replies there. 0 means that none may be seen.
 type sight struct{ requests, replies int }
 
-// pathColumn is a column of the path table.
-func pathColumn(mode string, sameNode bool) map[string]sight {
+// pathColumn is a column of the path table. Where there is a tunnel, NICs have packets between nodes in it alone, which
+// tunnel/encapsulation looks at.
+func pathColumn(mode string, tunnel, sameNode bool) map[string]sight {
 	switch byBPF := mode == verify.ModeEBPF; {
+	case tunnel && !sameNode && byBPF:
+		return map[string]sight{
+			atClientPod: {64, 63}, atClientVeth: {64, 0}, atTunnels: {64, 64}, atNICs: {}, atServerVeth: {0, 64}, atServerPod: {63, 64},
+		}
+	case tunnel && !sameNode:
+		return map[string]sight{
+			atClientPod: {64, 63}, atClientVeth: {64, 63}, atTunnels: {64, 64}, atNICs: {}, atServerVeth: {63, 64}, atServerPod: {63, 64},
+		}
 	case byBPF && sameNode:
 		return map[string]sight{
 			atClientPod: {64, 63}, atClientVeth: {64, 0}, atNICs: {}, atServerVeth: {0, 64}, atServerPod: {63, 64},
@@ -106,8 +116,11 @@ func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error
 		}
 		points[2].request = [2]string{fromNIC.MAC, toNIC.MAC}
 		points = slices.Insert(points, 3, point{row: atNICs, peer: toNode.Peer, device: toNIC.Name, request: points[2].request})
+		if env.Tunnel != nil {
+			points = slices.Insert(points, 2, point{row: atTunnels, peer: fromNode.Peer, device: env.Tunnel.Device}, point{row: atTunnels, peer: toNode.Peer, device: env.Tunnel.Device})
+		}
 	}
-	column := pathColumn(env.Mode, fromNode == toNode)
+	column := pathColumn(env.Mode, env.Tunnel != nil, fromNode == toNode)
 	for i := range points {
 		points[i].reply = [2]string{points[i].request[1], points[i].request[0]}
 		points[i].want = column[points[i].row]

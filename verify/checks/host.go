@@ -15,7 +15,7 @@ func hostChecks(env *field.Env) []verify.Check {
 	byKernel, byBPF := []string{verify.ModeKubeProxy, verify.ModeKubeProxyReplacement}, []string{verify.ModeEBPF}
 	return []verify.Check{
 		{
-			Name: "host/drops-apply", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Run: look(env, hostDrops),
+			Name: "host/drops-apply", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Settings: []string{native}, Run: look(env, hostDrops),
 			Claim: "A rule on the nodes that drops a flow, in raw PREROUTING, FORWARD or mangle POSTROUTING, stops it between pods on two nodes, and does not stop it between pods on one node.",
 		},
 		{
@@ -23,7 +23,7 @@ func hostChecks(env *field.Env) []verify.Check {
 			Claim: "A rule on the nodes that drops a flow, in raw PREROUTING, FORWARD or mangle POSTROUTING, stops it neither between pods on two nodes nor between pods on one node.",
 		},
 		{
-			Name: "host/counters-move", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Run: look(env, hostCounters),
+			Name: "host/counters-move", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Settings: []string{native}, Run: look(env, hostCounters),
 			Claim: "Rules on both nodes count a flow between pods on two nodes in PREROUTING, FORWARD and POSTROUTING; no rule counts one between pods on one node.",
 		},
 		{
@@ -31,11 +31,11 @@ func hostChecks(env *field.Env) []verify.Check {
 			Claim: "No rule on any node counts a flow between pods: in no chain of iptables, neither on one node nor across nodes.",
 		},
 		{
-			Name: "host/conntrack-pods", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxy}, Run: look(env, hostConntrack),
+			Name: "host/conntrack-pods", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxy}, Settings: []string{native}, Run: look(env, hostConntrack),
 			Claim: "nf_conntrack of both nodes has an entry of every flow between pods on two nodes, and that of the pod's node one of every flow to the outside; flows between pods on one node have none.",
 		},
 		{
-			Name: "host/conntrack-outside", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxyReplacement}, Run: look(env, hostConntrack),
+			Name: "host/conntrack-outside", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxyReplacement}, Settings: []string{native}, Run: look(env, hostConntrack),
 			Claim: "nf_conntrack has an entry of every flow from a pod to the outside, and none of a flow between pods, on one node or on two.",
 		},
 		{
@@ -45,9 +45,12 @@ func hostChecks(env *field.Env) []verify.Check {
 	}
 }
 
+// native is the setting of labs whose nodes' stacks carry packets to other nodes' pods, where BPF does not.
+const native = "network.routingMode=native"
+
 // kernelForwards tells whether the stack of the nodes carries a flow.
 func kernelForwards(env *field.Env, f field.Flow) bool {
-	return env.Mode != verify.ModeEBPF && !f.SameNode()
+	return env.Mode != verify.ModeEBPF && env.Tunnel == nil && !f.SameNode()
 }
 
 // hostDrops drops flows in one chain each, on all nodes.

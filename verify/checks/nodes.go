@@ -13,7 +13,7 @@ import (
 func nodeChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{Name: "nodes/pod-cidrs", Needs: []verify.Part{verify.Nodes}, Claim: "No node's pod CIDR overlaps another's, all are inside the pool where there is one, and the address on " + field.RouterDevice + " is the first of its node's.", Run: look(env, podCIDRs)},
-		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address.", Run: look(env, nodeRoutes)},
+		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address, or, where there is a tunnel, to that device too and to no NIC.", Run: look(env, nodeRoutes)},
 	}
 }
 
@@ -57,7 +57,7 @@ func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		}
 		for _, to := range env.Nodes {
 			want := field.Route{Destination: to.PodCIDR.String(), Gateway: to.Addr, Device: nic.Name}
-			if to == node {
+			if to == node || env.Tunnel != nil {
 				want.Gateway, want.Device = router, field.RouterDevice
 			}
 			judgeRoute(ev, node.Name, want, have)

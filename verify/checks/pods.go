@@ -31,7 +31,7 @@ func podChecks(env *field.Env) []verify.Check {
 			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, []verify.Part{verify.Pods}, pairICMP),
 			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairTCP),
 			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairUDP),
-			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU pass whole between "+p.words+", and no larger ones.", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
+			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU, or 50 bytes less through a tunnel, pass whole between "+p.words+", and no larger ones.", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
 		)
 	}
 	return append(checks,
@@ -102,6 +102,9 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	}
 	if !ev.Expect(dev.MTU == mtu, p.From.Name+": MTU of eth0", fmt.Sprint(mtu), fmt.Sprint(dev.MTU)) {
 		return nil
+	}
+	if env.Tunnel != nil && p.From.Node != p.To.Node {
+		mtu -= field.TunnelOverhead
 	}
 	what := fmt.Sprintf("%s with DF and %d bytes", p, mtu)
 	size := mtu - headers

@@ -37,10 +37,21 @@ type Config struct {
 	Pool     []netip.Prefix
 	// MTU is the profile's; 0 means that of the node's NIC.
 	MTU int
+	// Tunnel is where other nodes' pods are reached by one; nil where they are not.
+	Tunnel *Tunnel
 	// Demo is nil where the profile deploys none.
 	Demo *Demo
 	Log  *slog.Logger // nil: nothing is logged
 }
+
+// Tunnel is what nodes reach each other's pods by.
+type Tunnel struct {
+	Device string
+	Port   uint16 // UDP
+}
+
+// TunnelOverhead is what a tunnel adds to a packet: IPv4, UDP, VXLAN or Geneve without options, and Ethernet.
+const TunnelOverhead = 20 + 8 + 8 + 14
 
 // Demo names the lab's demo Service.
 type Demo struct {

@@ -62,6 +62,12 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- $here = get $here $name -}}
 {{- end -}}
 {{- end -}}
+{{- range $key, $words := $network.former -}}
+{{- if hasKey $.Values $key -}}
+{{- $value := get $.Values $key | toString -}}
+{{- fail (printf "%s: is an older word: %s %s is %s today; write that" $key $key $value (get $words $value)) -}}
+{{- end -}}
+{{- end -}}
 {{- range $key, $words := $network.refused -}}
 {{- $value := include "wirelab.setting" (dict "values" $.Values "key" $key "off" $network.off) -}}
 {{- if hasKey $words $value -}}

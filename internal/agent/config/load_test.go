@@ -91,7 +91,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"no node", "ipv4NativeRoutingCIDR: 10.0.0.0/8", "", []string{"WIRELAB_NODENAME"}},
 		{"masquerade without CIDR", "nodeName: n1", "", []string{"enableIPv4Masquerade needs ipv4NativeRoutingCIDR"}},
 		{"no prefix", "nodeName: n1\nipv4NativeRoutingCIDR: 10.0.0.0", "", []string{"is not an IPv4 CIDR"}},
-		{"words", minimal + "routingMode: tunnel\nipam: {mode: pool}\nbpf: {monitorAggregation: some}\nkubeProxyReplacement: stirct\ndebug: {verbose: all}", "",
+		{"words", minimal + "routingMode: overlay\nipam: {mode: pool}\nbpf: {monitorAggregation: some}\nkubeProxyReplacement: stirct\ndebug: {verbose: all}", "",
 			[]string{"routingMode", "ipam.mode", "bpf.monitorAggregation", "kubeProxyReplacement", "debug.verbose"}},
 		{"half a replacement", minimal + "kubeProxyReplacement: partial", "", []string{"kubeProxyReplacement", "two translators for one packet"}},
 		{"masquerade beside kube-proxy", minimal + "bpf: {masquerade: true}", "", []string{"bpf.masquerade needs kubeProxyReplacement"}},

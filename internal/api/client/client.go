@@ -62,6 +62,11 @@ func (c *Client) IPCache(ctx context.Context) ([]api.IPCacheEntry, error) {
 	return list[api.IPCacheEntry](ctx, c, api.IPCachePath)
 }
 
+// Tunnels asks where packets to other nodes' pods come out of the tunnel, sorted by podCIDR.
+func (c *Client) Tunnels(ctx context.Context) ([]api.TunnelEnd, error) {
+	return list[api.TunnelEnd](ctx, c, api.TunnelsPath)
+}
+
 // Services asks for the Services in the node's maps, sorted by name.
 func (c *Client) Services(ctx context.Context) ([]api.Service, error) {
 	return list[api.Service](ctx, c, api.ServicesPath)

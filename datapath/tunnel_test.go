@@ -1,0 +1,347 @@
+package datapath_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/net/ipv4"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/settings"
+)
+
+const tunnelPort = 8472
+
+// inTunnel runs a test in every mode, with a tunnel between the nodes.
+func inTunnel(t *testing.T, f func(*testing.T, setup)) {
+	inModes(t, func(t *testing.T, mode setup) {
+		f(t, func(c *datapath.Config) {
+			mode(c)
+			tunneled(c)
+		})
+	})
+}
+
+// newRoutedLab is a lab whose two nodes reach each other by a router that knows no pod's address.
+func newRoutedLab(t *testing.T, with ...func(*datapath.Config)) *lab {
+	t.Helper()
+	l := newLab(t, 2, with...)
+	router := l.outside
+	router.Sysctl("net/ipv4/ip_forward", "1")
+	router.Sysctl("net/ipv4/conf/all/send_redirects", "0")
+	router.Sysctl("net/ipv4/conf/"+netnstest.NIC+"/send_redirects", "0")
+	for i, n := range l.nodes {
+		n.AddRoute(netip.PrefixFrom(l.nodes[1-i].Host.Addr, 32), router.Addr)
+	}
+	return l
+}
+
+// Whoever talks to whom: pods and nodes with their own addresses, the outside with the node's.
+func TestTunnelConversations(t *testing.T) {
+	inTunnel(t, func(t *testing.T, mode setup) {
+		l := newRoutedLab(t, mode)
+		a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
+		node0, node1 := l.nodes[0], l.nodes[1]
+		l.outside.AddRoute(node1.cfg.PodCIDR, node1.Host.Addr)
+		serve(a.NS, b.NS, c.NS, node0.NS, node1.NS, l.outside.NS)
+		conversations := map[string]asks{
+			"pod to pod on the same node":     {a.NS, b.Addr, a.Addr},
+			"pod to pod on another node":      {a.NS, c.Addr, a.Addr},
+			"and back":                        {c.NS, a.Addr, c.Addr},
+			"pod to its node":                 {a.NS, node0.Host.Addr, a.Addr},
+			"pod to another node":             {a.NS, node1.Host.Addr, a.Addr},
+			"node to its pod":                 {node0.NS, a.Addr, node0.Host.Addr},
+			"node to a pod on another node":   {node0.NS, c.Addr, node0.Host.Addr},
+			"pod to the outside, masqueraded": {a.NS, l.outside.Addr, node0.Host.Addr},
+			"outside to a pod":                {l.outside.NS, c.Addr, l.outside.Addr},
+			"pod to itself":                   {a.NS, a.Addr, a.Addr},
+		}
+		if node0.dp.Config().Mode() == settings.ModeKubeProxy {
+			// Fragments to a node are the stack's there, which sends them by itself, with the node's address.
+			delete(conversations, "pod to another node")
+			for _, network := range []string{"tcp4", "udp4"} {
+				if seen, err := a.Ask(network, netip.AddrPortFrom(node1.Host.Addr, port), []byte("x")); err != nil || seen != a.Addr {
+					t.Errorf("pod to another node, %s: it saw %s, want %s: %v", network, seen, a.Addr, err)
+				}
+			}
+		}
+		for name, conversation := range conversations {
+			t.Run(name, conversation.check)
+		}
+		// What the network between the nodes has seen of it all are packets between nodes.
+		router := l.outside.Capture(netnstest.NIC)
+		must(t, second(a.Ping(c.Addr, netnstest.PingOptions{})))
+		for _, f := range router.Frames() {
+			if ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && native.Contains(netip.AddrFrom4([4]byte(ip.DstIP.To4()))) {
+				t.Errorf("the network between the nodes has a packet to %s", ip.DstIP)
+			}
+		}
+	})
+}
+
+// outer is a packet of the tunnel on the wire.
+type outer struct {
+	network uint32
+	ip      layers.IPv4
+	udp     layers.UDP
+	inner   *layers.IPv4
+	length  int
+}
+
+// outerOf takes a frame of VXLAN apart; not ok when it is none.
+func outerOf(f netnstest.Frame) (o outer, ok bool) {
+	ip, isIP := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+	udp, isUDP := f.Layer(layers.LayerTypeUDP).(*layers.UDP)
+	if !isIP || !isUDP || udp.DstPort != tunnelPort || len(udp.Payload) < 8 {
+		return o, false
+	}
+	inner := gopacket.NewPacket(udp.Payload[8:], layers.LayerTypeEthernet, gopacket.Default)
+	o = outer{network: binary.BigEndian.Uint32(udp.Payload[4:]) >> 8, ip: *ip, udp: *udp, length: len(f.Data())}
+	o.inner, ok = inner.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+	return o, ok
+}
+
+// On the wire: from node to node, the sender's identity as the network's number, no checksum, one source port a flow, 50 bytes
+// more. The tunnel is no hop.
+func TestTunnelOnTheWire(t *testing.T) {
+	inTunnel(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 2, mode)
+		n, m := l.nodes[0], l.nodes[1]
+		a, c := n.addPod("a"), m.addPod("c")
+		must(t, n.dp.SetIdentity(a.Addr, 4711))
+		must(t, m.dp.SetIdentity(c.Addr, 815))
+		serve(c.NS)
+		wire, eth, devices := n.Capture(netnstest.NIC), a.Capture("eth0"), []*netnstest.Capture{n.Capture("lab_vxlan"), m.Capture("lab_vxlan")}
+		echo, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1000})
+		if err != nil || echo.TTL != 63 {
+			t.Errorf("the answer has TTL %d, want 63: %v", echo.TTL, err)
+		}
+		must(t, second(a.Ask("tcp4", c.at(port), bytes.Repeat([]byte("x"), 1<<16))))
+		networks, ports := map[string][]uint32{}, map[layers.UDPPort]bool{}
+		for _, f := range wire.Frames() {
+			o, ok := outerOf(f)
+			if !ok {
+				continue
+			}
+			networks[o.inner.SrcIP.String()] = append(networks[o.inner.SrcIP.String()], o.network)
+			if o.udp.Checksum != 0 || o.inner.TTL != 64 || o.ip.TTL != 64 || o.length != int(o.inner.Length)+14+50 {
+				t.Errorf("checksum %#x, inner TTL %d, outer TTL %d, a frame of %d bytes about a packet of %d", o.udp.Checksum, o.inner.TTL, o.ip.TTL, o.length, o.inner.Length)
+			}
+			if o.inner.Protocol == layers.IPProtocolTCP && o.inner.SrcIP.Equal(a.Addr.AsSlice()) {
+				ports[o.udp.SrcPort] = true
+			}
+			want := []string{n.Host.Addr.String(), m.Host.Addr.String()}
+			if got := []string{o.ip.SrcIP.String(), o.ip.DstIP.String()}; o.inner.SrcIP.Equal(a.Addr.AsSlice()) != slices.Equal(got, want) {
+				t.Errorf("%s sends it from %s to %s", o.inner.SrcIP, got[0], got[1])
+			}
+		}
+		for who, want := range map[*pod]uint32{a: 4711, c: 815} {
+			got := networks[who.Addr.String()]
+			if len(got) < 3 || slices.ContainsFunc(got, func(network uint32) bool { return network != want }) {
+				t.Errorf("what %s sends has the networks %d, want %d", who.spec.Pod, got, want)
+			}
+		}
+		if len(ports) != 1 {
+			t.Errorf("one connection has the source ports %v", ports)
+		}
+		for _, device := range devices {
+			for _, f := range device.Frames() {
+				if ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && ip.TTL != 64 {
+					t.Errorf("on the tunnel's device a packet from %s has TTL %d", ip.SrcIP, ip.TTL)
+				}
+			}
+		}
+		if len(eth.Frames()) == 0 {
+			t.Error("the pod's interface shows nothing, so what others do not show says nothing")
+		}
+	})
+}
+
+// Nobody but nodes sends into the tunnel, and a node for nobody but its own pods and itself.
+func TestTunnelTakesNoForgeries(t *testing.T) {
+	inTunnel(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 3, mode)
+		n, m, o := l.nodes[0], l.nodes[1], l.nodes[2]
+		a, c, e := n.addPod("a"), m.addPod("c"), o.addPod("e")
+		eth := a.Capture("eth0")
+		send := func(from *netnstest.Host, inner netip.Addr, marker string) {
+			t.Helper()
+			conn, err := from.Dial("udp4", netip.AddrPortFrom(n.Host.Addr, tunnelPort))
+			must(t, err)
+			defer conn.Close()
+			must(t, second(conn.Write(vxlanFrame(t, 4711, inner, a.Addr, marker))))
+		}
+		arrived := func(marker string) bool {
+			return slices.ContainsFunc(eth.Frames(), func(f netnstest.Frame) bool { return bytes.Contains(f.Data(), []byte(marker)) })
+		}
+		for _, forged := range []struct {
+			what   string
+			from   *netnstest.Host
+			inner  netip.Addr
+			reason string
+		}{
+			{"from outside", l.outside, c.Addr, "no-node"},
+			{"from a node, as another node's pod", m.Host, e.Addr, "forged-source"},
+			{"from a node, as a pod of this node", m.Host, a.Addr, "forged-source"},
+			{"from a node, as another node", m.Host, o.Host.Addr, "forged-source"},
+			{"from a node, as this node", m.Host, n.Host.Addr, "forged-source"},
+			{"from a node, as somebody outside", m.Host, l.outside.Addr, "forged-source"},
+		} {
+			before := n.packets(forged.reason, datapath.FromNetwork)
+			send(forged.from, forged.inner, "forged")
+			send(m.Host, c.Addr, "real")
+			eventually(t, func() bool { return arrived("real") }, forged.what+": what follows arrives")
+			if got := n.packets(forged.reason, datapath.FromNetwork) - before; got != 1 {
+				t.Errorf("%s: %d are counted as %s, want 1", forged.what, got, forged.reason)
+			}
+			if arrived("forged") {
+				t.Errorf("%s: it arrives", forged.what)
+			}
+		}
+	})
+}
+
+// vxlanFrame is what a node would send into the tunnel, behind UDP: a datagram of inner's to dst.
+func vxlanFrame(t *testing.T, network uint32, src, dst netip.Addr, payload string) []byte {
+	t.Helper()
+	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
+	udp := &layers.UDP{SrcPort: 1000, DstPort: 1001}
+	must(t, udp.SetNetworkLayerForChecksum(ip))
+	mac := []byte{2, 0, 0, 0, 0, 1}
+	inner := frame(t, &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload(payload))
+	header := binary.BigEndian.AppendUint32([]byte{8, 0, 0, 0}, network<<8)
+	return append(header, inner...)
+}
+
+// A pod's route says what fits through the tunnel, whoever ignores it is told, and what may be is cut up. Large sends stay
+// large.
+func TestTunnelMTU(t *testing.T) {
+	inTunnel(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 2, mode)
+		n, m := l.nodes[0], l.nodes[1]
+		a, c := n.addPod("a"), m.addPod("c")
+		if route := a.Run("ip", "route", "show", "default"); !strings.Contains(route, "mtu 1450") {
+			t.Errorf("the pod's route is %q", route)
+		}
+		must(t, second(a.Ping(c.Addr, netnstest.PingOptions{Size: 1450})))
+		if _, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1451}); err == nil || !strings.Contains(err.Error(), "message too long") {
+			t.Errorf("1451 bytes: %v, want that they are too long", err)
+		}
+		a.Run("ip", "route", "change", "default", "via", n.cfg.Router().String(), "dev", "eth0") // as pods have it from before there was a tunnel
+		echo, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1451})
+		if err != nil || echo.Type != ipv4.ICMPTypeDestinationUnreachable {
+			t.Errorf("1451 bytes of a pod that knows of no limit: %+v, %v", echo, err)
+		}
+		serve(c.NS)
+		asks{a.NS, c.Addr, a.Addr}.check(t)
+	})
+}
+
+func TestTunnelKeepsLargeSendsLarge(t *testing.T) {
+	inTunnel(t, testLargeSendsStayLarge)
+}
+
+// The device is there as it has to be whatever somebody makes of it, and only as long as it is in use.
+func TestTunnelDevice(t *testing.T) {
+	l := newLab(t, 2, routed, tunneled)
+	n, m := l.nodes[0], l.nodes[1]
+	a, c := n.addPod("a"), m.addPod("c")
+	reach := func(what string) {
+		t.Helper()
+		if _, err := a.Ping(c.Addr, netnstest.PingOptions{}); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	mend := func() { n.Do(func() { must(t, n.dp.Devices().Apply(ctx(t))) }) }
+	reach("at first")
+	for _, damage := range [][]string{
+		{"ip", "link", "set", "lab_vxlan", "down"},
+		{"ip", "link", "del", "lab_vxlan"},
+	} {
+		n.Run(damage...)
+		if _, err := a.Ping(c.Addr, netnstest.PingOptions{Timeout: netnstest.NoAnswer}); err == nil {
+			t.Fatalf("%v: it is answered all the same, so the tunnel is not what it goes by", damage)
+		}
+		mend()
+		reach(strings.Join(damage, " ") + ", and mended")
+	}
+	n.Run("ip", "link", "del", "lab_vxlan")
+	n.Run("ip", "link", "add", "lab_vxlan", "type", "vxlan", "id", "7", "dstport", "4789", "dev", netnstest.NIC)
+	mend()
+	reach("another device of that name, and mended")
+	n.close()
+	n.cfg.TunnelPort = 8473
+	n.open()
+	if got := n.Run("ip", "-d", "link", "show", "lab_vxlan"); !strings.Contains(got, "dstport 8473") || !strings.Contains(got, "external") {
+		t.Errorf("at another port: %s", got)
+	}
+	n.close()
+	n.cfg.RoutingMode = settings.RoutingNative
+	n.open()
+	if got, err := n.TryRun("ip", "link", "show", "lab_vxlan"); err == nil {
+		t.Errorf("without a tunnel: %s", got)
+	}
+}
+
+func TestTunnelPortInUse(t *testing.T) {
+	l := newLab(t, 1, tunneled)
+	n := l.nodes[0]
+	n.close()
+	n.Run("ip", "link", "del", "lab_vxlan")
+	n.ServeUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), tunnelPort))
+	n.Do(func() {
+		dp, err := datapath.Open(ctx(t), n.cfg, logger(t))
+		if err == nil {
+			must(t, dp.Close())
+		}
+		if err == nil || !strings.Contains(err.Error(), "UDP port 8472") || !strings.Contains(err.Error(), "tunnelPort") {
+			t.Errorf("%v, want the port and the way out", err)
+		}
+	})
+}
+
+// A node that has moved is reached where it is, by flows that are known too, from the moment the map says so.
+func TestTunnelFollowsNodes(t *testing.T) {
+	inTunnel(t, func(t *testing.T, mode setup) {
+		l := newLab(t, 2, mode)
+		n, m := l.nodes[0], l.nodes[1]
+		a, c := n.addPod("a"), m.addPod("c")
+		serve(c.NS)
+		conn, err := a.Dial("udp4", c.at(port))
+		must(t, err)
+		defer conn.Close()
+		for range 3 {
+			must(t, second(conn.Write([]byte("x"))))
+		}
+		wire := n.Capture(netnstest.NIC)
+		entries := l.whoHas(n)
+		elsewhere := l.outside.Addr
+		for i := range entries {
+			if entries[i].Node == m.cfg.NodeIP {
+				entries[i].Node = elsewhere
+			}
+		}
+		must(t, n.dp.IPCache().Apply(ctx(t), entries))
+		wire.Frames()
+		must(t, second(conn.Write([]byte("y"))))
+		var to []string
+		eventually(t, func() bool {
+			for _, f := range wire.Frames() {
+				if o, ok := outerOf(f); ok && f.Outgoing {
+					to = append(to, o.ip.DstIP.String())
+				}
+			}
+			return len(to) > 0
+		}, "the packet leaves")
+		if slices.ContainsFunc(to, func(addr string) bool { return addr != elsewhere.String() }) {
+			t.Errorf("packets leave for %v, want %s", to, elsewhere)
+		}
+	})
+}
