@@ -247,13 +247,13 @@ func TestAgentsGiveNoPodCIDRs(t *testing.T) {
 		return refused(err)
 	})
 	own.Spec.PodCIDRs = nil
-	made, err := agent.Nodes.Create(ctx, own, metav1.CreateOptions{})
-	if err != nil {
+	if _, err := agent.Nodes.Create(ctx, own, metav1.CreateOptions{}); err != nil {
 		t.Fatalf("an object without one: %v", err)
 	}
 	b.run(b.operator("a", pool(t, 24, "10.0.0.0/16")))
 	b.awaitGiven(map[string]string{"n1": "10.0.0.0/24"})
-	if made, err = b.objects.Nodes.Get(ctx, "n1", metav1.GetOptions{}); err != nil {
+	made, err := b.objects.Nodes.Get(ctx, "n1", metav1.GetOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	made.Spec.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
