@@ -61,6 +61,7 @@ func (c Config) Mode() settings.Mode { return c.Roles().Mode() }
 func (c Config) withDefaults() Config {
 	def := settings.Default()
 	c.RoutingMode, c.IPAM.Mode = cmp.Or(c.RoutingMode, def.RoutingMode), cmp.Or(c.IPAM.Mode, def.IPAM.Mode)
+	c.IPAM.Operator.ClusterPoolIPv4MaskSize = cmp.Or(c.IPAM.Operator.ClusterPoolIPv4MaskSize, def.IPAM.Operator.ClusterPoolIPv4MaskSize)
 	c.TunnelProtocol = cmp.Or(c.TunnelProtocol, def.TunnelProtocol)
 	c.BPF.MonitorAggregation, c.BPF.CTMax = cmp.Or(c.BPF.MonitorAggregation, def.BPF.MonitorAggregation), cmp.Or(c.BPF.CTMax, def.BPF.CTMax)
 	if c.recoveries == 0 {

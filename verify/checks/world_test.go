@@ -80,7 +80,7 @@ func newWorld(t *testing.T, mode string) *world {
 // settingsIn are those of the shipped profile of a mode that checks ask for.
 func settingsIn(mode string) map[string]string {
 	return map[string]string{
-		"demo.enabled": "true", "network.enableIPv4Masquerade": "true", "network.ipv4NativeRoutingCIDR": "10.0.0.0/8",
+		"demo.enabled": "true", "network.routingMode": "native", "network.enableIPv4Masquerade": "true", "network.ipv4NativeRoutingCIDR": "10.0.0.0/8",
 		"network.bpf.masquerade": fmt.Sprint(mode == verify.ModeEBPF),
 	}
 }
