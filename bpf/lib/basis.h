@@ -142,7 +142,7 @@ static __always_inline __u32 routes_generation(struct __sk_buff *ctx)
 
 static __always_inline __u16 moment_now(void)
 {
-	return has_cache() ? bpf_jiffies64() >> CACHE_MOMENT : 0;
+	return bpf_jiffies64() >> CACHE_MOMENT;
 }
 
 /* The basis of a decision that is made in that moment about a packet with that mark and DSCP, and rests on those numbers. */

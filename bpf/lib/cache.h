@@ -243,15 +243,16 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
 static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
 	bool tunneled = has_tunnel() && known->reason == REASON_TUNNELED;
+	bool trace = cfg_trace;
 
-	if (cfg_trace)
+	if (trace)
 		see_cached(ctx, known);
 	if (known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known))
 		return drop_cached(ctx, known, dir);
 	if (!tunneled && !address(ctx, &known->next.mac, &known->next.own_mac, true))
 		return drop_cached(ctx, known, dir);
 	count(known->reason, dir, ctx->len);
-	if (cfg_trace)
+	if (trace)
 		report_cached(known->reason, dir);
 	/* Without flags of their own, these helpers do not fail. */
 	if (known->reason == REASON_DELIVERED)
@@ -290,7 +291,7 @@ static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w,
 		}
 		routes = routes_generation(ctx);
 	}
-	w->basis = basis_of(ctx, moment_now(), all + routes, w->p.mark, w->p.dscp);
+	w->basis = basis_of(ctx, has_cache() ? moment_now() : 0, all + routes, w->p.mark, w->p.dscp);
 	w->routes = routes;
 }
 
