@@ -11,7 +11,6 @@ set -euo pipefail
 umask 022
 cd "$(dirname "$0")"
 
-mirror=http://deb.debian.org/debian
 # QEMU 7.2, which Debian 12 has, corrupts its guests: it comes from Debian 13, wherever this runs.
 suite=trixie
 
@@ -35,23 +34,26 @@ main() {
 	name_sources "$1"
 	qemu=$(part qemu "$(declare -f get_qemu)")
 	tools=$(part tools "$(declare -f get_tools)")
-	kernel=$(part kernel "$(declare -f name_sources get_kernel add_modules)$kernel_packages$(cat init)" "$1" "$tools")
+	kernel=$(part kernel "$(declare -f name_sources get_kernel add_modules)$add_backports$kernel_packages$(cat init)" "$1" "$tools")
 	ln -sfn "../${qemu##*/}" "$kernel/qemu"
 	echo "$kernel"
 }
 
-# name_sources says where a kernel comes from: the release whose version counts, and the sources. A stable suite keeps
-# its series; backports have what is newest.
+# name_sources says where a kernel comes from: the release whose version counts, the suite, and sources beside mmdebstrap's
+# own. A stable suite keeps its series; backports have what is newest.
 name_sources() {
-	local security=http://deb.debian.org/debian-security
 	case $1 in
-	5.10) sources=(bullseye-security bullseye "deb $mirror bullseye main" "deb $security bullseye-security main") ;;
-	6.1) sources=(bookworm-security bookworm "deb $mirror bookworm main" "deb $security bookworm-security main") ;;
-	6.12) sources=(trixie-security trixie "deb $mirror trixie main" "deb $security trixie-security main") ;;
-	newest) sources=(trixie-backports trixie "deb $mirror trixie main" "deb $mirror trixie-backports main") ;;
+	5.10) sources=(bullseye-security bullseye) ;;
+	6.1) sources=(bookworm-security bookworm) ;;
+	6.12) sources=(trixie-security trixie) ;;
+	newest) sources=(trixie-backports trixie --setup-hook="$add_backports") ;;
 	*) die "there is no kernel $1: it is one of 5.10, 6.1, 6.12 and newest" ;;
 	esac
 }
+
+# From where the suite itself comes.
+# shellcheck disable=SC2016 # mmdebstrap's shell fills in $1
+add_backports='sed -n "s/ trixie main/ trixie-backports main/p" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"'
 
 # part NAME INPUTS...: prints the folder that get_NAME has filled from these inputs, now or earlier.
 part() {
@@ -83,10 +85,10 @@ unpack() {
 	for name in bin lib lib64 sbin; do ln -sf "usr/$name" "$1/$name"; done
 }
 
-get_qemu() { unpack "$1" "$suite" "deb $mirror $suite main" --include=qemu-system-x86; }
+get_qemu() { unpack "$1" "$suite" --include=qemu-system-x86; }
 
 get_tools() {
-	unpack "$1" "$suite" "deb $mirror $suite main" --include=busybox-static,iproute2,iptables,kmod
+	unpack "$1" "$suite" --include=busybox-static,iproute2,iptables,kmod
 	(cd "$1" && rm -rf boot dev var usr/share)
 	ln -s iptables-nft "$1/usr/sbin/iptables"
 	ln -s iptables-nft-save "$1/usr/sbin/iptables-save"
