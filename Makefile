@@ -69,8 +69,8 @@ generate: ## rewrite what is generated: the Go and objects of the BPF programs
 	go generate ./bpf/...
 
 ##@ proof
-.PHONY: test lint test-generate test-unit test-apiserver test-datapath test-race test-e2e
-test: deps lint test-generate test-unit test-apiserver test-datapath test-race test-e2e ## every test there is
+.PHONY: test lint test-generate test-unit test-apiserver test-datapath test-kernels test-race test-e2e
+test: deps lint test-generate test-unit test-apiserver test-datapath test-kernels test-race test-e2e ## every test there is
 
 lint: ## formatting, vet, staticcheck, clang-tidy, unused exports, the import arrows, shell scripts
 	hack/lint.sh
