@@ -40,7 +40,7 @@ func TestEveryDropIsCountedOnce(t *testing.T) {
 	m := router(t)
 	cases := m.injections()
 	for reason, name := range dropReasons(t) {
-		if len(cases[reason]) == 0 {
+		if len(cases[reason]) == 0 && !slices.Contains(ofTunnel, reason) {
 			t.Errorf("no packet is dropped for %s: add one to injections()", name)
 		}
 		if reasons[reason] == "" {
@@ -60,6 +60,10 @@ func TestEveryDropIsCountedOnce(t *testing.T) {
 		}
 	}
 }
+
+// ofTunnel are reasons that rest on what a tunnel's device says of a packet, which a test run has not got:
+// TestTunnelTakesNoForgeries has each counted once.
+var ofTunnel = []bpf.Reason{bpf.PodLabReasonREASON_NO_NODE, bpf.PodLabReasonREASON_FORGED_SOURCE}
 
 func (m *model) checkInjection(t *testing.T, ring *ringbuf.Reader, reason bpf.Reason, i injection) {
 	if i.before != nil {

@@ -85,6 +85,7 @@ var (
 	passed = []bpf.Reason{
 		bpf.PodLabReasonREASON_NONE, bpf.PodLabReasonREASON_TO_KERNEL, bpf.PodLabReasonREASON_DELIVERED, bpf.PodLabReasonREASON_ARP_REPLY,
 		bpf.PodLabReasonREASON_ARP_IGNORED, bpf.PodLabReasonREASON_EVENT_LOST, bpf.PodLabReasonREASON_FORWARDED,
+		bpf.PodLabReasonREASON_TUNNELED,
 	}
 	ofRoutes = []bpf.Reason{
 		bpf.PodLabReasonREASON_NO_ROUTE, bpf.PodLabReasonREASON_UNREACHABLE, bpf.PodLabReasonREASON_PROHIBITED, bpf.PodLabReasonREASON_TOO_BIG,
