@@ -42,7 +42,10 @@ func faults() []fault {
 		},
 		{
 			name: "node route removed", plant: removeRoute,
-			red: map[string][]string{"": append(acrossNodes(), "nodes/routes", "nodes/to-pods", "pods/to-nodes")},
+			red: map[string][]string{
+				"":      append(acrossNodes(), "nodes/routes", "nodes/to-pods", "pods/to-nodes"),
+				"vxlan": {"nodes/routes", "nodes/to-pods", "pods/to-nodes"}, // by which only the nodes themselves send
+			},
 			may: append(viaServices(), "paths/spoofed-source"),
 		},
 		{

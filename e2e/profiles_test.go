@@ -80,7 +80,9 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
 	t.Run("rights", func(t *testing.T) { testRights(t, name) })
 	t.Run("policies", func(t *testing.T) { testPolicies(t, name) })
-	t.Run("operator", func(t *testing.T) { testOperator(t, name) })
+	if profile == "ebpf" { // pools are the same in all
+		t.Run("operator", func(t *testing.T) { testOperator(t, name) })
+	}
 	t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, name, profile) })
 	t.Run("churn", func(t *testing.T) { testChurn(t, name) })
