@@ -104,7 +104,7 @@ func detach(link string) func(*testing.T, faulty) planted {
 
 // removeRoute removes the node's route to the other node's pods.
 func removeRoute(t *testing.T, f faulty) planted {
-	cidr := kubectl(t, f.lab, "get", "node", f.other, "-o", "jsonpath={.spec.podCIDR}")
+	cidr := kubectl(t, f.lab, "get", "labnode", f.other, "-o", "jsonpath={.spec.podCIDRs[0]}")
 	return keep(t, f, "routes", "ip route del "+cidr)
 }
 
