@@ -12,8 +12,12 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 git ls-files -co --exclude-standard -- 'bpf/*.[ch]' | xargs clang-format-19 --dry-run -Werror
-# What it finds is on stdout; how far it is, on stderr.
-clang-tidy-19 --quiet bpf/*.c 2>/dev/null
+# What it finds is on stdout; on stderr how far it is, or why it could not begin.
+exec 3>&1
+progress=$(clang-tidy-19 --quiet bpf/*.c 2>&1 >&3) || {
+	printf '%s\n' "$progress" >&2
+	exit 1
+}
 go mod tidy -diff
 go vet ./...
 go vet -tags e2e ./e2e/...
