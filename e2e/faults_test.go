@@ -16,7 +16,7 @@ import (
 type fault struct {
 	name  string
 	plant func(t *testing.T, f faulty) planted
-	// red lists patterns of checks that must not pass, by mode; "" stands for all others. A mode that is
+	// red lists patterns of checks that must not pass, by profile; "" stands for all others. A profile that is
 	// not there, without "", does not know the fault.
 	red map[string][]string
 	// may lists those that may pass or not, as chance has it: which backend a Service gives, for one.
@@ -31,14 +31,14 @@ type planted struct {
 }
 
 // faulty is the lab that faults are planted in.
-type faulty struct{ lab, mode, node, other string }
+type faulty struct{ lab, node, other string }
 
 // testFaults plants one fault after the other. Of the whole lab verify exactly the right checks must turn
 // red, and green again when the fault is mended, without a restart of anything.
-func testFaults(t *testing.T, lab, mode string) {
-	f := faulty{lab: lab, mode: mode, node: lab + "-worker", other: lab + "-worker2"}
+func testFaults(t *testing.T, lab, profile string) {
+	f := faulty{lab: lab, node: lab + "-worker", other: lab + "-worker2"}
 	for _, each := range faults() {
-		red, known := each.red[mode]
+		red, known := each.red[profile]
 		if !known {
 			red, known = each.red[""]
 		}

@@ -27,6 +27,7 @@ func viaServices() []string { return []string{"services/*", "demo/answers", "dns
 
 func faults() []fault {
 	ofPackets := []string{"outside/*", "paths/spoofed-source", "pods/to-nodes", "nodes/to-pods"}
+	ofNodes := []string{"nodes/routes", "nodes/to-pods", "pods/to-nodes"}
 	return []fault{
 		{
 			// What comes from the node's stack reaches no pod any more.
@@ -43,8 +44,8 @@ func faults() []fault {
 		{
 			name: "node route removed", plant: removeRoute,
 			red: map[string][]string{
-				"":      append(acrossNodes(), "nodes/routes", "nodes/to-pods", "pods/to-nodes"),
-				"vxlan": {"nodes/routes", "nodes/to-pods", "pods/to-nodes"}, // by which only the nodes themselves send
+				"":      append(acrossNodes(), ofNodes...),
+				"vxlan": ofNodes, "geneve": ofNodes, // pods go by the tunnel
 			},
 			may: append(viaServices(), "paths/spoofed-source"),
 		},

@@ -33,6 +33,9 @@ func testUninstall(t *testing.T, profile, name string) {
 	if profile != "kubeproxy" {
 		wants = append(wants, "lab_connect4", "reserved")
 	}
+	if profile == "vxlan" || profile == "geneve" {
+		wants = append(wants, "lab_"+profile)
+	}
 	for _, node := range containers(t, name) {
 		for _, want := range wants {
 			if found := onNode(t, node, "bash", "-c", traces); !strings.Contains(found, want) {
