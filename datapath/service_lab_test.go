@@ -10,7 +10,6 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
-	"wirelab.dev/wirelab/internal/settings"
 )
 
 const nodePort = 32000
@@ -37,11 +36,6 @@ func masqueraded(c *datapath.Config) {
 func routed(c *datapath.Config) {
 	replacement(c)
 	c.BPF.Masquerade = true
-}
-
-// tunneled has nodes reach each other's pods through VXLAN.
-func tunneled(c *datapath.Config) {
-	c.RoutingMode, c.TunnelProtocol, c.AutoDirectNodeRoutes = settings.RoutingTunnel, settings.TunnelVXLAN, false
 }
 
 // inServiceModes runs a test in every mode that translates Services, inModes in all.

@@ -3,6 +3,7 @@ package datapath_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,14 +18,43 @@ import (
 	"wirelab.dev/wirelab/internal/settings"
 )
 
-const tunnelPort = 8472
+// tunnel is one of the protocols.
+type tunnel struct {
+	protocol string
+	device   string
+	port     uint16
+	header   []byte // in front of the network's number
+	needs    netnstest.Feature
+}
 
-// inTunnel runs a test in every mode, with a tunnel between the nodes.
-func inTunnel(t *testing.T, f func(*testing.T, setup)) {
+var (
+	vxlan  = tunnel{settings.TunnelVXLAN, "lab_vxlan", 8472, []byte{8, 0, 0, 0}, netnstest.VXLAN}
+	geneve = tunnel{settings.TunnelGeneve, "lab_geneve", 6081, []byte{0, 0, 0x65, 0x58}, netnstest.Geneve}
+)
+
+// between has nodes reach each other's pods through it.
+func (tn tunnel) between(c *datapath.Config) {
+	c.RoutingMode, c.TunnelProtocol, c.AutoDirectNodeRoutes = settings.RoutingTunnel, tn.protocol, false
+}
+
+// inTunnels runs a test by each protocol.
+func inTunnels(t *testing.T, f func(*testing.T, tunnel)) {
+	for _, tn := range []tunnel{vxlan, geneve} {
+		t.Run(tn.protocol, func(t *testing.T) {
+			netnstest.Needs(t, tn.needs)
+			f(t, tn)
+		})
+	}
+}
+
+// inTunnelModes runs a test in every mode, with a tunnel by each protocol between the nodes.
+func inTunnelModes(t *testing.T, f func(*testing.T, tunnel, setup)) {
 	inModes(t, func(t *testing.T, mode setup) {
-		f(t, func(c *datapath.Config) {
-			mode(c)
-			tunneled(c)
+		inTunnels(t, func(t *testing.T, tn tunnel) {
+			f(t, tn, func(c *datapath.Config) {
+				mode(c)
+				tn.between(c)
+			})
 		})
 	})
 }
@@ -45,7 +75,7 @@ func newRoutedLab(t *testing.T, with ...func(*datapath.Config)) *lab {
 
 // Whoever talks to whom: pods and nodes with their own addresses, the outside with the node's.
 func TestTunnelConversations(t *testing.T) {
-	inTunnel(t, func(t *testing.T, mode setup) {
+	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
 		l := newRoutedLab(t, mode)
 		a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 		node0, node1 := l.nodes[0], l.nodes[1]
@@ -95,11 +125,11 @@ type outer struct {
 	length  int
 }
 
-// outerOf takes a frame of VXLAN apart; not ok when it is none.
-func outerOf(f netnstest.Frame) (o outer, ok bool) {
+// outerOf takes a frame of the tunnel apart; not ok when it is none.
+func (tn tunnel) outerOf(f netnstest.Frame) (o outer, ok bool) {
 	ip, isIP := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
 	udp, isUDP := f.Layer(layers.LayerTypeUDP).(*layers.UDP)
-	if !isIP || !isUDP || udp.DstPort != tunnelPort || len(udp.Payload) < 8 {
+	if !isIP || !isUDP || udp.DstPort != layers.UDPPort(tn.port) || len(udp.Payload) < 8 || !bytes.HasPrefix(udp.Payload, tn.header) {
 		return o, false
 	}
 	inner := gopacket.NewPacket(udp.Payload[8:], layers.LayerTypeEthernet, gopacket.Default)
@@ -111,14 +141,14 @@ func outerOf(f netnstest.Frame) (o outer, ok bool) {
 // On the wire: from node to node, the sender's identity as the network's number, no checksum, one source port a flow, 50 bytes
 // more. The tunnel is no hop.
 func TestTunnelOnTheWire(t *testing.T) {
-	inTunnel(t, func(t *testing.T, mode setup) {
+	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
 		l := newLab(t, 2, mode)
 		n, m := l.nodes[0], l.nodes[1]
 		a, c := n.addPod("a"), m.addPod("c")
 		must(t, n.dp.SetIdentity(a.Addr, 4711))
 		must(t, m.dp.SetIdentity(c.Addr, 815))
 		serve(c.NS)
-		wire, eth, devices := n.Capture(netnstest.NIC), a.Capture("eth0"), []*netnstest.Capture{n.Capture("lab_vxlan"), m.Capture("lab_vxlan")}
+		wire, eth, devices := n.Capture(netnstest.NIC), a.Capture("eth0"), []*netnstest.Capture{n.Capture(tn.device), m.Capture(tn.device)}
 		echo, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1000})
 		if err != nil || echo.TTL != 63 {
 			t.Errorf("the answer has TTL %d, want 63: %v", echo.TTL, err)
@@ -126,7 +156,7 @@ func TestTunnelOnTheWire(t *testing.T) {
 		must(t, second(a.Ask("tcp4", c.at(port), bytes.Repeat([]byte("x"), 1<<16))))
 		networks, ports := map[string][]uint32{}, map[layers.UDPPort]bool{}
 		for _, f := range wire.Frames() {
-			o, ok := outerOf(f)
+			o, ok := tn.outerOf(f)
 			if !ok {
 				continue
 			}
@@ -166,17 +196,17 @@ func TestTunnelOnTheWire(t *testing.T) {
 
 // Nobody but nodes sends into the tunnel, and a node for nobody but its own pods and itself.
 func TestTunnelTakesNoForgeries(t *testing.T) {
-	inTunnel(t, func(t *testing.T, mode setup) {
+	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
 		l := newLab(t, 3, mode)
 		n, m, o := l.nodes[0], l.nodes[1], l.nodes[2]
 		a, c, e := n.addPod("a"), m.addPod("c"), o.addPod("e")
 		eth := a.Capture("eth0")
 		send := func(from *netnstest.Host, inner netip.Addr, marker string) {
 			t.Helper()
-			conn, err := from.Dial("udp4", netip.AddrPortFrom(n.Host.Addr, tunnelPort))
+			conn, err := from.Dial("udp4", netip.AddrPortFrom(n.Host.Addr, tn.port))
 			must(t, err)
 			defer conn.Close()
-			must(t, second(conn.Write(vxlanFrame(t, 4711, inner, a.Addr, marker))))
+			must(t, second(conn.Write(tn.packet(t, 4711, inner, a.Addr, marker))))
 		}
 		arrived := func(marker string) bool {
 			return slices.ContainsFunc(eth.Frames(), func(f netnstest.Frame) bool { return bytes.Contains(f.Data(), []byte(marker)) })
@@ -208,22 +238,22 @@ func TestTunnelTakesNoForgeries(t *testing.T) {
 	})
 }
 
-// vxlanFrame is what a node would send into the tunnel, behind UDP: a datagram of inner's to dst.
-func vxlanFrame(t *testing.T, network uint32, src, dst netip.Addr, payload string) []byte {
+// packet is what a node would send into the tunnel, behind UDP: a datagram of src's to dst.
+func (tn tunnel) packet(t *testing.T, network uint32, src, dst netip.Addr, payload string) []byte {
 	t.Helper()
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 	udp := &layers.UDP{SrcPort: 1000, DstPort: 1001}
 	must(t, udp.SetNetworkLayerForChecksum(ip))
 	mac := []byte{2, 0, 0, 0, 0, 1}
 	inner := frame(t, &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload(payload))
-	header := binary.BigEndian.AppendUint32([]byte{8, 0, 0, 0}, network<<8)
+	header := binary.BigEndian.AppendUint32(slices.Clone(tn.header), network<<8)
 	return append(header, inner...)
 }
 
 // A pod's route says what fits through the tunnel, whoever ignores it is told, and what may be is cut up. Large sends stay
 // large.
 func TestTunnelMTU(t *testing.T) {
-	inTunnel(t, func(t *testing.T, mode setup) {
+	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
 		l := newLab(t, 2, mode)
 		n, m := l.nodes[0], l.nodes[1]
 		a, c := n.addPod("a"), m.addPod("c")
@@ -245,71 +275,75 @@ func TestTunnelMTU(t *testing.T) {
 }
 
 func TestTunnelKeepsLargeSendsLarge(t *testing.T) {
-	inTunnel(t, testLargeSendsStayLarge)
+	inTunnelModes(t, func(t *testing.T, _ tunnel, mode setup) { testLargeSendsStayLarge(t, mode) })
 }
 
 // The device is there as it has to be whatever somebody makes of it, and only as long as it is in use.
 func TestTunnelDevice(t *testing.T) {
-	l := newLab(t, 2, routed, tunneled)
-	n, m := l.nodes[0], l.nodes[1]
-	a, c := n.addPod("a"), m.addPod("c")
-	reach := func(what string) {
-		t.Helper()
-		if _, err := a.Ping(c.Addr, netnstest.PingOptions{}); err != nil {
-			t.Errorf("%s: %v", what, err)
+	inTunnels(t, func(t *testing.T, tn tunnel) {
+		l := newLab(t, 2, routed, tn.between)
+		n, m := l.nodes[0], l.nodes[1]
+		a, c := n.addPod("a"), m.addPod("c")
+		reach := func(what string) {
+			t.Helper()
+			if _, err := a.Ping(c.Addr, netnstest.PingOptions{}); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
-	}
-	mend := func() { n.Do(func() { must(t, n.dp.Devices().Apply(ctx(t))) }) }
-	reach("at first")
-	for _, damage := range [][]string{
-		{"ip", "link", "set", "lab_vxlan", "down"},
-		{"ip", "link", "del", "lab_vxlan"},
-	} {
-		n.Run(damage...)
-		if _, err := a.Ping(c.Addr, netnstest.PingOptions{Timeout: netnstest.NoAnswer}); err == nil {
-			t.Fatalf("%v: it is answered all the same, so the tunnel is not what it goes by", damage)
+		mend := func() { n.Do(func() { must(t, n.dp.Devices().Apply(ctx(t))) }) }
+		reach("at first")
+		for _, damage := range [][]string{
+			{"ip", "link", "set", tn.device, "down"},
+			{"ip", "link", "del", tn.device},
+		} {
+			n.Run(damage...)
+			if _, err := a.Ping(c.Addr, netnstest.PingOptions{Timeout: netnstest.NoAnswer}); err == nil {
+				t.Fatalf("%v: it is answered all the same, so the tunnel is not what it goes by", damage)
+			}
+			mend()
+			reach(strings.Join(damage, " ") + ", and mended")
 		}
+		n.Run("ip", "link", "del", tn.device)
+		n.Run("ip", "link", "add", tn.device, "type", tn.protocol, "id", "7", "dstport", "4789", "remote", m.Host.Addr.String())
 		mend()
-		reach(strings.Join(damage, " ") + ", and mended")
-	}
-	n.Run("ip", "link", "del", "lab_vxlan")
-	n.Run("ip", "link", "add", "lab_vxlan", "type", "vxlan", "id", "7", "dstport", "4789", "dev", netnstest.NIC)
-	mend()
-	reach("another device of that name, and mended")
-	n.close()
-	n.cfg.TunnelPort = 8473
-	n.open()
-	if got := n.Run("ip", "-d", "link", "show", "lab_vxlan"); !strings.Contains(got, "dstport 8473") || !strings.Contains(got, "external") {
-		t.Errorf("at another port: %s", got)
-	}
-	n.close()
-	n.cfg.RoutingMode = settings.RoutingNative
-	n.open()
-	if got, err := n.TryRun("ip", "link", "show", "lab_vxlan"); err == nil {
-		t.Errorf("without a tunnel: %s", got)
-	}
+		reach("another device of that name, and mended")
+		n.close()
+		n.cfg.TunnelPort = 8473
+		n.open()
+		if got := n.Run("ip", "-d", "link", "show", tn.device); !strings.Contains(got, "dstport 8473") || !strings.Contains(got, "external") {
+			t.Errorf("at another port: %s", got)
+		}
+		n.close()
+		n.cfg.RoutingMode = settings.RoutingNative
+		n.open()
+		if got, err := n.TryRun("ip", "link", "show", tn.device); err == nil {
+			t.Errorf("without a tunnel: %s", got)
+		}
+	})
 }
 
 func TestTunnelPortInUse(t *testing.T) {
-	l := newLab(t, 1, tunneled)
-	n := l.nodes[0]
-	n.close()
-	n.Run("ip", "link", "del", "lab_vxlan")
-	n.ServeUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), tunnelPort))
-	n.Do(func() {
-		dp, err := datapath.Open(ctx(t), n.cfg, logger(t))
-		if err == nil {
-			must(t, dp.Close())
-		}
-		if err == nil || !strings.Contains(err.Error(), "UDP port 8472") || !strings.Contains(err.Error(), "tunnelPort") {
-			t.Errorf("%v, want the port and the way out", err)
-		}
+	inTunnels(t, func(t *testing.T, tn tunnel) {
+		l := newLab(t, 1, tn.between)
+		n := l.nodes[0]
+		n.close()
+		n.Run("ip", "link", "del", tn.device)
+		n.ServeUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), tn.port))
+		n.Do(func() {
+			dp, err := datapath.Open(ctx(t), n.cfg, logger(t))
+			if err == nil {
+				must(t, dp.Close())
+			}
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("UDP port %d", tn.port)) || !strings.Contains(err.Error(), "tunnelPort") {
+				t.Errorf("%v, want the port and the way out", err)
+			}
+		})
 	})
 }
 
 // A node that has moved is reached where it is, by flows that are known too, from the moment the map says so.
 func TestTunnelFollowsNodes(t *testing.T) {
-	inTunnel(t, func(t *testing.T, mode setup) {
+	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
 		l := newLab(t, 2, mode)
 		n, m := l.nodes[0], l.nodes[1]
 		a, c := n.addPod("a"), m.addPod("c")
@@ -334,7 +368,7 @@ func TestTunnelFollowsNodes(t *testing.T) {
 		var to []string
 		eventually(t, func() bool {
 			for _, f := range wire.Frames() {
-				if o, ok := outerOf(f); ok && f.Outgoing {
+				if o, ok := tn.outerOf(f); ok && f.Outgoing {
 					to = append(to, o.ip.DstIP.String())
 				}
 			}

@@ -18,13 +18,15 @@ func (s suite) regexp() string {
 }
 
 // chosen are the tests of what depends on the kernel: that the verifier takes all programs in all modes, that they are
-// attached and packets delivered, Services at veths, sockets and cards, masquerading, and how an agent takes over from the
-// one before it. What is a matter of the programs' own logic is tested under one kernel, and would take too long here.
+// attached and packets delivered, Services at veths, sockets and NICs, masquerading, tunnels, and how an agent takes over from
+// the one before it. What is a matter of the programs' own logic is tested under one kernel, and would take too long here.
 var chosen = []suite{
 	{folder: "internal/netnstest", tests: []string{"TestKernelsHaveWhatTheTableSays"}},
 	{folder: "bpf", tests: []string{"TestEveryModeLoads"}},
-	{folder: "datapath", parts: "^(kubeproxy|ebpf)$", tests: []string{
+	{folder: "datapath", parts: "^(kubeproxy|ebpf|vxlan|geneve)$", tests: []string{
 		"TestOldKernelsAreRefused", "TestPathsOfAnEcho", "TestClsactIsMendedAndCleaned", "TestNodePort",
 		"TestSocketsAreGivenABackend", "TestMasquerade", "TestUpgradeLosesNoConnection",
+		"TestTunnelConversations", "TestTunnelOnTheWire", "TestTunnelTakesNoForgeries", "TestTunnelMTU",
+		"TestTunnelKeepsLargeSendsLarge", "TestTunnelDevice", "TestTunnelPortInUse", "TestTunnelFollowsNodes",
 	}},
 }
