@@ -76,21 +76,13 @@ type identifier struct {
 // newIdentifier has eps ask for the identities of new endpoints, from now on.
 func (a *Agent) newIdentifier(eps *endpoints) (*identifier, error) {
 	i := &identifier{eps: eps, all: a.kube.identities, kube: a.kube}
-	i.pods = identities.NewPods(a.kube.pods, identity.NewFilter(a.cfg.Labels.Include, a.cfg.Labels.Exclude), i.number, a.log)
+	i.pods = identities.NewPods(a.kube.pods, identity.NewFilter(a.cfg.Labels.Include, a.cfg.Labels.Exclude), i.all.Of, a.log)
 	_, err := a.kube.podInf.AddEventHandler(watch.OnChange(func(_, _ *corev1.Pod) { i.pods.Changed() }))
 	if err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)
 	}
 	eps.identify = i.of
 	return i, nil
-}
-
-// number is the number of a set.
-func (i *identifier) number(ctx context.Context, s identity.Set) (identity.ID, error) {
-	if err := i.all.Listed(ctx); err != nil {
-		return identity.Unknown, err
-	}
-	return i.all.Of(ctx, s)
 }
 
 // of is the identity of an endpoint in the making.

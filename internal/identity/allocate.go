@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 )
 
 var (
@@ -24,8 +23,7 @@ type Store interface {
 	Read(ctx context.Context, id ID) (Entry, error)
 }
 
-// Allocator finds the number of a set, or gives it one. Numbers is what is known of the store, kept by a watch; it may be
-// late. It is safe for concurrent use.
+// Allocator finds the number of a set, or gives it one. It is safe for concurrent use.
 //
 // Who creates the name of a number has it, so no number is that of two sets. That a set gets two numbers takes agents
 // that know different things: one finds the number that the labels begin with taken, by what another knows to be gone.
@@ -34,10 +32,15 @@ type Store interface {
 // A number goes when no node has had it for a while. Before that it is retired: nobody gets it any more, and who has it
 // gets another. So no number is given to a second set while a pod has it, without a lock between agents and who collects.
 type Allocator struct {
-	Numbers *Numbers
-	Store   Store
+	Numbers *Numbers // what is known of the store, kept by a watch; it may be late
 
-	mu sync.Mutex // one new number at a time: pods of one new set start together
+	store  Store
+	making chan struct{} // holds one who makes a number: pods of one new set start together
+}
+
+// NewAllocator makes numbers in store that are not among numbers.
+func NewAllocator(numbers *Numbers, store Store) *Allocator {
+	return &Allocator{Numbers: numbers, store: store, making: make(chan struct{}, 1)}
 }
 
 // Get is the number of a set. It asks the store only for a set that is not known.
@@ -45,13 +48,17 @@ func (a *Allocator) Get(ctx context.Context, s Set) (ID, error) {
 	if id, ok := a.Numbers.Of(s); ok {
 		return id, nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	select {
+	case a.making <- struct{}{}:
+		defer func() { <-a.making }()
+	case <-ctx.Done():
+		return Unknown, fmt.Errorf("wait until another identity is made: %w", ctx.Err())
+	}
 	if id, ok := a.Numbers.Of(s); ok { // made while this waited
 		return id, nil
 	}
 	for id := range a.Numbers.free(s) {
-		err := a.Store.Create(ctx, id, s)
+		err := a.store.Create(ctx, id, s)
 		if err == nil {
 			a.Numbers.Put(Entry{ID: id, Set: s})
 			return id, nil
@@ -68,7 +75,7 @@ func (a *Allocator) Get(ctx context.Context, s Set) (ID, error) {
 
 // taken looks at an entry that is new to this node, and says whether it is the set's own.
 func (a *Allocator) taken(ctx context.Context, id ID, s Set) (mine bool, err error) {
-	e, err := a.Store.Read(ctx, id)
+	e, err := a.store.Read(ctx, id)
 	if errors.Is(err, ErrNone) {
 		return false, nil // gone again; the next number is as good
 	}

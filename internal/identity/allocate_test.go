@@ -72,7 +72,7 @@ func TestTwoAgentsAtOnce(t *testing.T) {
 	got := make([][sets]ID, agents)
 	var wg sync.WaitGroup
 	for i := range agents {
-		a := &Allocator{Numbers: NewNumbers(), Store: c}
+		a := NewAllocator(NewNumbers(), c)
 		wg.Go(func() {
 			for j := range sets {
 				id, err := a.Get(t.Context(), set(fmt.Sprint(j)))
@@ -103,7 +103,7 @@ func TestTwoAgentsAtOnce(t *testing.T) {
 
 func TestKnownSetAsksNobody(t *testing.T) {
 	c := newCluster()
-	a := &Allocator{Numbers: NewNumbers(), Store: c}
+	a := NewAllocator(NewNumbers(), c)
 	first := get(t, a, set("a"))
 	c.fail = errors.New("the API server is away")
 	if again := get(t, a, set("a")); again != first || c.creates != 1 {
@@ -114,15 +114,53 @@ func TestKnownSetAsksNobody(t *testing.T) {
 	}
 }
 
+// silent is a store that does not answer.
+type silent struct{ asked chan struct{} }
+
+func (s silent) Create(ctx context.Context, _ ID, _ Set) error {
+	s.asked <- struct{}{}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s silent) Read(context.Context, ID) (Entry, error) { return Entry{}, ErrNone }
+
+// TestNobodyWaitsForTheTimeOfOthers: who has less time than the one who makes a number just now gives up when it is over.
+func TestNobodyWaitsForTheTimeOfOthers(t *testing.T) {
+	store := silent{asked: make(chan struct{}, 1)}
+	a := NewAllocator(NewNumbers(), store)
+	patient, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { _, _ = a.Get(patient, set("a")) })
+	<-store.asked
+	hasty, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	gaveUp := make(chan error, 1)
+	wg.Go(func() {
+		_, err := a.Get(hasty, set("b"))
+		gaveUp <- err
+	})
+	select {
+	case err := <-gaveUp:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it got %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it still waits long after its time is over")
+	}
+}
+
 // TestNumberOfAnotherSet: the number that the labels begin with is taken, by a live entry, by a retired one, by one that
 // this agent does not know.
 func TestNumberOfAnotherSet(t *testing.T) {
-	want, long := get(t, &Allocator{Numbers: NewNumbers(), Store: newCluster()}, set("a")), time.Now().Add(-time.Hour)
+	want, long := get(t, NewAllocator(NewNumbers(), newCluster()), set("a")), time.Now().Add(-time.Hour)
 	for name, taken := range map[string]Entry{
 		"live": {ID: want, Set: set("b")}, "retired": {ID: want, Set: set("b"), UnusedSince: long}, "its own, retired": {ID: want, Set: set("a"), UnusedSince: long},
 	} {
 		for _, known := range []bool{true, false} {
-			a := &Allocator{Numbers: NewNumbers(), Store: newCluster(taken)}
+			a := NewAllocator(NewNumbers(), newCluster(taken))
 			if known {
 				a.Numbers.Put(taken)
 			}
@@ -135,7 +173,7 @@ func TestNumberOfAnotherSet(t *testing.T) {
 		}
 	}
 	other := Entry{ID: want, Set: set("a")}
-	if got := get(t, &Allocator{Numbers: NewNumbers(), Store: newCluster(other)}, set("a")); got != want {
+	if got := get(t, NewAllocator(NewNumbers(), newCluster(other)), set("a")); got != want {
 		t.Errorf("of a set that another agent has made the number of, got %d, want %d", got, want)
 	}
 }
@@ -143,7 +181,7 @@ func TestNumberOfAnotherSet(t *testing.T) {
 // TestLowestOfTwo: of two numbers of a set all agents take the lower, and none that is retired.
 func TestLowestOfTwo(t *testing.T) {
 	n := NewNumbers()
-	a := &Allocator{Numbers: n, Store: newCluster()}
+	a := NewAllocator(n, newCluster())
 	for _, e := range []Entry{{ID: 900, Set: set("a")}, {ID: 300, Set: set("a")}, {ID: 400, Set: set("b")}} {
 		n.Put(e)
 	}
@@ -169,7 +207,7 @@ func TestUsedUp(t *testing.T) {
 	for id := FirstPod; id <= LastPod; id++ {
 		n.Put(Entry{ID: id, Set: set(id.String())})
 	}
-	a := &Allocator{Numbers: n, Store: newCluster()}
+	a := NewAllocator(n, newCluster())
 	if _, err := a.Get(t.Context(), set("one more")); !errors.Is(err, ErrUsedUp) {
 		t.Errorf("got %v", err)
 	}

@@ -31,7 +31,7 @@ type event struct {
 
 type modelAgent struct {
 	m     *model
-	alloc Allocator
+	alloc *Allocator
 	heard int         // of the log
 	pods  [2]pod      // those without a number are not there
 	used  map[ID]bool // what its node says
@@ -213,7 +213,7 @@ func TestNoNumberIsThatOfTwoSets(t *testing.T) {
 		m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 7)), now: time.Unix(0, 0), store: map[ID]Entry{}}
 		for range 3 {
 			a := &modelAgent{m: m, used: map[ID]bool{}}
-			a.alloc = Allocator{Numbers: NewNumbers(), Store: a}
+			a.alloc = NewAllocator(NewNumbers(), a)
 			a.alloc.Numbers.last, a.alloc.Numbers.now = FirstPod+9, func() time.Time { return m.now }
 			m.agents = append(m.agents, a)
 		}

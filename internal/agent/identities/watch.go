@@ -28,14 +28,14 @@ type Watch struct {
 	objects  Objects
 	informer crd.Informer[crd.LabIdentity, *crd.LabIdentity]
 	numbers  cache.ResourceEventHandlerRegistration // of heard
-	alloc    identity.Allocator
+	alloc    *identity.Allocator
 	changed  atomic.Pointer[func()]
 }
 
 // NewWatch makes the informer without starting it.
 func NewWatch(objects Objects) (*Watch, error) {
 	w := &Watch{objects: objects, informer: crd.NewInformer(objects)}
-	w.alloc = identity.Allocator{Numbers: identity.NewNumbers(), Store: store{objects}}
+	w.alloc = identity.NewAllocator(identity.NewNumbers(), store{objects})
 	var err error
 	w.numbers, err = w.informer.AddEventHandler(watch.OnChange(w.heard))
 	if err != nil {
@@ -66,7 +66,10 @@ func (w *Watch) Run(ctx context.Context) { w.informer.RunWithContext(ctx) }
 // HasSynced says whether all numbers of the first list are known.
 func (w *Watch) HasSynced() bool { return w.numbers.HasSynced() }
 
-// Listed returns why there is no list of identities yet.
+// errNotListed says that the first list of identities is not here yet.
+var errNotListed = errors.New("the list of LabIdentities is on its way")
+
+// Listed returns why there is no list of identities yet, for which it asks the API server.
 func (w *Watch) Listed(ctx context.Context) error {
 	if w.HasSynced() {
 		return nil
@@ -74,11 +77,14 @@ func (w *Watch) Listed(ctx context.Context) error {
 	if _, err := w.objects.List(ctx, metav1.ListOptions{Limit: 1}); err != nil {
 		return fmt.Errorf("list LabIdentities: %w", crd.Explain(crd.LabIdentities, err))
 	}
-	return errors.New("the list of LabIdentities is on its way")
+	return errNotListed
 }
 
-// Of is the number of a set, which gets one if it has none.
+// Of is the number of a set, which gets one if it has none. Before there is a list it is an error.
 func (w *Watch) Of(ctx context.Context, s identity.Set) (identity.ID, error) {
+	if !w.HasSynced() {
+		return identity.Unknown, errNotListed
+	}
 	return w.alloc.Get(ctx, s)
 }
 

@@ -97,3 +97,16 @@ func TestWatch(t *testing.T) {
 		t.Error("nobody was told of changes")
 	}
 }
+
+// TestNumberBeforeTheList: pods that start while the list is on its way ask the API server for nothing, least of all for a
+// number that the list may have.
+func TestNumberBeforeTheList(t *testing.T) {
+	objects, server := crdtest.NewClient(object(300, "a"))
+	w, err := NewWatch(objects.Identities)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := w.Of(t.Context(), set("a")); err == nil || len(server.Actions()) > 0 {
+		t.Errorf("it is %v after %v", id, server.Actions())
+	}
+}
