@@ -36,6 +36,11 @@ type Server struct {
 	URL        string
 }
 
+// Requests a second, and at once: as many as a node has pods. With client-go's
+// own, 5 and 10, pods that start together, each of a set of labels that has no
+// identity yet, would wait for each other.
+const requestsPerSecond, requestsAtOnce = 20, 110
+
 // Connect returns the API server, asked with the pod's service account if
 // kubeconfig is empty.
 func Connect(kubeconfig string) (Server, error) {
@@ -44,6 +49,7 @@ func Connect(kubeconfig string) (Server, error) {
 		return Server{}, fmt.Errorf("find the API server: %w", err)
 	}
 	cfg.UserAgent = "wirelab-agent/" + version.Version
+	cfg.QPS, cfg.Burst = requestsPerSecond, requestsAtOnce
 	objects, err := crd.NewClient(cfg)
 	if err != nil {
 		return Server{}, err

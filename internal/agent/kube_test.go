@@ -3,6 +3,13 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +23,9 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"wirelab.dev/wirelab/internal/agent/identities"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 )
 
@@ -72,6 +81,36 @@ func TestPodInformerAsksForThisNodeOnly(t *testing.T) {
 		if selector != want {
 			t.Errorf("%s %s with selector %q, want %q", a.GetVerb(), a.GetResource().Resource, selector, want)
 		}
+	}
+}
+
+// TestPodsOfManyNewSetsStartTogether: the identities of a node's worth of pods are made at once.
+func TestPodsOfManyNewSetsStartTogether(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.Copy(w, r.Body)
+	}))
+	defer server.Close()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	cluster := fmt.Sprintf("{kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c}}]}", server.URL)
+	if err := os.WriteFile(kubeconfig, []byte(cluster), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	connected, err := Connect(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pods = 100
+	began := time.Now()
+	for i := range pods {
+		id := &crd.LabIdentity{ObjectMeta: metav1.ObjectMeta{Name: strconv.Itoa(256 + i)}}
+		if _, err := connected.Objects.Identities.Create(t.Context(), id, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > identities.Patience {
+		t.Errorf("%d identities took %v: pods wait for %v at most", pods, took, identities.Patience)
 	}
 }
 
