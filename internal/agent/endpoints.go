@@ -156,10 +156,8 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 		return api.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
 	}
 	e.mu.Lock()
-	if !existed {
-		e.addrs[hostIf] = addr
-		e.identified(hostIf, req, id)
-	}
+	e.addrs[hostIf] = addr
+	e.owners[hostIf] = owner{namespace: req.Namespace, pod: req.Pod, uid: req.PodUID, id: identity.ID(ep.Identity)}
 	e.mu.Unlock()
 	e.changed()
 	return ep, nil

@@ -42,11 +42,6 @@ func (e *endpoints) owned() []owned {
 	return out
 }
 
-// identified notes whose a new endpoint is.
-func (e *endpoints) identified(hostIf string, req api.CNIRequest, id identity.ID) {
-	e.owners[hostIf] = owner{namespace: req.Namespace, pod: req.Pod, uid: req.PodUID, id: id}
-}
-
 // setIdentity gives an endpoint another identity, if it is still there.
 func (e *endpoints) setIdentity(o owned, id identity.ID) error {
 	defer e.one(o.hostIf)()
