@@ -25,6 +25,7 @@ type fakeDatapath struct {
 	eps     map[string]api.Endpoint
 	inWork  map[string]bool
 	fail    error // of the next AddEndpoint
+	refuse  error // of SetIdentity
 	missing []string
 	resting []datapath.RestingAddr
 }
@@ -120,6 +121,9 @@ func (f *fakeDatapath) Endpoints(context.Context) ([]api.Endpoint, error) {
 func (f *fakeDatapath) SetIdentity(addr netip.Addr, id uint32) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.refuse != nil {
+		return f.refuse
+	}
 	for hostIf, ep := range f.eps {
 		if ep.Addr == addr {
 			ep.Identity = id

@@ -52,10 +52,11 @@ func (e *endpoints) setIdentity(o owned, id identity.ID) error {
 		return err
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	now := e.owners[o.hostIf]
 	now.id = id
 	e.owners[o.hostIf] = now
+	e.mu.Unlock()
+	e.changed()
 	e.log.Info("endpoint has another identity", "pod", o.namespace+"/"+o.pod, "addr", o.addr, "identity", id, "before", o.id)
 	return nil
 }
@@ -103,12 +104,11 @@ func (i *identifier) apply(ctx context.Context) error {
 	var errs []error
 	for _, o := range i.eps.owned() {
 		id, err := i.now(ctx, o)
+		if id != o.id {
+			err = errors.Join(err, i.eps.setIdentity(o, id))
+		}
 		if err != nil && len(errs) < errFew {
 			errs = append(errs, err)
-		}
-		if id != o.id {
-			errs = append(errs, i.eps.setIdentity(o, id))
-			i.eps.changed()
 		}
 	}
 	return errors.Join(errs...)
