@@ -70,3 +70,17 @@ func TestIdentityThatCannotBeSet(t *testing.T) {
 		t.Errorf("it has identity %v", got[0].id)
 	}
 }
+
+// TestPublishedIsOfPods: other nodes are told the name of a pod, and none of a container that is no pod.
+func TestPublishedIsOfPods(t *testing.T) {
+	e, _ := testEndpoints(t, "10.0.0.0/28")
+	mustAdd(t, e, "a")
+	req := call("b")
+	req.Namespace, req.Pod = "", ""
+	if _, err := e.add(t.Context(), req, os.Stdin); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.published(); len(got) != 2 || got[0].Pod != "ns/a" || got[1].Pod != "" {
+		t.Errorf("told is %+v", got)
+	}
+}

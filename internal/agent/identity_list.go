@@ -34,7 +34,9 @@ func (i *identifier) labels(id identity.ID) map[string]string {
 func identityList(_ context.Context, n *node) ([]api.Identity, error) {
 	pods := map[identity.ID][]string{}
 	for _, o := range n.eps.owned() {
-		pods[o.id] = append(pods[o.id], o.namespace+"/"+o.pod)
+		if o.pod != "" {
+			pods[o.id] = append(pods[o.id], o.namespace+"/"+o.pod)
+		}
 	}
 	var out []api.Identity
 	add := func(i api.Identity) {

@@ -20,7 +20,7 @@ func (e *endpoints) published() []crd.Endpoint {
 	out := []crd.Endpoint{}
 	for _, o := range e.owned() {
 		ep := crd.Endpoint{Address: o.addr, Identity: uint32(cmp.Or(o.id, identity.Init))}
-		if o.hostIf != healthHostIf() {
+		if o.pod != "" && o.hostIf != healthHostIf() {
 			ep.Pod = o.namespace + "/" + o.pod
 		}
 		out = append(out, ep)
@@ -38,17 +38,18 @@ type publisher struct {
 	eps *endpoints
 }
 
-// paced is apply, which changes nothing sooner than publishEvery after the last change.
+// paced is apply, which changes nothing sooner than publishEvery after the last change. By then what it has written is
+// heard of, too, and not written again.
 func (p publisher) paced() func(context.Context) error {
 	var next time.Time
 	return func(ctx context.Context) error {
-		if !p.differs() {
-			return p.listed(ctx)
-		}
 		select {
 		case <-time.After(time.Until(next)):
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		if !p.differs() {
+			return p.listed(ctx)
 		}
 		next = time.Now().Add(publishEvery)
 		return p.apply(ctx)

@@ -46,7 +46,7 @@ type Endpoint struct {
 	Address netip.Addr `json:"address"`
 	// Identity is the number of the pod's label set: the name of a LabIdentity, or a reserved one.
 	Identity uint32 `json:"identity"`
-	// Pod is namespace/name; empty for the node's health endpoint.
+	// Pod is namespace/name; empty for what is no pod of Kubernetes, such as the node's health endpoint.
 	Pod string `json:"pod,omitempty"`
 }
 
