@@ -1,13 +1,18 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
@@ -64,6 +69,29 @@ func TestLabNodeBeforeItsList(t *testing.T) {
 	err = labNode{objects: objects.Nodes, kube: k, nodeName: "n1"}.apply(t.Context())
 	if !strings.Contains(fmt.Sprint(err), "on its way") {
 		t.Errorf("without a list: %v", err)
+	}
+}
+
+// TestRefusedLabNodeIsTriedLess: an API server that takes no LabNode is not asked ten times a second for one by every node.
+func TestRefusedLabNodeIsTriedLess(t *testing.T) {
+	node := kubeNode("n1", "192.0.2.1", "")
+	objects, requests := crdtest.NewClient()
+	tries := 0
+	requests.PrependReactor("create", crd.LabNodes, func(clienttesting.Action) (bool, runtime.Object, error) {
+		tries++
+		return true, nil, errors.New("not allowed")
+	})
+	k := startKubeWith(t, Server{Kubernetes: fake.NewClientset(node), Objects: objects})
+	k.pool = "10.0.0.0/12"
+	ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond)
+	defer cancel()
+	var told []string
+	_, err := k.awaitSelf(ctx, labNode{objects: objects.Nodes, kube: k, nodeName: "n1"}, func(err error) { told = append(told, err.Error()) }, quiet())
+	if err == nil || tries < 2 || tries > 5 {
+		t.Errorf("after %d tries: %v", tries, err)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "not allowed") {
+		t.Errorf("told %q", told)
 	}
 }
 

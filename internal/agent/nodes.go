@@ -47,16 +47,21 @@ func (k *kube) awaitSelf(ctx context.Context, own labNode, say func(error), log 
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
 	var said string
-	var lastSaid time.Time
+	var lastSaid, next time.Time
+	var applied error
+	wait := 100 * time.Millisecond // after a failure; longer after each further one
 	for {
 		s, err := k.self(own.nodeName)
 		if err == nil {
 			return s, nil
 		}
-		if k.pool != "" {
-			if applied := own.apply(ctx); applied != nil {
-				err = applied
+		if k.pool != "" && !time.Now().Before(next) {
+			if applied = own.apply(ctx); applied != nil {
+				next, wait = time.Now().Add(wait), min(2*wait, 5*time.Second)
 			}
+		}
+		if applied != nil {
+			err = applied
 		}
 		if err.Error() != said || time.Since(lastSaid) > 15*time.Second {
 			log.Warn("waiting for what this node is told by Kubernetes", "err", err)
@@ -112,8 +117,8 @@ func (k *kube) podCIDRs(node *corev1.Node) []netip.Prefix {
 	return own.Spec.PodCIDRs
 }
 
-// nodeList is all nodes that have an address and a podCIDR, this one
-// included, sorted by name.
+// nodeList is all nodes that have an address, this one included, sorted by
+// name. One that is new may have no podCIDRs yet.
 func (k *kube) nodeList() ([]datapath.Node, error) {
 	objs, err := k.nodes.List(labels.Everything())
 	if err != nil {
