@@ -15,11 +15,22 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// IPCache keeps lab_ipcache, which says who has an address and on which node it is.
-type IPCache struct{ d *Datapath }
+// IPCache keeps lab_ipcache, which says who has an address and on which node it is. It reads the map at its first Apply and
+// then knows what it has entered.
+type IPCache struct {
+	d    *Datapath
+	have map[bpf.IPCacheKey]bpf.IPCacheEntry // nil: what the map has is not known
+}
 
 // IPCache returns the reconciler of who has which address.
 func (d *Datapath) IPCache() *IPCache { return &IPCache{d: d} }
+
+// Reload has the next Apply read the map again, and so mend what others have changed in it.
+func (c *IPCache) Reload() {
+	c.d.ipcache.mu.Lock()
+	defer c.d.ipcache.mu.Unlock()
+	c.have = nil
+}
 
 // ipcache is what IPCache is kept with.
 type ipcache struct {
@@ -33,9 +44,12 @@ type ipcache struct {
 func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
 	c.d.ipcache.mu.Lock()
 	defer c.d.ipcache.mu.Unlock()
-	have, err := c.read()
-	if err != nil {
-		return err
+	have := c.have
+	if c.have = nil; have == nil { // what an Apply leaves half done is read again, too
+		var err error
+		if have, err = c.read(); err != nil {
+			return err
+		}
 	}
 	want := make(map[bpf.IPCacheKey]bpf.IPCacheEntry, len(entries))
 	for _, e := range entries {
@@ -66,7 +80,11 @@ func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
 	if changed {
 		errs = append(errs, c.d.maps.newGeneration())
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	c.have = want
+	return nil
 }
 
 // place is what an entry says besides who it is.

@@ -74,6 +74,37 @@ func TestIPCache(t *testing.T) {
 	}
 }
 
+// TestIPCacheIsReadWhenToldTo: what changes is written by what is known of the map, whatever others do to it, until it is to
+// be read again.
+func TestIPCacheIsReadWhenToldTo(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	c := n.dp.IPCache()
+	entry := func(prefix string, identity uint32) api.IPCacheEntry {
+		return api.IPCacheEntry{Prefix: netip.MustParsePrefix(prefix), Identity: identity}
+	}
+	world, a, b := entry("0.0.0.0/0", 2), entry("10.0.2.7/32", 300), entry("10.0.2.8/32", 301)
+	check := func(when string, want ...api.IPCacheEntry) {
+		t.Helper()
+		if got := n.ipcache(); !slices.Equal(got, want) {
+			t.Errorf("%s: %+v, want %+v", when, got, want)
+		}
+	}
+	must(t, c.Apply(ctx(t), []api.IPCacheEntry{world, a}))
+	check("at first", world, a)
+	must(t, n.dp.IPCache().Apply(ctx(t), []api.IPCacheEntry{world, b})) // somebody else
+	must(t, c.Apply(ctx(t), []api.IPCacheEntry{world, a}))
+	check("nothing has changed for it", world, b)
+	b.Identity = 302
+	must(t, c.Apply(ctx(t), []api.IPCacheEntry{world, b}))
+	check("after a change", world, b)
+	must(t, c.Apply(ctx(t), []api.IPCacheEntry{world}))
+	check("after one went", world)
+	must(t, n.dp.IPCache().Apply(ctx(t), []api.IPCacheEntry{b}))
+	c.Reload()
+	must(t, c.Apply(ctx(t), []api.IPCacheEntry{world}))
+	check("when it was to be read again", world)
+}
+
 func (n *node) ipcache() []api.IPCacheEntry {
 	n.t.Helper()
 	list, err := n.dp.IPCache().List(ctx(n.t))

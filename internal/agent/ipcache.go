@@ -73,13 +73,14 @@ func inOne(prefixes []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// ipcachePace is how far apart looks at the whole map are at least. One of a map with 31,000 entries takes 140 ms, and they take
-// a tenth of the time, or more where changes could not be there within a second otherwise.
+// ipcachePace is how far apart changes of the map are at least. They take a tenth of the time, or more where they could not
+// be there within a second otherwise: BenchmarkIPCache of the datapath has how long one takes.
 const ipcachePace = 100 * time.Millisecond
 
-// applyIPCache keeps the map, and lets time pass between its runs.
+// applyIPCache keeps the map, and lets time pass between its runs. It reads the map at every resync, and not at every change:
+// reading is what takes longest.
 func (n *node) applyIPCache(k *kube) func(context.Context) error {
-	var next time.Time
+	var next, read time.Time
 	ipcache := n.dp.IPCache()
 	return func(ctx context.Context) error {
 		select {
@@ -97,6 +98,10 @@ func (n *node) applyIPCache(k *kube) func(context.Context) error {
 		}
 		w.api = k.apiServers()
 		start := time.Now()
+		if start.Sub(read) > resyncOften/2 {
+			ipcache.Reload()
+			read = start
+		}
 		err = ipcache.Apply(ctx, ipcacheOf(w))
 		next = time.Now().Add(min(max(ipcachePace, 10*time.Since(start)), 5*ipcachePace))
 		return err
