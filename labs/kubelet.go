@@ -22,9 +22,15 @@ const (
 )
 
 // noKubelet tells whether an error is the API server's that it does not reach a node's kubelet: no command runs in a pod
-// there and no log can be read, while pods may run on.
+// there and no log can be read, while pods may run on. A kubelet that has stopped refuses; one that hangs lets it connect,
+// and says no more.
 func noKubelet(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "dial tcp") && strings.Contains(err.Error(), ":10250")
+	if err == nil {
+		return false
+	}
+	words := err.Error()
+	return strings.Contains(words, "error trying to reach service") || strings.Contains(words, "error dialing backend") ||
+		strings.Contains(words, ":10250") && (strings.Contains(words, "dial tcp") || strings.Contains(words, "TLS handshake timeout"))
 }
 
 // noContainer tells whether an error is a kubelet's that the container asked for does not run, or is not known to it yet.
@@ -37,12 +43,21 @@ func noContainer(err error) bool {
 func explainKubelet(node, what string, err error) error {
 	switch {
 	case noKubelet(err):
-		words := err.Error()
-		return fmt.Errorf("its kubelet does not answer (%s): lab shell %s -- systemctl status kubelet says why", words[strings.LastIndex(words, ": ")+2:], node)
+		return kubeletSilent(node, lastWords(err))
 	case noContainer(err):
 		return fmt.Errorf("%s does not run there, or not yet", what)
 	}
 	return err
+}
+
+func kubeletSilent(node, why string) error {
+	return fmt.Errorf("its kubelet does not answer (%s): lab shell %s -- systemctl status kubelet says why", why, node)
+}
+
+// lastWords are the reason at the end of an error that says what was tried, too.
+func lastWords(err error) string {
+	words := err.Error()
+	return words[strings.LastIndex(words, ": ")+2:]
 }
 
 // onNode is explainKubelet where the node has not been named.
@@ -75,12 +90,21 @@ func (l *Lab) silentKubelets(ctx context.Context, patience time.Duration) map[st
 			continue
 		}
 		all.Go(func() {
-			err := whenStarted(ctx, patience, func() error { return l.askKubelet(ctx, n.Name) })
-			if noKubelet(err) {
-				mu.Lock()
-				defer mu.Unlock()
-				silent[n.Name] = fmt.Sprintf("runs, but %s", explainKubelet(n.Name, "", err))
+			asked, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			err := whenStarted(asked, patience, func() error { return l.askKubelet(asked, n.Name) })
+			why := ""
+			switch {
+			case noKubelet(err):
+				why = lastWords(err)
+			case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+				why = fmt.Sprintf("not within %s", patience)
+			default:
+				return
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			silent[n.Name] = "runs, but " + kubeletSilent(n.Name, why).Error()
 		})
 	}
 	all.Wait()
@@ -91,10 +115,11 @@ func (l *Lab) silentKubelets(ctx context.Context, patience time.Duration) map[st
 // a DaemonSet ready on a node that is silent.
 func (l *Lab) kubeletAnswers(node string) kube.Want {
 	return kube.Want{Name: "kubelet of node " + node, Look: func(ctx context.Context) (kube.State, error) {
-		if err := l.askKubelet(ctx, node); noKubelet(err) {
-			return kube.State{Why: "cannot be asked: " + explainKubelet(node, "", err).Error(), Blame: kube.Object{Kind: "Node", Name: node}}, nil
+		err := l.askKubelet(ctx, node)
+		if noKubelet(err) {
+			return kube.State{Why: "cannot be asked: " + kubeletSilent(node, lastWords(err)).Error(), Blame: kube.Object{Kind: "Node", Name: node}}, nil
 		}
-		return kube.State{Ready: true}, nil
+		return kube.State{Ready: err == nil}, err
 	}}
 }
 

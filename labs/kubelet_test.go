@@ -3,6 +3,7 @@ package labs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -54,7 +55,7 @@ func TestWhenStarted(t *testing.T) {
 	}
 }
 
-// TestSilentKubelets asks an API server that reaches the kubelet of one of two nodes.
+// TestSilentKubelets asks an API server that does not reach all kubelets: one refuses, two hang, one is not well.
 func TestSilentKubelets(t *testing.T) {
 	var asked atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,6 +65,12 @@ func TestSilentKubelets(t *testing.T) {
 			fmt.Fprint(w, "ok")
 		case "/api/v1/nodes/l-worker/proxy/healthz":
 			http.Error(w, "error trying to reach service: dial tcp 172.18.0.2:10250: connect: connection refused", http.StatusServiceUnavailable)
+		case "/api/v1/nodes/l-worker3/proxy/healthz":
+			<-r.Context().Done()
+		case "/api/v1/nodes/l-worker4/proxy/healthz":
+			http.Error(w, "error trying to reach service: net/http: TLS handshake timeout", http.StatusServiceUnavailable)
+		case "/api/v1/nodes/l-worker5/proxy/healthz":
+			http.Error(w, "syncloop failed", http.StatusInternalServerError)
 		default:
 			t.Errorf("asked for %s", r.URL.Path)
 		}
@@ -73,14 +80,21 @@ func TestSilentKubelets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Lab{Name: "l", Kube: client, Nodes: []cluster.Node{{Name: "l-control-plane", Running: true}, {Name: "l-worker", Running: true}, {Name: "l-worker2"}}}
-	silent := l.silentKubelets(t.Context(), 300*time.Millisecond)
-	if len(silent) != 1 || silent["l-worker"] != "runs, but its kubelet does not answer (connection refused): lab shell l-worker -- systemctl status kubelet says why" {
-		t.Errorf("silent are %v", silent)
+	l := &Lab{Name: "l", Kube: client, Nodes: []cluster.Node{{Name: "l-control-plane", Running: true}, {Name: "l-worker2"}}}
+	want := map[string]string{}
+	for node, why := range map[string]string{"l-worker": "connection refused", "l-worker3": "not within 300ms", "l-worker4": "TLS handshake timeout"} {
+		l.Nodes = append(l.Nodes, cluster.Node{Name: node, Running: true})
+		want[node] = "runs, but its kubelet does not answer (" + why + "): lab shell " + node + " -- systemctl status kubelet says why"
+	}
+	if silent := l.silentKubelets(t.Context(), 300*time.Millisecond); !maps.Equal(silent, want) {
+		t.Errorf("silent are %v, want %v", silent, want)
 	}
 	problems := kube.Look(t.Context(), l.kubeletAnswers("l-control-plane"), l.kubeletAnswers("l-worker"))
 	if len(problems) != 1 || problems[0].Blame.Name != "l-worker" || !strings.Contains(problems[0].Why, "its kubelet does not answer") {
 		t.Errorf("lab up waits for %+v", problems)
+	}
+	if problems := kube.Look(t.Context(), l.kubeletAnswers("l-worker5")); len(problems) != 1 || !strings.Contains(problems[0].Why, "syncloop failed") {
+		t.Errorf("of a kubelet that is not well: %+v", problems)
 	}
 	if n := asked.Load(); n < 3 {
 		t.Errorf("%d questions: the worker's was not waited for", n)
