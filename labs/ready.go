@@ -50,8 +50,10 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		// A kubelet that has reported takes a moment more until it lets anybody at its pods, and the DaemonSet may be
 		// called ready for what was there before a node was restarted.
 		rescued := kube.Want{Name: "pods to have their interfaces", Look: func(ctx context.Context) (kube.State, error) {
-			more, err := u.rescue(ctx, l)
-			n += more
+			more, err := l.replaceStranded(ctx)
+			if n += more; err == nil && n > 0 && u.Profile.Demo.Enabled {
+				err = u.applyDemo(ctx) // the demo's shell pod has no controller but us
+			}
 			return kube.State{Ready: err == nil}, err
 		}}
 		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, rescued); err != nil {
@@ -69,15 +71,6 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	return note, nil
-}
-
-// rescue replaces stranded pods; the demo's shell pod has no controller but us.
-func (u *up) rescue(ctx context.Context, l *Lab) (int, error) {
-	n, err := l.replaceStranded(ctx)
-	if err != nil || n == 0 || !u.Profile.Demo.Enabled {
-		return n, err
-	}
-	return n, u.applyDemo(ctx)
 }
 
 func (l *Lab) agentReady() kube.Want {
