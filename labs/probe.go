@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"wirelab.dev/wirelab/images"
 	"wirelab.dev/wirelab/internal/cluster"
@@ -42,17 +43,19 @@ func probeFrom(ctx context.Context, n cluster.Node, request probe.Request) (repl
 	return reply, nil
 }
 
+// nettoolOnNode begins the name of nettool on a node. Its folder is there in every node image and is no tmpfs, which could
+// forbid execution.
+const nettoolOnNode = "/usr/local/bin/wirelab-nettool-"
+
 // ensureNettool returns where nettool is on a node. The first probe puts it there, where it stays as long as the node
-// does: its name has a hash of what it is, so another version is another file. It appears whole, as another command may
-// be putting it there too.
+// does, or until another version comes in its place: its name has a hash of what it is.
 func ensureNettool(ctx context.Context, n cluster.Node) (at string, err error) {
 	binary, err := nettoolBinary()
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(binary)
-	// The folder is there in every node image and is no tmpfs, which could forbid execution.
-	at = fmt.Sprintf("/usr/local/bin/wirelab-nettool-%x", sum[:6])
+	at = fmt.Sprintf("%s%x", nettoolOnNode, sum[:6])
 	if there, err := n.Engine().HasFile(ctx, n.Name, at); err != nil || there {
 		return at, err
 	}
@@ -60,12 +63,19 @@ func ensureNettool(ctx context.Context, n cluster.Node) (at string, err error) {
 	if err := n.Engine().WriteFile(ctx, n.Name, aside, binary); err != nil {
 		return "", err
 	}
-	cmd := []string{"sh", "-c", fmt.Sprintf("chmod 755 %s && mv %s %s", aside, aside, at)}
+	cmd := []string{"sh", "-c", replaceScript(aside, at)}
 	r, err := n.Run(ctx, cmd...)
 	if err == nil {
 		err = r.Err(cmd...)
 	}
 	return at, err
+}
+
+// replaceScript makes the program aside the one at at, whole, as another command may be putting it there too, and removes
+// those of other versions. The younger ones are left: other commands may be about to run them, or may be writing them.
+func replaceScript(aside, at string) string {
+	return fmt.Sprintf("chmod 755 %s && mv %s %s && find %s -maxdepth 1 -name '%s*' ! -name %s -mmin +60 -delete",
+		aside, aside, at, path.Dir(at), path.Base(nettoolOnNode), path.Base(at))
 }
 
 // nettoolBinary is the static binary that probes, the one in the nettool image. The error wraps [image.ErrNoPayload].

@@ -110,7 +110,7 @@ func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, content [
 func (e *Engine) writeFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) error {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: int64(mode.Perm()), Size: int64(len(content))})
+	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: int64(mode.Perm()), Size: int64(len(content)), ModTime: time.Now()})
 	if err == nil {
 		_, err = w.Write(content)
 	}
