@@ -34,6 +34,7 @@ func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) 
 		}
 		nodes = []cluster.Node{one}
 	}
+	defer telling(l.say, "waiting for the agents of lab "+l.Name)()
 	agents, err := l.agentPods(ctx)
 	if err != nil {
 		return nil, err

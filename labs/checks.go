@@ -68,7 +68,13 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 	}
 	cfg := claimsOf(l.Name, p)
 	cfg.Progress, cfg.Down = progress, l.down()
+	var say func(string)
+	if progress != nil {
+		say = func(step string) { progress(verify.Progress{Step: step}) }
+	}
+	over := telling(say, "waiting for the nodes' kubelets")
 	maps.Copy(cfg.Down, l.silentKubelets(ctx, kubeletPatience))
+	over()
 	env := field.New(field.Config{
 		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Tunnel: tunnelOf(p), Demo: demoOf(p), PodCIDRs: l.PodCIDRs, Pool: p.Pool(),

@@ -139,5 +139,5 @@ func (l *Lab) readLog(ctx context.Context, p *corev1.Pod, o LogOptions, emit fun
 		open: func(opts corev1.PodLogOptions) (io.ReadCloser, error) { return l.Kube.Logs(ctx, ref, opts) },
 		emit: func(line string) { emit(LogLine{Node: p.Spec.NodeName, Pod: p.Name, Line: line}) },
 	}
-	return onNode(p.Spec.NodeName, "pod "+ref.String(), whenStarted(ctx, agentPatience, func() error { return log.show(o) }))
+	return onNode(p.Spec.NodeName, "pod "+ref.String(), l.toldWhenStarted(ctx, "pod "+ref.String(), func() error { return log.show(o) }))
 }

@@ -27,26 +27,31 @@ type Lab struct {
 	Nodes   []cluster.Node // those with a kubelet, sorted by name, at least one
 	Cluster *cluster.Cluster
 	Engine  *docker.Engine
+
+	say func(string) // is told what is waited for; may be nil
 }
 
 // Close gives up the lab's connections.
 func (l *Lab) Close() error { return l.Engine.Close() }
 
 // Open finds a lab that is up and connects to it. An empty name means the only lab there is. The error wraps
-// [ErrNotFound] when there is none. The caller closes the lab.
-func Open(ctx context.Context, name string) (*Lab, error) {
+// [ErrNotFound] when there is none. say, which may be nil, is told what is waited for when that takes longer than a second,
+// here and in what is done with the lab. The caller closes the lab.
+func Open(ctx context.Context, name string, say func(string)) (*Lab, error) {
+	over := telling(say, "waiting for Docker")
 	e, err := docker.Connect(ctx)
+	over()
 	if err != nil {
 		return nil, err
 	}
-	l, err := open(ctx, e, name)
+	l, err := open(ctx, e, name, say)
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return l, nil
 }
 
-func open(ctx context.Context, e *docker.Engine, name string) (*Lab, error) {
+func open(ctx context.Context, e *docker.Engine, name string, say func(string)) (*Lab, error) {
 	cs := cluster.New(e, nil)
 	c, err := findLab(ctx, cs, name)
 	if err != nil {
@@ -70,11 +75,11 @@ func open(ctx context.Context, e *docker.Engine, name string) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, by, err := awaitRecord(ctx, k, c)
+	p, by, err := awaitRecord(ctx, k, c, say)
 	if err != nil {
 		return nil, err
 	}
-	return &Lab{Name: c.Name, Profile: p, MadeBy: by, Kube: k, Nodes: c.KubeNodes(), Cluster: c, Engine: e}, nil
+	return &Lab{Name: c.Name, Profile: p, MadeBy: by, Kube: k, Nodes: c.KubeNodes(), Cluster: c, Engine: e, say: say}, nil
 }
 
 // unreachable says which nodes keep the API server from being reached; empty when none does. A lab with another node down
@@ -107,7 +112,8 @@ func unreachable(c *cluster.Cluster) string {
 const startingPatience = time.Minute
 
 // awaitRecord reads the record, again for a while where the API server is starting.
-func awaitRecord(ctx context.Context, k *kube.Client, c *cluster.Cluster) (*profiles.Profile, string, error) {
+func awaitRecord(ctx context.Context, k *kube.Client, c *cluster.Cluster, say func(string)) (*profiles.Profile, string, error) {
+	defer telling(say, "waiting for the API server of lab "+c.Name)()
 	deadline := time.Now().Add(startingPatience)
 	for {
 		p, by, err := readRecord(ctx, k, c)

@@ -75,7 +75,7 @@ func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-c
 func (l *Lab) podShell(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd []string) (int, error) {
 	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
 	run := func(argv ...string) (code int, err error) {
-		err = whenStarted(ctx, agentPatience, func() error {
+		err = l.toldWhenStarted(ctx, "pod "+ref.String(), func() error {
 			code, err = kube.ExecStream(ctx, l.Kube, l.Kube.Config, ref, s, argv...)
 			return err
 		})

@@ -75,6 +75,7 @@ type NodeStatus struct {
 // Status asks everything at once. It returns an error only when the API server does not answer; what else is wrong is in
 // the Status.
 func (l *Lab) Status(ctx context.Context) (*Status, error) {
+	defer telling(l.say, "waiting for the API server and the agents of lab "+l.Name)()
 	s := &Status{
 		Lab: l.Name, Profile: l.Profile.Metadata.Name, Mode: string(l.Profile.Mode()), MadeBy: l.MadeBy,
 		Context: ContextName(l.Name), Nodes: make([]NodeStatus, len(l.Nodes)),

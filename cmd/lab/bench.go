@@ -32,7 +32,7 @@ the run proves nothing because the reference differs from itself.`,
 			if o.Rounds < 1 || o.Idle < time.Second {
 				return usageError{errors.New("--rounds has to be at least 1, --idle at least 1s")}
 			}
-			l, err := labs.Open(cmd.Context(), first(args))
+			l, err := labs.Open(cmd.Context(), first(args), waiting(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}

@@ -49,13 +49,13 @@ func (w *whose) flags(cmd *cobra.Command) {
 }
 
 // ask asks the agents for a list. The error beside answers says which nodes gave none.
-func ask[T any](ctx context.Context, w whose, args ...string) (lab string, answers []labs.OnNode[T], err error) {
-	opened, err := labs.Open(ctx, w.lab)
+func ask[T any](cmd *cobra.Command, w whose, args ...string) (lab string, answers []labs.OnNode[T], err error) {
+	opened, err := labs.Open(cmd.Context(), w.lab, waiting(cmd.ErrOrStderr()))
 	if err != nil {
 		return "", nil, err
 	}
 	defer opened.Close()
-	answers, err = labs.AskAgents[T](ctx, opened, w.node, args...)
+	answers, err = labs.AskAgents[T](cmd.Context(), opened, w.node, args...)
 	return opened.Name, answers, err
 }
 
@@ -76,7 +76,7 @@ func listCmd[T any](l show.List[T]) *cobra.Command {
 		if err != nil {
 			return usageError{err}
 		}
-		lab, answers, failed := ask[T](cmd.Context(), of, slices.Concat(words, args)...)
+		lab, answers, failed := ask[T](cmd, of, slices.Concat(words, args)...)
 		if len(answers) == 0 && failed != nil {
 			return failed
 		}
@@ -122,7 +122,7 @@ func getCmd[T any](l show.List[T]) *cobra.Command {
 	of.flags(cmd)
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		lab, answers, failed := ask[T](cmd.Context(), of, l.Args()...)
+		lab, answers, failed := ask[T](cmd, of, l.Args()...)
 		found := answers[:0]
 		for _, a := range answers {
 			if entries, err := l.Get.Find(a.Entries, args[0]); err == nil {

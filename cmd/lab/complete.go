@@ -71,7 +71,7 @@ func completeFromLab(cmd *cobra.Command, ask func(context.Context, *labs.Lab) ([
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	l, err := labs.Open(ctx, name)
+	l, err := labs.Open(ctx, name, nil)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

@@ -37,7 +37,7 @@ With -o json each line is an object with node, pod and line.`,
 			if err := known(o.Component, labs.Components()); err != nil {
 				return usageError{err}
 			}
-			l, err := labs.Open(cmd.Context(), lab)
+			l, err := labs.Open(cmd.Context(), lab, waiting(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}

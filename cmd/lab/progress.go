@@ -150,6 +150,11 @@ func (p *progress) close() {
 	}
 }
 
+// waiting says what a command waits for.
+func waiting(w io.Writer) func(what string) {
+	return func(what string) { progressLine(w, "%s", what) }
+}
+
 // progressLine writes a line no longer than COLUMNS.
 func progressLine(w io.Writer, format string, args ...any) {
 	fmt.Fprintln(w, screen.Cut(fmt.Sprintf(format, args...), screen.Columns()))

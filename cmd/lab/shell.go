@@ -31,7 +31,11 @@ start of it when that fits just one. The exit status is the command's.`,
 			if dash := cmd.ArgsLenAtDash(); dash != 1 && len(args) > 1 {
 				return usageError{fmt.Errorf("put -- before the command: lab shell %s -- %s", args[0], args[1])}
 			}
-			l, err := labs.Open(cmd.Context(), lab)
+			say := waiting(cmd.ErrOrStderr())
+			if _, _, ok := terminals(cmd); ok { // it is raw by the time that a pod is waited for
+				say = func(what string) { progressLine(cmd.ErrOrStderr(), "%s\r", what) }
+			}
+			l, err := labs.Open(cmd.Context(), lab, say)
 			if err != nil {
 				return err
 			}

@@ -20,7 +20,7 @@ the lab is not ready. Without LAB it shows the only one there is.`,
 		Args:              usageArgs(oneOf("lab")),
 		ValidArgsFunction: completeLabs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := labs.Open(cmd.Context(), first(args))
+			l, err := labs.Open(cmd.Context(), first(args), waiting(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}

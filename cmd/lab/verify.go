@@ -59,7 +59,7 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *forma
 	if _, err := sel.Select(checks.All(nil), ""); err != nil {
 		return usageError{err}
 	}
-	l, err := labs.Open(cmd.Context(), name)
+	l, err := labs.Open(cmd.Context(), name, waiting(cmd.ErrOrStderr()))
 	if errors.Is(err, labs.ErrNotFound) || errors.Is(err, labs.ErrTaken) {
 		return err // there is no lab to report on
 	}
