@@ -20,12 +20,12 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/config"
 	"wirelab.dev/wirelab/internal/agent/notices"
-	"wirelab.dev/wirelab/internal/agent/reconcile"
-	"wirelab.dev/wirelab/internal/agent/serve"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
+	"wirelab.dev/wirelab/internal/reconcile"
+	"wirelab.dev/wirelab/internal/serve"
 	"wirelab.dev/wirelab/internal/settings"
 )
 

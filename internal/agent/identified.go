@@ -11,9 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wirelab.dev/wirelab/internal/agent/identities"
-	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/identity"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // owner is whose an endpoint is.

@@ -23,10 +23,10 @@ import (
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/agent/identities"
 	"wirelab.dev/wirelab/internal/agent/services"
-	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/version"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // Server is the API server: how it is asked, and its URL, for the status.

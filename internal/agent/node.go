@@ -9,9 +9,9 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/reach"
-	"wirelab.dev/wirelab/internal/agent/reconcile"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/ipam"
+	"wirelab.dev/wirelab/internal/reconcile"
 )
 
 // node is what an agent has once its datapath is open.

@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"wirelab.dev/wirelab/internal/agent/notices"
-	"wirelab.dev/wirelab/internal/agent/watch"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 const (

@@ -9,8 +9,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"wirelab.dev/wirelab/internal/agent/services"
-	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // watchKube has informers trigger the reconcilers whose desired state they

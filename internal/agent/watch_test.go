@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"wirelab.dev/wirelab/internal/agent/kubetest"
-	"wirelab.dev/wirelab/internal/agent/reconcile"
+	"wirelab.dev/wirelab/internal/reconcile"
 )
 
 // watched is a node whose reconcilers count their runs.

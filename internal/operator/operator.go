@@ -16,10 +16,10 @@ import (
 	listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
-	"wirelab.dev/wirelab/internal/agent/reconcile"
-	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
+	"wirelab.dev/wirelab/internal/reconcile"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // Config is what one operator is told.

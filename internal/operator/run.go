@@ -14,9 +14,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"wirelab.dev/wirelab/internal/agent/serve"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
+	"wirelab.dev/wirelab/internal/serve"
 	"wirelab.dev/wirelab/internal/settings"
 	"wirelab.dev/wirelab/internal/version"
 )

@@ -15,9 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
-	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/identity"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // Objects are the cluster's LabIdentities.

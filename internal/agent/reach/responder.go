@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 
-	"wirelab.dev/wirelab/internal/agent/guard"
+	"wirelab.dev/wirelab/internal/guard"
 )
 
 // answer is what a node says of itself, on both of its addresses.

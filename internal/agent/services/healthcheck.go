@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"wirelab.dev/wirelab/datapath/lb"
-	"wirelab.dev/wirelab/internal/agent/serve"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/serve"
 )
 
 // healthCheck is a port at which load balancers ask whether this node has

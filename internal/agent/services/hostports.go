@@ -10,8 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wirelab.dev/wirelab/datapath/lb"
-	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // HostPortsOf returns the ports that pod wants on its node, of its containers

@@ -18,8 +18,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"wirelab.dev/wirelab/datapath/lb"
-	"wirelab.dev/wirelab/internal/agent/watch"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // Watch is the Services that an agent carries and their endpoints, in

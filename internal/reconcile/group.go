@@ -14,7 +14,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Group is the reconcilers of one agent.
+// Group is the reconcilers of one daemon.
 type Group []*Reconciler
 
 // Run runs all of them until ctx is done, and waits for each.

@@ -1,4 +1,4 @@
-// Package serve answers HTTP on the agent's ports and sockets.
+// Package serve answers HTTP on the ports and sockets of daemons.
 package serve
 
 import (
@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"wirelab.dev/wirelab/internal/agent/guard"
+	"wirelab.dev/wirelab/internal/guard"
 )
 
 // TCP serves h on l, which others can reach, until ctx is done, and closes

@@ -1,4 +1,4 @@
-// Package guard bounds what strangers can make the agent's HTTP ports hold, in
+// Package guard bounds what strangers can make a daemon's HTTP ports hold, in
 // such a way that whoever comes next is answered.
 package guard
 
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Connections open at a time. Who asks one of the agent's ports is a handful
+// Connections open at a time. Who asks one of these ports is a handful
 // of hosts, or nodes that take turns, and each answer takes milliseconds.
 const (
 	MaxConns     = 256
