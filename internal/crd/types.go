@@ -57,7 +57,8 @@ const (
 	// Unused says since when no LabNode has had a LabIdentity. It goes when one has it again; else the LabIdentity is
 	// deleted, some minutes after agents have stopped to give it to pods.
 	Unused = "wirelab.dev/unused-since"
-	// Leader is the operator that last began to give out podCIDRs while the LabNode had none.
+	// Leader is the operator that last marked the LabNode while it had no podCIDR, and the version that it marked: what was
+	// decided of that version is refused.
 	Leader = "wirelab.dev/operator"
 )
 

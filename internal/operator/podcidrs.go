@@ -21,18 +21,25 @@ var one = metav1.ListOptions{Limit: 1}
 
 // giver gives each LabNode without podCIDRs one out of the pool. What is held is what LabNodes hold, and nothing else.
 //
-// No two nodes get the same, although another operator may take this one for dead and lead, and this one may be late with
-// what it has decided:
+// No two nodes get the same, although another operator may take this one for dead and lead, this one may be late with what
+// it has decided, and the API server may be late with what this one has written:
 //
 //   - A decision rests on one list of all LabNodes, read at the API server, and each LabNode is written as it was in that
 //     list, or not at all: the API server refuses a version that is not the newest.
 //   - Between the list and the first write, the giver asks the API server whether it still leads.
 //   - Who begins to lead first marks every LabNode that has no podCIDR (fence), and only then reads its own first list.
+//   - A write that failed in another way than by being refused for its version may be carried out at any later time, as
+//     one that took too long. The giver marks its LabNode, too, before it reads its next list (settle).
 //
 // So if another one began to lead after this one asked, it has marked all that this one is still to write, whose writes
 // are refused, or it has seen them in its list. A LabNode that is younger than the mark cannot be in this one's list:
-// that was read before this one asked.
-type giver struct{ *Operator }
+// that was read before this one asked. And of this one's own earlier writes, its list has what they have written, or they
+// are refused.
+type giver struct {
+	*Operator
+	// unsettled are LabNodes as they were in writes that may yet be carried out.
+	unsettled []*crd.LabNode
+}
 
 // apply gives out what is wanted. It reads nothing from the API server where nobody waits.
 func (g *giver) apply(ctx context.Context) error {
@@ -64,12 +71,18 @@ func (g *giver) giveAll(ctx context.Context, list []crd.LabNode) error {
 		if err := g.give(ctx, n, next); err != nil {
 			errs = append(errs, err)
 		}
+		if ctx.Err() != nil {
+			break // the next time, of a new list
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // decidable is all LabNodes, oldest first, of a list that this operator may decide on.
 func (g *giver) decidable(ctx context.Context) ([]crd.LabNode, error) {
+	if err := g.settle(ctx); err != nil {
+		return nil, err
+	}
 	list, err := g.objects.Nodes.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list LabNodes: %w", crd.Explain(crd.LabNodes, err))
@@ -88,6 +101,9 @@ func (g *giver) give(ctx context.Context, n *crd.LabNode, podCIDR netip.Prefix) 
 	changed := n.DeepCopy()
 	changed.Spec.PodCIDRs = []netip.Prefix{podCIDR}
 	if _, err := g.objects.Nodes.Update(ctx, changed, metav1.UpdateOptions{}); err != nil {
+		if !ended(err) {
+			g.unsettled = append(g.unsettled, n)
+		}
 		return fmt.Errorf("give %s to node %s: %w", podCIDR, n.Name, err)
 	}
 	g.log.Info("gave a podCIDR", "node", n.Name, "podCIDR", podCIDR)
@@ -106,33 +122,47 @@ func (g *giver) fence(ctx context.Context) error {
 	for i := range list.Items {
 		if n := &list.Items[i]; waits(n) {
 			if err := g.mark(ctx, n); err != nil {
-				return fmt.Errorf("mark LabNode %s: %w", n.Name, err)
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// mark marks n as it is now, unless it has podCIDRs by then or is gone.
+// settle has writes that may yet be carried out refused, or finds that they were: see [giver].
+func (g *giver) settle(ctx context.Context) error {
+	for len(g.unsettled) > 0 {
+		if err := g.mark(ctx, g.unsettled[0]); err != nil {
+			return err
+		}
+		g.unsettled = g.unsettled[1:]
+	}
+	return nil
+}
+
+// mark makes another version of n, as it is now, unless it has podCIDRs by then or is gone.
 func (g *giver) mark(ctx context.Context, n *crd.LabNode) error {
 	for {
 		marked := n.DeepCopy()
-		metav1.SetMetaDataAnnotation(&marked.ObjectMeta, crd.Leader, g.cfg.Identity)
+		// With the version, no two marks are the same: the API server makes no version of what is as it was.
+		metav1.SetMetaDataAnnotation(&marked.ObjectMeta, crd.Leader, g.cfg.Identity+"@"+n.ResourceVersion)
 		_, err := g.objects.Nodes.Update(ctx, marked, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) {
+			if n, err = g.objects.Nodes.Get(ctx, n.Name, metav1.GetOptions{}); err == nil && waits(n) {
+				continue
+			}
+		}
 		if err == nil || apierrors.IsNotFound(err) {
 			return nil
 		}
-		if !apierrors.IsConflict(err) {
-			return err
-		}
-		if n, err = g.objects.Nodes.Get(ctx, n.Name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
-			return nil
-		}
-		if err != nil || !waits(n) {
-			return err
-		}
+		return fmt.Errorf("mark LabNode %s: %w", marked.Name, err)
 	}
 }
+
+// ended tells of a failed write of an object as it was whether it will not be carried out any more: there is another
+// version, or none. No other answer says so, as the client may have sent it more than once, and the API server may itself
+// not know how it ended.
+func ended(err error) bool { return apierrors.IsConflict(err) || apierrors.IsNotFound(err) }
 
 // sayProblem tells in n and in an event of the node why it gets none, and returns why.
 func (g *giver) sayProblem(ctx context.Context, n *crd.LabNode, why error) error {
