@@ -32,7 +32,6 @@ type election struct {
 	cfg     Config
 	client  kubernetes.Interface
 	log     *slog.Logger
-	dog     *leaderelection.HealthzAdaptor
 	elector atomic.Pointer[leaderelection.LeaderElector]
 }
 
@@ -40,7 +39,7 @@ func newElection(cfg Config, client kubernetes.Interface, log *slog.Logger) (*el
 	if cfg.Identity == "" || cfg.Namespace == "" {
 		return nil, errors.New("an operator needs an identity, and the namespace of its lease")
 	}
-	return &election{cfg: cfg, client: client, log: log, dog: leaderelection.NewLeaderHealthzAdaptor(renewDeadline)}, nil
+	return &election{cfg: cfg, client: client, log: log}, nil
 }
 
 // run waits for the lead, runs lead with it, and gives it up when that or ctx ends. It leads at most once.
@@ -55,7 +54,7 @@ func (e *election) run(ctx context.Context, lead func(context.Context) error) er
 			LockConfig: resourcelock.ResourceLockConfig{Identity: e.cfg.Identity},
 		},
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true, Name: leaseName, WatchDog: e.dog,
+		ReleaseOnCancel: true, Name: leaseName,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				began.Store(true)
@@ -75,13 +74,12 @@ func (e *election) run(ctx context.Context, lead func(context.Context) error) er
 		return fmt.Errorf("take part in the election: %w", err)
 	}
 	e.elector.Store(elector)
-	stopped := ctx
 	elector.Run(ctx)
 	if !began.Load() {
 		return nil
 	}
 	err = <-result
-	if err == nil && stopped.Err() == nil {
+	if err == nil && ctx.Err() == nil {
 		err = errLost
 	}
 	return err
@@ -115,5 +113,11 @@ func (e *election) ready() error {
 	return nil
 }
 
-// healthy returns why this process, which leads, does not know whether it still does.
-func (e *election) healthy() error { return e.dog.Check(nil) }
+// healthy returns why this process, which led, has not ended although it does not know whether it still does.
+func (e *election) healthy() error {
+	elector := e.elector.Load()
+	if elector == nil {
+		return nil
+	}
+	return elector.Check(renewDeadline)
+}
