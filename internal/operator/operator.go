@@ -116,7 +116,7 @@ func (o *Operator) synced() bool {
 // collectOften is how often what is to go is looked for, besides when something has changed.
 const collectOften = 10 * time.Second
 
-// lead works until ctx is done.
+// lead works until ctx is done. It is called once.
 func (o *Operator) lead(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), o.nodeInf.HasSynced, o.labNodes.HasSynced, o.identities.HasSynced) {
 		return nil
@@ -125,46 +125,32 @@ func (o *Operator) lead(ctx context.Context) error {
 	c := &collector{Operator: o, now: time.Now}
 	gone := reconcile.New("gone-nodes", c.nodesGone, reconcile.Options{Resync: collectOften}, o.log)
 	unused := reconcile.New("unused-identities", c.identitiesUnused, reconcile.Options{Resync: collectOften}, o.log)
-	all := reconcile.Group{gone, unused}
-	var pools *reconcile.Reconciler
-	if o.cfg.Pool != nil {
-		g := &giver{Operator: o}
-		if err := g.fence(ctx); err != nil {
-			return fmt.Errorf("begin to lead: %w", err)
-		}
-		pools = reconcile.New("pod-cidrs", g.apply, reconcile.Options{Resync: time.Minute, MinBackoff: 200 * time.Millisecond}, o.log)
-		all = append(all, pools)
+	g := &giver{Operator: o}
+	if err := g.fence(ctx); err != nil {
+		return fmt.Errorf("begin to lead: %w", err)
 	}
+	podCIDRs := reconcile.New("pod-cidrs", g.apply, reconcile.Options{Resync: time.Minute}, o.log)
 	nodeChanged := func(old, now *corev1.Node) {
 		if old == nil || now == nil { // it came or went
 			gone.Trigger()
 		}
 	}
-	labNodeChanged := func(_, now *crd.LabNode) {
-		pools.Trigger()
+	labNodeChanged := func(old, now *crd.LabNode) {
+		if !sameToGiver(old, now) {
+			podCIDRs.Trigger()
+		}
 		if now != nil && now.Annotations[crd.NodeGone] != "" {
 			gone.Trigger()
 		}
 	}
-	stop, err := follow(o.nodeInf, watch.OnChange(nodeChanged))
-	if err != nil {
-		return err
+	if _, err := o.nodeInf.AddEventHandler(watch.OnChange(nodeChanged)); err != nil {
+		return fmt.Errorf("watch nodes: %w", err)
 	}
-	defer stop()
-	if stop, err = follow(o.labNodes, watch.OnChange(labNodeChanged)); err != nil {
-		return err
+	if _, err := o.labNodes.AddEventHandler(watch.OnChange(labNodeChanged)); err != nil {
+		return fmt.Errorf("watch LabNodes: %w", err)
 	}
-	defer stop()
 	o.log.Info("leading", "pool", fmt.Sprint(o.cfg.Pool), "took", time.Since(started).Round(time.Millisecond))
-	return all.Run(ctx)
-}
-
-func follow(inf cache.SharedIndexInformer, h cache.ResourceEventHandler) (stop func(), err error) {
-	registered, err := inf.AddEventHandler(h)
-	if err != nil {
-		return nil, fmt.Errorf("watch the API server's objects: %w", err)
-	}
-	return func() { inf.RemoveEventHandler(registered) }, nil //nolint:errcheck // it is there
+	return reconcile.Group{gone, unused, podCIDRs}.Run(ctx)
 }
 
 func stripNode(obj any) (any, error) {

@@ -223,6 +223,37 @@ func TestPodCIDRsAreGiven(t *testing.T) {
 	})
 }
 
+// TestProblemGoesWithItsReason: a node that waited for a podCIDR, and has one of whoever else, has no problem.
+func TestProblemGoesWithItsReason(t *testing.T) {
+	b := newBed(t)
+	for name, p := range map[string]*ipam.ClusterPool{"n1": pool(t, 24, "10.0.0.0/16"), "n2": nil} {
+		b.join(name)
+		n, err := b.objects.Nodes.Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Spec.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		if n, err = b.objects.Nodes.Update(t.Context(), n, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		n.Status.Problem = "it waits"
+		if _, err = b.objects.Nodes.UpdateStatus(t.Context(), n, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		stop := b.run(b.operator(name, p))
+		b.eventually("no problem is left", func() error {
+			n, err := b.objects.Nodes.Get(t.Context(), name, metav1.GetOptions{})
+			if err != nil || n.Status.Problem != "" {
+				return fmt.Errorf("%q, %w", n.Status.Problem, err)
+			}
+			return nil
+		})
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestAgentsGiveNoPodCIDRs: an agent makes its node's object, and the podCIDR in it is the operator's.
 func TestAgentsGiveNoPodCIDRs(t *testing.T) {
 	b := newBed(t)

@@ -41,16 +41,27 @@ type giver struct {
 	unsettled []*crd.LabNode
 }
 
-// apply gives out what is wanted. It reads nothing from the API server where nobody waits.
+// apply gives out what is wanted, and takes back what it has said of those that have got what they waited for, from
+// wherever. It reads nothing from the API server where nobody waits.
 func (g *giver) apply(ctx context.Context) error {
-	if !slices.ContainsFunc(g.labNodes.All(), waits) {
-		return nil
+	all := g.labNodes.All()
+	errs := []error{g.problemsOver(ctx, all)}
+	if g.cfg.Pool != nil && slices.ContainsFunc(all, waits) {
+		list, err := g.decidable(ctx)
+		if err == nil {
+			err = g.giveAll(ctx, list)
+		}
+		errs = append(errs, err)
 	}
-	list, err := g.decidable(ctx)
-	if err != nil {
-		return err
+	return errors.Join(errs...)
+}
+
+// sameToGiver tells whether apply would do for both what it does for one; either may be nil.
+func sameToGiver(a, b *crd.LabNode) bool {
+	if a == nil || b == nil {
+		return false
 	}
-	return g.giveAll(ctx, list)
+	return waits(a) == waits(b) && slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) && a.Status.Problem == b.Status.Problem
 }
 
 // giveAll gives each of list that waits a podCIDR that none of list holds.
@@ -107,14 +118,14 @@ func (g *giver) give(ctx context.Context, n *crd.LabNode, podCIDR netip.Prefix) 
 		return fmt.Errorf("give %s to node %s: %w", podCIDR, n.Name, err)
 	}
 	g.log.Info("gave a podCIDR", "node", n.Name, "podCIDR", podCIDR)
-	if n.Status.Problem != "" {
-		return g.writeProblem(ctx, n.Name, "")
-	}
 	return nil
 }
 
 // fence marks every LabNode without podCIDRs: see [giver].
 func (g *giver) fence(ctx context.Context) error {
+	if g.cfg.Pool == nil {
+		return nil
+	}
 	list, err := g.objects.Nodes.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("list LabNodes: %w", crd.Explain(crd.LabNodes, err))
@@ -175,6 +186,17 @@ func (g *giver) sayProblem(ctx context.Context, n *crd.LabNode, why error) error
 		return err
 	}
 	return errors.Join(err, g.writeProblem(ctx, n.Name, problem), g.warn(ctx, n, problem))
+}
+
+// problemsOver takes the problem off those that have podCIDRs.
+func (g *giver) problemsOver(ctx context.Context, all []*crd.LabNode) error {
+	var errs []error
+	for _, n := range all {
+		if n.Status.Problem != "" && len(n.Spec.PodCIDRs) > 0 {
+			errs = append(errs, g.writeProblem(ctx, n.Name, ""))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (g *giver) writeProblem(ctx context.Context, node, problem string) error {
