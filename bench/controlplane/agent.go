@@ -20,6 +20,7 @@ import (
 
 	"wirelab.dev/wirelab/internal/agent"
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 )
 
@@ -55,7 +56,7 @@ func RunAgent(ctx context.Context, in io.Reader, logs io.Writer) error {
 	}
 	cluster := fake.NewClientset(spec.objects()...)
 	objects, _ := crdtest.NewClient()
-	a, err := agent.New(spec.Config, agent.Server{Kubernetes: cluster, Objects: objects, URL: "in memory"}, slog.New(slog.NewTextHandler(logs, nil)))
+	a, err := agent.New(spec.Config, apiserver.Server{Kubernetes: cluster, Objects: objects, URL: "in memory"}, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent/notices"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
 	"wirelab.dev/wirelab/internal/reconcile"
@@ -46,7 +47,7 @@ type Agent struct {
 }
 
 // New returns an agent that does nothing until Run.
-func New(cfg config.Config, server Server, log *slog.Logger) (*Agent, error) {
+func New(cfg config.Config, server apiserver.Server, log *slog.Logger) (*Agent, error) {
 	k, err := newKube(server, cfg.NodeName, cfg.DaemonSet)
 	if err != nil {
 		return nil, err

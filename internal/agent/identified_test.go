@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 	"wirelab.dev/wirelab/internal/identity"
 )
@@ -39,7 +40,7 @@ func TestAddAgainTellsWhose(t *testing.T) {
 func TestIdentityThatCannotBeSet(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "a"}, Spec: corev1.PodSpec{NodeName: "n1"}}
 	objects, _ := crdtest.NewClient()
-	k := startKubeWith(t, Server{Kubernetes: fake.NewClientset(pod), Objects: objects})
+	k := startKubeWith(t, apiserver.Server{Kubernetes: fake.NewClientset(pod), Objects: objects})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); k.identities.Run(ctx) }()

@@ -13,28 +13,18 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
 	networkinglisters "k8s.io/client-go/listers/networking/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/agent/identities"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
-	"wirelab.dev/wirelab/internal/version"
 	"wirelab.dev/wirelab/internal/watch"
 )
-
-// Server is the API server: how it is asked, and its URL, for the status.
-type Server struct {
-	Kubernetes kubernetes.Interface
-	Objects    *crd.Client
-	URL        string
-}
 
 // Requests a second, and at once: as many as a node has pods. With client-go's
 // own, 5 and 10, pods that start together, each of a set of labels that has no
@@ -43,32 +33,8 @@ const requestsPerSecond, requestsAtOnce = 20, 110
 
 // Connect returns the API server, asked with the pod's service account if
 // kubeconfig is empty.
-func Connect(kubeconfig string) (Server, error) {
-	cfg, err := restConfig(kubeconfig)
-	if err != nil {
-		return Server{}, fmt.Errorf("find the API server: %w", err)
-	}
-	cfg.UserAgent = "wirelab-agent/" + version.Version
-	cfg.QPS, cfg.Burst = requestsPerSecond, requestsAtOnce
-	objects, err := crd.NewClient(cfg)
-	if err != nil {
-		return Server{}, err
-	}
-	// A third of the bytes and of the decoding that JSON takes.
-	cfg.ContentType = "application/vnd.kubernetes.protobuf"
-	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return Server{}, fmt.Errorf("make a client of %s: %w", cfg.Host, err)
-	}
-	return Server{Kubernetes: client, Objects: objects, URL: cfg.Host}, nil
-}
-
-func restConfig(kubeconfig string) (*rest.Config, error) {
-	if kubeconfig != "" {
-		return clientcmd.BuildConfigFromFlags("", kubeconfig)
-	}
-	return rest.InClusterConfig()
+func Connect(kubeconfig string) (apiserver.Server, error) {
+	return apiserver.Connect(kubeconfig, "wirelab-agent", requestsPerSecond, requestsAtOnce)
 }
 
 // kube is what the agent watches in the API server: all nodes and LabNodes, the
@@ -91,7 +57,7 @@ type kube struct {
 
 // newKube makes the informers without starting them. daemonSet is
 // namespace/name, or empty.
-func newKube(server Server, nodeName, daemonSet string) (*kube, error) {
+func newKube(server apiserver.Server, nodeName, daemonSet string) (*kube, error) {
 	client := server.Kubernetes
 	nodes := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
 	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(services.StripPod),

@@ -25,6 +25,7 @@ import (
 
 	"wirelab.dev/wirelab/internal/agent/identities"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 )
@@ -33,10 +34,10 @@ import (
 func startKube(t *testing.T, client *fake.Clientset) *kube {
 	t.Helper()
 	objects, _ := crdtest.NewClient()
-	return startKubeWith(t, Server{Kubernetes: client, Objects: objects})
+	return startKubeWith(t, apiserver.Server{Kubernetes: client, Objects: objects})
 }
 
-func startKubeWith(t *testing.T, server Server) *kube {
+func startKubeWith(t *testing.T, server apiserver.Server) *kube {
 	t.Helper()
 	k, err := newKube(server, "n1", "kube-system/wirelab-agent")
 	if err != nil {
@@ -306,7 +307,7 @@ func TestUninstallSeesTheDaemonSetGo(t *testing.T) {
 func TestOddDaemonSetNames(t *testing.T) {
 	for _, name := range []string{"wirelab-agent", "/x", "x/"} {
 		objects, _ := crdtest.NewClient()
-		if _, err := newKube(Server{Kubernetes: fake.NewClientset(), Objects: objects}, "n1", name); err == nil || !strings.Contains(err.Error(), "namespace/name") {
+		if _, err := newKube(apiserver.Server{Kubernetes: fake.NewClientset(), Objects: objects}, "n1", name); err == nil || !strings.Contains(err.Error(), "namespace/name") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

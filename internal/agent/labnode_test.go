@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 )
@@ -24,7 +25,7 @@ func TestLabNodeFollowsTheNode(t *testing.T) {
 	node.UID = "u1"
 	cluster := fake.NewClientset(node)
 	objects, requests := crdtest.NewClient()
-	k := startKubeWith(t, Server{Kubernetes: cluster, Objects: objects})
+	k := startKubeWith(t, apiserver.Server{Kubernetes: cluster, Objects: objects})
 	l := labNode{objects: objects.Nodes, kube: k, nodeName: "n1"}
 	want := func(when string, want crd.LabNodeSpec) {
 		t.Helper()
@@ -62,7 +63,7 @@ func TestLabNodeFollowsTheNode(t *testing.T) {
 
 func TestLabNodeBeforeItsList(t *testing.T) {
 	objects, _ := crdtest.NewClient()
-	k, err := newKube(Server{Kubernetes: fake.NewClientset(), Objects: objects}, "n1", "")
+	k, err := newKube(apiserver.Server{Kubernetes: fake.NewClientset(), Objects: objects}, "n1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func TestRefusedLabNodeIsTriedLess(t *testing.T) {
 		tries++
 		return true, nil, errors.New("not allowed")
 	})
-	k := startKubeWith(t, Server{Kubernetes: fake.NewClientset(node), Objects: objects})
+	k := startKubeWith(t, apiserver.Server{Kubernetes: fake.NewClientset(node), Objects: objects})
 	k.pool = "10.0.0.0/12"
 	ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond)
 	defer cancel()
@@ -102,7 +103,7 @@ func TestPodCIDROfAPool(t *testing.T) {
 	cluster := fake.NewClientset(node)
 	before := &crd.LabNode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: crd.LabNodeSpec{NodeUID: "u1", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}}}
 	objects, _ := crdtest.NewClient(before)
-	k := startKubeWith(t, Server{Kubernetes: cluster, Objects: objects})
+	k := startKubeWith(t, apiserver.Server{Kubernetes: cluster, Objects: objects})
 	k.pool = "10.0.0.0/12"
 	if s, err := k.self("n1"); err == nil || !strings.Contains(err.Error(), "no LabNode of its own yet") {
 		t.Errorf("what a node of the same name had: %v, %v", s, err)

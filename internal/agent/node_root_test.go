@@ -28,6 +28,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent/kubetest"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
 	"wirelab.dev/wirelab/internal/netnstest"
@@ -80,7 +81,7 @@ func runAsAgent(encoded string) error {
 	}
 	cluster := fake.NewClientset(ownDaemonSet())
 	objects, _ := crdtest.NewClient()
-	a, err := New(cfg, Server{Kubernetes: cluster, Objects: objects, URL: "fake"}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	a, err := New(cfg, apiserver.Server{Kubernetes: cluster, Objects: objects, URL: "fake"}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
 	"wirelab.dev/wirelab/internal/reconcile"
@@ -47,7 +48,8 @@ type Operator struct {
 }
 
 // New returns an operator that does nothing until Run.
-func New(cfg Config, client kubernetes.Interface, objects *crd.Client, log *slog.Logger) (*Operator, error) {
+func New(cfg Config, server apiserver.Server, log *slog.Logger) (*Operator, error) {
+	client, objects := server.Kubernetes, server.Objects
 	e, err := newElection(cfg, client, log)
 	if err != nil {
 		return nil, err

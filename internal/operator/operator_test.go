@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/apiservertest"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
@@ -80,7 +81,7 @@ func (b *bed) operator(identity string, p *ipam.ClusterPool) *Operator {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	o, err := New(Config{Identity: identity, Namespace: "kube-system", Pool: p}, client, objects, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	o, err := New(Config{Identity: identity, Namespace: "kube-system", Pool: p}, apiserver.Server{Kubernetes: client, Objects: objects}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		b.t.Fatal(err)
 	}

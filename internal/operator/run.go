@@ -5,20 +5,15 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
-	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/ipam"
 	"wirelab.dev/wirelab/internal/serve"
 	"wirelab.dev/wirelab/internal/settings"
-	"wirelab.dev/wirelab/internal/version"
 )
 
 // Options are what an operator's process is started with.
@@ -28,6 +23,9 @@ type Options struct {
 	Listen     string // address and port for the kubelet's probes
 	IPAM       settings.IPAM
 }
+
+// noBound: it asks for one thing after the other, and thousands of nodes may wait.
+const noBound = -1
 
 // Run is the whole process of an operator, until ctx is done.
 func Run(ctx context.Context, o Options, log *slog.Logger) error {
@@ -44,11 +42,11 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 			return err
 		}
 	}
-	client, objects, err := connect(o.Kubeconfig)
+	server, err := apiserver.Connect(o.Kubeconfig, component, noBound, 0)
 	if err != nil {
 		return err
 	}
-	op, err := New(cfg, client, objects, log)
+	op, err := New(cfg, server, log)
 	if err != nil {
 		return err
 	}
@@ -62,7 +60,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	return eg.Wait()
 }
 
-// identity is this process's alone, and begins with its pod's name.
+// identity is this process's alone, and begins with its node's name: it has the node's network.
 func identity() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -71,27 +69,4 @@ func identity() string {
 	b := make([]byte, 8)
 	rand.Read(b) //nolint:errcheck // it never fails
 	return host + "_" + hex.EncodeToString(b)
-}
-
-func connect(kubeconfig string) (kubernetes.Interface, *crd.Client, error) {
-	var cfg *rest.Config
-	var err error
-	if kubeconfig != "" {
-		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
-	} else {
-		cfg, err = rest.InClusterConfig()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("find the API server: %w", err)
-	}
-	cfg.UserAgent = component + "/" + version.Version
-	objects, err := crd.NewClient(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a client of %s: %w", cfg.Host, err)
-	}
-	return client, objects, nil
 }
