@@ -33,7 +33,9 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	if o.Namespace == "" {
 		return errors.New("--namespace is empty: set it, or WIRELAB_NAMESPACE, to the operator's own")
 	}
-	if err := errors.Join(o.IPAM.Validate("")...); err != nil {
+	n := settings.Default()
+	n.IPAM, n.EnableIPv4Masquerade = o.IPAM, false // what it wants of a pool is the agents' to say, which know its CIDR
+	if err := n.Validate(""); err != nil {
 		return err
 	}
 	var err error

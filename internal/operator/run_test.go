@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,4 +83,27 @@ func kubeconfig(t *testing.T, cfg *rest.Config) (path string) {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestOptionsAreRefused(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		ipam settings.IPAM
+		want string
+	}{
+		{"no such mode", settings.IPAM{Mode: "clusterpool"}, "ipam.mode: "},
+		{"no pool", clusterPool(), "ipam.operator.clusterPoolIPv4PodCIDRList: is empty, and ipam.mode is cluster-pool"},
+		{"no CIDR", clusterPool("10.0.0.0"), "ipam.operator.clusterPoolIPv4PodCIDRList[0]: "},
+		{"a small one", clusterPool("10.0.0.0/25"), "(ipam.operator.clusterPoolIPv4MaskSize)"},
+		{"twice", clusterPool("10.0.0.0/8", "10.9.0.0/16"), "ipam.operator.clusterPoolIPv4PodCIDRList[1]: 10.9.0.0/16 overlaps"},
+		{"no room for a pod", settings.IPAM{Mode: settings.IPAMKubernetes, Operator: settings.IPAMOperator{ClusterPoolIPv4MaskSize: 31}}, "ipam.operator.clusterPoolIPv4MaskSize: "},
+	} {
+		err := Run(t.Context(), Options{Namespace: "kube-system", IPAM: tc.ipam}, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
+		}
+	}
+	if err := Run(t.Context(), Options{IPAM: clusterPool("10.0.0.0/8")}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "--namespace") {
+		t.Errorf("without a namespace: %v", err)
+	}
 }
