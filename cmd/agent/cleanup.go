@@ -10,6 +10,7 @@ import (
 	"wirelab.dev/wirelab/internal/agent"
 	"wirelab.dev/wirelab/internal/agent/config"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/daemon"
 )
 
 func newCleanupCmd() *cobra.Command {
@@ -25,7 +26,7 @@ func newCleanupCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
-			return agent.Clean(ctx, pathsBelow(root), newLogger(cmd.ErrOrStderr(), false))
+			return agent.Clean(ctx, pathsBelow(root), daemon.NewLogger(cmd.ErrOrStderr(), false))
 		},
 	}
 	cmd.Flags().StringVar(&root, "root", "", "where the node's root file system is mounted; empty: this is the node")

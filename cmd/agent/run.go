@@ -1,16 +1,14 @@
 package main
 
 import (
-	"io"
-	"log/slog"
 	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
 	"wirelab.dev/wirelab/internal/agent"
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/daemon"
 	"wirelab.dev/wirelab/internal/version"
 )
 
@@ -27,7 +25,7 @@ func newRunCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := newLogger(cmd.ErrOrStderr(), cfg.Debug.Enabled)
+			log := daemon.NewLogger(cmd.ErrOrStderr(), cfg.Debug.Enabled)
 			limitMemory()
 			server, err := agent.Connect(cfg.Kubeconfig)
 			if err != nil {
@@ -43,18 +41,6 @@ func newRunCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&path, "config", config.DefaultPath, "the agent's configuration, a YAML file")
 	return cmd
-}
-
-// newLogger writes text, and takes client-go's warnings and errors along.
-func newLogger(w io.Writer, verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
-	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
-	theirs := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	klog.SetSlogLogger(theirs.With("from", "client-go"))
-	return log
 }
 
 // limitMemory trades a little CPU for memory, unless the environment says

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
+	"wirelab.dev/wirelab/internal/daemon"
 	"wirelab.dev/wirelab/internal/operator"
 	"wirelab.dev/wirelab/internal/settings"
 	"wirelab.dev/wirelab/internal/version"
@@ -23,8 +22,7 @@ func newRunCmd() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.IPAM = ipam
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			klog.SetSlogLogger(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})).With("from", "client-go"))
+			log := daemon.NewLogger(cmd.ErrOrStderr(), false)
 			log.Info("starting", "version", version.Version)
 			return operator.Run(cmd.Context(), o, log)
 		},
