@@ -42,11 +42,8 @@ type pod struct {
 	id  ID
 }
 
-// restsFor is how long no node has had a number that is deleted.
-const restsFor = 10 * time.Minute
-
 // hears is how late an agent hears of a change, writes its node's status after one, or both.
-const hears = (restsFor - retiredAfter) / 3
+const hears = (Rest - retiredAfter) / 3
 
 func (m *model) record(e Entry, gone bool) {
 	m.log = append(m.log, event{at: m.now, id: e.ID, now: e, gone: gone})
@@ -172,7 +169,7 @@ func (m *model) collect() {
 		m.record(e, false)
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.store)) {
-		if e := m.store[id]; !e.UnusedSince.IsZero() && m.now.Sub(e.UnusedSince) >= restsFor {
+		if e := m.store[id]; !e.UnusedSince.IsZero() && m.now.Sub(e.UnusedSince) >= Rest {
 			m.record(e, true)
 			delete(m.store, id)
 		}

@@ -8,10 +8,13 @@ import (
 	"time"
 )
 
-// retiredAfter is how long no node has had a number that no pod gets any more. When none has had it for ten minutes, it is
-// deleted. In between every agent that hears of changes has said of its pods that they have the number, if they got it just
-// before, which keeps it from being deleted.
-const retiredAfter = 8 * time.Minute
+// Rest is how long no node has had a number when it is deleted, and free for another set. The next rollout wants it again.
+const Rest = 10 * time.Minute
+
+// retiredAfter is how long no node has had a number that no pod gets any more. In what is left of [Rest] every agent that
+// hears of changes has said of its pods that they have the number, if they got it just before, which keeps it from being
+// deleted.
+const retiredAfter = Rest - 2*time.Minute
 
 // Entry is one number and its set, as the cluster has it.
 type Entry struct {

@@ -11,15 +11,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/identity"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
-// How long something is left that nobody has any more. A podCIDR rests as long as an address does, so that the pods of
-// the node that gets it next are not taken for those that had it; an identity is wanted again by the next rollout.
-const (
-	nodeRest     = ipam.Rest
-	identityRest = 10 * time.Minute
-)
+// nodeRest is how long a LabNode is left whose node is gone. Its podCIDR rests as long as an address does, so that the pods
+// of the node that gets it next are not taken for those that had it.
+const nodeRest = ipam.Rest
 
 // collector removes LabNodes whose node is gone, and LabIdentities that no pod has. Both are marked first, and deleted as
 // they were marked: an agent that takes a LabNode up again writes it, which is not deleted then, and gives no pod an identity
@@ -58,7 +56,7 @@ func (c *collector) identitiesUnused(ctx context.Context) error {
 	}
 	var errs []error
 	for _, i := range c.identities.All() {
-		errs = append(errs, visit(ctx, c, c.objects.Identities, i, i.DeepCopy(), crd.Unused, !used[i.Name], identityRest))
+		errs = append(errs, visit(ctx, c, c.objects.Identities, i, i.DeepCopy(), crd.Unused, !used[i.Name], identity.Rest))
 	}
 	return errors.Join(errs...)
 }

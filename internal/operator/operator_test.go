@@ -26,6 +26,7 @@ import (
 	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/apiservertest"
 	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/identity"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
@@ -738,7 +739,7 @@ func TestUnusedIdentities(t *testing.T) {
 	if err != nil || unused.Annotations[crd.Unused] == "" {
 		t.Fatalf("an unused one has no mark: %+v, %v", unused, err)
 	}
-	clock = clock.Add(identityRest - time.Minute)
+	clock = clock.Add(identity.Rest - time.Minute)
 	visit()
 	if _, err := b.objects.Identities.Get(ctx, "301", metav1.GetOptions{}); err != nil {
 		t.Errorf("it went too soon: %v", err)

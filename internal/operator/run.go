@@ -29,7 +29,7 @@ const noBound = -1
 
 // Run is the whole process of an operator, until ctx is done.
 func Run(ctx context.Context, o Options, log *slog.Logger) error {
-	cfg := Config{Namespace: o.Namespace, Identity: identity()}
+	cfg := Config{Namespace: o.Namespace, Identity: ownIdentity()}
 	if o.Namespace == "" {
 		return errors.New("--namespace is empty: set it, or WIRELAB_NAMESPACE, to the operator's own")
 	}
@@ -62,8 +62,8 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	return eg.Wait()
 }
 
-// identity is this process's alone, and begins with its node's name: it has the node's network.
-func identity() string {
+// ownIdentity is this process's alone, and begins with its node's name: it has the node's network.
+func ownIdentity() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = component
