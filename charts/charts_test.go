@@ -8,6 +8,7 @@ import (
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
@@ -251,8 +252,48 @@ func TestRBACIsMinimal(t *testing.T) {
 	}; got.Namespace != "default" || !reflect.DeepEqual(got.Rules, want) {
 		t.Errorf("rights in namespace %s are %v, want %v in default", got.Namespace, got.Rules, want)
 	}
-	if len(objs) != 23 {
-		t.Errorf("the chart renders %d objects, want the 23 known ones: %v", len(objs), objs)
+	if len(objs) != 26 {
+		t.Errorf("the chart renders %d objects, want the 26 known ones: %v", len(objs), objs)
+	}
+}
+
+// TestOperatorHasTheLeastPrivileges holds what it may ask of the API server, and its process.
+func TestOperatorHasTheLeastPrivileges(t *testing.T) {
+	objs := objects(t, "")
+	if got, want := get[*rbacv1.ClusterRole](t, objs, "ClusterRole/wirelab-operator").Rules, []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{"wirelab.dev"}, Resources: []string{"labnodes"}, Verbs: []string{"get", "list", "watch", "update", "delete"}},
+		{APIGroups: []string{"wirelab.dev"}, Resources: []string{"labnodes/status"}, Verbs: []string{"patch"}},
+		{APIGroups: []string{"wirelab.dev"}, Resources: []string{"labidentities"}, Verbs: []string{"list", "watch", "update", "delete"}},
+	}; !reflect.DeepEqual(got, want) {
+		t.Errorf("cluster-wide rights %v, want %v", got, want)
+	}
+	lease := get[*coordinationv1.Lease](t, objs, "Lease/wirelab-operator")
+	if lease.Namespace != "kube-system" || !reflect.DeepEqual(lease.Spec, coordinationv1.LeaseSpec{}) {
+		t.Errorf("the lease is %+v: an upgrade would take it from who leads", lease)
+	}
+	for name, want := range map[string]struct {
+		namespace string
+		rules     []rbacv1.PolicyRule
+	}{
+		"wirelab-operator": {"kube-system", []rbacv1.PolicyRule{
+			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{lease.Name}, Verbs: []string{"get", "update"}},
+		}},
+		"wirelab-operator-events": {"default", []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}}}},
+	} {
+		role, binding := get[*rbacv1.Role](t, objs, "Role/"+name), get[*rbacv1.RoleBinding](t, objs, "RoleBinding/"+name)
+		if role.Namespace != want.namespace || binding.Namespace != want.namespace || !reflect.DeepEqual(role.Rules, want.rules) {
+			t.Errorf("rights in %s and %s are %v, want %v in %s", role.Namespace, binding.Namespace, role.Rules, want.rules, want.namespace)
+		}
+		if subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: "wirelab-operator", Namespace: "kube-system"}}; binding.RoleRef.Name != name || !reflect.DeepEqual(binding.Subjects, subjects) {
+			t.Errorf("%s gives %s to %v", name, binding.RoleRef.Name, binding.Subjects)
+		}
+	}
+	pod := get[*appsv1.Deployment](t, objs, "Deployment/wirelab-operator").Spec.Template.Spec
+	sc := pod.Containers[0].SecurityContext
+	if pod.HostPID || pod.HostIPC || len(pod.Volumes) > 0 || *sc.Privileged || *sc.AllowPrivilegeEscalation || !*sc.ReadOnlyRootFilesystem || !*sc.RunAsNonRoot ||
+		!slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(sc.Capabilities.Add) > 0 {
+		t.Errorf("the operator's pod is %+v, its rights %+v", pod, sc)
 	}
 }
 

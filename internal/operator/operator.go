@@ -65,7 +65,7 @@ func New(cfg Config, server apiserver.Server, log *slog.Logger) (*Operator, erro
 // Run follows until it leads, and leads until ctx is done. The error says when another one has taken the lead: then this
 // process is to end, as whoever begins anew has to be told from it.
 func (o *Operator) Run(ctx context.Context) error {
-	if err := o.awaitDefinitions(ctx); err != nil {
+	if err := o.awaitChart(ctx); err != nil {
 		return err
 	}
 	eg, ctx := errgroup.WithContext(ctx)
@@ -76,18 +76,14 @@ func (o *Operator) Run(ctx context.Context) error {
 	return eg.Wait()
 }
 
-// awaitDefinitions waits until the API server knows wirelab's objects.
-func (o *Operator) awaitDefinitions(ctx context.Context) error {
+// awaitChart waits until the API server has what the chart brings.
+func (o *Operator) awaitChart(ctx context.Context) error {
 	var said string
 	for {
-		_, err := o.objects.Nodes.List(ctx, one)
-		if err == nil {
-			_, err = o.objects.Identities.List(ctx, one)
-		}
+		err := o.lacking(ctx)
 		if err == nil {
 			return nil
 		}
-		err = crd.Explain(crd.LabNodes, err)
 		if said != err.Error() {
 			o.log.Warn("waiting for the API server", "err", err)
 			said = err.Error()
@@ -98,6 +94,21 @@ func (o *Operator) awaitDefinitions(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// lacking returns what the API server does not have of what the chart brings.
+func (o *Operator) lacking(ctx context.Context) error {
+	_, err := o.objects.Nodes.List(ctx, one)
+	if err != nil {
+		return crd.Explain(crd.LabNodes, err)
+	}
+	if _, err = o.objects.Identities.List(ctx, one); err != nil {
+		return crd.Explain(crd.LabIdentities, err)
+	}
+	if err = o.election.held(ctx); errors.Is(err, errLost) { // there is a lease, whoever has it
+		return nil
+	}
+	return err
 }
 
 // Ready returns why this operator neither leads nor follows; nil when it does.
