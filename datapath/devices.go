@@ -41,6 +41,10 @@ func (v *Devices) Apply(ctx context.Context) error {
 	if err := v.d.progs.cutAt(host.Attrs()); err != nil {
 		return err
 	}
+	// What takes the place of an earlier agent's programs sends into its tunnel at once.
+	if err := v.d.tellTunnel(); err != nil {
+		return err
+	}
 	// The program is attached before the route is made: without it packets would arrive at lab_net and be routed again.
 	if err := v.d.attacher.attach(hostHook(host), v.d.progs.toPod); err != nil {
 		return err

@@ -23,6 +23,10 @@ func TestRestartLosesNothing(t *testing.T) {
 	inModes(t, func(t *testing.T, mode setup) { restart(t, mode) })
 }
 
+func TestRestartLosesNothingInATunnel(t *testing.T) {
+	inTunnel(t, func(t *testing.T, mode setup) { restart(t, mode) })
+}
+
 func restart(t *testing.T, with ...func(*datapath.Config)) {
 	l := newLab(t, 2, with...)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
@@ -30,12 +34,14 @@ func restart(t *testing.T, with ...func(*datapath.Config)) {
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	var asked atomic.Int64
-	for _, to := range []*pod{b, c} {
-		for _, network := range []string{"tcp4", "udp4"} {
-			conn, err := a.Dial(network, to.at(port))
-			must(t, err)
-			t.Cleanup(func() { conn.Close() })
-			clients.Go(func() { pingPong(t, conn, network == "tcp4", &asked, stop) })
+	for _, client := range []*netnstest.NS{a.NS, l.nodes[0].NS} {
+		for _, to := range []*pod{b, c} {
+			for _, network := range []string{"tcp4", "udp4"} {
+				conn, err := client.Dial(network, to.at(port))
+				must(t, err)
+				t.Cleanup(func() { conn.Close() })
+				clients.Go(func() { pingPong(t, conn, network == "tcp4", &asked, stop) })
+			}
 		}
 	}
 	seen := func(more int64) {

@@ -64,8 +64,8 @@ func tunnelHook(l netlink.Link) hook {
 	return hook{device: l.Attrs().Name, index: l.Attrs().Index, attach: ebpf.AttachTCXIngress, prog: bpf.NetdevProgLabFromTunnel}
 }
 
-// ensureTunnel makes the device of the tunnel that is asked for be there, with its program, and no other. Its program comes
-// before the programs learn of it, which send nothing until then.
+// ensureTunnel makes the device of the tunnel that is asked for be there, with its program, and no other. The programs learn of
+// a new device when its own is in place, and send nothing into it until then.
 func (v *Devices) ensureTunnel() error {
 	want := v.d.cfg.tunnelDevice()
 	var errs []error
@@ -87,7 +87,7 @@ func (v *Devices) ensureTunnel() error {
 	if err := v.ensureTunnelUp(l); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	return errors.Join(append(errs, v.d.setTunnelDevice(l.Attrs().Index))...)
+	return errors.Join(append(errs, v.d.tellTunnel())...)
 }
 
 func (v *Devices) removeTunnel(name string) error {
@@ -160,9 +160,17 @@ func (v *Devices) ensureTunnelUp(l netlink.Link) error {
 	return err
 }
 
-// setTunnelDevice tells the programs by which device the tunnel is entered, where that has changed.
-func (d *Datapath) setTunnelDevice(index int) error {
-	want, changed := uint32(index), false //nolint:gosec // it is positive
+// tellTunnel tells the programs by which device the tunnel is entered, if it is there, where that has changed.
+func (d *Datapath) tellTunnel() error {
+	name := d.cfg.tunnelDevice()
+	if name == "" {
+		return nil
+	}
+	l, err := linkByName(d.nl, name)
+	if l == nil || err != nil {
+		return err
+	}
+	want, changed := uint32(l.Attrs().Index), false //nolint:gosec // it is positive
 	for _, v := range d.progs.tunnelDevices {
 		var now uint32
 		if v == nil {
