@@ -18,6 +18,15 @@ const (
 	netDevice = "lab_net"
 )
 
+// ownDevices are those of ours that are not pods'.
+func (c Config) ownDevices() []string {
+	names := []string{hostDevice, netDevice}
+	if device := c.tunnelDevice(); device != "" {
+		names = append(names, device)
+	}
+	return names
+}
+
 // Devices keeps lab_host and lab_net, the tunnel's device, the router's address, the pod CIDR's route, and the programs that are
 // not at pods' veths: on lab_host, on the NICs and at the node's cgroups.
 type Devices struct{ d *Datapath }

@@ -18,9 +18,8 @@ type programs struct {
 	tunnel   tunnelPrograms // where there is one
 	trace    *ebpf.Variable
 	mode     *ebpf.Variable
-	mtus     []*ebpf.Variable // what each knows of the pods' MTU
-	// tunnelDevices are what each knows of the tunnel's device.
-	tunnelDevices []*ebpf.Variable
+	// What they are told while they run, each its own: the pods' MTU, the tunnel's device, and lab_cutter.
+	mtus, tunnelDevices, cutters []*ebpf.Variable
 }
 
 // loadPrograms loads them with what cfg decides as constants, using the given maps.
@@ -63,40 +62,47 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 		if err := p.services.load(cfg, m); err != nil {
 			return nil, err
 		}
-		p.mtus = append(p.mtus, p.services.mtu)
-		p.tunnelDevices = append(p.tunnelDevices, p.services.tunnelDevice)
+		p.know(p.services.told)
 	}
 	if cfg.tunnelDevice() != "" {
 		if err := p.tunnel.load(cfg, m); err != nil {
 			return nil, err
 		}
-		p.mtus = append(p.mtus, p.tunnel.mtu)
-		p.tunnelDevices = append(p.tunnelDevices, p.tunnel.device)
+		p.know(p.tunnel.NetdevVariables)
 	}
 	return p, nil
 }
 
-// setMTU tells the programs of the pods' MTU where it has changed.
-func (d *Datapath) setMTU() error {
-	mtu, changed := uint32(d.mtu()), false
-	for _, v := range d.progs.mtus {
-		var now uint32
-		if v == nil {
-			continue
-		}
+// know notes what programs of bpf/netdev.c are told while they run.
+func (p *programs) know(v bpf.NetdevVariables) {
+	p.mtus = append(p.mtus, v.CfgMtu)
+	p.tunnelDevices = append(p.tunnelDevices, v.CfgTunnelDevice)
+	p.cutters = append(p.cutters, v.LabCutter)
+}
+
+// tell gives programs a value while they run, and says whether one of them had another.
+func tell[T comparable](programs []*ebpf.Variable, what string, value T) (changed bool, err error) {
+	for _, v := range programs {
+		var now T
 		if err := v.Get(&now); err != nil {
-			return fmt.Errorf("read the programs' MTU: %w", err)
+			return changed, fmt.Errorf("read the programs' %s: %w", what, err)
 		}
-		if now == mtu {
+		if now == value {
 			continue
 		}
-		if err := v.Set(mtu); err != nil {
-			return fmt.Errorf("set the programs' MTU: %w", err)
+		if err := v.Set(value); err != nil {
+			return changed, fmt.Errorf("set the programs' %s: %w", what, err)
 		}
 		changed = true
 	}
-	if !changed {
-		return nil
+	return changed, nil
+}
+
+// setMTU tells the programs of the pods' MTU.
+func (d *Datapath) setMTU() error {
+	changed, err := tell(d.progs.mtus, "MTU", uint32(d.mtu()))
+	if err != nil || !changed {
+		return err
 	}
 	return d.maps.newGeneration()
 }
@@ -187,7 +193,7 @@ func (p *programs) inForce() (settings.Mode, error) {
 
 func (p *programs) close() error {
 	var errs []error
-	for _, prog := range append(p.services.list(), p.fromPod, p.toPod, p.tunnel.fromTunnel) {
+	for _, prog := range append(p.services.list(), p.fromPod, p.toPod, p.tunnel.FromTunnel) {
 		if prog != nil {
 			errs = append(errs, prog.Close())
 		}

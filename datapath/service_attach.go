@@ -18,10 +18,8 @@ import (
 type servicePrograms struct {
 	fromNetwork, toNetwork *ebpf.Program // tcx ingress and egress of every NIC
 	sock                   bpf.SockPrograms
-	connected              *ebpf.Program // lists the node's UDP sockets that are connected to backends
-	// what the programs at the NICs were told
-	masquerade, nativeCIDR, nativeMask *ebpf.Variable
-	mtu, cutter, tunnelDevice          *ebpf.Variable
+	connected              *ebpf.Program       // lists the node's UDP sockets that are connected to backends
+	told                   bpf.NetdevVariables // what the programs at the NICs were told; all nil where there are none
 }
 
 // cutAt tells the programs at the NICs and at the tunnel the device at which the stack receives packets that it has to
@@ -35,15 +33,8 @@ func (p *programs) cutAt(host *netlink.LinkAttrs) error {
 	at.Ifindex = uint32(host.Index) //nolint:gosec // it is positive
 	copy(at.MAC[:], host.HardwareAddr)
 	copy(at.OwnMAC[:], host.HardwareAddr)
-	for _, cutter := range []*ebpf.Variable{p.services.cutter, p.tunnel.cutter} {
-		if cutter == nil {
-			continue
-		}
-		if err := cutter.Set(at); err != nil {
-			return fmt.Errorf("set lab_cutter: %w", err)
-		}
-	}
-	return nil
+	_, err := tell(p.cutters, "lab_cutter", at)
+	return err
 }
 
 func (p *servicePrograms) load(cfg Config, m *maps) error {
@@ -60,8 +51,7 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 		return err
 	}
 	p.fromNetwork, p.toNetwork = netdevObjects.LabFromNetwork, netdevObjects.LabToNetwork
-	p.masquerade, p.nativeCIDR, p.nativeMask = netdevObjects.CfgMasquerade, netdevObjects.CfgNativeCidr, netdevObjects.CfgNativeMask
-	p.mtu, p.cutter, p.tunnelDevice = netdevObjects.CfgMtu, netdevObjects.LabCutter, netdevObjects.CfgTunnelDevice
+	p.told = netdevObjects.NetdevVariables
 	sock, err := bpf.LoadSock()
 	if err != nil {
 		return err
@@ -81,11 +71,11 @@ func (p *servicePrograms) load(cfg Config, m *maps) error {
 
 // masquerades says whether the programs loaded for the NICs do, and what they spare.
 func (p *servicePrograms) masquerades() (on bool, native netip.Prefix, err error) {
-	if p.masquerade == nil {
+	if p.told.CfgMasquerade == nil {
 		return false, native, nil
 	}
 	var cidr, mask bpf.IP
-	if err := errors.Join(p.masquerade.Get(&on), p.nativeCIDR.Get(&cidr), p.nativeMask.Get(&mask)); err != nil {
+	if err := errors.Join(p.told.CfgMasquerade.Get(&on), p.told.CfgNativeCidr.Get(&cidr), p.told.CfgNativeMask.Get(&mask)); err != nil {
 		return false, native, fmt.Errorf("read what the NICs' programs masquerade: %w", err)
 	}
 	bits, _ := net.IPMask(mask.B[:]).Size()

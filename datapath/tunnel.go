@@ -35,10 +35,8 @@ func (c Config) tunnelDevice() string {
 
 // tunnelPrograms are what only a node with a tunnel has.
 type tunnelPrograms struct {
-	fromTunnel *ebpf.Program // tcx ingress of the tunnel's device
-	mtu        *ebpf.Variable
-	device     *ebpf.Variable
-	cutter     *ebpf.Variable
+	FromTunnel *ebpf.Program `ebpf:"lab_from_tunnel"` // tcx ingress of the tunnel's device
+	bpf.NetdevVariables
 }
 
 func (p *tunnelPrograms) load(cfg Config, m *maps) error {
@@ -46,17 +44,7 @@ func (p *tunnelPrograms) load(cfg Config, m *maps) error {
 	if err != nil {
 		return err
 	}
-	var objects struct {
-		FromTunnel *ebpf.Program  `ebpf:"lab_from_tunnel"`
-		MTU        *ebpf.Variable `ebpf:"cfg_mtu"`
-		Device     *ebpf.Variable `ebpf:"cfg_tunnel_device"`
-		Cutter     *ebpf.Variable `ebpf:"lab_cutter"`
-	}
-	if err := loadSpec(netdev, cfg, m, &objects); err != nil {
-		return err
-	}
-	p.fromTunnel, p.mtu, p.device, p.cutter = objects.FromTunnel, objects.MTU, objects.Device, objects.Cutter
-	return nil
+	return loadSpec(netdev, cfg, m, p)
 }
 
 // tunnelHook is where packets come out of the tunnel.
@@ -64,8 +52,7 @@ func tunnelHook(l netlink.Link) hook {
 	return hook{device: l.Attrs().Name, index: l.Attrs().Index, attach: ebpf.AttachTCXIngress, prog: bpf.NetdevProgLabFromTunnel}
 }
 
-// ensureTunnel makes the device of the tunnel that is asked for be there, with its program, and no other. The programs learn of
-// a new device when its own is in place, and send nothing into it until then.
+// ensureTunnel makes the device of the tunnel that is asked for be there, with its program, and no other.
 func (v *Devices) ensureTunnel() error {
 	want := v.d.cfg.tunnelDevice()
 	var errs []error
@@ -74,20 +61,25 @@ func (v *Devices) ensureTunnel() error {
 			errs = append(errs, v.removeTunnel(name))
 		}
 	}
-	if want == "" {
-		return errors.Join(errs...)
+	if want != "" {
+		errs = append(errs, v.ensureTunnelDevice(want))
 	}
-	l, err := v.tunnelLink(want)
+	return errors.Join(errs...)
+}
+
+// ensureTunnelDevice tells the programs of a new device when its own is in place: they send nothing into it until then.
+func (v *Devices) ensureTunnelDevice(name string) error {
+	l, err := v.tunnelLink(name)
 	if err != nil {
-		return errors.Join(append(errs, err)...)
+		return err
 	}
-	if err := v.d.attacher.attach(tunnelHook(l), v.d.progs.tunnel.fromTunnel); err != nil {
-		return errors.Join(append(errs, err)...)
+	if err := v.d.attacher.attach(tunnelHook(l), v.d.progs.tunnel.FromTunnel); err != nil {
+		return err
 	}
 	if err := v.ensureTunnelUp(l); err != nil {
-		return errors.Join(append(errs, err)...)
+		return err
 	}
-	return errors.Join(append(errs, v.d.tellTunnel())...)
+	return v.d.tellTunnel()
 }
 
 func (v *Devices) removeTunnel(name string) error {
@@ -105,7 +97,7 @@ func (v *Devices) tunnelLink(name string) (netlink.Link, error) {
 		return l, nil
 	}
 	if l != nil {
-		v.d.log.Warn("the tunnel's device is made anew, as it is not ours as it is", "iface", name, "kind", l.Type())
+		v.d.log.Warn("the tunnel's device is not as it has to be and is made anew", "iface", name, "kind", l.Type())
 		if err := v.removeTunnel(name); err != nil {
 			return nil, err
 		}
@@ -160,7 +152,7 @@ func (v *Devices) ensureTunnelUp(l netlink.Link) error {
 	return err
 }
 
-// tellTunnel tells the programs by which device the tunnel is entered, if it is there, where that has changed.
+// tellTunnel tells the programs by which device the tunnel is entered, if it is there. Nothing that they remember has it.
 func (d *Datapath) tellTunnel() error {
 	name := d.cfg.tunnelDevice()
 	if name == "" {
@@ -170,27 +162,8 @@ func (d *Datapath) tellTunnel() error {
 	if l == nil || err != nil {
 		return err
 	}
-	want, changed := uint32(l.Attrs().Index), false //nolint:gosec // it is positive
-	for _, v := range d.progs.tunnelDevices {
-		var now uint32
-		if v == nil {
-			continue
-		}
-		if err := v.Get(&now); err != nil {
-			return fmt.Errorf("read the programs' tunnel device: %w", err)
-		}
-		if now == want {
-			continue
-		}
-		if err := v.Set(want); err != nil {
-			return fmt.Errorf("set the programs' tunnel device: %w", err)
-		}
-		changed = true
-	}
-	if !changed {
-		return nil
-	}
-	return d.maps.newGeneration()
+	_, err = tell(d.progs.tunnelDevices, "tunnel device", uint32(l.Attrs().Index)) //nolint:gosec // it is positive
+	return err
 }
 
 // tunnelStatus says what the tunnel's device is.
@@ -241,13 +214,4 @@ func cleanTunnels(nl *netlink.Handle) error {
 		errs = append(errs, deleteLink(nl, name))
 	}
 	return errors.Join(errs...)
-}
-
-// ownDevices are those of ours that are not pods'.
-func (c Config) ownDevices() []string {
-	names := []string{hostDevice, netDevice}
-	if device := c.tunnelDevice(); device != "" {
-		names = append(names, device)
-	}
-	return names
 }
