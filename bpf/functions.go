@@ -15,15 +15,14 @@ const conntrack = "nf_conntrack"
 
 // ResolveFunctions answers in the programs whether the kernel has a function that they may call. The loader would answer,
 // too, but for a function in a module by an instruction that kernels refuse.
-func ResolveFunctions(spec *ebpf.CollectionSpec) error {
-	cache := btf.NewCache()
+func ResolveFunctions(spec *ebpf.CollectionSpec, kernel *btf.Cache) error {
 	for _, prog := range spec.Programs {
 		for i := range prog.Instructions {
 			ins := &prog.Instructions[i]
 			if !asksForFunction(ins) {
 				continue
 			}
-			has, err := hasFunction(cache, ins.Reference())
+			has, err := hasFunction(kernel, ins.Reference())
 			if err != nil {
 				return fmt.Errorf("look for the kernel's %s: %w", ins.Reference(), err)
 			}
@@ -40,9 +39,9 @@ func asksForFunction(ins *asm.Instruction) bool {
 }
 
 // hasFunction is 1 or 0.
-func hasFunction(cache *btf.Cache, name string) (int64, error) {
+func hasFunction(kernel *btf.Cache, name string) (int64, error) {
 	var function *btf.Func
-	for _, types := range []func() (*btf.Spec, error){cache.Kernel, func() (*btf.Spec, error) { return cache.Module(conntrack) }} {
+	for _, types := range []func() (*btf.Spec, error){kernel.Kernel, func() (*btf.Spec, error) { return kernel.Module(conntrack) }} {
 		spec, err := types()
 		if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
 
 	"wirelab.dev/wirelab/bpf"
@@ -39,6 +40,7 @@ const (
 
 func TestEveryModeLoads(t *testing.T) {
 	netnstest.Needs(t, netnstest.Atomics)
+	kernel := btf.NewCache()
 	for mode, bars := range bars {
 		for name, trace := range settings {
 			for _, masquerade := range []bool{false, true} {
@@ -54,7 +56,7 @@ func TestEveryModeLoads(t *testing.T) {
 						for _, loadSpec := range []func() (*ebpf.CollectionSpec, error){bpf.LoadPod, bpf.LoadHost, bpf.LoadNetdev, bpf.LoadSock, bpf.LoadConnected} {
 							spec, err := loadSpec()
 							must(t, err)
-							loadMode(t, spec, mode, masquerade, tunnel, trace, want)
+							loadMode(t, spec, kernel, mode, masquerade, tunnel, trace, want)
 						}
 					})
 				}
@@ -63,7 +65,7 @@ func TestEveryModeLoads(t *testing.T) {
 	}
 }
 
-func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade, tunnel, trace bool, bars map[string]int) {
+func loadMode(t *testing.T, spec *ebpf.CollectionSpec, kernel *btf.Cache, mode bpf.Mode, masquerade, tunnel, trace bool, bars map[string]int) {
 	t.Helper()
 	for name, value := range map[string]any{
 		bpf.PodVarCfgMode:          mode,
@@ -87,8 +89,8 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade
 		}
 	}
 	must(t, rlimit.RemoveMemlock()) // before kernel 5.11
-	must(t, bpf.ResolveFunctions(spec))
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
+	must(t, bpf.ResolveFunctions(spec, kernel))
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}, Cache: kernel})
 	must(t, err)
 	defer c.Close()
 	for name, prog := range c.Programs {

@@ -405,13 +405,16 @@ func (m *model) withoutWorkArea() changed {
 
 func (m *model) changedPrograms(change func(asm.Instructions)) changed {
 	m.t.Helper()
-	load := func(read func() (*ebpf.CollectionSpec, error), into any) {
-		spec, err := read()
-		m.must(err)
-		for _, prog := range spec.Programs {
-			change(prog.Instructions)
-		}
-		m.must(loadSpec(spec, m.d.cfg, m.d.maps, into))
+	l := loader{m.d.cfg, m.d.maps, btf.NewCache()}
+	load := func(object func() (*ebpf.CollectionSpec, error), into any) {
+		m.must(l.load(func() (*ebpf.CollectionSpec, error) {
+			spec, err := object()
+			m.must(err)
+			for _, prog := range spec.Programs {
+				change(prog.Instructions)
+			}
+			return spec, nil
+		}, into))
 	}
 	var pod bpf.PodPrograms
 	var host bpf.HostPrograms

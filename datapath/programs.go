@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/internal/settings"
@@ -24,48 +25,40 @@ type programs struct {
 
 // loadPrograms loads them with what cfg decides as constants, using the given maps.
 func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
-	p := &programs{}
+	p, l := &programs{}, loader{cfg, m, btf.NewCache()}
 	defer func() {
 		if err != nil {
 			p.close()
 		}
 	}()
-	pod, err := bpf.LoadPod()
-	if err != nil {
-		return nil, err
-	}
-	var podObjects struct {
+	var pod struct {
 		bpf.PodPrograms
 		bpf.PodVariables
 	}
-	if err := loadSpec(pod, cfg, m, &podObjects); err != nil {
+	if err := l.load(bpf.LoadPod, &pod); err != nil {
 		return nil, err
 	}
-	p.fromPod, p.trace, p.mode = podObjects.LabFromPod, podObjects.CfgTrace, podObjects.CfgMode
-	p.mtus = append(p.mtus, podObjects.CfgMtu)
-	p.tunnelDevices = append(p.tunnelDevices, podObjects.CfgTunnelDevice)
+	p.fromPod, p.trace, p.mode = pod.LabFromPod, pod.CfgTrace, pod.CfgMode
+	p.mtus = append(p.mtus, pod.CfgMtu)
+	p.tunnelDevices = append(p.tunnelDevices, pod.CfgTunnelDevice)
 
-	host, err := bpf.LoadHost()
-	if err != nil {
-		return nil, err
-	}
-	var hostObjects struct {
+	var host struct {
 		bpf.HostPrograms
 		bpf.HostVariables
 	}
-	if err := loadSpec(host, cfg, m, &hostObjects); err != nil {
+	if err := l.load(bpf.LoadHost, &host); err != nil {
 		return nil, err
 	}
-	p.toPod = hostObjects.LabToPod
-	p.tunnelDevices = append(p.tunnelDevices, hostObjects.CfgTunnelDevice)
+	p.toPod = host.LabToPod
+	p.tunnelDevices = append(p.tunnelDevices, host.CfgTunnelDevice)
 	if cfg.KubeProxyReplacement {
-		if err := p.services.load(cfg, m); err != nil {
+		if err := p.services.load(l); err != nil {
 			return nil, err
 		}
 		p.know(p.services.told)
 	}
 	if cfg.tunnelDevice() != "" {
-		if err := p.tunnel.load(cfg, m); err != nil {
+		if err := l.load(bpf.LoadNetdev, &p.tunnel); err != nil {
 			return nil, err
 		}
 		p.know(p.tunnel.NetdevVariables)
@@ -114,15 +107,27 @@ var modes = map[settings.Mode]bpf.Mode{
 	settings.ModeEBPF:                 bpf.PodLabModeLAB_EBPF,
 }
 
-func loadSpec(spec *ebpf.CollectionSpec, cfg Config, m *maps, into any) error {
-	if err := errors.Join(setConstants(spec, cfg), bpf.ResolveFunctions(spec)); err != nil {
+// loader loads programs with what cfg decides as constants, using the given maps.
+type loader struct {
+	cfg    Config
+	maps   *maps
+	kernel *btf.Cache // takes a good part of the time that loading takes, and is the same for all
+}
+
+// load loads those of an object that into names.
+func (l loader) load(object func() (*ebpf.CollectionSpec, error), into any) error {
+	spec, err := object()
+	if err != nil {
 		return err
 	}
-	use := m.forPrograms(spec.Maps)
-	if err := fit(spec.Maps, use, cfg.Mode()); err != nil {
+	if err := errors.Join(setConstants(spec, l.cfg), bpf.ResolveFunctions(spec, l.kernel)); err != nil {
 		return err
 	}
-	err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: use})
+	use := l.maps.forPrograms(spec.Maps)
+	if err := fit(spec.Maps, use, l.cfg.Mode()); err != nil {
+		return err
+	}
+	err = spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: use, Cache: l.kernel})
 	var rejected *ebpf.VerifierError
 	if errors.As(err, &rejected) {
 		return fmt.Errorf("load programs: %+v", rejected)

@@ -37,35 +37,22 @@ func (p *programs) cutAt(host *netlink.LinkAttrs) error {
 	return err
 }
 
-func (p *servicePrograms) load(cfg Config, m *maps) error {
-	netdev, err := bpf.LoadNetdev()
-	if err != nil {
-		return err
-	}
-	var netdevObjects struct {
+func (p *servicePrograms) load(l loader) error {
+	var nics struct {
 		LabFromNetwork *ebpf.Program `ebpf:"lab_from_network"`
 		LabToNetwork   *ebpf.Program `ebpf:"lab_to_network"`
 		bpf.NetdevVariables
 	}
-	if err := loadSpec(netdev, cfg, m, &netdevObjects); err != nil {
+	if err := l.load(bpf.LoadNetdev, &nics); err != nil {
 		return err
 	}
-	p.fromNetwork, p.toNetwork = netdevObjects.LabFromNetwork, netdevObjects.LabToNetwork
-	p.told = netdevObjects.NetdevVariables
-	sock, err := bpf.LoadSock()
-	if err != nil {
+	p.fromNetwork, p.toNetwork, p.told = nics.LabFromNetwork, nics.LabToNetwork, nics.NetdevVariables
+	if err := l.load(bpf.LoadSock, &p.sock); err != nil {
 		return err
 	}
-	if err := loadSpec(sock, cfg, m, &p.sock); err != nil {
-		return err
-	}
-	connected, err := bpf.LoadConnected()
-	if err != nil {
-		return err
-	}
-	var objects bpf.ConnectedPrograms
-	err = loadSpec(connected, cfg, m, &objects)
-	p.connected = objects.LabConnected
+	var list bpf.ConnectedPrograms
+	err := l.load(bpf.LoadConnected, &list)
+	p.connected = list.LabConnected
 	return err
 }
 

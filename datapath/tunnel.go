@@ -39,14 +39,6 @@ type tunnelPrograms struct {
 	bpf.NetdevVariables
 }
 
-func (p *tunnelPrograms) load(cfg Config, m *maps) error {
-	netdev, err := bpf.LoadNetdev()
-	if err != nil {
-		return err
-	}
-	return loadSpec(netdev, cfg, m, p)
-}
-
 // tunnelHook is where packets come out of the tunnel.
 func tunnelHook(l netlink.Link) hook {
 	return hook{device: l.Attrs().Name, index: l.Attrs().Index, attach: ebpf.AttachTCXIngress, prog: bpf.NetdevProgLabFromTunnel}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
 	"wirelab.dev/wirelab/bpf"
@@ -54,7 +55,7 @@ func (d *Datapath) BecomeLast(t testing.TB) {
 		}
 	}
 	d.fillLast(t, maps)
-	programs := map[string]*ebpf.Program{}
+	programs, kernel := map[string]*ebpf.Program{}, btf.NewCache()
 	for _, spec := range specs {
 		use := map[string]*ebpf.Map{}
 		for name := range spec.Maps {
@@ -62,11 +63,11 @@ func (d *Datapath) BecomeLast(t testing.TB) {
 				use[name] = maps[name]
 			}
 		}
-		fatal(t, errors.Join(setConstants(spec, d.Config()), bpf.ResolveFunctions(spec), fit(spec.Maps, use, d.cfg.Mode())))
+		fatal(t, errors.Join(setConstants(spec, d.Config()), bpf.ResolveFunctions(spec, kernel), fit(spec.Maps, use, d.cfg.Mode())))
 		if !d.cfg.KubeProxyReplacement && spec.Programs["lab_from_pod"] == nil && spec.Programs["lab_to_pod"] == nil {
 			continue
 		}
-		loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: use})
+		loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: use, Cache: kernel})
 		fatal(t, err)
 		t.Cleanup(loaded.Close)
 		for name, p := range loaded.Programs {
