@@ -54,38 +54,38 @@ type nic struct {
 	leads bool
 }
 
-func (c nic) ethernet() bool { return c.encap == "ether" }
+func (n nic) ethernet() bool { return n.encap == "ether" }
 
 // has says whether an address is the NIC's.
-func (c nic) has(addr netip.Addr) bool {
-	return slices.ContainsFunc(c.addrs, func(p netip.Prefix) bool { return p.Addr() == addr })
+func (n nic) has(addr netip.Addr) bool {
+	return slices.ContainsFunc(n.addrs, func(p netip.Prefix) bool { return p.Addr() == addr })
 }
 
 // outward says whether the NIC connects the node with others, as far as can be told: it has a default route,
 // the node's address, or one in a network. Of the devices of containers and virtual machines (a bridge with
 // nothing but those in it, or the node's end of a veth, with an address at most that is a network of its own)
 // and of what only holds addresses, none counts that does not have a default route or the node's address.
-func (c nic) outward(node netip.Addr) bool {
-	if c.master != "" && c.master != "vrf" {
+func (n nic) outward(node netip.Addr) bool {
+	if n.master != "" && n.master != "vrf" {
 		return false
 	}
-	if c.leads || c.has(node) {
+	if n.leads || n.has(node) {
 		return true
 	}
-	switch c.kind {
+	switch n.kind {
 	case "dummy", "ifb", "vrf", "nlmon":
 		return false
 	case "bridge":
-		if !slices.ContainsFunc(c.ports, func(kind string) bool { return kind != "veth" && kind != "tuntap" }) {
+		if !slices.ContainsFunc(n.ports, func(kind string) bool { return kind != "veth" && kind != "tuntap" }) {
 			return false
 		}
 	}
-	return slices.ContainsFunc(c.addrs, func(p netip.Prefix) bool { return p.Bits() < p.Addr().BitLen() })
+	return slices.ContainsFunc(n.addrs, func(p netip.Prefix) bool { return p.Bits() < p.Addr().BitLen() })
 }
 
 // noEthernet is why a device cannot carry Services, nor be masqueraded at.
-func (c nic) noEthernet() string {
-	return fmt.Sprintf("%s has no Ethernet header (it is a %s device, %s)", c.name, c.kind, c.encap)
+func (n nic) noEthernet() string {
+	return fmt.Sprintf("%s has no Ethernet header (it is a %s device, %s)", n.name, n.kind, n.encap)
 }
 
 // findNICs brings the NICs in use up to date: those in Config.Devices, or all that connect the node with
@@ -111,7 +111,7 @@ func (d *Datapath) findNICs(ctx context.Context) error {
 func namedNICs(all []nic, names []string) (chosen []nic, err error) {
 	var errs []error
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(c nic) bool { return c.name == name })
+		i := slices.IndexFunc(all, func(n nic) bool { return n.name == name })
 		switch {
 		case i < 0:
 			errs = append(errs, fmt.Errorf("device %s does not exist: name a NIC of this node", name))
@@ -128,15 +128,15 @@ func namedNICs(all []nic, names []string) (chosen []nic, err error) {
 // changes the address of a NIC, it does not lose its programs.
 func (d *Datapath) outwardNICs(all []nic) (chosen []nic, leftOut []string, err error) {
 	node := d.cfg.NodeIP
-	known := slices.ContainsFunc(all, func(c nic) bool { return c.has(node) })
-	for _, c := range all {
-		kept := !known && slices.Contains(d.devices(), c.name)
+	known := slices.ContainsFunc(all, func(n nic) bool { return n.has(node) })
+	for _, n := range all {
+		kept := !known && slices.Contains(d.devices(), n.name)
 		switch {
-		case c.encap == "loopback" || isOwnDevice(c.name) || !kept && !c.outward(node):
-		case !c.ethernet():
-			leftOut = append(leftOut, c.noEthernet())
+		case n.encap == "loopback" || isOwnDevice(n.name) || !kept && !n.outward(node):
+		case !n.ethernet():
+			leftOut = append(leftOut, n.noEthernet())
 		default:
-			chosen = append(chosen, c)
+			chosen = append(chosen, n)
 		}
 	}
 	if !known {
@@ -156,13 +156,13 @@ func isOwnDevice(name string) bool {
 func (d *Datapath) useNICs(chosen []nic, leftOut []string) {
 	names := make([]string, 0, len(chosen))
 	mtu := 0
-	for _, c := range chosen {
-		names = append(names, c.name)
-		if mtu == 0 || c.mtu < mtu {
-			mtu = c.mtu
+	for _, n := range chosen {
+		names = append(names, n.name)
+		if mtu == 0 || n.mtu < mtu {
+			mtu = n.mtu
 		}
 	}
-	i := slices.IndexFunc(chosen, func(c nic) bool { return c.has(d.cfg.NodeIP) })
+	i := slices.IndexFunc(chosen, func(n nic) bool { return n.has(d.cfg.NodeIP) })
 	if len(d.cfg.Devices) == 0 && i >= 0 {
 		mtu = chosen[i].mtu
 	}
@@ -171,16 +171,16 @@ func (d *Datapath) useNICs(chosen []nic, leftOut []string) {
 	}
 	slices.Sort(names)
 	slices.Sort(leftOut)
-	c := &d.nics
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	n := &d.nics
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if mtu == 0 {
-		mtu = c.mtu
+		mtu = n.mtu
 	}
-	if c.names != nil && (!slices.Equal(c.names, names) || !slices.Equal(c.leftOut, leftOut) || c.mtu != mtu) {
+	if n.names != nil && (!slices.Equal(n.names, names) || !slices.Equal(n.leftOut, leftOut) || n.mtu != mtu) {
 		d.log.Info("NICs are others", "devices", names, "leftOut", strings.Join(leftOut, "; "), "mtu", mtu)
 	}
-	c.names, c.leftOut, c.mtu = names, leftOut, mtu
+	n.names, n.leftOut, n.mtu = names, leftOut, mtu
 }
 
 // listNICs lists the node's devices with what the choice rests on.
@@ -218,16 +218,16 @@ func (d *Datapath) listNICs(ctx context.Context) ([]nic, error) {
 	all := make([]nic, 0, len(links))
 	for _, l := range links {
 		a := l.Attrs()
-		c := nic{
+		n := nic{
 			name: a.Name, mtu: a.MTU, kind: l.Type(), encap: a.EncapType,
 			master: kinds[a.MasterIndex], ports: ports[a.Index], leads: leads[a.Index],
 		}
 		for _, addr := range addrs {
 			if p, ok := toPrefix(addr.IPNet); ok && addr.LinkIndex == a.Index && addr.Scope == unix.RT_SCOPE_UNIVERSE {
-				c.addrs = append(c.addrs, p)
+				n.addrs = append(n.addrs, p)
 			}
 		}
-		all = append(all, c)
+		all = append(all, n)
 	}
 	return all, nil
 }
