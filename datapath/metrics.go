@@ -97,12 +97,19 @@ func isDrop(r bpf.Reason, dir bpf.Direction) bool {
 	return !slices.Contains(passed, r) && (dir != bpf.PodLabDirectionDIR_FROM_POD || !slices.Contains(ofRoutes, r))
 }
 
-// counts says whether a mode's programs can have a reason to drop.
-func counts(m settings.Mode, dir bpf.Direction, reason bpf.Reason) bool {
-	return m != settings.ModeKubeProxy || (dir <= bpf.PodLabDirectionDIR_TO_POD && slices.Contains(plainDrops, reason))
+// counts says whether the node's programs can have a reason to drop.
+func (c Config) counts(dir bpf.Direction, reason bpf.Reason) bool {
+	byTunnel := c.tunnelDevice() != "" && dir == bpf.PodLabDirectionDIR_FROM_NETWORK
+	switch {
+	case reason == bpf.PodLabReasonREASON_NO_NODE, reason == bpf.PodLabReasonREASON_FORGED_SOURCE:
+		return byTunnel
+	case c.Mode() != settings.ModeKubeProxy:
+		return true
+	}
+	return (byTunnel || dir <= bpf.PodLabDirectionDIR_TO_POD) && slices.Contains(plainDrops, reason)
 }
 
-// Metrics lists the counters that are not zero, and every reason to drop that the mode knows, sorted by
+// Metrics lists the counters that are not zero, and every reason to drop that the node's programs know, sorted by
 // reason and direction.
 func (d *Datapath) Metrics() ([]Metric, error) {
 	perCPU, err := d.metrics()
@@ -113,7 +120,7 @@ func (d *Datapath) Metrics() ([]Metric, error) {
 	for dir, dirName := range directions {
 		for reason, name := range reasons {
 			m := sum(perCPU, dir, reason)
-			if m.Packets == 0 && (!isDrop(reason, dir) || !counts(d.cfg.Mode(), dir, reason)) {
+			if m.Packets == 0 && (!isDrop(reason, dir) || !d.cfg.counts(dir, reason)) {
 				continue
 			}
 			list = append(list, Metric{Reason: name, Direction: dirName, Drop: isDrop(reason, dir), Packets: m.Packets, Bytes: m.Bytes})
