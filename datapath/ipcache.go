@@ -40,7 +40,8 @@ type ipcache struct {
 // Apply makes the map have these entries and no others. Of two for one prefix the later counts. An entry that cannot be
 // entered is an error, and keeps none of the others out. What is new or another is entered before anything is removed, so
 // that an address that stays known is so for every packet. Programs decide anew about their flows where an address is in
-// another place than before, and not where it has another identity, on which no decision rests.
+// another place than before. Where it has another identity, they tell other nodes of that after a moment at most, as long as
+// they remember a decision.
 func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
 	c.d.ipcache.mu.Lock()
 	defer c.d.ipcache.mu.Unlock()

@@ -34,7 +34,7 @@ _Static_assert(sizeof(struct basis) == 16, "part of keys");
 
 /* The numbers. Two that share one are decided about again when either has changed. */
 struct generations {
-	__u32 all; /* raised by user space when it has changed Services, nodes, devices or neighbours */
+	__u32 all; /* raised by user space when it has changed Services, nodes, on which node addresses are, devices or neighbours */
 	__u32 endpoints[ENDPOINT_GENERATIONS]; /* by user space, when it has changed the endpoint with an address: see endpoint_generation() */
 	__u32 flows[FLOW_GENERATIONS]; /* by the programs, when they have changed what becomes of packets with a tuple: see renew() */
 };

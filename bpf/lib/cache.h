@@ -149,7 +149,7 @@ static __noinline bool see_end(const struct cached_flow *known, __u8 tcp_flags)
 
 /*
  * Returns the decision that a packet may follow, NULL when it has to be decided about. What a pod sends rests on the pod's own
- * endpoint, what is delivered on that of the pod that gets it, and what is forwarded on the node's routes.
+ * endpoint, what is delivered on that of the pod that gets it, and what leaves the node on the node's routes.
  */
 static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool from_pod)
 {
