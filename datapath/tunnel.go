@@ -139,7 +139,7 @@ func (v *Devices) ensureTunnelUp(l netlink.Link) error {
 	err := v.ensureUp(l)
 	if errors.Is(err, unix.EADDRINUSE) {
 		_, port, _ := v.d.cfg.Tunnel()
-		return fmt.Errorf("%w: another process of the node has UDP port %d: end it, or set tunnelPort", err, port)
+		return fmt.Errorf("%w: another process or device of the node has UDP port %d: end or remove it, or set tunnelPort", err, port)
 	}
 	return err
 }

@@ -324,20 +324,34 @@ func TestTunnelDevice(t *testing.T) {
 
 func TestTunnelPortInUse(t *testing.T) {
 	inTunnels(t, func(t *testing.T, tn tunnel) {
-		l := newLab(t, 1, tn.between)
-		n := l.nodes[0]
-		n.close()
-		n.Run("ip", "link", "del", tn.device)
-		n.ServeUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), tn.port))
-		n.Do(func() {
-			dp, err := datapath.Open(ctx(t), n.cfg, logger(t))
-			if err == nil {
-				must(t, dp.Close())
+		device := func(args ...string) func(*node) {
+			return func(n *node) {
+				n.Run(append([]string{"ip", "link", "add", "other", "up", "type", tn.protocol, "dstport", fmt.Sprint(tn.port)}, args...)...)
 			}
-			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("UDP port %d", tn.port)) || !strings.Contains(err.Error(), "tunnelPort") {
-				t.Errorf("%v, want the port and the way out", err)
-			}
-		})
+		}
+		for name, take := range map[string]func(*node){
+			"by a process":                      func(n *node) { n.ServeUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), tn.port)) },
+			"by a device that has its far ends": device("id", "1", "remote", "192.0.2.1"),
+			"by a device as ours":               device("external"),
+		} {
+			t.Run(name, func(t *testing.T) {
+				n := newLab(t, 1, tn.between).nodes[0]
+				n.close()
+				n.Run("ip", "link", "del", tn.device)
+				take(n)
+				n.Do(func() {
+					dp, err := datapath.Open(ctx(t), n.cfg, logger(t))
+					if err == nil {
+						must(t, dp.Close())
+					}
+					for _, want := range []string{"device of the node", fmt.Sprintf("UDP port %d", tn.port), "tunnelPort"} {
+						if err == nil || !strings.Contains(err.Error(), want) {
+							t.Errorf("%v, want %q in it", err, want)
+						}
+					}
+				})
+			})
+		}
 	})
 }
 
