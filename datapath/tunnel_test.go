@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 	"wirelab.dev/wirelab/internal/settings"
 )
@@ -355,7 +356,8 @@ func TestTunnelPortInUse(t *testing.T) {
 	})
 }
 
-// A node that has moved is reached where it is, by flows that are known too, from the moment the map says so.
+// A node that has moved is reached where it is, and one that is gone nowhere, by flows that are known too, from the moment the
+// map says so.
 func TestTunnelFollowsNodes(t *testing.T) {
 	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
 		l := newLab(t, 2, mode)
@@ -390,6 +392,16 @@ func TestTunnelFollowsNodes(t *testing.T) {
 		}, "the packet leaves")
 		if slices.ContainsFunc(to, func(addr string) bool { return addr != elsewhere.String() }) {
 			t.Errorf("packets leave for %v, want %s", to, elsewhere)
+		}
+		must(t, n.dp.IPCache().Apply(ctx(t), slices.DeleteFunc(entries, func(e api.IPCacheEntry) bool { return e.Node == elsewhere })))
+		wire.Frames()
+		lost := n.packets("no-endpoint", datapath.ToPod)
+		must(t, second(conn.Write([]byte("z"))))
+		eventually(t, func() bool { return n.packets("no-endpoint", datapath.ToPod) > lost }, "a packet to a node that is gone is dropped")
+		for _, f := range wire.Frames() {
+			if o, ok := tn.outerOf(f); ok && f.Outgoing {
+				t.Errorf("to a node that is gone a packet leaves for %s", o.ip.DstIP)
+			}
 		}
 	})
 }
