@@ -202,12 +202,12 @@ func TestTunnelTakesNoForgeries(t *testing.T) {
 		n, m, o := l.nodes[0], l.nodes[1], l.nodes[2]
 		a, c, e := n.addPod("a"), m.addPod("c"), o.addPod("e")
 		eth := a.Capture("eth0")
-		send := func(from *netnstest.Host, inner netip.Addr, marker string) {
+		send := func(from *netnstest.Host, inner netip.Addr, marker string, tags ...layers.Dot1Q) {
 			t.Helper()
 			conn, err := from.Dial("udp4", netip.AddrPortFrom(n.Host.Addr, tn.port))
 			must(t, err)
 			defer conn.Close()
-			must(t, second(conn.Write(tn.packet(t, 4711, inner, a.Addr, marker))))
+			must(t, second(conn.Write(tn.packet(t, 4711, inner, a.Addr, marker, tags...))))
 		}
 		arrived := func(marker string) bool {
 			return slices.ContainsFunc(eth.Frames(), func(f netnstest.Frame) bool { return bytes.Contains(f.Data(), []byte(marker)) })
@@ -216,17 +216,19 @@ func TestTunnelTakesNoForgeries(t *testing.T) {
 			what   string
 			from   *netnstest.Host
 			inner  netip.Addr
+			tags   []layers.Dot1Q
 			reason string
 		}{
-			{"from outside", l.outside, c.Addr, "no-node"},
-			{"from a node, as another node's pod", m.Host, e.Addr, "forged-source"},
-			{"from a node, as a pod of this node", m.Host, a.Addr, "forged-source"},
-			{"from a node, as another node", m.Host, o.Host.Addr, "forged-source"},
-			{"from a node, as this node", m.Host, n.Host.Addr, "forged-source"},
-			{"from a node, as somebody outside", m.Host, l.outside.Addr, "forged-source"},
+			{"from outside", l.outside, c.Addr, nil, "no-node"},
+			{"from a node, as another node's pod", m.Host, e.Addr, nil, "forged-source"},
+			{"from a node, as a pod of this node", m.Host, a.Addr, nil, "forged-source"},
+			{"from a node, as another node", m.Host, o.Host.Addr, nil, "forged-source"},
+			{"from a node, as this node", m.Host, n.Host.Addr, nil, "forged-source"},
+			{"from a node, as somebody outside", m.Host, l.outside.Addr, nil, "forged-source"},
+			{"from a node, in a VLAN", m.Host, c.Addr, []layers.Dot1Q{{VLANIdentifier: 7, Type: layers.EthernetTypeIPv4}}, "unsupported-protocol"},
 		} {
 			before := n.packets(forged.reason, datapath.FromNetwork)
-			send(forged.from, forged.inner, "forged")
+			send(forged.from, forged.inner, "forged", forged.tags...)
 			send(m.Host, c.Addr, "real")
 			eventually(t, func() bool { return arrived("real") }, forged.what+": what follows arrives")
 			if got := n.packets(forged.reason, datapath.FromNetwork) - before; got != 1 {
@@ -239,14 +241,20 @@ func TestTunnelTakesNoForgeries(t *testing.T) {
 	})
 }
 
-// packet is what a node would send into the tunnel, behind UDP: a datagram of src's to dst.
-func (tn tunnel) packet(t *testing.T, network uint32, src, dst netip.Addr, payload string) []byte {
+// packet is what a node would send into the tunnel, behind UDP: a datagram from src to dst, in a VLAN if there are tags.
+func (tn tunnel) packet(t *testing.T, network uint32, src, dst netip.Addr, payload string, tags ...layers.Dot1Q) []byte {
 	t.Helper()
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 	udp := &layers.UDP{SrcPort: 1000, DstPort: 1001}
 	must(t, udp.SetNetworkLayerForChecksum(ip))
 	mac := []byte{2, 0, 0, 0, 0, 1}
-	inner := frame(t, &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload(payload))
+	eth := &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeIPv4}
+	headers := []gopacket.SerializableLayer{eth}
+	for i := range tags {
+		eth.EthernetType = layers.EthernetTypeDot1Q
+		headers = append(headers, &tags[i])
+	}
+	inner := frame(t, append(headers, ip, udp, gopacket.Payload(payload))...)
 	header := binary.BigEndian.AppendUint32(slices.Clone(tn.header), network<<8)
 	return append(header, inner...)
 }

@@ -37,7 +37,7 @@ static __noinline enum lab_reason leave_tunnel(struct __sk_buff *ctx, struct far
 		return REASON_NO_NODE;
 	from->sender = key.tunnel_id;
 	from->node = bpf_htonl(key.remote_ipv4);
-	if (ctx->protocol != bpf_htons(ETH_P_IP))
+	if (ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
 		return REASON_PROTOCOL;
 	if ((void *)(ip + 1) > data_end)
 		return REASON_MALFORMED;
