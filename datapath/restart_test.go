@@ -24,7 +24,7 @@ func TestRestartLosesNothing(t *testing.T) {
 }
 
 func TestRestartLosesNothingInATunnel(t *testing.T) {
-	inTunnel(t, func(t *testing.T, mode setup) { restart(t, mode) })
+	inTunnelModes(t, func(t *testing.T, _ tunnel, mode setup) { restart(t, mode) })
 }
 
 func restart(t *testing.T, with ...func(*datapath.Config)) {
