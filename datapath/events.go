@@ -53,14 +53,14 @@ type listener struct {
 	err    error
 	late   time.Duration
 	gaps   gaps
-	missed int
+	missed []int // of each CPU's events; what the listener has not been told of yet
 }
 
 // Events yields events from now on, until ctx is done or the consumer stops. The ring is polled, as programs wake nobody;
 // an event is yielded late at most after it happened, or earlier, if another consumer asks for that. There may be any
 // number of consumers. Programs write events only while there is one, and never overwrite any: an event that finds the
-// ring full is counted as "event-lost" in [Datapath.Metrics], and in Missed of the next event. An error ends the sequence;
-// that ctx is done is no error.
+// ring full is counted as "event-lost" in [Datapath.Metrics], and told by an [api.EventLost] at the gap, as is one for
+// which a slow consumer has no room. An error ends the sequence; that ctx is done is no error.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		l, err := d.listen(late)
@@ -123,6 +123,7 @@ func (d *Datapath) join(l *listener) (failed bool, err error) {
 	if l.gaps, err = d.newGaps(); err != nil {
 		return false, err
 	}
+	l.missed = make([]int, len(l.gaps))
 	if h.listeners == nil {
 		h.listeners = map[*listener]struct{}{}
 	}
@@ -204,6 +205,7 @@ func (d *Datapath) announce(forNow time.Duration) error {
 func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) error {
 	names, since, renewed := map[int]string{}, time.Now(), time.Now()
 	var record ringbuf.Record
+	var numbers []uint64              // when the ring was empty last
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
 	for {
 		err := ring.ReadInto(&record)
@@ -211,6 +213,10 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 			if time.Since(since) > namesLast {
 				clear(names) // an index may belong to another device by now
 				since = time.Now()
+			}
+			d.events.settle(numbers, d.cfg.NodeName)
+			if numbers, err = d.sequences(); err != nil {
+				return err
 			}
 			pause := d.events.pause()
 			if err := d.announce(pause + announced); err != nil {
@@ -268,11 +274,19 @@ type gap struct {
 	reported uint64
 }
 
-// newGaps begins where the sequences are now.
-func (d *Datapath) newGaps() (gaps, error) {
-	var now []uint64
+// sequences are how many events there have been on each CPU.
+func (d *Datapath) sequences() (now []uint64, err error) {
 	if err := d.maps.eventSeq.Lookup(uint32(0), &now); err != nil {
 		return nil, fmt.Errorf("read the events' sequences: %w", err)
+	}
+	return now, nil
+}
+
+// newGaps begins where the sequences are now.
+func (d *Datapath) newGaps() (gaps, error) {
+	now, err := d.sequences()
+	if err != nil {
+		return nil, err
 	}
 	g := make(gaps, len(now))
 	for cpu, n := range now {
@@ -290,11 +304,16 @@ func (g gaps) before(h bpf.EventHeader) (missing int, older bool) {
 	}
 	c := &g[h.Cpu]
 	c.read++
-	c.highest = max(c.highest, h.Sequence)
+	return c.upTo(h.Sequence), false
+}
+
+// upTo is how many events up to that number are known to be missing that were not before.
+func (c *gap) upTo(sequence uint64) (missing int) {
+	c.highest = max(c.highest, sequence)
 	if lost := c.highest - c.base - c.read; lost > c.reported {
 		missing, c.reported = int(lost-c.reported), lost //nolint:gosec // a few
 	}
-	return missing, false
+	return missing
 }
 
 // pause is how long the reader may wait before it looks into the ring again.
@@ -314,18 +333,46 @@ func (h *hub) publish(head bpf.EventHeader, e *api.Event) {
 	defer h.mu.Unlock()
 	for l := range h.listeners {
 		missed, older := l.gaps.before(head)
-		l.missed += missed
-		if e == nil || older {
+		if older {
 			continue
 		}
-		e.Missed = l.missed
-		select {
-		case l.events <- *e:
-			l.missed = 0
-		default:
-			l.missed++
+		l.missed[head.Cpu] += missed
+		if e != nil && l.tell(e.CPU, e.Node, 1) {
+			l.events <- *e
+		} else if e != nil {
+			l.missed[head.Cpu]++
 		}
 	}
+}
+
+// settle tells the listeners of the events up to those numbers that are missing, which no later one has shown yet. The
+// ring was empty twice since: what has one of these numbers, and found room, was read.
+func (h *hub) settle(numbers []uint64, node string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.listeners {
+		for cpu, n := range numbers {
+			if c := &l.gaps[cpu]; n > c.base {
+				l.missed[cpu] += c.upTo(n)
+			}
+			l.tell(cpu, node, 0)
+		}
+	}
+}
+
+// tell tells the listener which events of a CPU it has missed, if any. False: it has no room for that and so many
+// others.
+func (l *listener) tell(cpu int, node string, others int) bool {
+	room := cap(l.events) - len(l.events) - others // only the hub fills it
+	if l.missed[cpu] == 0 {
+		return room >= 0
+	}
+	if room < 1 {
+		return false
+	}
+	l.events <- api.Event{Type: api.EventLost, Time: time.Now(), Node: node, CPU: cpu, Missed: l.missed[cpu]}
+	l.missed[cpu] = 0
+	return true
 }
 
 // end ends all sequences, as the reader takes no more.
@@ -349,10 +396,16 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) *api.Event {
 		}
 		names[index] = name
 	}
+	kind := api.EventTrace
+	if isDrop(raw.Reason, raw.Direction) {
+		kind = api.EventDrop
+	}
 	return &api.Event{
+		Type:        kind,
 		Node:        d.cfg.NodeName,
 		Time:        time.Now().Add(-time.Duration(monotonic() - raw.Head.TimeNs)),
-		Drop:        isDrop(raw.Reason, raw.Direction),
+		CPU:         int(raw.Head.Cpu),
+		Sequence:    raw.Head.Sequence,
 		Reason:      reasons[raw.Reason],
 		Direction:   string(directions[raw.Direction]),
 		IfIndex:     index,

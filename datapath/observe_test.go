@@ -35,6 +35,10 @@ func watch(t *testing.T, n *node, wanted int, traffic func()) []api.Event {
 				return
 			}
 			once.Do(started.Done)
+			if e.Type == api.EventLost {
+				t.Errorf("%d events are lost", e.Missed)
+				continue
+			}
 			if e.Reason == "unsupported-protocol" {
 				continue // the beacons
 			}
@@ -94,6 +98,7 @@ func TestEventsOfEveryPacket(t *testing.T) {
 		if want.SrcMAC == (api.MAC{}) { // another node's
 			want.SrcMAC, want.DstMAC = got.SrcMAC, got.DstMAC
 		}
+		want.Type, want.CPU, want.Sequence = api.EventTrace, got.CPU, got.Sequence
 		want.Node, want.Time, want.Length, want.EtherType, want.Proto, want.IfIndex = n.cfg.NodeName, got.Time, 98, 0x0800, 1, got.IfIndex
 		if got != want {
 			t.Errorf("event %d is\n%+v, want\n%+v", i, got, want)
@@ -115,7 +120,7 @@ func TestEventsOfDropsOnly(t *testing.T) {
 	if len(events) != 1 {
 		t.Fatalf("%d events, want 1: %+v", len(events), events)
 	}
-	if e := events[0]; !e.Drop || e.Reason != "source-address" || e.Src != at(b.Addr) || e.Dst.Addr().String() != "203.0.113.10" || e.Iface != a.HostIf {
+	if e := events[0]; e.Type != api.EventDrop || e.Reason != "source-address" || e.Src != at(b.Addr) || e.Dst.Addr().String() != "203.0.113.10" || e.Iface != a.HostIf {
 		t.Errorf("the event is %+v", e)
 	}
 }

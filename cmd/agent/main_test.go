@@ -245,13 +245,14 @@ func TestIdentities(t *testing.T) {
 func TestMonitor(t *testing.T) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
 	socket := serve(t, map[string][]any{api.MonitorPath: {
-		api.Event{Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 6, Missed: 3,
+		api.Event{Type: api.EventLost, Time: at, CPU: 1, Missed: 3},
+		api.Event{Type: api.EventTrace, Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 6,
 			Src: netip.MustParseAddrPort("10.0.1.2:40000"), Dst: netip.MustParseAddrPort("10.0.1.3:80"), TTL: 64, Length: 66},
-		api.Event{Time: at, Drop: true, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 1,
+		api.Event{Type: api.EventDrop, Time: at, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 1,
 			Src: netip.MustParseAddrPort("10.0.1.9:0"), Dst: netip.MustParseAddrPort("10.0.1.3:0"), TTL: 64, Length: 98},
 	}})
 	out, err := runCmd(t, "monitor", "--socket", socket)
-	want := "... 3 events were lost\n" +
+	want := "lost 3 events (CPU 1)\n" +
 		"03:04:05.000006 from-pod lxc1            02:00:00:00:00:01 > 02:00:00:00:00:02 TCP 10.0.1.2:40000 > 10.0.1.3:80 ttl 64, 66 bytes: delivered\n" +
 		"03:04:05.000006 from-pod lxc1            02:00:00:00:00:01 > 02:00:00:00:00:02 ICMP 10.0.1.9 > 10.0.1.3 ttl 64, 98 bytes: DROP source-address\n"
 	if out != want {
@@ -261,8 +262,9 @@ func TestMonitor(t *testing.T) {
 		t.Errorf("the end of the stream: %v", err)
 	}
 	out, _ = runCmd(t, "monitor", "--drops", "-o", "json", "--socket", socket)
-	var e api.Event
-	if json.Unmarshal([]byte(out), &e) != nil || e.Reason != "source-address" || e.Missed != 3 {
+	var lost, e api.Event
+	dec := json.NewDecoder(strings.NewReader(out))
+	if dec.Decode(&lost) != nil || dec.Decode(&e) != nil || lost.Missed != 3 || lost.CPU != 1 || e.Reason != "source-address" || dec.More() {
 		t.Errorf("drops as JSON: %s", out)
 	}
 }

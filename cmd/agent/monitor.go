@@ -20,21 +20,18 @@ func newMonitorCmd() *cobra.Command {
 		Short: "Print what the programs report about packets, as it happens",
 		Long: "Print what the programs report about packets, as it happens: drops always, every packet when\n" +
 			"bpf.monitorAggregation is none. Programs write nothing while nobody reads; what found no room is\n" +
-			"counted, and said before the next one.",
+			"said where it is missing.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
 			enc := json.NewEncoder(out)
-			missed := 0
 			for e, err := range q.client().Monitor(cmd.Context()) {
 				if err != nil {
 					return err
 				}
-				missed += e.Missed
-				if drops && !e.Drop {
+				if drops && e.Type == api.EventTrace {
 					continue
 				}
-				e.Missed, missed = missed, 0
 				if q.output == "json" {
 					err = enc.Encode(e)
 				} else {
@@ -54,11 +51,11 @@ func newMonitorCmd() *cobra.Command {
 
 // eventLine is one event for a person to read.
 func eventLine(e api.Event) string {
-	gap, verdict := "", e.Reason
-	if e.Missed > 0 {
-		gap = fmt.Sprintf("... %d events were lost\n", e.Missed)
+	if e.Type == api.EventLost {
+		return fmt.Sprintf("lost %d events (CPU %d)", e.Missed, e.CPU)
 	}
-	if e.Drop {
+	verdict := e.Reason
+	if e.Type == api.EventDrop {
 		verdict = "DROP " + e.Reason
 	}
 	line := fmt.Sprintf("%s %-8s %-15s %s > %s %s", e.Time.Format("15:04:05.000000"), e.Direction, e.Iface,
@@ -69,7 +66,7 @@ func eventLine(e api.Event) string {
 	if e.TTL != 0 {
 		line += " ttl " + strconv.Itoa(int(e.TTL))
 	}
-	return fmt.Sprintf("%s%s, %d bytes: %s", gap, line, e.Length, verdict)
+	return fmt.Sprintf("%s, %d bytes: %s", line, e.Length, verdict)
 }
 
 // host leaves a port of 0 out: the packet had none.

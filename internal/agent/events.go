@@ -33,7 +33,10 @@ func logEvents(ctx context.Context, events iter.Seq2[api.Event, error], log *slo
 			}
 			return
 		}
-		left += e.Missed
+		if e.Type == api.EventLost {
+			left += e.Missed
+			continue
+		}
 		if !limit.Allow() {
 			left++
 			continue
@@ -42,7 +45,7 @@ func logEvents(ctx context.Context, events iter.Seq2[api.Event, error], log *slo
 			log.Debug("packets left out of the log: there were too many", "packets", left)
 			left = 0
 		}
-		log.Debug("packet", "reason", e.Reason, "drop", e.Drop, "direction", e.Direction, "iface", e.Iface,
+		log.Debug("packet", "reason", e.Reason, "drop", e.Type == api.EventDrop, "direction", e.Direction, "iface", e.Iface,
 			"src", e.Src, "dst", e.Dst, "proto", e.Proto, "ttl", e.TTL, "bytes", e.Length)
 	}
 }
