@@ -1,15 +1,16 @@
 #!/bin/bash
 # Makes the tools layer of the demo image: build.sh OUT writes a gzipped tar of a root file system with
-# busybox and the real ip, ss, ping, arping, tcpdump and curl, from the distribution's packages, with the
-# libraries they load and nothing else. Needs no root.
+# the real ip, ss, ping, arping, tcpdump and curl, from the distribution's packages, with the libraries they
+# load, and busybox for all else. Needs no root.
 #
 # The same packages give the same bytes. The result is kept in the cache under the hash of what it is made
 # from: this script and the distribution's release; `build.sh --fresh OUT` asks for newer package versions.
 set -euo pipefail
 umask 022
 
-packages=(busybox-static iproute2 iputils-ping iputils-arping tcpdump curl)
-tools=(ip ss ping arping tcpdump curl)
+packages=(bash busybox-static coreutils iproute2 iputils-ping iputils-arping tcpdump curl)
+# busybox's sh and env would run its own ip and ping, whatever PATH says.
+tools=(bash env ip ss ping arping tcpdump curl)
 
 say() { echo "demo tools: $*" >&2; }
 die() { echo "demo tools: $*" >&2; exit 1; }
@@ -82,6 +83,7 @@ lay_out() {
 		install -m 755 "$(find_file "$tool")" "$root/usr/bin/$tool"
 		add_libraries "$root/usr/bin/$tool"
 	done
+	ln -s bash "$root/usr/bin/sh"
 	for tool in $("$root/usr/bin/busybox" --list); do
 		[ -e "$root/usr/bin/$tool" ] || ln -s busybox "$root/usr/bin/$tool"
 	done
