@@ -1,0 +1,163 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// names says what in a lab the addresses, MACs, nodes and devices of a page stand for, and the other way round.
+type names map[string]string
+
+// fits tells whether printed lines are those of a page, and what its names stand for then. Each name stands for one thing
+// throughout a page, and no two for the same. All else is the same, apart from white space and from numbers that mean
+// nothing, which blur leaves out. A page's line of an ellipsis stands for any lines. Under the heads of a table, which are
+// in capitals, rows come in any order: it is that of the lab's names.
+func fits(known names, page, printed []string) (names, bool) {
+	if len(page) == 0 {
+		return known, len(printed) == 0
+	}
+	if page[0] == "…" {
+		for skip := range len(printed) + 1 {
+			if now, ok := fits(known, page[1:], printed[skip:]); ok {
+				return now, true
+			}
+		}
+		return nil, false
+	}
+	if len(printed) == 0 {
+		return nil, false
+	}
+	now, ok := fitsLine(known, page[0], printed[0])
+	if !ok {
+		return nil, false
+	}
+	if head.MatchString(page[0]) {
+		return fitsRows(now, page[1:], printed[1:])
+	}
+	return fits(now, page[1:], printed[1:])
+}
+
+var head = regexp.MustCompile(`^[A-Z]+( +[A-Z]+)+$`)
+
+// fitsRows is fits for lines in any order.
+func fitsRows(known names, page, printed []string) (names, bool) {
+	if len(page) == 0 {
+		return known, len(printed) == 0
+	}
+	if page[0] == "…" { // the last one: what is left
+		return known, len(page) == 1
+	}
+	for i, row := range printed {
+		now, ok := fitsLine(known, page[0], row)
+		if !ok {
+			continue
+		}
+		if now, ok = fitsRows(now, page[1:], slices.Delete(slices.Clone(printed), i, i+1)); ok {
+			return now, true
+		}
+	}
+	return nil, false
+}
+
+// naming finds what has another name in each lab.
+var naming = regexp.MustCompile(`(?i)\b(?:(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|lxc[0-9a-f]{8}|control-plane|worker\d*|` + address + `)\b`)
+
+const address = `\d{1,3}(?:\.\d{1,3}){3}`
+
+func fitsLine(known names, page, printed string) (names, bool) {
+	page, printed = blur(page), blur(printed)
+	if naming.ReplaceAllString(page, "NAME") != naming.ReplaceAllString(printed, "NAME") {
+		return nil, false
+	}
+	now := maps.Clone(known)
+	in := naming.FindAllString(printed, -1)
+	for i, name := range naming.FindAllString(page, -1) {
+		here, there := "page "+strings.ToLower(name), "lab "+strings.ToLower(in[i])
+		if has, ok := now[here]; ok && has != there {
+			return nil, false
+		}
+		if has, ok := now[there]; ok && has != here {
+			return nil, false
+		}
+		now[here], now[there] = there, here
+	}
+	return now, true
+}
+
+// blur writes a line without what means nothing: times, ports and numbers that the kernel chose.
+func blur(line string) string {
+	for _, r := range []struct {
+		pattern *regexp.Regexp
+		by      string
+	}{
+		{regexp.MustCompile(`\s+`), " "},
+		{regexp.MustCompile(`\b10\.0\.0\.0/(8|12)\b`), "CIDR/$1"}, // the same in each lab, where an address is not
+		{regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d+\b`), "TIME"},
+		{regexp.MustCompile(`\b\d+(\.\d+)?( ?ms|µs)\b|\b(\d+[hms])+\b`), "LONG"},
+		{regexp.MustCompile(`\b(id|prog_id|link_id|cgroup|index) \d+`), "$1 N"},
+		{regexp.MustCompile(`(@if|lxc[0-9a-f]{8}\()\d+`), "${1}N"},
+		{regexp.MustCompile(`\b(` + address + `) \d+ \d+ `), "$1 N N "}, // endpoint and interface
+		{regexp.MustCompile(`\bKUBE-SVC-[A-Z0-9]+`), "KUBE-SVC"},
+		{regexp.MustCompile(`\bdemo-[a-z0-9]{5}\b`), "demo-POD"}, // which one answers is chance
+		{regexp.MustCompile(`\b` + address + `([.:]80)\b( here\b)?`), "POD$1"},
+		{regexp.MustCompile(`\b(` + address + ` > ` + address + `:)\d+\b`), "$1N"}, // an echo's id as a port
+	} {
+		line = r.pattern.ReplaceAllString(line, r.by)
+	}
+	line = port.ReplaceAllStringFunc(line, func(found string) string {
+		at := strings.LastIndexAny(found, ".:")
+		if n, err := strconv.Atoi(found[at+1:]); err != nil || n < 1<<15 {
+			return found
+		}
+		return found[:at] + " PORT"
+	})
+	return strings.TrimSpace(line)
+}
+
+var port = regexp.MustCompile(`\b` + address + `[.:]\d{5}\b`)
+
+func TestTranscripts(t *testing.T) {
+	for _, c := range []struct {
+		what          string
+		page, printed string
+		want          bool
+	}{
+		{"the same", "3", "3", true},
+		{"another number", "3", "4", false},
+		{"nothing", "", "", true},
+		{"something for nothing", "", "3", false},
+		{"other addresses", "10.0.0.3 > 10.0.1.7: echo request\n10.0.1.7 > 10.0.0.3: echo reply", "10.0.2.9 > 10.0.0.3: echo request\n10.0.0.3 > 10.0.2.9: echo reply", true},
+		{"a reply from elsewhere", "10.0.0.3 > 10.0.1.7: echo request\n10.0.1.7 > 10.0.0.3: echo reply", "10.0.2.9 > 10.0.0.3: echo request\n10.0.0.4 > 10.0.2.9: echo reply", false},
+		{"one for two", "10.0.0.3 10.0.1.7", "10.0.0.3 10.0.0.3", false},
+		{"another order", "10.0.0.3 > 10.0.1.7: echo request\n10.0.1.7 > 10.0.0.3: echo reply", "10.0.1.7 > 10.0.0.3: echo reply\n10.0.0.3 > 10.0.1.7: echo request", false},
+		{"another TTL", "64 bytes from 10.0.1.7: icmp_seq=1 ttl=63 time=0.05 ms", "64 bytes from 10.0.2.9: icmp_seq=1 ttl=62 time=1.5 ms", false},
+		{"another time", "64 bytes from 10.0.1.7: icmp_seq=1 ttl=63 time=0.05 ms", "64 bytes from 10.0.2.9: icmp_seq=1 ttl=63 time=1.5 ms", true},
+		{"another MAC, in capitals", "lxc01234567@if2 02:c7:f2:35:46:ba\n02:C7:F2:35:46:BA", "lxc89abcdef@if2 02:c7:f2:35:46:00\n02:c7:f2:35:46:00", true},
+		{"another's MAC", "02:c7:f2:35:46:ba\n02:c7:f2:35:46:ba", "02:c7:f2:35:46:00\n02:c7:f2:35:46:01", false},
+		{"ports", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.8472:", true},
+		{"another port", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.6081:", false},
+		{"the native CIDR", "10.0.0.0/8", "10.0.0.0/12", false},
+		{"podCIDRs", "10.0.0.0/24\n10.0.0.0/8", "10.0.2.0/24\n10.0.0.0/8", true},
+		{"another pod that answers", "pod demo-dmbjs\nclient 10.0.0.1:50001", "pod demo-wqrd5\nclient 10.0.0.1:40001", true},
+		{"another backend", "10.0.0.3:80\n10.0.1.3:80 here\n10.0.0.3.40001 > 10.0.0.3.80:", "10.0.2.3:80 here\n10.0.1.3:80\n10.0.0.1.40001 > 10.0.1.3.80:", true},
+		{"not a backend", "10.0.0.3.40001 > 10.0.0.3.80:", "10.0.0.1.40001 > 10.96.0.17.8080:", false},
+		{"a node for another", "worker 10.0.0.1\ncontrol-plane 10.0.1.1", "worker2 10.0.1.1\nworker 10.0.0.1", true},
+		{"rows of a table", "NODE ADDRESS\nworker 10.0.0.1\ncontrol-plane 10.0.1.1", "NODE ADDRESS\ncontrol-plane 10.0.0.1\nworker 10.0.1.1", true},
+		{"rows in another order", "NODE ADDRESS\nworker 1\ncontrol-plane 2", "NODE ADDRESS\ncontrol-plane 2\nworker 1", true},
+		{"a row too many", "NODE ADDRESS\nworker 1", "NODE ADDRESS\ncontrol-plane 1\nworker 1", false},
+		{"some rows of many", "NODE ADDRESS\nworker 1\n…", "NODE ADDRESS\ncontrol-plane 2\nworker 1", true},
+		{"a row too few", "NODE ADDRESS\nworker 1\nworker2 1", "NODE ADDRESS\nworker 1", false},
+		{"lines left out", "a\n…\nd", "a\nb\nc\nd", true},
+		{"lines left out, and then none", "a\n…\nd", "a\nb\nc", false},
+	} {
+		if _, got := fits(names{}, lines(c.page), lines(c.printed)); got != c.want {
+			t.Errorf("%s: fits: %v, want %v", c.what, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// walkthrough is where the page of a profile is, if it has one.
+func walkthrough(profile string) string {
+	return filepath.Join("..", "docs", "walkthroughs", profile+".md")
+}
+
+// step is a command of a walkthrough and what the page says that it prints.
+type step struct {
+	line    int
+	command string
+	prints  []string
+}
+
+// testWalkthrough types a page along: it runs each command of its console blocks, in one shell, and holds what the command
+// prints on standard output against the page, as fits does.
+func testWalkthrough(t *testing.T, lab, profile string) {
+	page := walkthrough(profile)
+	steps := readSteps(t, page)
+	out, errs := typeAlong(t, steps, "L="+profile, "L="+lab)
+	known := names{}
+	for i, s := range steps {
+		if i >= len(out) {
+			t.Fatalf("%s:%d: $ %s\nthe shell does not get there", page, s.line, s.command)
+		}
+		now, ok := fits(known, s.prints, lines(strings.ReplaceAll(out[i], lab, profile)))
+		if !ok {
+			t.Errorf("%s:%d: $ %s\nprints\n%s\nto be like\n%s\nwhere it stands for %v\non standard error:\n%s",
+				page, s.line, s.command, out[i], strings.Join(s.prints, "\n"), known, errs[i])
+			continue
+		}
+		known = now
+	}
+}
+
+// typeAlong runs the steps in one bash and returns what each has printed on standard output and standard error. Where a
+// step is the line was, it runs is instead.
+func typeAlong(t *testing.T, steps []step, was, is string) (out, errs []string) {
+	t.Helper()
+	const mark = "=== step\n"
+	var script strings.Builder
+	for _, s := range steps {
+		command := s.command
+		if command == was {
+			command = is
+		}
+		fmt.Fprintf(&script, "printf '%s'; printf '%s' >&2\n%s\n", mark, mark, command)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	// Not by standard input: commands would read what is left of it.
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
+	cmd.Dir = ".."
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// With all that it has started, or a command that waits would hold the pipes.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	if err := cmd.Run(); ctx.Err() != nil || cmd.ProcessState == nil {
+		t.Errorf("the shell ends with %v, %v", err, ctx.Err())
+	} // the status of its last command is none of ours: grep -c has 1 for none
+	split := func(b bytes.Buffer) []string { return strings.Split(b.String(), mark)[1:] }
+	return split(stdout), split(stderr)
+}
+
+// readSteps reads the console blocks of a Markdown file: commands behind "$ ", which go on in lines behind "> ", and what
+// they print.
+func readSteps(t *testing.T, file string) (steps []step) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := false
+	for n, line := range lines(string(text)) {
+		if strings.HasPrefix(line, "```") {
+			inside = line == "```console"
+			continue
+		}
+		if !inside {
+			continue
+		}
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			steps = append(steps, step{line: n + 1, command: command})
+			continue
+		}
+		if len(steps) == 0 {
+			t.Fatalf("%s:%d: output of no command", file, n+1)
+		}
+		last := &steps[len(steps)-1]
+		if more, ok := strings.CutPrefix(line, "> "); ok && len(last.prints) == 0 {
+			last.command += "\n" + more
+			continue
+		}
+		last.prints = append(last.prints, line)
+	}
+	if len(steps) == 0 {
+		t.Fatalf("%s has no commands", file)
+	}
+	return steps
+}
+
+// lines are those of a text, without the newline at its end.
+func lines(text string) []string {
+	if text = strings.TrimRight(text, "\n"); text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
+}
