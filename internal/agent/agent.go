@@ -19,6 +19,7 @@ import (
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/config"
+	"wirelab.dev/wirelab/internal/agent/flows"
 	"wirelab.dev/wirelab/internal/agent/notices"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
@@ -240,6 +241,9 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if a.cfg.Debug.Enabled && a.cfg.Debug.Verbose == settings.VerboseDatapath {
 		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx, loggedLate), a.log); return nil })
 	}
+	if n.flows != nil {
+		eg.Go(func() error { n.keepFlows(ctx, a.log); return nil })
+	}
 	if n.prober != nil {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })
 	}
@@ -299,10 +303,15 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 	for _, reason := range dp.Config().Roles().Legacy {
 		a.log.Info("BPF host routing is not in use, the node's IP stack routes", "reason", reason)
 	}
-	return &node{
+	n := &node{
 		self: s, dp: dp, pool: pool, eps: newEndpoints(dp, pool, a.log),
 		leftOut: services.NewReport(a.kube.pods, a.kube.services, a.kube.agentNodes, a.cfg.NodeName, notices.New(a.client, a.cfg.NodeName)),
-	}, nil
+		who:     flows.NewWho(a.kube.identities.Numbers()),
+	}
+	if a.cfg.Flows.Capacity > 0 {
+		n.flows = flows.NewBuffer(a.cfg.NodeName, a.cfg.Flows.Capacity, 2*datapath.Soon)
+	}
+	return n, nil
 }
 
 func (a *Agent) datapathConfig(s self) datapath.Config {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -102,7 +103,9 @@ func (n *node) applyIPCache(k *kube) func(context.Context) error {
 			ipcache.Reload()
 			read = start
 		}
-		err = ipcache.Apply(ctx, ipcacheOf(w))
+		entries := ipcacheOf(w)
+		n.who.Know(entries, podsOf(w))
+		err = ipcache.Apply(ctx, entries)
 		next = time.Now().Add(min(max(ipcachePace, 10*time.Since(start)), 5*ipcachePace))
 		return err
 	}
@@ -128,19 +131,29 @@ func (k *kube) apiServers() []netip.Addr {
 	return slices.Compact(addrs)
 }
 
-// stripLabNode keeps of other nodes what the ipcache follows from. Of its own node the agent compares all.
-func stripLabNode(own string) func(any) (any, error) {
-	return func(obj any) (any, error) {
-		n, ok := obj.(*crd.LabNode)
-		if !ok {
-			return obj, nil
-		}
+// stripLabNode leaves out who wrote which field.
+func stripLabNode(obj any) (any, error) {
+	if n, ok := obj.(*crd.LabNode); ok {
 		n.ManagedFields = nil
-		if n.Name != own {
-			for i := range n.Status.Endpoints {
-				n.Status.Endpoints[i].Pod = ""
+	}
+	return obj, nil
+}
+
+// podsOf are the pods that the nodes tell of, by address.
+func podsOf(w whoIsWhere) map[netip.Addr]api.PodName {
+	pods := map[netip.Addr]api.PodName{}
+	tell := func(endpoints []crd.Endpoint) {
+		for _, e := range endpoints {
+			if namespace, name, ok := strings.Cut(e.Pod, "/"); ok {
+				pods[e.Address] = api.PodName{Namespace: namespace, Name: name}
 			}
 		}
-		return n, nil
 	}
+	for _, n := range w.nodes {
+		if told := w.told[n.Name]; told != nil && n.IP != w.own.IP {
+			tell(told.Status.Endpoints)
+		}
+	}
+	tell(w.pods)
+	return pods
 }

@@ -74,7 +74,7 @@ func newKube(server apiserver.Server, nodeName, daemonSet string) (*kube, error)
 		policies:  policies.Networking().V1().NetworkPolicies().Lister(),
 		policyInf: policies.Networking().V1().NetworkPolicies().Informer(),
 	}
-	err := k.labNodes.SetTransform(stripLabNode(nodeName))
+	err := k.labNodes.SetTransform(stripLabNode)
 	if err != nil {
 		return nil, fmt.Errorf("strip LabNodes: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/agent/flows"
 	"wirelab.dev/wirelab/internal/agent/reach"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/ipam"
@@ -24,7 +25,9 @@ type node struct {
 	reconcilers reconcilers
 	leftOut     *services.Report
 	prober      *reach.Prober // nil where other nodes are not probed
-	serving     atomic.Bool   // cni.sock is served
+	flows       *flows.Buffer // nil where none are kept
+	who         *flows.Who
+	serving     atomic.Bool // cni.sock is served
 
 	mu      sync.Mutex
 	skipped []string // nodes without a route, sorted
@@ -73,7 +76,12 @@ func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cn
 	r.labNode = reconcile.New("lab-node", own.apply, often, log)
 	r.identities = reconcile.New("identities", n.ids.apply, often, log)
 	r.published = reconcile.New("lab-node-status", publisher{labNode: own, eps: n.eps}.paced(), often, log)
-	n.eps.changed = func() { r.identities.Trigger(); r.published.Trigger(); r.ipcache.Trigger() }
+	n.eps.changed = func() {
+		n.who.KnowOwn(n.eps.talkers)
+		r.identities.Trigger()
+		r.published.Trigger()
+		r.ipcache.Trigger()
+	}
 	r.condition = reconcile.New("node-condition", condition.apply, often, log)
 	r.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
 	r.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)

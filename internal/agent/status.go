@@ -58,6 +58,9 @@ func (a *Agent) status(ctx context.Context) api.Status {
 		s.Identities = new(a.kube.identities.Numbers().Count())
 	}
 	s.ClusterHealth = n.clusterHealth()
+	if n.flows != nil {
+		s.Flows = new(n.flows.Stats())
+	}
 	s.CNI.Serving = n.serving.Load()
 	s.Reconcilers = n.reconcilers.all.Health()
 	return s

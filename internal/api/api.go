@@ -15,13 +15,14 @@ const (
 
 // Paths on AgentSocket, GET but for the last two. StatusPath answers a Status, EndpointsPath a
 // []LabeledEndpoint sorted by address, MonitorPath an endless stream of Event, one
-// JSON object a line. IPCachePath answers a []IPCacheEntry sorted by prefix, TunnelsPath
-// a []TunnelEnd sorted by podCIDR, and IdentitiesPath a []Identity sorted by number. The
-// others read maps back that only modes without
-// kube-proxy have: a []Service sorted by name, a []Frontend sorted by address,
-// and a []Flow as flows are opened and as their answers come. PausePath and
-// ResumePath are POST and take names of reconcilers as "name"; PausePath for
-// how long as "for". Both answer a Status.
+// JSON object a line. FlowRecordsPath takes a [FlowFilter] as query and answers
+// FlowLines, one a line, endless if they are followed. IPCachePath answers a
+// []IPCacheEntry sorted by prefix, TunnelsPath a []TunnelEnd sorted by podCIDR,
+// and IdentitiesPath a []Identity sorted by number. The others read maps back
+// that only modes without kube-proxy have: a []Service sorted by name, a
+// []Frontend sorted by address, and a []Flow as flows are opened and as their
+// answers come. PausePath and ResumePath are POST and take names of reconcilers
+// as "name"; PausePath for how long as "for". Both answer a Status.
 const (
 	StatusPath       = "/v1/status"
 	EndpointsPath    = "/v1/endpoints"
@@ -35,6 +36,7 @@ const (
 	IdentitiesPath   = "/v1/identities"
 	IPCachePath      = "/v1/bpf/ipcache"
 	TunnelsPath      = "/v1/bpf/tunnel"
+	FlowRecordsPath  = "/v1/flows"
 )
 
 // HTTPError is the body of every answer on AgentSocket that is not 200.

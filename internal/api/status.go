@@ -36,6 +36,8 @@ type Status struct {
 	// no say in Ready.
 	ClusterHealth *ClusterHealth `json:"clusterHealth,omitempty"`
 	Warnings      []string       `json:"warnings,omitempty"`
+	// Flows is how the buffer of flow records is; nil where none are kept.
+	Flows *FlowsKept `json:"flows,omitempty"`
 	// NetworkPolicies is how many the cluster has, of which none is enforced;
 	// nil until that is known.
 	NetworkPolicies *int `json:"networkPolicies,omitempty"`

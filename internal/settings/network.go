@@ -31,6 +31,9 @@ const (
 	MaxFlows = 4 << 20
 )
 
+// MaxFlowRecords bounds Flows.Capacity: that many take some 40 MiB.
+const MaxFlowRecords = 65536
+
 // Network is how a cluster's network works. The json and yaml tags are the keys; [NetworkRows] says what they mean.
 type Network struct {
 	// RoutingMode is [RoutingNative] or [RoutingTunnel].
@@ -55,6 +58,7 @@ type Network struct {
 	// Devices are the node's network devices; empty: all that connect the node with others, as they come and go.
 	Devices []string `json:"devices" yaml:"devices"`
 	Labels  Labels   `json:"labels" yaml:"labels"`
+	Flows   Flows    `json:"flows" yaml:"flows"`
 	Debug   Debug    `json:"debug" yaml:"debug"`
 }
 
@@ -102,6 +106,12 @@ func (o IPAMOperator) Pool() (pool []netip.Prefix) {
 type Labels struct {
 	Include []string `json:"include" yaml:"include"`
 	Exclude []string `json:"exclude" yaml:"exclude"`
+}
+
+// Flows says which flows agents keep to be asked for.
+type Flows struct {
+	// Capacity is how many a node keeps; 0: none, and nothing is read for them.
+	Capacity int `json:"capacity" yaml:"capacity"`
 }
 
 // Debug makes the agent talk more.

@@ -110,6 +110,13 @@ func networkRows() []Row {
 			Text: "Labels that never count. Leave out here what is different in every pod, or changes often: each set of labels takes one of 65,280 numbers.",
 		},
 		{
+			Path: "flows", Text: "What a node remembers of the packets that it has seen, for lab flows.",
+		},
+		{
+			Path: "flows.capacity", Default: "4096", Min: 1, Max: MaxFlowRecords, Zero: true,
+			Text: "How many flows a node keeps, the latest ones: each packet that was dropped, and each other one that network.bpf.monitorAggregation has the programs report. 0 keeps none. As long as flows are kept, the agent reads what programs report, so that with network.bpf.monitorAggregation none they write a record of each packet, which costs throughput; with maximum they write drops alone, and packets that pass cost nothing more.",
+		},
+		{
 			Path: "debug", Text: "What the agent logs beyond changes of state.",
 		},
 		{

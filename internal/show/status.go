@@ -55,6 +55,7 @@ func Status(s api.Status, now time.Time) Block {
 		}
 		b.add("Host Ports", "%d", d.HostPorts)
 		b.add("Monitor", "aggregation %s", d.MonitorAggregation)
+		b.add("Flow Buffer", "%s", FlowsKept(s.Flows))
 	}
 	if s.NetworkPolicies != nil {
 		b.add("NetworkPolicies", "%s", NetworkPolicies(*s.NetworkPolicies))

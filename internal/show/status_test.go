@@ -59,6 +59,7 @@ Services:              4 ports, 7 frontends (3 ClusterIP, 4 NodePort), 7 backend
 Flows:                 lab_ct 700 of 1000 (70%), lab_nat 701 of 1000 (70%); between pods untracked by the kernel
 Host Ports:            0
 Monitor:               aggregation none
+Flow Buffer:           off
 NetworkPolicies:       1 NetworkPolicy is NOT enforced
 IPAM:                  3/253 allocated from 10.0.1.0/24 (kubernetes)
 Endpoints:             2

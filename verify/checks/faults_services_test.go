@@ -14,8 +14,7 @@ func serviceFaults() []fault {
 	return []fault{
 		{"a node takes a pod for another", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.BPFMap != nil && strings.HasSuffix(r.BPFMap.Path, "/lab_ipcache") {
-				client := &reply.BPFMap.Entries[1]
-				client.Value = []byte(strings.Replace(string(client.Value), `"identity":300`, `"identity":301`, 1)) // as a server
+				reply.BPFMap.Entries[1].Value = []byte(`{"identity":301}`) // a client, as a server
 			}
 		}), []string{"identities/by-labels"}, []string{"identity 301"}},
 		{"packets to a ClusterIP are answered from the backend's address", func(w *world) {

@@ -27,11 +27,14 @@ type Client struct {
 // New returns a client of the agent at socket, usually api.AgentSocket.
 func New(socket string) *Client {
 	var d net.Dialer
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
+	return NewOver(socket, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) })
+}
+
+// NewOver returns a client of the agent that dial connects with. Where is what errors call the agent's place.
+func NewOver(where string, dial func(context.Context) (net.Conn, error)) *Client {
+	return &Client{socket: where, http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", socket)
-		},
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}}}
 }
 

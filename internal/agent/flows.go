@@ -1,0 +1,61 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/agent/flows"
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/identity"
+)
+
+// flowsAgain is when the agent reads events again for the flows that it keeps, after that went wrong.
+const flowsAgain = 5 * time.Second
+
+// keepFlows keeps the flows that the programs report until ctx is done.
+func (n *node) keepFlows(ctx context.Context, log *slog.Logger) {
+	for {
+		err := n.flows.Keep(ctx, n.dp.Events(ctx, datapath.Soon), n.who)
+		if err == nil {
+			return
+		}
+		log.Warn("no flows are kept for now", "err", err)
+		select {
+		case <-time.After(flowsAgain):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// talkers are the endpoints of the node, by which flows are told whose they are.
+func (e *endpoints) talkers() (pods []flows.Pod) {
+	for _, o := range e.owned() {
+		p := flows.Pod{Addr: o.addr, Identity: cmp.Or(o.id, identity.Init)}
+		if o.pod != "" && o.hostIf != healthHostIf() {
+			p.Name = api.PodName{Namespace: o.namespace, Name: o.pod}
+		}
+		pods = append(pods, p)
+	}
+	return pods
+}
+
+// flowRecords tells of the flows that the node keeps.
+func (a *Agent) flowRecords(w http.ResponseWriter, r *http.Request, n *node) {
+	if n.flows == nil {
+		a.refuse(w, http.StatusNotFound, "no flows are kept: flows.capacity is 0; set it to how many the node shall keep")
+		return
+	}
+	filter, err := api.ParseFlowFilter(r.URL.Query())
+	if err != nil {
+		a.refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if err := n.flows.Serve(r.Context(), w, filter, n.who); err != nil {
+		a.log.Debug("a client did not take the flows it asked for", "err", err)
+	}
+}
