@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/show"
+	"wirelab.dev/wirelab/labs"
+)
+
+func newFlowsCmd() *cobra.Command {
+	var of whose
+	var which show.FlowsAsked
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "flows",
+		Short: show.FlowsShort,
+		Long:  show.FlowsLong("the nodes of a lab"),
+		Example: `  lab flows --pod default/demo-abcde -f
+  lab flows --verdict dropped --since 10m
+  lab flows --protocol udp --port 53 --last 100 -o json`,
+		Args:              usageArgs(cobra.NoArgs),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter, err := which.Filter(time.Now())
+			if err != nil {
+				return usageError{err}
+			}
+			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			return l.Flows(cmd.Context(), of.node, filter, flowPrinter(cmd.OutOrStdout(), l, out.value == "json"))
+		},
+	}
+	of.flags(cmd)
+	which.Flags(cmd.Flags())
+	out.flag(cmd)
+	for key, complete := range map[string]cobra.CompletionFunc{
+		"pod": completePods, "to-pod": completePods, "namespace": completeNamespaces, "identity": completeIdentities, "port": cobra.NoFileCompletions,
+		"verdict":  cobra.FixedCompletions(api.FlowVerdicts(), cobra.ShellCompDirectiveNoFileComp),
+		"protocol": cobra.FixedCompletions(api.FlowProtocols(), cobra.ShellCompDirectiveNoFileComp),
+		"last":     cobra.NoFileCompletions, "since": cobra.NoFileCompletions,
+	} {
+		must(cmd.RegisterFlagCompletionFunc(key, complete))
+	}
+	return cmd
+}
+
+// flowPrinter prints lines one by one, as objects or as a table with a column for nodes.
+func flowPrinter(out io.Writer, l *labs.Lab, asJSON bool) func(api.FlowLine) error {
+	enc := json.NewEncoder(out)
+	short := func(node string) string { return strings.TrimPrefix(node, l.Name+"-") }
+	var table show.FlowTable
+	for _, n := range l.Nodes {
+		table.Node = max(table.Node, len(short(n.Name)))
+	}
+	head := false
+	return func(line api.FlowLine) (err error) {
+		if asJSON {
+			err = enc.Encode(line)
+		} else {
+			text := table.Line(line, short(line.Node()))
+			if !head {
+				text, head = table.Head()+text, true
+			}
+			_, err = io.WriteString(out, text)
+		}
+		if err != nil {
+			return fmt.Errorf("print a flow: %w", err)
+		}
+		return nil
+	}
+}
+
+// completePods completes with the pods of the lab that --name says.
+func completePods(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.Pods(ctx) })
+}
+
+// completeNamespaces completes with the namespaces that these are in.
+func completeNamespaces(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) (names []string, err error) {
+		pods, err := l.Pods(ctx)
+		for _, pod := range pods {
+			namespace, _, _ := strings.Cut(pod, "/")
+			names = append(names, namespace)
+		}
+		slices.Sort(names)
+		return slices.Compact(names), err
+	})
+}

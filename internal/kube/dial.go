@@ -1,0 +1,64 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+)
+
+// Dial runs cmd in a pod, and connects with its input and output. The end of the connection is the end of the command's
+// input, however it comes about: the command has to end then. That it cannot be run, or has failed, is an error of the first
+// Read after what it has written.
+func (c *Client) Dial(pod PodRef, cmd ...string) net.Conn {
+	near, far := net.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	conn := &execConn{Conn: near, cancel: cancel}
+	go func() {
+		defer far.Close()
+		var errs bytes.Buffer
+		code, err := ExecStream(ctx, c, c.Config, pod, Streams{Stdin: far, Stdout: far, Stderr: &errs}, cmd...)
+		if words := strings.TrimSpace(errs.String()); err == nil && code != 0 && words != "" {
+			err = errors.New(words)
+		}
+		conn.fail(err)
+	}()
+	return conn
+}
+
+// execConn is a command in a pod as a connection.
+type execConn struct {
+	net.Conn
+	cancel context.CancelFunc
+
+	mu  sync.Mutex
+	err error // why the command ended, if it failed
+}
+
+func (c *execConn) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+}
+
+// Read tells what went wrong in the place of an end that nobody asked for.
+func (c *execConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, io.EOF) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.err != nil {
+			err = c.err
+		}
+	}
+	return n, err
+}
+
+// Close ends the command's input and does not wait for it.
+func (c *execConn) Close() error {
+	defer c.cancel()
+	return c.Conn.Close()
+}
