@@ -81,7 +81,7 @@ func (d Doctor) Examine(ctx context.Context, engine *docker.Engine, connectErr e
 	} else {
 		out = append(out, Finding{
 			Name: "kernel features", State: Unknown, Found: "docker runs on another machine (kernel " + m.info.KernelVersion + ")",
-			Mend: "run lab doctor there, or look for kernel 6.6 or newer with BTF",
+			Mend: "run lab doctor there, or look for kernel 6.6 or newer with BTF, which a lab needs",
 		})
 	}
 	out = append(out, memory(d, m, n), cgroups(m), d.port(n))

@@ -25,7 +25,7 @@ type probe struct {
 
 // kernel tries what the agent's BPF programs are made of.
 func (d Doctor) kernel(n Needs) []Finding {
-	const newer = "boot a newer kernel: 6.6 or later has all that wirelab uses"
+	const newer = "boot a newer kernel: wirelab's nodes need 5.14, and a lab 6.6, which has all that wirelab uses"
 	probes := []probe{
 		{name: "BPF programs on interfaces", try: func() error { return features.HaveProgramType(ebpf.SchedCLS) }},
 		{name: "BPF hash maps", try: func() error { return features.HaveMapType(ebpf.Hash) }},
