@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 
@@ -115,6 +116,28 @@ func (c *IPCache) List(_ context.Context) ([]api.IPCacheEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return listed(have), nil
+}
+
+// PinnedIPCache is what the pinned map says that an earlier process of this version has left, in the order of List. There is
+// nothing where there is no such map.
+func PinnedIPCache(bpffs string) ([]api.IPCacheEntry, error) {
+	m, err := ebpf.LoadPinnedMap(pinsAt(bpffs).mapAt(bpf.PodMapLabIpcache), &ebpf.LoadPinOptions{ReadOnly: true})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open pinned map %s: %w", bpf.PodMapLabIpcache, err)
+	}
+	defer m.Close()
+	have, err := readIPCache(m)
+	if err != nil {
+		return nil, err
+	}
+	return listed(have), nil
+}
+
+func listed(have map[bpf.IPCacheKey]bpf.IPCacheEntry) []api.IPCacheEntry {
 	list := make([]api.IPCacheEntry, 0, len(have))
 	for key, e := range have {
 		entry := api.IPCacheEntry{Prefix: prefixOf(key), Identity: e.Identity, NodeAddress: e.Flags&bpf.PodLabIpcacheFlagLAB_NODE_ADDRESS != 0}
@@ -126,15 +149,19 @@ func (c *IPCache) List(_ context.Context) ([]api.IPCacheEntry, error) {
 	slices.SortFunc(list, func(a, b api.IPCacheEntry) int {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
 	})
-	return list, nil
+	return list
 }
 
 func (c *IPCache) read() (map[bpf.IPCacheKey]bpf.IPCacheEntry, error) {
+	return readIPCache(c.d.maps.ipcache)
+}
+
+func readIPCache(m *ebpf.Map) (map[bpf.IPCacheKey]bpf.IPCacheEntry, error) {
 	have := map[bpf.IPCacheKey]bpf.IPCacheEntry{}
 	enter := func(key bpf.IPCacheKey, e bpf.IPCacheEntry) { have[key] = e }
-	err := eachBatch(c.d.maps.ipcache, enter)
+	err := eachBatch(m, enter)
 	if errors.Is(err, ebpf.ErrNotSupported) { // of tries, by older kernels
-		err = eachEntry(c.d.maps.ipcache, enter)
+		err = eachEntry(m, enter)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list who has which address: %w", err)

@@ -176,13 +176,8 @@ func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
 // bringUp takes the node from nothing, or from what an earlier agent left, to
 // one that carries pods, and keeps it so.
 func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
-	a.phase.Store("waiting for the API server at " + a.server)
-	if err := waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log); err != nil {
-		return err
-	}
-	a.phase.Store(waitsForSelf(a.cfg.NodeName))
 	own := labNode{objects: a.objects.Nodes, kube: a.kube, nodeName: a.cfg.NodeName}
-	s, err := a.kube.awaitSelf(ctx, own, func(err error) { a.phase.Store(waitsForSelf(a.cfg.NodeName) + ": " + err.Error()) }, a.log)
+	s, err := a.findSelf(ctx, own)
 	if err != nil {
 		return err
 	}
@@ -213,6 +208,15 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	a.log.Info("serving pods", "node", a.cfg.NodeName, "ip", s.IP, "podCIDR", s.PodCIDR,
 		"mode", n.dp.Config().Mode(), "endpoints", n.eps.count(), "took", time.Since(a.started).Round(time.Millisecond))
 
+	// Reconcilers remove what is not in these lists, and an agent may have come here without any.
+	if err := waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log); err != nil {
+		return err
+	}
+	if a.kube.pool != "" {
+		if err := waitForSync(ctx, a.kube.labNodes, "LabNodes", a.server, a.log); err != nil {
+			return err
+		}
+	}
 	if err := waitForSync(ctx, a.kube.podInf, "pods of this node", a.server, a.log); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -68,6 +69,22 @@ func ipcacheOf(w whoIsWhere) []api.IPCacheEntry {
 	return entries
 }
 
+// selfOf is what an ipcache was made for that [ipcacheOf] has made; false for another one.
+func selfOf(entries []api.IPCacheEntry) (self, bool) {
+	var s self
+	for _, e := range entries {
+		if e.Identity == uint32(identity.Unknown) && !e.Node.IsValid() && !e.Prefix.IsSingleIP() {
+			s.PodCIDR = e.Prefix
+		}
+	}
+	for _, e := range entries {
+		if e.Identity == uint32(identity.Host) && e.NodeAddress && !s.PodCIDR.Contains(e.Prefix.Addr()) {
+			s.IP = e.Prefix.Addr()
+		}
+	}
+	return s, s.PodCIDR.IsValid() && s.IP.Is4()
+}
+
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func inOne(prefixes []netip.Prefix, a netip.Addr) bool {
@@ -80,7 +97,7 @@ const ipcachePace = 100 * time.Millisecond
 
 // applyIPCache keeps the map, and lets time pass between its runs. It reads the map at every resync, and not at every change:
 // reading is what takes longest.
-func (n *node) applyIPCache(k *kube) func(context.Context) error {
+func (n *node) applyIPCache(k *kube, own labNode) func(context.Context) error {
 	var next, read time.Time
 	ipcache := n.dp.IPCache()
 	return func(ctx context.Context) error {
@@ -88,6 +105,12 @@ func (n *node) applyIPCache(k *kube) func(context.Context) error {
 		case <-time.After(time.Until(next)):
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		if err := own.listed(ctx); err != nil {
+			return err
+		}
+		if !k.apiServerInf.HasSynced() {
+			return errors.New("the API server's own addresses are on their way")
 		}
 		w := whoIsWhere{own: n.self, pods: n.eps.published(), told: map[string]*crd.LabNode{}}
 		var err error

@@ -50,4 +50,12 @@ func TestIPCacheOfNodes(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	if s, ok := selfOf(got); !ok || s != own {
+		t.Errorf("this is of node %+v (%v), want %+v", s, ok, own)
+	}
+	for name, entries := range map[string][]api.IPCacheEntry{"nothing": nil, "no podCIDR": slices.Delete(slices.Clone(want), 1, 2), "no address": slices.Delete(slices.Clone(want), 3, 4)} {
+		if s, ok := selfOf(entries); ok {
+			t.Errorf("an ipcache with %s is that of node %+v", name, s)
+		}
+	}
 }

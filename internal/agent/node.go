@@ -63,7 +63,7 @@ func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cn
 		n.setSkipped(skipped)
 		return err
 	}, often, log)
-	r.ipcache = reconcile.New("ipcache", n.applyIPCache(k), often, log)
+	r.ipcache = reconcile.New("ipcache", n.applyIPCache(k, own), often, log)
 	r.masquerade = reconcile.New("masquerade", func(ctx context.Context) error {
 		nodes, err := k.nodeList()
 		if err != nil {

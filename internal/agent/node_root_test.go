@@ -13,16 +13,21 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"wirelab.dev/wirelab/internal/agent/config"
 	"wirelab.dev/wirelab/internal/agent/kubetest"
@@ -39,6 +44,9 @@ import (
 // as JSON, against a fake API server of its own. As a process it can be in a
 // network namespace with all its threads, and be killed.
 const asAgent = "WIRELAB_TEST_AS_AGENT"
+
+// serverAway is set where that API server shows the agent nothing until it is told to be back.
+const serverAway = "WIRELAB_TEST_SERVER_AWAY"
 
 func TestMain(m *testing.M) {
 	if cfg := os.Getenv(asAgent); cfg != "" {
@@ -73,14 +81,17 @@ func runTests(m *testing.M) int {
 // "nodeport CLUSTERIP PORT" and "endpoints ADDR..." of the Service ns/web, port 80 to 8080,
 // "pod NAME KEY=VALUE..." of a pod in namespace default with these labels, "labnode NAME IP PODCIDR ADDRESS=IDENTITY..." of what another agent tells, "objects", which says what LabNodes and
 // LabIdentities there are, "bad NAME" of a Service of which nothing is carried, "healthcheck CLUSTERIP PORT" of one with such a port,
-// "events", which says of which objects there are some, or "uninstall".
+// "events", which says of which objects there are some, "back", which ends what serverAway says, or "uninstall".
 func runAsAgent(encoded string) error {
 	var cfg config.Config
 	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
 		return err
 	}
 	cluster := fake.NewClientset(ownDaemonSet())
-	objects, _ := crdtest.NewClient()
+	objects, labObjects := crdtest.NewClient()
+	var away atomic.Bool
+	away.Store(os.Getenv(serverAway) != "")
+	refuse(&away, &cluster.Fake, labObjects)
 	a, err := New(cfg, apiserver.Server{Kubernetes: cluster, Objects: objects, URL: "fake"}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
@@ -90,11 +101,25 @@ func runAsAgent(encoded string) error {
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)
 		for lines.Scan() {
+			if lines.Text() == "back" {
+				away.Store(false)
+			}
 			err := happen(ctx, cluster, objects, strings.Fields(lines.Text()))
 			fmt.Fprintf(os.Stderr, "%s%s: %v\n", happened, lines.Text(), err)
 		}
 	}()
 	return a.Run(ctx)
+}
+
+// refuse has servers show nobody anything while they are away. What happens in the cluster is still written.
+func refuse(away *atomic.Bool, servers ...*clienttesting.Fake) {
+	errAway := errors.New("connection refused")
+	for _, server := range servers {
+		for _, verb := range []string{"get", "list"} {
+			server.PrependReactor(verb, "*", func(clienttesting.Action) (bool, runtime.Object, error) { return away.Load(), nil, errAway })
+		}
+		server.PrependWatchReactor("*", func(clienttesting.Action) (bool, watch.Interface, error) { return away.Load(), nil, errAway })
+	}
 }
 
 // happened begins the line by which a child says that it has done what it was
@@ -103,6 +128,8 @@ const happened = "happened in the cluster: "
 
 func happen(ctx context.Context, cluster *fake.Clientset, objects *crd.Client, line []string) error {
 	switch line[0] {
+	case "back":
+		return nil
 	case "pod":
 		return putPod(ctx, cluster, line[1], line[2:])
 	case "labnode":
@@ -245,15 +272,15 @@ var buildPlugin = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// launch starts an agent and tells it of nothing.
-func (n *testNode) launch() {
+// launch starts an agent and tells it of nothing. The environment is added to that of the test.
+func (n *testNode) launch(env ...string) {
 	n.t.Helper()
 	encoded, err := json.Marshal(n.cfg)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asAgent+"="+string(encoded), "GORACE=halt_on_error=1")
+	cmd.Env = slices.Concat(os.Environ(), []string{asAgent + "=" + string(encoded), "GORACE=halt_on_error=1"}, env)
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	if n.stdin, err = cmd.StdinPipe(); err != nil {
 		n.t.Fatal(err)

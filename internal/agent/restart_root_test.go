@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"wirelab.dev/wirelab/internal/identity"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -98,6 +99,77 @@ func TestAddressesRestAcrossRestarts(t *testing.T) {
 	}
 	if ipam := n.status().IPAM; ipam.Used != 1 || ipam.Resting != 2 {
 		t.Errorf("status is %+v", ipam)
+	}
+}
+
+// TestAgentStartsWithoutAnAPIServer holds that an agent whose API server is away serves pods on a node that an earlier one
+// has served, and on no other; and that it undoes nothing of that one's work for want of knowing better.
+func TestAgentStartsWithoutAnAPIServer(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	launch := func() {
+		n.launch(serverAway + "=1")
+		n.tell("node %s %s %s", n.cfg.NodeName, n.Addr, n.podCIDR)
+		n.tell("node n2 192.0.2.200 10.99.2.0/24")
+	}
+	// Who has asked in vain for some seconds waits for some more.
+	later := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); !ok() && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		eventually(t, what, ok)
+	}
+	launch()
+	time.Sleep(serverPatience + time.Second) // it is not to begin, and nothing tells that it does not
+	if s := strings.Join(n.status().NotReady, ""); !strings.Contains(s, "waiting for the API server") {
+		t.Errorf("the agent says %q, want that it waits for the API server", s)
+	}
+	if _, err := os.Stat(n.cfg.Paths.CNISocket()); err == nil {
+		t.Error("the agent serves pods, and nobody ever told it of its node")
+	}
+	n.tell("back")
+	later("the agent is ready", func() bool { return n.status().Ready })
+	r := n.runtime()
+	before := r.mustAdd("before", netnstest.New(t, "pod"))
+
+	n.kill()
+	launch()
+	later("the agent serves pods", func() bool { return n.status().CNI.Serving })
+	n.tell("pod before app=before")
+	after := r.mustAdd("after", netnstest.New(t, "pod"))
+	if !netip.MustParsePrefix(n.podCIDR).Contains(after) || after == before {
+		t.Errorf("the new pod has %s, that of before %s", after, before)
+	}
+	of := func(pod string) identity.ID {
+		for _, ep := range n.endpoints() {
+			if ep.Pod == pod {
+				return identity.ID(ep.Identity)
+			}
+		}
+		return identity.Unknown
+	}
+	if was, is := of("before"), of("after"); !was.OfPods() || is != identity.Init {
+		t.Errorf("the pod of before has identity %s, the new one %s, want one of a pod's and init", was, is)
+	}
+	if s := n.status(); s.Ready || s.Kubernetes.Nodes != 0 {
+		t.Errorf("the agent has heard of no node, and says ready: %v, %d nodes", s.Ready, s.Kubernetes.Nodes)
+	}
+	n.tell("back")
+	later("the agent is ready and both pods have identities of their own", func() bool {
+		if got := n.Run("ip", "route", "show", "10.99.2.0/24"); got == "" {
+			t.Fatal("the route to the other node's pods was removed meanwhile")
+		}
+		return n.status().Ready && of("before").OfPods() && of("after").OfPods()
+	})
+
+	n.kill()
+	launch()
+	later("the agent serves pods", func() bool { return n.status().CNI.Serving })
+	n.tell("node %s %s 10.99.7.0/24", n.cfg.NodeName, n.Addr) // it became another meanwhile
+	n.tell("back")
+	if err := n.wait(); err == nil || !strings.Contains(n.log.String(), "start anew") {
+		t.Errorf("after another podCIDR: %v", err)
 	}
 }
 
