@@ -85,7 +85,7 @@ func reuse(t *testing.T, mode setup, between func(*node, *pod)) {
 
 func (n *node) purge() {
 	n.t.Helper()
-	n.Do(func() { must(n.t, n.dp.PurgeAddresses(ctx(n.t), rest)) })
+	n.Do(func() { must(n.t, n.dp.PurgeAddresses(ctx(n.t), rest, func(netip.Addr) bool { return true })) })
 }
 
 // named are the pinned maps, and the kernel's connection tracking, with an entry that has the address in key

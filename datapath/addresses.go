@@ -87,8 +87,8 @@ func (d *Datapath) Resting(_ context.Context) ([]RestingAddr, error) {
 }
 
 // PurgeAddresses removes all that is remembered of addresses that rest, and ends the rest of those that have rested for
-// as long as rest. It is to be called when endpoints are gone, and periodically.
-func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration) error {
+// as long as rest and that are free to be another pod's. It is to be called when endpoints are gone, and periodically.
+func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration, free func(netip.Addr) bool) error {
 	d.purging.Lock()
 	defer d.purging.Unlock()
 	if err := d.purge(); err != nil {
@@ -101,7 +101,7 @@ func (d *Datapath) PurgeAddresses(_ context.Context, rest time.Duration) error {
 	now := monotonic()
 	var errs []error
 	for addr, r := range all {
-		if r.isPurged() && now-r.Freed >= uint64(rest) {
+		if r.isPurged() && now-r.Freed >= uint64(rest) && free(addr) {
 			errs = append(errs, forget(d.maps.resting, bpf.IPOf(addr)))
 		}
 	}

@@ -129,7 +129,7 @@ func (s *cniServer) do(ctx context.Context, req api.CNIRequest, netns *os.File) 
 func cniErrorOf(req api.CNIRequest, err error) *api.CNIError {
 	code := uint(api.CNIFailed)
 	switch {
-	case errors.Is(err, ipam.ErrExhausted), errors.Is(err, datapath.ErrAddrInUse), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, ipam.ErrExhausted), errors.Is(err, ipam.ErrKnown), errors.Is(err, datapath.ErrAddrInUse), errors.Is(err, context.DeadlineExceeded):
 		code = api.CNITryAgain
 	case req.Command == api.CNICheck:
 		code = api.CNIMismatch

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
@@ -137,11 +138,21 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 		return api.Endpoint{}, errNoContainer
 	}
 	hostIf := api.HostIfName(req.ContainerID, req.IfName)
-	id := e.identify(ctx, req) // which may take a while: nobody waits for this endpoint yet
+	// Both may take a while: nobody waits for this endpoint yet.
+	id := e.identify(ctx, req)
+	allocated, err := e.allocate(ctx, hostIf)
+	if err != nil {
+		return api.Endpoint{}, err
+	}
 	defer e.one(hostIf)()
 	addr, existed := e.lookup(hostIf)
-	if !existed {
-		var err error
+	switch { // another call may have made or deleted it meanwhile
+	case existed && allocated.IsValid():
+		e.pool.Release(allocated)
+		e.changed()
+	case !existed && allocated.IsValid():
+		addr = allocated
+	case !existed:
 		if addr, err = e.pool.Allocate(); err != nil {
 			return api.Endpoint{}, err
 		}
@@ -152,6 +163,7 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 	if err != nil {
 		if !existed {
 			e.pool.Release(addr)
+			e.changed() // others have not been told of it, which is to be noted
 		}
 		return api.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
 	}
@@ -161,6 +173,33 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 	e.mu.Unlock()
 	e.changed()
 	return ep, nil
+}
+
+const (
+	// addressPatience is how long a pod waits for an address that other nodes are about to forget, before its call is to be
+	// made again.
+	addressPatience = 10 * time.Second
+	addressPoll     = 100 * time.Millisecond
+)
+
+// allocate is an address for a new endpoint; none for one that is there. It waits for other nodes to forget who had it.
+func (e *endpoints) allocate(ctx context.Context, hostIf string) (netip.Addr, error) {
+	if _, ok := e.lookup(hostIf); ok {
+		return netip.Addr{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, addressPatience)
+	defer cancel()
+	for {
+		addr, err := e.pool.Allocate()
+		if !errors.Is(err, ipam.ErrKnown) {
+			return addr, err
+		}
+		select {
+		case <-ctx.Done():
+			return netip.Addr{}, err
+		case <-time.After(addressPoll):
+		}
+	}
 }
 
 // errNoContainer says that a call is about nothing.

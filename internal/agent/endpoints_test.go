@@ -196,6 +196,47 @@ func TestExhaustionIsToTryAgain(t *testing.T) {
 	}
 }
 
+// TestAddressThatOthersKnow holds that a pod waits for it until other nodes have been told and forgotten whose it was, and
+// that nobody else waits meanwhile; and that it is to try again where they are not told.
+func TestAddressThatOthersKnow(t *testing.T) {
+	e, _ := testEndpoints(t, "10.0.0.0/29")
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		mustAdd(t, e, id)
+	}
+	for _, id := range []string{"a", "b"} {
+		if err := e.remove(t.Context(), call(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	added := make(chan error, 1)
+	go func() {
+		_, err := e.add(t.Context(), call("new"), os.Stdin)
+		added <- err
+	}()
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := e.add(soon, call("hasty"), os.Stdin)
+	if got := cniErrorOf(call("hasty"), err); !errors.Is(err, ipam.ErrKnown) || got.Code != api.CNITryAgain {
+		t.Errorf("got %v, code %d", err, got.Code)
+	}
+	if err := e.sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-added:
+		t.Fatalf("a pod has an address that other nodes know as another's: %v", err)
+	default:
+	}
+	told := time.Now()
+	e.told(e.published())
+	if err := <-added; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(told); took < 2*time.Second {
+		t.Errorf("a pod has an address %v after other nodes were told", took)
+	}
+}
+
 func TestRemoveIsIdempotentAndFrees(t *testing.T) {
 	e, _ := testEndpoints(t, "10.0.0.0/28")
 	mustAdd(t, e, "a")
@@ -295,7 +336,7 @@ func TestCheckComparesAddresses(t *testing.T) {
 // TestEndpointsConcurrently has many calls and syncs at once; the fake fails
 // the test when they get into each other's way.
 func TestEndpointsConcurrently(t *testing.T) {
-	e, dp := testEndpoints(t, "10.0.0.0/24")
+	e, dp := testEndpoints(t, "10.0.0.0/20") // none is handed out twice, as nobody is told that it is free
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {

@@ -75,7 +75,7 @@ func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cn
 	n.eps.freed = addresses.Trigger
 	r.labNode = reconcile.New("lab-node", own.apply, often, log)
 	r.identities = reconcile.New("identities", n.ids.apply, often, log)
-	r.published = reconcile.New("lab-node-status", publisher{labNode: own, eps: n.eps}.paced(), often, log)
+	r.published = reconcile.New("lab-node-status", (&publisher{labNode: own, eps: n.eps}).paced(), often, log)
 	n.eps.changed = func() {
 		n.who.KnowOwn(n.eps.talkers)
 		r.identities.Trigger()
@@ -151,7 +151,7 @@ func (n *node) purge() func(context.Context) error {
 			return ctx.Err()
 		}
 		start := time.Now()
-		err := n.dp.PurgeAddresses(ctx, ipam.Rest)
+		err := n.dp.PurgeAddresses(ctx, ipam.Rest, n.pool.Forgotten)
 		next = time.Now().Add(min(max(purgePace, 10*time.Since(start)), 10*purgePace))
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -36,11 +37,13 @@ const publishEvery = time.Second
 type publisher struct {
 	labNode
 	eps *endpoints
+	// taken is what the API server has taken last; nil: it is not known.
+	taken []crd.Endpoint
 }
 
 // paced is apply, which changes nothing sooner than publishEvery after the last change. By then what it has written is
 // heard of, too, and not written again.
-func (p publisher) paced() func(context.Context) error {
+func (p *publisher) paced() func(context.Context) error {
 	var next time.Time
 	return func(ctx context.Context) error {
 		select {
@@ -48,28 +51,41 @@ func (p publisher) paced() func(context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if !p.differs() {
+		endpoints := p.eps.published()
+		have := p.kube.labNodes.Find(p.nodeName)
+		if have == nil {
+			return p.listed(ctx)
+		}
+		if slices.Equal(have.Status.Endpoints, endpoints) {
+			if p.taken == nil || slices.Equal(p.taken, endpoints) { // else what was written last is not heard of yet
+				p.eps.told(endpoints)
+			}
 			return p.listed(ctx)
 		}
 		next = time.Now().Add(publishEvery)
-		return p.apply(ctx)
+		return p.apply(ctx, endpoints)
 	}
 }
 
-// differs says whether there is something to write, and an object to write it into.
-func (p publisher) differs() bool {
-	have := p.kube.labNodes.Find(p.nodeName)
-	return have != nil && !slices.Equal(have.Status.Endpoints, p.eps.published())
-}
-
-func (p publisher) apply(ctx context.Context) error {
-	endpoints := p.eps.published()
+func (p *publisher) apply(ctx context.Context, endpoints []crd.Endpoint) error {
 	body, err := json.Marshal(map[string]any{"status": map[string]any{"endpoints": endpoints, "endpointCount": len(endpoints)}})
 	if err != nil {
 		return fmt.Errorf("encode the endpoints of this node: %w", err)
 	}
+	p.taken = nil
 	if _, err := p.objects.Patch(ctx, p.nodeName, types.MergePatchType, body, metav1.PatchOptions{}, "status"); err != nil {
 		return fmt.Errorf("write the endpoints of this node into LabNode %s: %w", p.nodeName, crd.Explain(crd.LabNodes, err))
 	}
+	p.taken = endpoints
+	p.eps.told(endpoints)
 	return nil
+}
+
+// told has the pool know which addresses other nodes have been told of.
+func (e *endpoints) told(published []crd.Endpoint) {
+	addrs := make([]netip.Addr, 0, len(published))
+	for _, ep := range published {
+		addrs = append(addrs, ep.Address)
+	}
+	e.pool.Told(addrs)
 }

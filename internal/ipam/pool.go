@@ -17,6 +17,9 @@ var (
 	ErrInUse = errors.New("address in use")
 	// ErrNotInPool says that an address is not one that the pool hands out.
 	ErrNotInPool = errors.New("address not in the pool")
+	// ErrKnown says that every address that is not in use was another pod's a moment ago, and other nodes may still know it
+	// as that one's.
+	ErrKnown = errors.New("no address that other nodes have forgotten")
 )
 
 // Rest is how long an address that was released is not handed out again, as
@@ -26,11 +29,17 @@ var (
 // bpf/lib/ct.h), and longer than the cluster's DNS is cached by default (30 s).
 const Rest = 2 * time.Minute
 
+// forgetting is how long other nodes have to forget who had an address once the
+// API server has taken that it is free. They take a second at most where they
+// hear of it at once.
+const forgetting = 2 * time.Second
+
 // Pool is the pod addresses of one IPv4 prefix without its first address
 // (the network), its second (the router) and its last (broadcast). Addresses
 // are handed out in ascending order from the one handed out last, and from
 // the start again after the end, without those that rest. When all others are
-// in use, the one that has rested for longest is next.
+// in use, the one that has rested for longest is next. None is handed out
+// before other nodes have forgotten who had it.
 //
 // A Pool keeps nothing on disk; it is rebuilt with Reserve from the endpoints
 // that exist, and with Retire from what is known of those that existed. It is
@@ -41,8 +50,18 @@ type Pool struct {
 
 	mu    sync.Mutex
 	used  map[netip.Addr]struct{}
-	freed map[netip.Addr]time.Time // when those that are not in use were last
-	next  uint32                   // offset into the prefix where the next search starts
+	freed map[netip.Addr]freed // those that were in use and are not
+	next  uint32               // offset into the prefix where the next search starts
+}
+
+// freed is when an address was last in use, and when other nodes were told
+// that it is not; the zero Time: not yet.
+type freed struct{ at, told time.Time }
+
+func (f freed) rested(now time.Time) bool { return now.Sub(f.at) >= Rest && f.forgotten(now) }
+
+func (f freed) forgotten(now time.Time) bool {
+	return !f.told.IsZero() && now.Sub(f.told) >= forgetting
 }
 
 // Offsets into the prefix.
@@ -68,7 +87,7 @@ func NewPool(cidr netip.Prefix) (*Pool, error) {
 	}
 	return &Pool{
 		cidr: cidr, now: time.Now, next: firstOffset,
-		used: map[netip.Addr]struct{}{}, freed: map[netip.Addr]time.Time{},
+		used: map[netip.Addr]struct{}{}, freed: map[netip.Addr]freed{},
 	}, nil
 }
 
@@ -94,8 +113,8 @@ func (p *Pool) Resting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, n := p.now(), 0
-	for _, at := range p.freed {
-		if now.Sub(at) < Rest {
+	for _, f := range p.freed {
+		if !f.rested(now) {
 			n++
 		}
 	}
@@ -103,7 +122,7 @@ func (p *Pool) Resting() int {
 }
 
 // Allocate hands out a free address. The error wraps [ErrExhausted] when
-// there is none.
+// there is none, and [ErrKnown] when there is none yet.
 func (p *Pool) Allocate() (netip.Addr, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,7 +132,9 @@ func (p *Pool) Allocate() (netip.Addr, error) {
 	}
 	addr, ok := p.rested(capacity)
 	if !ok {
-		addr = p.longestRested()
+		if addr, ok = p.longestRested(); !ok {
+			return netip.Addr{}, fmt.Errorf("%w in %s: %d of %d are in use, and the others were a moment ago, or the API server does not take that they are not", ErrKnown, p.cidr, len(p.used), capacity)
+		}
 	}
 	if offset, ok := p.offset(addr); ok {
 		p.next = p.after(offset)
@@ -131,22 +152,26 @@ func (p *Pool) rested(capacity uint32) (netip.Addr, bool) {
 		if _, taken := p.used[addr]; taken {
 			continue
 		}
-		if at, ok := p.freed[addr]; !ok || now.Sub(at) >= Rest {
+		if f, ok := p.freed[addr]; !ok || f.rested(now) {
 			return addr, true
 		}
 	}
 	return netip.Addr{}, false
 }
 
-// longestRested is the free address that was released first. All free ones
-// rest.
-func (p *Pool) longestRested() (longest netip.Addr) {
-	for addr, at := range p.freed {
-		if !longest.IsValid() || at.Before(p.freed[longest]) || at.Equal(p.freed[longest]) && addr.Less(longest) {
-			longest = addr
+// longestRested is the free address that was released first, of those that
+// other nodes have forgotten. All free ones rest.
+func (p *Pool) longestRested() (longest netip.Addr, ok bool) {
+	now := p.now()
+	for addr, f := range p.freed {
+		if !f.forgotten(now) {
+			continue
+		}
+		if first := p.freed[longest].at; !ok || f.at.Before(first) || f.at.Equal(first) && addr.Less(longest) {
+			longest, ok = addr, true
 		}
 	}
-	return longest
+	return longest, ok
 }
 
 func (p *Pool) take(addr netip.Addr) {
@@ -182,9 +207,36 @@ func (p *Pool) Release(addr netip.Addr) bool {
 	_, taken := p.used[addr]
 	delete(p.used, addr)
 	if taken {
-		p.freed[addr] = p.now()
+		p.freed[addr] = freed{at: p.now()}
 	}
 	return taken
+}
+
+// Told says that other nodes have been told which addresses are in use: these
+// and no others.
+func (p *Pool) Told(used []netip.Addr) {
+	named := make(map[netip.Addr]struct{}, len(used))
+	for _, addr := range used {
+		named[addr] = struct{}{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	for addr, f := range p.freed {
+		if _, ok := named[addr]; !ok && f.told.IsZero() {
+			f.told = now
+			p.freed[addr] = f
+		}
+	}
+}
+
+// Forgotten reports whether other nodes know of an address nobody who has had
+// it and has it no more.
+func (p *Pool) Forgotten(addr netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, ok := p.freed[addr]
+	return !ok || f.forgotten(p.now())
 }
 
 // Retire has an address rest that was released some time ago, as an earlier
@@ -196,7 +248,7 @@ func (p *Pool) Retire(addr netip.Addr, ago time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, taken := p.used[addr]; !taken {
-		p.freed[addr] = p.now().Add(-ago)
+		p.freed[addr] = freed{at: p.now().Add(-ago), told: p.freed[addr].told}
 	}
 }
 

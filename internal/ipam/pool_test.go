@@ -81,6 +81,7 @@ func TestPoolHandsOutEveryAddressButTheReserved(t *testing.T) {
 
 func TestPoolExhaustionNamesCIDRAndCounts(t *testing.T) {
 	p := pool(t, "10.9.0.0/29")
+	pass := clock(p)
 	for range p.Capacity() {
 		allocate(t, p)
 	}
@@ -92,13 +93,63 @@ func TestPoolExhaustionNamesCIDRAndCounts(t *testing.T) {
 		t.Errorf("error %q, want %q", err, want)
 	}
 	p.Release(netip.MustParseAddr("10.9.0.4"))
+	forgotten(p, pass)
 	if got := allocate(t, p).String(); got != "10.9.0.4" {
 		t.Errorf("got %s, want the one that was released", got)
 	}
 }
 
+// forgotten has other nodes forget the pods of addresses that are not in use.
+func forgotten(p *Pool, pass func(time.Duration)) {
+	p.Told(nil)
+	pass(forgetting)
+}
+
+// TestAddressThatOthersKnow holds that none is handed out, however long it has rested and however few there are, before other
+// nodes have been told and had time to forget it.
+func TestAddressThatOthersKnow(t *testing.T) {
+	p := pool(t, "10.9.0.0/29")
+	pass := clock(p)
+	var all []netip.Addr
+	for range p.Capacity() {
+		all = append(all, allocate(t, p))
+	}
+	known := func(when string) {
+		t.Helper()
+		if a, err := p.Allocate(); !errors.Is(err, ErrKnown) || !strings.Contains(err.Error(), "10.9.0.0/29") {
+			t.Errorf("%s: got %s, %v, want ErrKnown", when, a, err)
+		}
+	}
+	p.Release(all[1])
+	p.Release(all[2])
+	known("nobody is told")
+	pass(Rest)
+	known("nobody is told, and they have rested")
+	p.Told(all)
+	pass(forgetting)
+	known("others are told that they are in use")
+	p.Told(all[2:])
+	pass(forgetting - 1)
+	known("others were told just now")
+	if p.Forgotten(all[1]) || p.Forgotten(all[2]) || p.Resting() != 2 {
+		t.Errorf("they count as forgotten, or %d rest, want 2", p.Resting())
+	}
+	p.Retire(all[1], Rest) // who reads again what rests has not been told anything
+	pass(1)
+	if !p.Forgotten(all[1]) || p.Forgotten(all[2]) || p.Resting() != 1 {
+		t.Errorf("the one that others were told of does not count as forgotten, or the other does; %d rest, want 1", p.Resting())
+	}
+	if got := allocate(t, p); got != all[1] {
+		t.Errorf("got %s, want %s", got, all[1])
+	}
+	p.Release(all[1])
+	p.Release(all[0])
+	known("given up once more")
+}
+
 func TestReleasedAddressRests(t *testing.T) {
 	p := pool(t, "10.9.0.0/27")
+	pass := clock(p)
 	first := allocate(t, p)
 	if !p.Release(first) {
 		t.Fatal("Release did not know the address")
@@ -110,6 +161,7 @@ func TestReleasedAddressRests(t *testing.T) {
 		}
 		p.Release(a)
 	}
+	forgotten(p, pass)
 	if got := allocate(t, p); got != first {
 		t.Errorf("after a whole round came %s, want %s", got, first)
 	}
@@ -132,7 +184,7 @@ func TestAddressesRestBeforeOthers(t *testing.T) {
 	}
 	for _, a := range []string{"10.9.0.3", "10.9.0.2"} {
 		p.Release(netip.MustParseAddr(a))
-		pass(time.Second)
+		forgotten(p, pass)
 	}
 	// .12 to .14 were never in use.
 	for _, want := range []string{"10.9.0.12", "10.9.0.13", "10.9.0.14", "10.9.0.3"} {
@@ -141,8 +193,10 @@ func TestAddressesRestBeforeOthers(t *testing.T) {
 		}
 	}
 	p.Release(netip.MustParseAddr("10.9.0.9"))
+	p.Told(nil)
 	pass(Rest)
 	p.Release(netip.MustParseAddr("10.9.0.5"))
+	forgotten(p, pass)
 	if got := p.Resting(); got != 1 {
 		t.Errorf("%d addresses rest, want 1", got)
 	}
@@ -167,6 +221,8 @@ func TestRetiredAddressesRest(t *testing.T) {
 	} {
 		p.Retire(netip.MustParseAddr(addr), ago)
 	}
+	p.Told(nil)
+	pass(forgetting)
 	if p.Used() != 1 || p.Resting() != 2 {
 		t.Errorf("%d in use, %d rest", p.Used(), p.Resting())
 	}
@@ -224,8 +280,10 @@ func TestPoolAgainstAModel(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		p := pool(t, "10.9.0.0/28")
+		pass := clock(p)
 		model := map[netip.Addr]bool{}
 		for range 500 {
+			forgotten(p, pass)
 			addr := p.addr(uint32(rng.IntN(16)))
 			switch rng.IntN(3) {
 			case 0:
