@@ -67,27 +67,7 @@ func TestEveryModeLoads(t *testing.T) {
 
 func loadMode(t *testing.T, spec *ebpf.CollectionSpec, kernel *btf.Cache, mode bpf.Mode, masquerade, tunnel, trace bool, bars map[string]int) {
 	t.Helper()
-	for name, value := range map[string]any{
-		bpf.PodVarCfgMode:          mode,
-		bpf.PodVarCfgTrace:         trace,
-		bpf.PodVarCfgMasquerade:    masquerade,
-		bpf.PodVarCfgTunnel:        tunnel,
-		bpf.NetdevVarCfgTunnelPort: uint16(8472),
-		bpf.PodVarCfgMtu:           uint32(1500),
-		bpf.PodVarCfgTurns:         uint32(32768),
-		bpf.PodVarCfgRecoveries:    uint32(100),
-		bpf.PodVarCfgNatMin:        uint16(49152),
-		bpf.PodVarCfgNatMax:        uint16(65535),
-		bpf.PodVarCfgNodeIp:        ip(addrFar),
-		bpf.PodVarCfgPodCidr:       ip(netip.MustParseAddr("10.0.0.0")),
-		bpf.PodVarCfgPodMask:       mask(24),
-		bpf.PodVarCfgNativeCidr:    ip(netip.MustParseAddr("10.0.0.0")),
-		bpf.PodVarCfgNativeMask:    mask(8),
-	} {
-		if v := spec.Variables[name]; v != nil {
-			must(t, v.Set(value))
-		}
-	}
+	setConstants(t, spec, mode, masquerade, tunnel, trace)
 	must(t, rlimit.RemoveMemlock()) // before kernel 5.11
 	must(t, bpf.ResolveFunctions(spec, kernel))
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}, Cache: kernel})
@@ -120,6 +100,32 @@ func loadMode(t *testing.T, spec *ebpf.CollectionSpec, kernel *btf.Cache, mode b
 		}
 		if remembers := []string{"lab_from_pod", "lab_from_network", "lab_from_tunnel"}; slices.Contains(remembers, name) && mode == bpf.PodLabModeLAB_EBPF && !trace && established > bar {
 			t.Errorf("%s has %d instructions for known flows, more than %d", name, established, bar)
+		}
+	}
+}
+
+// setConstants makes of programs those of a node.
+func setConstants(t testing.TB, spec *ebpf.CollectionSpec, mode bpf.Mode, masquerade, tunnel, trace bool) {
+	t.Helper()
+	for name, value := range map[string]any{
+		bpf.PodVarCfgMode:          mode,
+		bpf.PodVarCfgTrace:         trace,
+		bpf.PodVarCfgMasquerade:    masquerade,
+		bpf.PodVarCfgTunnel:        tunnel,
+		bpf.NetdevVarCfgTunnelPort: uint16(8472),
+		bpf.PodVarCfgMtu:           uint32(1500),
+		bpf.PodVarCfgTurns:         uint32(32768),
+		bpf.PodVarCfgRecoveries:    uint32(100),
+		bpf.PodVarCfgNatMin:        uint16(49152),
+		bpf.PodVarCfgNatMax:        uint16(65535),
+		bpf.PodVarCfgNodeIp:        ip(addrFar),
+		bpf.PodVarCfgPodCidr:       ip(netip.MustParseAddr("10.0.0.0")),
+		bpf.PodVarCfgPodMask:       mask(24),
+		bpf.PodVarCfgNativeCidr:    ip(netip.MustParseAddr("10.0.0.0")),
+		bpf.PodVarCfgNativeMask:    mask(8),
+	} {
+		if v := spec.Variables[name]; v != nil {
+			must(t, v.Set(value))
 		}
 	}
 }

@@ -43,7 +43,7 @@ static __noinline enum lab_reason leave_tunnel(struct __sk_buff *ctx, struct far
 		return REASON_MALFORMED;
 	a = ip_from_v4(ip->saddr);
 	e = who_has(&a);
-	if (e && v4(&e->node) == from->node)
+	if (e && from->node && v4(&e->node) == from->node)
 		return REASON_NONE;
 	a = ip_from_v4(from->node);
 	e = who_has(&a);

@@ -1,0 +1,190 @@
+// Package progtest has test runs of BPF programs show what only devices would see of a packet: by which key it goes into a
+// tunnel and to which device it is redirected. And it gives a packet the key that it came out of a tunnel with.
+package progtest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+)
+
+// Key is a tunnel's of one packet.
+type Key struct {
+	Network uint32     // its number: the sender's identity
+	Node    netip.Addr // at the other end
+	TTL     uint8
+	TOS     uint8
+	Flags   uint16 // of include/uapi/linux/if_tunnel.h, as the kernel has them
+}
+
+// Flags of a key that programs have a say in.
+const (
+	Checksum     = 0x0001 // the outer datagram has one
+	DontFragment = 0x0100
+)
+
+// Redirect is where a packet goes; the zero value: nowhere.
+type Redirect struct {
+	Helper  asm.BuiltinFunc
+	Ifindex uint32
+}
+
+// Recorder is shared by the programs that it records. They run one at a time.
+type Recorder struct {
+	tb   testing.TB
+	tape *ebpf.Map // one tape
+}
+
+// rawKey is struct bpf_tunnel_key, as kernels have it since 6.0.
+type rawKey struct {
+	ID       uint32
+	Remote   [4]uint32
+	TOS, TTL uint8
+	Flags    uint16
+	Label    uint32
+	Local    [4]uint32
+}
+
+// tape is what a run reads and writes.
+type tape struct {
+	In       rawKey
+	Play     uint32 // whether the packet has that key
+	Out      rawKey
+	Errno    int32 // of reading Out
+	Redirect Redirect
+}
+
+// NewRecorder makes a recorder that lasts until the test ends.
+func NewRecorder(tb testing.TB) *Recorder {
+	tb.Helper()
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "tape", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(tape{})), MaxEntries: 1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { m.Close() })
+	return &Recorder{tb, m}
+}
+
+// ComeFrom says what key the packets of the runs to come have: a node's, or with nil none.
+func (r *Recorder) ComeFrom(k *Key) {
+	r.tb.Helper()
+	var t tape
+	if k != nil {
+		t.Play = 1
+		// A key is made for a packet that leaves, whose own end is the other end of one that comes.
+		t.In = rawKey{ID: k.Network, TTL: 64, Local: [4]uint32{binary.BigEndian.Uint32(k.Node.AsSlice())}}
+	}
+	r.put(t)
+}
+
+// Last is what the last run gave the packet: the key that it leaves with, nil when it has none but that which it came with,
+// and where it goes.
+func (r *Recorder) Last() (*Key, Redirect) {
+	r.tb.Helper()
+	t := r.get()
+	if t.Errno != 0 || t.Out.Local[0] == 0 {
+		return nil, t.Redirect
+	}
+	return &Key{Network: t.Out.ID, Node: netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, t.Out.Local[0]))), TTL: t.Out.TTL, TOS: t.Out.TOS, Flags: t.Out.Flags}, t.Redirect
+}
+
+func (r *Recorder) put(t tape) {
+	r.tb.Helper()
+	if err := r.tape.Put(uint32(0), &t); err != nil {
+		r.tb.Fatal(err)
+	}
+}
+
+func (r *Recorder) get() (t tape) {
+	r.tb.Helper()
+	if err := r.tape.Lookup(uint32(0), &t); err != nil {
+		r.tb.Fatal(err)
+	}
+	return t
+}
+
+// redirects are helpers whose first argument is a device.
+var redirects = []asm.BuiltinFunc{asm.FnRedirect, asm.FnRedirectPeer, asm.FnRedirectNeigh}
+
+// Record has a program's runs be recorded. The program is called by another in its place, which is of the same name, and
+// calls redirecting helpers by functions that write down where to.
+func (r *Recorder) Record(spec *ebpf.ProgramSpec) {
+	r.tb.Helper()
+	source := spec.Instructions[0].Source() // the kernel wants a line of each function
+	insns := append(begin("record_"+spec.Name, source, r.caller(spec.Name)), spec.Instructions...)
+	for _, helper := range redirects {
+		name := "record_" + helper.String()
+		called := false
+		for i := range insns {
+			if ins := &insns[i]; ins.IsBuiltinCall() && asm.BuiltinFunc(ins.Constant) == helper {
+				*ins = asm.Call.Label(name).WithSource(ins.Source())
+				called = true
+			}
+		}
+		if called {
+			insns = append(insns, begin(name, source, r.redirector(helper))...)
+		}
+	}
+	spec.Instructions = insns
+}
+
+// at loads the address of a part of the tape.
+func (r *Recorder) at(to asm.Register, offset uintptr) asm.Instruction {
+	return asm.LoadMapValue(to, r.tape.FD(), uint32(offset))
+}
+
+// caller calls the program with a packet that has the key that is wanted, and reads its key afterwards.
+func (r *Recorder) caller(program string) asm.Instructions {
+	const size, readFlags = int32(unsafe.Sizeof(rawKey{})), 1 << 4 // BPF_F_TUNINFO_FLAGS
+	return asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		r.at(asm.R7, 0),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.R7, int16(unsafe.Offsetof(tape{}.Redirect)), asm.R1, asm.DWord),
+		asm.LoadMem(asm.R1, asm.R7, int16(unsafe.Offsetof(tape{}.Play)), asm.Word),
+		asm.JEq.Imm(asm.R1, 0, "call_"+program),
+		asm.Mov.Reg(asm.R1, asm.R6),
+		asm.Mov.Reg(asm.R2, asm.R7),
+		asm.Mov.Imm(asm.R3, size),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnSkbSetTunnelKey.Call(),
+		asm.Mov.Reg(asm.R1, asm.R6).WithSymbol("call_" + program),
+		asm.Call.Label(program),
+		asm.Mov.Reg(asm.R8, asm.R0),
+		asm.Mov.Reg(asm.R1, asm.R6),
+		r.at(asm.R2, unsafe.Offsetof(tape{}.Out)),
+		asm.Mov.Imm(asm.R3, size),
+		asm.Mov.Imm(asm.R4, readFlags),
+		asm.FnSkbGetTunnelKey.Call(),
+		asm.StoreMem(asm.R7, int16(unsafe.Offsetof(tape{}.Errno)), asm.R0, asm.Word),
+		asm.Mov.Reg(asm.R0, asm.R8),
+		asm.Return(),
+	}
+}
+
+// redirector calls a helper and writes down that it did.
+func (r *Recorder) redirector(helper asm.BuiltinFunc) asm.Instructions {
+	at := unsafe.Offsetof(tape{}.Redirect)
+	return asm.Instructions{
+		r.at(asm.R5, at+unsafe.Offsetof(Redirect{}.Helper)),
+		asm.StoreImm(asm.R5, 0, int64(helper), asm.Word),
+		r.at(asm.R5, at+unsafe.Offsetof(Redirect{}.Ifindex)),
+		asm.StoreMem(asm.R5, 0, asm.R1, asm.Word),
+		helper.Call(),
+		asm.Return(),
+	}
+}
+
+// begin makes instructions a function.
+func begin(name string, source fmt.Stringer, insns asm.Instructions) asm.Instructions {
+	insns[0] = btf.WithFuncMetadata(insns[0].WithSymbol(name).WithSource(source), &btf.Func{
+		Name: name, Type: &btf.FuncProto{Return: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}}, Linkage: btf.StaticFunc,
+	})
+	return insns
+}
