@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -116,16 +117,21 @@ func (f Feature) probe() (bool, error) {
 	return err == nil, err
 }
 
-// haveDevice makes a device in a network namespace that ends with it.
+// haveDevice makes a device in a network namespace that ends with it. It is made from there: one that is made from elsewhere
+// takes its port there, too, until the namespace is gone.
 func haveDevice(device netlink.Link) (bool, error) {
 	fd, err := create()
 	if err != nil {
 		return false, err
 	}
 	defer unix.Close(fd)
+	nl, err := netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_ROUTE)
+	if err != nil {
+		return false, err
+	}
+	defer nl.Close()
 	device.Attrs().Name = "probe"
-	device.Attrs().Namespace = netlink.NsFd(fd)
-	err = netlink.LinkAdd(device)
+	err = nl.LinkAdd(device)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return false, nil
 	}
