@@ -14,8 +14,13 @@ import (
 // run gives a client's packet to the program that sees it first.
 func (m *model) run(client end, frame []byte) (uint32, []byte) {
 	m.t.Helper()
-	if slices.Contains(m.local, client.Addr()) {
+	m.comeFrom(client.Addr())
+	switch {
+	case slices.Contains(m.local, client.Addr()):
 		return m.runOn(m.d.progs.fromPod, m.ifindex(client.Addr()), frame)
+	case m.isFar(client.Addr()):
+		end := m.tunnelEnd()
+		return m.runOn(end.prog, end.ifindex, frame)
 	}
 	return m.runOn(m.d.progs.services.fromNetwork, m.nic(), frame)
 }

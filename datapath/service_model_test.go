@@ -17,6 +17,7 @@ import (
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/internal/progtest"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -51,6 +52,9 @@ type model struct {
 	sent     int
 	refused  int
 	most     int // flows at a time
+
+	tunnel       *progtest.Recorder // nil: there is none
+	tunnelDevice int
 }
 
 type flowName struct {
@@ -77,6 +81,14 @@ func legacy(c *Config) { c.BPF.HostLegacyRouting = true }
 
 func inBPF(c *Config) { c.EnableIPv4Masquerade, c.BPF.Masquerade = true, true }
 
+// tunneled reaches the other node's pods by a tunnel.
+func tunneled(with func(*Config)) func(*Config) {
+	return func(c *Config) {
+		with(c)
+		c.RoutingMode, c.AutoDirectNodeRoutes = settings.RoutingTunnel, false
+	}
+}
+
 func newModel(t testing.TB) *model { return newModelWith(t, legacy) }
 
 func newModelWith(t testing.TB, with func(*Config)) *model {
@@ -101,10 +113,14 @@ func newModelWith(t testing.TB, with func(*Config)) *model {
 		m.must(err)
 		_, err = m.d.Routes().Apply(context.Background(), []Node{{Name: "b", IP: netip.MustParseAddr("192.0.2.2"), PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}}})
 		m.must(err)
+		m.must(m.d.IPCache().Apply(context.Background(), m.whoHas()))
 	})
 	t.Cleanup(func() { m.must(m.d.Close()) })
+	if m.d.cfg.tunnelDevice() != "" {
+		m.record()
+	}
 	for i, addr := range m.local {
-		m.must(m.d.maps.enter(addr, bpf.Endpoint{Ifindex: uint32(m.ifindex(addr)), Id: uint32(i + 2), Veth: uint32(i)}, ebpf.UpdateAny))
+		m.must(m.d.maps.enter(addr, bpf.Endpoint{Ifindex: uint32(m.ifindex(addr)), Id: uint32(i + 2), Veth: uint32(i), Identity: m.whoIs(addr)}, ebpf.UpdateAny))
 	}
 	for i := range 3 {
 		m.services = append(m.services, m.service(i))
@@ -259,9 +275,13 @@ func (m *model) deliver(service int, name flowName, flags uint8) {
 	if known == nil && len(s.Backends) == 0 {
 		m.refused++
 		m.checkRefusal(name, flags, verdict, out)
+		if verdict == actRedirect {
+			m.checkWay(name, name.client.Addr(), remoteNodeIdentity)
+		}
 		return
 	}
 	got := m.parse(out)
+	m.checkWay(name, got.dst.Addr(), m.whoIs(name.client.Addr()))
 	if verdict != actNext && verdict != actRedirect {
 		m.t.Fatalf("packet %d, %v: verdict %d", m.sent, name, int32(verdict))
 	}
@@ -316,6 +336,7 @@ func (m *model) checkAnswer(f *modelFlow) {
 	m.t.Helper()
 	frame := packet(f.proto, f.backend, f.newSrc, ackFlag)
 	var out []byte
+	m.comeFrom(f.backend.Addr())
 	for _, prog := range m.wayBack(f) {
 		var verdict uint32
 		verdict, out = m.runOn(prog.prog, prog.ifindex, frame)
@@ -326,6 +347,7 @@ func (m *model) checkAnswer(f *modelFlow) {
 	if got := m.parse(out); got.src != f.dst || got.dst != f.client {
 		m.t.Fatalf("the answer in %v came as %v -> %v", f.flowName, got.src, got.dst)
 	}
+	m.checkWay(f.flowName, f.client.Addr(), m.whoIs(f.backend.Addr()))
 }
 
 func compareNames(a, b flowName) int {
@@ -345,13 +367,15 @@ type stage struct {
 
 // wayBack is where an answer is translated: between local pods at the backend's veth, to a local pod from
 // another node at lab_host, to the outside at the NIC. Where BPF routes, there is no lab_host in the way,
-// and what leaves has been translated at the veth.
+// and what leaves has been translated at the veth. A tunnel is entered at the veth, too, and left at its device.
 func (m *model) wayBack(f *modelFlow) []stage {
 	routed := m.d.cfg.Mode() == settings.ModeEBPF
 	localBackend, localClient := slices.Contains(m.local, f.backend.Addr()), slices.Contains(m.local, f.client.Addr())
 	switch {
-	case localBackend && localClient:
+	case localBackend && (localClient || m.isFar(f.client.Addr())):
 		return []stage{{m.d.progs.fromPod, m.ifindex(f.backend.Addr())}}
+	case m.isFar(f.backend.Addr()):
+		return []stage{m.tunnelEnd()}
 	case localClient && routed:
 		return []stage{{m.d.progs.services.fromNetwork, m.nic()}}
 	case localClient:
@@ -374,6 +398,7 @@ func (m *model) sendDirectly(random *rand.Rand) {
 		return
 	}
 	_, out := m.run(name.client, packet(proto, name.client, name.dst, synFlag))
+	m.checkWay(name, name.dst.Addr(), m.whoIs(client))
 	got := m.parse(out)
 	if got.dst != name.dst || got.src.Addr() != client {
 		m.t.Fatalf("around the Services: %v became %v -> %v", name, got.src, got.dst)
@@ -396,11 +421,23 @@ func (m *model) nic() int {
 	return l.Attrs().Index
 }
 
+// modelSettings are what a model may have. With a tunnel it takes twice as long.
+var modelSettings = []struct {
+	name  string
+	with  func(*Config)
+	seeds uint64
+}{
+	{"legacy routing", legacy, 2},
+	{"BPF routing", inBPF, 2},
+	{"legacy routing, tunnel", tunneled(legacy), 1},
+	{"BPF routing, tunnel", tunneled(inBPF), 1},
+}
+
 func TestModel(t *testing.T) {
-	for name, with := range map[string]func(*Config){"legacy routing": legacy, "BPF routing": inBPF} {
-		for seed := range uint64(4) {
-			t.Run(fmt.Sprint(name, ", seed ", seed), func(t *testing.T) {
-				m := newModelWith(t, with)
+	for _, s := range modelSettings {
+		for seed := range s.seeds {
+			t.Run(fmt.Sprint(s.name, ", seed ", seed), func(t *testing.T) {
+				m := newModelWith(t, s.with)
 				random := rand.New(rand.NewPCG(seed, 0))
 				for range 3000 {
 					m.step(random)
@@ -416,7 +453,7 @@ func TestModel(t *testing.T) {
 func FuzzModel(f *testing.F) {
 	f.Add(uint64(1), uint64(2))
 	f.Fuzz(func(t *testing.T, a, b uint64) {
-		m := newModel(t)
+		m := newModelWith(t, modelSettings[a%uint64(len(modelSettings))].with)
 		random := rand.New(rand.NewPCG(a, b))
 		for range 1000 {
 			m.step(random)
