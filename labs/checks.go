@@ -20,6 +20,7 @@ import (
 	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/checks"
 	"wirelab.dev/wirelab/verify/field"
+	"wirelab.dev/wirelab/verify/probe"
 )
 
 // Verify runs the checks that sel picks against the lab. See [verify.Run] for what its error means; progress may be nil.
@@ -93,7 +94,7 @@ func tunnelOf(p *profiles.Profile) *field.Tunnel {
 	if !ok {
 		return nil
 	}
-	return &field.Tunnel{Device: "lab_" + protocol, Port: uint16(port)} //nolint:gosec // a validated port
+	return &field.Tunnel{Tunnel: probe.Tunnel{Protocol: protocol, Port: uint16(port)}, Device: "lab_" + protocol} //nolint:gosec // a validated port
 }
 
 // demoOf is what checks have to know of the demo, nil where there is none.

@@ -96,7 +96,7 @@ func TestICMPOnAWire(t *testing.T) {
 	}
 }
 
-// An expired TTL is answered by the router on the way, which the failure names.
+// An expired TTL, and what is too large, is answered by the router on the way, which the failure names.
 func TestICMPErrorsAreTold(t *testing.T) {
 	w := newWire(t)
 	w.left.AddRoute(netip.MustParsePrefix("10.10.0.0/24"), w.rightAddr)
@@ -107,6 +107,10 @@ func TestICMPErrorsAreTold(t *testing.T) {
 	w.right.Run("ip", "route", "add", "10.10.0.9/32", "dev", "eth1")
 	if reply := ask(t, w.left, icmp("10.10.0.9", probe.ICMP{TTL: 1})); !strings.Contains(reply.Failure, "10.9.0.2 answered: time exceeded") {
 		t.Errorf("%+v", reply)
+	}
+	w.right.Run("ip", "link", "set", "eth1", "mtu", "1300")
+	if reply := ask(t, w.left, icmp("10.10.0.9", probe.ICMP{Size: 1273, DF: true})); !strings.Contains(reply.Failure, "10.9.0.2 answered: more than its MTU 1300") || reply.ICMP.MTU != 1300 {
+		t.Errorf("%+v %+v", reply, reply.ICMP)
 	}
 }
 

@@ -25,7 +25,7 @@ const masquerading = "network.enableIPv4Masquerade=true"
 // which may be nil where none of them is run.
 func All(env *field.Env) []verify.Check {
 	return slices.Concat(pathChecks(env), hopChecks(env), hostChecks(env), nodeChecks(env), podChecks(env), identityChecks(env), outsideChecks(env),
-		serviceChecks(env), policyChecks(env), dnsChecks(env), mapChecks(env), ruleChecks(env), kubeProxyChecks(env), []verify.Check{demoCheck(env)})
+		serviceChecks(env), policyChecks(env), dnsChecks(env), mapChecks(env), tunnelChecks(env), ruleChecks(env), kubeProxyChecks(env), []verify.Check{demoCheck(env)})
 }
 
 // look has a check look through env.

@@ -15,7 +15,10 @@ func pathFaults() []fault {
 		{"frames between nodes have a stranger's MAC", func(w *world) {
 			w.hop = func(at string, p *probe.Packet) {
 				if at == "node worker eth0" && p.Protocol == "tcp" && p.Direction == probe.Out {
-					p.DestMAC = "02:00:00:00:00:77"
+					stranger := "02:00:00:00:00:77"
+					if p.DestMAC = stranger; p.Outer != nil {
+						p.Outer.DestMAC = stranger
+					}
 				}
 			}
 		}, []string{"paths/hops-across-nodes"}, []string{"to 02:00:00:00:00:77"}},
@@ -55,29 +58,39 @@ func pathFaults() []fault {
 	}
 }
 
+// nativeFaults are those of networks without a tunnel.
+func nativeFaults() []fault {
+	return []fault{
+		{"a node's route leads to the wrong node", prints("node worker", "ip -j -4 route", func(_ *place, text string) string {
+			return strings.Replace(text, `"gateway":"172.18.0.4"`, `"gateway":"172.18.0.2"`, 1)
+		}), []string{"nodes/routes"}, []string{"via 172.18.0.2"}},
+	}
+}
+
 // TestControlsMustBeSeen takes away what shows that absence would be noticed.
 func TestControlsMustBeSeen(t *testing.T) {
 	tests := map[string]struct {
-		apply func(*world)
-		group string
+		apply  func(*world)
+		group  string
+		tunnel string
 	}{
-		"rules that count nothing":     {func(w *world) { w.stacks.deaf = true }, "host/drops-bypassed"},
-		"counters that stand still":    {func(w *world) { w.stacks.deaf = true }, "host/counters-still"},
-		"conntrack that shows nothing": {prints("node *", "conntrack", func(*place, string) string { return "" }), "host/conntrack-empty"},
+		"rules that count nothing":     {func(w *world) { w.stacks.deaf = true }, "host/drops-bypassed", ""},
+		"counters that stand still":    {func(w *world) { w.stacks.deaf = true }, "host/counters-still", ""},
+		"conntrack that shows nothing": {prints("node *", "conntrack", func(*place, string) string { return "" }), "host/conntrack-empty", ""},
 		"captures that see nothing": {replies("node *", func(_ *place, r probe.Request, reply *probe.Reply) {
 			if r.Capture != nil && r.Capture.Interface == "eth0" {
 				reply.Capture.Packets = nil
 			}
-		}), "paths/hops-same-node"},
-		"captures that lose packets": {replies("node *", func(_ *place, r probe.Request, reply *probe.Reply) {
-			if r.Capture != nil {
-				reply.Capture.Lost = 1
-			}
-		}), "paths/hops-across-nodes"},
+		}), "paths/hops-same-node", ""},
+		"captures that lose packets":               {replies("node *", loses), "paths/hops-across-nodes", ""},
+		"captures of the tunnel that lose packets": {replies("node *", loses), "tunnel/encapsulation", probe.VXLAN},
+		"routes of which none leads out": {prints("node worker", "ip -j -4 route", func(_ *place, text string) string {
+			return strings.ReplaceAll(text, `"dev":"eth0"`, `"dev":"eth7"`)
+		}), "nodes/routes", probe.VXLAN},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, verify.ModeEBPF)
+			w := newWorld(t, network{verify.ModeEBPF, tt.tunnel})
 			tt.apply(w)
 			for _, check := range checksOf(w) {
 				if check.Name != tt.group {
@@ -91,10 +104,16 @@ func TestControlsMustBeSeen(t *testing.T) {
 	}
 }
 
+func loses(_ *place, r probe.Request, reply *probe.Reply) {
+	if r.Capture != nil {
+		reply.Capture.Lost = 1
+	}
+}
+
 // TestRulesAreRemoved cancels the check while its rules are in place.
 func TestRulesAreRemoved(t *testing.T) {
 	for _, run := range []string{"host/drops-apply", "host/counters-move"} {
-		w := newWorld(t, verify.ModeKubeProxy)
+		w := newWorld(t, network{mode: verify.ModeKubeProxy})
 		laid := 0
 		w.spoil = func(p *place, request probe.Request, reply *probe.Reply) {
 			laid = max(laid, len(w.stacks.rules[p.node]))

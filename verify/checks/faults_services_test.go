@@ -14,7 +14,8 @@ func serviceFaults() []fault {
 	return []fault{
 		{"a node takes a pod for another", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
 			if r.BPFMap != nil && strings.HasSuffix(r.BPFMap.Path, "/lab_ipcache") {
-				reply.BPFMap.Entries[1].Value = []byte(`{"identity":301}`) // a client, as a server
+				client := &reply.BPFMap.Entries[1]
+				client.Value = []byte(strings.Replace(string(client.Value), `"identity":300`, `"identity":301`, 1)) // as a server
 			}
 		}), []string{"identities/by-labels"}, []string{"identity 301"}},
 		{"packets to a ClusterIP are answered from the backend's address", func(w *world) {

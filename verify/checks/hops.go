@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,17 +47,16 @@ const (
 // replies there. 0 means that none may be seen.
 type sight struct{ requests, replies int }
 
-// pathColumn is a column of the path table. Where there is a tunnel, NICs have packets between nodes in it alone, which
-// tunnel/encapsulation looks at.
+// pathColumn is a column of the path table. Where there is a tunnel, NICs have what goes to another node in its packets.
 func pathColumn(mode string, tunnel, sameNode bool) map[string]sight {
 	switch byBPF := mode == verify.ModeEBPF; {
 	case tunnel && !sameNode && byBPF:
 		return map[string]sight{
-			atClientPod: {64, 63}, atClientVeth: {64, 0}, atTunnels: {64, 64}, atNICs: {}, atServerVeth: {0, 64}, atServerPod: {63, 64},
+			atClientPod: {64, 63}, atClientVeth: {64, 0}, atTunnels: {64, 64}, atNICs: {64, 64}, atServerVeth: {0, 64}, atServerPod: {63, 64},
 		}
 	case tunnel && !sameNode:
 		return map[string]sight{
-			atClientPod: {64, 63}, atClientVeth: {64, 63}, atTunnels: {64, 64}, atNICs: {}, atServerVeth: {63, 64}, atServerPod: {63, 64},
+			atClientPod: {64, 63}, atClientVeth: {64, 63}, atTunnels: {64, 64}, atNICs: {64, 64}, atServerVeth: {63, 64}, atServerPod: {63, 64},
 		}
 	case byBPF && sameNode:
 		return map[string]sight{
@@ -85,6 +85,7 @@ type point struct {
 	device         string
 	request, reply [2]string
 	want           sight
+	tunnel         *probe.Tunnel // whose packets what is wanted is in; nil: it goes as it is
 }
 
 // pointsOf lists the devices on the way from one pod to another.
@@ -117,6 +118,7 @@ func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error
 		points[2].request = [2]string{fromNIC.MAC, toNIC.MAC}
 		points = slices.Insert(points, 3, point{row: atNICs, peer: toNode.Peer, device: toNIC.Name, request: points[2].request})
 		if env.Tunnel != nil {
+			points[2].tunnel, points[3].tunnel = &env.Tunnel.Tunnel, &env.Tunnel.Tunnel
 			points = slices.Insert(points, 2, point{row: atTunnels, peer: fromNode.Peer, device: env.Tunnel.Device}, point{row: atTunnels, peer: toNode.Peer, device: env.Tunnel.Device})
 		}
 	}
@@ -159,7 +161,7 @@ func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evi
 	t := trace{Pair: p, sameNode: p.From.Node == p.To.Node, marker: field.NewMarker(), server: server, control: fromNode.Addr}
 	watches := make([]field.Running, len(points))
 	for i, at := range points {
-		if watches[i], err = at.peer.Start(ctx, t.capture(at.device)); err != nil {
+		if watches[i], err = at.peer.Start(ctx, t.capture(at)); err != nil {
 			return err
 		}
 	}
@@ -175,10 +177,10 @@ func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evi
 	return errors.Join(errs...)
 }
 
-func (t trace) capture(device string) probe.Request {
+func (t trace) capture(at point) probe.Request {
 	return probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
-		Interface: device,
-		Filter:    probe.Filter{Protocol: "icmp", Contains: t.marker},
+		Interface: at.device, Tunnel: at.tunnel,
+		Filter: probe.Filter{Protocol: "icmp", Contains: t.marker},
 		Also: []probe.Filter{
 			{Protocol: "tcp", Destination: t.server.Addr(), DestinationPort: t.server.Port()},
 			{Protocol: "tcp", Source: t.server.Addr(), SourcePort: t.server.Port()},
@@ -222,7 +224,7 @@ func (t trace) judge(ev *verify.Evidence, at point, seen *probe.CaptureResult) e
 
 func (t trace) judgeCell(ev *verify.Evidence, where string, at point, protocol string, packets []probe.Packet) {
 	requests, replies := split(packets, t.To.Addr)
-	got, want := cell(requests, replies, protocol == "icmp"), at.want.String()
+	got, want := at.cell(requests, replies, protocol == "icmp"), at.words(at.want)
 	about := where + ", " + protocol
 	ev.Cell(at.row, columnName(t.sameNode, protocol), got, want)
 	if !ev.Expect(got == want, about, want, got) || at.request[0] == "" {
@@ -262,6 +264,9 @@ func wrongMACs(packets []probe.Packet, want [2]string) []frames {
 	var wrong []frames
 	for _, p := range packets {
 		got := [2]string{p.SourceMAC, p.DestMAC}
+		if p.Outer != nil {
+			got = [2]string{p.Outer.SourceMAC, p.Outer.DestMAC}
+		}
 		words := frames{fmt.Sprintf("frames from %s to %s", want[0], want[1]), fmt.Sprintf("a frame from %s to %s", got[0], got[1])}
 		if got != want && !slices.Contains(wrong, words) {
 			wrong = append(wrong, words)
@@ -270,43 +275,37 @@ func wrongMACs(packets []probe.Packet, want [2]string) []frames {
 	return wrong
 }
 
-// String writes s as the path table does: "R[64] P[63]".
-func (s sight) String() string {
-	var requests, replies []int
+// words writes a sight as the path table does: "R[64] P[63]", or "R[64 in vxlan]".
+func (at point) words(s sight) string {
+	var words []string
 	if s.requests > 0 {
-		requests = []int{s.requests}
+		words = append(words, at.word("R", s.requests, at.tunnel != nil))
 	}
 	if s.replies > 0 {
-		replies = []int{s.replies}
+		words = append(words, at.word("P", s.replies, at.tunnel != nil))
 	}
-	return ttlWords(requests, replies)
+	return cmp.Or(strings.Join(words, " "), "-")
 }
 
 // cell writes what was seen, each TTL once. One echo request is sent, so with
 // once set every further packet is written too.
-func cell(requests, replies []probe.Packet, once bool) string {
-	ttls := func(packets []probe.Packet) []int {
-		var all []int
+func (at point) cell(requests, replies []probe.Packet, once bool) string {
+	var words []string
+	add := func(letter string, packets []probe.Packet) {
 		for _, p := range packets {
-			if once || !slices.Contains(all, p.TTL) {
-				all = append(all, p.TTL)
+			if word := at.word(letter, p.TTL, p.Outer != nil); once || !slices.Contains(words, word) {
+				words = append(words, word)
 			}
 		}
-		return all
 	}
-	return ttlWords(ttls(requests), ttls(replies))
+	add("R", requests)
+	add("P", replies)
+	return cmp.Or(strings.Join(words, " "), "-")
 }
 
-func ttlWords(requests, replies []int) string {
-	var words []string
-	for _, ttl := range requests {
-		words = append(words, fmt.Sprintf("R[%d]", ttl))
+func (at point) word(letter string, ttl int, tunneled bool) string {
+	if tunneled {
+		return fmt.Sprintf("%s[%d in %s]", letter, ttl, at.tunnel.Protocol)
 	}
-	for _, ttl := range replies {
-		words = append(words, fmt.Sprintf("P[%d]", ttl))
-	}
-	if len(words) == 0 {
-		return "-"
-	}
-	return strings.Join(words, " ")
+	return fmt.Sprintf("%s[%d]", letter, ttl)
 }

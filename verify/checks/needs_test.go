@@ -47,14 +47,14 @@ func (w *world) kept(parts []verify.Part) *field.Env {
 // mode only of those that a check holds in: what it looks with is the same.
 func TestEachCheckNeedsWhatItSays(t *testing.T) {
 	tried := map[string]bool{}
-	inEachMode(t, func(t *testing.T, w *world, checks []verify.Check) {
+	inEachNetwork(t, func(t *testing.T, w *world, checks []verify.Check) {
 		for _, check := range checks {
 			if tried[check.Name] {
 				continue
 			}
 			tried[check.Name] = true
 			with := func(parts []verify.Part) verify.Result {
-				w := newWorld(t, w.env.Mode)
+				w := newWorld(t, w.network)
 				all := All(w.kept(parts))
 				return runIn(t, w, all[slices.IndexFunc(all, func(c verify.Check) bool { return c.Name == check.Name })])
 			}

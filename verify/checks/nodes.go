@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -13,7 +14,7 @@ import (
 func nodeChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{Name: "nodes/pod-cidrs", Needs: []verify.Part{verify.Nodes}, Claim: "No node's pod CIDR overlaps another's, all are inside the pool where there is one, and the address on " + field.RouterDevice + " is the first of its node's.", Run: look(env, podCIDRs)},
-		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address, or, where there is a tunnel, to that device too and to no NIC.", Run: look(env, nodeRoutes)},
+		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address, or, where there is a tunnel, to that device too, with the MTU that fits through it; no other route leads to another node's pods.", Run: look(env, nodeRoutes)},
 	}
 }
 
@@ -51,19 +52,43 @@ func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		if err != nil {
 			return err
 		}
-		have, err := field.RoutesOf(ctx, node.Peer)
+		have, err := field.AllRoutesOf(ctx, node.Peer)
 		if err != nil {
 			return err
+		}
+		if !slices.ContainsFunc(have, func(r field.Route) bool { return r.Device == nic.Name }) {
+			return fmt.Errorf("%s: not one route by %s is seen, so the absence of those to pods proves nothing", node.Name, nic.Name)
 		}
 		for _, to := range env.Nodes {
 			want := field.Route{Destination: to.PodCIDR.String(), Gateway: to.Addr, Device: nic.Name}
 			if to == node || env.Tunnel != nil {
 				want.Gateway, want.Device = router, field.RouterDevice
 			}
+			if to != node {
+				want.MTU = tunnelMTU(env, nic.MTU)
+				noWayPast(ev, node, to, have)
+			}
 			judgeRoute(ev, node.Name, want, have)
 		}
 		return nil
 	})
+}
+
+// tunnelMTU is what a route through the tunnel says, on a node whose NIC has that MTU; 0 where there is none.
+func tunnelMTU(env *field.Env, nic int) field.RouteMTU {
+	if env.Tunnel == nil {
+		return 0
+	}
+	return field.RouteMTU(cmp.Or(env.MTU, nic) - field.TunnelOverhead)
+}
+
+// noWayPast wants no route to a part of another node's pods.
+func noWayPast(ev *verify.Evidence, node, to *field.Node, have []field.Route) {
+	for _, route := range have {
+		if route.Inside(to.PodCIDR) && route.Destination != to.PodCIDR.String() {
+			ev.Wrong(fmt.Sprintf("%s: routes to a part of %s, the pods of %s", node.Name, to.PodCIDR, to.Name), "none", route.String())
+		}
+	}
 }
 
 // judgeRoute wants exactly one route to the destination, the wanted one.
@@ -75,7 +100,7 @@ func judgeRoute(ev *verify.Evidence, name string, want field.Route, have []field
 		}
 	}
 	right := len(got) == 1 && got[0].Gateway == want.Gateway && got[0].Device == want.Device &&
-		(want.Scope == "" || got[0].Scope == want.Scope)
+		got[0].MTU == want.MTU && (want.Scope == "" || got[0].Scope == want.Scope)
 	if right {
 		ev.Saw("%s: %s", name, got[0])
 		return

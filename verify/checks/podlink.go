@@ -15,7 +15,7 @@ import (
 
 func pathChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "paths/pod-address", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "A pod's eth0 has a /32 and exactly two routes: the router on the link, and everything else by way of it.", Run: look(env, podAddress)},
+		{Name: "paths/pod-address", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "A pod's eth0 has a /32 and exactly two routes: the router on the link, and everything else by way of it, where there is a tunnel with the MTU that fits through it.", Run: look(env, podAddress)},
 		{Name: "paths/arp", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Run: look(env, whoAnswersARP)},
 		{Name: "paths/frame-source", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Frames that arrive at a pod's eth0 come from the MAC of its host-side veth.", Run: look(env, frameSource)},
 		{Name: "paths/spoofed-source", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, Claim: "What a pod sends with an address that is not its own arrives nowhere; with its own it arrives.", Run: look(env, spoofed)},
@@ -28,6 +28,10 @@ func podAddress(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		if err != nil {
 			return err
 		}
+		nic, err := field.NICOf(ctx, node)
+		if err != nil {
+			return err
+		}
 		eth0, err := field.DeviceOf(ctx, node.Client, "eth0")
 		if err != nil {
 			return err
@@ -36,17 +40,17 @@ func podAddress(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 		if err != nil {
 			return err
 		}
-		judgePod(ev, node.Client, router, eth0, have)
+		judgePod(ev, node.Client, field.Route{Destination: "default", Gateway: router, Device: "eth0", MTU: tunnelMTU(env, nic.MTU)}, eth0, have)
 		return nil
 	})
 }
 
-func judgePod(ev *verify.Evidence, pod field.Peer, router netip.Addr, eth0 field.Device, have []field.Route) {
+func judgePod(ev *verify.Evidence, pod field.Peer, beyond field.Route, eth0 field.Device, have []field.Route) {
 	want := []netip.Prefix{netip.PrefixFrom(pod.Addr, 32)}
 	ev.Expect(slices.Equal(eth0.IPv4(), want), pod.Name+": addresses of eth0", fmt.Sprint(want), fmt.Sprint(eth0.IPv4()))
 	ev.Expect(len(have) == 2, pod.Name+": routes", "2 of them", fmt.Sprintf("%d: %v", len(have), have))
-	judgeRoute(ev, pod.Name, field.Route{Destination: "default", Gateway: router, Device: "eth0"}, have)
-	judgeRoute(ev, pod.Name, field.Route{Destination: router.String(), Device: "eth0", Scope: "link"}, have)
+	judgeRoute(ev, pod.Name, beyond, have)
+	judgeRoute(ev, pod.Name, field.Route{Destination: beyond.Gateway.String(), Device: "eth0", Scope: "link"}, have)
 }
 
 func whoAnswersARP(ctx context.Context, env *field.Env, ev *verify.Evidence) error {

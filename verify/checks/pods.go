@@ -19,19 +19,21 @@ type placement struct {
 	name, words string
 	pairs       func(*field.Env) []field.Pair
 	minNodes    int
+	// whole says which packets pass whole, and told what becomes of larger ones.
+	whole, told string
 }
 
 func podChecks(env *field.Env) []verify.Check {
 	var checks []verify.Check
 	for _, p := range []placement{
-		{"same-node", "two pods on one node", (*field.Env).SameNode, 1},
-		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2},
+		{"same-node", "two pods on one node", (*field.Env).SameNode, 1, "the NIC's MTU", ""},
+		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2, "the NIC's MTU, or 50 bytes less through a tunnel,", ": through a tunnel their sender is told what fits"},
 	} {
 		checks = append(checks,
 			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, []verify.Part{verify.Pods}, pairICMP),
 			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairTCP),
 			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairUDP),
-			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU, or 50 bytes less through a tunnel, pass whole between "+p.words+", and no larger ones.", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
+			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as "+p.whole+" pass whole between "+p.words+", and no larger ones"+p.told+".", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
 		)
 	}
 	return append(checks,
@@ -123,6 +125,14 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	about := fmt.Sprintf("%s with DF and %d bytes", p, mtu+1)
 	if over.Failure == "" {
 		ev.Wrong(about, "no answer, as they are more than the MTU", "answered")
+		return nil
+	}
+	if env.Tunnel != nil && p.From.Node != p.To.Node {
+		named := 0
+		if over.ICMP != nil {
+			named = over.ICMP.MTU
+		}
+		ev.Expect(named == mtu, about, fmt.Sprintf("an answer that names the MTU %d", mtu), over.Failure)
 		return nil
 	}
 	ev.Saw("%s: %s", about, over.Failure)

@@ -86,7 +86,7 @@ func (p *place) readMap(spec *probe.BPFMap) probe.Reply {
 			result.Entries = append(result.Entries, p.frontends(i, s)...)
 		}
 	case strings.HasSuffix(spec.Path, "/lab_ipcache"):
-		result.Entries = p.w.identities()
+		result.Entries = p.holders()
 	case strings.HasSuffix(spec.Path, "/lab_slots"):
 		for _, index := range spec.Indexes {
 			result.Entries = append(result.Entries, mapEntry(index, index))
@@ -118,18 +118,37 @@ func (p *place) frontends(i int, s field.Service) []probe.BPFEntry {
 	return entries
 }
 
-// identities are those of the run's pods, and of their nodes' podCIDRs.
-func (w *world) identities() (entries []probe.BPFEntry) {
-	add := func(p netip.Prefix, id int) {
-		key := map[string]any{"bits": 32 + 96 + p.Bits(), "pad": 0, "addr": addrInMap(p.Addr())}
-		entries = append(entries, mapEntry(key, map[string]any{"identity": id}))
-	}
-	for _, n := range w.env.Nodes {
-		add(n.PodCIDR, 0)
-		add(netip.PrefixFrom(n.Client.Addr, 32), 300)
-		add(netip.PrefixFrom(n.Server.Addr, 32), 301)
+// holders are who has the addresses of nodes, of their podCIDRs and of the run's pods, as the place's node knows.
+func (p *place) holders() (entries []probe.BPFEntry) {
+	for _, n := range p.w.env.Nodes {
+		node := netip.IPv6Unspecified()
+		if n != p.node {
+			node = n.Addr
+		}
+		add := func(of netip.Prefix, id uint32, flags int) {
+			key := map[string]any{"bits": 32 + 96 + of.Bits(), "pad": 0, "addr": addrInMap(of.Addr())}
+			entries = append(entries, mapEntry(key, map[string]any{"flags": flags, "identity": id, "node": addrInMap(node)}))
+		}
+		add(n.PodCIDR, 0, 0)
+		for _, pod := range []field.Peer{n.Client, n.Server} {
+			if pod.Addr.IsValid() {
+				add(field.Single(pod.Addr), identityOf(p.w.places[pod.Name]), 0)
+			}
+		}
+		add(field.Single(n.Addr), 6, 1)
 	}
 	return entries
+}
+
+// identityOf is whom nodes take a place for.
+func identityOf(p *place) uint32 {
+	switch {
+	case !p.isPod():
+		return 6
+	case strings.HasPrefix(p.name, field.PodPrefix+field.RoleServer):
+		return 301
+	}
+	return 300
 }
 
 func addrInMap(addr netip.Addr) map[string]any {

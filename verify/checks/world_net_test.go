@@ -99,8 +99,15 @@ func (w *world) travel(from, to *place, p probe.Packet) bool {
 		if byStack && from.isPod() && !w.forwarded(from.node, p) {
 			return false
 		}
-		w.pass(node(from), "eth0", moving(p, probe.Out, nic(from), nic(to)))
-		w.pass(node(to), "eth0", moving(p, probe.In, nic(from), nic(to)))
+		out, in := moving(p, probe.Out, nic(from), nic(to)), moving(p, probe.In, nic(from), nic(to))
+		if w.tunneled(from, to) {
+			p.TTL = 64 // the tunnel is no hop
+			w.pass(node(from), w.env.Tunnel.Device, moving(p, probe.Out, "", ""))
+			w.pass(node(to), w.env.Tunnel.Device, moving(p, probe.In, "", ""))
+			out, in = w.wrapped(from, to, out), w.wrapped(from, to, in)
+		}
+		w.pass(node(from), "eth0", out)
+		w.pass(node(to), "eth0", in)
 		if byStack && to.isPod() && !w.forwarded(to.node, p) {
 			return false
 		}
@@ -115,18 +122,37 @@ func (w *world) travel(from, to *place, p probe.Packet) bool {
 	return true
 }
 
+// tunneled tells whether packets between two places go through the tunnel.
+func (w *world) tunneled(from, to *place) bool {
+	return w.env.Tunnel != nil && from.node != nil && to.node != nil && from.node != to.node && (from.isPod() || to.isPod())
+}
+
+// wrapped is a packet as NICs show it in one of the tunnel's.
+func (w *world) wrapped(from, to *place, p probe.Packet) probe.Packet {
+	outer := probe.Packet{
+		Direction: p.Direction, Protocol: "udp", SourceMAC: p.SourceMAC, DestMAC: p.DestMAC, Source: from.node.Addr, Destination: to.node.Addr,
+		SourcePort: 50000, DestinationPort: w.env.Tunnel.Port, TTL: 64, Length: p.Length + field.TunnelOverhead,
+	}
+	p.SourceMAC, p.DestMAC, p.TTL = "", "", 64
+	p.Outer = &probe.Outer{Packet: outer, Network: identityOf(from)}
+	return p
+}
+
 func moving(p probe.Packet, d probe.Direction, source, dest string) probe.Packet {
 	p.Direction, p.SourceMAC, p.DestMAC = d, source, dest
 	return p
 }
 
 func (p *place) answerICMP(spec *probe.ICMP) probe.Reply {
-	if spec.DF && spec.Size+headers > 1500 {
-		return probe.Reply{Failure: "does not fit"}
-	}
 	to := p.w.at(spec.Address)
 	if to == nil {
 		return probe.Reply{Failure: "nobody answers"}
+	}
+	if fits := 1500 - field.TunnelOverhead; spec.DF && spec.Size+headers > fits && p.w.tunneled(p, to) {
+		return probe.Reply{Failure: "more than the MTU", ICMP: &probe.ICMPResult{MTU: fits}}
+	}
+	if spec.DF && spec.Size+headers > 1500 {
+		return probe.Reply{Failure: "does not fit"}
 	}
 	source := p.addr
 	if p.isPod() && to.node == nil && spec.Address == to.addr {
@@ -219,7 +245,7 @@ func (p *place) addrJSON() string {
 func (p *place) routeJSON() string {
 	if p.isPod() {
 		return toJSON([]map[string]any{
-			{"dst": "default", "gateway": p.router(), "dev": "eth0"},
+			p.w.through(map[string]any{"dst": "default", "gateway": p.router(), "dev": "eth0"}),
 			{"dst": p.router(), "dev": "eth0", "scope": "link"},
 		})
 	}
@@ -227,11 +253,21 @@ func (p *place) routeJSON() string {
 	for _, n := range p.w.env.Nodes {
 		if n == p.node {
 			all = append(all, map[string]any{"dst": n.PodCIDR, "gateway": p.router(), "dev": field.RouterDevice})
+		} else if p.w.env.Tunnel != nil {
+			all = append(all, p.w.through(map[string]any{"dst": n.PodCIDR, "gateway": p.router(), "dev": field.RouterDevice}))
 		} else {
 			all = append(all, map[string]any{"dst": n.PodCIDR, "gateway": n.Addr, "dev": "eth0"})
 		}
 	}
 	return toJSON(all)
+}
+
+// through gives a route the MTU of the tunnel, if there is one.
+func (w *world) through(route map[string]any) map[string]any {
+	if w.env.Tunnel != nil {
+		route["metrics"] = []map[string]int{{"mtu": 1500 - field.TunnelOverhead}}
+	}
+	return route
 }
 
 func (p *place) rulesText() string {

@@ -94,6 +94,8 @@ func (w *world) byStack(from, to *place) bool {
 		return !from.isPod() || !to.isPod()
 	case w.stacks.carries != nil && from.isPod() && to.isPod():
 		return w.stacks.carries(from, to)
+	case w.tunneled(from, to):
+		return false
 	default:
 		return w.env.Mode != verify.ModeEBPF || from.isNode || to.isNode
 	}

@@ -18,6 +18,7 @@ import (
 // probers answer from the model; a test spoils one kind of answer and sees
 // which checks notice.
 type world struct {
+	network
 	env   *field.Env
 	mu    sync.Mutex
 	picks int // backends chosen so far, in turn
@@ -54,12 +55,22 @@ const (
 	nicMAC = "02:00:00:00:00:%02x"
 )
 
-// newWorld models nodes called control-plane, worker and worker2, in a mode.
-func newWorld(t *testing.T, mode string) *world {
+// network is what labs differ in: a mode, and the protocol of a tunnel, if there is one.
+type network struct{ mode, tunnel string }
+
+func (n network) String() string {
+	if n.tunnel == "" {
+		return n.mode
+	}
+	return n.mode + " with " + n.tunnel
+}
+
+// newWorld models nodes called control-plane, worker and worker2, in a network.
+func newWorld(t *testing.T, n network) *world {
 	t.Helper()
-	w := &world{places: map[string]*place{}, stacks: newStacks(), env: &field.Env{
+	w := &world{network: n, places: map[string]*place{}, stacks: newStacks(), env: &field.Env{
 		Config: field.Config{Config: verify.Config{
-			Lab: "test", Mode: mode, Settings: settingsIn(mode),
+			Lab: "test", Mode: n.mode, Settings: settingsIn(n),
 		},
 			NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 			Pool: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
@@ -67,6 +78,9 @@ func newWorld(t *testing.T, mode string) *world {
 		}.WithDefaults(),
 		Native: netip.MustParseAddr("10.255.255.254"),
 	}}
+	if n.tunnel != "" {
+		w.env.Tunnel = &field.Tunnel{Tunnel: probe.Tunnel{Protocol: n.tunnel, Port: 8472}, Device: "lab_" + n.tunnel}
+	}
 	for i, name := range []string{"control-plane", "worker", "worker2"} {
 		w.addNode(i, name)
 	}
@@ -77,11 +91,15 @@ func newWorld(t *testing.T, mode string) *world {
 	return w
 }
 
-// settingsIn are those of the shipped profile of a mode that checks ask for.
-func settingsIn(mode string) map[string]string {
+// settingsIn are those of a shipped profile that checks ask for.
+func settingsIn(n network) map[string]string {
+	routing := "native"
+	if n.tunnel != "" {
+		routing = "tunnel"
+	}
 	return map[string]string{
-		"demo.enabled": "true", "network.routingMode": "native", "network.enableIPv4Masquerade": "true", "network.ipv4NativeRoutingCIDR": "10.0.0.0/8",
-		"network.bpf.masquerade": fmt.Sprint(mode == verify.ModeEBPF),
+		"demo.enabled": "true", "network.routingMode": routing, "network.enableIPv4Masquerade": "true", "network.ipv4NativeRoutingCIDR": "10.0.0.0/8",
+		"network.bpf.masquerade": fmt.Sprint(n.mode == verify.ModeEBPF),
 	}
 }
 

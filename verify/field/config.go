@@ -10,6 +10,7 @@ import (
 
 	"wirelab.dev/wirelab/internal/docker"
 	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/probe"
 )
 
 // Config says which lab to look at and how to reach into it.
@@ -46,8 +47,8 @@ type Config struct {
 
 // Tunnel is what nodes reach each other's pods by.
 type Tunnel struct {
+	probe.Tunnel
 	Device string
-	Port   uint16 // UDP
 }
 
 // TunnelOverhead is what a tunnel adds to a packet: IPv4, UDP, VXLAN or Geneve without options, and Ethernet.

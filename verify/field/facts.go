@@ -42,6 +42,24 @@ type Route struct {
 	Device      string     `json:"dev"`
 	Scope       string     `json:"scope"`
 	Source      netip.Addr `json:"prefsrc"`
+	MTU         RouteMTU   `json:"metrics"` // 0: the device's
+}
+
+// RouteMTU is the MTU among a route's metrics.
+type RouteMTU int
+
+// UnmarshalJSON reads the list that ip writes.
+func (m *RouteMTU) UnmarshalJSON(text []byte) error {
+	var metrics []struct {
+		MTU int `json:"mtu"`
+	}
+	if err := json.Unmarshal(text, &metrics); err != nil {
+		return err
+	}
+	for _, each := range metrics {
+		*m += RouteMTU(each.MTU)
+	}
+	return nil
 }
 
 func (r Route) String() string {
@@ -52,6 +70,9 @@ func (r Route) String() string {
 	s += " dev " + r.Device
 	if r.Scope != "" {
 		s += " scope " + r.Scope
+	}
+	if r.MTU != 0 {
+		s += fmt.Sprintf(" mtu %d", r.MTU)
 	}
 	return s
 }
@@ -108,6 +129,20 @@ func HostSide(ctx context.Context, env *Env, pod Peer) (node *Node, eth0, veth D
 // RoutesOf lists a peer's IPv4 routes of the main table.
 func RoutesOf(ctx context.Context, peer Peer) ([]Route, error) {
 	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", "main")
+}
+
+// AllRoutesOf lists a peer's IPv4 routes of all tables.
+func AllRoutesOf(ctx context.Context, peer Peer) ([]Route, error) {
+	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", "all")
+}
+
+// Inside tells whether r leads to an address of cidr, or to some, and to no other.
+func (r Route) Inside(cidr netip.Prefix) bool {
+	if addr, err := netip.ParseAddr(r.Destination); err == nil {
+		return cidr.Contains(addr)
+	}
+	to, err := netip.ParsePrefix(r.Destination)
+	return err == nil && to.Bits() >= cidr.Bits() && cidr.Contains(to.Addr())
 }
 
 // RouterDevice is the device on every node that carries the router address,

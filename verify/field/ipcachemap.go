@@ -11,34 +11,65 @@ import (
 // ipcacheMap is where the map of who has which address is pinned, of whatever layout.
 const ipcacheMap = "/sys/fs/bpf/wirelab/maps/*/lab_ipcache"
 
-// wholeAddress is how many bits of a key count where it is of one address: 32 of padding, 128 of the address.
-const wholeAddress = 32 + 128
+const (
+	// bitsBefore are those of a key that stand before an IPv4 prefix's own: 32 of padding, and 96 of a mapped address.
+	bitsBefore = 32 + 96
+	// nodeAddress is the flag of a node's own addresses.
+	nodeAddress = 1
+)
 
-// ReadIdentities reads the identities that a node's map has of single addresses.
-func ReadIdentities(ctx context.Context, node *Node) (map[netip.Addr]uint32, error) {
+// Holder is who has the addresses of a prefix.
+type Holder struct {
+	Identity uint32
+	// Node is the address of the node that they are on; not valid for those of the node asked, and of none.
+	Node netip.Addr
+	// IsNode says that the address is a node's own.
+	IsNode bool
+}
+
+// ReadIPCache reads what a node's map says of addresses.
+func ReadIPCache(ctx context.Context, node *Node) (map[netip.Prefix]Holder, error) {
 	entries, err := readMap(ctx, node, probe.BPFMap{Path: ipcacheMap, Key: "ipcache_key", Value: "ipcache_entry"})
 	if err != nil {
 		return nil, err
 	}
-	found := map[netip.Addr]uint32{}
+	found := map[netip.Prefix]Holder{}
 	for _, e := range entries {
-		var key struct {
-			Bits uint32  `json:"bits"`
-			Addr mapAddr `json:"addr"`
-		}
-		var value struct {
-			Identity uint32 `json:"identity"`
-		}
-		if err := unmarshal(e, &key, &value); err != nil {
-			return nil, fmt.Errorf("%s: read lab_ipcache: %w", node.Name, err)
-		}
-		addr, err := key.Addr.addr()
+		prefix, holder, err := readHolder(e)
 		if err != nil {
 			return nil, fmt.Errorf("%s: read lab_ipcache: %w", node.Name, err)
 		}
-		if key.Bits == wholeAddress {
-			found[addr] = value.Identity
-		}
+		found[prefix] = holder
 	}
 	return found, nil
 }
+
+func readHolder(e probe.BPFEntry) (netip.Prefix, Holder, error) {
+	var key struct {
+		Bits int     `json:"bits"`
+		Addr mapAddr `json:"addr"`
+	}
+	var value struct {
+		Identity uint32  `json:"identity"`
+		Node     mapAddr `json:"node"`
+		Flags    uint8   `json:"flags"`
+	}
+	if err := unmarshal(e, &key, &value); err != nil {
+		return netip.Prefix{}, Holder{}, err
+	}
+	addr, err := key.Addr.addr()
+	if err != nil {
+		return netip.Prefix{}, Holder{}, err
+	}
+	node, err := value.Node.addr()
+	if err != nil {
+		return netip.Prefix{}, Holder{}, err
+	}
+	if node.IsUnspecified() {
+		node = netip.Addr{}
+	}
+	return netip.PrefixFrom(addr, key.Bits-bitsBefore), Holder{Identity: value.Identity, Node: node, IsNode: value.Flags&nodeAddress != 0}, nil
+}
+
+// Single is the prefix of one address.
+func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

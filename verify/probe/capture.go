@@ -18,6 +18,20 @@ type Capture struct {
 	// Until ends the capture after the first packet it matches, which is
 	// collected too. A check for absence sends such a packet last.
 	Until *Filter `json:"until,omitempty"`
+	// Tunnel has a packet that goes through one collected as what it carries, and filters look at that.
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
+}
+
+// Protocols of tunnels.
+const (
+	VXLAN  = "vxlan"
+	Geneve = "geneve"
+)
+
+// Tunnel is what makes a datagram one that carries another packet.
+type Tunnel struct {
+	Protocol string `json:"protocol"` // VXLAN or Geneve
+	Port     uint16 `json:"port"`     // UDP, of the destination
 }
 
 // Picks tells whether p is one to collect.
@@ -83,6 +97,16 @@ type Packet struct {
 	ARPSenderMAC string `json:"arpSenderMAC,omitempty"`
 
 	Payload string `json:"payload,omitempty"` // its first MaxPayload bytes
+
+	// Outer is what carries the packet through the Capture's Tunnel; nil where it goes as it is.
+	Outer *Outer `json:"outer,omitempty"`
+}
+
+// Outer is a packet that carries another one. Interface and Payload are that one's.
+type Outer struct {
+	Packet
+	Network  uint32 `json:"network"`  // its number, the VNI
+	Checksum uint16 `json:"checksum"` // of UDP
 }
 
 // MaxPayload bounds Packet.Payload in bytes.

@@ -65,7 +65,7 @@ func (c *collection) result() *probe.CaptureResult { return &probe.CaptureResult
 
 // add tells whether the frame was the last one waited for.
 func (c *collection) add(frame []byte, from *unix.SockaddrLinklayer) bool {
-	packet := decode(frame, from)
+	packet := decode(frame, from, c.spec.Tunnel)
 	packet.Interface = c.names.of(from.Ifindex)
 	last := c.spec.Until != nil && c.spec.Until.Match(packet)
 	if last || c.spec.Picks(packet) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,9 @@ import (
 // protocolICMP is ICMP's number in the IPv4 header.
 const protocolICMP = 1
 
+// codeTooBig is that of "destination unreachable" which says that fragments are needed and forbidden.
+const codeTooBig = 4
+
 // echo sends echo requests one after another and stops at the first that is
 // not answered.
 func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
@@ -42,6 +46,7 @@ func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
 		result.Sent++
 		from, ttl, err := e.reply(seq)
 		if err != nil {
+			result.MTU = e.mtu
 			return result, failf("echo request %d with %d bytes to %s was not answered: %w", seq, len(e.payload), spec.Address, explainRead(ctx, err))
 		}
 		result.Received++
@@ -60,6 +65,7 @@ type echoer struct {
 	raw     bool // else the kernel chooses the identifier
 	payload []byte
 	buffer  []byte
+	mtu     int // what an ICMP error has named; 0: none has
 }
 
 func openEcho(spec probe.ICMP) (*echoer, error) {
@@ -164,9 +170,14 @@ func (e *echoer) reply(seq int) (netip.Addr, int, error) {
 			}
 			return hostOf(from), ttl, nil
 		case *icmp.DstUnreach:
-			if e.about(body.Data, seq) {
-				return netip.Addr{}, 0, fmt.Errorf("%s answered: %s, code %d", hostOf(from), message.Type, message.Code)
+			if !e.about(body.Data, seq) {
+				continue
 			}
+			if message.Code == codeTooBig {
+				e.mtu = int(binary.BigEndian.Uint16(e.buffer[6:]))
+				return netip.Addr{}, 0, fmt.Errorf("%s answered: more than its MTU %d, and not to be fragmented", hostOf(from), e.mtu)
+			}
+			return netip.Addr{}, 0, fmt.Errorf("%s answered: %s, code %d", hostOf(from), message.Type, message.Code)
 		case *icmp.TimeExceeded:
 			if e.about(body.Data, seq) {
 				return netip.Addr{}, 0, fmt.Errorf("%s answered: %s, code %d", hostOf(from), message.Type, message.Code)
