@@ -78,7 +78,7 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 	over()
 	env := field.New(field.Config{
 		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
-		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Tunnel: tunnelOf(p), Demo: demoOf(p), PodCIDRs: l.PodCIDRs, Pool: p.Pool(),
+		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Tunnel: tunnelOf(p), Demo: demoOf(p), LabNodes: l.labNodes, Pool: p.Pool(),
 	})
 	return verify.Run(ctx, cfg, sel, checks.All(env), env)
 }

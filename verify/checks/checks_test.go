@@ -417,10 +417,11 @@ func (f fault) wasSeen(findings []verify.Finding) bool {
 }
 
 func faultsIn(n network) []fault {
+	all := slices.Concat(faults(), pathFaults(), serviceFaults(), identityFaults())
 	if n.tunnel != "" {
-		return slices.Concat(faults(), pathFaults(), serviceFaults(), tunnelFaults())
+		return append(all, tunnelFaults()...)
 	}
-	return slices.Concat(faults(), pathFaults(), serviceFaults(), nativeFaults())
+	return append(all, nativeFaults()...)
 }
 
 func TestEveryCheckHasAFaultItNotices(t *testing.T) {

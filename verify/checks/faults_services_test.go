@@ -12,12 +12,6 @@ import (
 func serviceFaults() []fault {
 	elsewhere := netip.MustParseAddr("192.0.2.1")
 	return []fault{
-		{"a node takes a pod for another", replies("node worker", func(p *place, r probe.Request, reply *probe.Reply) {
-			if r.BPFMap != nil && strings.HasSuffix(r.BPFMap.Path, "/lab_ipcache") {
-				client := &reply.BPFMap.Entries[1]
-				client.Value = []byte(strings.Replace(string(client.Value), `"identity":300`, `"identity":301`, 1)) // as a server
-			}
-		}), []string{"identities/by-labels"}, []string{"identity 301"}},
 		{"packets to a ClusterIP are answered from the backend's address", func(w *world) {
 			w.hop = func(at string, p *probe.Packet) {
 				if at == "pod client-worker eth0" && p.DestinationPort == packetPort && p.Direction == probe.In {

@@ -3,6 +3,8 @@ package checks
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
 	"time"
 
 	"wirelab.dev/wirelab/verify"
@@ -10,11 +12,18 @@ import (
 )
 
 func identityChecks(env *field.Env) []verify.Check {
-	return []verify.Check{{
-		Name: "identities/by-labels", Needs: []verify.Part{verify.Nodes, verify.Pods},
-		Claim: "Every node knows the run's pods by their addresses as the same identities: pods of the same labels have one, whatever node they are on, and pods of other labels another.",
-		Run:   onceTold(env, identitiesByLabels),
-	}}
+	return []verify.Check{
+		{
+			Name: "identities/by-labels", Needs: []verify.Part{verify.Nodes, verify.Pods},
+			Claim: "Every node knows the run's pods by their addresses as the same identities: pods of the same labels have one, whatever node they are on, and pods of other labels another.",
+			Run:   onceTold(env, identitiesByLabels),
+		},
+		{
+			Name: "identities/as-told", Needs: []verify.Part{verify.Nodes},
+			Claim: "Whomever a node takes for the holder of a pod's address, the LabNode of that pod's node tells of the same identity there.",
+			Run:   onceTold(env, identitiesAsTold),
+		},
+	}
 }
 
 const (
@@ -85,4 +94,57 @@ func identitiesByLabels(ctx context.Context, env *field.Env, ev *verify.Evidence
 		}
 		return nil
 	})
+}
+
+// identitiesAsTold judges the addresses that a node knows: that it knows those of the run's pods is another check's claim.
+func identitiesAsTold(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	told, err := toldIdentities(ctx, env)
+	if err != nil {
+		return err
+	}
+	return verify.Each(env.Nodes, func(node *field.Node) error {
+		have, err := field.ReadIPCache(ctx, node)
+		if err != nil {
+			return err
+		}
+		known, right := 0, true
+		for prefix, holder := range have {
+			of := nodeOf(env, prefix)
+			if of == nil || !prefix.IsSingleIP() || holder.IsNode {
+				continue
+			}
+			known++
+			if want, ok := told[prefix.Addr()]; !ok || holder.Identity != want {
+				right = false
+				ev.Wrong(fmt.Sprintf("%s: %s, on %s", node.Name, prefix.Addr(), of.Name), toldWords(want, ok), fmt.Sprintf("identity %d", holder.Identity))
+			}
+		}
+		if known == 0 {
+			return fmt.Errorf("%s: it knows no address of a pod", node.Name)
+		}
+		if right {
+			ev.Saw("%s: %d addresses of pods have the identities that their nodes tell of", node.Name, known)
+		}
+		return nil
+	})
+}
+
+func toldWords(identity uint32, ok bool) string {
+	if !ok {
+		return "nobody, as the node tells of none"
+	}
+	return fmt.Sprintf("identity %d, as the node tells", identity)
+}
+
+// toldIdentities are those of whoever has an address, as the nodes tell.
+func toldIdentities(ctx context.Context, env *field.Env) (map[netip.Addr]uint32, error) {
+	nodes, err := env.LabNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[netip.Addr]uint32{}
+	for _, n := range nodes {
+		maps.Copy(all, n.Endpoints)
+	}
+	return all, nil
 }

@@ -119,7 +119,7 @@ func encapsulation(ctx context.Context, env *field.Env, ev *verify.Evidence) (er
 	if err != nil {
 		return err
 	}
-	identities, err := ownIdentities(ctx, env, ev)
+	identities, err := toldIdentities(ctx, env)
 	if err != nil {
 		return err
 	}
@@ -141,26 +141,6 @@ func encapsulation(ctx context.Context, env *field.Env, ev *verify.Evidence) (er
 		}
 	}
 	return nil
-}
-
-// ownIdentities are those of the run's pods, by their addresses, as each pod's own node has them.
-func ownIdentities(ctx context.Context, env *field.Env, ev *verify.Evidence) (map[netip.Addr]uint32, error) {
-	all := map[netip.Addr]uint32{}
-	for _, n := range env.Nodes {
-		have, err := field.ReadIPCache(ctx, n)
-		if err != nil {
-			return nil, err
-		}
-		for _, pod := range []field.Peer{n.Client, n.Server} {
-			if !pod.Addr.IsValid() {
-				return nil, fmt.Errorf("%s has no address", pod.Name)
-			}
-			id := have[field.Single(pod.Addr)].Identity
-			ev.Expect(id >= firstOfPods, fmt.Sprintf("%s: %s at %s", n.Name, pod.Name, pod.Addr), "the identity of its labels, 256 or more", fmt.Sprintf("identity %d", id))
-			all[pod.Addr] = id
-		}
-	}
-	return all, nil
 }
 
 // watchTunnels watches every node until the returned function is called, which fills in what was seen.

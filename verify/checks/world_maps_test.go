@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -126,8 +127,7 @@ func (p *place) holders() (entries []probe.BPFEntry) {
 			node = n.Addr
 		}
 		add := func(of netip.Prefix, id uint32, flags int) {
-			key := map[string]any{"bits": 32 + 96 + of.Bits(), "pad": 0, "addr": addrInMap(of.Addr())}
-			entries = append(entries, mapEntry(key, map[string]any{"flags": flags, "identity": id, "node": addrInMap(node)}))
+			entries = append(entries, holderOf(of, node, id, flags))
 		}
 		add(n.PodCIDR, 0, 0)
 		for _, pod := range []field.Peer{n.Client, n.Server} {
@@ -138,6 +138,27 @@ func (p *place) holders() (entries []probe.BPFEntry) {
 		add(field.Single(n.Addr), 6, 1)
 	}
 	return entries
+}
+
+func holderOf(of netip.Prefix, node netip.Addr, id uint32, flags int) probe.BPFEntry {
+	key := map[string]any{"bits": 32 + 96 + of.Bits(), "pad": 0, "addr": addrInMap(of.Addr())}
+	return mapEntry(key, map[string]any{"flags": flags, "identity": id, "node": addrInMap(node)})
+}
+
+// labNodes is what the nodes tell of themselves.
+func (w *world) labNodes(context.Context) (map[string]field.LabNode, error) {
+	told := map[string]field.LabNode{}
+	for _, p := range w.places {
+		if p.isPod() && p.addr.IsValid() {
+			n := told[p.node.Node]
+			if n.Endpoints == nil {
+				n = field.LabNode{PodCIDR: p.node.PodCIDR, Endpoints: map[netip.Addr]uint32{}}
+			}
+			n.Endpoints[p.addr] = identityOf(p)
+			told[p.node.Node] = n
+		}
+	}
+	return told, nil
 }
 
 // identityOf is whom nodes take a place for.

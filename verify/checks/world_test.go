@@ -86,6 +86,7 @@ func newWorld(t *testing.T, n network) *world {
 	}
 	w.env.Outside = field.Peer{Name: "outside host", Addr: netip.MustParseAddr("172.18.0.99"), Port: field.OutsidePort}
 	w.env.Outside.Prober = w.place(w.env.Outside, nil)
+	w.env.LabNodes = w.labNodes
 	w.addServices()
 	w.env.DemoPods = w.demo().Backends
 	return w

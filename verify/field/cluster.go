@@ -27,9 +27,9 @@ func findNodes(ctx context.Context, cfg Config) ([]*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
 	}
-	var podCIDRs map[string]netip.Prefix
-	if cfg.PodCIDRs != nil {
-		if podCIDRs, err = cfg.PodCIDRs(ctx); err != nil {
+	var told map[string]LabNode
+	if cfg.LabNodes != nil {
+		if told, err = cfg.LabNodes(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -45,7 +45,7 @@ func findNodes(ctx context.Context, cfg Config) ([]*Node, error) {
 		if !node.Addr.IsValid() {
 			return nil, fmt.Errorf("node %s has no IPv4 address of type InternalIP", object.Name)
 		}
-		if node.PodCIDR = podCIDRs[object.Name]; cfg.PodCIDRs == nil {
+		if node.PodCIDR = told[object.Name].PodCIDR; cfg.LabNodes == nil {
 			if node.PodCIDR, err = netip.ParsePrefix(object.Spec.PodCIDR); err != nil {
 				return nil, fmt.Errorf("node %s: read its pod CIDR: %w", object.Name, err)
 			}

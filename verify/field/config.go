@@ -31,10 +31,10 @@ type Config struct {
 	// keep their own address. ServiceCIDR is the cluster's Service subnet.
 	NativeCIDR  netip.Prefix
 	ServiceCIDR netip.Prefix
-	// PodCIDRs says what each node's pods have their addresses from; nil: what
-	// Kubernetes gave the node. Pool is what contains them all; empty where that
-	// is not to be so.
-	PodCIDRs func(context.Context) (map[string]netip.Prefix, error)
+	// LabNodes says what each node tells of itself, by its name; nil: nodes have the
+	// pod CIDRs that Kubernetes gave them. Pool is what contains these; empty where
+	// that is not to be so.
+	LabNodes func(context.Context) (map[string]LabNode, error)
 	Pool     []netip.Prefix
 	// MTU is the profile's; 0 means that of the node's NIC.
 	MTU int
@@ -43,6 +43,14 @@ type Config struct {
 	// Demo is nil where the profile deploys none.
 	Demo *Demo
 	Log  *slog.Logger // nil: nothing is logged
+}
+
+// LabNode is what a node tells of itself.
+type LabNode struct {
+	// PodCIDR is what its pods have their addresses from; not valid where it has none yet.
+	PodCIDR netip.Prefix
+	// Endpoints are the identities of whoever has them.
+	Endpoints map[netip.Addr]uint32
 }
 
 // Tunnel is what nodes reach each other's pods by.
