@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +86,20 @@ func faults() []fault {
 			may: viaServices(),
 		},
 		{
+			name: "tunnel device down", plant: stopTunnel,
+			red: inTunnels(append(acrossNodes(), "nodes/to-pods", "pods/to-nodes", "tunnel/encapsulation")...),
+			may: append(viaServices(), "paths/spoofed-source"),
+		},
+		{
+			name: "tunnel entry to a wrong node", plant: misleadTunnel,
+			red: inTunnels(append(acrossNodes(), "nodes/to-pods", "pods/to-nodes", "tunnel/encapsulation", "tunnel/map", unheard)...),
+			may: append(viaServices(), "paths/spoofed-source"),
+		},
+		{
+			name: "wrong identity in the ipcache", plant: mistakePod,
+			red: inTunnels("identities/as-told", unheard),
+		},
+		{
 			name: "CoreDNS gone", plant: stopCoreDNS,
 			red: map[string][]string{"": {"dns/*", "demo/answers", "services/headless"}},
 		},
@@ -94,6 +110,15 @@ func faults() []fault {
 func inKernelModes(patterns ...string) map[string][]string {
 	return map[string][]string{"kubeproxy": patterns, "kubeproxy-replacement": patterns}
 }
+
+// inTunnels is a fault's red where there is a tunnel.
+func inTunnels(patterns ...string) map[string][]string {
+	return map[string][]string{"vxlan": patterns, "geneve": patterns}
+}
+
+// unheard is the check that sees of a node that it hears nothing of new pods, while who has which address there is left as
+// a fault has made it.
+const unheard = "identities/by-labels"
 
 // detach takes a program off where its link is pinned.
 func detach(link string) func(*testing.T, faulty) planted {
@@ -150,6 +175,69 @@ func spoilMAC(t *testing.T, f faulty) planted {
 	}
 	t.Fatalf("the map of endpoints has no entry with MAC %v: %v", mac, entries)
 	return planted{}
+}
+
+// stopTunnel switches the tunnel's device off.
+func stopTunnel(t *testing.T, f faulty) planted {
+	for _, device := range strings.Fields(onNode(t, f.node, "ls", "/sys/class/net")) {
+		if device == "lab_vxlan" || device == "lab_geneve" {
+			return keep(t, f, "devices", fmt.Sprintf(`[ -n "$(ip link show %s up)" ] && ip link set %s down`, device, device))
+		}
+	}
+	t.Fatal(f.node + " has no tunnel's device")
+	return planted{}
+}
+
+// misleadTunnel has what goes to the other node's pods go to the control plane.
+func misleadTunnel(t *testing.T, f faulty) planted {
+	cidr := netip.MustParsePrefix(kubectl(t, f.lab, "get", "labnode", f.other, "-o", "jsonpath={.spec.podCIDRs[0]}"))
+	wrong := netip.MustParseAddr(kubectl(t, f.lab, "get", "labnode", f.lab+"-control-plane", "-o", "jsonpath={.spec.addresses[0]}")).As16()
+	return spoilHolder(t, f, cidr, func(entry []byte) { copy(entry, wrong[:]) })
+}
+
+// mistakePod has the node take the demo's pod on the other node for somebody else.
+func mistakePod(t *testing.T, f faulty) planted {
+	demo := podsOf(t, f.lab, "default", "app=demo")
+	i := slices.IndexFunc(demo, func(p pod) bool { return p.Node == f.other })
+	if i < 0 {
+		t.Fatalf("no pod of the demo is on %s: %v", f.other, demo)
+	}
+	addr := netip.MustParseAddr(kubectl(t, f.lab, "get", "pod", demo[i].Name, "-o", "jsonpath={.status.podIP}"))
+	return spoilHolder(t, f, netip.PrefixFrom(addr, 32), func(entry []byte) { entry[16] ^= 1 }) // the identity, behind the node's address
+}
+
+// spoilHolder changes the entry that the node's map of addresses has of a prefix.
+func spoilHolder(t *testing.T, f faulty, of netip.Prefix, spoil func(entry []byte)) planted {
+	t.Helper()
+	addr := of.Addr().As16()
+	key := append([]byte{byte(32 + 96 + of.Bits()), 0, 0, 0, 0, 0, 0, 0}, addr[:]...)
+	at := fmt.Sprintf("pinned %s key %s", onNode(t, f.node, "sh", "-c", "echo "+bpffs+"/maps/*/lab_ipcache"), inHex(key))
+	var found struct{ Value []string }
+	if err := json.Unmarshal([]byte(onNode(t, f.node, "sh", "-c", "bpftool -j map lookup "+at)), &found); err != nil {
+		t.Fatalf("read what the map has of %s: %v", of, err)
+	}
+	entry, err := hex.DecodeString(strings.ReplaceAll(strings.Join(found.Value, ""), "0x", ""))
+	if err != nil || len(entry) < 20 {
+		t.Fatalf("what the map has of %s: %v, %v", of, found.Value, err)
+	}
+	right := inHex(entry)
+	spoil(entry)
+	p := keep(t, f, "ipcache", fmt.Sprintf(`bpftool -j map lookup %s | grep -qF '"%s"' && bpftool map update %s value %s`, at, strings.Join(found.Value, `","`), at, inHex(entry)))
+	stop := p.mend
+	p.mend = func() {
+		stop()
+		onNode(t, f.node, "sh", "-c", "bpftool map update "+at+" value "+right)
+	}
+	return p
+}
+
+// inHex writes bytes as bpftool reads them.
+func inHex(b []byte) string {
+	var words []string
+	for _, each := range b {
+		words = append(words, fmt.Sprintf("0x%02x", each))
+	}
+	return strings.Join(words, " ")
 }
 
 // dropForward makes the node drop what it forwards.
