@@ -54,6 +54,7 @@ type listener struct {
 	late   time.Duration
 	gaps   gaps
 	missed []int // of each CPU's events; what the listener has not been told of yet
+	marks  bool
 }
 
 // Events yields events from now on, until ctx is done or the consumer stops. The ring is polled, as programs wake nobody;
@@ -62,6 +63,11 @@ type listener struct {
 // ring full is counted as "event-lost" in [Datapath.Metrics], and told by an [api.EventLost] at the gap, as is one for
 // which a slow consumer has no room. An error ends the sequence; that ctx is done is no error.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api.Event, error] {
+	return d.listenTo(ctx, late, false)
+}
+
+// listenTo is [Datapath.Events], with what [Datapath.Watch] asks for besides.
+func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks bool) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		l, err := d.listen(late)
 		if err != nil {
@@ -69,6 +75,12 @@ func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api
 			return
 		}
 		defer d.unlisten(l)
+		if marks {
+			d.events.wantMarks(l)
+			if !yield(api.Event{Type: joined}, nil) {
+				return
+			}
+		}
 		for {
 			select {
 			case <-ctx.Done():
@@ -130,6 +142,13 @@ func (d *Datapath) join(l *listener) (failed bool, err error) {
 	h.listeners[l] = struct{}{}
 	failed, h.failed = h.failed, false
 	return failed, nil
+}
+
+// wantMarks has a listener told how far events are, from now on.
+func (h *hub) wantMarks(l *listener) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l.marks = true
 }
 
 // leave removes a listener, and says whether it was the last.
@@ -205,9 +224,11 @@ func (d *Datapath) announce(forNow time.Duration) error {
 func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) error {
 	names, since, renewed := map[int]string{}, time.Now(), time.Now()
 	var record ringbuf.Record
-	var numbers []uint64              // when the ring was empty last
+	var numbers []uint64 // when the ring was empty last
+	now, marked := newClock(), time.Now()
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
 	for {
+		looked := time.Now()
 		err := ring.ReadInto(&record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if time.Since(since) > namesLast {
@@ -218,6 +239,7 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 			if numbers, err = d.sequences(); err != nil {
 				return err
 			}
+			d.events.mark(looked.Add(-inFlight))
 			pause := d.events.pause()
 			if err := d.announce(pause + announced); err != nil {
 				return err
@@ -228,6 +250,7 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 			case <-joined:
 			case <-time.After(pause):
 			}
+			now, marked = newClock(), time.Now()
 			continue
 		}
 		if err != nil {
@@ -245,9 +268,13 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 		}
 		var e *api.Event
 		if ok {
-			e = d.event(raw, names)
+			e = d.event(raw, now, names)
 		}
 		d.events.publish(raw.Head, e)
+		if time.Since(marked) > Soon { // the ring does not get empty
+			d.events.mark(now.at(raw.Head.TimeNs).Add(-inFlight))
+			now, marked = newClock(), time.Now()
+		}
 	}
 }
 
@@ -387,7 +414,7 @@ func (h *hub) end(err error) {
 	}
 }
 
-func (d *Datapath) event(raw bpf.Event, names map[int]string) *api.Event {
+func (d *Datapath) event(raw bpf.Event, now clock, names map[int]string) *api.Event {
 	index := int(raw.Ifindex)
 	name, ok := names[index]
 	if !ok {
@@ -403,7 +430,7 @@ func (d *Datapath) event(raw bpf.Event, names map[int]string) *api.Event {
 	return &api.Event{
 		Type:        kind,
 		Node:        d.cfg.NodeName,
-		Time:        time.Now().Add(-time.Duration(monotonic() - raw.Head.TimeNs)),
+		Time:        now.at(raw.Head.TimeNs),
 		CPU:         int(raw.Head.Cpu),
 		Sequence:    raw.Head.Sequence,
 		Reason:      reasons[raw.Reason],

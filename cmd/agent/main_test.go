@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -244,28 +245,106 @@ func TestIdentities(t *testing.T) {
 
 func TestMonitor(t *testing.T) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
-	socket := serve(t, map[string][]any{api.MonitorPath: {
-		api.Event{Type: api.EventLost, Time: at, CPU: 1, Missed: 3},
-		api.Event{Type: api.EventTrace, Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 6,
-			Src: netip.MustParseAddrPort("10.0.1.2:40000"), Dst: netip.MustParseAddrPort("10.0.1.3:80"), TTL: 64, Length: 66},
-		api.Event{Type: api.EventDrop, Time: at, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 1,
-			Src: netip.MustParseAddrPort("10.0.1.9:0"), Dst: netip.MustParseAddrPort("10.0.1.3:0"), TTL: 64, Length: 98},
-	}})
-	out, err := runCmd(t, "monitor", "--socket", socket)
-	want := "lost 3 events (CPU 1)\n" +
-		"03:04:05.000006 from-pod lxc1            02:00:00:00:00:01 > 02:00:00:00:00:02 TCP 10.0.1.2:40000 > 10.0.1.3:80 ttl 64, 66 bytes: delivered\n" +
-		"03:04:05.000006 from-pod lxc1            02:00:00:00:00:01 > 02:00:00:00:00:02 ICMP 10.0.1.9 > 10.0.1.3 ttl 64, 98 bytes: DROP source-address\n"
-	if out != want {
-		t.Errorf("got\n%swant\n%s", out, want)
+	of := func(e api.Event) api.MonitorLine { return api.MonitorLine{Event: &e} }
+	mark := api.MonitorLine{UpTo: at}
+	socket := serve(t, map[string][]any{
+		api.MonitorPath: {
+			mark,
+			of(api.Event{Type: api.EventLost, Time: at, CPU: 1, Missed: 3}),
+			of(api.Event{Type: api.EventTrace, Time: at, Reason: "delivered", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 6,
+				Src: netip.MustParseAddrPort("10.0.1.2:40000"), Dst: netip.MustParseAddrPort("10.0.1.3:80"), TTL: 64, TCPFlags: 2, Length: 66, SrcEndpoint: 2, DstEndpoint: 3}),
+			of(api.Event{Type: api.EventDrop, Time: at, Reason: "source-address", Direction: "from-pod", Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 1, ICMPType: 8,
+				Src: netip.MustParseAddrPort("10.0.1.9:0"), Dst: netip.MustParseAddrPort("10.0.1.3:0"), TTL: 64, Length: 98}),
+			mark,
+		},
+		api.EndpointsPath: {[]api.LabeledEndpoint{{Endpoint: api.Endpoint{Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2")}}}},
+	})
+	lost, sent, dropped := "03:04:05.000006 lost         lost 3 events (CPU 1)\n",
+		"03:04:05.000006 from-pod     TCP 10.0.1.2:40000 > 10.0.1.3:80 SYN, 66 bytes: delivered\n",
+		"03:04:05.000006 from-pod     ICMP 10.0.1.9 > 10.0.1.3 echo, 98 bytes: DROP source-address\n"
+	for _, tt := range []struct{ args, want string }{
+		{"", lost + sent + dropped},
+		{"--type drop", lost + dropped},
+		{"--from default/demo", lost + sent},
+		{"--related-to 10.0.1.3", lost + sent + dropped},
+		{"--type trace -v", lost + "03:04:05.000006 from-pod     TCP 10.0.1.2:40000 > 10.0.1.3:80 SYN, 66 bytes, endpoint 2->3, ttl 64, lxc1, 02:00:00:00:00:01 > 02:00:00:00:00:02: delivered\n"},
+	} {
+		out, err := runCmd(t, append([]string{"monitor", "--socket", socket}, strings.Fields(tt.args)...)...)
+		if out != tt.want {
+			t.Errorf("monitor %s:\n%swant\n%s", tt.args, out, tt.want)
+		}
+		if err == nil || !strings.Contains(err.Error(), "the agent ended the stream") {
+			t.Errorf("the end of the stream: %v", err)
+		}
 	}
-	if err == nil || !strings.Contains(err.Error(), "the agent ended the stream") {
+	out, _ := runCmd(t, "monitor", "--type", "drop", "-o", "json", "--socket", socket)
+	var gap, e api.Event
+	dec := json.NewDecoder(strings.NewReader(out))
+	if dec.Decode(&gap) != nil || dec.Decode(&e) != nil || gap.Missed != 3 || gap.CPU != 1 || e.Reason != "source-address" || dec.More() {
+		t.Errorf("drops as JSON: %s", out)
+	}
+	for args, want := range map[string]string{
+		"--from default/none": `pick events by "default/none": there is no such pod`,
+		"--to demo":           "want a pod as default/demo",
+		"--type drops":        "there are trace, drop",
+	} {
+		out, err := runCmd(t, append([]string{"monitor", "--socket", socket}, strings.Fields(args)...)...)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || out != "" {
+			t.Errorf("monitor %s: %v, want %q\n%s", args, err, want, out)
+		}
+	}
+}
+
+// TestStreamForLab: marks are between the events, and it ends with its input.
+func TestStreamForLab(t *testing.T) {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	socket := serve(t, map[string][]any{api.MonitorPath: {
+		api.MonitorLine{UpTo: at}, api.MonitorLine{Event: &api.Event{Type: api.EventDrop, Time: at}}, api.MonitorLine{UpTo: at.Add(1)},
+	}})
+	in, end := io.Pipe()
+	root := newMonitorCmd()
+	root.SilenceUsage, root.SilenceErrors = true, true
+	var out bytes.Buffer
+	root.SetArgs([]string{"--stream", "--socket", socket})
+	root.SetIn(in)
+	root.SetOut(&out)
+	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "ended the stream") {
 		t.Errorf("the end of the stream: %v", err)
 	}
-	out, _ = runCmd(t, "monitor", "--drops", "-o", "json", "--socket", socket)
-	var lost, e api.Event
-	dec := json.NewDecoder(strings.NewReader(out))
-	if dec.Decode(&lost) != nil || dec.Decode(&e) != nil || lost.Missed != 3 || lost.CPU != 1 || e.Reason != "source-address" || dec.More() {
-		t.Errorf("drops as JSON: %s", out)
+	var lines []api.MonitorLine
+	for dec := json.NewDecoder(&out); dec.More(); {
+		var line api.MonitorLine
+		if err := dec.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) != 3 || !lines[0].UpTo.Equal(at) || lines[1].Event == nil || !lines[2].UpTo.Equal(at.Add(1)) {
+		t.Errorf("lines: %+v", lines)
+	}
+	end.Close()
+
+	socket = filepath.Join(t.TempDir(), "agent.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // nobody answers there
+	in, end = io.Pipe()
+	root.SetIn(in)
+	root.SetArgs([]string{"--stream", "--socket", socket})
+	ended := make(chan error)
+	go func() { ended <- root.ExecuteContext(t.Context()) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("it ends at once: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	end.Close()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on without an input")
 	}
 }
 

@@ -1,99 +1,134 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"net/netip"
-	"strconv"
+	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/api/client"
+	"wirelab.dev/wirelab/internal/show"
 )
 
 func newMonitorCmd() *cobra.Command {
 	q := &question{}
-	var drops bool
+	var flags show.EventFlags
+	var stream bool
 	cmd := &cobra.Command{
 		Use:   "monitor",
 		Short: "Print what the programs report about packets, as it happens",
 		Long: "Print what the programs report about packets, as it happens: drops always, every packet when\n" +
 			"bpf.monitorAggregation is none. Programs write nothing while nobody reads; what found no room is\n" +
 			"said where it is missing.",
-		Args: cobra.NoArgs,
+		Example: "  wirelab-agent monitor\n  wirelab-agent monitor -v --related-to default/demo\n  wirelab-agent monitor --type drop -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := cmd.OutOrStdout()
-			enc := json.NewEncoder(out)
-			for e, err := range q.client().Monitor(cmd.Context()) {
-				if err != nil {
-					return err
-				}
-				if drops && e.Type == api.EventTrace {
-					continue
-				}
-				if q.output == "json" {
-					err = enc.Encode(e)
-				} else {
-					_, err = fmt.Fprintln(out, eventLine(e))
-				}
-				if err != nil {
-					return fmt.Errorf("print an event: %w", err)
-				}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			filter, err := flags.Filter(podsOf(ctx, q.client()))
+			if err != nil {
+				return err
 			}
-			return nil
+			m := monitor{filter: filter, out: bufio.NewWriter(cmd.OutOrStdout())}
+			m.begun = func() { fmt.Fprintln(cmd.ErrOrStderr(), "watching this node") }
+			switch enc := json.NewEncoder(m.out); {
+			case stream:
+				m.event = func(e api.Event) error { return enc.Encode(api.MonitorLine{Event: &e}) }
+				m.mark, m.begun = func(line api.MonitorLine) error { return enc.Encode(line) }, func() {}
+				go func() { // lab is gone, however it ended
+					defer cancel()
+					_, _ = io.Copy(io.Discard, cmd.InOrStdin())
+				}()
+			case q.output == "json":
+				m.event = func(e api.Event) error { return enc.Encode(e) }
+			default:
+				text := flags.Text()
+				if f, ok := cmd.OutOrStdout().(*os.File); ok {
+					text.On(f)
+				}
+				m.event = func(e api.Event) error { _, err := m.out.WriteString(text.String(e)); return err }
+			}
+			return m.run(q.client().Monitor(ctx))
 		},
 	}
 	q.flags(cmd)
-	cmd.Flags().BoolVar(&drops, "drops", false, "only packets that were dropped")
+	flags.Add(cmd.Flags())
+	cmd.Flags().BoolVar(&stream, "stream", false, "for lab: with marks between events, and an end with that of standard input")
+	must(cmd.Flags().MarkHidden("stream"))
+	must(cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(show.EventTypes(), cobra.ShellCompDirectiveNoFileComp)))
+	for _, name := range flags.Ends() {
+		must(cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+			defer cancel()
+			eps, err := q.client().LabeledEndpoints(ctx)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			return show.LabeledEndpointList().Get.AllNames(eps), cobra.ShellCompDirectiveNoFileComp
+		}))
+	}
 	return cmd
 }
 
-// eventLine is one event for a person to read.
-func eventLine(e api.Event) string {
-	if e.Type == api.EventLost {
-		return fmt.Sprintf("lost %d events (CPU %d)", e.Missed, e.CPU)
+// podsOf finds the addresses of pods of this node.
+func podsOf(ctx context.Context, c *client.Client) func(namespace, name string) (netip.Addr, error) {
+	return func(namespace, name string) (netip.Addr, error) {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		eps, err := c.LabeledEndpoints(ctx)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		return show.AddrOf(eps)(namespace, name)
 	}
-	verdict := e.Reason
-	if e.Type == api.EventDrop {
-		verdict = "DROP " + e.Reason
-	}
-	line := fmt.Sprintf("%s %-8s %-15s %s > %s %s", e.Time.Format("15:04:05.000000"), e.Direction, e.Iface,
-		e.SrcMAC, e.DstMAC, protocol(e))
-	if e.Src.IsValid() {
-		line += fmt.Sprintf(" %s > %s", host(e.Src), host(e.Dst))
-	}
-	if e.TTL != 0 {
-		line += " ttl " + strconv.Itoa(int(e.TTL))
-	}
-	return fmt.Sprintf("%s, %d bytes: %s", line, e.Length, verdict)
 }
 
-// host leaves a port of 0 out: the packet had none.
-func host(a netip.AddrPort) string {
-	if a.Port() == 0 {
-		return a.Addr().String()
-	}
-	return a.String()
+// monitor prints a stream.
+type monitor struct {
+	filter show.EventFilter
+	out    *bufio.Writer
+	begun  func() // says that events are told of from now on
+	event  func(api.Event) error
+	mark   func(api.MonitorLine) error // nil: marks are not printed
 }
 
-func protocol(e api.Event) string {
-	switch e.EtherType {
-	case unix.ETH_P_ARP:
-		return "ARP"
-	case unix.ETH_P_IPV6:
-		return "IPv6"
-	case unix.ETH_P_IP:
-	default:
-		return fmt.Sprintf("ethertype 0x%04x", e.EtherType)
+func (m *monitor) run(lines iter.Seq2[api.MonitorLine, error]) (err error) {
+	defer func() { err = errors.Join(err, m.out.Flush()) }()
+	first := true
+	for line, err := range lines {
+		if err != nil {
+			return err
+		}
+		if first {
+			m.begun()
+			first = false
+		}
+		if err := m.print(line); err != nil {
+			return fmt.Errorf("print an event: %w", err)
+		}
 	}
-	switch e.Proto {
-	case unix.IPPROTO_TCP:
-		return "TCP"
-	case unix.IPPROTO_UDP:
-		return "UDP"
-	case unix.IPPROTO_ICMP:
-		return "ICMP"
+	return nil
+}
+
+func (m *monitor) print(line api.MonitorLine) error {
+	if line.Event != nil {
+		if !m.filter.Picks(*line.Event) {
+			return nil
+		}
+		return m.event(*line.Event)
 	}
-	return fmt.Sprintf("protocol %d", e.Proto)
+	if m.mark != nil {
+		if err := m.mark(line); err != nil {
+			return err
+		}
+	}
+	return m.out.Flush() // events come in bursts, each with a mark behind it
 }

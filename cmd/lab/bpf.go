@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,18 @@ func (w *whose) flags(cmd *cobra.Command) {
 	f.StringVar(&w.node, "node", "", "only this node, by its full name or what follows the lab's")
 	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
 	must(cmd.RegisterFlagCompletionFunc("node", completeNodes))
+}
+
+// named takes the lab from an argument, too.
+func (w *whose) named(args []string) error {
+	switch {
+	case len(args) == 0:
+	case w.lab != "" && w.lab != args[0]:
+		return usageError{fmt.Errorf("which lab: %s or, as --name has it, %s?", args[0], w.lab)}
+	default:
+		w.lab = args[0]
+	}
+	return nil
 }
 
 // ask asks the agents for a list. The error beside answers says which nodes gave none.

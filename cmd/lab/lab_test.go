@@ -82,6 +82,12 @@ func TestBadUsage(t *testing.T) {
 		{"bpf lb list --service demo", "namespace/name"},
 		{"bpf lb list --address 10.0.0.1", "unknown flag"},
 		{"bpf ct list --address demo", "demo"},
+		{"monitor a b", "one lab"},
+		{"monitor a --name b", "which lab"},
+		{"monitor --", "no command"},
+		{"monitor -- no-such-command-here", "no-such-command-here"},
+		{"monitor --type drops", "there are trace, drop"},
+		{"monitor --from demo", "want a pod as default/demo"},
 		{"service list --frontend demo", "with a port or without"},
 	} {
 		out, errOut, code := call(t, strings.Fields(tt.args)...)
@@ -118,6 +124,8 @@ func TestEmptyIsNoWish(t *testing.T) {
 		{[]string{"logs", "--node", ""}, "--node"},
 		{[]string{"logs", ""}, "argument 1"},
 		{[]string{"shell", "", "--", "true"}, "argument 1"},
+		{[]string{"monitor", "--from", ""}, "--from"},
+		{[]string{"monitor", ""}, "argument 1"},
 		{[]string{"shell", "worker", "--name", "", "--", "true"}, "--name"},
 		{[]string{"service", "list", "--service", ""}, "--service"},
 		{[]string{"service", "list", "--name", ""}, "--name"},

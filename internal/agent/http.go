@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
+	"os"
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
@@ -110,25 +112,41 @@ func (a *Agent) whenOpen(h func(http.ResponseWriter, *http.Request, *node)) http
 	}
 }
 
+// unread is how long a client may leave unread what it is sent, before it is cut off.
+const unread = 30 * time.Second
+
 // monitor streams events until the client goes away or the agent stops.
 func (a *Agent) monitor(w http.ResponseWriter, r *http.Request, n *node) {
+	if err := stream(w, n.dp.Watch(r.Context(), datapath.Soon), unread); err != nil && r.Context().Err() == nil {
+		a.log.Warn("stopped streaming events", "err", err)
+	}
+}
+
+// stream writes lines, and returns why it ended; nil when the client went away. What there is of events while a client does
+// not read is bounded by the datapath, which then tells that some are lost.
+func stream(w http.ResponseWriter, lines iter.Seq2[api.MonitorLine, error], patience time.Duration) error {
 	w.Header().Set("Content-Type", "application/jsonl")
-	flush := http.NewResponseController(w)
-	if err := flush.Flush(); err != nil { // the client is told that it begins
-		return
-	}
+	to := http.NewResponseController(w)
 	enc := json.NewEncoder(w)
-	for e, err := range n.dp.Events(r.Context(), datapath.Soon) {
+	for line, err := range lines {
 		if err != nil {
-			if r.Context().Err() == nil {
-				a.log.Warn("stopped streaming events", "err", err)
-			}
-			return
+			return err
 		}
-		if enc.Encode(e) != nil || flush.Flush() != nil {
-			return // the client went away
+		if err := to.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+			return fmt.Errorf("limit how long the client may take: %w", err)
+		}
+		err = enc.Encode(line)
+		if line.Event == nil && err == nil { // events come in bursts, each with a mark behind it
+			err = to.Flush()
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("cut off a client that has read nothing for %s", patience)
+		}
+		if err != nil {
+			return nil //nolint:nilerr // it went away
 		}
 	}
+	return nil
 }
 
 func (a *Agent) answer(w http.ResponseWriter, v any) {

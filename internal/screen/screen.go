@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // narrowest is what a screen has at least; narrower ones are not written for.
@@ -18,6 +20,19 @@ func Columns() int {
 		return 0
 	}
 	return max(n, narrowest)
+}
+
+// Terminal says whether f is a terminal that shows colours, and how wide a line
+// of it may be; 0 where it is none.
+func Terminal(f *os.File) (colors bool, width int) {
+	if !term.IsTerminal(int(f.Fd())) {
+		return false, 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", AtMost(width)
 }
 
 // AtMost is usual, or what COLUMNS says where that is less.

@@ -118,27 +118,27 @@ func (c *Client) control(ctx context.Context, path string, query url.Values) (s 
 	return s, nil
 }
 
-// Monitor yields events until ctx is done, the agent stops or the consumer
-// does. An error ends the sequence; the end of ctx is not one.
-func (c *Client) Monitor(ctx context.Context) iter.Seq2[api.Event, error] {
-	return func(yield func(api.Event, error) bool) {
+// Monitor yields events and marks, a mark first, until ctx is done, the agent
+// stops or the consumer does. An error ends the sequence; the end of ctx is not one.
+func (c *Client) Monitor(ctx context.Context) iter.Seq2[api.MonitorLine, error] {
+	return func(yield func(api.MonitorLine, error) bool) {
 		body, err := c.open(ctx, api.MonitorPath)
 		if err != nil {
-			yield(api.Event{}, err)
+			yield(api.MonitorLine{}, err)
 			return
 		}
 		defer body.Close()
 		dec := json.NewDecoder(bufio.NewReader(body))
 		for {
-			var e api.Event
-			err := dec.Decode(&e)
+			var line api.MonitorLine
+			err := dec.Decode(&line)
 			if ctx.Err() != nil {
 				return
 			}
-			if errors.Is(err, io.EOF) {
-				err = errors.New("read events: the agent ended the stream")
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = errors.New("the agent ended the stream of events: it has stopped, or they were not read for long")
 			}
-			if !yield(e, err) || err != nil {
+			if !yield(line, err) || err != nil {
 				return
 			}
 		}

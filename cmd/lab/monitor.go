@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/show"
+	"wirelab.dev/wirelab/labs"
+)
+
+func newMonitorCmd() *cobra.Command {
+	var of whose
+	var flags show.EventFlags
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "monitor [LAB] [-- COMMAND...]",
+		Short: "Print what the programs report about packets, on all nodes, as it happens",
+		Long: `monitor prints what the BPF programs on all nodes report about packets, in the order of time: drops
+always, every packet where the profile has network.bpf.monitorAggregation none. It says on standard error
+when it watches.
+
+With a command it runs it then, prints what happened while it ran, and ends with its exit status. What
+the command prints goes to standard error.`,
+		Example: `  lab monitor
+  lab monitor ebpf --type drop
+  lab monitor -v --related-to default/cni -- lab shell cni -- ping -c 1 10.0.2.4`,
+		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				if dash == len(args) {
+					return errors.New("no command after --")
+				}
+				args = args[:dash]
+			}
+			return oneOf("lab")(cmd, args)
+		}),
+		ValidArgsFunction: completeLabs,
+	}
+	of.flags(cmd)
+	flags.Add(cmd.Flags())
+	out.flag(cmd)
+	must(cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(show.EventTypes(), cobra.ShellCompDirectiveNoFileComp)))
+	for _, name := range flags.Ends() {
+		must(cmd.RegisterFlagCompletionFunc(name, completeEnds))
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := flags.Check(); err != nil {
+			return usageError{err}
+		}
+		var run *meanwhile
+		if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+			var err error
+			if run, err = newMeanwhile(cmd, args[dash:]); err != nil {
+				return usageError{err}
+			}
+			args = args[:dash]
+		}
+		if err := of.named(args); err != nil {
+			return err
+		}
+		l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		filter, err := flags.Filter(l.PodAddr(cmd.Context()))
+		if err != nil {
+			return usageError{err}
+		}
+		o := labs.MonitorOptions{Node: of.node, Pick: filter.Args(), Say: waiting(cmd.ErrOrStderr())}
+		if run != nil {
+			o.While = run.run
+		}
+		err = l.Monitor(cmd.Context(), o, eventWriter(cmd.OutOrStdout(), out.value == "json", l.Name, flags.Text()))
+		if run != nil && run.ran() {
+			return run.result()
+		}
+		return err
+	}
+	return cmd
+}
+
+// eventWriter writes events as they come.
+func eventWriter(w io.Writer, machine bool, lab string, text show.EventText) func(api.Event) error {
+	if machine {
+		enc := json.NewEncoder(w)
+		return func(e api.Event) error { return enc.Encode(e) }
+	}
+	text.Nodes, text.Lab = true, lab
+	if f, ok := fileOf(w); ok {
+		text.On(f)
+	}
+	return func(e api.Event) error {
+		_, err := io.WriteString(w, text.String(e))
+		return err
+	}
+}
+
+// completeEnds completes with the pods of the lab that --name or an argument says.
+func completeEnds(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		if err := cmd.Flags().Set("name", args[0]); err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+	}
+	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.PodsWithAddress(ctx) })
+}

@@ -1,0 +1,56 @@
+package show
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// EventFlags are the flags that say which events are shown, and how.
+type EventFlags struct {
+	types             []string
+	from, to, related string
+	detail            bool
+}
+
+// Add adds the flags to a command's.
+func (e *EventFlags) Add(f *pflag.FlagSet) {
+	f.StringSliceVar(&e.types, "type", nil, "only these types of events: "+strings.Join(EventTypes(), ", "))
+	f.StringVar(&e.from, "from", "", "only packets from this pod (namespace/name) or address")
+	f.StringVar(&e.to, "to", "", "only packets to this pod or address")
+	f.StringVar(&e.related, "related-to", "", "only packets from or to this pod or address")
+	f.BoolVarP(&e.detail, "verbose", "v", false, "say more in the line: interface, MACs, TTL and endpoints")
+}
+
+// Ends are the flags that take a pod.
+func (EventFlags) Ends() []string { return []string{"from", "to", "related-to"} }
+
+// Check says what is wrong with the flags, without asking for pods.
+func (e *EventFlags) Check() error {
+	_, err := e.Filter(func(string, string) (netip.Addr, error) { return netip.IPv4Unspecified(), nil })
+	return err
+}
+
+// Filter is what the flags pick. podAddr finds pods' addresses.
+func (e *EventFlags) Filter(podAddr func(namespace, name string) (netip.Addr, error)) (f EventFilter, err error) {
+	f.Types = e.types
+	if err := f.Check(); err != nil {
+		return f, err
+	}
+	for _, x := range []struct {
+		text string
+		end  *End
+	}{{e.from, &f.From}, {e.to, &f.To}, {e.related, &f.Related}} {
+		if x.text == "" {
+			continue
+		}
+		if *x.end, err = ParseEnd(x.text, podAddr); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+// Text is how the flags have events laid out.
+func (e *EventFlags) Text() EventText { return EventText{Detail: e.detail} }

@@ -1,0 +1,76 @@
+package labs
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+// TestMerge: events come out in the order of their times once every node that speaks is past them.
+func TestMerge(t *testing.T) {
+	epoch := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+	m, now := newMerger(), at(0)
+	event := func(node string, s int, reason string) {
+		m.add(node, api.MonitorLine{Event: &api.Event{Node: node, Time: at(s), Reason: reason}}, now)
+	}
+	mark := func(node string, s int) { m.add(node, api.MonitorLine{UpTo: at(s)}, now) }
+	want := func(reasons string) {
+		t.Helper()
+		var got []string
+		for _, e := range m.take(now) {
+			got = append(got, e.Reason)
+		}
+		if strings.Join(got, " ") != reasons {
+			t.Errorf("came out: %v, want %s", got, reasons)
+		}
+	}
+	mark("a", 0)
+	mark("b", 0)
+	event("a", 3, "third")
+	event("b", 1, "first")
+	event("b", 4, "fourth")
+	event("a", 2, "second")
+	event("b", 4, "fifth")
+	want("")
+	mark("a", 9)
+	want("")
+	mark("b", 3)
+	want("first second third")
+	mark("b", 2) // it comes late, and takes nothing back
+	mark("b", 4)
+	want("fourth fifth")
+
+	// A node that is silent holds the others back for a while, one that is gone does not.
+	event("a", 8, "sixth")
+	now = now.Add(silence)
+	mark("a", 10)
+	want("")
+	now = now.Add(1)
+	want("sixth")
+	event("b", 7, "late")
+	event("b", 30, "seventh")
+	want("") // b speaks again, and has not told how far it is
+	mark("b", 30)
+	want("late")
+	m.remove("a")
+	want("seventh")
+	event("b", 31, "last")
+	m.remove("b")
+	want("last")
+}
+
+// TestMergeIsBounded: what waits for a node that is slow is bounded.
+func TestMergeIsBounded(t *testing.T) {
+	m, now := newMerger(), time.Now()
+	m.add("slow", api.MonitorLine{UpTo: now}, now)
+	m.add("fast", api.MonitorLine{UpTo: now.Add(time.Hour)}, now)
+	for i := range maxHeld + 3 {
+		m.add("fast", api.MonitorLine{Event: &api.Event{Time: now.Add(time.Duration(i+1) * time.Millisecond), Length: i}}, now)
+	}
+	if out := m.take(now); len(out) != 3 || out[2].Length != 2 {
+		t.Errorf("%d events come out, want the first 3", len(out))
+	}
+}
