@@ -2,10 +2,12 @@ package datapath_test
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"testing"
 
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
@@ -32,7 +34,11 @@ func (a asks) checkAt(t *testing.T, port uint16) {
 	t.Helper()
 	for _, network := range []string{"tcp4", "udp4"} {
 		for _, size := range []int{1, 1472, 20000} {
-			seen, err := a.from.Ask(network, netip.AddrPortFrom(a.to, port), bytes.Repeat([]byte("x"), size))
+			at, sent := netip.AddrPortFrom(a.to, port), bytes.Repeat([]byte("x"), size)
+			seen, err := a.from.Ask(network, at, sent)
+			if network == "udp4" && errors.Is(err, unix.EMSGSIZE) { // now it is known how much fits
+				seen, err = a.from.Ask(network, at, sent)
+			}
 			if err != nil {
 				t.Errorf("%s, %d bytes from %s to %s: %v", network, size, a.from.Name, a.to, err)
 			} else if seen != a.seen {
@@ -192,10 +198,11 @@ func testOwnMTU(t *testing.T, mode setup) {
 
 // Bulk data crosses the veths in pieces far larger than the MTU, or every byte would cost several times
 // as much.
-func TestLargeSendsStayLarge(t *testing.T) { inModes(t, testLargeSendsStayLarge) }
+func TestLargeSendsStayLarge(t *testing.T) {
+	inModes(t, func(t *testing.T, mode setup) { testLargeSendsStayLarge(t, newLab(t, 2, mode)) })
+}
 
-func testLargeSendsStayLarge(t *testing.T, mode setup) {
-	l := newLab(t, 2, mode)
+func testLargeSendsStayLarge(t *testing.T, l *lab) {
 	a := l.nodes[0].addPod("a")
 	for name, server := range map[string]*pod{"same node": l.nodes[0].addPod("b"), "across nodes": l.nodes[1].addPod("c")} {
 		t.Run(name, func(t *testing.T) {

@@ -50,6 +50,11 @@ func inModes(t *testing.T, f func(*testing.T, setup)) {
 	inServiceModes(t, f)
 }
 
+// inServiceLabs runs a test in a lab of so many nodes, in every mode that translates Services.
+func inServiceLabs(t *testing.T, nodes int, f func(*testing.T, *lab)) {
+	inServiceModes(t, func(t *testing.T, mode setup) { f(t, newLab(t, nodes, mode)) })
+}
+
 // balance gives every node the same Services.
 func (l *lab) balance(services ...lb.Service) {
 	l.t.Helper()

@@ -8,10 +8,9 @@ import (
 	"wirelab.dev/wirelab/datapath/lb"
 )
 
-func TestClusterIP(t *testing.T) { inServiceModes(t, testClusterIP) }
+func TestClusterIP(t *testing.T) { inServiceLabs(t, 2, testClusterIP) }
 
-func testClusterIP(t *testing.T, mode setup) {
-	l := newLab(t, 2, mode)
+func testClusterIP(t *testing.T, l *lab) {
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	l.balance(both(demo(ready(b, n)))...)
@@ -28,10 +27,9 @@ func testClusterIP(t *testing.T, mode setup) {
 }
 
 // The node's own network is not only for pods: the API server is a backend on a node's address.
-func TestBackendInTheNodesNetwork(t *testing.T) { inServiceModes(t, testBackendInTheNodesNetwork) }
+func TestBackendInTheNodesNetwork(t *testing.T) { inServiceLabs(t, 2, testBackendInTheNodesNetwork) }
 
-func testBackendInTheNodesNetwork(t *testing.T, mode setup) {
-	l := newLab(t, 2, mode)
+func testBackendInTheNodesNetwork(t *testing.T, l *lab) {
 	n, m := l.nodes[0], l.nodes[1]
 	a, c := n.addPod("a"), m.addPod("c")
 	s := demo(lb.Backend{Addr: netip.AddrPortFrom(n.Host.Addr, port), Node: n.cfg.NodeName, Ready: true})
@@ -44,10 +42,9 @@ func testBackendInTheNodesNetwork(t *testing.T, mode setup) {
 	asks{l.outside.NS, m.Host.Addr, m.Host.Addr}.checkAt(t, nodePort)
 }
 
-func TestNodePort(t *testing.T) { inServiceModes(t, testNodePort) }
+func TestNodePort(t *testing.T) { inServiceLabs(t, 3, testNodePort) }
 
-func testNodePort(t *testing.T, mode setup) {
-	l := newLab(t, 3, mode)
+func testNodePort(t *testing.T, l *lab) {
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	s := demo(ready(b, n))
@@ -109,10 +106,9 @@ func testOuterAddresses(t *testing.T, mode setup) {
 
 // A client's port that came through a Service, and then comes to the same backend by its own address: the
 // answers are those to the second connection.
-func TestPortIsUsedAgain(t *testing.T) { inServiceModes(t, testPortIsUsedAgain) }
+func TestPortIsUsedAgain(t *testing.T) { inServiceLabs(t, 2, testPortIsUsedAgain) }
 
-func testPortIsUsedAgain(t *testing.T, mode setup) {
-	l := newLab(t, 2, mode)
+func testPortIsUsedAgain(t *testing.T, l *lab) {
 	n, m := l.nodes[0], l.nodes[1]
 	b, c := n.addPod("b"), m.addPod("c")
 	l.balance(both(withNodePort(demo(ready(b, n))))...)

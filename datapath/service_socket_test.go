@@ -190,10 +190,9 @@ func (n *node) inCgroup(ns *netnstest.NS, c conversation) (all []told) {
 	return all
 }
 
-func TestSocketsAreGivenABackend(t *testing.T) { inServiceModes(t, testSocketsAreGivenABackend) }
+func TestSocketsAreGivenABackend(t *testing.T) { inServiceLabs(t, 2, testSocketsAreGivenABackend) }
 
-func testSocketsAreGivenABackend(t *testing.T, mode setup) {
-	l := newLab(t, 2, mode)
+func testSocketsAreGivenABackend(t *testing.T, l *lab) {
 	n, m := l.nodes[0], l.nodes[1]
 	a, b, c := n.addPod("a"), n.addPod("b"), m.addPod("c")
 	l.balance(both(withNodePort(demo(ready(b, n), ready(c, m))))...)

@@ -31,7 +31,10 @@ func serviceRules(n *node, backend netip.Addr) {
 func TestServiceWithALocalBackend(t *testing.T) { service(t) }
 
 func service(t *testing.T, with ...func(*datapath.Config)) {
-	l := newLab(t, 2, with...)
+	testServiceRules(t, newLab(t, 2, with...))
+}
+
+func testServiceRules(t *testing.T, l *lab) {
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
 	serviceRules(n, b.Addr)

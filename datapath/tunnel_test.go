@@ -60,61 +60,74 @@ func inTunnelModes(t *testing.T, f func(*testing.T, tunnel, setup)) {
 	})
 }
 
-// newRoutedLab is a lab whose two nodes reach each other by a router that knows no pod's address.
-func newRoutedLab(t *testing.T, with ...func(*datapath.Config)) *lab {
+// newRoutedLab is a lab whose nodes reach each other by a router that knows no pod's address.
+func newRoutedLab(t *testing.T, nodes int, with ...func(*datapath.Config)) *lab {
 	t.Helper()
-	l := newLab(t, 2, with...)
+	l := newLab(t, nodes, with...)
 	router := l.outside
 	router.Sysctl("net/ipv4/ip_forward", "1")
 	router.Sysctl("net/ipv4/conf/all/send_redirects", "0")
 	router.Sysctl("net/ipv4/conf/"+netnstest.NIC+"/send_redirects", "0")
-	for i, n := range l.nodes {
-		n.AddRoute(netip.PrefixFrom(l.nodes[1-i].Host.Addr, 32), router.Addr)
+	for _, n := range l.nodes {
+		for _, o := range l.nodes {
+			if o != n {
+				n.AddRoute(netip.PrefixFrom(o.Host.Addr, 32), router.Addr)
+			}
+		}
 	}
 	return l
 }
 
-// Whoever talks to whom: pods and nodes with their own addresses, the outside with the node's.
-func TestTunnelConversations(t *testing.T) {
+// What a tunnel carries, and how, in one lab for each mode and protocol.
+func TestTunnel(t *testing.T) {
 	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
-		l := newRoutedLab(t, mode)
-		a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
-		node0, node1 := l.nodes[0], l.nodes[1]
-		l.outside.AddRoute(node1.cfg.PodCIDR, node1.Host.Addr)
-		serve(a.NS, b.NS, c.NS, node0.NS, node1.NS, l.outside.NS)
-		conversations := map[string]asks{
-			"pod to pod on the same node":     {a.NS, b.Addr, a.Addr},
-			"pod to pod on another node":      {a.NS, c.Addr, a.Addr},
-			"and back":                        {c.NS, a.Addr, c.Addr},
-			"pod to its node":                 {a.NS, node0.Host.Addr, a.Addr},
-			"pod to another node":             {a.NS, node1.Host.Addr, a.Addr},
-			"node to its pod":                 {node0.NS, a.Addr, node0.Host.Addr},
-			"node to a pod on another node":   {node0.NS, c.Addr, node0.Host.Addr},
-			"pod to the outside, masqueraded": {a.NS, l.outside.Addr, node0.Host.Addr},
-			"outside to a pod":                {l.outside.NS, c.Addr, l.outside.Addr},
-			"pod to itself":                   {a.NS, a.Addr, a.Addr},
-		}
-		if node0.dp.Config().Mode() == settings.ModeKubeProxy {
-			// Fragments to a node are the stack's there, which sends them by itself, with the node's address.
-			delete(conversations, "pod to another node")
-			for _, network := range []string{"tcp4", "udp4"} {
-				if seen, err := a.Ask(network, netip.AddrPortFrom(node1.Host.Addr, port), []byte("x")); err != nil || seen != a.Addr {
-					t.Errorf("pod to another node, %s: it saw %s, want %s: %v", network, seen, a.Addr, err)
-				}
-			}
-		}
-		for name, conversation := range conversations {
-			t.Run(name, conversation.check)
-		}
-		// What the network between the nodes has seen of it all are packets between nodes.
-		router := l.outside.Capture(netnstest.NIC)
-		must(t, second(a.Ping(c.Addr, netnstest.PingOptions{})))
-		for _, f := range router.Frames() {
-			if ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && native.Contains(netip.AddrFrom4([4]byte(ip.DstIP.To4()))) {
-				t.Errorf("the network between the nodes has a packet to %s", ip.DstIP)
-			}
-		}
+		l := newRoutedLab(t, 2, mode)
+		t.Run("conversations", func(t *testing.T) { tn.testConversations(t, l) })
+		t.Run("on the wire", func(t *testing.T) { tn.testWire(t, l) })
+		t.Run("last hops", func(t *testing.T) { tn.testLastHops(t, l) })
+		t.Run("MTU", func(t *testing.T) { tn.testMTU(t, l) })
+		t.Run("large sends", func(t *testing.T) { testLargeSendsStayLarge(t, l) })
 	})
+}
+
+// Whoever talks to whom: pods and nodes with their own addresses, the outside with the node's.
+func (tn tunnel) testConversations(t *testing.T, l *lab) {
+	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
+	node0, node1 := l.nodes[0], l.nodes[1]
+	l.outside.AddRoute(node1.cfg.PodCIDR, node1.Host.Addr)
+	serve(a.NS, b.NS, c.NS, node0.NS, node1.NS, l.outside.NS)
+	conversations := map[string]asks{
+		"pod to pod on the same node":     {a.NS, b.Addr, a.Addr},
+		"pod to pod on another node":      {a.NS, c.Addr, a.Addr},
+		"and back":                        {c.NS, a.Addr, c.Addr},
+		"pod to its node":                 {a.NS, node0.Host.Addr, a.Addr},
+		"pod to another node":             {a.NS, node1.Host.Addr, a.Addr},
+		"node to its pod":                 {node0.NS, a.Addr, node0.Host.Addr},
+		"node to a pod on another node":   {node0.NS, c.Addr, node0.Host.Addr},
+		"pod to the outside, masqueraded": {a.NS, l.outside.Addr, node0.Host.Addr},
+		"outside to a pod":                {l.outside.NS, c.Addr, l.outside.Addr},
+		"pod to itself":                   {a.NS, a.Addr, a.Addr},
+	}
+	if node0.dp.Config().Mode() == settings.ModeKubeProxy {
+		// Fragments to a node are the stack's there, which sends them by itself, with the node's address.
+		delete(conversations, "pod to another node")
+		for _, network := range []string{"tcp4", "udp4"} {
+			if seen, err := a.Ask(network, netip.AddrPortFrom(node1.Host.Addr, port), []byte("x")); err != nil || seen != a.Addr {
+				t.Errorf("pod to another node, %s: it saw %s, want %s: %v", network, seen, a.Addr, err)
+			}
+		}
+	}
+	for name, conversation := range conversations {
+		t.Run(name, conversation.check)
+	}
+	// What the network between the nodes has seen of it all are packets between nodes.
+	router := l.outside.Capture(netnstest.NIC)
+	must(t, second(a.Ping(c.Addr, netnstest.PingOptions{})))
+	for _, f := range router.Frames() {
+		if ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && native.Contains(netip.AddrFrom4([4]byte(ip.DstIP.To4()))) {
+			t.Errorf("the network between the nodes has a packet to %s", ip.DstIP)
+		}
+	}
 }
 
 // outer is a packet of the tunnel on the wire.
@@ -141,58 +154,59 @@ func (tn tunnel) outerOf(f netnstest.Frame) (o outer, ok bool) {
 
 // On the wire: from node to node, the sender's identity as the network's number, no checksum, one source port a flow, 50 bytes
 // more. The tunnel is no hop.
-func TestTunnelOnTheWire(t *testing.T) {
-	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
-		l := newLab(t, 2, mode)
-		n, m := l.nodes[0], l.nodes[1]
-		a, c := n.addPod("a"), m.addPod("c")
-		must(t, n.dp.SetIdentity(a.Addr, 4711))
-		must(t, m.dp.SetIdentity(c.Addr, 815))
-		serve(c.NS)
-		wire, eth, devices := n.Capture(netnstest.NIC), a.Capture("eth0"), []*netnstest.Capture{n.Capture(tn.device), m.Capture(tn.device)}
-		echo, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1000})
-		if err != nil || echo.TTL != 63 {
-			t.Errorf("the answer has TTL %d, want 63: %v", echo.TTL, err)
+func (tn tunnel) testWire(t *testing.T, l *lab) {
+	n, m := l.nodes[0], l.nodes[1]
+	a, c := n.addPod("a"), m.addPod("c")
+	must(t, n.dp.SetIdentity(a.Addr, 4711))
+	must(t, m.dp.SetIdentity(c.Addr, 815))
+	serve(c.NS)
+	wire, eth, devices := n.Capture(netnstest.NIC), a.Capture("eth0"), []*netnstest.Capture{n.Capture(tn.device), m.Capture(tn.device)}
+	echo, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1000})
+	if err != nil || echo.TTL != 63 {
+		t.Errorf("the answer has TTL %d, want 63: %v", echo.TTL, err)
+	}
+	must(t, second(a.Ask("tcp4", c.at(port), bytes.Repeat([]byte("x"), 1<<16))))
+	networks, ports := map[string][]uint32{}, map[layers.UDPPort]bool{}
+	for _, f := range wire.Frames() {
+		o, ok := tn.outerOf(f)
+		if !ok {
+			continue
 		}
-		must(t, second(a.Ask("tcp4", c.at(port), bytes.Repeat([]byte("x"), 1<<16))))
-		networks, ports := map[string][]uint32{}, map[layers.UDPPort]bool{}
-		for _, f := range wire.Frames() {
-			o, ok := tn.outerOf(f)
-			if !ok {
-				continue
-			}
-			networks[o.inner.SrcIP.String()] = append(networks[o.inner.SrcIP.String()], o.network)
-			if o.udp.Checksum != 0 || o.inner.TTL != 64 || o.ip.TTL != 64 || o.length != int(o.inner.Length)+14+50 {
-				t.Errorf("checksum %#x, inner TTL %d, outer TTL %d, a frame of %d bytes about a packet of %d", o.udp.Checksum, o.inner.TTL, o.ip.TTL, o.length, o.inner.Length)
-			}
-			if o.inner.Protocol == layers.IPProtocolTCP && o.inner.SrcIP.Equal(a.Addr.AsSlice()) {
-				ports[o.udp.SrcPort] = true
-			}
-			want := []string{n.Host.Addr.String(), m.Host.Addr.String()}
-			if got := []string{o.ip.SrcIP.String(), o.ip.DstIP.String()}; o.inner.SrcIP.Equal(a.Addr.AsSlice()) != slices.Equal(got, want) {
-				t.Errorf("%s sends it from %s to %s", o.inner.SrcIP, got[0], got[1])
+		wireTTL := uint8(64)
+		if !f.Outgoing { // there is a router between the nodes
+			wireTTL--
+		}
+		networks[o.inner.SrcIP.String()] = append(networks[o.inner.SrcIP.String()], o.network)
+		if o.udp.Checksum != 0 || o.inner.TTL != 64 || o.ip.TTL != wireTTL || o.length != int(o.inner.Length)+14+50 {
+			t.Errorf("checksum %#x, inner TTL %d, outer TTL %d, a frame of %d bytes about a packet of %d", o.udp.Checksum, o.inner.TTL, o.ip.TTL, o.length, o.inner.Length)
+		}
+		if o.inner.Protocol == layers.IPProtocolTCP && o.inner.SrcIP.Equal(a.Addr.AsSlice()) {
+			ports[o.udp.SrcPort] = true
+		}
+		want := []string{n.Host.Addr.String(), m.Host.Addr.String()}
+		if got := []string{o.ip.SrcIP.String(), o.ip.DstIP.String()}; o.inner.SrcIP.Equal(a.Addr.AsSlice()) != slices.Equal(got, want) {
+			t.Errorf("%s sends it from %s to %s", o.inner.SrcIP, got[0], got[1])
+		}
+	}
+	for who, want := range map[*pod]uint32{a: 4711, c: 815} {
+		got := networks[who.Addr.String()]
+		if len(got) < 3 || slices.ContainsFunc(got, func(network uint32) bool { return network != want }) {
+			t.Errorf("what %s sends has the networks %d, want %d", who.spec.Pod, got, want)
+		}
+	}
+	if len(ports) != 1 {
+		t.Errorf("one connection has the source ports %v", ports)
+	}
+	for _, device := range devices {
+		for _, f := range device.Frames() {
+			if ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && ip.TTL != 64 {
+				t.Errorf("on the tunnel's device a packet from %s has TTL %d", ip.SrcIP, ip.TTL)
 			}
 		}
-		for who, want := range map[*pod]uint32{a: 4711, c: 815} {
-			got := networks[who.Addr.String()]
-			if len(got) < 3 || slices.ContainsFunc(got, func(network uint32) bool { return network != want }) {
-				t.Errorf("what %s sends has the networks %d, want %d", who.spec.Pod, got, want)
-			}
-		}
-		if len(ports) != 1 {
-			t.Errorf("one connection has the source ports %v", ports)
-		}
-		for _, device := range devices {
-			for _, f := range device.Frames() {
-				if ip, ok := f.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && ip.TTL != 64 {
-					t.Errorf("on the tunnel's device a packet from %s has TTL %d", ip.SrcIP, ip.TTL)
-				}
-			}
-		}
-		if len(eth.Frames()) == 0 {
-			t.Error("the pod's interface shows nothing, so what others do not show says nothing")
-		}
-	})
+	}
+	if len(eth.Frames()) == 0 {
+		t.Error("the pod's interface shows nothing, so what others do not show says nothing")
+	}
 }
 
 // Nobody but nodes sends into the tunnel, and a node for nobody but its own pods and itself.
@@ -261,30 +275,38 @@ func (tn tunnel) packet(t *testing.T, network uint32, src, dst netip.Addr, paylo
 
 // A pod's route says what fits through the tunnel, whoever ignores it is told, and what may be is cut up. Large sends stay
 // large.
-func TestTunnelMTU(t *testing.T) {
-	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
-		l := newLab(t, 2, mode)
-		n, m := l.nodes[0], l.nodes[1]
-		a, c := n.addPod("a"), m.addPod("c")
-		if route := a.Run("ip", "route", "show", "default"); !strings.Contains(route, "mtu 1450") {
-			t.Errorf("the pod's route is %q", route)
-		}
-		must(t, second(a.Ping(c.Addr, netnstest.PingOptions{Size: 1450})))
-		if _, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1451}); err == nil || !strings.Contains(err.Error(), "message too long") {
-			t.Errorf("1451 bytes: %v, want that they are too long", err)
-		}
-		a.Run("ip", "route", "change", "default", "via", n.cfg.Router().String(), "dev", "eth0") // as pods have it from before there was a tunnel
-		echo, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1451})
-		if err != nil || echo.Type != ipv4.ICMPTypeDestinationUnreachable {
-			t.Errorf("1451 bytes of a pod that knows of no limit: %+v, %v", echo, err)
-		}
-		serve(c.NS)
-		asks{a.NS, c.Addr, a.Addr}.check(t)
-	})
+func (tn tunnel) testMTU(t *testing.T, l *lab) {
+	n, m := l.nodes[0], l.nodes[1]
+	a, c := n.addPod("a"), m.addPod("c")
+	if route := a.Run("ip", "route", "show", "default"); !strings.Contains(route, "mtu 1450") {
+		t.Errorf("the pod's route is %q", route)
+	}
+	must(t, second(a.Ping(c.Addr, netnstest.PingOptions{Size: 1450})))
+	if _, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1451}); err == nil || !strings.Contains(err.Error(), "message too long") {
+		t.Errorf("1451 bytes: %v, want that they are too long", err)
+	}
+	a.Run("ip", "route", "change", "default", "via", n.cfg.Router().String(), "dev", "eth0") // as pods have it from before there was a tunnel
+	echo, err := a.Ping(c.Addr, netnstest.PingOptions{Size: 1451})
+	if err != nil || echo.Type != ipv4.ICMPTypeDestinationUnreachable {
+		t.Errorf("1451 bytes of a pod that knows of no limit: %+v, %v", echo, err)
+	}
+	serve(c.NS)
+	asks{a.NS, c.Addr, a.Addr}.check(t)
 }
 
-func TestTunnelKeepsLargeSendsLarge(t *testing.T) {
-	inTunnelModes(t, func(t *testing.T, _ tunnel, mode setup) { testLargeSendsStayLarge(t, mode) })
+// The node that a pod is on is its only router on the way to a pod elsewhere.
+func (tn tunnel) testLastHops(t *testing.T, l *lab) {
+	n := l.nodes[0]
+	a, c := n.addPod("a"), l.nodes[1].addPod("c")
+	for ttl, want := range map[int]netnstest.Echo{
+		1: {From: n.Host.Addr, Type: ipv4.ICMPTypeTimeExceeded},
+		2: {From: c.Addr, Type: ipv4.ICMPTypeEchoReply},
+	} {
+		echo, err := a.Ping(c.Addr, netnstest.PingOptions{TTL: ttl})
+		if err != nil || echo.From != want.From || echo.Type != want.Type {
+			t.Errorf("with TTL %d: %+v, %v, want %v from %s", ttl, echo, err, want.Type, want.From)
+		}
+	}
 }
 
 // The device is there as it has to be whatever somebody makes of it, and only as long as it is in use.
@@ -365,18 +387,18 @@ func TestTunnelPortInUse(t *testing.T) {
 }
 
 // A node that has moved is reached where it is, and one that is gone nowhere, by flows that are known too, from the moment the
-// map says so.
+// map says so; one that comes back at another address, or is new, is reached there.
 func TestTunnelFollowsNodes(t *testing.T) {
 	inTunnelModes(t, func(t *testing.T, tn tunnel, mode setup) {
 		l := newLab(t, 2, mode)
 		n, m := l.nodes[0], l.nodes[1]
 		a, c := n.addPod("a"), m.addPod("c")
-		serve(c.NS)
+		serve(a.NS, c.NS)
 		conn, err := a.Dial("udp4", c.at(port))
 		must(t, err)
 		defer conn.Close()
 		for range 3 {
-			must(t, second(conn.Write([]byte("x"))))
+			must(t, second(who(conn)))
 		}
 		wire := n.Capture(netnstest.NIC)
 		entries := l.whoHas(n)
@@ -411,5 +433,37 @@ func TestTunnelFollowsNodes(t *testing.T) {
 				t.Errorf("to a node that is gone a packet leaves for %s", o.ip.DstIP)
 			}
 		}
+		// It is back, at another address.
+		was := m.cfg.NodeIP
+		m.close()
+		m.cfg.NodeIP = netip.MustParseAddr("192.0.2.77")
+		m.Run("ip", "addr", "flush", "dev", netnstest.NIC)
+		m.AddAddr(netnstest.NIC, netip.PrefixFrom(m.cfg.NodeIP, netnstest.LAN.Bits()))
+		m.AddRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), l.outside.Addr)
+		m.open()
+		l.reconcile()
+		wire.Frames()
+		if answer, err := who(conn); err != nil || !strings.HasSuffix(answer, "?") {
+			t.Errorf("the known flow, when the node is back at another address: %q, %v", answer, err)
+		}
+		asks{a.NS, c.Addr, a.Addr}.check(t)
+		asks{c.NS, a.Addr, c.Addr}.check(t)
+		for _, f := range wire.Frames() {
+			if o, ok := tn.outerOf(f); ok && (o.ip.DstIP.Equal(was.AsSlice()) || o.ip.SrcIP.Equal(was.AsSlice())) {
+				t.Errorf("a packet goes from %s to %s, and %s is no node's any more", o.ip.SrcIP, o.ip.DstIP, was)
+			}
+		}
+		// And one that is new.
+		o := l.addNode(2, mode)
+		e := o.addPod("e")
+		serve(e.NS)
+		lost = n.packets("no-endpoint", datapath.ToPod)
+		if _, err := a.Ping(e.Addr, netnstest.PingOptions{Timeout: netnstest.NoAnswer}); err == nil {
+			t.Error("a pod of a node that is not known yet answers")
+		}
+		l.nodes = append(l.nodes, o)
+		l.reconcile()
+		asks{a.NS, e.Addr, a.Addr}.check(t)
+		asks{e.NS, c.Addr, e.Addr}.check(t)
 	})
 }

@@ -26,7 +26,6 @@ var chosen = []suite{
 	{folder: "datapath", parts: "^(kubeproxy|ebpf|vxlan|geneve)$", tests: []string{
 		"TestOldKernelsAreRefused", "TestPathsOfAnEcho", "TestClsactIsMendedAndCleaned", "TestNodePort",
 		"TestSocketsAreGivenABackend", "TestMasquerade", "TestUpgradeLosesNoConnection",
-		"TestTunnelConversations", "TestTunnelOnTheWire", "TestTunnelTakesNoForgeries", "TestTunnelMTU",
-		"TestTunnelKeepsLargeSendsLarge", "TestTunnelDevice", "TestTunnelPortInUse", "TestTunnelFollowsNodes",
+		"TestTunnel", "TestTunnelDevice", "TestTunnelPortInUse",
 	}},
 }
