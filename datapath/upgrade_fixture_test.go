@@ -112,31 +112,27 @@ func (d *Datapath) fillLast(t testing.TB, maps map[string]*ebpf.Map) {
 	}
 }
 
-// runInstead puts programs on the hooks that have links.
+// runInstead puts programs in the place of the same ones of now.
 func (d *Datapath) runInstead(t testing.TB, programs map[string]*ebpf.Program) {
 	t.Helper()
+	hooks, err := d.hooks(t.Context())
+	fatal(t, err)
+	for _, h := range hooks {
+		if programs[h.prog] == nil {
+			t.Fatalf("%s of layout %s is not there for %s", h.prog, LastLayout, h.device)
+		}
+		fatal(t, d.attacher.attach(h, programs[h.prog]))
+	}
 	pinned, err := d.pins.pinnedLinks()
 	fatal(t, err)
 	for _, pin := range pinned {
-		name := ""
-		switch socket, isSocket := strings.CutPrefix(pin, socketPinPrefix); {
-		case isSocket:
-			name = "lab_" + socket
-		case strings.HasSuffix(pin, "_in"):
-			name = "lab_from_network"
-		case strings.HasSuffix(pin, "_out"):
-			name = "lab_to_network"
-		case pin == hostDevice:
-			name = "lab_to_pod"
-		case hostIfPattern.MatchString(pin):
-			name = "lab_from_pod"
-		}
-		if programs[name] == nil {
-			t.Fatalf("link %s has no program of layout %s", pin, LastLayout)
+		socket, isSocket := strings.CutPrefix(pin, socketPinPrefix)
+		if !isSocket {
+			continue
 		}
 		l, err := link.LoadPinnedLink(d.pins.link(pin), nil)
 		fatal(t, err)
-		fatal(t, errors.Join(l.Update(programs[name]), l.Close()))
+		fatal(t, errors.Join(l.Update(programs["lab_"+socket]), l.Close()))
 	}
 }
 

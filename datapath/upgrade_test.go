@@ -17,7 +17,6 @@ import (
 func TestUpgradeLosesNoConnection(t *testing.T) { inModes(t, testUpgrade) }
 
 func testUpgrade(t *testing.T, mode setup) {
-	netnstest.Needs(t, netnstest.TCX) // the programs of before are put on its links
 	l := newLab(t, 2, mode)
 	n := l.nodes[0]
 	a, b, c := n.addPod("a"), n.addPod("b"), l.nodes[1].addPod("c")
