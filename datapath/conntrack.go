@@ -9,6 +9,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// tracks says whether the kernel has its connection tracking, for whoever uses it: as a module, it may come at any time.
+func (d *Datapath) tracks() bool {
+	_, err := readSysctl(d.cfg.Proc, "net/netfilter/nf_conntrack_count")
+	return err == nil
+}
+
+// wakeConntrack has the kernel load its connection tracking, where that is a module: programs ask it whose packets it
+// translates, and can do so only if it is there when they are loaded. It tracks nothing until rules want it to.
+func (d *Datapath) wakeConntrack() {
+	if !d.tracks() {
+		// Whoever lists flows has the kernel load what keeps them.
+		if _, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET); err != nil {
+			d.log.Debug("the kernel has no connection tracking to ask", "err", err)
+		}
+	}
+	d.asksConntrack = d.tracks()
+}
+
+// Unasked says what it means that the programs do not ask the kernel's connection tracking, which has come after them. It is
+// empty where they ask it, and where there is none.
+func (d *Datapath) Unasked() string {
+	if !d.cfg.KubeProxyReplacement || d.asksConntrack || !d.tracks() {
+		return ""
+	}
+	return fmt.Sprintf("nf_conntrack was loaded after the agent's programs, which do not ask it: answers to what others' rules translate are dropped at ports %d to %d: restart the agent", d.cfg.nat.low, d.cfg.nat.high)
+}
+
 // udpPort is a filter for tracked UDP flows that were sent to one port.
 type udpPort uint16
 

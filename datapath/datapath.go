@@ -41,6 +41,7 @@ type Datapath struct {
 	attacher attacher
 	nl       *netlink.Handle
 
+	asksConntrack    bool // whether the programs ask the kernel's connection tracking
 	services         serviceEngine
 	hostPortsLeftOut leftOutNow
 	chains           sync.Mutex // one iptables read and write at a time
@@ -131,6 +132,9 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	}
 	if err := d.chooseNAT(); err != nil {
 		return err
+	}
+	if d.cfg.KubeProxyReplacement {
+		d.wakeConntrack()
 	}
 	if d.progs, err = loadPrograms(d.Config(), d.maps); err != nil {
 		return err

@@ -107,17 +107,17 @@ func (m *machine) fill(ctx context.Context, dir string) error {
 	var script strings.Builder
 	for _, t := range m.tests {
 		name := filepath.Base(t.path)
-		at := filepath.Join(tree, "tests", t.folder)
-		if err := os.CopyFS(at, os.DirFS(t.folder)); err != nil { // tests read objects and testdata
+		if err := m.add(tree, t); err != nil {
 			return err
 		}
-		if err := os.Link(t.path, filepath.Join(tree, "tests", name)); err != nil {
-			return err
+		remove, load := "true", "true"
+		if t.without != "" {
+			remove, load = "modprobe -r "+t.without, "modprobe "+t.without
 		}
-		fmt.Fprintf(&script, "echo '%s%s'\n", beginMark, t.folder)
-		fmt.Fprintf(&script, "(cd '/tests/%s' && WIRELAB_TEST_STRICT=1 WIRELAB_TEST_KERNEL=%s exec /tests/%s -test.v=test2json -test.timeout=%v -test.run='%s')\n",
-			t.folder, m.kernel, name, timeout, strings.ReplaceAll(t.regexp(), "'", `'\''`))
-		fmt.Fprintf(&script, "echo \"%s$?\"\n", endMark)
+		fmt.Fprintf(&script, "echo '%s%s'\n", beginMark, t.name())
+		fmt.Fprintf(&script, "(%s && cd '/tests/%s' && WIRELAB_TEST_STRICT=1 WIRELAB_TEST_KERNEL=%s exec /tests/%s -test.v=test2json -test.timeout=%v -test.run='%s')\n",
+			remove, t.folder, m.kernel, name, timeout, strings.ReplaceAll(t.regexp(), "'", `'\''`))
+		fmt.Fprintf(&script, "echo \"%s$?\"\n%s\n", endMark, load)
 	}
 	if err := os.WriteFile(filepath.Join(tree, "tests/run"), []byte(script.String()), 0o644); err != nil {
 		return err
@@ -138,6 +138,18 @@ func (m *machine) fill(ctx context.Context, dir string) error {
 	archive := exec.CommandContext(ctx, "sh", "-c", "find . | cpio --quiet -o -H newc -R 0:0")
 	archive.Dir, archive.Stdout, archive.Stderr = tree, initrd, os.Stderr
 	return archive.Run()
+}
+
+// add puts what a suite needs into the file system, unless another suite of the same folder has.
+func (m *machine) add(tree string, t program) error {
+	at := filepath.Join(tree, "tests", t.folder)
+	if _, err := os.Stat(at); err == nil {
+		return nil
+	}
+	if err := os.CopyFS(at, os.DirFS(t.folder)); err != nil { // tests read objects and testdata
+		return err
+	}
+	return os.Link(t.path, filepath.Join(tree, "tests", filepath.Base(t.path)))
 }
 
 // Lines of the machine's around what a package's tests print.

@@ -120,6 +120,10 @@ func buildTests(ctx context.Context, work string, packages []suite) ([]program, 
 	var built []program
 	for _, p := range packages {
 		path := filepath.Join(work, filepath.Base(p.folder)+".test")
+		if slices.ContainsFunc(built, func(b program) bool { return b.path == path }) {
+			built = append(built, program{p, path})
+			continue
+		}
 		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags", "-s -w", "-o", path, "./"+p.folder)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // there are no libraries
 		if out, err := cmd.CombinedOutput(); err != nil {

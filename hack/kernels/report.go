@@ -17,7 +17,7 @@ import (
 type report struct {
 	kernel, version string
 	took            time.Duration
-	packages        map[string]*outcome // by folder
+	packages        map[string]*outcome // by suite
 	console         []byte
 	err             error // of the machine itself
 }
@@ -75,13 +75,13 @@ func (r *report) problems(packages []suite, ran map[string]bool) (found []string
 		found = append(found, r.err.Error())
 	}
 	for _, p := range packages {
-		o := r.packages[p.folder]
+		o := r.packages[p.name()]
 		if o == nil {
-			found = append(found, "the tests of "+p.folder+" did not begin")
+			found = append(found, "the tests of "+p.name()+" did not begin")
 			continue
 		}
 		if o.status != "0" {
-			found = append(found, fmt.Sprintf("the tests of %s ended with status %q", p.folder, o.status))
+			found = append(found, fmt.Sprintf("the tests of %s ended with status %q", p.name(), o.status))
 		}
 		tests, err := o.results()
 		if err != nil {
@@ -90,24 +90,24 @@ func (r *report) problems(packages []suite, ran map[string]bool) (found []string
 		for name, t := range tests {
 			switch {
 			case t.action == "pass":
-				ran[p.folder+" "+name] = true
+				ran[p.name()+" "+name] = true
 			case t.action == "skip" && strings.Contains(t.said.String(), lacking):
-				if _, known := ran[p.folder+" "+name]; !known {
-					ran[p.folder+" "+name] = false
+				if _, known := ran[p.name()+" "+name]; !known {
+					ran[p.name()+" "+name] = false
 				}
 			case t.action == "skip":
-				found = append(found, p.folder+" "+name+" is skipped for a reason that no table gives")
+				found = append(found, p.name()+" "+name+" is skipped for a reason that no table gives")
 			default:
-				found = append(found, p.folder+" "+name+" failed")
+				found = append(found, p.name()+" "+name+" failed")
 			}
 		}
 		for _, name := range p.tests {
 			if tests[name] == nil {
-				found = append(found, p.folder+" has no "+name)
+				found = append(found, p.name()+" has no "+name)
 			}
 		}
 		if len(tests) == 0 {
-			found = append(found, "no test of "+p.folder+" was run")
+			found = append(found, "no test of "+p.name()+" was run")
 		}
 	}
 	slices.Sort(found)

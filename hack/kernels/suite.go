@@ -8,6 +8,15 @@ type suite struct {
 	tests   []string // all have to be there
 	parts   string   // the tests' parts, where they have some; all when empty
 	pattern string   // instead of tests and parts
+	without string   // a module of the kernel's that is not loaded when they begin
+}
+
+// name is what the suite is called in reports.
+func (s suite) name() string {
+	if s.without != "" {
+		return s.folder + " without " + s.without
+	}
+	return s.folder
 }
 
 func (s suite) regexp() string {
@@ -21,6 +30,8 @@ func (s suite) regexp() string {
 // attached and packets delivered, Services at veths, sockets and NICs, masquerading, tunnels, and how an agent takes over from
 // the one before it. What is a matter of the programs' own logic is tested under one kernel, and would take too long here.
 var chosen = []suite{
+	// First, as nothing may use the module.
+	{folder: "datapath", without: "nf_conntrack", parts: "^ebpf$", tests: []string{"TestNothingThatTheKernelTranslatesIsStray"}},
 	{folder: "internal/netnstest", tests: []string{"TestKernelsHaveWhatTheTableSays"}},
 	{folder: "bpf", tests: []string{"TestEveryModeLoads"}},
 	{folder: "datapath", parts: "^(kubeproxy|ebpf|vxlan|geneve)$", tests: []string{

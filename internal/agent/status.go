@@ -119,6 +119,9 @@ func (a *Agent) warnings() []string {
 		if n.dp.Config().KubeProxyReplacement {
 			warn("devices carry no Services and are not masqueraded at: %s", n.dp.LeftOut())
 		}
+		if why := n.dp.Unasked(); why != "" {
+			out = append(out, why)
+		}
 		warn("reconcilers are paused, and what they keep is not mended: %s", pausedReconcilers(n.reconcilers.all.Health()))
 		warn("no route to the pods of nodes that are not on the same L2: %s", n.skippedNodes())
 		warn("endpoints have addresses outside "+n.pool.CIDR().String()+", of an earlier podCIDR: %s", n.eps.outsidePool())
