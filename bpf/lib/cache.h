@@ -300,7 +300,7 @@ static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w,
  * MAC is known, are worth it, and only packets that show their flow themselves. What is forwarded to an address of the node's
  * pods is not: it rests on that there is no such pod, and the stack has nobody to give it to either.
  */
-static __noinline void remember(const struct work *w, enum lab_reason reason)
+static __noinline void remember_flow_of(const struct work *w, enum lab_reason reason)
 {
 	const struct packet *p = &w->p;
 	const struct route *route = &w->route;
@@ -310,8 +310,6 @@ static __noinline void remember(const struct work *w, enum lab_reason reason)
 		return;
 	if (reason == REASON_FORWARDED ? !route->neighbour.ifindex : reason != REASON_DELIVERED && reason != REASON_TUNNELED)
 		return;
-	if (w->c.outcome == TRANSLATED && opens(p))
-		return; /* the second packet has to be seen, by which the flow is more than opened */
 	if (reason == REASON_FORWARDED && is_own_pod(w->c.outcome == TRANSLATED ? &w->c.to.dst : &p->ev.dst))
 		return;
 	place = place_of(w->hash);
@@ -345,4 +343,11 @@ static __noinline void remember(const struct work *w, enum lab_reason reason)
 	}
 	place->leaves = w->verdict.mark;
 	place->next = route->neighbour;
+}
+
+/* Remembers what was decided about a packet, unless the next one has to be seen, by which a flow is more than opened. */
+static __always_inline void remember(const struct work *w, enum lab_reason reason)
+{
+	if (w->c.outcome != TRANSLATED || !opens(&w->p))
+		remember_flow_of(w, reason);
 }

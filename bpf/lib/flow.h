@@ -25,17 +25,13 @@
 /* How many ports are tried for one flow. */
 #define PORT_TRIES 16
 
-/*
- * Changes the state of a flow by a packet with tuple t, in both entries. e is the entry that the packet found: in lab_nat
- * when it is an answer (back), otherwise in lab_ct. A missing other entry is put back. A RST raises the generations, so that
- * the next packet is decided about and can take the RST back. False: the other entry belongs to another flow by now.
- */
-static __noinline bool touch(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back)
+/* Gives the other entry of a flow the state that e has after a packet: see touch(). */
+static __noinline bool touch_other(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back)
 {
 	struct opening *o = this_opening();
 	struct flow_entry *other;
 
-	if (!o || !update(&e->flow, tcp_flags, back))
+	if (!o)
 		return true;
 	answer_to(&o->key, &e->to, t->proto);
 	if (tcp_flags & TCP_RST) {
@@ -59,6 +55,16 @@ static __noinline bool touch(struct flow_entry *e, const struct tuple *t, __u8 t
 		return false;
 	tell(&other->flow, &e->flow);
 	return true;
+}
+
+/*
+ * Changes the state of a flow by a packet with tuple t, in both entries. e is the entry that the packet found: in lab_nat
+ * when it is an answer (back), otherwise in lab_ct. A missing other entry is put back. A RST raises the generations, so that
+ * the next packet is decided about and can take the RST back. False: the other entry belongs to another flow by now.
+ */
+static __always_inline bool touch(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back)
+{
+	return !update(&e->flow, tcp_flags, back) || touch_other(e, t, tcp_flags, back);
 }
 
 static __always_inline void apply(struct change *c, const struct flow_entry *e, enum found found)
@@ -125,7 +131,7 @@ static __always_inline bool is_current(const struct flow_entry *e, const struct 
  * Whether a packet still belongs to the flow that e is for. One that may open a flow does not when that
  * one is over, or when its backend is not one any more.
  */
-static __noinline bool continues(const struct flow_entry *e, const struct packet *p, const struct tuple *t)
+static __always_inline bool continues(const struct flow_entry *e, const struct packet *p, const struct tuple *t)
 {
 	const struct backend *b;
 
@@ -144,7 +150,7 @@ static __noinline bool continues(const struct flow_entry *e, const struct packet
 }
 
 /* A packet of a flow that is translated already. Not found, or its answers are another flow's by now: false. */
-static __always_inline bool translate_on(const struct packet *p, struct change *c)
+static __noinline bool translate_on(const struct packet *p, struct change *c)
 {
 	struct flow_entry *e = bpf_map_lookup_elem(&lab_ct, &c->from);
 

@@ -68,8 +68,8 @@ static __always_inline bool is_address_of(const struct ip *a, const __u32 *ifind
 /* Whether an address is one that pods are masqueraded towards. */
 static __always_inline bool is_outside(const struct ip *a)
 {
-	bool nodes = node_flags(a) & LAB_IS_NODE;
-
 	/* What goes to a node and not by the tunnel goes where nobody knows pods. */
-	return has_tunnel() ? nodes || !is_native(a) : !nodes && !is_native(a);
+	if (has_tunnel())
+		return !is_native(a) || node_flags(a) & LAB_IS_NODE;
+	return !is_native(a) && !(node_flags(a) & LAB_IS_NODE);
 }
