@@ -43,7 +43,7 @@ const (
 // Comparisons are the goals about paths, and then what is for information. The numbers are those of
 // docs/performance.md.
 func Comparisons() []bench.Comparison {
-	return slices.Concat(byTheYardstick(), byKubeProxy(), byTheBridge(), byFewServices(), ratios())
+	return slices.Concat(byTheYardstick(), byKubeProxy(), byTheBridge(), byTheKernelsTunnel(), byFewServices(), ratios())
 }
 
 // byTheYardstick say what the programs themselves cost, with many Services.
@@ -86,6 +86,16 @@ func byTheBridge() []bench.Comparison {
 	}
 }
 
+// byTheKernelsTunnel say what our way into a tunnel and out of it is worth, with many Services. The device in between is
+// the same.
+func byTheKernelsTunnel() []bench.Comparison {
+	ours := testbed.ToPod(testbed.Tunnel, testbed.Many)
+	return []bench.Comparison{
+		speed(atLeast("P13", "ebpf by VXLAN / the kernel's VXLAN, routed: TCP_RR", 1.10, 1.15), rr, ours, testbed.KernelTunnel),
+		cost(atMost("P13", "the same: CPU a byte", 0.90, 0.87), ours, testbed.KernelTunnel),
+	}
+}
+
 // byFewServices says what many Services cost.
 func byFewServices() []bench.Comparison {
 	service := func(fill testbed.Fill) string { return testbed.ToService(testbed.EBPF, fill) }
@@ -98,7 +108,7 @@ func byFewServices() []bench.Comparison {
 func ratios() []bench.Comparison {
 	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.KubeProxyReplacement, testbed.EBPF
 	few, many := testbed.Few, testbed.Many
-	pod, same := testbed.ToPod(ebpf, many), testbed.SameNode(ebpf, many)
+	pod, same, tunnel := testbed.ToPod(ebpf, many), testbed.SameNode(ebpf, many), testbed.ToPod(testbed.Tunnel, many)
 	return []bench.Comparison{
 		speed(information("P1", "ebpf across nodes / host to host: TCP_RR"), rr, pod, ""),
 		speed(information("P2", "the same: UDP_RR"), udp, pod, ""),
@@ -118,6 +128,11 @@ func ratios() []bench.Comparison {
 		speed(information("P11", "ebpf / Linux bridge, same node: TCP_RR"), rr, same, testbed.Bridge),
 		speed(information("P11", "the same: TCP_CRR"), crr, same, testbed.Bridge),
 		cost(information("P11", "the same: CPU a byte"), same, testbed.Bridge),
+		speed(information("P13", "ebpf by VXLAN / the kernel's VXLAN, routed: TCP_CRR to a pod's address"), crr, tunnel, testbed.KernelTunnel),
+		overhead(information("P13", "overhead of ebpf by VXLAN / of the kernel's VXLAN: TCP_RR"), rr, tunnel, testbed.KernelTunnel),
+		overhead(information("P13", "the same: CPU a byte"), stream, tunnel, testbed.KernelTunnel),
+		overhead(information("P13", "overhead of ebpf by VXLAN / of ebpf without a tunnel: TCP_RR"), rr, tunnel, pod),
+		overhead(information("P13", "the same: CPU a byte"), stream, tunnel, pod),
 	}
 }
 

@@ -20,26 +20,27 @@ const slowerBy = 0.05
 func paths(kind workload.Kind) []string {
 	kubeproxy, replacement, ebpf := testbed.KubeProxy, testbed.KubeProxyReplacement, testbed.EBPF
 	few, many := testbed.Few, testbed.Many
+	tunnels := []string{testbed.KernelTunnel, testbed.ToPod(testbed.Tunnel, many)}
 	common := []string{testbed.Yardstick, testbed.ToPod(kubeproxy, few), testbed.ToPod(ebpf, many)}
 	var more []string
 	switch kind {
 	case workload.TCPRR:
-		more = []string{
+		more = append(tunnels,
 			slower, testbed.BareVeth, testbed.Bridge,
 			testbed.ToPod(replacement, few), testbed.ToPod(replacement, many), testbed.ToPod(ebpf, few), testbed.SameNode(ebpf, many),
-		}
+		)
 	case workload.UDPRR:
 		more = []string{testbed.ToPod(replacement, many)}
 	case workload.TCPCRR:
-		more = []string{
+		more = append(tunnels,
 			testbed.Bridge,
 			testbed.ToService(kubeproxy, few), testbed.ToService(kubeproxy, many),
 			testbed.ToService(replacement, few), testbed.ToService(replacement, many),
 			testbed.ToPod(ebpf, few), testbed.ToService(ebpf, few), testbed.ToService(ebpf, many),
 			testbed.ToPodBySocketless(ebpf, many), testbed.ToServiceByPackets(ebpf, many), testbed.SameNode(ebpf, many),
-		}
+		)
 	case workload.TCPStream:
-		more = []string{testbed.Bridge, testbed.ToPod(replacement, many), testbed.ToPod(ebpf, few), testbed.SameNode(ebpf, many)}
+		more = append(tunnels, testbed.Bridge, testbed.ToPod(replacement, many), testbed.ToPod(ebpf, few), testbed.SameNode(ebpf, many))
 	}
 	return append(common, more...)
 }

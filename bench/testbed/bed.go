@@ -3,11 +3,14 @@ package testbed
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/identity"
 )
 
 // Bed is everything that is compared.
@@ -76,11 +79,33 @@ func (b *Bed) cluster(ctx context.Context, name string, n int, set func(*datapat
 	list := services(n, c.backend(), c.Nodes[1].cfg.NodeName)
 	rules := kubeProxyRules(withOneBackend(list), allPods)
 	return c, c.each(func(node *Node) error {
+		if err := node.dp.IPCache().Apply(ctx, c.whoHas(node)); err != nil {
+			return err
+		}
 		if err := node.reconcile(ctx, list); err != nil || node.cfg.KubeProxyReplacement {
 			return err
 		}
 		return node.run(rules, "iptables-restore", "--noflush")
 	})
+}
+
+// whoHas is what an agent tells a node of who has which address.
+func (c *Cluster) whoHas(node *Node) []api.IPCacheEntry {
+	one := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+	entries := []api.IPCacheEntry{{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Identity: uint32(identity.World)}}
+	for _, other := range c.Nodes {
+		host, at := identity.RemoteNode, other.cfg.NodeIP
+		if other == node {
+			host, at = identity.Host, netip.Addr{}
+		}
+		entries = append(entries,
+			api.IPCacheEntry{Prefix: one(other.cfg.NodeIP), Identity: uint32(host), Node: at, NodeAddress: true},
+			api.IPCacheEntry{Prefix: other.cfg.PodCIDR, Node: at})
+		for _, pod := range other.pods {
+			entries = append(entries, api.IPCacheEntry{Prefix: one(pod.addr), Identity: podIdentity, Node: at})
+		}
+	}
+	return entries
 }
 
 // each calls f for both nodes at once.

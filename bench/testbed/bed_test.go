@@ -61,6 +61,52 @@ func TestEveryPathWorks(t *testing.T) {
 	}
 }
 
+// The paths that are compared by their tunnels have one, and all that goes that way is in it.
+func TestTunnelsAreUsed(t *testing.T) {
+	netnstest.RequireRoot(t)
+	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
+	b, err := Make(0)
+	must(t, err)
+	t.Cleanup(func() { must(t, b.Close()) })
+	hosts, pods, err := b.kernelTunnel(KernelTunnel)
+	must(t, err)
+	c, err := b.cluster(t.Context(), Tunnel, 3, tunnel)
+	must(t, err)
+	for name, way := range map[string]struct {
+		path   Path
+		host   *Space
+		device string
+	}{
+		KernelTunnel: {b.straight(pods[0].Space, pods[1].Space, pods[1].addr), hosts[0], vtep},
+		Tunnel:       {b.across(c), c.Nodes[0].Space, "lab_vxlan"},
+	} {
+		packets := func(device string) (sent, received uint64) {
+			l, err := way.host.link(device)
+			must(t, err)
+			return l.Attrs().Statistics.TxPackets, l.Attrs().Statistics.RxPackets
+		}
+		wireSent, wireReceived := packets(nic)
+		sent, received := packets(way.device)
+		r, err := way.path.Pair(workload.UDPRR, short).Measure()
+		must(t, err)
+		nowSent, nowReceived := packets(way.device)
+		if sent, received = nowSent-sent, nowReceived-received; sent < uint64(r.Operations) || received < uint64(r.Operations) {
+			t.Errorf("%s: of %d requests and answers %d and %d went through %s", name, r.Operations, sent, received, way.device)
+		}
+		nowSent, nowReceived = packets(nic)
+		if wireSent, wireReceived = nowSent-wireSent, nowReceived-wireReceived; wireSent > sent+10 || wireReceived > received+10 {
+			t.Errorf("%s: the wire carried %d and %d packets, of which %d and %d came by %s", name, wireSent, wireReceived, sent, received, way.device)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // gates holds that the deterministic measurements work in every mode, and that they see what is there.
 func gates(t *testing.T, l *Setup) {
 	t.Helper()

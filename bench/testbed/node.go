@@ -11,6 +11,7 @@ import (
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/identity"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -57,6 +58,39 @@ func (b *Bed) hosts(name string) ([2]*Space, error) {
 	return pair, nil
 }
 
+// gateway is the next hop of pods that no data plane of ours serves.
+var gateway = netip.MustParseAddr("169.254.1.1")
+
+// hostsWithPods makes two hosts with a pod each, whose packets leave so much room as overhead says. Nothing takes them any
+// further than to their host yet.
+func (b *Bed) hostsWithPods(name string, overhead int) (hosts [2]*Space, pods [2]Pod, err error) {
+	if hosts, err = b.hosts(name); err != nil {
+		return hosts, pods, err
+	}
+	const hostIf = "pod"
+	for i, host := range hosts {
+		s, err := b.space(fmt.Sprintf("pod of %s %d", name, i))
+		if err != nil {
+			return hosts, pods, err
+		}
+		pods[i] = Pod{Space: s, addr: podCIDR(i).Addr().Next().Next(), hostIf: hostIf}
+		if err := connect(host, hostIf, s, podDevice); err != nil {
+			return hosts, pods, err
+		}
+		veth, err := host.link(hostIf)
+		if err != nil {
+			return hosts, pods, err
+		}
+		if err := errors.Join(
+			s.addAddr(podDevice, netip.PrefixFrom(pods[i].addr, 32)),
+			s.addGateway(podDevice, gateway, veth.Attrs().HardwareAddr, veth.Attrs().MTU-overhead),
+		); err != nil {
+			return hosts, pods, err
+		}
+	}
+	return hosts, pods, nil
+}
+
 // Node is a host that runs the real data plane.
 type Node struct {
 	*Space
@@ -68,6 +102,9 @@ type Node struct {
 	// mapsDir is where the node's maps are pinned.
 	mapsDir string
 }
+
+// podIdentity is every pod's: the first that a cluster gives to a set of labels.
+const podIdentity = uint32(identity.FirstPod)
 
 // Pod is one of a node's.
 type Pod struct {
@@ -134,7 +171,8 @@ func (b *Bed) addPod(ctx context.Context, n *Node) error {
 		addr = addr.Next()
 	}
 	spec := datapath.EndpointSpec{
-		HostIf: api.HostIfName(rand.Text(), podDevice), IfName: podDevice, Namespace: "bench", Pod: s.name, Addr: addr, NetNS: s.fd,
+		HostIf: api.HostIfName(rand.Text(), podDevice), IfName: podDevice, Namespace: "bench", Pod: s.name, Addr: addr,
+		Identity: podIdentity, NetNS: s.fd,
 	}
 	var ep api.Endpoint
 	err = n.do(func() (err error) {

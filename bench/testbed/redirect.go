@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -13,37 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gateway is the next hop of pods that nothing but the yardstick serves.
-var gateway = netip.MustParseAddr("169.254.1.1")
-
 // yardstick makes two hosts with a pod each, and between them the least that BPF can do: a program that
 // writes two MAC addresses and redirects, without looking at more than the packet's protocol. What our
 // programs do beyond it is what they cost.
 func (b *Bed) yardstick(name string) (pods [2]Pod, err error) {
-	hosts, err := b.hosts(name)
+	hosts, pods, err := b.hostsWithPods(name, 0)
 	if err != nil {
 		return pods, err
-	}
-	const hostIf = "pod"
-	for i, host := range hosts {
-		s, err := b.space(fmt.Sprintf("pod of %s %d", name, i))
-		if err != nil {
-			return pods, err
-		}
-		pods[i] = Pod{Space: s, addr: podCIDR(i).Addr().Next().Next(), hostIf: hostIf}
-		if err := connect(host, hostIf, s, podDevice); err != nil {
-			return pods, err
-		}
-		veth, err := host.link(hostIf)
-		if err != nil {
-			return pods, err
-		}
-		if err := errors.Join(
-			s.addAddr(podDevice, netip.PrefixFrom(pods[i].addr, 32)),
-			s.addGateway(podDevice, gateway, veth.Attrs().HardwareAddr),
-		); err != nil {
-			return pods, err
-		}
 	}
 	for i, host := range hosts {
 		if err := b.redirect(host, pods[i], hosts[1-i]); err != nil {

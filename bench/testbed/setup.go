@@ -22,6 +22,8 @@ const (
 	Bridge = "bridge"
 	// Yardstick is pod to pod across nodes with the least that BPF can do.
 	Yardstick = "minimal redirect"
+	// KernelTunnel is pod to pod across nodes that route in the kernel, by its own VXLAN.
+	KernelTunnel = "kernel's VXLAN"
 )
 
 // Fill says how many Services a cluster has.
@@ -45,7 +47,7 @@ type mode struct {
 	set  func(*datapath.Config)
 }
 
-// modes are set as the agent does for the shipped profiles.
+// modes are set as the agent does for the shipped profiles that route natively.
 func modes() []mode {
 	return []mode{
 		{KubeProxy, func(*datapath.Config) {}},
@@ -56,12 +58,19 @@ func modes() []mode {
 	}
 }
 
-// Names of the modes.
+// Names of the modes, and of the one with a tunnel between the nodes, as profile vxlan has it.
 const (
 	KubeProxy            = string(settings.ModeKubeProxy)
 	KubeProxyReplacement = string(settings.ModeKubeProxyReplacement)
 	EBPF                 = string(settings.ModeEBPF)
+	Tunnel               = EBPF + " by VXLAN"
 )
+
+// tunnel is how a node of that one is set.
+func tunnel(c *datapath.Config) {
+	c.KubeProxyReplacement, c.BPF.Masquerade = true, true
+	c.RoutingMode, c.TunnelProtocol, c.AutoDirectNodeRoutes = settings.RoutingTunnel, settings.TunnelVXLAN, false
+}
 
 // ToPod is the way from pod to pod across nodes, in a cluster of a mode.
 func ToPod(mode string, fill Fill) string { return fmt.Sprintf("%s, %s: to pod", mode, fill) }
@@ -112,7 +121,23 @@ func (b *Bed) SetUp(ctx context.Context, sizes Sizes, progress func(string)) (*S
 			l.Paths[SameNode(m.name, fill)] = b.within(c)
 		}
 	}
-	return l, nil
+	return l, b.setUpTunnels(ctx, sizes, l.Paths, progress)
+}
+
+// setUpTunnels makes what has a tunnel between the nodes.
+func (b *Bed) setUpTunnels(ctx context.Context, sizes Sizes, paths Paths, progress func(string)) error {
+	progress("tunnels")
+	_, pods, err := b.kernelTunnel(KernelTunnel)
+	if err != nil {
+		return fmt.Errorf("set up the %s: %w", KernelTunnel, err)
+	}
+	paths[KernelTunnel] = b.straight(pods[0].Space, pods[1].Space, pods[1].addr)
+	c, err := b.cluster(ctx, Tunnel, sizes[Many], tunnel)
+	if err != nil {
+		return fmt.Errorf("set up %s: %w", Tunnel, err)
+	}
+	paths[ToPod(Tunnel, Many)] = b.across(c)
+	return nil
 }
 
 // setUpHosts makes what is in no cluster.

@@ -143,22 +143,42 @@ func (s *Space) addAddr(device string, addr netip.Prefix) error {
 	return nil
 }
 
-// addGateway makes device lead everywhere, by way of a neighbour that is known for good.
-func (s *Space) addGateway(device string, via netip.Addr, mac net.HardwareAddr) error {
-	l, err := s.link(device)
-	if err != nil {
+// addGateway makes device lead everywhere, by way of a neighbour that is known for good, with packets of up to mtu
+// bytes.
+func (s *Space) addGateway(device string, via netip.Addr, mac net.HardwareAddr, mtu int) error {
+	if err := errors.Join(s.addRoute(device, netip.PrefixFrom(via, 32)), s.addNeighbour(device, via, mac)); err != nil {
 		return err
 	}
-	index := l.Attrs().Index
-	err = s.nl.RouteAdd(&netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(via, 32))})
+	l, err := s.link(device)
 	if err == nil {
-		err = s.nl.NeighAdd(&netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: via.AsSlice(), HardwareAddr: mac})
-	}
-	if err == nil {
-		err = s.nl.RouteAdd(&netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Gw: via.AsSlice()})
+		err = s.nl.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Gw: via.AsSlice(), MTU: mtu})
 	}
 	if err != nil {
 		return fmt.Errorf("add gateway %s to %s: %w", via, s.name, err)
+	}
+	return nil
+}
+
+// addRoute makes the addresses of a prefix neighbours at device.
+func (s *Space) addRoute(device string, to netip.Prefix) error {
+	l, err := s.link(device)
+	if err == nil {
+		err = s.nl.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(to)})
+	}
+	if err != nil {
+		return fmt.Errorf("add a route to %s to %s: %w", to, s.name, err)
+	}
+	return nil
+}
+
+// addNeighbour says for good which MAC address a neighbour has.
+func (s *Space) addNeighbour(device string, addr netip.Addr, mac net.HardwareAddr) error {
+	l, err := s.link(device)
+	if err == nil {
+		err = s.nl.NeighAdd(&netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac})
+	}
+	if err != nil {
+		return fmt.Errorf("add neighbour %s to %s: %w", addr, s.name, err)
 	}
 	return nil
 }
