@@ -78,6 +78,7 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("again", func(t *testing.T) { testConverges(t, profile, name) })
 	t.Run("look", func(t *testing.T) { testLook(t, profile, name) })
 	t.Run("flows", func(t *testing.T) { testFlows(t, name) })
+	t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
 	if profile != "geneve" && profile != "ebpf" { // one has no page of its own, the other's watches before it can tell
 		t.Run("walkthrough", func(t *testing.T) { testWalkthrough(t, name, profile) })

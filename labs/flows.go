@@ -20,8 +20,8 @@ import (
 
 // Flows hands the flow records that f picks to emit, in the order of their times: those that the agents of all nodes, or of
 // one, have, and with f.Follow those that come, until ctx ends, which is no error, or emit fails. f.Last is of all nodes
-// together. The error says which nodes did not answer, or stopped to, and why; what the others tell is handed on all the
-// same. That no node knows what f names is an error.
+// together. A line with UpTo alone comes once what was there is handed on, if f follows. The error says which nodes did not
+// answer, or stopped to, and why; what the others tell is handed on all the same. That no node knows what f names is an error.
 func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit func(api.FlowLine) error) error {
 	nodes := l.Nodes
 	if node != "" {
@@ -79,13 +79,25 @@ func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit fun
 		if err := m.unknown(); err != nil {
 			return err
 		}
+		began := m.begun
 		for _, line := range m.take(time.Now()) {
 			if err := emit(line); err != nil {
 				return err
 			}
 		}
+		if m.begun && !began && f.Follow {
+			if err := emit(api.FlowLine{UpTo: m.done}); err != nil {
+				return err
+			}
+		}
 	}
 	return m.failed()
+}
+
+// agentClient asks an agent over its own API, through its pod.
+func (l *Lab) agentClient(agent *corev1.Pod) *client.Client {
+	ref := kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer}
+	return client.NewOver("pod "+ref.String(), func(context.Context) (net.Conn, error) { return l.Kube.Dial(ref, agentBinary, "dial"), nil })
 }
 
 // flowsOf hands on what one agent tells until it ends, or each says so.
@@ -96,8 +108,7 @@ func (l *Lab) flowsOf(ctx context.Context, n cluster.Node, agent *corev1.Pod, f 
 	case agent == nil:
 		return errors.New("no agent pod on this node")
 	}
-	ref := kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer}
-	c := client.NewOver("pod "+ref.String(), func(context.Context) (net.Conn, error) { return l.Kube.Dial(ref, agentBinary, "dial"), nil })
+	c := l.agentClient(agent)
 	var stopped error // of one that had begun, which is not tried again
 	err := whenStarted(ctx, agentPatience, func() error {
 		begun := false
@@ -140,7 +151,8 @@ type flowMerge struct {
 	told     map[string]*toldFlows
 	failures []error
 	held     []api.FlowLine
-	begun    bool // the records that were there are handed on
+	begun    bool      // the records that were there are handed on
+	done     time.Time // all before that is
 }
 
 // toldFlows is how far a node has told.
@@ -217,9 +229,10 @@ func (m *flowMerge) unknown() error {
 // take returns the lines that are in order now, and no longer holds them.
 func (m *flowMerge) take(now time.Time) []api.FlowLine {
 	upTo, all := m.upTo(now)
-	if !all && (upTo.IsZero() || len(m.held) == 0) && len(m.held) < maxHeldFlows {
+	if !all && !upTo.After(m.done) && len(m.held) < maxHeldFlows {
 		return nil
 	}
+	m.done = upTo
 	slices.SortStableFunc(m.held, func(a, b api.FlowLine) int { return a.Time().Compare(b.Time()) })
 	n := len(m.held)
 	if !all {

@@ -51,6 +51,9 @@ func TestFlowsInOrder(t *testing.T) {
 	if got := flowsTaken(m, now); got != "[2 3 4]" {
 		t.Errorf("the last three are %s", got)
 	}
+	if m.begun != true || !m.done.Equal(flowsBegin.Add(5*time.Second)) {
+		t.Errorf("what was there is not said to be told up to second 5: %v", m.done)
+	}
 	m.add(flowFrom("b", 8), now)
 	m.add(upTo("b", 9), now)
 	if got := flowsTaken(m, now); got != "[]" {

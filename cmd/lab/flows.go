@@ -19,6 +19,7 @@ import (
 func newFlowsCmd() *cobra.Command {
 	var of whose
 	var which show.FlowsAsked
+	var serve flowServer
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
 		Use:   "flows",
@@ -26,7 +27,8 @@ func newFlowsCmd() *cobra.Command {
 		Long:  show.FlowsLong("the nodes of a lab"),
 		Example: `  lab flows --pod default/demo-abcde -f
   lab flows --verdict dropped --since 10m
-  lab flows --protocol udp --port 53 --last 100 -o json`,
+  lab flows --protocol udp --port 53 --last 100 -o json
+  lab flows --serve`,
 		Args:              usageArgs(cobra.NoArgs),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,17 +36,24 @@ func newFlowsCmd() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
+			if err := serve.check(cmd.Flags()); err != nil {
+				return usageError{err}
+			}
 			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
 			defer l.Close()
+			if serve.on {
+				return serve.run(cmd, l)
+			}
 			return l.Flows(cmd.Context(), of.node, filter, flowPrinter(cmd.OutOrStdout(), l, out.value == "json"))
 		},
 	}
 	of.flags(cmd)
 	which.Flags(cmd.Flags())
 	out.flag(cmd)
+	serve.addFlags(cmd)
 	for key, complete := range map[string]cobra.CompletionFunc{
 		"pod": completePods, "to-pod": completePods, "namespace": completeNamespaces, "identity": completeIdentities, "port": cobra.NoFileCompletions,
 		"verdict":  cobra.FixedCompletions(api.FlowVerdicts(), cobra.ShellCompDirectiveNoFileComp),
@@ -66,9 +75,11 @@ func flowPrinter(out io.Writer, l *labs.Lab, asJSON bool) func(api.FlowLine) err
 	}
 	head := false
 	return func(line api.FlowLine) (err error) {
-		if asJSON {
+		switch {
+		case line.Flow == nil && line.Lost == nil:
+		case asJSON:
 			err = enc.Encode(line)
-		} else {
+		default:
 			text := table.Line(line, short(line.Node()))
 			if !head {
 				text, head = table.Head()+text, true

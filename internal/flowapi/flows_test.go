@@ -1,0 +1,331 @@
+package flowapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+	observerpb "github.com/cilium/cilium/api/v1/observer"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"wirelab.dev/wirelab/internal/api"
+)
+
+var begin = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
+
+// fakeSource has lines, and tells more when it is followed, without an end if it shall be endless.
+type fakeSource struct {
+	lines, more []api.FlowLine
+	endless     bool
+	err         error
+	nodes       []Node
+	stopped     chan error // gets why emit ended an endless stream
+}
+
+func (s *fakeSource) Flows(ctx context.Context, f api.FlowFilter, emit func(api.FlowLine) error) error {
+	for _, l := range s.lines {
+		if f.Last == 0 || l.Time().Before(f.Since) {
+			continue
+		}
+		if err := emit(l); err != nil {
+			return err
+		}
+	}
+	if !f.Follow {
+		return s.err
+	}
+	if err := emit(api.FlowLine{UpTo: begin}); err != nil {
+		return err
+	}
+	for _, l := range s.more {
+		if err := emit(l); err != nil {
+			return err
+		}
+	}
+	for s.endless {
+		if err := emit(s.more[0]); err != nil {
+			s.stopped <- err
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (s *fakeSource) Nodes(context.Context) ([]Node, error) { return s.nodes, nil }
+
+// record is the nth, from pod a to a web server outside, or dropped if n is even.
+func record(n int) api.FlowLine {
+	r := &api.FlowRecord{
+		Time: begin.Add(time.Duration(n) * time.Second), Node: "lab-worker", Verdict: api.FlowForwarded, Reason: "forwarded", At: "from-pod",
+		Direction: api.FlowEgress, Protocol: "tcp", TCPFlags: 2, Length: n, Iface: "lxc1", IfIndex: 7, Reply: new(false),
+		Source:      api.FlowEnd{Addr: netip.MustParseAddr("10.0.1.7"), Port: 40000, Identity: 300, Endpoint: 5, Namespace: "default", Pod: "demo-abc", Labels: map[string]string{"app": "demo"}},
+		Destination: api.FlowEnd{Addr: netip.MustParseAddr("192.0.2.1"), Port: 443, Identity: 2, Name: "world"},
+	}
+	if n%2 == 0 {
+		r.Verdict, r.Reason = api.FlowDropped, "no-backend"
+	}
+	return api.FlowLine{Flow: r}
+}
+
+func lost(n uint64) api.FlowLine {
+	return api.FlowLine{Lost: &api.LostFlows{Time: begin, Node: "lab-worker", Count: n, By: api.LostByReader}}
+}
+
+// serving serves s, and returns the address.
+func serving(t *testing.T, s Source, secure *tls.Config, patience time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, l, s, "lab", secure, patience) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+func connect(t *testing.T, addr string, c credentials.TransportCredentials) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func observer(t *testing.T, s Source) observerpb.ObserverClient {
+	t.Helper()
+	return observerpb.NewObserverClient(connect(t, serving(t, s, nil, time.Minute), insecure.NewCredentials()))
+}
+
+// told are n answers, or all until the end if n is 0: seconds of flows, -n for n lost ones, "!" for what nodes say.
+func told(t *testing.T, c observerpb.ObserverClient, req *observerpb.GetFlowsRequest, n int) (out []string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := c.GetFlows(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n == 0 || len(out) < n {
+		r, err := stream.Recv()
+		if err != nil {
+			if ctx.Err() != nil {
+				t.Fatalf("no end after %v", out)
+			}
+			return out, err
+		}
+		switch {
+		case r.GetFlow() != nil:
+			out = append(out, fmt.Sprint(int(r.GetTime().AsTime().Sub(begin).Seconds())))
+		case r.GetLostEvents() != nil:
+			out = append(out, fmt.Sprint("-", r.GetLostEvents().GetNumEventsLost()))
+		default:
+			out = append(out, "!"+r.GetNodeStatus().GetMessage())
+		}
+	}
+	return out, nil
+}
+
+func TestGetFlows(t *testing.T) {
+	s := &fakeSource{lines: []api.FlowLine{record(1), record(2), lost(9), record(3), record(4), record(5)}, more: []api.FlowLine{record(6), record(7)}}
+	c := observer(t, s)
+	dropped := []*flowpb.FlowFilter{{Verdict: []flowpb.Verdict{flowpb.Verdict_DROPPED}}}
+	for name, x := range map[string]struct {
+		req  *observerpb.GetFlowsRequest
+		n    int
+		want string
+	}{
+		"all":                   {&observerpb.GetFlowsRequest{}, 0, "[1 2 -9 3 4 5]"},
+		"last two":              {&observerpb.GetFlowsRequest{Number: 2}, 0, "[4 5]"},
+		"last three":            {&observerpb.GetFlowsRequest{Number: 3}, 0, "[3 4 5]"},
+		"first two":             {&observerpb.GetFlowsRequest{Number: 2, First: true}, 0, "[1 2]"},
+		"since":                 {&observerpb.GetFlowsRequest{Since: timestamppb.New(begin.Add(4 * time.Second))}, 0, "[4 5]"},
+		"until":                 {&observerpb.GetFlowsRequest{Until: timestamppb.New(begin.Add(2 * time.Second))}, 0, "[1 2 -9]"},
+		"last dropped":          {&observerpb.GetFlowsRequest{Number: 1, Whitelist: dropped}, 0, "[4]"},
+		"not dropped":           {&observerpb.GetFlowsRequest{Number: 2, Blacklist: dropped}, 0, "[3 5]"},
+		"follow":                {&observerpb.GetFlowsRequest{Follow: true}, 2, "[6 7]"},
+		"follow after the last": {&observerpb.GetFlowsRequest{Follow: true, Number: 1}, 3, "[5 6 7]"},
+	} {
+		if got, _ := told(t, c, x.req, x.n); fmt.Sprint(got) != x.want {
+			t.Errorf("%s: %v, want %s", name, got, x.want)
+		}
+	}
+}
+
+func TestGetFlowsRefuses(t *testing.T) {
+	c := observer(t, &fakeSource{lines: []api.FlowLine{record(1)}})
+	for want, req := range map[string]*observerpb.GetFlowsRequest{
+		"flows cannot be picked by http_method here": {Whitelist: []*flowpb.FlowFilter{{HttpMethod: []string{"GET"}}}},
+		`"10.0.1" is neither an address`:             {Blacklist: []*flowpb.FlowFilter{{SourceIp: []string{"10.0.1"}}}},
+		`"a in" is no label selector`:                {Whitelist: []*flowpb.FlowFilter{{SourceLabel: []string{"a in"}}}},
+		`"http": there are tcp`:                      {Whitelist: []*flowpb.FlowFilter{{Protocol: []string{"http"}}}},
+		"at once":                                    {First: true, Follow: true, Number: 1},
+		"fields that flows have not got":             {FieldMask: &fieldmaskpb.FieldMask{Paths: []string{"none"}}},
+	} {
+		_, err := told(t, c, req, 0)
+		if s := status.Convert(err); s.Code() != codes.InvalidArgument || !strings.Contains(s.Message(), want) {
+			t.Errorf("%v, want something with %q", err, want)
+		}
+	}
+	if got, _ := told(t, c, &observerpb.GetFlowsRequest{}, 0); fmt.Sprint(got) != "[1]" {
+		t.Errorf("after that others get %v", got)
+	}
+}
+
+// TestNodesThatFail: what the others tell is told, and then which do not; where no node answers it is an error.
+func TestNodesThatFail(t *testing.T) {
+	down := errors.New("node lab-worker is paused")
+	if got, _ := told(t, observer(t, &fakeSource{lines: []api.FlowLine{record(1)}, err: down}), &observerpb.GetFlowsRequest{}, 0); fmt.Sprint(got) != "[1 !node lab-worker is paused]" {
+		t.Errorf("got %v", got)
+	}
+	_, err := told(t, observer(t, &fakeSource{err: down}), &observerpb.GetFlowsRequest{}, 0)
+	if s := status.Convert(err); s.Code() != codes.Unavailable || s.Message() != down.Error() {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFlowHasWhatIsKnown(t *testing.T) {
+	s := &server{cluster: "lab"}
+	f := s.flowOf(record(2).Flow)
+	if f.GetVerdict() != flowpb.Verdict_DROPPED || f.GetDropReasonDesc() != flowpb.DropReason_SERVICE_BACKEND_NOT_FOUND || f.GetEventType().GetType() != typeDrop ||
+		f.GetIP().GetSource() != "10.0.1.7" || f.GetL4().GetTCP().GetDestinationPort() != 443 || !f.GetL4().GetTCP().GetFlags().GetSYN() ||
+		f.GetTrafficDirection() != flowpb.TrafficDirection_EGRESS || f.GetIsReply() == nil || f.GetIsReply().GetValue() || f.GetInterface().GetName() != "lxc1" {
+		t.Errorf("it is %v", f)
+	}
+	src, dst := f.GetSource(), f.GetDestination()
+	if src.GetPodName() != "demo-abc" || src.GetIdentity() != 300 || src.GetID() != 5 || src.GetClusterName() != "lab" ||
+		!slices.Equal(src.GetLabels(), []string{"k8s:app=demo", "k8s:io.kubernetes.pod.namespace=default"}) || !slices.Equal(dst.GetLabels(), []string{"reserved:world"}) {
+		t.Errorf("ends are %v and %v", src, dst)
+	}
+	masked := only(f, &fieldmaskpb.FieldMask{Paths: []string{"source.pod_name", "verdict"}})
+	if masked.GetSource().GetPodName() != "demo-abc" || masked.GetSource().GetIdentity() != 0 || masked.GetVerdict() != f.GetVerdict() || masked.GetIP() != nil {
+		t.Errorf("masked it is %v", masked)
+	}
+}
+
+func TestFilters(t *testing.T) {
+	s := &server{}
+	f := s.flowOf(record(1).Flow)
+	for _, x := range []struct {
+		filter *flowpb.FlowFilter
+		want   bool
+	}{
+		{&flowpb.FlowFilter{}, true},
+		{&flowpb.FlowFilter{SourceIp: []string{"10.0.1.7"}}, true}, {&flowpb.FlowFilter{SourceIp: []string{"10.0.0.0/16"}}, true}, {&flowpb.FlowFilter{DestinationIp: []string{"10.0.1.7"}}, false},
+		{&flowpb.FlowFilter{SourcePod: []string{"demo"}}, true}, {&flowpb.FlowFilter{SourcePod: []string{"default/demo-abc"}}, true}, {&flowpb.FlowFilter{SourcePod: []string{"default/"}}, true},
+		{&flowpb.FlowFilter{SourcePod: []string{"/demo"}}, true}, {&flowpb.FlowFilter{SourcePod: []string{"other/demo"}}, false}, {&flowpb.FlowFilter{SourcePod: []string{"emo"}}, false},
+		{&flowpb.FlowFilter{DestinationPod: []string{"/"}}, false},
+		{&flowpb.FlowFilter{SourceLabel: []string{"app=demo"}}, true}, {&flowpb.FlowFilter{SourceLabel: []string{"k8s:app in (demo,x)"}}, true}, {&flowpb.FlowFilter{SourceLabel: []string{"app!=demo"}}, false},
+		{&flowpb.FlowFilter{DestinationLabel: []string{"reserved:world"}}, true}, {&flowpb.FlowFilter{DestinationLabel: []string{"reserved:host"}}, false},
+		{&flowpb.FlowFilter{SourceIdentity: []uint32{300}}, true}, {&flowpb.FlowFilter{DestinationIdentity: []uint32{300}}, false},
+		{&flowpb.FlowFilter{DestinationPort: []string{"443"}}, true}, {&flowpb.FlowFilter{SourcePort: []string{"443"}}, false},
+		{&flowpb.FlowFilter{Protocol: []string{"TCP"}}, true}, {&flowpb.FlowFilter{Protocol: []string{"icmp", "udp"}}, false},
+		{&flowpb.FlowFilter{Verdict: []flowpb.Verdict{flowpb.Verdict_FORWARDED}}, true}, {&flowpb.FlowFilter{Verdict: []flowpb.Verdict{flowpb.Verdict_DROPPED}}, false},
+		{&flowpb.FlowFilter{Reply: []bool{false}}, true}, {&flowpb.FlowFilter{Reply: []bool{true}}, false},
+		{&flowpb.FlowFilter{EventType: []*flowpb.EventTypeFilter{{Type: typeTrace}}}, true}, {&flowpb.FlowFilter{EventType: []*flowpb.EventTypeFilter{{Type: typeTrace, MatchSubType: true}}}, false},
+		{&flowpb.FlowFilter{TcpFlags: []*flowpb.TCPFlags{{SYN: true}}}, true}, {&flowpb.FlowFilter{TcpFlags: []*flowpb.TCPFlags{{SYN: true, ACK: true}}}, false},
+		{&flowpb.FlowFilter{NodeName: []string{"*-worker"}}, true}, {&flowpb.FlowFilter{NodeName: []string{"worker"}}, false},
+		{&flowpb.FlowFilter{Interface: []*flowpb.NetworkInterface{{Name: "lxc1"}}}, true}, {&flowpb.FlowFilter{Interface: []*flowpb.NetworkInterface{{Name: "lxc2"}}}, false},
+		{&flowpb.FlowFilter{TrafficDirection: []flowpb.TrafficDirection{flowpb.TrafficDirection_EGRESS}}, true}, {&flowpb.FlowFilter{IpVersion: []flowpb.IPVersion{flowpb.IPVersion_IPv6}}, false},
+		{&flowpb.FlowFilter{SourcePod: []string{"demo"}, DestinationPort: []string{"80"}}, false},
+	} {
+		pick, err := picker([]*flowpb.FlowFilter{x.filter}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := pick(f); got != x.want {
+			t.Errorf("%v picks it: %v", x.filter, got)
+		}
+	}
+}
+
+func TestServerStatus(t *testing.T) {
+	s := &fakeSource{lines: []api.FlowLine{record(1)}, nodes: []Node{
+		{Name: "a", Address: "172.18.0.2", Agent: &api.Status{Version: "1", Started: time.Now().Add(-time.Hour), Flows: &api.FlowsKept{Kept: 5, Capacity: 10, Seen: 20, PerSecond: 1.5}}},
+		{Name: "b", Agent: &api.Status{Version: "1", Started: time.Now(), Flows: &api.FlowsKept{Kept: 1, Capacity: 10, Seen: 1, PerSecond: 0.5}}},
+		{Name: "c"}, {Name: "d", Agent: &api.Status{}},
+	}}
+	c := observer(t, s)
+	got, err := c.ServerStatus(t.Context(), &observerpb.ServerStatusRequest{})
+	if err != nil || got.GetNumFlows() != 6 || got.GetMaxFlows() != 20 || got.GetSeenFlows() != 21 || got.GetFlowsRate() != 2 || got.GetUptimeNs() < uint64(time.Hour) ||
+		got.GetNumConnectedNodes().GetValue() != 2 || !slices.Equal(got.GetUnavailableNodes(), []string{"c", "d"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	nodes, err := c.GetNodes(t.Context(), &observerpb.GetNodesRequest{})
+	if err != nil || len(nodes.GetNodes()) != 4 || nodes.GetNodes()[0].GetState().String() != "NODE_CONNECTED" || nodes.GetNodes()[2].GetState().String() != "NODE_UNAVAILABLE" {
+		t.Errorf("%v, %v", nodes, err)
+	}
+	s.lines[0].Flow.Time = time.Now()
+	names, err := c.GetNamespaces(t.Context(), &observerpb.GetNamespacesRequest{})
+	if err != nil || len(names.GetNamespaces()) != 1 || names.GetNamespaces()[0].GetNamespace() != "default" {
+		t.Errorf("%v, %v", names, err)
+	}
+	for _, err := range []error{errOf(c.GetAgentEvents(t.Context(), &observerpb.GetAgentEventsRequest{})), errOf(c.GetDebugEvents(t.Context(), &observerpb.GetDebugEventsRequest{}))} {
+		if status.Code(err) != codes.Unimplemented || !strings.HasPrefix(status.Convert(err).Message(), "wirelab's agents keep no") {
+			t.Errorf("got %v", err)
+		}
+	}
+	healthy := healthpb.NewHealthClient(connect(t, serving(t, s, nil, time.Minute), insecure.NewCredentials()))
+	if got, err := healthy.Check(t.Context(), &healthpb.HealthCheckRequest{Service: observerService}); err != nil || got.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// errOf is the first error of a stream.
+func errOf[T any](stream grpc.ServerStreamingClient[T], err error) error {
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	return err
+}
+
+// TestClientThatStopsReading is cut off, and others are served on.
+func TestClientThatStopsReading(t *testing.T) {
+	s := &fakeSource{lines: []api.FlowLine{record(1)}, more: []api.FlowLine{record(2)}, endless: true, stopped: make(chan error, 1)}
+	addr := serving(t, s, nil, 300*time.Millisecond)
+	stuck, err := observerpb.NewObserverClient(connect(t, addr, insecure.NewCredentials())).GetFlows(t.Context(), &observerpb.GetFlowsRequest{Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-s.stopped:
+		if status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("it ended by %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it is not cut off")
+	}
+	for err == nil {
+		_, err = stuck.Recv()
+	}
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the client is told %v", err)
+	}
+	if got, _ := told(t, observerpb.NewObserverClient(connect(t, addr, insecure.NewCredentials())), &observerpb.GetFlowsRequest{}, 0); fmt.Sprint(got) != "[1]" {
+		t.Errorf("another client gets %v", got)
+	}
+}
