@@ -130,11 +130,11 @@ func own(h field.Peer) func(field.Peer) (netip.Addr, error) {
 
 // through is the client address a backend sees when kube-proxy on node has
 // hidden the client behind an address of the node: that of the device the
-// packet leaves by, which is the router's towards the node's own pods and the
-// NIC's towards others.
-func through(ctx context.Context, node *field.Node) func(field.Peer) (netip.Addr, error) {
+// packet leaves by, which is the router's towards the node's own pods, and
+// towards others the NIC's, or the router's, too, where a tunnel leads to them.
+func through(ctx context.Context, env *field.Env, node *field.Node) func(field.Peer) (netip.Addr, error) {
 	return func(backend field.Peer) (netip.Addr, error) {
-		if backend.Node == node.Node {
+		if backend.Node == node.Node || env.Tunnel != nil {
 			return field.RouterOf(ctx, node)
 		}
 		return node.Addr, nil

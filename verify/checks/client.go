@@ -21,7 +21,7 @@ func clusterIPClient(ctx context.Context, env *field.Env, from field.Peer) func(
 	return func(backend field.Peer) (netip.Addr, error) {
 		// kube-proxy hides the node's own address, and a pod from itself.
 		if from.Name == node.Name || from.Name == backend.Name {
-			return through(ctx, node)(backend)
+			return through(ctx, env, node)(backend)
 		}
 		return own(from)(backend)
 	}
@@ -33,7 +33,7 @@ func clusterIPClient(ctx context.Context, env *field.Env, from field.Peer) func(
 // must come back through it.
 func nodePortClient(ctx context.Context, env *field.Env, from field.Peer, entry *field.Node) func(field.Peer) (netip.Addr, error) {
 	if !env.KubeProxyReplacement() {
-		return through(ctx, entry)
+		return through(ctx, env, entry)
 	}
 	return func(backend field.Peer) (netip.Addr, error) {
 		if from.Node == entry.Node || backend.Node == entry.Node {

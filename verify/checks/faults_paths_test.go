@@ -61,6 +61,9 @@ func pathFaults() []fault {
 // nativeFaults are those of networks without a tunnel.
 func nativeFaults() []fault {
 	return []fault{
+		{"traffic to a node is masqueraded", prints("node worker", "sh -c", func(_ *place, text string) string {
+			return strings.ReplaceAll(text, "-d 172.18.0.4/32", "-d 172.18.0.44/32")
+		}), []string{"rules/masquerade-chain"}, []string{"-d 172.18.0.44/32 -j RETURN"}},
 		{"a node's route leads to the wrong node", prints("node worker", "ip -j -4 route", func(_ *place, text string) string {
 			return strings.Replace(text, `"gateway":"172.18.0.4"`, `"gateway":"172.18.0.2"`, 1)
 		}), []string{"nodes/routes"}, []string{"via 172.18.0.2"}},

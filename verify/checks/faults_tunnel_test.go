@@ -23,6 +23,9 @@ func tunnelFaults() []fault {
 				})
 			}
 		}), []string{"tunnel/map"}, []string{"it is not in the map"}},
+		{"traffic to a node goes past the tunnel as a pod's", prints("node worker", "sh -c", func(_ *place, text string) string {
+			return strings.Replace(text, "-A LAB-MASQUERADE -s", "-A LAB-MASQUERADE -d 172.18.0.4/32 -j RETURN\n-A LAB-MASQUERADE -s", 1)
+		}), []string{"rules/masquerade-chain"}, []string{"-d 172.18.0.4/32 -j RETURN"}},
 		{"the tunnel says somebody else's identity", onWire(func(o *probe.Outer) { o.Network = 302 }), []string{"tunnel/encapsulation"}, []string{"network 302"}},
 		{"the tunnel's datagrams have a checksum", onWire(func(o *probe.Outer) { o.Checksum = 0xabcd }), []string{"tunnel/encapsulation"}, []string{"checksum 0xabcd"}},
 		{"the tunnel's datagrams come from a stranger", onWire(func(o *probe.Outer) { o.Source = o.Source.Next() }), []string{"tunnel/encapsulation"}, []string{"from 172.18.0.4 to"}},

@@ -19,21 +19,21 @@ type placement struct {
 	name, words string
 	pairs       func(*field.Env) []field.Pair
 	minNodes    int
-	// whole says which packets pass whole, and told what becomes of larger ones.
+	// whole says which packets pass whole, and told which larger ones do not.
 	whole, told string
 }
 
 func podChecks(env *field.Env) []verify.Check {
 	var checks []verify.Check
 	for _, p := range []placement{
-		{"same-node", "two pods on one node", (*field.Env).SameNode, 1, "the NIC's MTU", ""},
-		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2, "the NIC's MTU, or 50 bytes less through a tunnel,", ": through a tunnel their sender is told what fits"},
+		{"same-node", "two pods on one node", (*field.Env).SameNode, 1, "the NIC's MTU, or 50 bytes less where there is a tunnel,", "than the interface takes"},
+		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2, "the NIC's MTU, or 50 bytes less where there is a tunnel,", "do: through a tunnel their sender is told what fits"},
 	} {
 		checks = append(checks,
 			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, []verify.Part{verify.Pods}, pairICMP),
 			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairTCP),
 			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairUDP),
-			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as "+p.whole+" pass whole between "+p.words+", and no larger ones"+p.told+".", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
+			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as "+p.whole+" pass whole between "+p.words+", and no larger ones "+p.told+".", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
 		)
 	}
 	return append(checks,
@@ -105,11 +105,16 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	if !ev.Expect(dev.MTU == mtu, p.From.Name+": MTU of eth0", fmt.Sprint(mtu), fmt.Sprint(dev.MTU)) {
 		return nil
 	}
-	if env.Tunnel != nil && p.From.Node != p.To.Node {
-		mtu -= field.TunnelOverhead
+	// Behind a tunnel a pod's route says for all other pods what fits through it.
+	fits, tunneled := mtu, env.Tunnel != nil && p.From.Node != p.To.Node
+	if env.Tunnel != nil {
+		fits -= field.TunnelOverhead
 	}
-	what := fmt.Sprintf("%s with DF and %d bytes", p, mtu)
-	size := mtu - headers
+	if tunneled {
+		mtu = fits
+	}
+	what := fmt.Sprintf("%s with DF and %d bytes", p, fits)
+	size := fits - headers
 	_, okICMP, errICMP := sent(ctx, p.From, what+" (icmp)", probe.Request{ICMP: &probe.ICMP{Address: p.To.Addr, Size: size, DF: true, Count: 2}}, ev)
 	_, okUDP, errUDP := sent(ctx, p.From, what+" (udp)", probe.Request{UDP: &probe.UDP{Address: p.To.At(), Size: size, DF: true, Count: 2}}, ev)
 	if err := errors.Join(errICMP, errUDP); err != nil {
@@ -118,7 +123,7 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	if okICMP && okUDP {
 		ev.Saw("%s: answered", what)
 	}
-	over, err := p.From.Probe(ctx, probe.Request{ICMP: &probe.ICMP{Address: p.To.Addr, Size: size + 1, DF: true}})
+	over, err := p.From.Probe(ctx, probe.Request{ICMP: &probe.ICMP{Address: p.To.Addr, Size: mtu + 1 - headers, DF: true}})
 	if err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 		ev.Wrong(about, "no answer, as they are more than the MTU", "answered")
 		return nil
 	}
-	if env.Tunnel != nil && p.From.Node != p.To.Node {
+	if tunneled {
 		named := 0
 		if over.ICMP != nil {
 			named = over.ICMP.MTU

@@ -26,7 +26,7 @@ func ruleChecks(env *field.Env) []verify.Check {
 		},
 		{
 			Name: "rules/masquerade-chain", Needs: []verify.Part{verify.Nodes}, Settings: []string{masquerading, "network.bpf.masquerade=false"},
-			Claim: "On every node iptables-save shows the chain " + field.MasqueradeChain + ": traffic of its own pods is masqueraded, except to nodes and inside the native-routing CIDR.",
+			Claim: "On every node iptables-save shows the chain " + field.MasqueradeChain + ": traffic of its own pods is masqueraded, except inside the native-routing CIDR and to nodes, which pods reach by the tunnel where there is one.",
 			Run:   look(env, masqueradeInIPTables),
 		},
 		{
@@ -191,9 +191,12 @@ func judgeMasquerade(ev *verify.Evidence, env *field.Env, node *field.Node, all 
 		spared := slices.ContainsFunc(rules, func(rule string) bool {
 			return field.AddressPattern(other.Addr).MatchString(rule) && strings.Contains(rule, "-d ") && strings.Contains(rule, "-j RETURN")
 		})
-		if spared {
+		switch {
+		case spared && env.Tunnel != nil: // nobody there would know the pod
+			ev.Wrong(node.Name+": "+field.MasqueradeChain, fmt.Sprintf("no rule that spares traffic to %s which does not go by the tunnel", other.Name), fmt.Sprintf("%d rules: %q", len(rules), rules))
+		case spared:
 			ev.Saw("%s: %s spares traffic to %s", node.Name, field.MasqueradeChain, other.Name)
-		} else {
+		case env.Tunnel == nil:
 			ev.Wrong(node.Name+": "+field.MasqueradeChain, fmt.Sprintf("a rule that spares traffic to %s, which has %s", other.Name, other.Addr), fmt.Sprintf("%d others: %q", len(rules), rules))
 		}
 	}

@@ -280,7 +280,9 @@ func (p *place) rulesText() string {
 	line(":LAB-MASQUERADE - [0:0]")
 	line(`-A POSTROUTING -m comment --comment "wirelab: pods leave as their node" -j LAB-MASQUERADE`)
 	for _, n := range p.w.env.Nodes {
-		line("-A LAB-MASQUERADE -d %s/32 -j RETURN", n.Addr)
+		if p.w.env.Tunnel == nil {
+			line("-A LAB-MASQUERADE -d %s/32 -j RETURN", n.Addr)
+		}
 	}
 	line("-A LAB-MASQUERADE -s %s ! -d %s ! -o lab_+ -j MASQUERADE --random-fully", p.node.PodCIDR, p.w.env.NativeCIDR)
 	if p.w.env.KubeProxyReplacement() {

@@ -361,7 +361,7 @@ func (p *place) seenThrough(s field.Service, entry, backend *place) netip.Addr {
 
 // translated is the address p's node gives a packet that goes to backend.
 func (p *place) translated(backend *place) netip.Addr {
-	if backend.node == p.node {
+	if backend.node == p.node || p.w.env.Tunnel != nil {
 		return p.router()
 	}
 	return p.node.Addr
