@@ -130,6 +130,12 @@ func TestValuesAreRefused(t *testing.T) {
 		{"clusterHealth: {port: 0}", "port"},
 		// What the settings say together.
 		{"ipv4NativeRoutingCIDR: ''", "enableIPv4Masquerade needs ipv4NativeRoutingCIDR"},
+		{"tunnelPort: 53", "tunnelPort: 53 is the port of DNS; leave it out"},
+		{"tunnelPort: 68", "tunnelPort: 68 is the port of DHCP"},
+		{"{tunnelProtocol: geneve, tunnelPort: 30000}", "NodePorts"},
+		{"tunnelPort: 32768", "ports that flows get"},
+		{"MTU: 625", "leaves pods less than 576 bytes of packet, as the tunnel (routingMode tunnel) takes 50; raise it to 626 at least"},
+		{"ipam: {mode: cluster-pool, operator: {clusterPoolIPv4PodCIDRList: [10.0.0.0/12, 10.16.0.0/25]}}", "ipam.operator.clusterPoolIPv4PodCIDRList[1]: 10.16.0.0/25 has no room for a node, each of which gets a /24 (ipam.operator.clusterPoolIPv4MaskSize); widen it, or raise that number"},
 		{"k8sServicePort: 6443", "k8sServicePort needs k8sServiceHost"},
 		{"debug: {verbose: datapath}", "debug.verbose needs debug.enabled"},
 		{"{prometheus: {port: 4240}}", "prometheus.port and clusterHealth.port are both 4240"},

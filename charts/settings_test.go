@@ -41,7 +41,8 @@ func rules() map[string]any {
 			}
 		}
 	})
-	return map[string]any{"keys": keys, "refused": refused, "off": off, "needs": settings.Needs(""), "former": settings.Former}
+	return map[string]any{"keys": keys, "refused": refused, "off": off, "needs": settings.Needs(""), "former": settings.Former,
+		"taken": settings.TakenPorts(), "leastMTU": settings.MinMTU, "tunnelOverhead": settings.TunnelOverhead}
 }
 
 // TestRulesAreTheSettings holds what the templates read against what the agent checks.

@@ -124,8 +124,8 @@ type Debug struct {
 const (
 	// TunnelOverhead is what a tunnel adds to a packet: IPv4, UDP, VXLAN or Geneve without options, and Ethernet.
 	TunnelOverhead = 20 + 8 + 8 + 14
-	// minMTU is what every host takes (RFC 791).
-	minMTU = 576
+	// MinMTU is what every host takes, in bytes (RFC 791).
+	MinMTU = 576
 )
 
 // Tunnel is by which protocol and UDP port packets go to other nodes' pods; not ok where they go as they are.

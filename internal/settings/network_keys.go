@@ -91,7 +91,7 @@ func networkRows() []Row {
 			Text: "How large a node's podCIDR is, as the length of its prefix: 24 has room for 253 pods.",
 		},
 		{
-			Path: "mtu", Default: "0", Example: "1400", Min: minMTU, Max: 65535, Zero: true, Chart: "MTU",
+			Path: "mtu", Default: "0", Example: "1400", Min: MinMTU, Max: 65535, Zero: true, Chart: "MTU",
 			Text: "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address, or the smallest of network.devices, which is right unless something between the nodes carries less. When it changes, pods that come later get the new one.",
 		},
 		{

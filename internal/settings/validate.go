@@ -133,19 +133,21 @@ func (n Network) needs(at string) (errs []error) {
 	return errs
 }
 
-// ownerOf says who has a UDP port of every node already; empty when nobody is known to.
-func ownerOf(port int) string {
-	switch {
-	case port == 53:
-		return "the port of DNS"
-	case port == 68:
-		return "the port of DHCP"
-	case port >= 30000 && port <= 32767:
-		return "one of the ports that Kubernetes gives to NodePorts, 30000 to 32767"
-	case port >= 32768:
-		return "one of the ports that flows get, 32768 to 65535"
+// Taken are UDP ports of every node that somebody has already.
+type Taken struct {
+	From  int    `json:"from"`
+	To    int    `json:"to"` // the last
+	Whose string `json:"whose"`
+}
+
+// TakenPorts are those that are known to be; the chart's templates hold tunnelPort against them too.
+func TakenPorts() []Taken {
+	return []Taken{
+		{53, 53, "the port of DNS"},
+		{68, 68, "the port of DHCP"},
+		{30000, 32767, "one of the ports that Kubernetes gives to NodePorts, 30000 to 32767"},
+		{32768, 65535, "one of the ports that flows get, 32768 to 65535"},
 	}
-	return ""
 }
 
 func (n Network) tunnel(at string) (errs []error) {
@@ -153,13 +155,15 @@ func (n Network) tunnel(at string) (errs []error) {
 	if !ok {
 		return nil
 	}
-	if whose := ownerOf(port); whose != "" {
-		errs = append(errs, &Fault{Keys: []string{Join(at, "tunnelPort")}, Message: fmt.Sprintf("%d is %s; leave it out, or choose another", port, whose)})
+	for _, taken := range TakenPorts() {
+		if port >= taken.From && port <= taken.To {
+			errs = append(errs, &Fault{Keys: []string{Join(at, "tunnelPort")}, Message: fmt.Sprintf("%d is %s; leave it out, or choose another", port, taken.Whose)})
+		}
 	}
-	if n.MTU >= minMTU && n.MTU < minMTU+TunnelOverhead {
+	if n.MTU >= MinMTU && n.MTU < MinMTU+TunnelOverhead {
 		errs = append(errs, &Fault{
 			Keys:    []string{Join(at, "mtu"), Join(at, "routingMode")},
-			Message: fmt.Sprintf("%s %d leaves pods less than %d bytes of packet, as the tunnel (%s tunnel) takes %d; raise it to %d at least", Join(at, "mtu"), n.MTU, minMTU, Join(at, "routingMode"), TunnelOverhead, minMTU+TunnelOverhead),
+			Message: fmt.Sprintf("%s %d leaves pods less than %d bytes of packet, as the tunnel (%s tunnel) takes %d; raise it to %d at least", Join(at, "mtu"), n.MTU, MinMTU, Join(at, "routingMode"), TunnelOverhead, MinMTU+TunnelOverhead),
 		})
 	}
 	return errs

@@ -84,6 +84,25 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- if and (eq .Values.ipam.mode "cluster-pool") (not .Values.ipam.operator.clusterPoolIPv4PodCIDRList) -}}
 {{- fail "ipam.mode cluster-pool needs ipam.operator.clusterPoolIPv4PodCIDRList: name the CIDRs that podCIDRs come from, such as 10.0.0.0/12" -}}
 {{- end -}}
+{{- range $i, $cidr := .Values.ipam.operator.clusterPoolIPv4PodCIDRList -}}
+{{- $mask := $.Values.ipam.operator.clusterPoolIPv4MaskSize | int -}}
+{{- if gt (splitList "/" $cidr | last | int) $mask -}}
+{{- fail (printf "ipam.operator.clusterPoolIPv4PodCIDRList[%d]: %s has no room for a node, each of which gets a /%d (ipam.operator.clusterPoolIPv4MaskSize); widen it, or raise that number" $i $cidr $mask) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq .Values.routingMode "tunnel" -}}
+{{- range $taken := $network.taken -}}
+{{- $port := $.Values.tunnelPort | int -}}
+{{- if and (ge $port ($taken.from | int)) (le $port ($taken.to | int)) -}}
+{{- fail (printf "tunnelPort: %d is %s; leave it out, or choose another" $port $taken.whose) -}}
+{{- end -}}
+{{- end -}}
+{{- $least := add ($network.leastMTU | int) ($network.tunnelOverhead | int) | int -}}
+{{- $mtu := .Values.MTU | int -}}
+{{- if and $mtu (lt $mtu $least) -}}
+{{- fail (printf "MTU %d leaves pods less than %d bytes of packet, as the tunnel (routingMode tunnel) takes %d; raise it to %d at least" $mtu ($network.leastMTU | int) ($network.tunnelOverhead | int) $least) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.prometheus.enabled .Values.clusterHealth.enabled (eq (.Values.prometheus.port | int) (.Values.clusterHealth.port | int)) -}}
 {{- fail (printf "prometheus.port and clusterHealth.port are both %d: agents listen at both on the node's address; change one" (.Values.prometheus.port | int)) -}}
 {{- end -}}
