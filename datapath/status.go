@@ -33,6 +33,7 @@ func (d *Datapath) Status(ctx context.Context) (api.Datapath, error) {
 		d.untrackedStatus(ctx, &s),
 		d.sysctlStatus(&s),
 		d.servicesStatus(&s),
+		d.monitorStatus(&s),
 	)
 	return s, err
 }

@@ -50,6 +50,31 @@ func (h *hub) mark(upTo time.Time) {
 	}
 }
 
+// monitorStatus says who is told of events, and how many were lost.
+func (d *Datapath) monitorStatus(s *api.Datapath) error {
+	numbers, err := d.sequences()
+	if err != nil {
+		return err
+	}
+	counters, err := d.Metrics()
+	if err != nil {
+		return err
+	}
+	s.Monitor = api.Monitor{CPUs: len(numbers), RingBytes: int(d.maps.events.MaxEntries()), Listeners: d.events.count()}
+	for _, c := range counters {
+		if c.Reason == eventLost {
+			s.Monitor.Lost += c.Packets
+		}
+	}
+	return nil
+}
+
+func (h *hub) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.listeners)
+}
+
 // clock tells the time of day at a time of the clock that programs read. One serves for all that is read at a time, so that
 // the order of events stays what it was.
 type clock struct {

@@ -62,6 +62,11 @@ func TestMarksFollowWhatTheyAreAbout(t *testing.T) {
 		t.Errorf("%+v", e)
 	case <-time.After(3 * Soon):
 	}
+	s, err := m.d.Status(t.Context())
+	m.must(err)
+	if got := s.Monitor; got.Listeners != 1 || got.CPUs < 1 || got.RingBytes < 1<<16 || got.Lost != 0 {
+		t.Errorf("the status says %+v, with one listener", got)
+	}
 }
 
 // Times of events keep their order, whatever the wall clock does between two readings of it.

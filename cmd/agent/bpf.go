@@ -19,6 +19,10 @@ func newServiceCmd() *cobra.Command {
 	return listCmd(show.ServiceList(), (*client.Client).Services)
 }
 
+func newFeaturesCmd() *cobra.Command {
+	return listCmd(show.FeatureList(), (*client.Client).Features)
+}
+
 func newBPFCmd() *cobra.Command {
 	return group("bpf", "What is in the BPF maps of this node",
 		listCmd(show.FrontendList(), (*client.Client).Frontends),

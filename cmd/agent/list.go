@@ -40,6 +40,9 @@ func listCmd[T any](l show.List[T], ask func(*client.Client, context.Context) ([
 		return q.print(cmd.OutOrStdout(), items, func(w io.Writer) { fmt.Fprint(w, l.Table(items)) })
 	}
 	q.flags(cmd)
+	if len(words) == 1 {
+		return cmd
+	}
 	below := []*cobra.Command{cmd}
 	if l.Get != nil {
 		below = append(below, getCmd(l, ask))

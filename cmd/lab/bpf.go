@@ -21,6 +21,8 @@ func newEndpointCmd() *cobra.Command { return listCmd(show.LabeledEndpointList()
 
 func newIdentityCmd() *cobra.Command { return listCmd(show.IdentityList()) }
 
+func newFeaturesCmd() *cobra.Command { return listCmd(show.FeatureList()) }
+
 func newBPFCmd() *cobra.Command {
 	return parent("bpf", "What is in the BPF maps of the nodes",
 		listCmd(show.FrontendList()), listCmd(show.FlowList()), listCmd(show.TranslationList()), listCmd(show.EndpointList()),
@@ -95,6 +97,9 @@ func listCmd[T any](l show.List[T]) *cobra.Command {
 		}
 		err = out.print(cmd.OutOrStdout(), answers, func() string { return listedText(l, lab, answers) })
 		return errors.Join(err, failed)
+	}
+	if len(words) == 1 {
+		return cmd
 	}
 	below := []*cobra.Command{cmd}
 	if l.Get != nil {

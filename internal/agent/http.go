@@ -32,6 +32,7 @@ func (a *Agent) apiHandler() http.Handler {
 	mux.HandleFunc("GET "+api.IPCachePath, listing(a, func(ctx context.Context, n *node) ([]api.IPCacheEntry, error) { return n.dp.IPCache().List(ctx) }))
 	mux.HandleFunc("GET "+api.TunnelsPath, listing(a, func(ctx context.Context, n *node) ([]api.TunnelEnd, error) { return n.dp.IPCache().Ends(ctx) }))
 	mux.HandleFunc("GET "+api.FlowRecordsPath, a.whenOpen(a.flowRecords))
+	mux.HandleFunc("GET "+api.FeaturesPath, listing(a, a.featureList))
 	mux.HandleFunc("GET "+api.MonitorPath, a.whenOpen(a.monitor))
 	mux.HandleFunc("POST "+api.PausePath, a.whenOpen(a.pause))
 	mux.HandleFunc("POST "+api.ResumePath, a.whenOpen(a.resume))

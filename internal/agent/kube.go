@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,6 +96,22 @@ func newKube(server apiserver.Server, nodeName, daemonSet string) (*kube, error)
 		informers.WithTransform(stripDaemonSet), informers.WithTweakListOptions(selectField("metadata.name", name)))
 	k.daemonSets = own.Apps().V1().DaemonSets().Informer()
 	return k, nil
+}
+
+// watches are the kinds of objects that are watched, sorted.
+func (k *kube) watches() []string {
+	kinds := []string{"core/v1 Node", "core/v1 Pod", "discovery.k8s.io/v1 EndpointSlice", "networking.k8s.io/v1 NetworkPolicy"}
+	if k.daemonSets != nil {
+		kinds = append(kinds, "apps/v1 DaemonSet")
+	}
+	if k.services != nil {
+		kinds = append(kinds, "core/v1 Service")
+	}
+	for _, r := range []string{"LabIdentity", "LabNode"} {
+		kinds = append(kinds, crd.GroupVersion.String()+" "+r)
+	}
+	slices.Sort(kinds)
+	return kinds
 }
 
 func selectField(field, value string) func(*metav1.ListOptions) {

@@ -77,7 +77,7 @@ func kernelRelease() string {
 
 // kubernetes asks the API server for its version, for at most two seconds.
 func (a *Agent) kubernetes(ctx context.Context) api.Kubernetes {
-	k := api.Kubernetes{Server: a.server}
+	k := api.Kubernetes{Server: a.server, APIs: a.kube.watches()}
 	if nodes, err := a.kube.nodes.List(labels.Everything()); err == nil {
 		k.Nodes = len(nodes)
 	}

@@ -37,6 +37,7 @@ const (
 	IPCachePath      = "/v1/bpf/ipcache"
 	TunnelsPath      = "/v1/bpf/tunnel"
 	FlowRecordsPath  = "/v1/flows"
+	FeaturesPath     = "/v1/features" // a []Feature
 )
 
 // HTTPError is the body of every answer on AgentSocket that is not 200.

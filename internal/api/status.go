@@ -79,6 +79,8 @@ type Kubernetes struct {
 	Reachable bool   `json:"reachable"`
 	Error     string `json:"error,omitempty"` // why it is not reachable
 	Nodes     int    `json:"nodes"`           // nodes in the cache
+	// APIs are the kinds of objects that the agent watches, sorted.
+	APIs []string `json:"apis,omitempty"`
 }
 
 // Datapath is the node's data plane, read back from links, programs, maps,
@@ -107,9 +109,18 @@ type Datapath struct {
 	Sysctls   []Sysctl  `json:"sysctls"`
 	// MonitorAggregation says how many of the packets become events: none
 	// of them is left out, or (maximum) all but the dropped ones.
-	MonitorAggregation string `json:"monitorAggregation"`
+	MonitorAggregation string  `json:"monitorAggregation"`
+	Monitor            Monitor `json:"monitor"`
 	// Error is what could not be read back; what is missing for it is zero.
 	Error string `json:"error,omitempty"`
+}
+
+// Monitor is how events are handed out.
+type Monitor struct {
+	CPUs      int    `json:"cpus"`      // that have events
+	RingBytes int    `json:"ringBytes"` // of the one ring for all of them
+	Listeners int    `json:"listeners"` // programs write events while there are any
+	Lost      uint64 `json:"lost"`      // events that found the ring full, since the maps were made
 }
 
 // Device is a NIC or a device of ours on the node.

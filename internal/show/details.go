@@ -11,7 +11,7 @@ import (
 // Details are what --verbose adds to a node's status. Blocks that would be
 // empty are left out.
 func Details(s api.Status, now time.Time) []Block {
-	blocks := []Block{reconcilerBlock(s.Reconcilers, now)}
+	blocks := []Block{knownBlock(s), reconcilerBlock(s.Reconcilers, now)}
 	if s.ClusterHealth != nil {
 		blocks = append(blocks, healthBlock(s.ClusterHealth, now))
 	}
@@ -28,6 +28,23 @@ func Details(s api.Status, now time.Time) []Block {
 		}
 	}
 	return out
+}
+
+// notImplemented is said of what people who know other networks of this kind look for.
+const notImplemented = "Disabled (not implemented)"
+
+// knownBlock are lines that a status of this kind of network is known to have.
+func knownBlock(s api.Status) Block {
+	b := Block{Title: "Known"}
+	b.add("KVStore", "%s", notImplemented)
+	if len(s.Kubernetes.APIs) > 0 {
+		b.add("Kubernetes APIs", "%s", strings.Join(s.Kubernetes.APIs, ", "))
+	}
+	b.add("CNI Chaining", "none")
+	for _, name := range []string{"Host Firewall", "SRv6", "IPv6", "BIG TCP", "BandwidthManager", "Egress Gateway", "Proxy Status", "Encryption", "Cluster Mesh"} {
+		b.add(name, "%s", notImplemented)
+	}
+	return b
 }
 
 func reconcilerBlock(rs []api.Reconciler, now time.Time) Block {

@@ -54,7 +54,7 @@ func Status(s api.Status, now time.Time) Block {
 			b.add("Flows", "%s", FlowMaps(d))
 		}
 		b.add("Host Ports", "%d", d.HostPorts)
-		b.add("Monitor", "aggregation %s", d.MonitorAggregation)
+		b.add("NodeMonitor", "%s", NodeMonitor(d))
 		b.add("Flow Buffer", "%s", FlowsKept(s.Flows))
 	}
 	if s.NetworkPolicies != nil {
@@ -237,6 +237,18 @@ func frontendsText(s *api.Services) string {
 		text += " (" + strings.Join(kinds, ", ") + ")"
 	}
 	return text
+}
+
+// NodeMonitor says who is told of events, and how.
+func NodeMonitor(d *api.Datapath) string {
+	m := d.Monitor
+	text := fmt.Sprintf("aggregation %s, %s, ring of %d KiB, ", d.MonitorAggregation, Plural(m.CPUs, "CPU"), m.RingBytes>>10)
+	if m.Listeners == 0 {
+		text += "nobody listens"
+	} else {
+		text += Plural(m.Listeners, "listener")
+	}
+	return fmt.Sprintf("%s, %d events lost", text, m.Lost)
 }
 
 // NetworkPolicies says what becomes of as many.

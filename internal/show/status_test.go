@@ -14,9 +14,9 @@ var now = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 func node() api.Status {
 	return api.Status{
 		Version: "v1", Kernel: "6.18.1", Node: "worker", Cluster: "a", Started: now.Add(-90 * time.Minute), Ready: true,
-		Kubernetes: api.Kubernetes{Server: "https://cp:6443", Version: "v1.37.0", Reachable: true, Nodes: 2},
+		Kubernetes: api.Kubernetes{Server: "https://cp:6443", Version: "v1.37.0", Reachable: true, Nodes: 2, APIs: []string{"core/v1 Node", "core/v1 Pod"}},
 		Datapath: &api.Datapath{
-			Mode: "kubeproxy-replacement", AttachMode: "tcx", MTU: 1500, MonitorAggregation: "none",
+			Mode: "kubeproxy-replacement", AttachMode: "tcx", MTU: 1500, MonitorAggregation: "none", Monitor: api.Monitor{CPUs: 2, RingBytes: 2 << 20, Listeners: 1, Lost: 5},
 			Devices:      []api.Device{{Name: "eth0", Index: 2, MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("172.18.0.3/16")}}, {Name: "lab_host", Index: 3}},
 			Routing:      api.Routing{Network: "native", Host: "Legacy", Reason: "needs BPF masquerade", Routes: []api.NodeRoute{{PodCIDR: netip.MustParsePrefix("10.0.2.0/24")}}},
 			Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables", NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")},
@@ -58,7 +58,7 @@ Masquerading:          IPTables (nf_tables) 10.0.0.0/8
 Services:              4 ports, 7 frontends (3 ClusterIP, 4 NodePort), 7 backends
 Flows:                 lab_ct 700 of 1000 (70%), lab_nat 701 of 1000 (70%); between pods untracked by the kernel
 Host Ports:            0
-Monitor:               aggregation none
+NodeMonitor:           aggregation none, 2 CPUs, ring of 2048 KiB, 1 listener, 5 events lost
 Flow Buffer:           off
 NetworkPolicies:       1 NetworkPolicy is NOT enforced
 IPAM:                  3/253 allocated from 10.0.1.0/24 (kubernetes)
@@ -85,6 +85,12 @@ func TestDetails(t *testing.T) {
   Session Affinity:  1 of 4 Service ports
   Frontends:         7 frontends (3 ClusterIP, 4 NodePort)
   Backends:          7
+`, `Known:
+  KVStore:           Disabled (not implemented)
+  Kubernetes APIs:   core/v1 Node, core/v1 Pod
+  CNI Chaining:      none
+  Host Firewall:     Disabled (not implemented)
+`, `  Encryption:        Disabled (not implemented)
 `, `Cluster Health:
   cp:      node 172.18.0.2 icmp 120µs, tcp 1.2ms; endpoint 10.0.0.9 icmp 2.0s, tcp FAILED, failing for 1m
   new:     not probed yet

@@ -65,6 +65,11 @@ func (c *Client) IPCache(ctx context.Context) ([]api.IPCacheEntry, error) {
 	return list[api.IPCacheEntry](ctx, c, api.IPCachePath)
 }
 
+// Features asks for what networks of this kind are known to do, and what of it is on.
+func (c *Client) Features(ctx context.Context) ([]api.Feature, error) {
+	return list[api.Feature](ctx, c, api.FeaturesPath)
+}
+
 // Tunnels asks where packets to other nodes' pods come out of the tunnel, sorted by podCIDR.
 func (c *Client) Tunnels(ctx context.Context) ([]api.TunnelEnd, error) {
 	return list[api.TunnelEnd](ctx, c, api.TunnelsPath)
