@@ -15,7 +15,7 @@ import (
 const module = "wirelab.dev/wirelab"
 
 // others are modules that are not ours.
-var others = []string{"k8s.io/api", "github.com/cilium/ebpf", "github.com/vishvananda/netlink"}
+var others = []string{"k8s.io/api", "github.com/cilium/cilium", "github.com/cilium/ebpf", "github.com/vishvananda/netlink"}
 
 // nowhere is a package of ours that no rule allows.
 const nowhere = module + "/nowhere"
@@ -32,12 +32,13 @@ var refused = []struct {
 	{"internal/settings", []string{"profiles", "datapath", "internal/api"}},
 	{"internal/screen", []string{"internal/api", "labs", "verify"}},
 	{"profiles", []string{"labs", "verify", "datapath", "internal/agent", "internal/api"}},
-	{"datapath", []string{"internal/agent", "internal/api/client", "internal/ipam", "profiles", "labs", "verify", "k8s.io/api"}},
+	{"datapath", []string{"internal/agent", "internal/api/client", "internal/ipam", "profiles", "labs", "verify", "k8s.io/api", "github.com/cilium/cilium"}},
 	{"datapath/lb", []string{"datapath", "github.com/cilium/ebpf", "github.com/vishvananda/netlink"}},
-	{"internal/agent", []string{"bpf", "profiles", "labs", "verify", "internal/kube"}},
+	{"internal/agent", []string{"bpf", "profiles", "labs", "verify", "internal/kube", "internal/flowapi", "github.com/cilium/cilium"}},
+	{"internal/flowapi", []string{"datapath", "internal/agent", "internal/api/client", "labs"}},
 	{"internal/api", []string{"datapath", "internal/agent", "k8s.io/api"}},
 	{"internal/show", []string{"datapath", "internal/agent", "internal/api/client", "k8s.io/api"}},
-	{"cmd/agent", []string{"bpf", "datapath", "labs", "profiles", "verify"}},
+	{"cmd/agent", []string{"bpf", "datapath", "labs", "profiles", "verify", "internal/flowapi", "github.com/cilium/cilium"}},
 	{"cmd/cni", []string{"datapath", "internal/agent", "internal/api/client", "net/http", "k8s.io/api"}},
 	{"cmd/lab", []string{"bpf", "datapath", "internal/agent", "bench/testbed", "bench/controlplane", "bench/goals"}},
 	{"cmd/nettool", []string{"datapath", "internal/agent", "labs", "k8s.io/api"}},
@@ -152,6 +153,8 @@ func TestLinked(t *testing.T) {
 		without []string
 	}{
 		{"cmd/lab", []string{module + "/bpf", module + "/datapath", module + "/internal/agent"}},
+		{"cmd/agent", []string{"github.com/cilium/cilium", "google.golang.org/grpc"}},
+		{"cmd/operator", []string{"github.com/cilium/cilium", "google.golang.org/grpc"}},
 		{"cmd/cni", []string{"net/http", "k8s.io", module + "/datapath"}},
 		{"cmd/nettool", []string{"k8s.io", module + "/datapath"}},
 	} {
