@@ -88,6 +88,9 @@ func testLife(t *testing.T, profile, name string) {
 	if profile == "ebpf" { // pools are the same in all
 		t.Run("operator", func(t *testing.T) { testOperator(t, name) })
 	}
+	if profile == "vxlan" { // known flows do without an API server alike
+		t.Run("server away", func(t *testing.T) { testServerAway(t, name) })
+	}
 	t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, name, profile) })
 	t.Run("churn", func(t *testing.T) { testChurn(t, name) })

@@ -123,11 +123,20 @@ func (s stream) wantRunning(t *testing.T) {
 func (s stream) result(t *testing.T) requests {
 	t.Helper()
 	err := <-s.ended
-	var line struct{ HTTP *requests }
-	if jsonErr := json.Unmarshal([]byte(s.out.String()), &line); jsonErr != nil || line.HTTP == nil {
-		t.Fatalf("read what came of the requests to %s, %q: %v (%v)", s.to, s.out, jsonErr, err)
+	r, readErr := requestsIn(s.out.String())
+	if readErr != nil {
+		t.Fatalf("to %s: %v (%v)", s.to, readErr, err)
 	}
-	return *line.HTTP
+	return r
+}
+
+// requestsIn reads what nettool prints when it is done.
+func requestsIn(out string) (requests, error) {
+	var line struct{ HTTP *requests }
+	if err := json.Unmarshal([]byte(out), &line); err != nil || line.HTTP == nil {
+		return requests{}, fmt.Errorf("read what came of the requests, %q: %v", out, err)
+	}
+	return *line.HTTP, nil
 }
 
 func agentOn(t *testing.T, lab, node string) pod {
