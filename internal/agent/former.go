@@ -41,3 +41,15 @@ func (a *Agent) former() (self, bool) {
 	}
 	return selfOf(entries)
 }
+
+// retirePublished has the addresses rest that other nodes still know as those of pods which are not there any more, as after
+// a reboot, when nothing on the node says which they were.
+func (n *node) retirePublished(own labNode) {
+	have := own.kube.labNodes.Find(own.nodeName)
+	if have == nil {
+		return
+	}
+	for _, ep := range have.Status.Endpoints {
+		n.pool.Retire(ep.Address, 0)
+	}
+}

@@ -173,6 +173,23 @@ func TestAgentStartsWithoutAnAPIServer(t *testing.T) {
 	}
 }
 
+// TestAddressesRestAcrossReboots holds that a node of which nothing is left gives no pod an address that other nodes know as
+// another pod's.
+func TestAddressesRestAcrossReboots(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.launch()
+	n.tell("labnode %s %s %s 10.99.1.2=300 10.99.1.3=301", n.cfg.NodeName, n.Addr, n.podCIDR)
+	n.tell("node %s %s %s", n.cfg.NodeName, n.Addr, n.podCIDR)
+	eventually(t, "the agent is ready", func() bool { return n.status().Ready })
+	if got := n.runtime().mustAdd("first", netnstest.New(t, "pod")).String(); got != "10.99.1.4" {
+		t.Errorf("the first pod has %s, want 10.99.1.4", got)
+	}
+	if got := n.status().IPAM.Resting; got != 2 {
+		t.Errorf("%d addresses rest, want 2", got)
+	}
+}
+
 func TestStoppedAgentLeavesTheNodeWorking(t *testing.T) {
 	netnstest.RequireRoot(t)
 	n := newTestNode(t)
