@@ -10,7 +10,7 @@ import (
 // What a packet costs in a test run, beside a program that does nothing, whose time is the test run's.
 // The packet is one that the programs do not change, so that every repetition takes the same way.
 func BenchmarkPrograms(b *testing.B) {
-	f := newFixture(b, false)
+	f := newFixture(b, drops)
 	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type:         ebpf.SchedCLS,
 		License:      "GPL",

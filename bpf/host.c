@@ -9,6 +9,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/account.h"
 #include "lib/deliver.h"
 #include "lib/events.h"
 #include "lib/flow.h"
@@ -38,6 +39,14 @@ static __always_inline enum lab_reason decide_far(struct work *w, const struct e
 	return REASON_TUNNELED;
 }
 
+/* Tells of a packet of the stack's, which a pod of this node may have sent. */
+static __always_inline void meet(struct __sk_buff *ctx, const struct packet *p, const struct endpoint *from)
+{
+	if (from)
+		know_sender(identity_of_pod(from));
+	arrive(ctx, p, POINT_FROM_STACK, DIR_TO_POD);
+}
+
 static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct work *w)
 {
 	const struct endpoint *to, *from;
@@ -51,6 +60,8 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	from = bpf_map_lookup_elem(&lab_endpoints, &p->ev.src);
 	if (from)
 		p->ev.src_id = from->id;
+	if (cfg_tells)
+		meet(ctx, p, from);
 	if (is_worth_tracking(w, from))
 		remember_flow(p);
 	if (has_kube_proxy_replacement()) {
@@ -87,8 +98,9 @@ int lab_to_pod(struct __sk_buff *ctx)
 	linearize(ctx);
 	if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_IP))
 		reason = decide_ipv4(ctx, w);
+	announce(ctx, w, reason, DIR_TO_POD);
 	verdict = act(ctx, w, reason);
-	account(&w->p, reason, DIR_TO_POD, verdict);
+	account(ctx, w, reason, DIR_TO_POD, verdict);
 	return verdict;
 }
 

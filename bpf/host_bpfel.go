@@ -32,15 +32,18 @@ const (
 	HostMapLabMetrics      = "lab_metrics"
 	HostMapLabNat          = "lab_nat"
 	HostMapLabNodes        = "lab_nodes"
+	HostMapLabObserved     = "lab_observed"
 	HostMapLabOpening      = "lab_opening"
 	HostMapLabRecoveries   = "lab_recoveries"
 	HostMapLabRouteCache   = "lab_route_cache"
 	HostMapLabServices     = "lab_services"
 	HostMapLabSlots        = "lab_slots"
 	HostMapLabSources      = "lab_sources"
+	HostMapLabTelling      = "lab_telling"
 	HostMapLabTurns        = "lab_turns"
 	HostMapLabWork         = "lab_work"
 	HostProgLabToPod       = "lab_to_pod"
+	HostVarCfgAggregation  = "cfg_aggregation"
 	HostVarCfgMasquerade   = "cfg_masquerade"
 	HostVarCfgMode         = "cfg_mode"
 	HostVarCfgMtu          = "cfg_mtu"
@@ -50,10 +53,12 @@ const (
 	HostVarCfgNativeMask   = "cfg_native_mask"
 	HostVarCfgNodeIp       = "cfg_node_ip"
 	HostVarCfgNodeNetns    = "cfg_node_netns"
+	HostVarCfgPayload      = "cfg_payload"
 	HostVarCfgPodCidr      = "cfg_pod_cidr"
 	HostVarCfgPodMask      = "cfg_pod_mask"
 	HostVarCfgRecoveries   = "cfg_recoveries"
-	HostVarCfgTrace        = "cfg_trace"
+	HostVarCfgSteps        = "cfg_steps"
+	HostVarCfgTells        = "cfg_tells"
 	HostVarCfgTunnel       = "cfg_tunnel"
 	HostVarCfgTunnelDevice = "cfg_tunnel_device"
 	HostVarCfgTunnelPort   = "cfg_tunnel_port"
@@ -125,12 +130,14 @@ type HostMapSpecs struct {
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabObserved    *ebpf.MapSpec `ebpf:"lab_observed"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.MapSpec `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabTelling     *ebpf.MapSpec `ebpf:"lab_telling"`
 	LabTurns       *ebpf.MapSpec `ebpf:"lab_turns"`
 	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
@@ -139,6 +146,7 @@ type HostMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostVariableSpecs struct {
+	CfgAggregation  *ebpf.VariableSpec `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
@@ -148,10 +156,12 @@ type HostVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.VariableSpec `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.VariableSpec `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
@@ -194,12 +204,14 @@ type HostMaps struct {
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabObserved    *ebpf.Map `ebpf:"lab_observed"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.Map `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabTelling     *ebpf.Map `ebpf:"lab_telling"`
 	LabTurns       *ebpf.Map `ebpf:"lab_turns"`
 	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
@@ -222,12 +234,14 @@ func (m *HostMaps) Close() error {
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabObserved,
 		m.LabOpening,
 		m.LabRecoveries,
 		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabTelling,
 		m.LabTurns,
 		m.LabWork,
 	)
@@ -237,6 +251,7 @@ func (m *HostMaps) Close() error {
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostVariables struct {
+	CfgAggregation  *ebpf.Variable `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
@@ -246,10 +261,12 @@ type HostVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.Variable `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.Variable `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`

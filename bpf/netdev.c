@@ -14,6 +14,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/account.h"
 #include "lib/cache.h"
 #include "lib/deliver.h"
 #include "lib/events.h"
@@ -97,6 +98,54 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct 
 	return reason == REASON_TO_KERNEL && c->outcome != TRANSLATED ? REASON_NONE : reason;
 }
 
+/* Whether a packet has addresses that are translated back. */
+static __always_inline bool is_answer(struct __sk_buff *ctx, const struct packet *p)
+{
+	struct opening *o = this_opening(); /* which is not in use yet */
+
+	if (!o)
+		return false;
+	__builtin_memset(&o->t, 0, sizeof(o->t));
+	if (tuple_of(ctx, p, &o->t, cfg_masquerade) == SHAPE_NONE)
+		return false;
+	o->t.direction = TUPLE_BACK;
+	return bpf_map_lookup_elem(&lab_nat, &o->t);
+}
+
+/* Whether events tell of a packet that comes in: one for pods or Services. What else a NIC has is nobody's business. */
+static __noinline int concerns_us(struct __sk_buff *ctx, const struct packet *p)
+{
+	struct service_key asked = { .scope = LAB_OUTSIDE };
+
+	if (!p)
+		return false;
+	asked.addr = p->ev.dst;
+	asked.port = p->ev.dport;
+	asked.proto = p->ev.proto;
+	return is_own_pod(&p->ev.dst) || bpf_map_lookup_elem(&lab_services, &asked) || is_answer(ctx, p);
+}
+
+/* Whether events tell of a packet that goes out: one of pods or Services. */
+static __noinline int concerned_us(struct __sk_buff *ctx, const struct packet *p)
+{
+	return p && (is_own_pod(&p->ev.src) || is_answer(ctx, p));
+}
+
+/* Tells of a packet that the program lets pass, if it told of its coming. */
+static __always_inline void let_pass(struct __sk_buff *ctx, const struct work *w, enum lab_point to, enum lab_direction dir)
+{
+	struct telling *t = this_telling();
+
+	if (!t || !t->met)
+		return;
+	witness(ctx, w, dir);
+	t->point = to;
+	if (cfg_steps && to == POINT_TO_STACK)
+		step_to(STEP_STACK, NULL, NULL, 0, 0);
+	if (is_due(t))
+		report(ctx, &w->p, NULL, REASON_NONE, dir);
+}
+
 /* Decides about a packet that comes in. REASON_NONE: it is passed on unchanged and not counted. */
 static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct work *w, bool tunneled)
 {
@@ -107,6 +156,8 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_NONE;
+	if (tells_all() && (tunneled || concerns_us(ctx, p)))
+		arrive(ctx, p, tunneled ? POINT_FROM_TUNNEL : POINT_FROM_NETWORK, DIR_FROM_NETWORK);
 	look_up_basis(ctx, w, false);
 	if (is_own_pod(&p->ev.dst))
 		return decide_pod(ctx, w, tunneled);
@@ -234,12 +285,16 @@ static __noinline int decide(struct __sk_buff *ctx)
 		return drop_unseen(ctx, DIR_FROM_NETWORK);
 	linearize(ctx);
 	reason = decide_in(ctx, w, false);
-	if (reason == REASON_NONE)
+	if (reason == REASON_NONE) {
+		if (tells_all())
+			let_pass(ctx, w, POINT_TO_STACK, DIR_FROM_NETWORK);
 		return TC_ACT_UNSPEC;
+	}
 	if (reason == REASON_FORWARDED)
 		reason = decide_route(ctx, w);
+	announce(ctx, w, reason, DIR_FROM_NETWORK);
 	verdict = act(ctx, w, reason);
-	reason = account(&w->p, reason, DIR_FROM_NETWORK, verdict);
+	reason = account(ctx, w, reason, DIR_FROM_NETWORK, verdict);
 	if (has_cache())
 		remember(w, reason);
 	return verdict;
@@ -268,6 +323,8 @@ static __always_inline enum lab_reason decide_untranslated(struct __sk_buff *ctx
 {
 	if (parse_ipv4(ctx, &w->p) != PARSE_OK)
 		return REASON_MALFORMED;
+	if (tells_all())
+		arrive(ctx, &w->p, POINT_FROM_TUNNEL, DIR_FROM_NETWORK);
 	return enter_pod(ctx, w, &w->p.ev.dst, true);
 }
 
@@ -297,6 +354,8 @@ static __noinline int decide_tunneled(struct __sk_buff *ctx, enum lab_reason ori
 	if (!w || !from)
 		return drop_unseen(ctx, DIR_FROM_NETWORK);
 	w->from = *from;
+	if (cfg_tells)
+		know_sender(from->sender);
 	linearize(ctx);
 	if (origin == REASON_NONE) {
 		reason = has_kube_proxy_replacement() ? decide_in(ctx, w, true) : decide_untranslated(ctx, w);
@@ -307,10 +366,11 @@ static __noinline int decide_tunneled(struct __sk_buff *ctx, enum lab_reason ori
 	}
 	if (reason == REASON_FORWARDED)
 		reason = decide_route(ctx, w);
+	announce(ctx, w, reason, DIR_FROM_NETWORK);
 	verdict = take_in(ctx, act(ctx, w, reason));
 	if (is_drop(reason, DIR_FROM_NETWORK) && verdict == TC_ACT_REDIRECT)
 		verdict = answer_by_tunnel(ctx, w);
-	reason = account(&w->p, reason, DIR_FROM_NETWORK, verdict);
+	reason = account(ctx, w, reason, DIR_FROM_NETWORK, verdict);
 	if (has_cache())
 		remember(w, reason);
 	return verdict;
@@ -335,6 +395,8 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 {
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_NONE;
+	if (tells_all() && concerned_us(ctx, p))
+		arrive(ctx, p, POINT_FROM_STACK, DIR_TO_NETWORK);
 	look_at_flow(ctx, p, c, cfg_masquerade);
 	/* Answers of backends, which the stack has sent on as they are, get the address that the client asked for. */
 	if (c->outcome != CANNOT_PARSE && !(c->shape == SHAPE_ECHO && p->ev.icmp_type == ICMP_ECHO) && translate_back(p, &c->from, c))
@@ -362,10 +424,14 @@ static __noinline int leave(struct __sk_buff *ctx)
 		return drop_unseen(ctx, DIR_TO_NETWORK);
 	linearize(ctx);
 	reason = decide_out(ctx, &w->p, &w->c);
-	if (reason == REASON_NONE)
+	if (reason == REASON_NONE) {
+		if (tells_all())
+			let_pass(ctx, w, POINT_TO_NETWORK, DIR_TO_NETWORK);
 		return TC_ACT_UNSPEC;
+	}
+	announce(ctx, w, reason, DIR_TO_NETWORK);
 	verdict = act_out(ctx, w, reason);
-	account(&w->p, reason, DIR_TO_NETWORK, verdict);
+	account(ctx, w, reason, DIR_TO_NETWORK, verdict);
 	return verdict;
 }
 

@@ -25,6 +25,7 @@ const (
 	NetdevMapLabEventUntil   = "lab_event_until"
 	NetdevMapLabEvents       = "lab_events"
 	NetdevMapLabFlowCache    = "lab_flow_cache"
+	NetdevMapLabFlowDecided  = "lab_flow_decided"
 	NetdevMapLabFragments    = "lab_fragments"
 	NetdevMapLabGenerations  = "lab_generations"
 	NetdevMapLabIcmpPace     = "lab_icmp_pace"
@@ -34,17 +35,20 @@ const (
 	NetdevMapLabMetrics      = "lab_metrics"
 	NetdevMapLabNat          = "lab_nat"
 	NetdevMapLabNodes        = "lab_nodes"
+	NetdevMapLabObserved     = "lab_observed"
 	NetdevMapLabOpening      = "lab_opening"
 	NetdevMapLabRecoveries   = "lab_recoveries"
 	NetdevMapLabRouteCache   = "lab_route_cache"
 	NetdevMapLabServices     = "lab_services"
 	NetdevMapLabSlots        = "lab_slots"
 	NetdevMapLabSources      = "lab_sources"
+	NetdevMapLabTelling      = "lab_telling"
 	NetdevMapLabTurns        = "lab_turns"
 	NetdevMapLabWork         = "lab_work"
 	NetdevProgLabFromNetwork = "lab_from_network"
 	NetdevProgLabFromTunnel  = "lab_from_tunnel"
 	NetdevProgLabToNetwork   = "lab_to_network"
+	NetdevVarCfgAggregation  = "cfg_aggregation"
 	NetdevVarCfgMasquerade   = "cfg_masquerade"
 	NetdevVarCfgMode         = "cfg_mode"
 	NetdevVarCfgMtu          = "cfg_mtu"
@@ -54,10 +58,12 @@ const (
 	NetdevVarCfgNativeMask   = "cfg_native_mask"
 	NetdevVarCfgNodeIp       = "cfg_node_ip"
 	NetdevVarCfgNodeNetns    = "cfg_node_netns"
+	NetdevVarCfgPayload      = "cfg_payload"
 	NetdevVarCfgPodCidr      = "cfg_pod_cidr"
 	NetdevVarCfgPodMask      = "cfg_pod_mask"
 	NetdevVarCfgRecoveries   = "cfg_recoveries"
-	NetdevVarCfgTrace        = "cfg_trace"
+	NetdevVarCfgSteps        = "cfg_steps"
+	NetdevVarCfgTells        = "cfg_tells"
 	NetdevVarCfgTunnel       = "cfg_tunnel"
 	NetdevVarCfgTunnelDevice = "cfg_tunnel_device"
 	NetdevVarCfgTunnelPort   = "cfg_tunnel_port"
@@ -125,6 +131,7 @@ type NetdevMapSpecs struct {
 	LabEventUntil  *ebpf.MapSpec `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
+	LabFlowDecided *ebpf.MapSpec `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
@@ -134,12 +141,14 @@ type NetdevMapSpecs struct {
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabObserved    *ebpf.MapSpec `ebpf:"lab_observed"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.MapSpec `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabTelling     *ebpf.MapSpec `ebpf:"lab_telling"`
 	LabTurns       *ebpf.MapSpec `ebpf:"lab_turns"`
 	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
@@ -148,6 +157,7 @@ type NetdevMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetdevVariableSpecs struct {
+	CfgAggregation  *ebpf.VariableSpec `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
@@ -157,10 +167,12 @@ type NetdevVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.VariableSpec `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.VariableSpec `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
@@ -197,6 +209,7 @@ type NetdevMaps struct {
 	LabEventUntil  *ebpf.Map `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
+	LabFlowDecided *ebpf.Map `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
@@ -206,12 +219,14 @@ type NetdevMaps struct {
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabObserved    *ebpf.Map `ebpf:"lab_observed"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.Map `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabTelling     *ebpf.Map `ebpf:"lab_telling"`
 	LabTurns       *ebpf.Map `ebpf:"lab_turns"`
 	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
@@ -227,6 +242,7 @@ func (m *NetdevMaps) Close() error {
 		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFlowCache,
+		m.LabFlowDecided,
 		m.LabFragments,
 		m.LabGenerations,
 		m.LabIcmpPace,
@@ -236,12 +252,14 @@ func (m *NetdevMaps) Close() error {
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabObserved,
 		m.LabOpening,
 		m.LabRecoveries,
 		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabTelling,
 		m.LabTurns,
 		m.LabWork,
 	)
@@ -251,6 +269,7 @@ func (m *NetdevMaps) Close() error {
 //
 // It can be passed to LoadNetdevObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetdevVariables struct {
+	CfgAggregation  *ebpf.Variable `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
@@ -260,10 +279,12 @@ type NetdevVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.Variable `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.Variable `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`

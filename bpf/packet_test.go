@@ -42,9 +42,9 @@ type fixture struct {
 	ifA, ifB int
 }
 
-func newFixture(t testing.TB, trace bool) *fixture {
+func newFixture(t testing.TB, what telling) *fixture {
 	t.Helper()
-	f := &fixture{programs: load(t, trace), t: t, ns: netnstest.New(t, "packets")}
+	f := &fixture{programs: load(t, what), t: t, ns: netnstest.New(t, "packets")}
 	netnstest.Connect(f.ns, "lxca", f.ns, "lxcb")
 	f.ifA, f.ifB = f.index("lxca"), f.index("lxcb")
 	f.enter(addrA, f.ifA, 2, podA, nodeA)
@@ -134,7 +134,7 @@ func (f *fixture) flows() map[bpf.KernelFlow]bool {
 	return flows
 }
 
-// lastEvent drains the ring and returns its last event.
+// lastEvent drains the ring and returns its last event that is no step.
 func (f *fixture) lastEvent() (e bpf.Event, ok bool) {
 	ring, err := ringbuf.NewReader(f.LabEvents)
 	must(f.t, err)
@@ -146,6 +146,9 @@ func (f *fixture) lastEvent() (e bpf.Event, ok bool) {
 			return e, ok
 		}
 		must(f.t, err)
+		if bpf.PodLabEventType(record.RawSample[0]) == bpf.PodLabEventTypeEVENT_STEP {
+			continue
+		}
 		_, err = binary.Decode(record.RawSample, binary.NativeEndian, &e)
 		must(f.t, err)
 		ok = true

@@ -9,6 +9,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/account.h"
 #include "lib/arp.h"
 #include "lib/cache.h"
 #include "lib/deliver.h"
@@ -26,6 +27,13 @@
 #include "lib/tracked.h"
 #include "lib/tunnel.h"
 #include "lib/work.h"
+
+/* Tells of a packet that the pod sends. */
+static __always_inline void meet(struct __sk_buff *ctx, const struct packet *p, const struct endpoint *self)
+{
+	know_sender(identity_of_pod(self));
+	arrive(ctx, p, POINT_FROM_POD, DIR_FROM_POD);
+}
 
 /*
  * Answers every ARP request for another address than the pod's own with the MAC of the host-side veth. An ARP probe
@@ -50,6 +58,8 @@ static __always_inline enum lab_reason decide_arp(struct __sk_buff *ctx, struct 
 	if (!self)
 		return REASON_SOURCE_ADDR;
 	p->ev.src_id = self->id;
+	if (cfg_tells)
+		meet(ctx, p, self);
 	if (arp->sender && arp->sender != own->w32[3])
 		return REASON_SOURCE_ADDR;
 	if (arp->op != bpf_htons(ARP_REQUEST) || arp->target == own->w32[3])
@@ -140,6 +150,8 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (!self || self->ifindex != p->ev.ifindex)
 		return REASON_SOURCE_ADDR;
 	p->ev.src_id = self->id;
+	if (cfg_tells)
+		meet(ctx, p, self);
 	if (is_loopback(&p->ev.dst))
 		return REASON_LOOPBACK; /* with route_localnet the stack would accept it: see datapath/sysctls.go */
 	if (has_kube_proxy_replacement() && p->ev.proto == IPPROTO_ICMP && is_foreign_error(ctx))
@@ -203,8 +215,9 @@ static __noinline int decide(struct __sk_buff *ctx)
 		reason = decide_ipv4(ctx, w);
 	else if (!ctx->vlan_present && w->p.ev.ether_type == bpf_htons(ETH_P_ARP))
 		reason = decide_arp(ctx, w);
+	announce(ctx, w, reason, DIR_FROM_POD);
 	verdict = act(ctx, w, reason);
-	reason = account(&w->p, reason, DIR_FROM_POD, verdict);
+	reason = account(ctx, w, reason, DIR_FROM_POD, verdict);
 	if (has_cache())
 		remember(w, reason);
 	return verdict;

@@ -82,25 +82,41 @@ type PodEndpoint struct {
 }
 
 type PodEvent struct {
-	_         structs.HostLayout
-	Head      PodEventHeader
-	Ifindex   uint32
-	Length    uint32
-	SrcId     uint32
-	DstId     uint32
-	Src       PodIp
-	Dst       PodIp
-	Sport     uint16
-	Dport     uint16
-	EtherType uint16
-	Reason    PodLabReason
-	Direction PodLabDirection
-	Proto     uint8
-	Ttl       uint8
-	TcpFlags  uint8
-	IcmpType  uint8
-	DstMac    PodMac
-	SrcMac    PodMac
+	_           structs.HostLayout
+	Head        PodEventHeader
+	Src         PodIp
+	Dst         PodIp
+	OrigSrc     PodIp
+	OrigDst     PodIp
+	Sent        PodMetric
+	Returned    PodMetric
+	Age         uint64
+	Decided     uint64
+	Ifindex     uint32
+	Length      uint32
+	SrcId       uint32
+	DstId       uint32
+	SrcIdentity uint32
+	DstIdentity uint32
+	Service     uint32
+	Sport       uint16
+	Dport       uint16
+	OrigSport   uint16
+	OrigDport   uint16
+	EtherType   uint16
+	Reason      PodLabReason
+	Direction   PodLabDirection
+	Point       PodLabPoint
+	State       PodLabState
+	Occasion    PodLabOccasion
+	Cached      bool
+	Proto       uint8
+	Ttl         uint8
+	TcpFlags    uint8
+	IcmpType    uint8
+	DstMac      PodMac
+	SrcMac      PodMac
+	_           [4]byte
 }
 
 type PodEventHeader struct {
@@ -111,6 +127,7 @@ type PodEventHeader struct {
 	Cpu      uint32
 	Sequence uint64
 	TimeNs   uint64
+	First    uint64
 }
 
 type PodFlow struct {
@@ -188,6 +205,14 @@ type PodKernelFlow struct {
 	Pad    [3]uint8
 }
 
+type PodLabAggregation uint8
+
+const (
+	PodLabAggregationLAB_AGGREGATE_MAXIMUM PodLabAggregation = 0
+	PodLabAggregationLAB_AGGREGATE_MEDIUM  PodLabAggregation = 1
+	PodLabAggregationLAB_AGGREGATE_NONE    PodLabAggregation = 2
+)
+
 type PodLabBackendFlag uint8
 
 const (
@@ -209,13 +234,15 @@ const (
 type PodLabEventType uint8
 
 const (
-	PodLabEventTypeEVENT_PACKET PodLabEventType = 1
+	PodLabEventTypeEVENT_TRACE PodLabEventType = 2
+	PodLabEventTypeEVENT_DROP  PodLabEventType = 3
+	PodLabEventTypeEVENT_STEP  PodLabEventType = 4
 )
 
 type PodLabEventVersion uint8
 
 const (
-	PodLabEventVersionEVENT_VERSION PodLabEventVersion = 1
+	PodLabEventVersionEVENT_VERSION PodLabEventVersion = 2
 )
 
 type PodLabFrontend uint8
@@ -256,6 +283,30 @@ type PodLabNodeFlag uint8
 const (
 	PodLabNodeFlagLAB_IS_NODE  PodLabNodeFlag = 1
 	PodLabNodeFlagLAB_IS_LOCAL PodLabNodeFlag = 2
+)
+
+type PodLabOccasion uint8
+
+const (
+	PodLabOccasionOCCASION_NONE     PodLabOccasion = 0
+	PodLabOccasionOCCASION_START    PodLabOccasion = 1
+	PodLabOccasionOCCASION_REPLY    PodLabOccasion = 2
+	PodLabOccasionOCCASION_END      PodLabOccasion = 3
+	PodLabOccasionOCCASION_INTERVAL PodLabOccasion = 4
+)
+
+type PodLabPoint uint8
+
+const (
+	PodLabPointPOINT_NONE         PodLabPoint = 0
+	PodLabPointPOINT_FROM_POD     PodLabPoint = 1
+	PodLabPointPOINT_TO_POD       PodLabPoint = 2
+	PodLabPointPOINT_FROM_STACK   PodLabPoint = 3
+	PodLabPointPOINT_TO_STACK     PodLabPoint = 4
+	PodLabPointPOINT_FROM_NETWORK PodLabPoint = 5
+	PodLabPointPOINT_TO_NETWORK   PodLabPoint = 6
+	PodLabPointPOINT_FROM_TUNNEL  PodLabPoint = 7
+	PodLabPointPOINT_TO_TUNNEL    PodLabPoint = 8
 )
 
 type PodLabReason uint8
@@ -310,6 +361,39 @@ const (
 	PodLabServiceFlagLAB_SOURCE_RANGES PodLabServiceFlag = 4
 )
 
+type PodLabState uint8
+
+const (
+	PodLabStateSTATE_NONE        PodLabState = 0
+	PodLabStateSTATE_NEW         PodLabState = 1
+	PodLabStateSTATE_ESTABLISHED PodLabState = 2
+	PodLabStateSTATE_REPLY       PodLabState = 3
+	PodLabStateSTATE_RELATED     PodLabState = 4
+)
+
+type PodLabStep uint8
+
+const (
+	PodLabStepSTEP_CACHE       PodLabStep = 1
+	PodLabStepSTEP_LOOKUP      PodLabStep = 2
+	PodLabStepSTEP_IDENTITY    PodLabStep = 3
+	PodLabStepSTEP_TRANSLATION PodLabStep = 5
+	PodLabStepSTEP_CREATED     PodLabStep = 6
+	PodLabStepSTEP_ROUTE       PodLabStep = 7
+	PodLabStepSTEP_TUNNEL      PodLabStep = 8
+	PodLabStepSTEP_DELIVERY    PodLabStep = 9
+	PodLabStepSTEP_STACK       PodLabStep = 10
+)
+
+type PodLabTable uint8
+
+const (
+	PodLabTableTABLE_NONE     PodLabTable = 0
+	PodLabTableTABLE_CT       PodLabTable = 1
+	PodLabTableTABLE_NAT      PodLabTable = 2
+	PodLabTableTABLE_OBSERVED PodLabTable = 3
+)
+
 type PodLabTimeout uint32
 
 const (
@@ -341,6 +425,46 @@ type PodNode struct {
 	_     structs.HostLayout
 	Flags PodLabNodeFlag
 	Pad   [3]uint8
+}
+
+type PodObserved struct {
+	_  structs.HostLayout
+	Lo struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+		Seen    uint32
+		By      uint8
+		Fin     bool
+		Pad     [2]uint8
+	}
+	Began    uint64
+	Told     uint32
+	Service  uint32
+	LoOpened bool
+	Replied  bool
+	Over     bool
+	Pad      [45]uint8
+	Hi       struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+		Seen    uint32
+		By      uint8
+		Fin     bool
+		Pad     [2]uint8
+	}
+}
+
+type PodObservedKey struct {
+	_      structs.HostLayout
+	Lo     PodIp
+	Hi     PodIp
+	LoPort uint16
+	HiPort uint16
+	Proto  uint8
+	Error  bool
+	Pad    [2]uint8
 }
 
 type PodOpening struct {
@@ -449,6 +573,64 @@ type PodSourceKey struct {
 	Addr    PodIp
 }
 
+type PodStep struct {
+	_        structs.HostLayout
+	Head     PodEventHeader
+	Src      PodIp
+	Dst      PodIp
+	NewSrc   PodIp
+	NewDst   PodIp
+	Age      uint64
+	Number   uint32
+	Ifindex  uint32
+	Mtu      uint32
+	Sport    uint16
+	Dport    uint16
+	NewSport uint16
+	NewDport uint16
+	Kind     PodLabStep
+	Table    PodLabTable
+	State    PodLabState
+	Found    bool
+	Proto    uint8
+	Pad      [7]uint8
+}
+
+type PodTelling struct {
+	_           structs.HostLayout
+	First       uint64
+	Now         uint64
+	Age         uint64
+	Decided     uint64
+	Sent        PodMetric
+	Returned    PodMetric
+	Key         PodObservedKey
+	Entry       PodObserved
+	SrcIdentity uint32
+	DstIdentity uint32
+	Service     uint32
+	Length      uint32
+	Reader      bool
+	Steps       bool
+	Met         bool
+	HasKey      bool
+	Lo          bool
+	Related     bool
+	Opens       bool
+	Answers     bool
+	Cached      bool
+	Fresh       bool
+	Direction   PodLabDirection
+	Point       PodLabPoint
+	State       PodLabState
+	Occasion    PodLabOccasion
+	TcpFlags    uint8
+	Pad         [1]uint8
+	Step        PodStep
+	Event       PodEvent
+	Frame       [1024]uint8
+}
+
 type PodTranslation struct {
 	_       structs.HostLayout
 	Src     PodIp
@@ -550,7 +732,9 @@ type PodWork struct {
 		Shape   uint32
 		Found   uint32
 		Begun   bool
-		_       [7]byte
+		Back    bool
+		_       [2]byte
+		Service uint32
 	}
 	Route   PodRoute
 	Verdict struct {
@@ -591,6 +775,7 @@ const (
 	PodMapLabEventUntil   = "lab_event_until"
 	PodMapLabEvents       = "lab_events"
 	PodMapLabFlowCache    = "lab_flow_cache"
+	PodMapLabFlowDecided  = "lab_flow_decided"
 	PodMapLabFragments    = "lab_fragments"
 	PodMapLabGenerations  = "lab_generations"
 	PodMapLabIcmpPace     = "lab_icmp_pace"
@@ -600,15 +785,18 @@ const (
 	PodMapLabMetrics      = "lab_metrics"
 	PodMapLabNat          = "lab_nat"
 	PodMapLabNodes        = "lab_nodes"
+	PodMapLabObserved     = "lab_observed"
 	PodMapLabOpening      = "lab_opening"
 	PodMapLabRecoveries   = "lab_recoveries"
 	PodMapLabRouteCache   = "lab_route_cache"
 	PodMapLabServices     = "lab_services"
 	PodMapLabSlots        = "lab_slots"
 	PodMapLabSources      = "lab_sources"
+	PodMapLabTelling      = "lab_telling"
 	PodMapLabTurns        = "lab_turns"
 	PodMapLabWork         = "lab_work"
 	PodProgLabFromPod     = "lab_from_pod"
+	PodVarCfgAggregation  = "cfg_aggregation"
 	PodVarCfgMasquerade   = "cfg_masquerade"
 	PodVarCfgMode         = "cfg_mode"
 	PodVarCfgMtu          = "cfg_mtu"
@@ -618,10 +806,12 @@ const (
 	PodVarCfgNativeMask   = "cfg_native_mask"
 	PodVarCfgNodeIp       = "cfg_node_ip"
 	PodVarCfgNodeNetns    = "cfg_node_netns"
+	PodVarCfgPayload      = "cfg_payload"
 	PodVarCfgPodCidr      = "cfg_pod_cidr"
 	PodVarCfgPodMask      = "cfg_pod_mask"
 	PodVarCfgRecoveries   = "cfg_recoveries"
-	PodVarCfgTrace        = "cfg_trace"
+	PodVarCfgSteps        = "cfg_steps"
+	PodVarCfgTells        = "cfg_tells"
 	PodVarCfgTunnel       = "cfg_tunnel"
 	PodVarCfgTunnelDevice = "cfg_tunnel_device"
 	PodVarCfgTunnelPort   = "cfg_tunnel_port"
@@ -686,6 +876,7 @@ type PodMapSpecs struct {
 	LabEventUntil  *ebpf.MapSpec `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
+	LabFlowDecided *ebpf.MapSpec `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
@@ -695,12 +886,14 @@ type PodMapSpecs struct {
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
+	LabObserved    *ebpf.MapSpec `ebpf:"lab_observed"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.MapSpec `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.MapSpec `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots       *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSources     *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabTelling     *ebpf.MapSpec `ebpf:"lab_telling"`
 	LabTurns       *ebpf.MapSpec `ebpf:"lab_turns"`
 	LabWork        *ebpf.MapSpec `ebpf:"lab_work"`
 }
@@ -709,6 +902,7 @@ type PodMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PodVariableSpecs struct {
+	CfgAggregation  *ebpf.VariableSpec `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
@@ -718,10 +912,12 @@ type PodVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.VariableSpec `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.VariableSpec `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
@@ -757,6 +953,7 @@ type PodMaps struct {
 	LabEventUntil  *ebpf.Map `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
+	LabFlowDecided *ebpf.Map `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
@@ -766,12 +963,14 @@ type PodMaps struct {
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
+	LabObserved    *ebpf.Map `ebpf:"lab_observed"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
 	LabRecoveries  *ebpf.Map `ebpf:"lab_recoveries"`
 	LabRouteCache  *ebpf.Map `ebpf:"lab_route_cache"`
 	LabServices    *ebpf.Map `ebpf:"lab_services"`
 	LabSlots       *ebpf.Map `ebpf:"lab_slots"`
 	LabSources     *ebpf.Map `ebpf:"lab_sources"`
+	LabTelling     *ebpf.Map `ebpf:"lab_telling"`
 	LabTurns       *ebpf.Map `ebpf:"lab_turns"`
 	LabWork        *ebpf.Map `ebpf:"lab_work"`
 }
@@ -787,6 +986,7 @@ func (m *PodMaps) Close() error {
 		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFlowCache,
+		m.LabFlowDecided,
 		m.LabFragments,
 		m.LabGenerations,
 		m.LabIcmpPace,
@@ -796,12 +996,14 @@ func (m *PodMaps) Close() error {
 		m.LabMetrics,
 		m.LabNat,
 		m.LabNodes,
+		m.LabObserved,
 		m.LabOpening,
 		m.LabRecoveries,
 		m.LabRouteCache,
 		m.LabServices,
 		m.LabSlots,
 		m.LabSources,
+		m.LabTelling,
 		m.LabTurns,
 		m.LabWork,
 	)
@@ -811,6 +1013,7 @@ func (m *PodMaps) Close() error {
 //
 // It can be passed to LoadPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PodVariables struct {
+	CfgAggregation  *ebpf.Variable `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
@@ -820,10 +1023,12 @@ type PodVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.Variable `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.Variable `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`

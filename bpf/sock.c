@@ -20,6 +20,7 @@
 #include "lib/ct.h"
 #include "lib/events.h"
 #include "lib/lb.h"
+#include "lib/report.h"
 #include "lib/sockets.h"
 #include "lib/tuple.h"
 
@@ -284,7 +285,8 @@ static __noinline int refuse_source(struct bpf_sock_addr *ctx, const struct wher
 
 	if (ctx->sk)
 		p.ev.sport = bpf_htons(ctx->sk->src_port);
-	account(&p, REASON_SOURCE_RANGE, DIR_TO_NETWORK, TC_ACT_SHOT);
+	count(REASON_SOURCE_RANGE, DIR_TO_NETWORK, 0);
+	report(NULL, &p, NULL, REASON_SOURCE_RANGE, DIR_TO_NETWORK);
 	return DENY;
 }
 

@@ -56,6 +56,7 @@ const (
 	SockMapLabSlots        = "lab_slots"
 	SockMapLabSockets      = "lab_sockets"
 	SockMapLabSources      = "lab_sources"
+	SockMapLabTelling      = "lab_telling"
 	SockMapLabUdpFlows     = "lab_udp_flows"
 	SockProgLabConnect4    = "lab_connect4"
 	SockProgLabConnect6    = "lab_connect6"
@@ -64,6 +65,7 @@ const (
 	SockProgLabRecvmsg4    = "lab_recvmsg4"
 	SockProgLabRecvmsg6    = "lab_recvmsg6"
 	SockProgLabSendmsg4    = "lab_sendmsg4"
+	SockVarCfgAggregation  = "cfg_aggregation"
 	SockVarCfgMasquerade   = "cfg_masquerade"
 	SockVarCfgMode         = "cfg_mode"
 	SockVarCfgMtu          = "cfg_mtu"
@@ -73,10 +75,12 @@ const (
 	SockVarCfgNativeMask   = "cfg_native_mask"
 	SockVarCfgNodeIp       = "cfg_node_ip"
 	SockVarCfgNodeNetns    = "cfg_node_netns"
+	SockVarCfgPayload      = "cfg_payload"
 	SockVarCfgPodCidr      = "cfg_pod_cidr"
 	SockVarCfgPodMask      = "cfg_pod_mask"
 	SockVarCfgRecoveries   = "cfg_recoveries"
-	SockVarCfgTrace        = "cfg_trace"
+	SockVarCfgSteps        = "cfg_steps"
+	SockVarCfgTells        = "cfg_tells"
 	SockVarCfgTunnel       = "cfg_tunnel"
 	SockVarCfgTunnelDevice = "cfg_tunnel_device"
 	SockVarCfgTunnelPort   = "cfg_tunnel_port"
@@ -155,6 +159,7 @@ type SockMapSpecs struct {
 	LabSlots      *ebpf.MapSpec `ebpf:"lab_slots"`
 	LabSockets    *ebpf.MapSpec `ebpf:"lab_sockets"`
 	LabSources    *ebpf.MapSpec `ebpf:"lab_sources"`
+	LabTelling    *ebpf.MapSpec `ebpf:"lab_telling"`
 	LabUdpFlows   *ebpf.MapSpec `ebpf:"lab_udp_flows"`
 }
 
@@ -162,6 +167,7 @@ type SockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
+	CfgAggregation  *ebpf.VariableSpec `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.VariableSpec `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.VariableSpec `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.VariableSpec `ebpf:"cfg_mtu"`
@@ -171,10 +177,12 @@ type SockVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.VariableSpec `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.VariableSpec `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.VariableSpec `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.VariableSpec `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.VariableSpec `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
@@ -218,6 +226,7 @@ type SockMaps struct {
 	LabSlots      *ebpf.Map `ebpf:"lab_slots"`
 	LabSockets    *ebpf.Map `ebpf:"lab_sockets"`
 	LabSources    *ebpf.Map `ebpf:"lab_sources"`
+	LabTelling    *ebpf.Map `ebpf:"lab_telling"`
 	LabUdpFlows   *ebpf.Map `ebpf:"lab_udp_flows"`
 }
 
@@ -240,6 +249,7 @@ func (m *SockMaps) Close() error {
 		m.LabSlots,
 		m.LabSockets,
 		m.LabSources,
+		m.LabTelling,
 		m.LabUdpFlows,
 	)
 }
@@ -248,6 +258,7 @@ func (m *SockMaps) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
+	CfgAggregation  *ebpf.Variable `ebpf:"cfg_aggregation"`
 	CfgMasquerade   *ebpf.Variable `ebpf:"cfg_masquerade"`
 	CfgMode         *ebpf.Variable `ebpf:"cfg_mode"`
 	CfgMtu          *ebpf.Variable `ebpf:"cfg_mtu"`
@@ -257,10 +268,12 @@ type SockVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`
 	CfgRecoveries   *ebpf.Variable `ebpf:"cfg_recoveries"`
-	CfgTrace        *ebpf.Variable `ebpf:"cfg_trace"`
+	CfgSteps        *ebpf.Variable `ebpf:"cfg_steps"`
+	CfgTells        *ebpf.Variable `ebpf:"cfg_tells"`
 	CfgTunnel       *ebpf.Variable `ebpf:"cfg_tunnel"`
 	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`

@@ -97,7 +97,7 @@ func newTunnelFixture(t *testing.T, mode bpf.Mode) *tunnelFixture {
 // load loads programs, whose runs are recorded, on the maps of those before them.
 func (f *tunnelFixture) load(spec *ebpf.CollectionSpec, kernel *btf.Cache) {
 	f.t.Helper()
-	setConstants(f.t, spec, f.mode, f.mode != bpf.PodLabModeLAB_KUBEPROXY, true, false)
+	setConstants(f.t, spec, f.mode, f.mode != bpf.PodLabModeLAB_KUBEPROXY, true, drops)
 	must(f.t, spec.Variables[bpf.PodVarCfgTunnelDevice].Set(f.device))
 	must(f.t, bpf.ResolveFunctions(spec, kernel))
 	for _, prog := range spec.Programs {

@@ -3,8 +3,17 @@ package bpf
 // The types that the maps share, by names of their own. Addresses are 16 bytes as netip.Addr.As16()
 // gives them; the fields of packets and flows are in network byte order.
 type (
+	Aggregation = PodLabAggregation
 	Endpoint    = PodEndpoint
 	Event       = PodEvent
+	Observed    = PodObserved
+	ObservedKey = PodObservedKey
+	Occasion    = PodLabOccasion
+	Point       = PodLabPoint
+	State       = PodLabState
+	Step        = PodStep
+	StepKind    = PodLabStep
+	Table       = PodLabTable
 	EventHeader = PodEventHeader
 	Flow        = PodFlow
 	FlowEntry   = PodFlowEntry

@@ -55,6 +55,11 @@ func (c Config) Router() netip.Addr { return c.PodCIDR.Masked().Addr().Next() }
 // Roles are what the settings amount to on this node's kernel, once [Open] has asked it.
 func (c Config) Roles() settings.Roles { return c.Network.Roles(c.missing...) }
 
+// observes says whether events tell of more than drops.
+func (c Config) observes() bool {
+	return c.BPF.MonitorAggregation != settings.AggregationMaximum || c.Debug.Datapath()
+}
+
 // Mode is the one in force.
 func (c Config) Mode() settings.Mode { return c.Roles().Mode() }
 
@@ -63,6 +68,7 @@ func (c Config) withDefaults() Config {
 	c.RoutingMode, c.IPAM.Mode = cmp.Or(c.RoutingMode, def.RoutingMode), cmp.Or(c.IPAM.Mode, def.IPAM.Mode)
 	c.IPAM.Operator.ClusterPoolIPv4MaskSize = cmp.Or(c.IPAM.Operator.ClusterPoolIPv4MaskSize, def.IPAM.Operator.ClusterPoolIPv4MaskSize)
 	c.TunnelProtocol = cmp.Or(c.TunnelProtocol, def.TunnelProtocol)
+	c.BPF.MonitorPayload = cmp.Or(c.BPF.MonitorPayload, def.BPF.MonitorPayload)
 	c.BPF.MonitorAggregation, c.BPF.CTMax = cmp.Or(c.BPF.MonitorAggregation, def.BPF.MonitorAggregation), cmp.Or(c.BPF.CTMax, def.BPF.CTMax)
 	if c.recoveries == 0 {
 		c.recoveries = recoveries

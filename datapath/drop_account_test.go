@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -21,6 +22,7 @@ import (
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/datapath/lb"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // injection is a packet that is not delivered.
@@ -106,6 +108,13 @@ func (m *model) checkInjection(t *testing.T, ring *ringbuf.Reader, reason bpf.Re
 		bpf.AddrOf(e.Src) != netip.AddrFrom4([4]byte(src)) {
 		t.Errorf("the event is of a packet from %s", bpf.AddrOf(e.Src))
 	}
+	if reason == bpf.PodLabReasonREASON_REWRITE {
+		return // as far as it was rewritten
+	}
+	// But for the destination's MAC, in whose place test runs put the device's.
+	if want := i.frame[:min(len(i.frame), settings.Default().BPF.MonitorPayload)]; len(e.frame) != len(want) || !bytes.Equal(e.frame[6:], want[6:]) {
+		t.Errorf("the event shows\n%x, want the packet as it came\n%x", e.frame, want)
+	}
 }
 
 type counter struct {
@@ -150,7 +159,13 @@ func dropReasons(t *testing.T) map[bpf.Reason]string {
 	return found
 }
 
-func eventsOf(t *testing.T, ring *ringbuf.Reader) (list []bpf.Event) {
+// told is an event about a packet, with the frame's beginning.
+type told struct {
+	bpf.Event
+	frame []byte
+}
+
+func eventsOf(t *testing.T, ring *ringbuf.Reader) (list []told) {
 	t.Helper()
 	ring.SetDeadline(time.Unix(1, 0))
 	for {
@@ -161,10 +176,12 @@ func eventsOf(t *testing.T, ring *ringbuf.Reader) (list []bpf.Event) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var e bpf.Event
-		if _, err := binary.Decode(record.RawSample, binary.NativeEndian, &e); err != nil {
+		var e told
+		size, err := binary.Decode(record.RawSample, binary.NativeEndian, &e.Event)
+		if err != nil {
 			t.Fatal(err)
 		}
+		e.frame = record.RawSample[size:]
 		list = append(list, e)
 	}
 }

@@ -2,7 +2,6 @@ package datapath
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -18,9 +17,11 @@ import (
 )
 
 const (
-	// Soon is how late events may be for a person who watches them. At 40,000 packets a second the ring has
-	// room for a quarter of a second.
+	// Soon is how late events may be for a person who watches them.
 	Soon = 200 * time.Millisecond
+	// busy is how many bytes a reader finds in the ring when it reads again after a brief pause, whatever pause it has else.
+	busy  = 64 << 10
+	brief = 5 * time.Millisecond
 	// namesLast is how long a device's name is remembered. The kernel counts indexes up before it gives one
 	// to another device.
 	namesLast = 10 * time.Second
@@ -29,6 +30,12 @@ const (
 	announced = 10 * time.Second
 	// backlog is how many events a consumer may be behind before it misses some.
 	backlog = 4096
+)
+
+// What somebody reads: READ_EVENTS and READ_STEPS of bpf/lib/record.h.
+const (
+	readEvents uint32 = iota
+	readSteps
 )
 
 // errClosed ends the sequences of a datapath that is closed.
@@ -77,6 +84,10 @@ func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks bool)
 		defer d.unlisten(l)
 		if marks {
 			d.events.wantMarks(l)
+			if err := d.announce(announced); err != nil { // that steps are read, too
+				yield(api.Event{}, err)
+				return
+			}
 			if !yield(api.Event{Type: joined}, nil) {
 				return
 			}
@@ -180,7 +191,7 @@ func (d *Datapath) startReader() error {
 		ring.Close()
 		close(quit)
 		<-finished
-		if err := d.maps.eventUntil.Put(uint32(0), uint64(0)); err != nil {
+		if err := d.maps.eventUntil.Put(readEvents, uint64(0)); err != nil {
 			d.log.Warn("programs go on writing events for a moment", "err", err)
 		}
 	}
@@ -214,17 +225,36 @@ func (h *hub) close() {
 
 // announce tells the programs that events are read, and will be for so long.
 func (d *Datapath) announce(forNow time.Duration) error {
-	if err := d.maps.eventUntil.Put(uint32(0), monotonic()+uint64(forNow)); err != nil { //nolint:gosec // it is positive
-		return fmt.Errorf("announce a reader of events: %w", err)
+	until := map[uint32]uint64{readEvents: monotonic() + uint64(forNow), readSteps: 0} //nolint:gosec // it is positive
+	if d.events.watched() {
+		until[readSteps] = until[readEvents]
+	}
+	for what, t := range until {
+		if err := d.maps.eventUntil.Put(what, t); err != nil {
+			return fmt.Errorf("announce a reader of events: %w", err)
+		}
 	}
 	return nil
 }
 
+// watched says whether somebody has use for steps.
+func (h *hub) watched() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.listeners {
+		if l.marks {
+			return true
+		}
+	}
+	return false
+}
+
 // read takes events until the ring is closed, and returns why it ended; os.ErrClosed then.
 func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) error {
-	names, since, renewed := map[int]string{}, time.Now(), time.Now()
+	known, since, renewed := d.newNames(), time.Now(), time.Now()
 	var record ringbuf.Record
-	var numbers []uint64 // when the ring was empty last
+	taken := 0           // bytes since the ring was empty
+	var numbers []uint64 // when it was empty last
 	now, marked := newClock(), time.Now()
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
 	for {
@@ -232,8 +262,7 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 		err := ring.ReadInto(&record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if time.Since(since) > namesLast {
-				clear(names) // an index may belong to another device by now
-				since = time.Now()
+				known, since = d.newNames(), time.Now() // an index may belong to another device by now
 			}
 			d.events.settle(numbers, d.cfg.NodeName)
 			if numbers, err = d.sequences(); err != nil {
@@ -241,6 +270,10 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 			}
 			d.events.mark(looked.Add(-inFlight))
 			pause := d.events.pause()
+			if taken > busy {
+				pause = min(pause, brief)
+			}
+			taken = 0
 			if err := d.announce(pause + announced); err != nil {
 				return err
 			}
@@ -262,33 +295,21 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 			}
 			renewed = time.Now()
 		}
-		raw, ok, err := decode(record.RawSample)
+		taken += len(record.RawSample)
+		head, err := decodeHeader(record.RawSample)
 		if err != nil {
 			return err
 		}
-		var e *api.Event
-		if ok {
-			e = d.event(raw, now, names)
+		e, err := known.event(head, now, record.RawSample)
+		if err != nil {
+			return err
 		}
-		d.events.publish(raw.Head, e)
+		d.events.publish(head, e)
 		if time.Since(marked) > Soon { // the ring does not get empty
-			d.events.mark(now.at(raw.Head.TimeNs).Add(-inFlight))
+			d.events.mark(now.at(head.TimeNs).Add(-inFlight))
 			now, marked = newClock(), time.Now()
 		}
 	}
-}
-
-// decode copies the record, which the next read overwrites. Not ok: it has the header of an event, but is of a kind
-// that is not known here.
-func decode(record []byte) (raw bpf.Event, ok bool, err error) {
-	if _, err := binary.Decode(record, binary.NativeEndian, &raw.Head); err != nil || int(raw.Head.Length) != len(record) {
-		return raw, false, fmt.Errorf("read the event ring: a record of %d bytes is not an event", len(record))
-	}
-	if raw.Head.Type != bpf.PodLabEventTypeEVENT_PACKET || raw.Head.Version != bpf.PodLabEventVersionEVENT_VERSION {
-		return raw, false, nil
-	}
-	_, err = binary.Decode(record, binary.NativeEndian, &raw)
-	return raw, err == nil, err
 }
 
 // gaps tell a listener how many events found no room, by what is missing in each CPU's sequence.
@@ -364,6 +385,9 @@ func (h *hub) publish(head bpf.EventHeader, e *api.Event) {
 			continue
 		}
 		l.missed[head.Cpu] += missed
+		if e != nil && e.Type == api.EventStep && !l.marks {
+			continue
+		}
 		if e != nil && l.tell(e.CPU, e.Node, 1) {
 			l.events <- *e
 		} else if e != nil {
@@ -411,44 +435,6 @@ func (h *hub) end(err error) {
 		l.err = err
 		close(l.done)
 		delete(h.listeners, l)
-	}
-}
-
-func (d *Datapath) event(raw bpf.Event, now clock, names map[int]string) *api.Event {
-	index := int(raw.Ifindex)
-	name, ok := names[index]
-	if !ok {
-		if l, err := d.nl.LinkByIndex(index); err == nil {
-			name = l.Attrs().Name
-		}
-		names[index] = name
-	}
-	kind := api.EventTrace
-	if isDrop(raw.Reason, raw.Direction) {
-		kind = api.EventDrop
-	}
-	return &api.Event{
-		Type:        kind,
-		Node:        d.cfg.NodeName,
-		Time:        now.at(raw.Head.TimeNs),
-		CPU:         int(raw.Head.Cpu),
-		Sequence:    raw.Head.Sequence,
-		Reason:      reasons[raw.Reason],
-		Direction:   string(directions[raw.Direction]),
-		IfIndex:     index,
-		Iface:       name,
-		Src:         bpf.AddrPortOf(raw.Src, raw.Sport),
-		Dst:         bpf.AddrPortOf(raw.Dst, raw.Dport),
-		EtherType:   bpf.PortOf(raw.EtherType),
-		Proto:       raw.Proto,
-		TTL:         raw.Ttl,
-		TCPFlags:    raw.TcpFlags,
-		ICMPType:    raw.IcmpType,
-		SrcMAC:      api.MAC(raw.SrcMac.B),
-		DstMAC:      api.MAC(raw.DstMac.B),
-		Length:      int(raw.Length),
-		SrcEndpoint: raw.SrcId,
-		DstEndpoint: raw.DstId,
 	}
 }
 

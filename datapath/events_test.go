@@ -1,11 +1,11 @@
 package datapath
 
 import (
+	"encoding/binary"
 	stdmaps "maps"
 	"net/netip"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -60,8 +60,8 @@ func TestEventsAreWrittenForReadersOnly(t *testing.T) {
 		}
 		for i, e := range events {
 			h := e.Head
-			if h.Type != bpf.PodLabEventTypeEVENT_PACKET || h.Version != bpf.PodLabEventVersionEVENT_VERSION || uintptr(h.Length) != unsafe.Sizeof(e) ||
-				h.Cpu != events[0].Head.Cpu || h.Sequence != number+uint64(i)+1 || h.TimeNs < before || h.TimeNs > monotonic() {
+			if h.Type != bpf.PodLabEventTypeEVENT_DROP || h.Version != bpf.PodLabEventVersionEVENT_VERSION || int(h.Length) != binary.Size(e.Event)+len(e.frame) ||
+				h.First != h.Sequence || h.Cpu != events[0].Head.Cpu || h.Sequence != number+uint64(i)+1 || h.TimeNs < before || h.TimeNs > monotonic() {
 				t.Errorf("event %d begins with %+v", i, h)
 			}
 		}

@@ -86,6 +86,8 @@ type maps struct {
 	endpoints, ifaces, kernelCT, metrics, generations *ebpf.Map
 	// events is the ring; who reads it says so in eventUntil, and finds in eventSeq what there was on each CPU.
 	events, eventUntil, eventSeq *ebpf.Map
+	// observed are the flows that events tell of.
+	observed *ebpf.Map
 	// generation raises the numbers in generations.
 	generation *generations
 	// sysctls remembers what was found before anything was changed. It is pinned with the others
@@ -107,7 +109,7 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 		return nil, err
 	}
 	specs := map[string]*ebpf.MapSpec{sysctlsMap: sysctlsSpec(), restingMap: restingSpec()}
-	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabEventUntil, bpf.PodMapLabEventSeq, bpf.PodMapLabGenerations, bpf.PodMapLabIpcache} {
+	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabEventUntil, bpf.PodMapLabEventSeq, bpf.PodMapLabObserved, bpf.PodMapLabGenerations, bpf.PodMapLabIpcache} {
 		specs[name] = pod.Maps[name]
 	}
 	return specs, addServiceSpecs(specs, pod)
@@ -124,6 +126,10 @@ func openMaps(p pins, cfg Config) (_ *maps, err error) {
 		return nil, err
 	}
 	m := &maps{}
+	specs[bpf.PodMapLabObserved].MaxEntries = 1
+	if cfg.observes() {
+		specs[bpf.PodMapLabObserved].MaxEntries = uint32(cfg.BPF.CTMax) //nolint:gosec // validated
+	}
 	if cfg.KubeProxyReplacement {
 		m.services = &serviceMaps{}
 		for _, name := range flowMaps {
@@ -200,6 +206,7 @@ func (m *maps) byName() map[string]**ebpf.Map {
 		bpf.PodMapLabEvents:      &m.events,
 		bpf.PodMapLabEventUntil:  &m.eventUntil,
 		bpf.PodMapLabEventSeq:    &m.eventSeq,
+		bpf.PodMapLabObserved:    &m.observed,
 		bpf.PodMapLabGenerations: &m.generations,
 		bpf.PodMapLabIpcache:     &m.ipcache,
 		sysctlsMap:               &m.sysctls,

@@ -17,8 +17,8 @@ type programs struct {
 	toPod    *ebpf.Program // tcx egress of lab_host
 	services servicePrograms
 	tunnel   tunnelPrograms // where there is one
-	trace    *ebpf.Variable
-	mode     *ebpf.Variable
+	// aggregation and mode are constants of them, to be read back.
+	aggregation, mode *ebpf.Variable
 	// What they are told while they run, each its own: the pods' MTU, the tunnel's device, and lab_cutter.
 	mtus, tunnelDevices, cutters []*ebpf.Variable
 }
@@ -38,7 +38,7 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 	if err := l.load(bpf.LoadPod, &pod); err != nil {
 		return nil, err
 	}
-	p.fromPod, p.trace, p.mode = pod.LabFromPod, pod.CfgTrace, pod.CfgMode
+	p.fromPod, p.aggregation, p.mode = pod.LabFromPod, pod.CfgAggregation, pod.CfgMode
 	p.mtus = append(p.mtus, pod.CfgMtu)
 	p.tunnelDevices = append(p.tunnelDevices, pod.CfgTunnelDevice)
 
@@ -142,7 +142,10 @@ func (l loader) load(object func() (*ebpf.CollectionSpec, error), into any) erro
 func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
 	_, tunnelPort, tunnel := cfg.Tunnel()
 	for name, value := range map[string]any{
-		bpf.PodVarCfgTrace:         cfg.BPF.MonitorAggregation == settings.AggregationNone,
+		bpf.PodVarCfgAggregation:   aggregations[cfg.BPF.MonitorAggregation],
+		bpf.PodVarCfgSteps:         cfg.Debug.Datapath(),
+		bpf.PodVarCfgTells:         cfg.observes(),
+		bpf.PodVarCfgPayload:       uint32(cfg.BPF.MonitorPayload), //nolint:gosec // validated
 		bpf.PodVarCfgMode:          modes[cfg.Mode()],
 		bpf.PodVarCfgNodeIp:        bpf.IPOf(cfg.NodeIP),
 		bpf.PodVarCfgPodCidr:       bpf.IPOf(cfg.PodCIDR.Addr()),
@@ -170,30 +173,33 @@ func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
 	return nil
 }
 
-// aggregation is what the loaded programs do, whatever they were asked to.
-func (p *programs) aggregation() (string, error) {
-	var trace bool
-	if err := p.trace.Get(&trace); err != nil {
-		return "", fmt.Errorf("read cfg_trace: %w", err)
-	}
-	if trace {
-		return settings.AggregationNone, nil
-	}
-	return settings.AggregationMaximum, nil
+// aggregations are the programs' numbers for what events tell of.
+var aggregations = map[string]bpf.Aggregation{
+	settings.AggregationMaximum: bpf.PodLabAggregationLAB_AGGREGATE_MAXIMUM,
+	settings.AggregationMedium:  bpf.PodLabAggregationLAB_AGGREGATE_MEDIUM,
+	settings.AggregationNone:    bpf.PodLabAggregationLAB_AGGREGATE_NONE,
+}
+
+// aggregated is what the loaded programs do, whatever they were asked to.
+func (p *programs) aggregated() (string, error) {
+	return readBack(p.aggregation, "cfg_aggregation", aggregations)
 }
 
 // inForce is the mode that the loaded programs have.
-func (p *programs) inForce() (settings.Mode, error) {
-	var code bpf.Mode
-	if err := p.mode.Get(&code); err != nil {
-		return "", fmt.Errorf("read cfg_mode: %w", err)
+func (p *programs) inForce() (settings.Mode, error) { return readBack(p.mode, "cfg_mode", modes) }
+
+// readBack is which of the words stands for a constant's value.
+func readBack[W, N comparable](v *ebpf.Variable, name string, words map[W]N) (word W, err error) {
+	var code N
+	if err := v.Get(&code); err != nil {
+		return word, fmt.Errorf("read %s: %w", name, err)
 	}
-	for mode, c := range modes {
+	for word, c := range words {
 		if c == code {
-			return mode, nil
+			return word, nil
 		}
 	}
-	return "", fmt.Errorf("read cfg_mode: %d is no mode", code)
+	return word, fmt.Errorf("read %s: %v is none of its values", name, code)
 }
 
 func (p *programs) close() error {

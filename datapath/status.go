@@ -66,7 +66,7 @@ func (d *Datapath) bpfMasqueradeStatus(s *api.Datapath) error {
 }
 
 func (d *Datapath) programStatus(ctx context.Context, s *api.Datapath) (err error) {
-	if s.MonitorAggregation, err = d.progs.aggregation(); err != nil {
+	if s.MonitorAggregation, err = d.progs.aggregated(); err != nil {
 		return err
 	}
 	hooks, err := d.hooks(ctx)

@@ -17,6 +17,7 @@ var upgrades = map[string]upgrade{
 		bpf.PodMapLabTurns:       sameBytes, // tuples' bytes have other names
 		bpf.SockMapLabUdpFlows:   sameBytes,
 		bpf.PodMapLabEndpoints:   endpointV2,
+		bpf.PodMapLabEvents:      nil, // what nobody has read of them is not worth it
 		bpf.PodMapLabGenerations: nil, // the programs of now remember nothing that was decided before
 	}},
 }

@@ -96,7 +96,7 @@ func TestValues(t *testing.T) {
 	want := map[string]any{
 		"routingMode": "native", "tunnelProtocol": "vxlan", "tunnelPort": 0, "autoDirectNodeRoutes": true, "ipv4NativeRoutingCIDR": "10.0.0.0/8",
 		"kubeProxyReplacement": false, "enableIPv4Masquerade": true, "installNoConntrackIptablesRules": true,
-		"bpf":  map[string]any{"monitorAggregation": "none", "masquerade": false, "hostLegacyRouting": false, "allowFallback": false, "ctMax": 65536},
+		"bpf":  map[string]any{"monitorAggregation": "none", "monitorPayload": 128, "masquerade": false, "hostLegacyRouting": false, "allowFallback": false, "ctMax": 65536},
 		"ipam": map[string]any{"mode": "cluster-pool", "operator": map[string]any{"clusterPoolIPv4PodCIDRList": []any{"10.0.0.0/12"}, "clusterPoolIPv4MaskSize": 24}},
 		"MTU":  1400, "devices": []any{"eth0", "eth1"}, "labels": map[string]any{"include": []any{}, "exclude": []any{}},
 		"flows":          map[string]any{"capacity": 4096},

@@ -14,6 +14,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "account.h"
 #include "basis.h"
 #include "config.h"
 #include "deliver.h"
@@ -22,9 +23,12 @@
 #include "flow.h"
 #include "maps.h"
 #include "mark.h"
+#include "observe.h"
 #include "packet.h"
+#include "record.h"
 #include "rewrite.h"
 #include "route.h"
+#include "step.h"
 #include "tunnel.h"
 #include "tuple.h"
 #include "work.h"
@@ -39,6 +43,7 @@ enum cache_flag {
 	CACHED_TRANSLATED = 1, /* its packets get other addresses; FIN and RST change the flow's state */
 	CACHED_IN_CT = 2, /* the state is in lab_ct, with the packets' tuple as key */
 	CACHED_IN_NAT = 4, /* the state is in lab_nat, with the packets' tuple as key */
+	CACHED_BACK = 8, /* its packets are answers, and get the addresses that the opener of the flow knows; set only with cfg_tells */
 } __attribute__((packed));
 
 struct cached_flow {
@@ -71,6 +76,14 @@ struct {
 	__uint(max_entries, CACHED_FLOWS);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } lab_flow_cache SEC(".maps");
+
+/* When the decisions in lab_flow_cache were made, where events tell it: nanoseconds of the coarse clock. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, CACHED_FLOWS);
+} lab_flow_decided SEC(".maps");
 
 static __always_inline bool tuple_equal(const struct tuple *a, const struct tuple *b)
 {
@@ -191,7 +204,7 @@ static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
 	const __u8 *tcp_flags = (void *)(ip + 1) + 13;
-	struct work *w = new_work(ctx);
+	struct work *w = clean_work(ctx);
 	struct packet *p;
 
 	if (!known || !w)
@@ -209,24 +222,111 @@ static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow
 	p->ev.src_id = known->src_id;
 	if (known->reason == REASON_DELIVERED)
 		p->ev.dst_id = known->dst_id;
+	if (!cfg_tells)
+		return 0;
+	w->c.from = known->key;
+	w->c.to = known->to;
+	w->c.shape = SHAPE_PACKET;
+	w->c.outcome = known->flags & CACHED_TRANSLATED ? TRANSLATED : AS_IT_IS;
+	if (known->reason == REASON_TUNNELED)
+		w->verdict.far = known->far;
+	else
+		w->verdict.pod = known->next;
 	return 0;
 }
 
-/* Reports the packet that see_cached has written down. */
-static __noinline int report_cached(enum lab_reason reason, enum lab_direction dir)
+/* The time when the decision about packets with that tuple was made. */
+static __always_inline __u64 *time_of_decision(const struct tuple *t)
+{
+	__u32 place = own_place(packet_hash(t), CACHED_FLOWS);
+
+	return bpf_map_lookup_elem(&lab_flow_decided, &place);
+}
+
+/* A remembered decision is followed. */
+static __noinline int step_cache(struct telling *t)
+{
+	struct step *s = begin_step(t, STEP_CACHE);
+
+	if (!s)
+		return 0;
+	s->age = t->decided;
+	return tell_step(t);
+}
+
+/* Tells of a remembered decision, before it is carried out. */
+static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, const struct cached_flow *known)
 {
 	const struct work *w = this_work();
+	const struct endpoint *self;
+	const __u64 *decided;
 
-	return w ? report(&w->p, reason, dir) : 0;
+	if (!t || !w || !known)
+		return 0;
+	if (t->direction == DIR_FROM_POD) {
+		self = bpf_map_lookup_elem(&lab_endpoints, &known->key.src);
+		if (self)
+			know_sender(identity_of_pod(self));
+	}
+	decided = time_of_decision(&known->key);
+	t->decided = decided ? t->now - *decided : 0;
+	t->cached = true;
+	arrive(ctx, &w->p, has_tunnel() && ctx->ifindex == cfg_tunnel_device ? POINT_FROM_TUNNEL : t->direction == DIR_FROM_POD ? POINT_FROM_POD : POINT_FROM_NETWORK, t->direction);
+	if (!cfg_steps)
+		return 0;
+	step_cache(t);
+	if (known->flags & CACHED_TRANSLATED)
+		step_translation(&known->key, &known->to, t->service);
+	return step_observed(t, STEP_LOOKUP);
+}
+
+/* Looks up the flow of a packet that follows a remembered decision, and tells what is worth it. */
+static __noinline int witness_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const __u8 *tcp_flags = data + PLAIN_L4 + 13;
+	struct telling *t;
+	bool due;
+
+	begin_telling();
+	t = this_telling();
+	if (!t || !known || !t->reader)
+		return 0;
+	if (known->key.proto == IPPROTO_TCP && (void *)(tcp_flags + 1) <= data_end)
+		t->tcp_flags = *tcp_flags;
+	t->direction = dir;
+	t->length = ctx->len;
+	if (known->flags & CACHED_BACK)
+		set_key(t, &known->to.src, &known->to.dst, known->to.sport, known->to.dport, known->key.proto);
+	else
+		set_key(t, &known->key.src, &known->key.dst, known->key.sport, known->key.dport, known->key.proto);
+	observe(t);
+	due = is_due(t) || cfg_steps;
+	if (due) {
+		see_cached(ctx, known);
+		tell_cached(ctx, t, known);
+	}
+	if (due || t->fresh)
+		identify(this_work());
+	return 0;
+}
+
+/* Tells where a packet goes that follows a remembered decision. */
+static __noinline int depart_cached(struct __sk_buff *ctx, enum lab_reason reason, enum lab_direction dir)
+{
+	return depart(ctx, this_work(), reason, dir);
 }
 
 /* Drops a packet for which the remembered decision could not be carried out. */
 static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
-	if (!cfg_trace)
-		see_cached(ctx, known);
+	const struct work *w;
+
+	see_cached(ctx, known);
 	count(REASON_REWRITE, dir, ctx->len);
-	report_cached(REASON_REWRITE, dir);
+	w = this_work();
+	if (w)
+		report(ctx, &w->p, NULL, REASON_REWRITE, dir);
 	return TC_ACT_SHOT;
 }
 
@@ -243,17 +343,17 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
 static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
 	bool tunneled = has_tunnel() && known->reason == REASON_TUNNELED;
-	bool trace = cfg_trace;
+	bool tell = cfg_tells;
 
-	if (trace)
-		see_cached(ctx, known);
+	if (tell)
+		witness_cached(ctx, known, dir);
 	if (known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known))
 		return drop_cached(ctx, known, dir);
 	if (!tunneled && !address(ctx, &known->next.mac, &known->next.own_mac, true))
 		return drop_cached(ctx, known, dir);
 	count(known->reason, dir, ctx->len);
-	if (trace)
-		report_cached(known->reason, dir);
+	if (tell)
+		depart_cached(ctx, known->reason, dir);
 	/* Without flags of their own, these helpers do not fail. */
 	if (known->reason == REASON_DELIVERED)
 		return hand_over(ctx, known->next.ifindex, WAY_INSIDE);
@@ -295,6 +395,15 @@ static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w,
 	w->routes = routes;
 }
 
+/* Notes when a decision was made. */
+static __always_inline void note_decision(const struct work *w)
+{
+	__u64 *decided = time_of_decision(&w->own);
+
+	if (decided)
+		*decided = bpf_ktime_get_coarse_ns();
+}
+
 /*
  * Remembers what was decided about a packet. Only REASON_DELIVERED, REASON_TUNNELED and REASON_FORWARDED, to a next hop whose
  * MAC is known, are worth it, and only packets that show their flow themselves. What is forwarded to an address of the node's
@@ -320,6 +429,8 @@ static __noinline void remember_flow_of(const struct work *w, enum lab_reason re
 	place->basis.generation = w->generation + w->c.begun + (reason == REASON_DELIVERED ? w->pod_generation : w->routes);
 	place->reason = reason;
 	place->flags = 0;
+	if (cfg_tells)
+		note_decision(w);
 	place->src_id = p->ev.src_id;
 	place->to = (struct translation){ .src = w->own.src, .dst = w->own.dst, .sport = w->own.sport, .dport = w->own.dport };
 	if (w->c.outcome == TRANSLATED) {
@@ -328,6 +439,8 @@ static __noinline void remember_flow_of(const struct work *w, enum lab_reason re
 			place->flags |= CACHED_IN_CT;
 		else if (w->c.found == FOUND_IN_NAT)
 			place->flags |= CACHED_IN_NAT;
+		if (cfg_tells && w->c.back)
+			place->flags |= CACHED_BACK;
 		place->to = w->c.to;
 	}
 	if (reason == REASON_DELIVERED) {

@@ -13,8 +13,23 @@
  * and it removes the branches that cannot be taken.
  */
 
-/* Report every packet to lab_events; otherwise dropped ones only. */
-volatile const bool cfg_trace;
+/* Of which packets, beside those that are dropped, events tell. */
+enum lab_aggregation {
+	LAB_AGGREGATE_MAXIMUM = 0, /* none */
+	LAB_AGGREGATE_MEDIUM = 1, /* of each flow its first, its first answer, its last, and one in EVENT_INTERVAL */
+	LAB_AGGREGATE_NONE = 2, /* each, where it comes in and where it goes */
+} __attribute__((packed));
+
+volatile const enum lab_aggregation cfg_aggregation;
+
+/* Whether events tell of every step of a decision, too. */
+volatile const bool cfg_steps;
+
+/* Whether either has events tell of packets that are not dropped. One constant, for the path of known flows, where each one read is an instruction that stays. */
+volatile const bool cfg_tells;
+
+/* How many bytes of a packet events show. */
+volatile const __u32 cfg_payload;
 
 /* How the node carries its pods' traffic. Each mode does all that the one before it does. */
 enum lab_mode {

@@ -3,15 +3,16 @@
 
 #pragma once
 
+#include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
-#include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
 #include "drop.h"
 #include "maps.h"
 #include "packet.h"
+#include "record.h"
 
 static __always_inline void count(enum lab_reason reason, enum lab_direction dir, __u64 bytes)
 {
@@ -41,70 +42,36 @@ static __always_inline void look_at_frame(struct __sk_buff *ctx, struct packet *
 	}
 }
 
-/* Whether somebody reads events. */
-static __always_inline bool has_reader(__u64 now)
+/* Whether somebody reads that. */
+static __always_inline bool has_reader(__u32 what, __u64 now)
 {
-	const __u64 *until = bpf_map_lookup_elem(&lab_event_until, &only_key);
+	const __u64 *until = bpf_map_lookup_elem(&lab_event_until, &what);
 
 	return until && now < *until;
 }
 
-/*
- * Writes an event, if somebody reads events. Readers poll, because a wakeup for each record costs more than the record.
- * An event that finds no room takes a number of the sequence too, so a reader sees how many are missing.
- */
-static __noinline int report(const struct packet *p, enum lab_reason reason, enum lab_direction dir)
+/* Fills in the header of a record. An event that finds no room takes a number of the sequence too, so a reader sees how many are missing. */
+static __always_inline bool begin_record(struct telling *t, struct event_header *h, enum lab_event_type type, __u16 length)
 {
-	__u64 now = bpf_ktime_get_ns(), *sequence = bpf_map_lookup_elem(&lab_event_seq, &only_key), number;
-	struct event *e;
+	__u64 *sequence = bpf_map_lookup_elem(&lab_event_seq, &only_key);
 
-	if (!p || !sequence || !has_reader(now))
-		return 0;
-	number = __sync_fetch_and_add(sequence, 1) + 1;
-	e = bpf_ringbuf_reserve(&lab_events, sizeof(*e), 0);
-	if (!e) {
-		count(REASON_EVENT_LOST, dir, 0);
-		return 0;
-	}
-	e->head.type = EVENT_PACKET;
-	e->head.version = EVENT_VERSION;
-	e->head.length = sizeof(*e);
-	e->head.cpu = bpf_get_smp_processor_id();
-	e->head.sequence = number;
-	e->head.time_ns = now;
-	e->ifindex = p->ev.ifindex;
-	e->length = p->ev.length;
-	e->src_id = p->ev.src_id;
-	e->dst_id = p->ev.dst_id;
-	e->src = p->ev.src;
-	e->dst = p->ev.dst;
-	e->sport = p->ev.sport;
-	e->dport = p->ev.dport;
-	e->ether_type = p->ev.ether_type;
-	e->reason = reason;
-	e->direction = dir;
-	e->proto = p->ev.proto;
-	e->ttl = p->ev.ttl;
-	e->tcp_flags = p->ev.tcp_flags;
-	e->icmp_type = p->ev.icmp_type;
-	e->dst_mac = p->ev.dst_mac;
-	e->src_mac = p->ev.src_mac;
-	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
-	return 0;
+	if (!sequence)
+		return false;
+	h->type = type;
+	h->version = EVENT_VERSION;
+	h->length = length;
+	h->cpu = bpf_get_smp_processor_id();
+	h->sequence = __sync_fetch_and_add(sequence, 1) + 1;
+	h->time_ns = bpf_ktime_get_ns();
+	if (!t->first)
+		t->first = h->sequence;
+	h->first = t->first;
+	return true;
 }
 
-/*
- * Counts a packet by its reason, and reports it if it is dropped or if all packets are reported. A program decides, acts,
- * and calls this, each once for a packet: to act can fail, as when headers cannot be rewritten. So the reason is the
- * decided one, unless the verdict says that it could not be carried out. Ignored ARP is dropped without being a drop.
- * Returns the reason.
- */
-static __always_inline enum lab_reason account(const struct packet *p, enum lab_reason reason, enum lab_direction dir, int verdict)
+/* Writes a record. Readers poll, because a wakeup for each record costs more than the record. */
+static __always_inline void end_record(struct event_header *h, __u32 length, enum lab_direction dir)
 {
-	if (verdict == TC_ACT_SHOT && reason != REASON_ARP_IGNORED && !is_drop(reason, dir))
-		reason = REASON_REWRITE;
-	count(reason, dir, p->ev.length);
-	if (cfg_trace || is_drop(reason, dir))
-		report(p, reason, dir);
-	return reason;
+	if (bpf_ringbuf_output(&lab_events, h, length, BPF_RB_NO_WAKEUP))
+		count(REASON_EVENT_LOST, dir % DIR_MAX, 0); /* which it is below, and the verifier has to see */
 }

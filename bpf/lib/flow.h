@@ -18,6 +18,7 @@
 #include "node.h"
 #include "opening.h"
 #include "rewrite.h"
+#include "step.h"
 
 /* The source address that a pod sees when it reaches itself through a Service: a stack drops packets from its own address. */
 #define HAIRPIN_V4 bpf_htonl(0xa9fe5701) /* 169.254.87.1, link-local: nobody's, and no router forwards it */
@@ -72,6 +73,8 @@ static __always_inline void apply(struct change *c, const struct flow_entry *e, 
 	c->outcome = TRANSLATED;
 	c->found = found;
 	c->to = e->to;
+	if (cfg_tells)
+		c->service = e->flow.service;
 }
 
 /* Whether a packet shows that its flow is alive. ICMP errors and later fragments do not. */
@@ -102,11 +105,15 @@ static __always_inline const struct flow_entry *translate_back(const struct pack
 		renew(t);
 		e = NULL;
 	}
+	if (cfg_steps)
+		step_lookup(t, e);
 	if (!e) {
 		t->direction = TUPLE_FORWARD;
 		return NULL;
 	}
 	apply(c, e, FOUND_IN_NAT);
+	if (cfg_tells)
+		c->back = true;
 	if (is_sign_of_life(c))
 		touch(e, t, p->ev.tcp_flags, true);
 	return e;
@@ -154,6 +161,8 @@ static __noinline bool translate_on(const struct packet *p, struct change *c)
 {
 	struct flow_entry *e = bpf_map_lookup_elem(&lab_ct, &c->from);
 
+	if (cfg_steps)
+		step_lookup(&c->from, e);
 	if (!e || !continues(e, p, &c->from))
 		return false;
 	if (is_sign_of_life(c) && !touch(e, &c->from, p->ev.tcp_flags, false)) {
@@ -261,6 +270,8 @@ static __always_inline void begin(struct change *c, const struct flow_entry *e, 
 	apply(c, e, found);
 	renew(&c->from);
 	c->begun = true;
+	if (cfg_steps)
+		step_created(&c->from);
 }
 
 /* Enters the flow's own direction. Writing over an entry spares the map from finding room for another. */
@@ -393,6 +404,8 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 		return;
 	answered_by(&o->t, &c->from);
 	other = bpf_map_lookup_elem(&lab_nat, &o->t);
+	if (cfg_steps)
+		step_lookup(&o->t, other);
 	if (!other)
 		return;
 	if (opens(p) && translate_on(p, c))

@@ -10,7 +10,7 @@
 #include "drop.h"
 
 /*
- * Maps of pods, counters and events. Maps of one subject are in the header of that subject. User space pins most maps by
+ * Maps of pods and counters. Maps of one subject are in the header of that subject. User space pins most maps by
  * name, in a directory named after the version of their layout, so that they outlive the programs. A change to a key or
  * value of a pinned map needs a new version and a conversion of the entries: docs/architecture.md, "How to change a struct".
  */
@@ -92,72 +92,3 @@ struct {
 	__type(value, struct metrics);
 	__uint(max_entries, 1);
 } lab_metrics SEC(".maps");
-
-/* What an event is about. */
-enum lab_event_type {
-	EVENT_PACKET = 1, /* what became of a packet: struct event */
-} __attribute__((packed));
-
-enum lab_event_version {
-	EVENT_VERSION = 1, /* of all records: raised when what one says changes */
-} __attribute__((packed));
-
-/* What every record begins with. */
-struct event_header {
-	enum lab_event_type type;
-	enum lab_event_version version;
-	__u16 length; /* of the record, with its header */
-	__u32 cpu;
-	__u64 sequence; /* of the events on that CPU, those that found no room included */
-	__u64 time_ns; /* CLOCK_MONOTONIC */
-};
-_Static_assert(sizeof(struct event_header) == 24, "shared with datapath/");
-
-/*
- * One packet as reported to user space; multi-byte fields of the packet in network byte order. Fields of
- * layers that it does not have are 0.
- */
-struct event {
-	struct event_header head;
-	__u32 ifindex;
-	__u32 length;
-	__u32 src_id; /* local endpoints; 0 when there is none, or nobody looked */
-	__u32 dst_id;
-	struct ip src;
-	struct ip dst;
-	__be16 sport;
-	__be16 dport;
-	__be16 ether_type;
-	enum lab_reason reason;
-	enum lab_direction direction;
-	__u8 proto;
-	__u8 ttl;
-	__u8 tcp_flags;
-	__u8 icmp_type;
-	struct mac dst_mac;
-	struct mac src_mac;
-};
-_Static_assert(sizeof(struct event) == 96, "shared with datapath/");
-
-/* Holds some 10,000 events: a quarter of a second at 40,000 packets a second. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__type(value, struct event);
-	__uint(max_entries, 1 << 20);
-} lab_events SEC(".maps");
-
-/* Until when events are read, in nanoseconds of CLOCK_MONOTONIC. A reader renews it while it runs. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, 1);
-} lab_event_until SEC(".maps");
-
-/* How many events there have been on each CPU while somebody read them. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, 1);
-} lab_event_seq SEC(".maps");

@@ -12,32 +12,9 @@
 #include <linux/udp.h>
 #include <bpf/bpf_helpers.h>
 
+#include "change.h"
 #include "parse.h"
 #include "tuple.h"
-
-/* The map that has the packet's tuple as a key and the translation as value. FOUND_ELSEWHERE: neither, or not that alone. */
-enum found {
-	FOUND_ELSEWHERE,
-	FOUND_IN_CT,
-	FOUND_IN_NAT,
-};
-
-/* What is known of a packet's addresses. */
-enum outcome {
-	CANNOT_PARSE, /* it shows no flow that could be translated */
-	AS_IT_IS, /* they stay */
-	TRANSLATED, /* they become others */
-} __attribute__((packed));
-
-/* What becomes of a packet's addresses and ports. */
-struct change {
-	enum outcome outcome;
-	struct tuple from;
-	struct translation to; /* where they are translated */
-	enum shape shape;
-	enum found found;
-	bool begun; /* the packet has opened its flow, which raised the flow's generation by one */
-};
 
 /* Reads the packet's flow from its headers, before anything is looked up. */
 static __always_inline void look_at_flow(struct __sk_buff *ctx, const struct packet *p, struct change *c, bool echo)

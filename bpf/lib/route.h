@@ -20,6 +20,7 @@
 #include "drop.h"
 #include "packet.h"
 #include "rewrite.h"
+#include "step.h"
 
 /* Where a packet leaves, and the neighbour that it goes to. */
 struct next_hop {
@@ -175,6 +176,22 @@ static __always_inline void set_route_key(struct __sk_buff *ctx, const struct pa
 	}
 }
 
+/* A route was found. */
+static __noinline int step_route(const struct route *route, bool cached)
+{
+	const struct next_hop *hop = &route->hop;
+	struct telling *t = this_telling();
+	struct step *s = begin_step(t, STEP_ROUTE);
+
+	if (!s)
+		return 0;
+	s->dst = ip_from_v4(*(const __be32 *)hop->neighbour.ipv6_nh);
+	s->ifindex = hop->ifindex;
+	s->mtu = route->neighbour.ifindex ? route->mtu : 0; /* which the kernel says only together with the neighbour */
+	s->found = cached;
+	return tell_step(t);
+}
+
 /*
  * Finds the route of a packet, after translation. An answer from the cache is used as long as no route of the node has
  * changed since.
@@ -185,14 +202,22 @@ static __always_inline enum lab_reason find_route(struct __sk_buff *ctx, const s
 	enum lab_reason reason;
 
 	set_route_key(ctx, p, basis, c, &route->key);
-	if (!has_cache())
-		return ask_routes(ctx, p, route);
+	if (!has_cache()) {
+		reason = ask_routes(ctx, p, route);
+		if (cfg_steps && reason == REASON_FORWARDED)
+			step_route(route, false);
+		return reason;
+	}
 	place = route_place(&route->key.src, &route->key.dst);
 	if (place && route_key_equal(&place->key, &route->key) && wire_length(ctx, p->ev.proto, p->l4) <= place->mtu) {
 		*route = *place;
+		if (cfg_steps)
+			step_route(route, true);
 		return REASON_FORWARDED;
 	}
 	reason = ask_routes(ctx, p, route);
+	if (cfg_steps && reason == REASON_FORWARDED)
+		step_route(route, false);
 	if (reason == REASON_FORWARDED && place && route->neighbour.ifindex)
 		*place = *route;
 	return reason;

@@ -12,6 +12,7 @@
 #include "events.h"
 #include "mark.h"
 #include "packet.h"
+#include "record.h"
 #include "rewrite.h"
 #include "route.h"
 
@@ -52,7 +53,7 @@ static __always_inline struct work *this_work(void)
 }
 
 /* Nothing is known yet. */
-static __always_inline struct work *new_work(struct __sk_buff *ctx)
+static __always_inline struct work *clean_work(struct __sk_buff *ctx)
 {
 	struct work *w = this_work();
 
@@ -64,6 +65,29 @@ static __always_inline struct work *new_work(struct __sk_buff *ctx)
 		__builtin_memset(&w->p, 0, sizeof(w->p)); /* in that mode nothing else is read before it is written */
 	look_at_frame(ctx, &w->p);
 	return w;
+}
+
+/* Nothing has been told of the packet yet. */
+static __noinline int begin_telling(void)
+{
+	struct telling *t = this_telling();
+
+	if (!t)
+		return 0;
+	__builtin_memset(t, 0, offsetof(struct telling, step));
+	t->now = bpf_ktime_get_coarse_ns();
+	t->reader = has_reader(READ_EVENTS, t->now);
+	if (cfg_steps)
+		t->steps = has_reader(READ_STEPS, t->now);
+	return 0;
+}
+
+/* And nothing is told. */
+static __always_inline struct work *new_work(struct __sk_buff *ctx)
+{
+	if (cfg_tells)
+		begin_telling();
+	return clean_work(ctx);
 }
 
 /* The pod of this node that has the address that a packet goes to, NULL if there is none. */
@@ -88,15 +112,4 @@ static __always_inline enum lab_reason decide_delivery(struct work *w, const str
 	w->p.ev.dst_id = ep->id;
 	w->verdict.pod = behind_veth(ep);
 	return REASON_DELIVERED;
-}
-
-/* What drop_unseen reports of a packet. All CPUs share it. */
-static struct packet unseen;
-
-/* Drops a packet because the work area was not found, which it always should be. Its caller has no stack left for a struct packet. */
-static __noinline int drop_unseen(struct __sk_buff *ctx, enum lab_direction dir)
-{
-	look_at_frame(ctx, &unseen);
-	account(&unseen, REASON_NO_WORK_AREA, dir, TC_ACT_SHOT);
-	return TC_ACT_SHOT;
 }

@@ -86,7 +86,7 @@ func TestBadUsage(t *testing.T) {
 		{"monitor a --name b", "which lab"},
 		{"monitor --", "no command"},
 		{"monitor -- no-such-command-here", "no-such-command-here"},
-		{"monitor --type drops", "there are trace, drop"},
+		{"monitor --type drops", "there are trace, drop, step"},
 		{"monitor --from demo", "want a pod as default/demo"},
 		{"service list --frontend demo", "with a port or without"},
 	} {

@@ -37,6 +37,9 @@ func logEvents(ctx context.Context, events iter.Seq2[api.Event, error], log *slo
 			left += e.Missed
 			continue
 		}
+		if e.Type == api.EventStep {
+			continue // several of each packet: they are for monitor
+		}
 		if !limit.Allow() {
 			left++
 			continue
@@ -45,7 +48,7 @@ func logEvents(ctx context.Context, events iter.Seq2[api.Event, error], log *slo
 			log.Debug("packets left out of the log: there were too many", "packets", left)
 			left = 0
 		}
-		log.Debug("packet", "reason", e.Reason, "drop", e.Type == api.EventDrop, "direction", e.Direction, "iface", e.Iface,
+		log.Debug("packet", "point", e.Point, "reason", e.Reason, "drop", e.Type == api.EventDrop, "iface", e.Iface,
 			"src", e.Src, "dst", e.Dst, "proto", e.Proto, "ttl", e.TTL, "bytes", e.Length)
 	}
 }

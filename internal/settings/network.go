@@ -20,7 +20,8 @@ const (
 	TunnelGeneve       = "geneve"
 	IPAMKubernetes     = "kubernetes"
 	IPAMClusterPool    = "cluster-pool"
-	AggregationNone    = "none"    // every packet that a program sees is reported
+	AggregationNone    = "none"    // every packet is reported, where a program gets it and where it goes
+	AggregationMedium  = "medium"  // dropped packets are, and of each flow its start, first reply, end, and every 5 s
 	AggregationMaximum = "maximum" // dropped packets are
 	VerboseDatapath    = "datapath"
 )
@@ -33,6 +34,12 @@ const (
 
 // MaxFlowRecords bounds Flows.Capacity: that many take some 40 MiB.
 const MaxFlowRecords = 65536
+
+// Bounds of BPF.MonitorPayload: the headers of TCP over IPv4 and Ethernet, and what an event has room for.
+const (
+	MinPayload = 54
+	MaxPayload = 1024
+)
 
 // Network is how a cluster's network works. The json and yaml tags are the keys; [NetworkRows] says what they mean.
 type Network struct {
@@ -64,8 +71,10 @@ type Network struct {
 
 // BPF are the settings of the BPF programs.
 type BPF struct {
-	// MonitorAggregation is [AggregationNone] or [AggregationMaximum].
+	// MonitorAggregation is [AggregationNone], [AggregationMedium] or [AggregationMaximum].
 	MonitorAggregation string `json:"monitorAggregation" yaml:"monitorAggregation"`
+	// MonitorPayload is how many bytes of a packet are reported.
+	MonitorPayload int `json:"monitorPayload" yaml:"monitorPayload"`
 	// Masquerade is done in BPF, where it is done at all, instead of in iptables.
 	Masquerade bool `json:"masquerade" yaml:"masquerade"`
 	// HostLegacyRouting keeps the node's IP stack in the way where BPF could route.
@@ -120,6 +129,9 @@ type Debug struct {
 	// Verbose is empty or [VerboseDatapath].
 	Verbose string `json:"verbose" yaml:"verbose"`
 }
+
+// Datapath says whether the BPF programs report every step of what they decide.
+func (d Debug) Datapath() bool { return d.Enabled && d.Verbose == VerboseDatapath }
 
 const (
 	// TunnelOverhead is what a tunnel adds to a packet: IPv4, UDP, VXLAN or Geneve without options, and Ethernet.

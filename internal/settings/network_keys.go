@@ -49,8 +49,12 @@ func networkRows() []Row {
 			Path: "bpf", Text: "Settings of the BPF programs.",
 		},
 		{
-			Path: "bpf.monitorAggregation", Default: AggregationMaximum, Allowed: []string{AggregationNone, AggregationMaximum},
-			Text: "What `wirelab-agent monitor` gets to see: none reports every packet that a BPF program sees, maximum only those it drops.",
+			Path: "bpf.monitorAggregation", Default: AggregationMaximum, Allowed: []string{AggregationNone, AggregationMedium, AggregationMaximum},
+			Text: "Which packets the BPF programs report. maximum: those that are dropped. medium: also, of each flow, its start, its first reply, its end, and one packet in 5 seconds, with what the flow has sent so far. none: every packet of pods, where it comes in and where it goes.",
+		},
+		{
+			Path: "bpf.monitorPayload", Default: "128", Example: "256", Min: MinPayload, Max: MaxPayload,
+			Text: "How many bytes of a packet a report has, from its Ethernet header on.",
 		},
 		{
 			Path: "bpf.masquerade", Default: "false",
@@ -125,7 +129,7 @@ func networkRows() []Row {
 		},
 		{
 			Path: "debug.verbose", Allowed: []string{"", VerboseDatapath},
-			Text: "datapath also logs the packets that the BPF programs report, at most 50 a second. It takes network.debug.enabled as well.",
+			Text: "datapath has the BPF programs report each step of what they decide about a packet, and the agent log the packets that they report, at most 50 a second. It takes network.debug.enabled as well.",
 		},
 	}
 }

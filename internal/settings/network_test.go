@@ -21,7 +21,7 @@ func native(change func(*Network)) Network {
 
 func TestDefault(t *testing.T) {
 	want := Network{
-		RoutingMode: "tunnel", TunnelProtocol: "vxlan", EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "maximum", CTMax: 65536},
+		RoutingMode: "tunnel", TunnelProtocol: "vxlan", EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "maximum", MonitorPayload: 128, CTMax: 65536},
 		InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes", Operator: IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}}, Devices: []string{}, Labels: Labels{Include: []string{}, Exclude: []string{}}, Flows: Flows{Capacity: 4096},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {

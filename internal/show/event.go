@@ -53,7 +53,31 @@ func (t EventText) words(e api.Event) (what, text string) {
 	if e.Type == api.EventLost {
 		return "lost", fmt.Sprintf("lost %s (CPU %d)", Plural(e.Missed, "event"), e.CPU)
 	}
-	return e.Direction, t.packet(e)
+	if e.Type == api.EventStep {
+		return "step", step(e.Step)
+	}
+	return string(e.Point), t.packet(e)
+}
+
+// step is what a program did on the way to a decision.
+func step(s *api.Step) string {
+	parts := notEmpty(string(s.Kind), s.Table, protocol(s.Proto), flow(s.Src, s.Dst))
+	if s.NewSrc.IsValid() {
+		parts = append(parts, "becomes "+flow(s.NewSrc, s.NewDst))
+	}
+	if s.Address.IsValid() {
+		parts = append(parts, s.Address.String())
+	}
+	if s.Identity != 0 {
+		parts = append(parts, "identity "+number(s.Identity))
+	}
+	if s.Endpoint != 0 {
+		parts = append(parts, "endpoint "+number(s.Endpoint))
+	}
+	if s.Kind == api.StepLookup {
+		parts = append(parts, map[bool]string{true: "found", false: "not found"}[s.Found])
+	}
+	return strings.Join(notEmpty(append(parts, string(s.State), s.Iface, s.Service)...), " ")
 }
 
 // packet is what a trace or drop event tells.
@@ -73,6 +97,9 @@ func (t EventText) packet(e api.Event) string {
 	text := strings.Join(parts, ", ")
 	if e.Type == api.EventDrop {
 		return text + ": DROP " + e.Reason
+	}
+	if e.Reason == "" {
+		return text // it comes in, or is left as it is
 	}
 	return text + ": " + e.Reason
 }

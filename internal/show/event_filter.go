@@ -53,7 +53,7 @@ func AddrOf(all []api.LabeledEndpoint) func(namespace, name string) (netip.Addr,
 
 // EventTypes are the types of events that can be asked for. Losses are told in any case.
 func EventTypes() []string {
-	return []string{string(api.EventTrace), string(api.EventDrop)}
+	return []string{string(api.EventTrace), string(api.EventDrop), string(api.EventStep)}
 }
 
 // EventFilter picks events. Its zero value picks everything.

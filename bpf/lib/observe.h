@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//go:build ignore
+
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_helpers.h>
+
+#include "ct.h"
+#include "record.h"
+#include "step.h"
+#include "tuple.h"
+
+/*
+ * The flows that events tell of. lab_ct and lab_nat have only what is translated, or has to be told apart from that;
+ * here is every flow, in every mode, as long as somebody reads events that are not of drops. It changes nothing of what
+ * becomes of packets. A packet may pass several programs of a node: the first of them counts it.
+ */
+
+/* Seconds between two events about a flow that goes on. */
+#define EVENT_INTERVAL 5
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct observed_key);
+	__type(value, struct observed);
+	__uint(max_entries, 65536);
+} lab_observed SEC(".maps");
+
+/* Sets the key of the flow that goes from src to dst. */
+static __always_inline void set_key(struct telling *t, const struct ip *src, const struct ip *dst, __be16 sport, __be16 dport, __u8 proto)
+{
+	t->lo = ip_less(src, dst) || (sport <= dport && !ip_less(dst, src));
+	t->key.lo = t->lo ? *src : *dst;
+	t->key.hi = t->lo ? *dst : *src;
+	t->key.lo_port = t->lo ? sport : dport;
+	t->key.hi_port = t->lo ? dport : sport;
+	t->key.proto = proto;
+	t->has_key = true;
+}
+
+static __always_inline __u32 observed_timeout(__u8 proto)
+{
+	if (proto == IPPROTO_TCP)
+		return LAB_TIMEOUT_TCP;
+	return proto == IPPROTO_UDP ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_ECHO;
+}
+
+/* Whether the packet that is told of cannot belong to a flow any more. */
+static __always_inline bool is_outdated(const struct observed *o, const struct telling *t, __u32 now)
+{
+	__u32 seen = (__s32)(o->lo.seen - o->hi.seen) > 0 || !o->hi.seen ? o->lo.seen : o->hi.seen;
+
+	return (o->over && t->opens) || now - seen > observed_timeout(t->key.proto);
+}
+
+/* What a packet of a flow that is not known is in it: a segment that opens none belongs to one that is older. */
+static __always_inline void meet_flow(struct telling *t)
+{
+	bool older = t->key.proto == IPPROTO_TCP && !t->opens;
+
+	t->fresh = true;
+	t->occasion = t->answers ? OCCASION_REPLY : OCCASION_START;
+	t->state = t->answers ? STATE_REPLY : older ? STATE_ESTABLISHED : STATE_NEW;
+	if (t->answers)
+		t->returned = (struct metric){ .packets = 1, .bytes = t->length };
+	else
+		t->sent = (struct metric){ .packets = 1, .bytes = t->length };
+}
+
+/* Why a packet that was counted is worth an event. */
+static __always_inline enum lab_occasion occasion_of(struct observed *o, struct observed_side *mine, const struct observed_side *other, const struct telling *t, bool reply, __u32 now)
+{
+	enum lab_occasion occasion = now - o->told >= EVENT_INTERVAL ? OCCASION_INTERVAL : OCCASION_NONE;
+
+	if (reply && !o->replied) {
+		o->replied = true;
+		occasion = OCCASION_REPLY;
+	}
+	if (t->tcp_flags & TCP_FIN)
+		mine->fin = true;
+	if (!o->over && (t->tcp_flags & TCP_RST || (mine->fin && other->fin))) {
+		o->over = true;
+		occasion = OCCASION_END;
+	}
+	if (occasion)
+		o->told = now;
+	return occasion;
+}
+
+/* Looks up the flow that has the key, counts the packet, and finds out what is to be told of it. The entry of one that is not there is made by enter_observed(). */
+static __noinline int observe(struct telling *t)
+{
+	struct observed_side *mine, *other;
+	struct observed *o;
+	bool reply, counts;
+	__u32 now;
+
+	if (!t)
+		return 0;
+	now = t->now / 1000000000;
+	o = bpf_map_lookup_elem(&lab_observed, &t->key);
+	if (!o || is_outdated(o, t, now)) {
+		meet_flow(t);
+		return 0;
+	}
+	reply = t->lo != o->lo_opened;
+	mine = t->lo ? &o->lo : &o->hi;
+	other = t->lo ? &o->hi : &o->lo;
+	counts = mine->by == t->direction + 1;
+	if (!counts && (!mine->by || now - mine->seen > EVENT_INTERVAL)) {
+		mine->by = t->direction + 1;
+		counts = true;
+	}
+	if (counts) {
+		__sync_fetch_and_add(&mine->packets, 1);
+		__sync_fetch_and_add(&mine->bytes, t->length);
+		if (mine->seen != now)
+			mine->seen = now;
+		t->occasion = occasion_of(o, mine, other, t, reply, now);
+	}
+	t->state = reply ? STATE_REPLY : o->replied ? STATE_ESTABLISHED : STATE_NEW;
+	if (t->service)
+		o->service = t->service;
+	else
+		t->service = o->service;
+	t->age = t->now - o->began;
+	mine = o->lo_opened ? &o->lo : &o->hi;
+	other = o->lo_opened ? &o->hi : &o->lo;
+	t->sent = (struct metric){ .packets = mine->packets, .bytes = mine->bytes };
+	t->returned = (struct metric){ .packets = other->packets, .bytes = other->bytes };
+	return 0;
+}
+
+/* The look-up of the packet's flow, or the making of its entry. */
+static __noinline int step_observed(struct telling *t, enum lab_step kind)
+{
+	struct step *s = begin_step(t, kind);
+
+	if (!s)
+		return 0;
+	s->table = TABLE_OBSERVED;
+	s->src = t->lo ? t->key.lo : t->key.hi;
+	s->dst = t->lo ? t->key.hi : t->key.lo;
+	s->sport = t->lo ? t->key.lo_port : t->key.hi_port;
+	s->dport = t->lo ? t->key.hi_port : t->key.lo_port;
+	s->proto = t->key.proto;
+	if (kind == STEP_LOOKUP) {
+		s->found = t->key.error ? t->related : !t->fresh;
+		s->state = t->state;
+		s->age = t->age;
+	}
+	return tell_step(t);
+}
+
+/* Makes the entry of a flow that was not there. */
+static __noinline int enter_observed(struct telling *t)
+{
+	struct observed_side *mine;
+	struct observed *o;
+
+	if (!t)
+		return 0;
+	o = &t->entry;
+	o->began = t->now;
+	o->told = t->now / 1000000000;
+	o->service = t->service;
+	o->lo_opened = t->lo != t->answers;
+	o->replied = t->state != STATE_NEW; /* as far as that is known */
+	mine = t->lo ? &o->lo : &o->hi;
+	mine->packets = 1;
+	mine->bytes = t->length;
+	mine->seen = o->told;
+	mine->by = t->direction + 1;
+	mine->fin = t->tcp_flags & TCP_FIN;
+	o->over = t->tcp_flags & TCP_RST;
+	bpf_map_update_elem(&lab_observed, &t->key, o, BPF_ANY);
+	return cfg_steps ? step_observed(t, STEP_CREATED) : 0;
+}
+
+/* Whether the flow is known that an ICMP error with that key is about. */
+static __always_inline void relate(struct telling *t)
+{
+	t->related = bpf_map_lookup_elem(&lab_observed, &t->key);
+	t->key.error = true;
+}
