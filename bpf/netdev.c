@@ -383,7 +383,9 @@ int lab_from_tunnel(struct __sk_buff *ctx)
 	enum lab_reason origin;
 	struct far_end from = {};
 
-	linearize(ctx);
+	/* No more than is looked at: a packet of a large send has its headers in one piece, and to pull data in front of the rest is dear. */
+	if ((void *)(long)ctx->data + ETH_HLEN + sizeof(struct iphdr) > (void *)(long)ctx->data_end)
+		linearize(ctx);
 	origin = leave_tunnel(ctx, &from);
 	if (has_cache() && origin == REASON_NONE)
 		known = recall(ctx, false);
