@@ -103,6 +103,9 @@ func blur(line string) string {
 		{regexp.MustCompile(`\b(id|prog_id|link_id|cgroup|index) \d+`), "$1 N"},
 		{regexp.MustCompile(`(@if|lxc[0-9a-f]{8}\()\d+`), "${1}N"},
 		{regexp.MustCompile(`\b(` + address + `) \d+ \d+ `), "$1 N N "}, // endpoint and interface
+		{regexp.MustCompile(`\bendpoint (\d+|\?)(->)?(\d+|\?)?`), "endpoint N"},
+		{regexp.MustCompile(`(` + address + `):\d+ > (` + address + `):\d+, (no entry|entry found)`), "$1:N > $2:N, $3"}, // an echo's id as ports
+		{regexp.MustCompile(`(created observed: ICMP ` + address + `):\d+ > (` + address + `):\d+`), "$1:N > $2:N"},
 		{regexp.MustCompile(`\bKUBE-SVC-[A-Z0-9]+`), "KUBE-SVC"},
 		{regexp.MustCompile(`\bdemo-[a-z0-9]{5}\b`), "demo-POD"}, // which one answers is chance
 		{regexp.MustCompile(`\b` + address + `([.:]80)\b( here\b)?`), "POD$1"},

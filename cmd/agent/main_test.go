@@ -251,9 +251,9 @@ func TestMonitor(t *testing.T) {
 		api.MonitorPath: {
 			mark,
 			of(api.Event{Type: api.EventLost, Time: at, CPU: 1, Missed: 3}),
-			of(api.Event{Type: api.EventTrace, Time: at, Reason: "delivered", Point: api.FromPod, Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 6,
+			of(api.Event{Type: api.EventTrace, Packet: 1, Time: at, Reason: "delivered", Point: api.FromPod, Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 6,
 				Src: netip.MustParseAddrPort("10.0.1.2:40000"), Dst: netip.MustParseAddrPort("10.0.1.3:80"), TTL: 64, TCPFlags: 2, Length: 66, SrcEndpoint: 2, DstEndpoint: 3}),
-			of(api.Event{Type: api.EventDrop, Time: at, Reason: "source-address", Point: api.FromPod, Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 1, ICMPType: 8,
+			of(api.Event{Type: api.EventDrop, Packet: 2, Time: at, Reason: "source-address", Point: api.FromPod, Iface: "lxc1", SrcMAC: api.MAC{2, 5: 1}, DstMAC: api.MAC{2, 5: 2}, EtherType: 0x0800, Proto: 1, ICMPType: 8,
 				Src: netip.MustParseAddrPort("10.0.1.9:0"), Dst: netip.MustParseAddrPort("10.0.1.3:0"), TTL: 64, Length: 98}),
 			mark,
 		},

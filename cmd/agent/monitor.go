@@ -28,7 +28,7 @@ func newMonitorCmd() *cobra.Command {
 		Long: "Print what the programs report about packets, as it happens: drops always, every packet when\n" +
 			"bpf.monitorAggregation is none. Programs write nothing while nobody reads; what found no room is\n" +
 			"said where it is missing.",
-		Example: "  wirelab-agent monitor\n  wirelab-agent monitor -v --related-to default/demo\n  wirelab-agent monitor --type drop -o json",
+		Example: "  wirelab-agent monitor\n  wirelab-agent monitor -vv --related-to default/demo\n  wirelab-agent monitor --type drop -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithCancel(cmd.Context())
@@ -37,7 +37,7 @@ func newMonitorCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			m := monitor{filter: filter, out: bufio.NewWriter(cmd.OutOrStdout())}
+			m := monitor{picker: show.Picker{Filter: filter}, out: bufio.NewWriter(cmd.OutOrStdout())}
 			m.begun = func() { fmt.Fprintln(cmd.ErrOrStderr(), "watching this node") }
 			switch enc := json.NewEncoder(m.out); {
 			case stream:
@@ -93,7 +93,7 @@ func podsOf(ctx context.Context, c *client.Client) func(namespace, name string) 
 
 // monitor prints a stream.
 type monitor struct {
-	filter show.EventFilter
+	picker show.Picker
 	out    *bufio.Writer
 	begun  func() // says that events are told of from now on
 	event  func(api.Event) error
@@ -120,11 +120,14 @@ func (m *monitor) run(lines iter.Seq2[api.MonitorLine, error]) (err error) {
 
 func (m *monitor) print(line api.MonitorLine) error {
 	if line.Event != nil {
-		if !m.filter.Picks(*line.Event) {
-			return nil
+		for _, e := range m.picker.Add(*line.Event) {
+			if err := m.event(e); err != nil {
+				return err
+			}
 		}
-		return m.event(*line.Event)
+		return nil
 	}
+	m.picker.Mark()
 	if m.mark != nil {
 		if err := m.mark(line); err != nil {
 			return err

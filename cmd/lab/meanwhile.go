@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -60,7 +61,11 @@ func (m *meanwhile) run(ctx context.Context) {
 			return
 		case <-ctx.Done():
 		}
-		m.signal(syscall.SIGINT)
+		if signal.Ignored(syscall.SIGINT) { // as in a job of a script, and so what lab runs ignores it, too
+			m.signal(syscall.SIGTERM)
+		} else {
+			m.signal(syscall.SIGINT)
+		}
 		patience, cancel := interrupt.Cleanup(ctx, toEnd)
 		defer cancel()
 		select {

@@ -28,7 +28,7 @@ With a command it runs it then, prints what happened while it ran, and ends with
 the command prints goes to standard error.`,
 		Example: `  lab monitor
   lab monitor ebpf --type drop
-  lab monitor -v --related-to default/cni -- lab shell cni -- ping -c 1 10.0.2.4`,
+  lab monitor -vv --related-to default/cni -- lab shell cni -- ping -c 1 10.0.2.4`,
 		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 				if dash == len(args) {

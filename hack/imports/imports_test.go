@@ -70,6 +70,7 @@ var allowed = []struct{ from, to string }{
 	{"internal/api/client", "net/http"},
 	{"cmd/cni", "internal/api"},
 	{"internal/show", "internal/screen"},
+	{"internal/show", "internal/dissect"},
 	{"verify", "internal/screen"},
 	{"verify/field", "verify/probe"},
 	{"verify/checks", "verify/field"},

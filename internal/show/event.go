@@ -1,23 +1,27 @@
 package show
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fatih/color"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/dissect"
 	"wirelab.dev/wirelab/internal/screen"
 )
 
-// EventText says how events are laid out, a line each. Its zero value has what is most important.
+// EventText says how events are laid out. Its zero value is a line for each, with what is most important.
 type EventText struct {
 	Nodes  bool   // say on which node it was, by what follows
 	Lab    string // the name of the lab, which begins its nodes' names
-	Detail bool   // say more in the line: interface, MACs, TTL and endpoints
+	Detail int    // 1 has interfaces, MACs and endpoints in the line, 2 the layers of packets below it
+	Hex    bool   // have the bytes of packets below the line
 	Colors bool
 	Width  int // of the screen, where lines are cut; 0: they are not
 }
@@ -25,7 +29,7 @@ type EventText struct {
 // On has events laid out for a terminal, if f is one.
 func (t *EventText) On(f *os.File) { t.Colors, t.Width = screen.Terminal(f) }
 
-// String is an event in a line, with its end.
+// String is an event in one line, or with more below it, each line with its end.
 func (t EventText) String(e api.Event) string {
 	line := e.Time.Format("15:04:05.000000") + " "
 	if t.Nodes {
@@ -37,47 +41,43 @@ func (t EventText) String(e api.Event) string {
 		shade.EnableColor() // whether it is wanted has been decided
 		line = shade.Sprint(line)
 	}
-	return line + "\n"
+	var b strings.Builder
+	b.WriteString(line + "\n")
+	if len(e.Data) == 0 {
+		return b.String()
+	}
+	if t.Detail >= 2 {
+		for _, l := range dissect.Frame(e.Data) {
+			b.WriteString(screen.Cut("    "+l, t.Width) + "\n")
+		}
+	}
+	if t.Hex {
+		for l := range strings.Lines(hex.Dump(e.Data)) {
+			b.WriteString("    " + l)
+		}
+	}
+	return b.String()
 }
 
 func shadeOf(e api.Event) *color.Color {
 	switch e.Type {
 	case api.EventDrop, api.EventLost:
 		return color.New(color.FgRed)
+	case api.EventStep:
+		return color.New(color.Faint)
 	}
 	return nil
 }
 
 // words are what kind of event it is, and what it tells.
 func (t EventText) words(e api.Event) (what, text string) {
-	if e.Type == api.EventLost {
+	switch e.Type {
+	case api.EventLost:
 		return "lost", fmt.Sprintf("lost %s (CPU %d)", Plural(e.Missed, "event"), e.CPU)
-	}
-	if e.Type == api.EventStep {
-		return "step", step(e.Step)
+	case api.EventStep:
+		return string(e.Step.Kind), stepText(e.Step)
 	}
 	return string(e.Point), t.packet(e)
-}
-
-// step is what a program did on the way to a decision.
-func step(s *api.Step) string {
-	parts := notEmpty(string(s.Kind), s.Table, protocol(s.Proto), flow(s.Src, s.Dst))
-	if s.NewSrc.IsValid() {
-		parts = append(parts, "becomes "+flow(s.NewSrc, s.NewDst))
-	}
-	if s.Address.IsValid() {
-		parts = append(parts, s.Address.String())
-	}
-	if s.Identity != 0 {
-		parts = append(parts, "identity "+number(s.Identity))
-	}
-	if s.Endpoint != 0 {
-		parts = append(parts, "endpoint "+number(s.Endpoint))
-	}
-	if s.Kind == api.StepLookup {
-		parts = append(parts, map[bool]string{true: "found", false: "not found"}[s.Found])
-	}
-	return strings.Join(notEmpty(append(parts, string(s.State), s.Iface, s.Service)...), " ")
 }
 
 // packet is what a trace or drop event tells.
@@ -88,9 +88,17 @@ func (t EventText) packet(e api.Event) string {
 			parts = append(parts, fmt.Sprintf(format, args...))
 		}
 	}
-	if t.Detail {
+	add(e.State != "", "%s", e.State)
+	add(e.SrcIdentity != 0 || e.DstIdentity != 0, "identity %s->%s", number(e.SrcIdentity), number(e.DstIdentity))
+	add(e.OrigSrc.IsValid() && e.OrigSrc != e.Src || e.OrigDst.IsValid() && e.OrigDst != e.Dst, "was %s", flow(orElse(e.OrigSrc, e.Src), orElse(e.OrigDst, e.Dst)))
+	add(e.Service != "", "%s", e.Service)
+	add(e.Occasion != "", "%s of the flow", e.Occasion)
+	add((t.Detail >= 1 || e.Occasion != "") && (e.Sent != api.Volume{} || e.Returned != api.Volume{}), "flow sent %s, got %s", volume(e.Sent), volume(e.Returned))
+	if t.Detail >= 1 {
 		add(e.SrcEndpoint != 0 || e.DstEndpoint != 0, "endpoint %s->%s", number(e.SrcEndpoint), number(e.DstEndpoint))
 		add(e.TTL != 0, "ttl %d", e.TTL)
+		add(e.Age != 0, "flow of %s", Ago(e.Age))
+		add(e.Cached, "decided %s ago", Ago(e.Decided))
 		add(e.Iface != "", "%s", e.Iface)
 		add(true, "%s > %s", e.SrcMAC, e.DstMAC)
 	}
@@ -102,6 +110,66 @@ func (t EventText) packet(e api.Event) string {
 		return text // it comes in, or is left as it is
 	}
 	return text + ": " + e.Reason
+}
+
+// stepText is what a program did with a packet on its way.
+func stepText(s *api.Step) string {
+	ends := strings.Join(notEmpty(protocol(s.Proto), flow(s.Src, s.Dst)), " ")
+	switch s.Kind {
+	case api.StepLookup:
+		text := fmt.Sprintf("%s: %s, %s", s.Table, ends, either(s.Found, "entry found", "no entry"))
+		if s.State != "" {
+			text += ", verdict " + string(s.State)
+		}
+		if s.Age != 0 {
+			text += ", created " + Ago(s.Age) + " ago"
+		}
+		if s.Idle != 0 {
+			text += ", last used " + Ago(s.Idle) + " ago"
+		}
+		return text
+	case api.StepCreated:
+		return fmt.Sprintf("%s: %s", s.Table, ends)
+	case api.StepIdentity:
+		return fmt.Sprintf("%s has identity %d", s.Address, s.Identity)
+	case api.StepTranslation:
+		return fmt.Sprintf("%s becomes %s%s", ends, flow(s.NewSrc, s.NewDst), inBrackets(s.Service))
+	case api.StepRoute:
+		return fmt.Sprintf("via %s dev %s, MTU %d%s", s.Address, device(s), s.MTU, either(s.Found, " (remembered)", ""))
+	case api.StepTunnel:
+		return fmt.Sprintf("to node %s, VNI %d", s.Address, s.Identity)
+	case api.StepDelivery:
+		return fmt.Sprintf("to endpoint %d by %s", s.Endpoint, device(s))
+	case api.StepStack:
+		return "to the node's stack"
+	case api.StepCache:
+		return fmt.Sprintf("as decided %s ago", Ago(s.Age))
+	}
+	return ends
+}
+
+func device(s *api.Step) string {
+	if s.Iface == "" {
+		return "index " + strconv.Itoa(s.IfIndex)
+	}
+	return s.Iface
+}
+
+// Ago is a time that has passed, in three digits or so.
+func Ago(d time.Duration) string {
+	switch {
+	case d < time.Microsecond:
+		return d.String()
+	case d < time.Millisecond:
+		return d.Round(100 * time.Nanosecond).String()
+	case d < time.Second:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
+func volume(v api.Volume) string {
+	return fmt.Sprintf("%s of %s", Plural(int(v.Packets), "packet"), Plural(int(v.Bytes), "byte")) //nolint:gosec // for a person
 }
 
 // flow leaves ports of 0 out: the packet had none.
@@ -119,11 +187,25 @@ func hostPort(a netip.AddrPort) string {
 	return a.String()
 }
 
+func orElse(a, b netip.AddrPort) netip.AddrPort {
+	if a.IsValid() {
+		return a
+	}
+	return b
+}
+
 func number(n uint32) string {
 	if n == 0 {
 		return "?"
 	}
 	return strconv.FormatUint(uint64(n), 10)
+}
+
+func inBrackets(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
 }
 
 func notEmpty(words ...string) (out []string) {

@@ -11,16 +11,18 @@ import (
 type EventFlags struct {
 	types             []string
 	from, to, related string
-	detail            bool
+	detail            int
+	hex               bool
 }
 
 // Add adds the flags to a command's.
 func (e *EventFlags) Add(f *pflag.FlagSet) {
 	f.StringSliceVar(&e.types, "type", nil, "only these types of events: "+strings.Join(EventTypes(), ", "))
-	f.StringVar(&e.from, "from", "", "only packets from this pod (namespace/name) or address")
-	f.StringVar(&e.to, "to", "", "only packets to this pod or address")
-	f.StringVar(&e.related, "related-to", "", "only packets from or to this pod or address")
-	f.BoolVarP(&e.detail, "verbose", "v", false, "say more in the line: interface, MACs, TTL and endpoints")
+	f.StringVar(&e.from, "from", "", "only packets from this pod (namespace/name), address or identity (number)")
+	f.StringVar(&e.to, "to", "", "only packets to this pod, address or identity")
+	f.StringVar(&e.related, "related-to", "", "only packets from or to this pod, address or identity")
+	f.CountVarP(&e.detail, "verbose", "v", "say more in the line: interface, MACs, TTL and endpoints; -vv: and the packet's layers below it")
+	f.BoolVar(&e.hex, "hex", false, "show the first bytes of packets")
 }
 
 // Ends are the flags that take a pod.
@@ -53,4 +55,4 @@ func (e *EventFlags) Filter(podAddr func(namespace, name string) (netip.Addr, er
 }
 
 // Text is how the flags have events laid out.
-func (e *EventFlags) Text() EventText { return EventText{Detail: e.detail} }
+func (e *EventFlags) Text() EventText { return EventText{Detail: e.detail, Hex: e.hex} }
