@@ -97,7 +97,8 @@ func blur(line string) string {
 		by      string
 	}{
 		{regexp.MustCompile(`\s+`), " "},
-		{regexp.MustCompile(`\b10\.0\.0\.0/(8|12)\b`), "CIDR/$1"}, // the same in each lab, where an address is not
+		{regexp.MustCompile(`\b10\.0\.0\.0/(8|12)\b`), "CIDR/$1"},      // the same in each lab, where an address is not
+		{regexp.MustCompile(`/\d+ proto kernel\b`), "/N proto kernel"}, // Docker's network is as large as Docker makes it
 		{regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d+\b`), "TIME"},
 		{regexp.MustCompile(`\b\d+(\.\d+)?( ?ms|µs)\b|\b(\d+[hms])+\b`), "LONG"},
 		{regexp.MustCompile(`\b(id|prog_id|link_id|cgroup|index) \d+`), "$1 N"},
@@ -146,6 +147,7 @@ func TestTranscripts(t *testing.T) {
 		{"ports", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.8472:", true},
 		{"another port", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.6081:", false},
 		{"the native CIDR", "10.0.0.0/8", "10.0.0.0/12", false},
+		{"a network of another size", "172.18.0.0/16 proto kernel", "192.168.0.0/20 proto kernel", true},
 		{"podCIDRs", "10.0.0.0/24\n10.0.0.0/8", "10.0.2.0/24\n10.0.0.0/8", true},
 		{"another pod that answers", "pod demo-dmbjs\nclient 10.0.0.1:50001", "pod demo-wqrd5\nclient 10.0.0.1:40001", true},
 		{"another backend", "10.0.0.3:80\n10.0.1.3:80 here\n10.0.0.3.40001 > 10.0.0.3.80:", "10.0.2.3:80 here\n10.0.1.3:80\n10.0.0.1.40001 > 10.0.1.3.80:", true},
