@@ -80,7 +80,7 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("flows", func(t *testing.T) { testFlows(t, name) })
 	t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
-	if profile != "geneve" && profile != "ebpf" { // one has no page of its own, the other's watches before it can tell
+	if profile != "geneve" { // which has no page of its own
 		t.Run("walkthrough", func(t *testing.T) { testWalkthrough(t, name, profile) })
 	}
 	t.Run("rights", func(t *testing.T) { testRights(t, name) })
