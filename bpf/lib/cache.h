@@ -258,6 +258,7 @@ static __noinline int step_cache(struct telling *t)
 static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, const struct cached_flow *known)
 {
 	const struct work *w = this_work();
+	enum lab_point came = POINT_FROM_NETWORK;
 	const struct endpoint *self;
 	const __u64 *decided;
 
@@ -271,7 +272,11 @@ static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, cons
 	decided = time_of_decision(&known->key);
 	t->decided = decided ? t->now - *decided : 0;
 	t->cached = true;
-	arrive(ctx, &w->p, has_tunnel() && ctx->ifindex == cfg_tunnel_device ? POINT_FROM_TUNNEL : t->direction == DIR_FROM_POD ? POINT_FROM_POD : POINT_FROM_NETWORK, t->direction);
+	if (has_tunnel() && ctx->ifindex == cfg_tunnel_device)
+		came = POINT_FROM_TUNNEL;
+	else if (t->direction == DIR_FROM_POD)
+		came = POINT_FROM_POD;
+	arrive(ctx, &w->p, came, t->direction);
 	if (!cfg_steps)
 		return 0;
 	step_cache(t);

@@ -63,7 +63,8 @@ static __always_inline void meet_flow(struct telling *t)
 
 	t->fresh = true;
 	t->occasion = t->answers ? OCCASION_REPLY : OCCASION_START;
-	t->state = t->answers ? STATE_REPLY : older ? STATE_ESTABLISHED : STATE_NEW;
+	t->state = t->answers ? STATE_REPLY : older ? STATE_ESTABLISHED
+						    : STATE_NEW;
 	if (t->answers)
 		t->returned = (struct metric){ .packets = 1, .bytes = t->length };
 	else
@@ -121,7 +122,8 @@ static __noinline int observe(struct telling *t)
 			mine->seen = now;
 		t->occasion = occasion_of(o, mine, other, t, reply, now);
 	}
-	t->state = reply ? STATE_REPLY : o->replied ? STATE_ESTABLISHED : STATE_NEW;
+	t->state = reply ? STATE_REPLY : o->replied ? STATE_ESTABLISHED
+						    : STATE_NEW;
 	if (t->service)
 		o->service = t->service;
 	else

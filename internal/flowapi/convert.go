@@ -28,7 +28,8 @@ func (s *server) flowOf(r *api.FlowRecord) *flowpb.Flow {
 		Source:   s.endpointOf(r.Source), Destination: s.endpointOf(r.Destination),
 		L4: layer4(r), TrafficDirection: directions[r.Direction],
 		EventType: &flowpb.CiliumEventType{Type: typeTrace},
-		Summary:   summary(r), //nolint:staticcheck // clients print it
+		//lint:ignore SA1019 clients print it
+		Summary: summary(r),
 	}
 	if r.Source.Addr.IsValid() {
 		f.IP = &flowpb.IP{Source: r.Source.Addr.String(), Destination: r.Destination.Addr.String(), IpVersion: flowpb.IPVersion_IPv4}
@@ -41,7 +42,8 @@ func (s *server) flowOf(r *api.FlowRecord) *flowpb.Flow {
 	}
 	if r.Verdict == api.FlowDropped {
 		f.Verdict, f.DropReasonDesc = flowpb.Verdict_DROPPED, dropReasons[r.Reason]
-		f.DropReason = uint32(f.DropReasonDesc) //nolint:staticcheck,gosec // older clients read it
+		//lint:ignore SA1019 older clients read it
+		f.DropReason = uint32(f.DropReasonDesc) //nolint:gosec // a reason's number
 		f.EventType = &flowpb.CiliumEventType{Type: typeDrop, SubType: int32(f.DropReasonDesc)}
 		return f
 	}
