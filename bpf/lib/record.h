@@ -109,7 +109,7 @@ struct event {
 };
 _Static_assert(sizeof(struct event) == 208, "shared with datapath/");
 
-/* How many bytes of a frame an event has room for. */
+/* How many bytes of a frame an event has room for, a power of two. */
 #define PAYLOAD_MAX 1024
 
 /* What a step was. The number of a policy's verdict, between STEP_IDENTITY and STEP_TRANSLATION, is kept. */
