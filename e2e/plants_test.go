@@ -30,6 +30,8 @@ func viaServices() []string { return []string{"services/*", "demo/answers", "dns
 func faults() []fault {
 	ofPackets := []string{"outside/*", "paths/spoofed-source", "pods/to-nodes", "nodes/to-pods"}
 	ofNodes := []string{"nodes/routes", "nodes/to-pods", "pods/to-nodes"}
+	// Pods go by the tunnel. What is too large for it the node's stack refuses, by the MTU of that route.
+	ofNodesInTunnels := append(slices.Clone(ofNodes), "pods/mtu-across-nodes")
 	return []fault{
 		{
 			// What comes from the node's stack reaches no pod any more.
@@ -47,7 +49,7 @@ func faults() []fault {
 			name: "node route removed", plant: removeRoute,
 			red: map[string][]string{
 				"":      append(acrossNodes(), ofNodes...),
-				"vxlan": ofNodes, "geneve": ofNodes, // pods go by the tunnel
+				"vxlan": ofNodesInTunnels, "geneve": ofNodesInTunnels,
 			},
 			may: append(viaServices(), "paths/spoofed-source"),
 		},
