@@ -96,14 +96,16 @@ const (
 	serverAside    = "/etc/kubernetes/kube-apiserver.aside"
 )
 
-// takeServerAway ends the API server for as long as its manifest is elsewhere, at most until the test ends.
+// takeServerAway ends the API server for as long as its manifest is elsewhere, at most until the test ends: those that
+// follow find it back.
 func takeServerAway(t *testing.T, lab string) {
 	t.Helper()
 	node := lab + "-control-plane"
 	t.Cleanup(func() {
 		if out, err := command("docker", "exec", node, "bash", "-c", "[ ! -e "+serverAside+" ] || mv "+serverAside+" "+serverManifest); err != nil {
-			t.Errorf("put the API server's manifest back: %v: %s", err, out)
+			t.Fatalf("put the API server's manifest back: %v: %s", err, out)
 		}
+		wantServer(t, node)
 	})
 	onNode(t, node, "mv", serverManifest, serverAside)
 	eventually(t, time.Minute, "the API server ends", func() string {
@@ -117,6 +119,12 @@ func bringServerBack(t *testing.T, lab string) {
 	t.Helper()
 	node := lab + "-control-plane"
 	onNode(t, node, "mv", serverAside, serverManifest)
+	wantServer(t, node)
+}
+
+// wantServer waits for the API server of a control plane's node.
+func wantServer(t *testing.T, node string) {
+	t.Helper()
 	eventually(t, 2*time.Minute, "the API server is back", func() string {
 		if _, err := command("docker", "exec", node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "get", "--raw", "/readyz"); err != nil {
 			return err.Error()
@@ -200,6 +208,11 @@ func inPod(p pod, argv ...string) []string {
 	return append([]string{"exec", p.Node, "bash", "-c", `exec nsenter -n -m -t "$(` + processes("default", p.Name, "container") + `)" "$@"`, "in"}, argv...)
 }
 
+const (
+	pingPID = "/run/e2e-ping.pid"
+	endPing = `kill -INT "$(cat ` + pingPID + `)"; rm ` + pingPID
+)
+
 // pinging is pings under way from a pod, 50 a second.
 type pinging struct {
 	from, to, node string
@@ -210,7 +223,12 @@ type pinging struct {
 func startPing(t *testing.T, from pod, to string) *pinging {
 	t.Helper()
 	p := &pinging{from: from.Name, to: to, node: from.Node}
-	script := `echo $$ >/run/e2e-ping.pid; exec nsenter -n -t "$(` + processes("default", from.Name, "container") + `)" ping -n -i 0.02 ` + to
+	t.Cleanup(func() { // where nobody has stopped it: with docker's client it does not end
+		if out, err := command("docker", "exec", from.Node, "bash", "-c", "[ ! -e "+pingPID+" ] || { "+endPing+"; }"); err != nil {
+			t.Errorf("end the pings on %s: %v: %s", from.Node, err, out)
+		}
+	})
+	script := `echo $$ >` + pingPID + `; exec nsenter -n -t "$(` + processes("default", from.Name, "container") + `)" ping -n -i 0.02 ` + to
 	p.cmd = exec.CommandContext(t.Context(), "docker", "exec", from.Node, "bash", "-c", script)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {
@@ -224,7 +242,7 @@ var answered = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)
 // stop ends the pings, each of which must have been answered but the last, which may be on its way, and says how many were.
 func (p *pinging) stop(t *testing.T) (n int) {
 	t.Helper()
-	onNode(t, p.node, "bash", "-c", `kill -INT "$(cat /run/e2e-ping.pid)"; rm /run/e2e-ping.pid`)
+	onNode(t, p.node, "bash", "-c", endPing)
 	p.cmd.Wait() //nolint:errcheck // it says in words how it went
 	out := p.out.String()
 	for _, m := range answered.FindAllStringSubmatch(out, -1) {
