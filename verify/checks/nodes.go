@@ -20,10 +20,7 @@ func nodeChecks(env *field.Env) []verify.Check {
 
 func podCIDRs(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	for i, node := range env.Nodes {
-		inside := func(pool netip.Prefix) bool {
-			return pool.Bits() <= node.PodCIDR.Bits() && pool.Contains(node.PodCIDR.Addr())
-		}
-		if len(env.Pool) > 0 && !slices.ContainsFunc(env.Pool, inside) {
+		if len(env.Pool) > 0 && !slices.ContainsFunc(env.Pool, func(pool netip.Prefix) bool { return field.Inside(node.PodCIDR, pool) }) {
 			ev.Wrong(node.Name, fmt.Sprintf("a pod CIDR of the pool %v", env.Pool), node.PodCIDR.String()+", which is not of it")
 		}
 		for _, other := range env.Nodes[:i] {

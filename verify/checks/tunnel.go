@@ -56,7 +56,7 @@ func tunnelMap(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 func judgeEnd(ev *verify.Evidence, on, to *field.Node, have map[netip.Prefix]field.Holder) {
 	addresses := 0
 	for prefix, holder := range have {
-		if prefix != field.Single(to.Addr) && !inside(prefix, to.PodCIDR) {
+		if prefix != field.Single(to.Addr) && !field.Inside(prefix, to.PodCIDR) {
 			continue
 		}
 		addresses++
@@ -83,14 +83,10 @@ func wayWords(holder field.Holder) string {
 	return "a way to " + holder.Node.String()
 }
 
-func inside(prefix, cidr netip.Prefix) bool {
-	return prefix.Bits() >= cidr.Bits() && cidr.Contains(prefix.Addr())
-}
-
 // nodeOf is the node whose address or pods a prefix has; nil where none has it, as that of a node that is down.
 func nodeOf(env *field.Env, prefix netip.Prefix) *field.Node {
 	for _, n := range env.Nodes {
-		if prefix == field.Single(n.Addr) || inside(prefix, n.PodCIDR) {
+		if prefix == field.Single(n.Addr) || field.Inside(prefix, n.PodCIDR) {
 			return n
 		}
 	}

@@ -142,7 +142,12 @@ func (r Route) Inside(cidr netip.Prefix) bool {
 		return cidr.Contains(addr)
 	}
 	to, err := netip.ParsePrefix(r.Destination)
-	return err == nil && to.Bits() >= cidr.Bits() && cidr.Contains(to.Addr())
+	return err == nil && Inside(to, cidr)
+}
+
+// Inside tells whether all addresses of prefix are of cidr.
+func Inside(prefix, cidr netip.Prefix) bool {
+	return prefix.Bits() >= cidr.Bits() && cidr.Contains(prefix.Addr())
 }
 
 // RouterDevice is the device on every node that carries the router address,
