@@ -54,21 +54,23 @@ func tunnelMap(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 
 // judgeEnd wants all that another node has to lead there.
 func judgeEnd(ev *verify.Evidence, on, to *field.Node, have map[netip.Prefix]field.Holder) {
-	addresses := 0
+	ends, pods := []netip.Prefix{to.PodCIDR, field.Single(to.Addr)}, 0
 	for prefix, holder := range have {
 		if prefix != field.Single(to.Addr) && !field.Inside(prefix, to.PodCIDR) {
 			continue
 		}
-		addresses++
+		if !slices.Contains(ends, prefix) {
+			pods++
+		}
 		if holder.Node != to.Addr || holder.IsNode != (prefix == field.Single(to.Addr)) {
 			ev.Wrong(fmt.Sprintf("%s: %s of %s", on.Name, prefix, to.Name), "a way through the tunnel to "+to.Addr.String(), wayWords(holder))
 		}
 	}
-	for _, prefix := range []netip.Prefix{to.PodCIDR, field.Single(to.Addr)} {
+	for _, prefix := range ends {
 		if holder, ok := have[prefix]; !ok {
 			ev.Wrong(fmt.Sprintf("%s: %s of %s", on.Name, prefix, to.Name), "a way through the tunnel to "+to.Addr.String(), "it is not in the map")
 		} else if holder.Node == to.Addr {
-			ev.Saw("%s: %s -> %s, and %d addresses of %s", on.Name, prefix, holder.Node, addresses-2, to.Name)
+			ev.Saw("%s: %s -> %s, and %d addresses of %s", on.Name, prefix, holder.Node, pods, to.Name)
 		}
 	}
 }
