@@ -149,7 +149,6 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 	switch { // another call may have made or deleted it meanwhile
 	case existed && allocated.IsValid():
 		e.pool.Release(allocated)
-		e.changed()
 	case !existed && allocated.IsValid():
 		addr = allocated
 	case !existed:
@@ -163,7 +162,6 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 	if err != nil {
 		if !existed {
 			e.pool.Release(addr)
-			e.changed() // others have not been told of it, which is to be noted
 		}
 		return api.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
 	}

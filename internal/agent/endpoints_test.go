@@ -187,6 +187,19 @@ func TestFailedAddGivesTheAddressBack(t *testing.T) {
 	}
 }
 
+// TestAddsThatFailTakeNoAddress holds that a pod which cannot start, as often as it is tried, leaves the addresses to others
+// where other nodes cannot be told anything.
+func TestAddsThatFailTakeNoAddress(t *testing.T) {
+	e, dp := testEndpoints(t, "10.0.0.0/29")
+	for range e.pool.Capacity() {
+		dp.fail = errors.New("no such device")
+		if _, err := e.add(t.Context(), call("fails"), os.Stdin); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	mustAdd(t, e, "a")
+}
+
 func TestExhaustionIsToTryAgain(t *testing.T) {
 	e, _ := testEndpoints(t, "10.0.0.0/30")
 	mustAdd(t, e, "a")
@@ -203,6 +216,7 @@ func TestAddressThatOthersKnow(t *testing.T) {
 	for _, id := range []string{"a", "b", "c", "d", "e"} {
 		mustAdd(t, e, id)
 	}
+	e.pool.Telling(addrsOf(e.published()))
 	for _, id := range []string{"a", "b"} {
 		if err := e.remove(t.Context(), call(id)); err != nil {
 			t.Fatal(err)
@@ -228,7 +242,7 @@ func TestAddressThatOthersKnow(t *testing.T) {
 	default:
 	}
 	told := time.Now()
-	e.told(e.published())
+	e.pool.Told(addrsOf(e.published()))
 	if err := <-added; err != nil {
 		t.Error(err)
 	}

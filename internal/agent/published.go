@@ -58,7 +58,7 @@ func (p *publisher) paced() func(context.Context) error {
 		}
 		if slices.Equal(have.Status.Endpoints, endpoints) {
 			if p.taken == nil || slices.Equal(p.taken, endpoints) { // else what was written last is not heard of yet
-				p.eps.told(endpoints)
+				p.eps.pool.Told(addrsOf(endpoints))
 			}
 			return p.listed(ctx)
 		}
@@ -73,19 +73,19 @@ func (p *publisher) apply(ctx context.Context, endpoints []crd.Endpoint) error {
 		return fmt.Errorf("encode the endpoints of this node: %w", err)
 	}
 	p.taken = nil
+	p.eps.pool.Telling(addrsOf(endpoints))
 	if _, err := p.objects.Patch(ctx, p.nodeName, types.MergePatchType, body, metav1.PatchOptions{}, "status"); err != nil {
 		return fmt.Errorf("write the endpoints of this node into LabNode %s: %w", p.nodeName, crd.Explain(crd.LabNodes, err))
 	}
 	p.taken = endpoints
-	p.eps.told(endpoints)
+	p.eps.pool.Told(addrsOf(endpoints))
 	return nil
 }
 
-// told has the pool know which addresses other nodes have been told of.
-func (e *endpoints) told(published []crd.Endpoint) {
+func addrsOf(published []crd.Endpoint) []netip.Addr {
 	addrs := make([]netip.Addr, 0, len(published))
 	for _, ep := range published {
 		addrs = append(addrs, ep.Address)
 	}
-	e.pool.Told(addrs)
+	return addrs
 }

@@ -49,13 +49,14 @@ type Pool struct {
 	now  func() time.Time
 
 	mu    sync.Mutex
-	used  map[netip.Addr]struct{}
+	used  map[netip.Addr]bool  // whether other nodes may have been told that they are
 	freed map[netip.Addr]freed // those that were in use and are not
 	next  uint32               // offset into the prefix where the next search starts
 }
 
 // freed is when an address was last in use, and when other nodes were told
-// that it is not; the zero Time: not yet.
+// that it is not; the zero Time: not yet. Of one that they never knew to be in
+// use they have forgotten it.
 type freed struct{ at, told time.Time }
 
 func (f freed) rested(now time.Time) bool { return now.Sub(f.at) >= Rest && f.forgotten(now) }
@@ -87,7 +88,7 @@ func NewPool(cidr netip.Prefix) (*Pool, error) {
 	}
 	return &Pool{
 		cidr: cidr, now: time.Now, next: firstOffset,
-		used: map[netip.Addr]struct{}{}, freed: map[netip.Addr]freed{},
+		used: map[netip.Addr]bool{}, freed: map[netip.Addr]freed{},
 	}, nil
 }
 
@@ -139,7 +140,7 @@ func (p *Pool) Allocate() (netip.Addr, error) {
 	if offset, ok := p.offset(addr); ok {
 		p.next = p.after(offset)
 	}
-	p.take(addr)
+	p.take(addr, false)
 	return addr, nil
 }
 
@@ -174,14 +175,14 @@ func (p *Pool) longestRested() (longest netip.Addr, ok bool) {
 	return longest, ok
 }
 
-func (p *Pool) take(addr netip.Addr) {
-	p.used[addr] = struct{}{}
+func (p *Pool) take(addr netip.Addr, known bool) {
+	p.used[addr] = known
 	delete(p.freed, addr)
 }
 
 // Reserve marks one address as handed out, and the search for the next goes
-// on behind the highest one reserved. Errors wrap [ErrNotInPool] or
-// [ErrInUse].
+// on behind the highest one reserved. Other nodes may have been told of it.
+// Errors wrap [ErrNotInPool] or [ErrInUse].
 func (p *Pool) Reserve(addr netip.Addr) error {
 	offset, ok := p.offset(addr)
 	if !ok {
@@ -192,7 +193,7 @@ func (p *Pool) Reserve(addr netip.Addr) error {
 	if _, taken := p.used[addr]; taken {
 		return fmt.Errorf("reserve %s in %s: %w", addr, p.cidr, ErrInUse)
 	}
-	p.take(addr)
+	p.take(addr, true)
 	if offset >= p.next {
 		p.next = p.after(offset)
 	}
@@ -204,12 +205,30 @@ func (p *Pool) Reserve(addr netip.Addr) error {
 func (p *Pool) Release(addr netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, taken := p.used[addr]
+	known, taken := p.used[addr]
 	delete(p.used, addr)
 	if taken {
-		p.freed[addr] = freed{at: p.now()}
+		f := freed{at: p.now()}
+		if !known {
+			f.told = f.at.Add(-forgetting)
+		}
+		p.freed[addr] = f
 	}
 	return taken
+}
+
+// Telling says that other nodes may be told from now on that these addresses
+// are in use. One of them may have been released just before.
+func (p *Pool) Telling(used []netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, addr := range used {
+		if _, ok := p.used[addr]; ok {
+			p.used[addr] = true
+		} else if f, ok := p.freed[addr]; ok {
+			p.freed[addr] = freed{at: f.at}
+		}
+	}
 }
 
 // Told says that other nodes have been told which addresses are in use: these

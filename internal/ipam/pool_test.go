@@ -120,6 +120,7 @@ func TestAddressThatOthersKnow(t *testing.T) {
 			t.Errorf("%s: got %s, %v, want ErrKnown", when, a, err)
 		}
 	}
+	p.Telling(all)
 	p.Release(all[1])
 	p.Release(all[2])
 	known("nobody is told")
@@ -142,9 +143,44 @@ func TestAddressThatOthersKnow(t *testing.T) {
 	if got := allocate(t, p); got != all[1] {
 		t.Errorf("got %s, want %s", got, all[1])
 	}
+	p.Telling(all)
 	p.Release(all[1])
 	p.Release(all[0])
 	known("given up once more")
+}
+
+// TestAddressThatNobodyWasToldOf holds that one which other nodes have never heard of is free again although they cannot be
+// told anything, and that one which they may have heard of is not.
+func TestAddressThatNobodyWasToldOf(t *testing.T) {
+	p := pool(t, "10.9.0.0/29")
+	pass := clock(p)
+	earlier := netip.MustParseAddr("10.9.0.2")
+	if err := p.Reserve(earlier); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 * p.Capacity() {
+		p.Release(allocate(t, p))
+		pass(forgetting)
+	}
+	p.Release(earlier)
+	for range p.Capacity() - 1 {
+		allocate(t, p)
+	}
+	pass(Rest)
+	if a, err := p.Allocate(); !errors.Is(err, ErrKnown) {
+		t.Errorf("got %s, %v, want ErrKnown: an earlier process may have told of it", a, err)
+	}
+	late := netip.MustParseAddr("10.9.0.3")
+	p.Release(late)
+	pass(forgetting)
+	p.Telling([]netip.Addr{late}) // by who has not heard yet that it is free
+	if a, err := p.Allocate(); !errors.Is(err, ErrKnown) {
+		t.Errorf("got %s, %v, want ErrKnown: others are being told of it", a, err)
+	}
+	forgotten(p, pass)
+	if got := allocate(t, p); got != earlier {
+		t.Errorf("got %s, want %s", got, earlier)
+	}
 }
 
 func TestReleasedAddressRests(t *testing.T) {
