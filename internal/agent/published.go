@@ -37,8 +37,10 @@ const publishEvery = time.Second
 type publisher struct {
 	labNode
 	eps *endpoints
-	// taken is what the API server has taken last; nil: it is not known.
+	// taken is what the API server has taken last; nil: nothing yet.
 	taken []crd.Endpoint
+	// unsure says that the last write failed, and may be carried out all the same.
+	unsure bool
 }
 
 // paced is apply, which changes nothing sooner than publishEvery after the last change. By then what it has written is
@@ -56,7 +58,7 @@ func (p *publisher) paced() func(context.Context) error {
 		if have == nil {
 			return p.listed(ctx)
 		}
-		if slices.Equal(have.Status.Endpoints, endpoints) {
+		if !p.unsure && slices.Equal(have.Status.Endpoints, endpoints) {
 			if p.taken == nil || slices.Equal(p.taken, endpoints) { // else what was written last is not heard of yet
 				p.eps.pool.Told(addrsOf(endpoints))
 			}
@@ -72,12 +74,12 @@ func (p *publisher) apply(ctx context.Context, endpoints []crd.Endpoint) error {
 	if err != nil {
 		return fmt.Errorf("encode the endpoints of this node: %w", err)
 	}
-	p.taken = nil
+	p.unsure = true
 	p.eps.pool.Telling(addrsOf(endpoints))
 	if _, err := p.objects.Patch(ctx, p.nodeName, types.MergePatchType, body, metav1.PatchOptions{}, "status"); err != nil {
 		return fmt.Errorf("write the endpoints of this node into LabNode %s: %w", p.nodeName, crd.Explain(crd.LabNodes, err))
 	}
-	p.taken = endpoints
+	p.taken, p.unsure = endpoints, false
 	p.eps.pool.Told(addrsOf(endpoints))
 	return nil
 }
