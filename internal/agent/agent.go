@@ -196,7 +196,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		l.Close()
 		return err
 	}
-	n.retirePublished(own)
+	a.retirePublished(ctx, n.pool)
 	n.prober = a.newProber(n)
 	if n.ids, err = a.newIdentifier(n.eps); err != nil {
 		return err

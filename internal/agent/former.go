@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/ipam"
 )
 
 // serverPatience is how long an agent that starts waits for the first word of the API server, before it goes on with what an
@@ -43,13 +44,21 @@ func (a *Agent) former() (self, bool) {
 }
 
 // retirePublished has the addresses rest that other nodes still know as those of pods which are not there any more, as after
-// a reboot, when nothing on the node says which they were.
-func (n *node) retirePublished(own labNode) {
-	have := own.kube.labNodes.Find(own.nodeName)
+// a reboot, when nothing on the node says which they were. Where the API server answers, it waits a moment for its list of
+// LabNodes.
+func (a *Agent) retirePublished(ctx context.Context, pool *ipam.Pool) {
+	if a.kube.nodeInf.HasSynced() {
+		ctx, cancel := context.WithTimeout(ctx, serverPatience)
+		defer cancel()
+		if err := waitForSync(ctx, a.kube.labNodes, "LabNodes", a.server, a.log); err != nil {
+			a.log.Warn("which addresses other nodes know as those of pods is not known yet", "err", err)
+		}
+	}
+	have := a.kube.labNodes.Find(a.cfg.NodeName)
 	if have == nil {
 		return
 	}
 	for _, ep := range have.Status.Endpoints {
-		n.pool.Retire(ep.Address, 0)
+		pool.Retire(ep.Address, 0)
 	}
 }
