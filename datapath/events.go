@@ -191,7 +191,7 @@ func (d *Datapath) startReader() error {
 		ring.Close()
 		close(quit)
 		<-finished
-		if err := d.maps.eventUntil.Put(readEvents, uint64(0)); err != nil {
+		if err := d.readUntil(0, 0); err != nil {
 			d.log.Warn("programs go on writing events for a moment", "err", err)
 		}
 	}
@@ -225,22 +225,27 @@ func (h *hub) close() {
 
 // announce tells the programs that events are read, and will be for so long.
 func (d *Datapath) announce(forNow time.Duration) error {
-	until := map[uint32]uint64{readEvents: monotonic() + uint64(forNow), readSteps: 0} //nolint:gosec // it is positive
-	if d.events.watched() {
-		until[readSteps] = until[readEvents]
+	h := &d.events
+	h.mu.Lock() // or the reader could take back what somebody who comes to watch has just announced
+	defer h.mu.Unlock()
+	until := monotonic() + uint64(forNow) //nolint:gosec // it is positive
+	if h.watched() {
+		return d.readUntil(until, until)
 	}
-	for what, t := range until {
-		if err := d.maps.eventUntil.Put(what, t); err != nil {
-			return fmt.Errorf("announce a reader of events: %w", err)
-		}
+	return d.readUntil(until, 0)
+}
+
+// readUntil tells the programs until when events are read, and until when steps.
+func (d *Datapath) readUntil(events, steps uint64) error {
+	m := d.maps.eventUntil
+	if err := errors.Join(m.Put(readEvents, events), m.Put(readSteps, steps)); err != nil {
+		return fmt.Errorf("announce a reader of events: %w", err)
 	}
 	return nil
 }
 
-// watched says whether somebody has use for steps.
+// watched says whether somebody has use for steps. It is called with mu held.
 func (h *hub) watched() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for l := range h.listeners {
 		if l.marks {
 			return true

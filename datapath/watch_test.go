@@ -69,6 +69,25 @@ func TestMarksFollowWhatTheyAreAbout(t *testing.T) {
 	}
 }
 
+// Steps are written while somebody watches, and not for a moment longer.
+func TestStepsAreReadWhileSomebodyWatches(t *testing.T) {
+	m := router(t)
+	until := func() (steps uint64) {
+		m.must(m.d.maps.eventUntil.Lookup(readSteps, &steps))
+		return steps
+	}
+	for _, err := range m.d.Watch(t.Context(), Soon) {
+		m.must(err)
+		if until() < monotonic() {
+			t.Error("somebody watches, and steps are not written")
+		}
+		break
+	}
+	if until() != 0 {
+		t.Error("nobody watches any more, and steps are written")
+	}
+}
+
 // Times of events keep their order, whatever the wall clock does between two readings of it.
 func TestClock(t *testing.T) {
 	c := newClock()
