@@ -41,6 +41,12 @@ static __always_inline void set_key(struct telling *t, const struct ip *src, con
 	t->has_key = true;
 }
 
+/* Seconds since then; 0 where it is later than now: another CPU may have come by after this one had read the clock. */
+static __always_inline __u32 since(__u32 then, __u32 now)
+{
+	return (__s32)(now - then) > 0 ? now - then : 0;
+}
+
 static __always_inline __u32 observed_timeout(__u8 proto)
 {
 	if (proto == IPPROTO_TCP)
@@ -53,7 +59,7 @@ static __always_inline bool is_outdated(const struct observed *o, const struct t
 {
 	__u32 seen = (__s32)(o->lo.seen - o->hi.seen) > 0 || !o->hi.seen ? o->lo.seen : o->hi.seen;
 
-	return (o->over && t->opens) || now - seen > observed_timeout(t->key.proto);
+	return (o->over && t->opens) || since(seen, now) > observed_timeout(t->key.proto);
 }
 
 /* What a packet of a flow that is not known is in it: a segment that opens none belongs to one that is older. */
@@ -74,7 +80,7 @@ static __always_inline void meet_flow(struct telling *t)
 /* Why a packet that was counted is worth an event. */
 static __always_inline enum lab_occasion occasion_of(struct observed *o, struct observed_side *mine, const struct observed_side *other, const struct telling *t, bool reply, __u32 now)
 {
-	enum lab_occasion occasion = now - o->told >= EVENT_INTERVAL ? OCCASION_INTERVAL : OCCASION_NONE;
+	enum lab_occasion occasion = since(o->told, now) >= EVENT_INTERVAL ? OCCASION_INTERVAL : OCCASION_NONE;
 
 	if (reply && !o->replied) {
 		o->replied = true;
@@ -111,7 +117,7 @@ static __noinline int observe(struct telling *t)
 	mine = t->lo ? &o->lo : &o->hi;
 	other = t->lo ? &o->hi : &o->lo;
 	counts = mine->by == t->direction + 1;
-	if (!counts && (!mine->by || now - mine->seen > EVENT_INTERVAL)) {
+	if (!counts && (!mine->by || since(mine->seen, now) > EVENT_INTERVAL)) {
 		mine->by = t->direction + 1;
 		counts = true;
 	}

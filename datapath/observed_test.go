@@ -1,0 +1,63 @@
+package datapath
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/settings"
+)
+
+// observer is a model whose programs tell of flows, and somebody reads.
+func observer(t *testing.T) (*model, *ringbuf.Reader) {
+	m := newModelWith(t, func(c *Config) { inBPF(c); c.BPF.MonitorAggregation = settings.AggregationMedium })
+	ring, err := ringbuf.NewReader(m.d.maps.events)
+	m.must(err)
+	t.Cleanup(func() { ring.Close() })
+	m.must(m.d.announce(time.Minute))
+	return m, ring
+}
+
+// datagram runs one of the first pod's to the second through the pods' program.
+func (m *model) datagram(sport uint16) {
+	m.t.Helper()
+	frame := packet(17, netip.AddrPortFrom(m.local[0], sport), netip.AddrPortFrom(m.local[1], 53), 0)
+	_, err := m.d.progs.fromPod.Run(&ebpf.RunOptions{Data: frame, Context: m.testRun(m.ifindex(m.local[0]), frame).Context})
+	m.must(err)
+}
+
+func (m *model) observed() map[bpf.ObservedKey]bpf.Observed {
+	m.t.Helper()
+	flows := map[bpf.ObservedKey]bpf.Observed{}
+	m.must(eachEntry(m.d.maps.observed, func(key bpf.ObservedKey, o bpf.Observed) { flows[key] = o }))
+	return flows
+}
+
+// A packet belongs to the flow also when another CPU, which had the time later, has just seen one of it.
+func TestObservedFlowsAreSeenByAllCPUs(t *testing.T) {
+	m, ring := observer(t)
+	onOneCPU(m, func() {
+		m.datagram(1000)
+		if told := eventsOf(t, ring); len(told) != 1 || told[0].Occasion != bpf.PodLabOccasionOCCASION_START {
+			t.Fatalf("at first is told %+v", told)
+		}
+		before := m.observed()
+		for key, o := range before {
+			o.Lo.Seen, o.Told = o.Lo.Seen+2, o.Told+2
+			m.must(m.d.maps.observed.Put(key, o))
+		}
+		m.datagram(1000)
+		if told := eventsOf(t, ring); len(told) != 0 {
+			t.Errorf("then is told %+v", told)
+		}
+		for key, o := range m.observed() {
+			if was := before[key]; o.Lo.Packets != was.Lo.Packets+1 || o.Began != was.Began || o.Lo.By != was.Lo.By {
+				t.Errorf("the flow was %+v, and is %+v", was, o)
+			}
+		}
+	})
+}
