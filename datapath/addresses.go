@@ -188,6 +188,8 @@ func (d *Datapath) forgetAddrs(addrs map[bpf.IP]resting) error {
 	var errs []error
 	_, err := removeIf(d.maps.kernelCT, func(f bpf.KernelFlow, _ bpf.PodPresent) bool { return names(f.Lo, f.Hi) })
 	errs = append(errs, err)
+	_, err = removeIf(d.maps.observed, func(f bpf.ObservedKey, _ bpf.Observed) bool { return names(f.Lo, f.Hi) })
+	errs = append(errs, err)
 	if s := d.maps.services; s != nil {
 		errs = append(errs, s.forgetFlows(func(t bpf.Tuple, e bpf.FlowEntry) bool { return names(t.Src, t.Dst, e.To.Src, e.To.Dst) }))
 		_, err = removeIf(s.affinity, func(k bpf.PodAffinityKey, _ bpf.PodAffinity) bool { return names(k.Client) })

@@ -61,3 +61,20 @@ func TestObservedFlowsAreSeenByAllCPUs(t *testing.T) {
 		}
 	})
 }
+
+// What events know of an address's flows is not told of the pod that has it next.
+func TestObservedFlowsEndWithTheirAddress(t *testing.T) {
+	m, _ := observer(t)
+	onOneCPU(m, func() {
+		m.datagram(1000)
+		other := bpf.ObservedKey{Lo: bpf.IPOf(m.local[1]), Hi: bpf.IPOf(far.Addr()), Proto: 6}
+		m.must(m.d.maps.observed.Put(other, bpf.Observed{}))
+		if n := len(m.observed()); n != 2 {
+			t.Fatalf("there are %d flows, want 2", n)
+		}
+		m.must(m.d.forgetAddrs(map[bpf.IP]resting{bpf.IPOf(m.local[0]): {}}))
+		if _, ok := m.observed()[other]; !ok || len(m.observed()) != 1 {
+			t.Errorf("there are %+v", m.observed())
+		}
+	})
+}
