@@ -19,7 +19,7 @@ type FlowRecord struct {
 	Verdict string    `json:"verdict"` // forwarded | dropped
 	// Reason is what became of it, as [Event] has it: delivered, forwarded, or why it was dropped.
 	Reason string `json:"reason"`
-	At     string `json:"at"` // where on its way it was seen, as [Event] has it: to-pod, from-network
+	At     string `json:"at"` // where it went, of a drop where it came in: a [Point]
 	// Direction is that of the connection, as the pod on this node takes part in it: ingress | egress; empty where no pod of
 	// this node does.
 	Direction string `json:"direction,omitempty"`

@@ -39,7 +39,7 @@ func isFlow(e api.Event) bool {
 
 func record(e api.Event, who *Who) api.FlowRecord {
 	r := api.FlowRecord{
-		Time: e.Time, Node: e.Node, Verdict: api.FlowForwarded, Reason: e.Reason, At: e.Direction, Protocol: protocol(e),
+		Time: e.Time, Node: e.Node, Verdict: api.FlowForwarded, Reason: e.Reason, At: string(e.Point), Reply: reply(e.State), Protocol: protocol(e),
 		Source: end(e.Src, e.SrcEndpoint, who), Destination: end(e.Dst, e.DstEndpoint, who),
 		SrcMAC: e.SrcMAC, DstMAC: e.DstMAC, TCPFlags: e.TCPFlags, ICMPType: e.ICMPType,
 		Length: e.Length, Iface: e.Iface, IfIndex: e.IfIndex,
@@ -49,6 +49,17 @@ func record(e api.Event, who *Who) api.FlowRecord {
 	}
 	r.Direction = direction(r)
 	return r
+}
+
+// reply says whether a packet in that state answers. An ICMP error may come from either side.
+func reply(s api.State) *bool {
+	switch s {
+	case api.StateNew, api.StateEstablished:
+		return new(false)
+	case api.StateReply:
+		return new(true)
+	}
+	return nil
 }
 
 // direction is the connection's, seen from the endpoint of this node that sent the packet or, where none did, gets it.

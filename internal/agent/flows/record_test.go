@@ -103,7 +103,7 @@ func TestGonePodIsRemembered(t *testing.T) {
 func TestKeep(t *testing.T) {
 	b := NewBuffer("a", 16, 0)
 	src, dst := netip.MustParseAddrPort("10.0.1.7:40000"), netip.MustParseAddrPort("192.0.2.1:443")
-	base := api.Event{Type: api.EventTrace, Node: "a", Time: begin, Reason: "forwarded", Direction: "from-pod", EtherType: unix.ETH_P_IP, Proto: 6, Src: src, Dst: dst, SrcEndpoint: 5}
+	base := api.Event{Type: api.EventTrace, Node: "a", Time: begin, Reason: "forwarded", Direction: "from-pod", Point: api.ToNetwork, State: api.StateNew, EtherType: unix.ETH_P_IP, Proto: 6, Src: src, Dst: dst, SrcEndpoint: 5}
 	changed := func(change func(*api.Event)) api.Event {
 		e := base
 		change(&e)
@@ -116,8 +116,12 @@ func TestKeep(t *testing.T) {
 		{Type: api.EventLost, Node: "a", Time: begin, CPU: 1, Missed: 12},
 		changed(func(e *api.Event) {
 			e.Type, e.Reason, e.EtherType, e.Src, e.Dst, e.Proto = api.EventDrop, "not-ipv4", unix.ETH_P_IPV6, netip.AddrPort{}, netip.AddrPort{}, 0
+			e.Point, e.State = api.FromPod, ""
 		}),
-		changed(func(e *api.Event) { e.Src, e.Dst, e.SrcEndpoint, e.DstEndpoint = dst, src, 0, 5 }),
+		changed(func(e *api.Event) {
+			e.Src, e.Dst, e.SrcEndpoint, e.DstEndpoint = dst, src, 0, 5
+			e.Direction, e.Point, e.State = "from-network", api.ToPod, api.StateReply
+		}),
 	}
 	seq := iter.Seq2[api.Event, error](func(yield func(api.Event, error) bool) {
 		for _, e := range events {
@@ -131,9 +135,9 @@ func TestKeep(t *testing.T) {
 	}
 	demo := api.FlowEnd{Addr: src.Addr(), Port: 40000, Endpoint: 5, Identity: 300, Namespace: "default", Pod: "demo", Labels: map[string]string{"app": "demo"}}
 	world := api.FlowEnd{Addr: dst.Addr(), Port: 443, Identity: 2, Name: "world"}
-	record := api.FlowRecord{Time: begin, Node: "a", Verdict: "forwarded", Reason: "forwarded", At: "from-pod", Direction: "egress", Protocol: "tcp", Source: demo, Destination: world}
+	record := api.FlowRecord{Time: begin, Node: "a", Verdict: "forwarded", Reason: "forwarded", At: "to-network", Direction: "egress", Reply: new(false), Protocol: "tcp", Source: demo, Destination: world}
 	back := record
-	back.Source, back.Destination, back.Direction = world, demo, "ingress"
+	back.Source, back.Destination, back.At, back.Reply = world, demo, "to-pod", new(true)
 	want := []api.FlowLine{
 		{Flow: &record},
 		{Lost: &api.LostFlows{Time: begin, Node: "a", Count: 12, By: api.LostByAgent}},
@@ -143,6 +147,15 @@ func TestKeep(t *testing.T) {
 	got, _ := b.latest(api.FlowFilter{Last: -1})
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestReply: an ICMP error may come from either side, and of a packet without a flow nothing is known.
+func TestReply(t *testing.T) {
+	for state, want := range map[api.State]*bool{api.StateNew: new(false), api.StateEstablished: new(false), api.StateReply: new(true), api.StateRelated: nil, "": nil} {
+		if got := record(api.Event{State: state}, people(t)).Reply; !cmp.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", state, got, want)
+		}
 	}
 }
 
