@@ -126,22 +126,42 @@ func (c *Client) control(ctx context.Context, path string, query url.Values) (s 
 // Monitor yields events and marks, a mark first, until ctx is done, the agent
 // stops or the consumer does. An error ends the sequence; the end of ctx is not one.
 func (c *Client) Monitor(ctx context.Context) iter.Seq2[api.MonitorLine, error] {
-	return func(yield func(api.MonitorLine, error) bool) {
-		body, err := c.open(ctx, api.MonitorPath)
+	return lines[api.MonitorLine](ctx, c, "events", api.MonitorPath, true)
+}
+
+// FlowRecords yields the lines of flow records that f picks: those there are, and with f.Follow those that come, until ctx
+// is done, the agent stops or the consumer does. An error ends the sequence; the end of ctx is not one.
+func (c *Client) FlowRecords(ctx context.Context, f api.FlowFilter) iter.Seq2[api.FlowLine, error] {
+	path := api.FlowRecordsPath
+	if query := f.Values().Encode(); query != "" {
+		path += "?" + query
+	}
+	return lines[api.FlowLine](ctx, c, "flows", path, f.Follow)
+}
+
+// lines yields the objects of an answer that comes bit by bit. The end of one that is endless is an error, unless ctx is done.
+func lines[T any](ctx context.Context, c *Client, what, path string, endless bool) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		body, err := c.open(ctx, path)
 		if err != nil {
-			yield(api.MonitorLine{}, err)
+			if ctx.Err() == nil {
+				var none T
+				yield(none, err)
+			}
 			return
 		}
 		defer body.Close()
 		dec := json.NewDecoder(bufio.NewReader(body))
 		for {
-			var line api.MonitorLine
+			var line T
 			err := dec.Decode(&line)
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil, errors.Is(err, io.EOF) && !endless:
 				return
-			}
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = errors.New("the agent ended the stream of events: it has stopped, or they were not read for long")
+			case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+				err = fmt.Errorf("the agent ended the stream of %s: it has stopped, or they were not read for long", what)
+			case err != nil:
+				err = fmt.Errorf("read %s: %w", what, err)
 			}
 			if !yield(line, err) || err != nil {
 				return
