@@ -63,7 +63,10 @@ func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit fun
 	for m.reading() {
 		select {
 		case <-ctx.Done():
-			return nil
+			if f.Follow {
+				return nil
+			}
+			return ctx.Err()
 		case x := <-from:
 			m.add(x, time.Now())
 			if x.err != nil && f.Follow && len(nodes) > 1 && l.say != nil {
@@ -108,17 +111,28 @@ func (l *Lab) flowsOf(ctx context.Context, n cluster.Node, agent *corev1.Pod, f 
 	case agent == nil:
 		return errors.New("no agent pod on this node")
 	}
-	c := l.agentClient(agent)
+	return readFlows(ctx, l.agentClient(agent), f, each)
+}
+
+// readFlows reads from an agent that may have to start, and begins to answer within beginTimeout.
+func readFlows(ctx context.Context, c *client.Client, f api.FlowFilter, each func(api.FlowLine) bool) error {
+	asked, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	late := time.AfterFunc(beginTimeout, giveUp)
+	defer late.Stop()
+	begun := false
 	var stopped error // of one that had begun, which is not tried again
-	err := whenStarted(ctx, agentPatience, func() error {
-		begun := false
-		for line, err := range c.FlowRecords(ctx, f) {
+	err := whenStarted(asked, agentPatience, func() error {
+		for line, err := range c.FlowRecords(asked, f) {
 			switch {
 			case err != nil && begun:
 				stopped = err
 				return nil
 			case err != nil:
 				return err
+			case !begun && !late.Stop():
+				giveUp() // if that is not done yet
+				return nil
 			case !each(line):
 				return nil
 			}
@@ -126,6 +140,9 @@ func (l *Lab) flowsOf(ctx context.Context, n cluster.Node, agent *corev1.Pod, f 
 		}
 		return nil
 	})
+	if err == nil && !begun && asked.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("its agent does not answer within %s", beginTimeout)
+	}
 	return errors.Join(err, stopped)
 }
 

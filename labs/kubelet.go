@@ -19,6 +19,8 @@ const (
 	kubeletPatience = 20 * time.Second
 	// agentPatience is the same for commands that a person waits for.
 	agentPatience = 10 * time.Second
+	// beginTimeout is how long an agent that is followed may take to tell anything, where it may have to start.
+	beginTimeout = agentPatience + askTimeout
 )
 
 // noKubelet tells whether an error is the API server's that it does not reach a node's kubelet: no command runs in a pod

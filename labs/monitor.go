@@ -191,7 +191,7 @@ func (w *watch) take(s sent) (over bool) {
 // it early.
 func (w *watch) join(ctx context.Context, from <-chan sent) error {
 	defer telling(w.lab.say, "waiting for the agents of lab "+w.lab.Name)()
-	late := time.After(agentPatience + askTimeout)
+	late := time.After(beginTimeout)
 	heard := map[string]bool{}
 	for len(heard) < len(w.nodes) {
 		select {
@@ -202,7 +202,7 @@ func (w *watch) join(ctx context.Context, from <-chan sent) error {
 			for i, n := range w.nodes {
 				if !heard[n.Name] {
 					heard[n.Name] = true
-					w.failures[i] = fmt.Errorf("its agent does not answer within %s", agentPatience+askTimeout)
+					w.failures[i] = fmt.Errorf("its agent does not answer within %s", beginTimeout)
 				}
 			}
 		case <-ctx.Done():
