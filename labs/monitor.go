@@ -36,8 +36,8 @@ type MonitorOptions struct {
 }
 
 // Monitor hands what the agents report to emit, one event at a time, in the order of their times. It ends with While, or
-// with ctx, which is no error then, or when emit fails. A node that cannot be watched is said, and the error at the end is
-// [ErrPartly]; the others are watched all the same.
+// with ctx, which is no error unless While has not begun by then, or when emit fails. A node that cannot be watched is said,
+// and the error at the end is [ErrPartly]; the others are watched all the same.
 func (l *Lab) Monitor(ctx context.Context, o MonitorOptions, emit func(api.Event) error) error {
 	nodes := l.Nodes
 	if o.Node != "" {
@@ -72,7 +72,7 @@ func (l *Lab) Monitor(ctx context.Context, o MonitorOptions, emit func(api.Event
 		})
 	}
 	w := &watch{lab: l, nodes: nodes, o: o, emit: emit, merged: newMerger(), failures: make([]error, len(nodes))}
-	if err := w.join(ctx, from); err != nil || ctx.Err() != nil {
+	if err := w.join(ctx, from); err != nil || ctx.Err() != nil && o.While == nil {
 		return err
 	}
 	err = w.run(ctx, from)
@@ -236,6 +236,9 @@ func (w *watch) run(ctx context.Context, from <-chan sent) error {
 	var began, ended time.Time
 	over := make(chan struct{})
 	if w.o.While != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		end = nil // While is told, and ends
 		began = time.Now()
 		go func() {

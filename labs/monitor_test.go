@@ -225,6 +225,20 @@ func TestWatchEndsWithItsOutput(t *testing.T) {
 	})
 }
 
+// TestWatchThatWasInterrupted: a command that has not begun is not run, and that is no success.
+func TestWatchThatWasInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchTwo(t)
+		ran := false
+		w.o.While = func(context.Context) { ran = true }
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := errors.Join(w.join(ctx, w.from), w.run(ctx, w.from)); !errors.Is(err, context.Canceled) || ran {
+			t.Errorf("%v, ran %t", err, ran)
+		}
+	})
+}
+
 func TestLineWriter(t *testing.T) {
 	var got []string
 	w := &lineWriter{each: func(b []byte) error {
