@@ -69,7 +69,7 @@ the command prints goes to standard error.`,
 		defer l.Close()
 		filter, err := flags.Filter(l.PodAddr(cmd.Context()))
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		o := labs.MonitorOptions{Node: of.node, Pick: filter.Args(), Say: waiting(cmd.ErrOrStderr())}
 		if run != nil {
