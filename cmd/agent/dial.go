@@ -17,8 +17,8 @@ func newDialCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dial",
 		Short: "Connect standard input and output with the agent's socket, as lab does",
-		Long: "Connect standard input and output with the agent's socket, on which it speaks HTTP. This is how lab asks an agent: it\n" +
-			"runs this command in the agent's pod. It ends when its input does.",
+		Long: "Connect standard input and output with the agent's socket, on which it speaks HTTP. This is how lab has agents tell\n" +
+			"of flows: it runs this command in their pods. It ends when its input does.",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -13,8 +13,8 @@ const (
 	CNISocket   = RunDir + "/cni.sock"   // one CNIRequest, one CNIReply a connection
 )
 
-// Paths on AgentSocket, GET but for the last two. StatusPath answers a Status, EndpointsPath a
-// []LabeledEndpoint sorted by address, MonitorPath an endless stream of Event, one
+// Paths on AgentSocket, GET but for two. StatusPath answers a Status, EndpointsPath a
+// []LabeledEndpoint sorted by address, MonitorPath an endless stream of MonitorLine, one
 // JSON object a line. FlowRecordsPath takes a [FlowFilter] as query and answers
 // FlowLines, one a line, endless if they are followed. IPCachePath answers a
 // []IPCacheEntry sorted by prefix, TunnelsPath a []TunnelEnd sorted by podCIDR,

@@ -162,7 +162,7 @@ func (s *server) GetAgentEvents(*observerpb.GetAgentEventsRequest, grpc.ServerSt
 
 // GetDebugEvents is refused: agents keep no debug events.
 func (s *server) GetDebugEvents(*observerpb.GetDebugEventsRequest, grpc.ServerStreamingServer[observerpb.GetDebugEventsResponse]) error {
-	return status.Error(codes.Unimplemented, "wirelab's agents keep no debug events: wirelab-agent monitor prints what programs report, as it happens")
+	return status.Error(codes.Unimplemented, "wirelab's agents keep no debug events: lab monitor prints what programs report, as it happens")
 }
 
 // nodeStatus tells a client of the state of nodes.
