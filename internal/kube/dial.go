@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -12,7 +13,7 @@ import (
 
 // Dial runs cmd in a pod, and connects with its input and output. The end of the connection is the end of the command's
 // input, however it comes about: the command has to end then. That it cannot be run, or has failed, is an error of the first
-// Read after what it has written.
+// Read after what it has written, and of a Write.
 func (c *Client) Dial(pod PodRef, cmd ...string) net.Conn {
 	near, far := net.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -47,14 +48,22 @@ func (c *execConn) fail(err error) {
 // Read tells what went wrong in the place of an end that nobody asked for.
 func (c *execConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if errors.Is(err, io.EOF) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.err != nil {
-			err = c.err
-		}
+	return n, c.explain(err)
+}
+
+// Write does so, too.
+func (c *execConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	return n, c.explain(err)
+}
+
+func (c *execConn) explain(err error) error {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
+		return err
 	}
-	return n, err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(c.err, err)
 }
 
 // Close ends the command's input and does not wait for it.
