@@ -244,7 +244,7 @@ func TestIdentities(t *testing.T) {
 }
 
 func TestMonitor(t *testing.T) {
-	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.Local)
 	of := func(e api.Event) api.MonitorLine { return api.MonitorLine{Event: &e} }
 	mark := api.MonitorLine{UpTo: at}
 	socket := serve(t, map[string][]any{

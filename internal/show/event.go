@@ -31,7 +31,7 @@ func (t *EventText) On(f *os.File) { t.Colors, t.Width = screen.Terminal(f) }
 
 // String is an event in one line, or with more below it, each line with its end.
 func (t EventText) String(e api.Event) string {
-	line := e.Time.Format("15:04:05.000000") + " "
+	line := e.Time.Local().Format("15:04:05.000000") + " "
 	if t.Nodes {
 		line += fmt.Sprintf("%-13s ", strings.TrimPrefix(e.Node, t.Lab+"-"))
 	}

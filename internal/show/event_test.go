@@ -11,7 +11,7 @@ import (
 
 // TestPingInEvents: what is told of a ping on one node, with its steps, in their order.
 func TestPingInEvents(t *testing.T) {
-	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	at := time.Date(2030, 1, 2, 3, 4, 5, 6000, time.Local)
 	a, b := netip.MustParseAddrPort("10.0.1.2:0"), netip.MustParseAddrPort("10.0.1.3:0")
 	packet := func(point api.Point, src, dst netip.AddrPort, icmp uint8) api.Event {
 		return api.Event{Type: api.EventTrace, Time: at, Node: "l-worker", Point: point, EtherType: 0x0800, Proto: 1, ICMPType: icmp, Src: src, Dst: dst, Length: 98, Iface: "lxc1", TTL: 64}
@@ -37,6 +37,7 @@ func TestPingInEvents(t *testing.T) {
 	}
 	var got strings.Builder
 	for _, e := range all {
+		e.Time = e.Time.UTC() // as agents tell it
 		got.WriteString(strings.TrimPrefix(EventText{Nodes: true, Lab: "l", Detail: 1}.String(e), "03:04:05.000006 worker        "))
 	}
 	const want = `from-pod     ICMP 10.0.1.2 > 10.0.1.3 echo, 98 bytes, ttl 64, lxc1, 00:00:00:00:00:00 > 00:00:00:00:00:00
