@@ -104,6 +104,9 @@ func features() []feature {
 		{"Socket acceleration", "", []string{"socket maps"}, nil},
 
 		{"Monitor", "", []string{"ring buffers"}, func(r running) string { return "aggregation " + r.MonitorAggregation }},
+		{"Flow records", "flows.capacity", nil, func(r running) string {
+			return when(r.want.Flows.Capacity != 0, fmt.Sprintf("the latest %d", r.want.Flows.Capacity))
+		}},
 		{"Debug of the datapath", "debug.enabled: true, debug.verbose: datapath", nil, func(r running) string {
 			return when(r.want.Debug.Enabled && r.want.Debug.Verbose == settings.VerboseDatapath, "datapath")
 		}},
