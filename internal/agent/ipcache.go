@@ -25,16 +25,25 @@ type whoIsWhere struct {
 	api   []netip.Addr            // of the API server
 }
 
+// size is about how many addresses there are. Lists of them that grow in steps leave twice the garbage at every change.
+func (w whoIsWhere) size() int {
+	n := 4 + len(w.pods) + 2*len(w.nodes) + len(w.api)
+	for _, told := range w.told {
+		n += len(told.Status.Endpoints)
+	}
+	return n
+}
+
 // ipcacheOf says who has which address: nodes, pods, the API server, and whoever is outside. A pod that no node has told
 // of is unknown, on the node that its address belongs to. What a node tells of addresses that are not its own to give is
 // not believed: they may be those of a node that went.
 func ipcacheOf(w whoIsWhere) []api.IPCacheEntry {
-	entries := []api.IPCacheEntry{
-		{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Identity: uint32(identity.World)},
-		{Prefix: w.own.PodCIDR},
-		{Prefix: single(w.own.PodCIDR.Addr().Next()), Identity: uint32(identity.Host), NodeAddress: true},
-		{Prefix: single(w.own.IP), Identity: uint32(identity.Host), NodeAddress: true},
-	}
+	entries := append(make([]api.IPCacheEntry, 0, w.size()),
+		api.IPCacheEntry{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Identity: uint32(identity.World)},
+		api.IPCacheEntry{Prefix: w.own.PodCIDR},
+		api.IPCacheEntry{Prefix: single(w.own.PodCIDR.Addr().Next()), Identity: uint32(identity.Host), NodeAddress: true},
+		api.IPCacheEntry{Prefix: single(w.own.IP), Identity: uint32(identity.Host), NodeAddress: true},
+	)
 	tell := func(pods []crd.Endpoint, of []netip.Prefix, node netip.Addr) {
 		for _, pod := range pods {
 			if inOne(of, pod.Address) {
@@ -164,7 +173,7 @@ func stripLabNode(obj any) (any, error) {
 
 // podsOf are the pods that the nodes tell of, by address.
 func podsOf(w whoIsWhere) map[netip.Addr]api.PodName {
-	pods := map[netip.Addr]api.PodName{}
+	pods := make(map[netip.Addr]api.PodName, w.size())
 	tell := func(endpoints []crd.Endpoint) {
 		for _, e := range endpoints {
 			if namespace, name, ok := strings.Cut(e.Pod, "/"); ok {

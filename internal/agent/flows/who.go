@@ -71,7 +71,7 @@ func (w *Who) KnowOwn(list func() []Pod) {
 // Know takes entries as all that is known of addresses, and pods as those that have them.
 func (w *Who) Know(entries []api.IPCacheEntry, pods map[netip.Addr]api.PodName) {
 	now, before := w.now(), w.known.Load()
-	k := &known{addrs: make(map[netip.Addr]party, len(entries)), pods: map[api.PodName]bool{}, namespaces: map[string]bool{}}
+	k := &known{addrs: make(map[netip.Addr]party, len(entries)), pods: make(map[api.PodName]bool, len(pods)), namespaces: map[string]bool{}}
 	for _, e := range entries {
 		if !e.Prefix.IsSingleIP() {
 			k.prefixes = append(k.prefixes, e)
