@@ -286,6 +286,8 @@ static __noinline int refuse_source(struct bpf_sock_addr *ctx, const struct wher
 	if (ctx->sk)
 		p.ev.sport = bpf_htons(ctx->sk->src_port);
 	count(REASON_SOURCE_RANGE, DIR_TO_NETWORK, 0);
+	if (cfg_tells)
+		begin_telling();
 	report(NULL, &p, NULL, REASON_SOURCE_RANGE, DIR_TO_NETWORK);
 	return DENY;
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/netnstest"
 	"wirelab.dev/wirelab/internal/settings"
@@ -517,6 +518,28 @@ func TestEventsOfFlows(t *testing.T) {
 			})["node0"]
 			if len(events) != 3 || events[2].Occasion != api.OccasionInterval || events[2].Age < 4*time.Second || events[2].Sent.Packets < 50 {
 				t.Errorf("of a flow that goes on for 6.5 s is told\n%+v", events)
+			}
+		})
+	}
+}
+
+// What a socket is refused is told as any drop is, whatever else is told.
+func TestEventsOfARefusedSocket(t *testing.T) {
+	balancer := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.220"), port)
+	for name, what := range map[string]setup{"drops": func(*datapath.Config) {}, "flows": flowsOnly, "packets and steps": everything} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 1, routed, what)
+			n := l.nodes[0]
+			b := n.addPod("b")
+			s := demo(ready(b, n))
+			s.Frontends = append(s.Frontends, lb.Frontend{Kind: lb.LoadBalancer, Addr: balancer.Addr(), Port: port})
+			s.SourceRanges = []netip.Prefix{netip.PrefixFrom(b.Addr, 32)}
+			l.balance(both(s)...)
+			events := l.listen(func(e api.Event) bool { return e.Reason == "source-range" }, func() {
+				n.inCgroup(n.NS, conversation{Network: "tcp", To: []netip.AddrPort{balancer}})
+			})["node0"]
+			if len(events) != 1 || events[0].Type != api.EventDrop || events[0].Point != api.FromStack || events[0].Src.Addr() != n.Host.Addr || events[0].Dst != balancer {
+				t.Errorf("there is told %+v", events)
 			}
 		})
 	}

@@ -67,22 +67,7 @@ static __always_inline struct work *clean_work(struct __sk_buff *ctx)
 	return w;
 }
 
-/* Nothing has been told of the packet yet. */
-static __noinline int begin_telling(void)
-{
-	struct telling *t = this_telling();
-
-	if (!t)
-		return 0;
-	__builtin_memset(t, 0, offsetof(struct telling, step));
-	t->now = bpf_ktime_get_coarse_ns();
-	t->reader = has_reader(READ_EVENTS, t->now);
-	if (cfg_steps)
-		t->steps = has_reader(READ_STEPS, t->now);
-	return 0;
-}
-
-/* And nothing is told. */
+/* And nothing has been told. */
 static __always_inline struct work *new_work(struct __sk_buff *ctx)
 {
 	if (cfg_tells)
