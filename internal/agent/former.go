@@ -1,11 +1,16 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/ipam"
 )
 
@@ -44,21 +49,47 @@ func (a *Agent) former() (self, bool) {
 }
 
 // retirePublished has the addresses rest that other nodes still know as those of pods which are not there any more, as after
-// a reboot, when nothing on the node says which they were. Where the API server answers, it waits a moment for its list of
-// LabNodes.
+// a reboot, when nothing on the node says which they were. An API server that has told of the nodes is asked for a moment.
 func (a *Agent) retirePublished(ctx context.Context, pool *ipam.Pool) {
-	if a.kube.nodeInf.HasSynced() {
-		ctx, cancel := context.WithTimeout(ctx, serverPatience)
-		defer cancel()
-		if err := waitForSync(ctx, a.kube.labNodes, "LabNodes", a.server, a.log); err != nil {
-			a.log.Warn("which addresses other nodes know as those of pods is not known yet", "err", err)
-		}
-	}
-	have := a.kube.labNodes.Find(a.cfg.NodeName)
-	if have == nil {
+	if !a.kube.nodeInf.HasSynced() {
 		return
 	}
-	for _, ep := range have.Status.Endpoints {
-		pool.Retire(ep.Address, 0)
+	ctx, cancel := context.WithTimeout(ctx, serverPatience)
+	defer cancel()
+	for {
+		own, err := a.ownLabNode(ctx)
+		if err == nil {
+			for _, ep := range own.Status.Endpoints {
+				pool.Retire(ep.Address, 0)
+			}
+			return
+		}
+		select {
+		case <-ctx.Done():
+			a.log.Warn("which addresses other nodes know as those of pods is not known yet", "err", err)
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
+}
+
+// ownLabNode is the node's own, empty where there is none. It does not wait for the list of all: after a failure an informer
+// may be silent for half a minute.
+func (a *Agent) ownLabNode(ctx context.Context) (*crd.LabNode, error) {
+	inf := a.kube.labNodes
+	if have := inf.Find(a.cfg.NodeName); have != nil || inf.HasSynced() {
+		return cmp.Or(have, &crd.LabNode{}), nil
+	}
+	var o metav1.ListOptions
+	selectField("metadata.name", a.cfg.NodeName)(&o)
+	list, err := a.objects.Nodes.List(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("look up LabNode %s: %w", a.cfg.NodeName, crd.Explain(crd.LabNodes, err))
+	}
+	for i := range list.Items {
+		if list.Items[i].Name == a.cfg.NodeName {
+			return &list.Items[i], nil
+		}
+	}
+	return &crd.LabNode{}, nil
 }
