@@ -61,11 +61,18 @@ func TestConversations(t *testing.T) {
 
 func converse(t *testing.T, with ...func(*datapath.Config)) {
 	l := newLab(t, 2, with...)
-	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
+	for name, conversation := range l.conversations(l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")) {
+		t.Run(name, conversation.check)
+	}
+}
+
+// conversations are those between two pods of the first node, one of the second, the nodes and the outside, which serve from
+// now on: pods and nodes with their own addresses, the outside with the node's.
+func (l *lab) conversations(a, b, c *pod) map[string]asks {
 	node0, node1 := l.nodes[0], l.nodes[1]
 	l.outside.AddRoute(node1.cfg.PodCIDR, node1.Host.Addr)
 	serve(a.NS, b.NS, c.NS, node0.NS, node1.NS, l.outside.NS)
-	for name, conversation := range map[string]asks{
+	return map[string]asks{
 		"pod to pod on the same node":     {a.NS, b.Addr, a.Addr},
 		"pod to pod on another node":      {a.NS, c.Addr, a.Addr},
 		"and back":                        {c.NS, a.Addr, c.Addr},
@@ -76,8 +83,6 @@ func converse(t *testing.T, with ...func(*datapath.Config)) {
 		"pod to the outside, masqueraded": {a.NS, l.outside.Addr, node0.Host.Addr},
 		"outside to a pod":                {l.outside.NS, c.Addr, l.outside.Addr},
 		"pod to itself":                   {a.NS, a.Addr, a.Addr},
-	} {
-		t.Run(name, conversation.check)
 	}
 }
 

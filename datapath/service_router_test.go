@@ -191,6 +191,24 @@ func setMTUDiscovery(t *testing.T, c *net.UDPConn, how int) {
 	must(t, set)
 }
 
+// thereAndBack sends datagrams of these sizes to a backend, and each of them back.
+func thereAndBack(t *testing.T, client, server *net.UDPConn, sizes ...int) {
+	t.Helper()
+	for _, size := range sizes {
+		sent := bytes.Repeat([]byte("x"), size)
+		must(t, second(client.Write(sent)))
+		got := make([]byte, 5000)
+		length, from, err := server.ReadFromUDPAddrPort(got)
+		if err != nil || !bytes.Equal(got[:length], sent) {
+			t.Fatalf("%d bytes to the backend: %d came, %v", size, length, err)
+		}
+		must(t, second(server.WriteToUDPAddrPort(sent, from)))
+		if length, err := client.Read(got); err != nil || !bytes.Equal(got[:length], sent) {
+			t.Fatalf("%d bytes to the client: %d came, %v", size, length, err)
+		}
+	}
+}
+
 // A datagram that may be cut up is, where the way through the node that was asked is too narrow for it.
 func TestNodePortCutsUpWhatMayBe(t *testing.T) {
 	inServiceModes(t, func(t *testing.T, mode setup) {
@@ -210,18 +228,6 @@ func TestNodePortCutsUpWhatMayBe(t *testing.T) {
 		setMTUDiscovery(t, client, unix.IP_PMTUDISC_DONT)
 		setMTUDiscovery(t, server, unix.IP_PMTUDISC_DONT)
 		must(t, client.SetDeadline(time.Now().Add(10*netnstest.ProbeTimeout)))
-		for _, size := range []int{100, 1400, 4000} {
-			sent := bytes.Repeat([]byte("x"), size)
-			must(t, second(client.Write(sent)))
-			got := make([]byte, 5000)
-			length, from, err := server.ReadFromUDPAddrPort(got)
-			if err != nil || !bytes.Equal(got[:length], sent) {
-				t.Fatalf("%d bytes to the backend: %d came, %v", size, length, err)
-			}
-			must(t, second(server.WriteToUDPAddrPort(sent, from)))
-			if length, err := client.Read(got); err != nil || !bytes.Equal(got[:length], sent) {
-				t.Fatalf("%d bytes to the client: %d came, %v", size, length, err)
-			}
-		}
+		thereAndBack(t, client, server, 100, 1400, 4000)
 	})
 }

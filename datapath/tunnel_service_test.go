@@ -1,7 +1,6 @@
 package datapath_test
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -104,19 +103,7 @@ func testNodePortCutsUpForTheTunnel(t *testing.T, l *lab) {
 		setMTUDiscovery(t, c, unix.IP_PMTUDISC_DONT)
 		must(t, c.SetDeadline(time.Now().Add(10*netnstest.ProbeTimeout)))
 	}
-	for _, size := range []int{100, 1450 - 28, 1450 - 27, 1472, 4000} {
-		sent := bytes.Repeat([]byte("x"), size)
-		must(t, second(client.Write(sent)))
-		got := make([]byte, 5000)
-		length, from, err := server.ReadFromUDPAddrPort(got)
-		if err != nil || !bytes.Equal(got[:length], sent) {
-			t.Fatalf("%d bytes to the backend: %d came, %v", size, length, err)
-		}
-		must(t, second(server.WriteToUDPAddrPort(sent, from)))
-		if length, err := client.Read(got); err != nil || !bytes.Equal(got[:length], sent) {
-			t.Fatalf("%d bytes to the client: %d came, %v", size, length, err)
-		}
-	}
+	thereAndBack(t, client, server, 100, 1450-28, 1450-27, 1472, 4000)
 }
 
 // Who may not be cut up is told how much fits, by the node that was asked and from its address.

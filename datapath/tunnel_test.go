@@ -90,24 +90,11 @@ func TestTunnel(t *testing.T) {
 	})
 }
 
-// Whoever talks to whom: pods and nodes with their own addresses, the outside with the node's.
+// Whoever talks to whom, as without a tunnel.
 func (tn tunnel) testConversations(t *testing.T, l *lab) {
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	node0, node1 := l.nodes[0], l.nodes[1]
-	l.outside.AddRoute(node1.cfg.PodCIDR, node1.Host.Addr)
-	serve(a.NS, b.NS, c.NS, node0.NS, node1.NS, l.outside.NS)
-	conversations := map[string]asks{
-		"pod to pod on the same node":     {a.NS, b.Addr, a.Addr},
-		"pod to pod on another node":      {a.NS, c.Addr, a.Addr},
-		"and back":                        {c.NS, a.Addr, c.Addr},
-		"pod to its node":                 {a.NS, node0.Host.Addr, a.Addr},
-		"pod to another node":             {a.NS, node1.Host.Addr, a.Addr},
-		"node to its pod":                 {node0.NS, a.Addr, node0.Host.Addr},
-		"node to a pod on another node":   {node0.NS, c.Addr, node0.Host.Addr},
-		"pod to the outside, masqueraded": {a.NS, l.outside.Addr, node0.Host.Addr},
-		"outside to a pod":                {l.outside.NS, c.Addr, l.outside.Addr},
-		"pod to itself":                   {a.NS, a.Addr, a.Addr},
-	}
+	conversations := l.conversations(a, b, c)
 	if node0.dp.Config().Mode() == settings.ModeKubeProxy {
 		// Fragments to a node are the stack's there, which sends them by itself, with the node's address.
 		delete(conversations, "pod to another node")
