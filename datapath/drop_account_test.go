@@ -420,19 +420,25 @@ func (m *model) withoutWorkArea() changed {
 	return c
 }
 
-func (m *model) changedPrograms(change func(asm.Instructions)) changed {
-	m.t.Helper()
+// loading loads programs of the node's, each changed before.
+func (m *model) loading(change func(*ebpf.ProgramSpec)) (load func(object func() (*ebpf.CollectionSpec, error), into any)) {
 	l := loader{m.d.cfg, m.d.maps, btf.NewCache()}
-	load := func(object func() (*ebpf.CollectionSpec, error), into any) {
+	return func(object func() (*ebpf.CollectionSpec, error), into any) {
+		m.t.Helper()
 		m.must(l.load(func() (*ebpf.CollectionSpec, error) {
 			spec, err := object()
 			m.must(err)
 			for _, prog := range spec.Programs {
-				change(prog.Instructions)
+				change(prog)
 			}
 			return spec, nil
 		}, into))
 	}
+}
+
+func (m *model) changedPrograms(change func(asm.Instructions)) changed {
+	m.t.Helper()
+	load := m.loading(func(prog *ebpf.ProgramSpec) { change(prog.Instructions) })
 	var pod bpf.PodPrograms
 	var host bpf.HostPrograms
 	var netdev bpf.NetdevPrograms

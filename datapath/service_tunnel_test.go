@@ -5,9 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
-
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/progtest"
@@ -45,17 +42,7 @@ func (m *model) whoHas() []api.IPCacheEntry {
 func (m *model) record() {
 	m.t.Helper()
 	m.tunnel = progtest.NewRecorder(m.t)
-	l := loader{m.d.cfg, m.d.maps, btf.NewCache()}
-	load := func(object func() (*ebpf.CollectionSpec, error), into any) {
-		m.must(l.load(func() (*ebpf.CollectionSpec, error) {
-			spec, err := object()
-			m.must(err)
-			for _, prog := range spec.Programs {
-				m.tunnel.Record(prog)
-			}
-			return spec, nil
-		}, into))
-	}
+	load := m.loading(m.tunnel.Record)
 	var pod bpf.PodPrograms
 	var host bpf.HostPrograms
 	var netdev struct {
