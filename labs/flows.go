@@ -254,7 +254,9 @@ func (m *flowMerge) take(now time.Time) []api.FlowLine {
 	n := len(m.held)
 	if !all {
 		n, _ = slices.BinarySearchFunc(m.held, upTo, func(l api.FlowLine, t time.Time) int { return l.Time().Compare(t) })
-		n = max(n, len(m.held)-maxHeldFlows)
+		if len(m.held) >= maxHeldFlows {
+			n = max(n, maxHeldFlows/8) // not one, as each time all are put in order
+		}
 	}
 	out := slices.Clone(m.held[:n])
 	m.held = slices.Delete(m.held, 0, n)

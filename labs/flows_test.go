@@ -99,6 +99,10 @@ func TestFlowsHeldAreBounded(t *testing.T) {
 	if len(m.held) > maxHeldFlows {
 		t.Errorf("%d are held", len(m.held))
 	}
+	// All that is held is put in order each time, which must not be for each line that comes.
+	if room := maxHeldFlows - len(m.held); room < 1000 {
+		t.Errorf("%d more make it full again", room)
+	}
 }
 
 // TestFlowsOfASilentAgent: an agent that does not begin to answer is given up. Once it has begun it may take its time.
