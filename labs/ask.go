@@ -26,13 +26,9 @@ type OnNode[T any] struct {
 // of every node when node is empty. Answers are sorted by node. The error says which nodes did not answer and why; the
 // answers of the others are there all the same.
 func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) ([]OnNode[T], error) {
-	nodes := l.Nodes
-	if node != "" {
-		one, err := l.node(node)
-		if err != nil {
-			return nil, err
-		}
-		nodes = []cluster.Node{one}
+	nodes, err := l.nodesOf(node)
+	if err != nil {
+		return nil, err
 	}
 	defer telling(l.say, "waiting for the agents of lab "+l.Name)()
 	agents, err := l.agentPods(ctx)
@@ -64,14 +60,7 @@ func AskAgents[T any](ctx context.Context, l *Lab, node string, args ...string) 
 			out = append(out, *a)
 		}
 	}
-	explain := explainKubelet
-	if len(nodes) == 1 {
-		explain = onNode
-	}
-	for i, n := range nodes {
-		failures[i] = explain(n.Name, "the agent", failures[i])
-	}
-	return out, nodesFailed(nodes, failures)
+	return out, agentsFailed(nodes, failures)
 }
 
 // askAgent runs a command with an agent and reads its answer, which is JSON. One that fails and answers all the same, as
@@ -105,6 +94,18 @@ func read[T any](r command.Result) (answer T, err error) {
 		return answer, fmt.Errorf("read the agent's answer: %w", err)
 	}
 	return answer, nil
+}
+
+// agentsFailed says why nodes' agents did not answer.
+func agentsFailed(nodes []cluster.Node, failures []error) error {
+	explain := explainKubelet
+	if len(nodes) == 1 {
+		explain = onNode
+	}
+	for i, n := range nodes {
+		failures[i] = explain(n.Name, "the agent", failures[i])
+	}
+	return nodesFailed(nodes, failures)
 }
 
 // nodesFailed says why nodes failed, and once what is the same on all of them.

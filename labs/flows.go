@@ -23,13 +23,9 @@ import (
 // together. A line with UpTo alone comes once what was there is handed on, if f follows. The error says which nodes did not
 // answer, or stopped to, and why; what the others tell is handed on all the same. That no node knows what f names is an error.
 func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit func(api.FlowLine) error) error {
-	nodes := l.Nodes
-	if node != "" {
-		one, err := l.node(node)
-		if err != nil {
-			return err
-		}
-		nodes = []cluster.Node{one}
+	nodes, err := l.nodesOf(node)
+	if err != nil {
+		return err
 	}
 	over := telling(l.say, "waiting for the agents of lab "+l.Name)
 	defer func() { over() }()
@@ -70,7 +66,7 @@ func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit fun
 		case x := <-from:
 			m.add(x, time.Now())
 			if x.err != nil && f.Follow && len(nodes) > 1 && l.say != nil {
-				l.say(fmt.Sprintf("node %s tells no more: %v", x.node, x.err))
+				l.say(fmt.Sprintf("node %s tells no more: %v", x.node, explainKubelet(x.node, "the agent", x.err)))
 			}
 		case <-tick.C:
 		}
@@ -306,13 +302,4 @@ func lastFlows(lines []api.FlowLine, n int) []api.FlowLine {
 }
 
 // failed is why nodes told nothing, or stopped.
-func (m *flowMerge) failed() error {
-	explain := explainKubelet
-	if len(m.nodes) == 1 {
-		explain = onNode
-	}
-	for i, n := range m.nodes {
-		m.failures[i] = explain(n.Name, "the agent", m.failures[i])
-	}
-	return nodesFailed(m.nodes, m.failures)
-}
+func (m *flowMerge) failed() error { return agentsFailed(m.nodes, m.failures) }

@@ -39,13 +39,9 @@ type MonitorOptions struct {
 // with ctx, which is no error unless While has not begun by then, or when emit fails. A node that cannot be watched is said,
 // and the error at the end is [ErrPartly]; the others are watched all the same.
 func (l *Lab) Monitor(ctx context.Context, o MonitorOptions, emit func(api.Event) error) error {
-	nodes := l.Nodes
-	if o.Node != "" {
-		one, err := l.node(o.Node)
-		if err != nil {
-			return err
-		}
-		nodes = []cluster.Node{one}
+	nodes, err := l.nodesOf(o.Node)
+	if err != nil {
+		return err
 	}
 	agents, err := l.agentPods(ctx)
 	if err != nil {

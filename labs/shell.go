@@ -25,6 +25,15 @@ func (l *Lab) node(name string) (cluster.Node, error) {
 	return cluster.Node{}, fmt.Errorf("lab %q has no node %q: there are %s", l.Name, name, strings.Join(l.nodeNames(), ", "))
 }
 
+// nodesOf are the node of that name, or all of them where it is empty.
+func (l *Lab) nodesOf(name string) ([]cluster.Node, error) {
+	if name == "" {
+		return l.Nodes, nil
+	}
+	n, err := l.node(name)
+	return []cluster.Node{n}, err
+}
+
 func (l *Lab) nodeNames() []string {
 	var out []string
 	for _, n := range l.Nodes {

@@ -1,4 +1,4 @@
-// Package client asks an agent on this node over its unix socket.
+// Package client asks an agent, on this node over its unix socket.
 package client
 
 import (
