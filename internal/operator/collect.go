@@ -41,7 +41,7 @@ func (c *collector) nodesGone(ctx context.Context) error {
 			}
 			gone = err != nil
 		}
-		errs = append(errs, visit(ctx, c, c.objects.Nodes, n, n.DeepCopy(), crd.NodeGone, gone, nodeRest))
+		errs = append(errs, visit(ctx, c, c.objects.Nodes, n, n.DeepCopy, crd.NodeGone, gone, nodeRest))
 	}
 	return errors.Join(errs...)
 }
@@ -56,14 +56,14 @@ func (c *collector) identitiesUnused(ctx context.Context) error {
 	}
 	var errs []error
 	for _, i := range c.identities.All() {
-		errs = append(errs, visit(ctx, c, c.objects.Identities, i, i.DeepCopy(), crd.Unused, !used[i.Name], identity.Rest))
+		errs = append(errs, visit(ctx, c, c.objects.Identities, i, i.DeepCopy, crd.Unused, !used[i.Name], identity.Rest))
 	}
 	return errors.Join(errs...)
 }
 
-// visit marks object, of which copied is a copy, deletes it, or takes its mark off. An object that somebody has written
+// visit marks object, of which deepCopy makes another, deletes it, or takes its mark off. An object that somebody has written
 // meanwhile is left for the next time.
-func visit[T metav1.Object, L any](ctx context.Context, c *collector, r crd.Resource[T, L], object, copied T, mark string, unwanted bool, rest time.Duration) error {
+func visit[T metav1.Object, L any](ctx context.Context, c *collector, r crd.Resource[T, L], object T, deepCopy func() T, mark string, unwanted bool, rest time.Duration) error {
 	value, marked := object.GetAnnotations()[mark]
 	since, err := time.Parse(time.RFC3339, value)
 	switch {
@@ -78,6 +78,7 @@ func visit[T metav1.Object, L any](ctx context.Context, c *collector, r crd.Reso
 			c.log.Info("collected", "what", fmt.Sprintf("%T", object), "name", object.GetName(), "unwanted_since", since)
 		}
 	default:
+		copied := deepCopy()
 		annotations := copied.GetAnnotations()
 		if annotations == nil {
 			annotations = map[string]string{}

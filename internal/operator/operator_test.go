@@ -679,14 +679,14 @@ func TestReturnBeatsTheCollector(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.claim(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "another"}})
-	if err := visit(t.Context(), c, o.objects.Nodes, n, n.DeepCopy(), crd.NodeGone, true, nodeRest); err != nil {
+	if err := visit(t.Context(), c, o.objects.Nodes, n, n.DeepCopy, crd.NodeGone, true, nodeRest); err != nil {
 		t.Fatal(err)
 	}
 	got, err := b.objects.Nodes.Get(t.Context(), "n1", metav1.GetOptions{})
 	if err != nil || got.Spec.NodeUID != "another" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if err := visit(t.Context(), c, o.objects.Nodes, got, got.DeepCopy(), crd.NodeGone, true, nodeRest); err != nil {
+	if err := visit(t.Context(), c, o.objects.Nodes, got, got.DeepCopy, crd.NodeGone, true, nodeRest); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.objects.Nodes.Get(t.Context(), "n1", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
