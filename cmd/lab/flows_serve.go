@@ -44,7 +44,7 @@ func (s *flowServer) check(f *pflag.FlagSet) error {
 		switch {
 		case err != nil:
 		case s.on && !own[flag.Name]:
-			err = fmt.Errorf("--%s picks flows to print, and --serve prints none: clients of the API pick for themselves", flag.Name)
+			err = fmt.Errorf("--%s is for flows that are printed, and --serve prints none: clients of the API pick for themselves", flag.Name)
 		case !s.on && own[flag.Name] && flag.Name != "name":
 			err = fmt.Errorf("--%s is for --serve", flag.Name)
 		}

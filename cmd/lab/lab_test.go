@@ -89,6 +89,15 @@ func TestBadUsage(t *testing.T) {
 		{"monitor --type drops", "there are trace, drop, step"},
 		{"monitor --from demo", "want a pod as default/demo"},
 		{"service list --frontend demo", "with a port or without"},
+		{"flows --verdict maybe", "there are forwarded and dropped"},
+		{"flows --last 0", "shows nothing"},
+		{"flows --listen 127.0.0.1:1", "--listen is for --serve"},
+		{"flows --serve --pod demo", "--pod is for flows that are printed"},
+		{"flows --serve -o json", "--output is for flows that are printed"},
+		{"flows --serve --listen localhost:1", "want an address and a port"},
+		{"flows --serve --listen 0.0.0.0:4245", "without TLS only an address of this machine"},
+		{"flows --serve --tls-cert a", "three files"},
+		{"flows --serve --tls-cert /none --tls-key /none --tls-client-ca /none", "open /none"},
 	} {
 		out, errOut, code := call(t, strings.Fields(tt.args)...)
 		if code != exitUsage || !strings.Contains(errOut, tt.say) || out != "" {
