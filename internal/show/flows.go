@@ -101,8 +101,9 @@ func FlowText(r api.FlowRecord) string {
 	if r.Protocol == "icmp" {
 		text = joined(" ", text, icmpType(r.ICMPType))
 	}
-	if r.Reply != nil && *r.Reply {
-		text += " reply"
+	const reply = " reply"
+	if r.Reply != nil && *r.Reply && !strings.HasSuffix(text, reply) { // as an echo has it
+		text += reply
 	}
 	if r.Verdict == api.FlowDropped {
 		text += ": " + r.Reason

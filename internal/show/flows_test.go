@@ -59,6 +59,23 @@ func TestFlowTable(t *testing.T) {
 	}
 }
 
+// TestReplies are called so once, also echo replies.
+func TestReplies(t *testing.T) {
+	end := api.FlowEnd{Addr: netip.MustParseAddr("10.0.1.7")}
+	for want, r := range map[string]api.FlowRecord{
+		"icmp 10.0.1.7 > 10.0.1.7 echo":         {Protocol: "icmp", ICMPType: 8, Reply: new(false)},
+		"icmp 10.0.1.7 > 10.0.1.7 echo reply":   {Protocol: "icmp", Reply: new(true)},
+		"tcp 10.0.1.7 > 10.0.1.7 SYN,ACK reply": {Protocol: "tcp", TCPFlags: 0x12, Reply: new(true)},
+		"udp 10.0.1.7 > 10.0.1.7 reply":         {Protocol: "udp", Reply: new(true)},
+		"udp 10.0.1.7 > 10.0.1.7":               {Protocol: "udp"},
+	} {
+		r.Source, r.Destination = end, end
+		if got := FlowText(r); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestFlowsAsked(t *testing.T) {
 	now := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
 	for args, want := range map[string]api.FlowFilter{
