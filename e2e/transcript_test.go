@@ -111,6 +111,7 @@ func blur(line string) string {
 		{regexp.MustCompile(`\bdemo-[a-z0-9]{5}\b`), "demo-POD"}, // which one answers is chance
 		{regexp.MustCompile(`\b` + address + `([.:]80)\b( here\b)?`), "POD$1"},
 		{regexp.MustCompile(`\b(` + address + ` > ` + address + `:)\d+\b`), "$1N"}, // an echo's id as a port
+		{regexp.MustCompile(`\b(icmp .* > ` + address + `:)\d+\b`), "$1N"},         // and as the one that masquerade replaces
 	} {
 		line = r.pattern.ReplaceAllString(line, r.by)
 	}
@@ -144,6 +145,9 @@ func TestTranscripts(t *testing.T) {
 		{"another time", "64 bytes from 10.0.1.7: icmp_seq=1 ttl=63 time=0.05 ms", "64 bytes from 10.0.2.9: icmp_seq=1 ttl=63 time=1.5 ms", true},
 		{"another MAC, in capitals", "lxc01234567@if2 02:c7:f2:35:46:ba\n02:C7:F2:35:46:BA", "lxc89abcdef@if2 02:c7:f2:35:46:00\n02:c7:f2:35:46:00", true},
 		{"another's MAC", "02:c7:f2:35:46:ba\n02:c7:f2:35:46:ba", "02:c7:f2:35:46:00\n02:c7:f2:35:46:01", false},
+		{"an echo's small id in the NAT map",
+			"worker2  icmp   172.18.0.1:0 > 172.18.0.10:54780    > 10.0.2.3:54250                     answered  25s",
+			"control-plane  icmp   172.20.0.1:0 > 172.20.0.4:31074     > 10.0.0.3:8909                      answered  29s", true},
 		{"ports", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.8472:", true},
 		{"another port", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.6081:", false},
 		{"the native CIDR", "10.0.0.0/8", "10.0.0.0/12", false},

@@ -123,11 +123,17 @@ uncounted() { sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//g'; }
 // CountsScript prints the rules and what each has counted.
 const CountsScript = savedRules + "saved -c"
 
-// removeRulesScript removes the rules whose comment has the tag.
+// removeRulesScript removes the rules whose comment has the tag. iptables-restore lists a chain as iptables-save does, and
+// finds no rule to delete that was missing in its list: it is asked again.
 func removeRulesScript(tag string) string {
-	return fmt.Sprintf(savedRules+`all=$(saved) || exit
-found=$(echo "$all" | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
-case "$found" in *"-D "*) echo "$found" | iptables-restore --wait 5 --noflush ;; esac`, tag)
+	return fmt.Sprintf(savedRules+`for look in 1 2 3 4 5 6; do
+	all=$(saved) || exit
+	found=$(echo "$all" | sed -n -e '/^\*/p' -e '/"%s /s/^-A /-D /p' -e '/^COMMIT/p')
+	case "$found" in *"-D "*) ;; *) exit 0 ;; esac
+	said=$(echo "$found" | iptables-restore --wait 5 --noflush 2>&1) && exit 0
+done
+echo "$said" >&2
+exit 1`, tag)
 }
 
 // Counted is where a rule is and the key of its flow.
