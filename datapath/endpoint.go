@@ -128,6 +128,22 @@ func (d *Datapath) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
 
 // endpoint puts together what the map and netlink say; veth may be nil.
 func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) (api.Endpoint, error) {
+	ep := withoutProgram(addr, e, veth)
+	if ep.HostIndex == 0 {
+		return ep, nil
+	}
+	running, err := d.attacher.running(podHook(veth))
+	if err != nil {
+		return ep, err
+	}
+	id, ok := programID(d.progs.fromPod)
+	ep.Attached = ok && running == id
+	return ep, nil
+}
+
+// withoutProgram is endpoint, but for Attached. What a device runs is asked for under the kernel's lock for all devices,
+// which whoever makes or removes one waits for.
+func withoutProgram(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) api.Endpoint {
 	ep := api.Endpoint{
 		ID:       e.Id,
 		Addr:     addr,
@@ -137,18 +153,12 @@ func (d *Datapath) endpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) 
 		PodMAC:   api.MAC(e.Mac.B),
 	}
 	if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
-		return ep, nil
+		return ep
 	}
 	ep.HostIndex = veth.Attrs().Index
 	ep.MTU = veth.Attrs().MTU
 	ep.Namespace, ep.Pod, _ = strings.Cut(veth.Attrs().Alias, "/")
-	running, err := d.attacher.running(podHook(veth))
-	if err != nil {
-		return ep, err
-	}
-	id, ok := programID(d.progs.fromPod)
-	ep.Attached = ok && running == id
-	return ep, nil
+	return ep
 }
 
 // SetIdentity gives the endpoint of that address another identity. Its flows go on. It is for who keeps the endpoint from

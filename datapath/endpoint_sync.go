@@ -91,7 +91,7 @@ func (d *Datapath) fromNeighbour(ctx context.Context, veth netlink.Link) (api.En
 // removeDead removes endpoints without a veth, veths without an endpoint, and links and entries by
 // interface that belong to neither.
 func (d *Datapath) removeDead(ctx context.Context) ([]api.Endpoint, error) {
-	eps, err := d.Endpoints(ctx)
+	entries, err := d.maps.endpointEntries()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,8 @@ func (d *Datapath) removeDead(ctx context.Context) ([]api.Endpoint, error) {
 		alive   = map[string]netip.Addr{}
 		indexes = map[uint32]bool{}
 	)
-	for _, ep := range eps {
+	for addr, e := range entries {
+		ep := withoutProgram(addr, e, veths[vethName(e.Veth)])
 		if ep.HostIndex != 0 {
 			alive[ep.HostIf] = ep.Addr
 			indexes[uint32(ep.HostIndex)] = true
@@ -116,6 +117,7 @@ func (d *Datapath) removeDead(ctx context.Context) ([]api.Endpoint, error) {
 		removed = append(removed, ep)
 		d.log.Info("dead endpoint is removed", "iface", ep.HostIf, "addr", ep.Addr)
 	}
+	sortEndpoints(removed)
 	errs = append(errs, d.removeStrays(veths, alive), d.forgetInterfaces(indexes))
 	return removed, errors.Join(errs...)
 }
@@ -167,13 +169,20 @@ func (d *Datapath) attachEndpoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	neighbours, err := d.permanentNeighbours(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for addr, e := range entries {
 		veth := veths[vethName(e.Veth)]
 		if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
 			continue // dead: SyncEndpoints removes it
 		}
-		err := d.attachEndpoint(addr, e, veth)
+		err := d.attachEndpoint(addr, e, veth, neighbours)
+		if err == nil {
+			continue
+		}
 		if now, lookErr := linkByName(d.nl, veth.Attrs().Name); lookErr == nil && now == nil {
 			continue // died meanwhile
 		}
@@ -182,24 +191,45 @@ func (d *Datapath) attachEndpoints(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) error {
+// neighbour is an address on a device.
+type neighbour struct {
+	index int
+	addr  netip.Addr
+}
+
+// permanentNeighbours are the MACs of the permanent neighbours on all devices. They are asked for at once: each request
+// takes the kernel's lock for all devices.
+func (d *Datapath) permanentNeighbours(ctx context.Context) (map[neighbour]api.MAC, error) {
+	list, err := dump(ctx, func() ([]netlink.Neigh, error) { return d.nl.NeighList(0, netlink.FAMILY_V4) })
+	if err != nil {
+		return nil, fmt.Errorf("list neighbours: %w", err)
+	}
+	found := map[neighbour]api.MAC{}
+	for _, n := range list {
+		if n.State&netlink.NUD_PERMANENT != 0 {
+			found[neighbour{n.LinkIndex, toAddr(n.IP)}] = toMAC(n.HardwareAddr)
+		}
+	}
+	return found, nil
+}
+
+func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.Link, neighbours map[neighbour]api.MAC) error {
 	if err := d.attacher.attach(podHook(veth), d.progs.fromPod); err != nil {
 		return err
 	}
 	if err := d.maps.ifaces.Put(e.Ifindex, bpf.IPOf(addr)); err != nil {
 		return fmt.Errorf("enter interface %d of %s: %w", e.Ifindex, addr, err)
 	}
-	ep, err := d.endpoint(addr, e, veth)
-	if err != nil {
-		return err
-	}
+	ep := withoutProgram(addr, e, veth)
 	if veth.Attrs().RawFlags&unix.IFF_UP == 0 {
 		if err := d.nl.LinkSetUp(veth); err != nil {
 			return fmt.Errorf("set %s up: %w", ep.HostIf, err)
 		}
 	}
-	if err := setNeighbour(d.nl, ep); err != nil {
-		return err
+	if mac, ok := neighbours[neighbour{ep.HostIndex, addr}]; !ok || mac != ep.PodMAC {
+		if err := setNeighbour(d.nl, ep); err != nil {
+			return err
+		}
 	}
 	return d.setDeviceSysctls(ep.HostIf)
 }
