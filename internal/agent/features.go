@@ -110,8 +110,8 @@ func features() []feature {
 		{"Debug of the datapath", "debug.enabled: true, debug.verbose: datapath", nil, func(r running) string {
 			return when(r.want.Debug.Enabled && r.want.Debug.Verbose == settings.VerboseDatapath, "datapath")
 		}},
-		{"Prometheus metrics", "prometheus.port", nil, func(r running) string {
-			return when(r.want.Prometheus.Port != 0, fmt.Sprintf("port %d", r.want.Prometheus.Port))
+		{"Prometheus metrics", "prometheus.enabled: true", nil, func(r running) string {
+			return when(r.want.Prometheus.Enabled, fmt.Sprintf("port %d", r.want.Prometheus.Port))
 		}},
 		{"Cluster health", "clusterHealth.enabled: true", nil, func(r running) string {
 			return when(r.want.ClusterHealth.Enabled, fmt.Sprintf("port %d", r.want.ClusterHealth.Port))

@@ -32,9 +32,10 @@ func TestFeatures(t *testing.T) {
 		return by
 	}
 	want := config.Config{}
+	want.Prometheus.Port = 9962
 	want.BPF.Masquerade, want.EnableIPv4Masquerade, want.KubeProxyReplacement = true, true, true
 	legacy := list(running{&api.Datapath{AttachMode: "tcx", Routing: api.Routing{Network: "native", Host: "Legacy"}, Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables"}}, want})
-	want.Flows.Capacity = 4096
+	want.Flows.Capacity, want.Prometheus.Enabled = 4096, true
 	ebpf := list(running{&api.Datapath{
 		Routing:      api.Routing{Network: "tunnel", Host: "BPF", Tunnel: &api.Tunnel{Protocol: "vxlan", Port: 8472, Device: "lab_vxlan"}},
 		Masquerading: api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0"}}, Services: &api.Services{Sockets: []string{"connect4"}, Devices: []string{"eth0"}},
@@ -58,6 +59,8 @@ func TestFeatures(t *testing.T) {
 		{legacy, "Socket load balancing", api.FeatureOff, ""},
 		{ebpf, "Socket load balancing", api.FeatureOn, "connect4"},
 		{legacy, "HostPort", api.FeatureOn, "iptables"},
+		{legacy, "Prometheus metrics", api.FeatureOff, ""},
+		{ebpf, "Prometheus metrics", api.FeatureOn, "port 9962"},
 		{legacy, "Flow records", api.FeatureOff, ""},
 		{ebpf, "Flow records", api.FeatureOn, "the latest 4096"},
 		{ebpf, "HostPort", api.FeatureOn, "BPF"},
