@@ -53,6 +53,9 @@ var good = []struct {
 	{"legacy routing", "bpf: {hostLegacyRouting: true}", func(c config.Config) bool { return c.BPF.HostLegacyRouting }},
 	{"fallback", "bpf: {allowFallback: true}", func(c config.Config) bool { return c.BPF.AllowFallback }},
 	{"flows", "bpf: {ctMax: 1000000}", func(c config.Config) bool { return c.BPF.CTMax == 1000000 }},
+	{"flow metrics", "flows: {metrics: [drop, port-distribution]}", func(c config.Config) bool {
+		return slices.Equal(c.Flows.Metrics, []string{"drop", "port-distribution"})
+	}},
 	{"tracked", "installNoConntrackIptablesRules: false", func(c config.Config) bool { return !c.InstallNoConntrackIptablesRules }},
 	{"ipam", "ipam: {mode: kubernetes}", func(c config.Config) bool { return c.IPAM.Mode == "kubernetes" }},
 	{"a pool", "ipam: {mode: cluster-pool, operator: {clusterPoolIPv4PodCIDRList: [10.9.0.0/16, 10.10.0.0/16], clusterPoolIPv4MaskSize: 26}}", func(c config.Config) bool {
@@ -122,6 +125,9 @@ func TestValuesAreRefused(t *testing.T) {
 		{"bpf: {ctMax: 4194305}", "ctMax"},
 		{"bpf: {ctMax: many}", "ctMax"},
 		{"installNoConntrackIptablesRules: 'no'", "installNoConntrackIptablesRules"},
+		{"flows: {metrics: drop}", "metrics"},
+		{"flows: {metrics: [drops]}", "metrics"},
+		{"flows: {metrics: [drop, drop]}", "metrics"},
 		{"ipam: {mode: delegated}", "mode"},
 		{"k8sServicePort: 70000", "k8sServicePort"},
 		{"debug: {verbose: flow}", "verbose"},
@@ -139,6 +145,8 @@ func TestValuesAreRefused(t *testing.T) {
 		{"ipam: {mode: cluster-pool, operator: {clusterPoolIPv4PodCIDRList: [10.0.0.0/12, 10.16.0.0/25]}}", "ipam.operator.clusterPoolIPv4PodCIDRList[1]: 10.16.0.0/25 has no room for a node, each of which gets a /24 (ipam.operator.clusterPoolIPv4MaskSize); widen it, or raise that number"},
 		{"k8sServicePort: 6443", "k8sServicePort needs k8sServiceHost"},
 		{"debug: {verbose: datapath}", "debug.verbose needs debug.enabled"},
+		{"{flows: {metrics: [drop]}, prometheus: {enabled: false}}", "flows.metrics needs prometheus.enabled: without it"},
+		{"flows: {metrics: [drop], capacity: 0}", "flows.metrics needs flows.capacity: with 0"},
 		{"{prometheus: {port: 4240}}", "prometheus.port and clusterHealth.port are both 4240"},
 		{"ipv4NativeRoutingCIDR: 999.1.1.1/8", "ipv4NativeRoutingCIDR"},
 		{"ipv4NativeRoutingCIDR: 10.0.0.256/8", "ipv4NativeRoutingCIDR"},

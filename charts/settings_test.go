@@ -29,7 +29,7 @@ func chartPath(k *settings.Key) string {
 
 // rules are what the templates hold values against.
 func rules() map[string]any {
-	keys, refused, off := []string{}, map[string]any{}, []string{"", "false"}
+	keys, refused, off := []string{}, map[string]any{}, []string{"", "false", "[]"}
 	settings.Keys().Walk(func(k *settings.Key) {
 		keys = append(keys, chartPath(k))
 		if len(k.Refused) > 0 {
@@ -86,6 +86,10 @@ func schemaOf(k *settings.Key) map[string]any {
 		return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
 	case settings.TextList:
 		item := map[string]any{"type": "string", "minLength": 1, "maxLength": 15} // a device
+		if len(k.Allowed) > 0 {
+			// The templates say why refused words are.
+			item = map[string]any{"enum": slices.Concat(k.Allowed, slices.Sorted(maps.Keys(k.Refused)))}
+		}
 		if k.Parent.Path == "labels" {
 			item = map[string]any{"type": "string", "pattern": settings.LabelPattern}
 		}
@@ -177,8 +181,13 @@ func TestRulesRefuse(t *testing.T) {
 			if !ok {
 				t.Fatalf("no key %s", path)
 			}
-			if k.Shape == settings.Toggle && value == "" {
+			switch {
+			case k.Shape == settings.Toggle && value == "":
 				value = false
+			case k.Shape == settings.TextList:
+				value = k.Allowed
+			case k.Shape == settings.Whole:
+				value, _ = k.Convert(r.Not)
 			}
 			put(values, strings.Split(chartPath(k), "."), value)
 		}
@@ -191,6 +200,12 @@ func TestRulesRefuse(t *testing.T) {
 			if _, err := render(t, name+": "+value); err == nil || !strings.Contains(err.Error(), settings.InsteadOf(name, value)) {
 				t.Errorf("%s %s: got %v, want %q", name, value, err, settings.InsteadOf(name, value))
 			}
+		}
+	}
+	for _, word := range []string{"dns", "http"} {
+		want := fmt.Sprintf("flows.metrics: %q needs events of layer 7", word)
+		if _, err := render(t, "flows: {metrics: [drop, "+word+"]}"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", word, err, want)
 		}
 	}
 	for _, word := range []string{"partial", "probe"} {

@@ -66,7 +66,7 @@ func New(cfg config.Config, server apiserver.Server, log *slog.Logger) (*Agent, 
 		kube: k, cni: newCNIFiles(cfg.Paths),
 	}
 	a.phase.Store("the agent is starting")
-	a.metrics = newMetrics(a.snapshot)
+	a.metrics = newMetrics(a.snapshot, cfg.Flows.Metrics)
 	if k.services != nil {
 		a.metrics.withServices()
 	}
@@ -247,7 +247,7 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		eg.Go(func() error { logEvents(ctx, n.dp.Events(ctx, loggedLate), a.log); return nil })
 	}
 	if n.flows != nil {
-		eg.Go(func() error { n.keepFlows(ctx, a.log); return nil })
+		eg.Go(func() error { n.keepFlows(ctx, a.metrics.flows, a.log); return nil })
 	}
 	if n.prober != nil {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })

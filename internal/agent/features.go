@@ -107,6 +107,10 @@ func features() []feature {
 		{"Flow records", "flows.capacity", nil, func(r running) string {
 			return when(r.want.Flows.Capacity != 0, fmt.Sprintf("the latest %d", r.want.Flows.Capacity))
 		}},
+		{"Flow metrics", "flows.metrics, flows.capacity, prometheus.enabled: true", nil, func(r running) string {
+			return strings.Join(r.want.Flows.Metrics, " ")
+		}},
+		{"Flow metrics of DNS and HTTP", "", nil, nil},
 		{"Debug of the datapath", "debug.enabled: true, debug.verbose: datapath", nil, func(r running) string {
 			return when(r.want.Debug.Enabled && r.want.Debug.Verbose == settings.VerboseDatapath, "datapath")
 		}},

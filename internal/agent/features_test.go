@@ -35,7 +35,7 @@ func TestFeatures(t *testing.T) {
 	want.Prometheus.Port = 9962
 	want.BPF.Masquerade, want.EnableIPv4Masquerade, want.KubeProxyReplacement = true, true, true
 	legacy := list(running{&api.Datapath{AttachMode: "tcx", Routing: api.Routing{Network: "native", Host: "Legacy"}, Masquerading: api.Masquerading{Enabled: true, Kind: "iptables", Backend: "nf_tables"}}, want})
-	want.Flows.Capacity, want.Prometheus.Enabled = 4096, true
+	want.Flows.Capacity, want.Flows.Metrics, want.Prometheus.Enabled = 4096, []string{"drop", "icmp"}, true
 	ebpf := list(running{&api.Datapath{
 		Routing:      api.Routing{Network: "tunnel", Host: "BPF", Tunnel: &api.Tunnel{Protocol: "vxlan", Port: 8472, Device: "lab_vxlan"}},
 		Masquerading: api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0"}}, Services: &api.Services{Sockets: []string{"connect4"}, Devices: []string{"eth0"}},
@@ -59,10 +59,13 @@ func TestFeatures(t *testing.T) {
 		{legacy, "Socket load balancing", api.FeatureOff, ""},
 		{ebpf, "Socket load balancing", api.FeatureOn, "connect4"},
 		{legacy, "HostPort", api.FeatureOn, "iptables"},
-		{legacy, "Prometheus metrics", api.FeatureOff, ""},
-		{ebpf, "Prometheus metrics", api.FeatureOn, "port 9962"},
 		{legacy, "Flow records", api.FeatureOff, ""},
 		{ebpf, "Flow records", api.FeatureOn, "the latest 4096"},
+		{legacy, "Prometheus metrics", api.FeatureOff, ""},
+		{ebpf, "Prometheus metrics", api.FeatureOn, "port 9962"},
+		{legacy, "Flow metrics", api.FeatureOff, ""},
+		{ebpf, "Flow metrics", api.FeatureOn, "drop icmp"},
+		{ebpf, "Flow metrics of DNS and HTTP", api.FeatureNone, ""},
 		{ebpf, "HostPort", api.FeatureOn, "BPF"},
 		{ebpf, "Egress gateway", api.FeatureNone, ""},
 	} {

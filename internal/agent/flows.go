@@ -16,10 +16,10 @@ import (
 // flowsAgain is when the agent reads events again for the flows that it keeps, after that went wrong.
 const flowsAgain = 5 * time.Second
 
-// keepFlows keeps the flows that the programs report until ctx is done.
-func (n *node) keepFlows(ctx context.Context, log *slog.Logger) {
+// keepFlows keeps the flows that the programs report, and has m count them, until ctx is done.
+func (n *node) keepFlows(ctx context.Context, m *flows.Metrics, log *slog.Logger) {
 	for {
-		err := n.flows.Keep(ctx, n.dp.Events(ctx, datapath.Soon), n.who)
+		err := n.flows.Keep(ctx, n.dp.Events(ctx, datapath.Soon), n.who, m)
 		if err == nil {
 			return
 		}

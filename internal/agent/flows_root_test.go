@@ -37,10 +37,10 @@ func (n *testNode) flows(f api.FlowFilter) (start *api.FlowStart, records []api.
 }
 
 // twoTalkers is a node that reports every packet, with pods a and b, of which the API server has told.
-func twoTalkers(t *testing.T, capacity int) (n *testNode, pods [2]*netnstest.NS, addrs [2]netip.Addr) {
+func twoTalkers(t *testing.T, flows settings.Flows) (n *testNode, pods [2]*netnstest.NS, addrs [2]netip.Addr) {
 	t.Helper()
 	n = newTestNode(t)
-	n.cfg.BPF.MonitorAggregation, n.cfg.Flows.Capacity = settings.AggregationNone, capacity
+	n.cfg.BPF.MonitorAggregation, n.cfg.Flows = settings.AggregationNone, flows
 	n.start()
 	r := n.runtime()
 	for i, name := range []string{"a", "b"} {
@@ -58,7 +58,7 @@ func twoTalkers(t *testing.T, capacity int) (n *testNode, pods [2]*netnstest.NS,
 // filters pick it; who follows hears of it.
 func TestFlowsOfPods(t *testing.T) {
 	netnstest.RequireRoot(t)
-	n, pods, addrs := twoTalkers(t, 4096)
+	n, pods, addrs := twoTalkers(t, settings.Flows{Capacity: 4096})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	followed := make(chan api.FlowRecord, 100)
@@ -126,6 +126,34 @@ func TestFlowsOfPods(t *testing.T) {
 	}
 }
 
+// TestFlowMetrics: what pods send is counted once by the one program that it meets, in the groups that are on.
+func TestFlowMetrics(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n, pods, addrs := twoTalkers(t, settings.Flows{Capacity: 16, Metrics: []string{settings.FlowMetricsICMP, settings.FlowMetricsDrop}})
+	counted := func(series string) bool {
+		page, err := n.get(uint16(n.cfg.Prometheus.Port), "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(page, "hubble_flows_processed_total") {
+			t.Fatal("a group that is off is counted")
+		}
+		return strings.Contains(page, "\n"+series+"\n")
+	}
+	if _, err := pods[0].Ping(addrs[1], netnstest.PingOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, series := range []string{`hubble_icmp_total{family="IPv4",type="EchoRequest"} 1`, `hubble_icmp_total{family="IPv4",type="EchoReply"} 1`, `hubble_lost_events_total{source="perf_event_ring_buffer"} 0`} {
+		eventually(t, "metrics have "+series, func() bool { return counted(series) })
+	}
+	pods[0].Run("ip", "addr", "add", "10.99.1.200/32", "dev", "eth0")
+	pods[0].Run("ip", "route", "add", addrs[1].String(), "via", "10.99.1.1", "dev", "eth0", "src", "10.99.1.200")
+	if _, err := pods[0].Ping(addrs[1], netnstest.PingOptions{Timeout: 100 * time.Millisecond}); err == nil {
+		t.Error("b answers what a sends with another's address")
+	}
+	eventually(t, "the drop is counted", func() bool { return counted(`hubble_drop_total{protocol="ICMPv4",reason="source-address"} 1`) })
+}
+
 func TestNoFlowsAreKept(t *testing.T) {
 	netnstest.RequireRoot(t)
 	n := newTestNode(t)
@@ -145,7 +173,7 @@ func TestNoFlowsAreKept(t *testing.T) {
 // reads nothing, takes little memory.
 func TestFullFlowBuffer(t *testing.T) {
 	netnstest.RequireRoot(t)
-	n, pods, addrs := twoTalkers(t, 4096)
+	n, pods, addrs := twoTalkers(t, settings.Flows{Capacity: 4096})
 	stuck := n.stuckFollower()
 	defer stuck.Close()
 	before := n.memory()

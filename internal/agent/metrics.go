@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"wirelab.dev/wirelab/datapath"
+	"wirelab.dev/wirelab/internal/agent/flows"
 	"wirelab.dev/wirelab/internal/agent/services"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/version"
@@ -20,6 +21,7 @@ type metrics struct {
 	cniOps   *prometheus.HistogramVec
 	services *services.Metrics // registered where the agent carries Services
 	probes   probeMetrics
+	flows    *flows.Metrics
 }
 
 // snapshot is what is there to count at one moment.
@@ -32,8 +34,8 @@ type snapshot struct {
 	health      *api.ClusterHealth // nil where other nodes are not probed
 }
 
-// newMetrics registers everything. take is called at each scrape.
-func newMetrics(take func() snapshot) *metrics {
+// newMetrics registers everything, of flows the groups that are on. take is called at each scrape.
+func newMetrics(take func() snapshot, groups []string) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		cniOps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -44,6 +46,7 @@ func newMetrics(take func() snapshot) *metrics {
 		}, []string{"command", "result"}),
 		services: services.NewMetrics(),
 		probes:   newProbeMetrics(),
+		flows:    flows.NewMetrics(groups),
 	}
 	m.registry.MustRegister(
 		m.cniOps, m.probes.latency, m.probes.failures,
@@ -51,6 +54,7 @@ func newMetrics(take func() snapshot) *metrics {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	m.registry.MustRegister(m.flows.Collectors()...)
 	return m
 }
 

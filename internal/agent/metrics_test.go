@@ -29,7 +29,7 @@ func TestMetrics(t *testing.T) {
 				{Reason: "source-address", Direction: datapath.FromPod, Drop: true, Packets: 2, Bytes: 84},
 			},
 		}
-	})
+	}, nil)
 	m.observeCNI("ADD", true, 3*time.Millisecond)
 	m.observeCNI("ADD", false, time.Second)
 	m.observeProbe(api.Probe{Target: "node", Protocol: "icmp", Latency: time.Millisecond})

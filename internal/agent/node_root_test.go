@@ -300,6 +300,23 @@ func (n *testNode) start() {
 	eventually(n.t, "the agent is ready", func() bool { return n.status().Ready })
 }
 
+// get is what is answered over HTTP at a port of the node, with its header.
+func (n *testNode) get(port uint16, path string) (string, error) {
+	c, err := n.Dial("tcp4", netip.AddrPortFrom(n.Addr, port))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+		return "", err
+	}
+	answer, err := io.ReadAll(c)
+	return string(answer), err
+}
+
 // tell has something happen in the cluster, and waits until it has.
 func (n *testNode) tell(format string, args ...any) {
 	n.t.Helper()

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -289,21 +288,4 @@ func TestReadersDuringChanges(t *testing.T) {
 func (n *serviceNode) scrape() error {
 	_, err := n.get(uint16(n.cfg.Prometheus.Port), "/metrics")
 	return err
-}
-
-// get is what is answered over HTTP at a port of the node, with its header.
-func (n *serviceNode) get(port uint16, path string) (string, error) {
-	c, err := n.Dial("tcp4", netip.AddrPortFrom(n.Addr, port))
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return "", err
-	}
-	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
-		return "", err
-	}
-	answer, err := io.ReadAll(c)
-	return string(answer), err
 }

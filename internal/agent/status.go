@@ -60,6 +60,7 @@ func (a *Agent) status(ctx context.Context) api.Status {
 	s.ClusterHealth = n.clusterHealth()
 	if n.flows != nil {
 		s.Flows = new(n.flows.Stats())
+		s.Flows.Metrics = a.cfg.Flows.Metrics
 	}
 	s.CNI.Serving = n.serving.Load()
 	s.Reconcilers = n.reconcilers.all.Health()

@@ -130,6 +130,8 @@ type FlowsKept struct {
 	// Seen is how many have come since the agent started, and Lost how many events it did not read in time.
 	Seen uint64 `json:"seen"`
 	Lost uint64 `json:"lost,omitempty"`
+	// Metrics are the groups of metrics that are made of the records.
+	Metrics []string `json:"metrics,omitempty"`
 }
 
 // FlowFilter picks flow records. What is not set picks all.

@@ -18,7 +18,11 @@ func (k *Key) JSONSchema() map[string]any {
 		k.jsonObject(item)
 		s["type"], s["items"] = "array", item
 	case TextList:
-		s["type"], s["items"] = "array", map[string]any{"type": "string"}
+		item := map[string]any{"type": "string"}
+		if len(k.Allowed) > 0 {
+			item["enum"] = k.Allowed
+		}
+		s["type"], s["items"] = "array", item
 	case Whole:
 		s["type"] = "integer"
 		k.jsonRange(s)

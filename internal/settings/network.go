@@ -26,6 +26,15 @@ const (
 	VerboseDatapath    = "datapath"
 )
 
+// Groups of metrics that are made of flows.
+const (
+	FlowMetricsDrop  = "drop"
+	FlowMetricsTCP   = "tcp"
+	FlowMetricsFlow  = "flow"
+	FlowMetricsPorts = "port-distribution"
+	FlowMetricsICMP  = "icmp"
+)
+
 // Bounds of BPF.CTMax. A flow takes about 300 bytes of kernel memory, whether it is there or not.
 const (
 	MinFlows = 4096
@@ -117,10 +126,12 @@ type Labels struct {
 	Exclude []string `json:"exclude" yaml:"exclude"`
 }
 
-// Flows says which flows agents keep to be asked for.
+// Flows says which flows agents keep to be asked for, and what they count of them.
 type Flows struct {
 	// Capacity is how many a node keeps; 0: none, and nothing is read for them.
 	Capacity int `json:"capacity" yaml:"capacity"`
+	// Metrics are the groups of metrics that are made of flows; empty: none.
+	Metrics []string `json:"metrics" yaml:"metrics"`
 }
 
 // Debug makes the agent talk more.

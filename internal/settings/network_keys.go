@@ -3,6 +3,9 @@ package settings
 // halfReplaced is why Services are served by one of two and never by both.
 const halfReplaced = "would leave some Services to kube-proxy and others to BPF, two translators for one packet; use true without kube-proxy (in a profile, cluster.kubeProxyMode none), or false"
 
+// needsLayer7 is why two known groups of metrics are not offered.
+const needsLayer7 = "needs events of layer 7, and wirelab's programs report packets, of which they read headers up to layer 4; leave it out"
+
 // NetworkRows is the table of [Network]'s keys, in the order of its fields. At is where they are in the document: the
 // path of their section, or empty where they are at the top.
 func NetworkRows(at string) []Row {
@@ -119,6 +122,12 @@ func networkRows() []Row {
 		{
 			Path: "flows.capacity", Default: "4096", Min: 1, Max: MaxFlowRecords, Zero: true,
 			Text: "How many flows a node keeps, the latest ones: each packet that was dropped, and each other one that network.bpf.monitorAggregation has the programs report. 0 keeps none. As long as flows are kept, the agent reads what programs report, so that with network.bpf.monitorAggregation none they write a record of each packet, which costs throughput; with maximum they write drops alone, and packets that pass cost nothing more.",
+		},
+		{
+			Path: "flows.metrics", Default: "[]", Example: "drop,flow",
+			Allowed: []string{FlowMetricsDrop, FlowMetricsTCP, FlowMetricsFlow, FlowMetricsPorts, FlowMetricsICMP},
+			Refused: map[string]string{"dns": needsLayer7, "http": needsLayer7},
+			Text:    "Groups of metrics that agents make of flows and serve to Prometheus. drop: drops by reason. flow: flows by verdict and place. tcp: flags of TCP. port-distribution: packets by destination port. icmp: messages by type. They count what network.bpf.monitorAggregation has the programs report, with maximum drops alone. docs/metrics.md lists the series.",
 		},
 		{
 			Path: "debug", Text: "What the agent logs beyond changes of state.",

@@ -22,7 +22,7 @@ func native(change func(*Network)) Network {
 func TestDefault(t *testing.T) {
 	want := Network{
 		RoutingMode: "tunnel", TunnelProtocol: "vxlan", EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "maximum", MonitorPayload: 128, CTMax: 65536},
-		InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes", Operator: IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}}, Devices: []string{}, Labels: Labels{Include: []string{}, Exclude: []string{}}, Flows: Flows{Capacity: 4096},
+		InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes", Operator: IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}}, Devices: []string{}, Labels: Labels{Include: []string{}, Exclude: []string{}}, Flows: Flows{Capacity: 4096, Metrics: []string{}},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -164,6 +164,18 @@ func TestValidate(t *testing.T) {
 			func(n *Network) { n.Devices = []string{"eth0", "lo", "eth0", "a/b", "lab_host"} }, "network",
 			[]string{"network.devices[1]: lo does not", "network.devices[2]: eth0 is listed twice", `network.devices[3]: "a/b" is not`, "network.devices[4]: lab_host does not"},
 		},
+		"flow metrics": {
+			func(n *Network) { n.Flows.Metrics = []string{"drop", "dns", "http", "drops", "drop"} }, "network",
+			[]string{
+				`network.flows.metrics[1]: "dns" needs events of layer 7,`, `network.flows.metrics[2]: "http" needs events of layer 7,`,
+				`network.flows.metrics[3]: "drops" is not offered; allowed: drop, tcp, flow, port-distribution, icmp`, "network.flows.metrics[4]: drop is listed twice",
+			},
+		},
+		"metrics of no flows": {
+			func(n *Network) { n.Flows = Flows{Metrics: []string{"drop"}} }, "network",
+			[]string{"network.flows.metrics needs network.flows.capacity: with 0"},
+		},
+		"neither flows nor metrics": {func(n *Network) { n.Flows.Capacity = 0 }, "", nil},
 		"all at once": {
 			func(n *Network) { n.MTU, n.BPF.Masquerade, n.Devices = 1, true, []string{"lo"} }, "",
 			[]string{"mtu: ", "bpf.masquerade needs", "devices[0]: "},

@@ -41,7 +41,7 @@ func Faults(err error) (all []*Fault) {
 }
 
 // Need is a rule: where Key is set, Needs must be set too, or, where Not is not empty, to something else than Not. Unset
-// are false, the words for it and what is empty.
+// are false, the words for it and what is empty, lists too.
 type Need struct {
 	Key   string `json:"key"`
 	Needs string `json:"needs"`
@@ -73,6 +73,10 @@ func Needs(at string) []Need {
 			Key: "bpf.masquerade", Needs: "kubeProxyReplacement", blames: "bpf.masquerade",
 			Message: "{bpf.masquerade} needs {kubeProxyReplacement}: where kube-proxy translates Services, only iptables knows which packets it did; set {kubeProxyReplacement} to true, or {bpf.masquerade} to false",
 		},
+		{
+			Key: "flows.metrics", Needs: "flows.capacity", Not: "0", blames: "flows.metrics",
+			Message: "{flows.metrics} needs {flows.capacity}: with 0 agents read no flows that they could count; set {flows.capacity} to 1 at least, or {flows.metrics} to []",
+		},
 	}
 	var within string
 	if at != "" {
@@ -97,10 +101,32 @@ func (n Network) Validate(at string) error {
 func (n Network) values(at string) (errs []error) {
 	for _, k := range Keys().Settings() {
 		if k.Shape == TextList {
+			errs = append(errs, k.words(at, k.Value(&n).([]string))...)
 			continue
 		}
 		if _, bad := k.Scalar(Written(k.Value(&n))); bad != nil {
 			errs = append(errs, &Fault{Keys: []string{Join(at, k.Path)}, Message: bad.Message})
+		}
+	}
+	return errs
+}
+
+// words checks the items of a list for which the table has allowed ones.
+func (k *Key) words(at string, items []string) (errs []error) {
+	if len(k.Allowed) == 0 {
+		return nil
+	}
+	for i, item := range items {
+		bad := func(format string, args ...any) {
+			errs = append(errs, &Fault{Keys: []string{fmt.Sprintf("%s[%d]", Join(at, k.Path), i)}, Message: fmt.Sprintf(format, args...)})
+		}
+		switch reason, refused := k.Refused[item]; {
+		case refused:
+			bad("%q %s", item, reason)
+		case !slices.Contains(k.Allowed, item):
+			bad("%q is not offered; allowed: %s", item, k.Choices())
+		case slices.Index(items, item) < i:
+			bad("%s is listed twice", item)
 		}
 	}
 	return errs
@@ -114,7 +140,7 @@ func (n Network) needs(at string) (errs []error) {
 		if !ok {
 			panic("settings: a rule is about " + path + ", which is no key")
 		}
-		if raw := Written(k.Value(&n)); raw != "false" {
+		if raw := Written(k.Value(&n)); raw != "false" && raw != "[]" {
 			return raw
 		}
 		return ""

@@ -41,10 +41,18 @@ func knownBlock(s api.Status) Block {
 		b.add("Kubernetes APIs", "%s", strings.Join(s.Kubernetes.APIs, ", "))
 	}
 	b.add("CNI Chaining", "none")
+	b.add("Flow Metrics", "%s", flowMetrics(s.Flows))
 	for _, name := range []string{"Host Firewall", "SRv6", "IPv6", "BIG TCP", "BandwidthManager", "Egress Gateway", "Proxy Status", "Encryption", "Cluster Mesh"} {
 		b.add(name, "%s", notImplemented)
 	}
 	return b
+}
+
+func flowMetrics(f *api.FlowsKept) string {
+	if f == nil || len(f.Metrics) == 0 {
+		return "Disabled"
+	}
+	return strings.Join(f.Metrics, ", ")
 }
 
 func reconcilerBlock(rs []api.Reconciler, now time.Time) Block {

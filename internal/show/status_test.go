@@ -89,6 +89,7 @@ func TestDetails(t *testing.T) {
   KVStore:           Disabled (not implemented)
   Kubernetes APIs:   core/v1 Node, core/v1 Pod
   CNI Chaining:      none
+  Flow Metrics:      Disabled
   Host Firewall:     Disabled (not implemented)
 `, `  Encryption:        Disabled (not implemented)
 `, `Cluster Health:

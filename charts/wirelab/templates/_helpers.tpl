@@ -40,7 +40,8 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 
-{{/* What stands at the dotted .key of .values, as text; nothing where it is off: false, empty or a word for it. */}}
+{{/* What stands at the dotted .key of .values, as text, a list as [a b]; nothing where it is off: false, empty or a word
+     for it. */}}
 {{- define "wirelab.setting" -}}
 {{- $here := .values -}}
 {{- range splitList "." .key -}}{{- $here = get $here . -}}{{- end -}}
@@ -69,9 +70,10 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- end -}}
 {{- end -}}
 {{- range $key, $words := $network.refused -}}
-{{- $value := include "wirelab.setting" (dict "values" $.Values "key" $key "off" $network.off) -}}
+{{- range $value := include "wirelab.setting" (dict "values" $.Values "key" $key "off" $network.off) | trimAll "[]" | splitList " " -}}
 {{- if hasKey $words $value -}}
 {{- fail (printf "%s: %q %s" $key $value (get $words $value)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $rule := $network.needs -}}
@@ -111,6 +113,9 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- end -}}
 {{- if and .Values.k8sServicePort (not .Values.k8sServiceHost) -}}
 {{- fail "k8sServicePort needs k8sServiceHost: set the address of the API server, too" -}}
+{{- end -}}
+{{- if and .Values.flows.metrics (not .Values.prometheus.enabled) -}}
+{{- fail "flows.metrics needs prometheus.enabled: without it agents serve no metrics; set prometheus.enabled to true, or flows.metrics to []" -}}
 {{- end -}}
 {{- if and .Values.debug.verbose (not .Values.debug.enabled) -}}
 {{- fail "debug.verbose needs debug.enabled: without it nothing of it is logged" -}}

@@ -35,6 +35,9 @@ func Load(path string, env []string) (Config, error) {
 	if l.config.NodeName == "" {
 		l.bad("nodeName", "is empty: set %s to the node's name in Kubernetes", l.keys.Child("nodeName").EnvName())
 	}
+	if len(l.config.Flows.Metrics) > 0 && !l.config.Prometheus.Enabled {
+		l.bad("flows.metrics", "needs prometheus.enabled: without it the agent serves no metrics; set prometheus.enabled to true, or flows.metrics to []")
+	}
 	for _, f := range settings.Faults(l.config.Network.Validate("")) {
 		if !slices.ContainsFunc(f.Keys, func(key string) bool { return l.wrong[key] }) {
 			l.errs = append(l.errs, f)

@@ -11,8 +11,9 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Keep puts what events tell of flows into the buffer until they end, and returns why they did; nil when ctx is done.
-func (b *Buffer) Keep(ctx context.Context, events iter.Seq2[api.Event, error], who *Who) error {
+// Keep puts what events tell of flows into the buffer, and has m count it, until they end. It returns why they did; nil when
+// ctx is done.
+func (b *Buffer) Keep(ctx context.Context, events iter.Seq2[api.Event, error], who *Who, m *Metrics) error {
 	for e, err := range events {
 		switch {
 		case ctx.Err() != nil:
@@ -21,8 +22,11 @@ func (b *Buffer) Keep(ctx context.Context, events iter.Seq2[api.Event, error], w
 			return err
 		case e.Type == api.EventLost:
 			b.Lost(e.Time, uint64(e.Missed)) //nolint:gosec // a count
+			m.missed(e.Missed)
 		case isFlow(e):
-			b.Put(record(e, who))
+			r := record(e, who)
+			b.Put(r)
+			m.count(r)
 		}
 	}
 	return nil

@@ -130,7 +130,7 @@ func TestKeep(t *testing.T) {
 			}
 		}
 	})
-	if err := b.Keep(t.Context(), seq, people(t)); err != nil {
+	if err := b.Keep(t.Context(), seq, people(t), NewMetrics(nil)); err != nil {
 		t.Fatal(err)
 	}
 	demo := api.FlowEnd{Addr: src.Addr(), Port: 40000, Endpoint: 5, Identity: 300, Namespace: "default", Pod: "demo", Labels: map[string]string{"app": "demo"}}
