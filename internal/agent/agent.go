@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
@@ -168,7 +167,7 @@ func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
 		return err
 	}
 	eg.Go(func() error {
-		return serve.TCP(ctx, prom, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
+		return serve.TCP(ctx, prom, a.metrics.handler())
 	})
 	return nil
 }

@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"net/http"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/flows"
@@ -61,8 +64,16 @@ func newMetrics(take func() snapshot, groups []string) *metrics {
 // withServices registers what an agent that carries Services has besides.
 func (m *metrics) withServices() { m.registry.MustRegister(m.services.Collectors()...) }
 
-// observeCNI is an observeCNI.
+// handler answers with all series.
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// observeCNI is an observeCNI. Commands that nobody knows have one series together.
 func (m *metrics) observeCNI(command string, ok bool, took time.Duration) {
+	if !slices.Contains([]string{api.CNIAdd, api.CNIDel, api.CNICheck, api.CNIGC, api.CNIStatus}, command) {
+		command = "other"
+	}
 	result := "success"
 	if !ok {
 		result = "error"

@@ -88,12 +88,11 @@ const (
 	ipv4  = "IPv4"
 )
 
-// Protocols, points and verdicts as the series have them.
+// Protocols, places that packets go to, and types of messages as the series have them.
 var (
 	protocols = map[string]string{"tcp": "TCP", "udp": "UDP", "icmp": "ICMPv4", "sctp": "SCTP"}
 	points    = map[api.Point]string{
-		api.FromPod: "from-endpoint", api.ToPod: "to-endpoint", api.FromTunnel: "from-overlay", api.ToTunnel: "to-overlay",
-		api.FromStack: "from-stack", api.ToStack: "to-stack", api.FromNetwork: "from-network", api.ToNetwork: "to-network",
+		api.ToPod: "to-endpoint", api.ToTunnel: "to-overlay", api.ToStack: "to-stack", api.ToNetwork: "to-network",
 	}
 	icmpTypes = map[uint8]string{
 		0: "EchoReply", 3: "DestinationUnreachable", 4: "SourceQuench", 5: "Redirect", 8: "EchoRequest", 9: "RouterAdvertisement",
@@ -162,7 +161,7 @@ func countPort(c *prometheus.CounterVec, r api.FlowRecord, seen map[[2]string]bo
 	}
 	port := [2]string{protocol, strconv.Itoa(int(r.Destination.Port))}
 	if r.Protocol == "icmp" {
-		port[1] = "0" // where records have the id of an echo, if anything
+		port[1] = "0" // where records may have the id of an echo
 	}
 	if !seen[port] && len(seen) < maxPorts {
 		seen[port] = true

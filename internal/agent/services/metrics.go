@@ -59,8 +59,8 @@ func (m *Metrics) observe(took time.Duration, changed []time.Time) {
 	}
 }
 
-// observeCollected notes a collection of flows.
-func (m *Metrics) observeCollected(got datapath.Collected) {
+// ObserveCollected notes a collection of flows.
+func (m *Metrics) ObserveCollected(got datapath.Collected) {
 	m.entries.WithLabelValues("lab_ct").Set(float64(got.Flows))
 	m.entries.WithLabelValues("lab_nat").Set(float64(got.Translations))
 	for _, name := range []string{"lab_ct", "lab_nat"} {

@@ -120,6 +120,6 @@ func (r *Reconciler) balance(ctx context.Context, changed map[lb.Name][]lb.Servi
 // Collect takes flows that are over out of the maps, and puts back entries that were lost.
 func (r *Reconciler) Collect(ctx context.Context) error {
 	got, err := r.Services.Collect(ctx)
-	r.Metrics.observeCollected(got)
+	r.Metrics.ObserveCollected(got)
 	return err
 }
