@@ -68,6 +68,7 @@ var good = []struct {
 	{"prometheus port", "prometheus: {port: 1234}", func(c config.Config) bool { return c.Prometheus.Port == 1234 }},
 	{"no prometheus", "prometheus: {enabled: false}", func(c config.Config) bool { return !c.Prometheus.Enabled }},
 	{"health port", "clusterHealth: {port: 1234}", func(c config.Config) bool { return c.ClusterHealth.Enabled && c.ClusterHealth.Port == 1234 }},
+	{"monitoring", "{serviceMonitor: {enabled: true, labels: {release: stack}}, dashboard: {enabled: true}}", func(config.Config) bool { return true }},
 	{"no health", "clusterHealth: {enabled: false}", func(c config.Config) bool { return !c.ClusterHealth.Enabled }},
 	{"API server", "{k8sServiceHost: cp, k8sServicePort: 6443}", func(config.Config) bool { return true }},
 	{"image", "image: {repository: example/agent, tag: t1, pullPolicy: Never}", func(config.Config) bool { return true }},
@@ -135,6 +136,8 @@ func TestValuesAreRefused(t *testing.T) {
 		{"image: {repository: ''}", "repository"},
 		{"prometheus: {port: 0}", "port"},
 		{"clusterHealth: {port: 0}", "port"},
+		{"serviceMonitor: {labels: {release: 1}}", "release"},
+		{"dashboard: {enabld: true}", "enabld"},
 		// What the settings say together.
 		{"ipv4NativeRoutingCIDR: ''", "enableIPv4Masquerade needs ipv4NativeRoutingCIDR"},
 		{"tunnelPort: 53", "tunnelPort: 53 is the port of DNS; leave it out"},
@@ -147,6 +150,7 @@ func TestValuesAreRefused(t *testing.T) {
 		{"debug: {verbose: datapath}", "debug.verbose needs debug.enabled"},
 		{"{flows: {metrics: [drop]}, prometheus: {enabled: false}}", "flows.metrics needs prometheus.enabled: without it"},
 		{"flows: {metrics: [drop], capacity: 0}", "flows.metrics needs flows.capacity: with 0"},
+		{"{serviceMonitor: {enabled: true}, prometheus: {enabled: false}}", "serviceMonitor.enabled needs prometheus.enabled: without it"},
 		{"{prometheus: {port: 4240}}", "prometheus.port and clusterHealth.port are both 4240"},
 		{"ipv4NativeRoutingCIDR: 999.1.1.1/8", "ipv4NativeRoutingCIDR"},
 		{"ipv4NativeRoutingCIDR: 10.0.0.256/8", "ipv4NativeRoutingCIDR"},
@@ -189,7 +193,7 @@ func TestSchemaIsClosed(t *testing.T) {
 	unmarshal(t, load(t).Schema, &schema)
 	var walk func(path string, s map[string]any)
 	walk = func(path string, s map[string]any) {
-		if s["type"] == "object" && s["additionalProperties"] != false {
+		if s["type"] == "object" && s["additionalProperties"] != false && path != "values.serviceMonitor.labels" {
 			t.Errorf("%s takes any key", path)
 		}
 		properties, _ := s["properties"].(map[string]any)

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -83,6 +84,11 @@ func objects(t *testing.T, values string) map[string]runtime.Object {
 			continue
 		}
 		for _, manifest := range releaseutil.SplitManifests(content) {
+			foreign := &unstructured.Unstructured{}
+			if unmarshal(t, []byte(manifest), &foreign.Object); foreign.GroupVersionKind().Group == "monitoring.coreos.com" {
+				out[foreign.GetKind()+"/"+foreign.GetName()] = foreign // whose types are none of our dependencies
+				continue
+			}
 			obj, kind, err := decoder.Decode([]byte(manifest), nil, nil)
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", name, err, manifest)

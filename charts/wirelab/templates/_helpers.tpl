@@ -53,7 +53,8 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- define "wirelab.validate" -}}
 {{- $network := .Files.Get "settings.json" | fromJson -}}
 {{- $own := list "image" "image.repository" "image.tag" "image.pullPolicy" "cluster" "cluster.name" "k8sServiceHost" "k8sServicePort"
-  "operator" "operator.image" "operator.image.repository" "operator.image.tag" "operator.replicas" "prometheus" "prometheus.enabled" "prometheus.port" "clusterHealth" "clusterHealth.enabled" "clusterHealth.port" -}}
+  "operator" "operator.image" "operator.image.repository" "operator.image.tag" "operator.replicas" "prometheus" "prometheus.enabled" "prometheus.port"
+  "serviceMonitor" "serviceMonitor.enabled" "serviceMonitor.labels" "dashboard" "dashboard.enabled" "clusterHealth" "clusterHealth.enabled" "clusterHealth.port" -}}
 {{- range $path := concat $own $network.keys -}}
 {{- $here := $.Values -}}
 {{- range $name := splitList "." $path -}}
@@ -117,6 +118,9 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- if and .Values.flows.metrics (not .Values.prometheus.enabled) -}}
 {{- fail "flows.metrics needs prometheus.enabled: without it agents serve no metrics; set prometheus.enabled to true, or flows.metrics to []" -}}
 {{- end -}}
+{{- if and .Values.serviceMonitor.enabled (not .Values.prometheus.enabled) -}}
+{{- fail "serviceMonitor.enabled needs prometheus.enabled: without it agents serve no metrics; set prometheus.enabled to true, or serviceMonitor.enabled to false" -}}
+{{- end -}}
 {{- if and .Values.debug.verbose (not .Values.debug.enabled) -}}
 {{- fail "debug.verbose needs debug.enabled: without it nothing of it is logged" -}}
 {{- end -}}
@@ -127,7 +131,7 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- define "wirelab.config" -}}
 clusterName: {{ .Values.cluster.name | quote }}
 daemonSet: {{ printf "%s/%s" .Release.Namespace (include "wirelab.agent" .) }}
-{{ omit .Values "global" "image" "operator" "cluster" "k8sServiceHost" "k8sServicePort" | toYaml }}
+{{ omit .Values "global" "image" "operator" "cluster" "k8sServiceHost" "k8sServicePort" "serviceMonitor" "dashboard" | toYaml }}
 paths:
   hostRoot: /host
   proc: /host-proc-sys
