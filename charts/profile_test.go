@@ -33,7 +33,7 @@ func agentConfig(t *testing.T, values string) config.Config {
 // TestProfilesArriveAtTheAgent changes each setting of a profile's network in turn. The chart takes whatever the
 // profile does, and the agent has the profile's own settings in the end. A new setting is in this test by itself.
 func TestProfilesArriveAtTheAgent(t *testing.T) {
-	along := map[string]string{"kubeProxyReplacement": "cluster.kubeProxyMode=none"}
+	along := map[string]string{"kubeProxyReplacement": "cluster.kubeProxyMode=none", "flows.relay.tls": "network.flows.relay.enabled=true"}
 	for _, base := range []string{"kubeproxy", "kubeproxy-replacement", "ebpf"} {
 		for _, key := range settings.Keys().Settings() {
 			for _, value := range []string{key.Sample(), key.Default, "true", "false"} {

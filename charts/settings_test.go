@@ -189,6 +189,9 @@ func TestRulesRefuse(t *testing.T) {
 			case k.Shape == settings.Whole:
 				value, _ = k.Convert(r.Not)
 			}
+			if k.Shape == settings.Whole {
+				value = json.Number(r.Not)
+			}
 			put(values, strings.Split(chartPath(k), "."), value)
 		}
 		if _, err := render(t, string(indented(t, values))); err == nil || !strings.Contains(err.Error(), r.Message) {

@@ -99,7 +99,7 @@ func TestValues(t *testing.T) {
 		"bpf":  map[string]any{"monitorAggregation": "none", "monitorPayload": 128, "masquerade": false, "hostLegacyRouting": false, "allowFallback": false, "ctMax": 65536},
 		"ipam": map[string]any{"mode": "cluster-pool", "operator": map[string]any{"clusterPoolIPv4PodCIDRList": []any{"10.0.0.0/12"}, "clusterPoolIPv4MaskSize": 24}},
 		"MTU":  1400, "devices": []any{"eth0", "eth1"}, "labels": map[string]any{"include": []any{}, "exclude": []any{}},
-		"flows":          map[string]any{"capacity": 4096, "metrics": []any{}},
+		"flows":          map[string]any{"capacity": 4096, "metrics": []any{}, "relay": map[string]any{"enabled": false, "tls": false, "agentPort": 4244}},
 		"debug":          map[string]any{"enabled": true, "verbose": "datapath"},
 		"cluster":        map[string]any{"name": "mine"},
 		"k8sServiceHost": "mine-control-plane", "k8sServicePort": 6443,

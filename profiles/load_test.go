@@ -68,7 +68,7 @@ func TestShippedKubeproxy(t *testing.T) {
 		Network: settings.Network{
 			RoutingMode: "native", TunnelProtocol: "vxlan", AutoDirectNodeRoutes: true, IPv4NativeRoutingCIDR: netip.MustParsePrefix("10.0.0.0/8"),
 			EnableIPv4Masquerade: true, BPF: settings.BPF{MonitorAggregation: "none", MonitorPayload: 128, CTMax: 65536}, InstallNoConntrackIptablesRules: true, IPAM: settings.IPAM{Mode: "cluster-pool", Operator: settings.IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}},
-			Devices: []string{}, Labels: settings.Labels{Include: []string{}, Exclude: []string{}}, Flows: settings.Flows{Capacity: 4096, Metrics: []string{}}, Debug: settings.Debug{Enabled: true, Verbose: "datapath"},
+			Devices: []string{}, Labels: settings.Labels{Include: []string{}, Exclude: []string{}}, Flows: settings.Flows{Capacity: 4096, Metrics: []string{}, Relay: settings.Relay{AgentPort: 4244}}, Debug: settings.Debug{Enabled: true, Verbose: "datapath"},
 		},
 		Demo:   Demo{Enabled: true, Port: 8080, TargetPort: 80, NodePort: 32000},
 		Verify: Verify{Timeout: settings.Duration{Duration: time.Minute}, Skip: []string{}},

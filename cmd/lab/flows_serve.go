@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"wirelab.dev/wirelab/internal/flowapi"
+	"wirelab.dev/wirelab/internal/mtls"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -19,7 +19,7 @@ import (
 type flowServer struct {
 	on     bool
 	listen string
-	files  flowapi.TLS
+	files  mtls.Files
 	secure *tls.Config
 }
 
@@ -32,7 +32,7 @@ func (s *flowServer) addFlags(cmd *cobra.Command) {
 	f.StringVar(&s.listen, "listen", flowsPort, "with --serve: the address and port to listen at, of this machine alone unless TLS is asked for")
 	f.StringVar(&s.files.Cert, "tls-cert", "", "with --serve: the server's certificate, as PEM; with the other two it makes TLS mutual")
 	f.StringVar(&s.files.Key, "tls-key", "", "with --serve: the key of that certificate")
-	f.StringVar(&s.files.ClientCA, "tls-client-ca", "", "with --serve: the CA that has signed clients' certificates")
+	f.StringVar(&s.files.CA, "tls-client-ca", "", "with --serve: the CA that has signed clients' certificates")
 	must(cmd.RegisterFlagCompletionFunc("listen", cobra.NoFileCompletions))
 }
 
@@ -56,8 +56,10 @@ func (s *flowServer) check(f *pflag.FlagSet) error {
 	if err != nil {
 		return fmt.Errorf("listen at %q: want an address and a port, as %s", s.listen, flowsPort)
 	}
-	if s.secure, err = s.files.Config(time.Now()); err != nil {
-		return err
+	if s.files != (mtls.Files{}) {
+		if s.secure, err = s.files.Server(time.Now(), ""); err != nil {
+			return err
+		}
 	}
 	if s.secure == nil && !at.Addr().IsLoopback() {
 		return fmt.Errorf("listen at %s: without TLS only an address of this machine alone, as %s, as whoever connects sees the lab's flows", s.listen, flowsPort)

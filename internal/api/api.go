@@ -40,6 +40,13 @@ const (
 	FeaturesPath     = "/v1/features" // a []Feature
 )
 
+// Names in the certificates by which agents and wirelab-relay know each other. An agent is asked over TLS by nobody else, and
+// answers at StatusPath, with what is about flows, and at FlowRecordsPath only.
+const (
+	AgentCertName = "agent.wirelab.internal"
+	RelayCertName = "relay.wirelab.internal"
+)
+
 // HTTPError is the body of every answer on AgentSocket that is not 200.
 type HTTPError struct {
 	Message string `json:"message"`

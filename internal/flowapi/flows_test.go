@@ -3,10 +3,12 @@ package flowapi
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +26,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/mtls"
+	"wirelab.dev/wirelab/internal/mtls/mtlstest"
 )
 
 var begin = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
@@ -301,6 +305,43 @@ func errOf[T any](stream grpc.ServerStreamingClient[T], err error) error {
 		_, err = stream.Recv()
 	}
 	return err
+}
+
+// TestMutualTLS: a client whose certificate the CA has signed is served; one without, one of another CA, one that has
+// expired and one that speaks without TLS are not, and the first is served on.
+func TestMutualTLS(t *testing.T) {
+	ours, theirs := mtlstest.New(t), mtlstest.New(t)
+	ours.Sign(t, "tls", "lab.test", time.Now().Add(time.Hour))
+	ours.Sign(t, "client", "", time.Now().Add(time.Hour))
+	ours.Sign(t, "old", "", time.Now().Add(-time.Minute))
+	theirs.Sign(t, "client", "", time.Now().Add(time.Hour))
+	addr := serving(t, &fakeSource{lines: []api.FlowLine{record(1)}}, mtls.InDir(ours.Dir).Renewed("", []string{"h2"}), time.Minute)
+	ask := func(c credentials.TransportCredentials) error {
+		_, err := observerpb.NewObserverClient(connect(t, addr, c)).ServerStatus(t.Context(), &observerpb.ServerStatusRequest{})
+		return err
+	}
+	with := func(a *mtlstest.Authority, name string) credentials.TransportCredentials {
+		c, err := mtls.Files{Cert: a.File(name + ".crt"), Key: a.File(name + ".key"), CA: ours.File("ca.crt")}.Client(time.Now().Add(-90*time.Second), "lab.test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return credentials.NewTLS(c)
+	}
+	nobody := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12, ServerName: "lab.test"}
+	pem, err := os.ReadFile(ours.File("ca.crt"))
+	if err != nil || !nobody.RootCAs.AppendCertsFromPEM(pem) {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]credentials.TransportCredentials{
+		"without a certificate": credentials.NewTLS(nobody), "of another CA": with(theirs, "client"), "expired": with(ours, "old"), "without TLS": insecure.NewCredentials(),
+	} {
+		if ask(c) == nil {
+			t.Errorf("a client %s is served", name)
+		}
+		if err := ask(with(ours, "client")); err != nil {
+			t.Errorf("after a client %s the right one is not served: %v", name, err)
+		}
+	}
 }
 
 // TestClientThatStopsReading is cut off, and others are served on.

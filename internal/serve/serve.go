@@ -3,11 +3,17 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"wirelab.dev/wirelab/internal/guard"
 )
@@ -18,6 +24,27 @@ func TCP(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h}
 	guard.HTTP(srv)
 	return serveHTTP(ctx, l, srv)
+}
+
+// TLS is TCP for who shows what secure wants to see. Who does not is refused, which is logged now and then.
+func TLS(ctx context.Context, l net.Listener, secure *tls.Config, h http.Handler, logger *slog.Logger) error {
+	srv := &http.Server{Handler: h, ErrorLog: log.New(&refusals{log: logger, often: rate.Sometimes{Interval: refusalsApart}}, "", 0)}
+	guard.HTTP(srv)
+	return serveHTTP(ctx, tls.NewListener(l, secure), srv)
+}
+
+// refusalsApart bounds what strangers can have logged.
+const refusalsApart = 10 * time.Second
+
+// refusals logs what a server says of handshakes that went wrong.
+type refusals struct {
+	log   *slog.Logger
+	often rate.Sometimes
+}
+
+func (r *refusals) Write(line []byte) (int, error) {
+	r.often.Do(func() { r.log.Warn("refused a connection", "err", strings.TrimSpace(string(line))) })
+	return len(line), nil
 }
 
 // Unix is TCP for a socket that only root can connect to, which may

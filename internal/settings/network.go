@@ -132,6 +132,16 @@ type Flows struct {
 	Capacity int `json:"capacity" yaml:"capacity"`
 	// Metrics are the groups of metrics that are made of flows; empty: none.
 	Metrics []string `json:"metrics" yaml:"metrics"`
+	Relay   Relay    `json:"relay" yaml:"relay"`
+}
+
+// Relay says whether one place of the cluster tells the flows of all nodes.
+type Relay struct {
+	Enabled bool `json:"enabled" yaml:"enabled"`
+	// TLS makes the relay answer only who has a certificate of its CA.
+	TLS bool `json:"tls" yaml:"tls"`
+	// AgentPort is where agents answer the relay: TCP, on the node's address.
+	AgentPort int `json:"agentPort" yaml:"agentPort"`
 }
 
 // Debug makes the agent talk more.

@@ -130,6 +130,21 @@ func networkRows() []Row {
 			Text:    "Groups of metrics that agents make of flows and serve to Prometheus. drop: drops by reason. flow: flows by verdict and place. tcp: flags of TCP. port-distribution: packets by destination port. icmp: messages by type. They count what network.bpf.monitorAggregation has the programs report, with maximum drops alone. docs/metrics.md lists the series.",
 		},
 		{
+			Path: "flows.relay", Text: "wirelab-relay, a Deployment that tells the flows of all nodes.",
+		},
+		{
+			Path: "flows.relay.enabled", Default: "false",
+			Text: "Runs wirelab-relay, which speaks the flow API observer.Observer over gRPC for the whole cluster, at port 4245 of the Service wirelab-relay. Agents answer it, and nobody else, by mutual TLS at network.flows.relay.agentPort.",
+		},
+		{
+			Path: "flows.relay.tls", Default: "false",
+			Text: "Has wirelab-relay answer only clients that have a certificate of its CA, such as that of the Secret wirelab-relay-client. Without it, every pod that reaches the Service sees who talks with whom.",
+		},
+		{
+			Path: "flows.relay.agentPort", Default: "4244", Min: 1, Max: 65535,
+			Text: "TCP port that agents answer wirelab-relay at, on the node's address, the same on all nodes. Nothing listens there without network.flows.relay.enabled.",
+		},
+		{
 			Path: "debug", Text: "What the agent logs beyond changes of state.",
 		},
 		{

@@ -22,7 +22,7 @@ func native(change func(*Network)) Network {
 func TestDefault(t *testing.T) {
 	want := Network{
 		RoutingMode: "tunnel", TunnelProtocol: "vxlan", EnableIPv4Masquerade: true, BPF: BPF{MonitorAggregation: "maximum", MonitorPayload: 128, CTMax: 65536},
-		InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes", Operator: IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}}, Devices: []string{}, Labels: Labels{Include: []string{}, Exclude: []string{}}, Flows: Flows{Capacity: 4096, Metrics: []string{}},
+		InstallNoConntrackIptablesRules: true, IPAM: IPAM{Mode: "kubernetes", Operator: IPAMOperator{ClusterPoolIPv4PodCIDRList: []string{"10.0.0.0/12"}, ClusterPoolIPv4MaskSize: 24}}, Devices: []string{}, Labels: Labels{Include: []string{}, Exclude: []string{}}, Flows: Flows{Capacity: 4096, Metrics: []string{}, Relay: Relay{AgentPort: 4244}},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

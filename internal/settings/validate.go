@@ -77,6 +77,14 @@ func Needs(at string) []Need {
 			Key: "flows.metrics", Needs: "flows.capacity", Not: "0", blames: "flows.metrics",
 			Message: "{flows.metrics} needs {flows.capacity}: with 0 agents read no flows that they could count; set {flows.capacity} to 1 at least, or {flows.metrics} to []",
 		},
+		{
+			Key: "flows.relay.enabled", Needs: "flows.capacity", Not: "0", blames: "flows.relay.enabled",
+			Message: "{flows.relay.enabled} needs {flows.capacity}: a relay has nothing to tell where nodes keep no flows; set {flows.capacity} to how many they shall keep, or {flows.relay.enabled} to false",
+		},
+		{
+			Key: "flows.relay.tls", Needs: "flows.relay.enabled", blames: "flows.relay.tls",
+			Message: "{flows.relay.tls} needs {flows.relay.enabled}: it is about who may ask the relay; set {flows.relay.enabled} to true, or {flows.relay.tls} to false",
+		},
 	}
 	var within string
 	if at != "" {

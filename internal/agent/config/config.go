@@ -65,6 +65,8 @@ type Paths struct {
 	CNIBinDir  string `json:"cniBinDir"`
 	// CNIPlugin is the plugin's binary in the agent's image.
 	CNIPlugin string `json:"cniPlugin"`
+	// RelayTLS is a directory with the certificate that the agent shows wirelab-relay.
+	RelayTLS string `json:"relayTLS"`
 }
 
 // AgentSocket is where the agent's HTTP API listens.
@@ -108,6 +110,7 @@ func keys() *settings.Key {
 		{Path: "paths.cniConfDir", Default: "/etc/cni/net.d"},
 		{Path: "paths.cniBinDir", Default: "/opt/cni/bin"},
 		{Path: "paths.cniPlugin", Default: "/usr/bin/wirelab-cni"},
+		{Path: "paths.relayTLS", Default: "/etc/wirelab-relay-tls"},
 	}
 	return settings.NewTree(append(rows, settings.NetworkRows("")...), reflect.TypeFor[Config]())
 }

@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/mtls"
+	"wirelab.dev/wirelab/internal/serve"
+	"wirelab.dev/wirelab/internal/version"
+)
+
+// serveRelay answers wirelab-relay, where the cluster has it, on the node's address.
+func (a *Agent) serveRelay(ctx context.Context, eg *errgroup.Group, n *node) error {
+	if !a.cfg.Flows.Relay.Enabled {
+		return nil
+	}
+	files := mtls.InDir(a.cfg.Paths.RelayTLS)
+	if _, err := files.Server(time.Now(), api.RelayCertName); err != nil {
+		a.log.Warn("the relay is not answered until this is mended", "err", err)
+	}
+	at := netip.AddrPortFrom(n.dp.Config().NodeIP, uint16(a.cfg.Flows.Relay.AgentPort)) //nolint:gosec // a port, say the settings
+	l, err := serve.Listen(ctx, at.String(), "flows.relay.agentPort")
+	if err != nil {
+		return err
+	}
+	eg.Go(func() error { return serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), a.relayHandler(), a.log) })
+	return nil
+}
+
+// relayHandler answers what the relay has to know to tell of flows, and nothing that changes anything.
+func (a *Agent) relayHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+api.StatusPath, a.whenOpen(func(w http.ResponseWriter, _ *http.Request, n *node) {
+		s := api.Status{Version: version.Version, Node: a.cfg.NodeName, Started: a.started}
+		if n.flows != nil {
+			kept := n.flows.Stats()
+			s.Flows = &kept
+		}
+		a.answer(w, s)
+	}))
+	mux.HandleFunc("GET "+api.FlowRecordsPath, a.whenOpen(func(w http.ResponseWriter, r *http.Request, n *node) {
+		// The end of the time for a request would be taken for the client's: who follows says nothing more.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+			a.refuse(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		a.flowRecords(w, r, n)
+	}))
+	return mux
+}
