@@ -22,6 +22,15 @@ import (
 // together. A line with UpTo alone comes once what was there is handed on, if f follows. The error says which nodes did not
 // answer, or stopped to, and why; what the others tell is handed on all the same. That no node knows what f names is an error.
 func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit func(api.FlowLine) error) error {
+	return l.flows(ctx, node, f, emit, func(which string, err error) {
+		if node == "" && len(l.Nodes) > 1 && l.say != nil {
+			l.say(fmt.Sprintf("node %s tells no more: %v", which, err))
+		}
+	})
+}
+
+// flows is Flows, and calls stopped for each node that is followed and tells no more.
+func (l *Lab) flows(ctx context.Context, node string, f api.FlowFilter, emit func(api.FlowLine) error, stopped func(string, error)) error {
 	nodes, err := l.nodesOf(node)
 	if err != nil {
 		return err
@@ -41,11 +50,7 @@ func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit fun
 	g := gather.Gathering{
 		Nodes:   func() []gather.Node { return asked },
 		Started: func() { over(); over = func() {} },
-		Stopped: func(node string, err error) {
-			if len(nodes) > 1 && l.say != nil {
-				l.say(fmt.Sprintf("node %s tells no more: %v", node, explainKubelet(node, "the agent", err)))
-			}
-		},
+		Stopped: func(node string, err error) { stopped(node, explainKubelet(node, "the agent", err)) },
 	}
 	err = g.Flows(ctx, f, emit)
 	var unknown *gather.Unknown

@@ -13,14 +13,14 @@ import (
 // ServeFlows speaks the flow API that clients of this field know, on a port of this machine, for all nodes of the lab, until
 // ctx ends. It closes listener. secure may be nil.
 func (l *Lab) ServeFlows(ctx context.Context, listener net.Listener, secure *tls.Config) error {
-	return flowapi.Serve(ctx, listener, flowSource{l}, l.Name, secure)
+	return flowapi.Serve(ctx, listener, flowSource{l}, flowapi.Serving{Cluster: l.Name, Secure: secure})
 }
 
 // flowSource is a lab as the flow API asks it.
 type flowSource struct{ lab *Lab }
 
-func (s flowSource) Flows(ctx context.Context, f api.FlowFilter, emit func(api.FlowLine) error) error {
-	return s.lab.Flows(ctx, "", f, emit)
+func (s flowSource) Flows(ctx context.Context, f api.FlowFilter, emit func(api.FlowLine) error, stopped func(string, error)) error {
+	return s.lab.flows(ctx, "", f, emit, stopped)
 }
 
 func (s flowSource) Nodes(ctx context.Context) ([]flowapi.Node, error) {

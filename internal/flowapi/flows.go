@@ -3,13 +3,13 @@ package flowapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
-	relaypb "github.com/cilium/cilium/api/v1/relay"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -35,6 +35,11 @@ func (s *server) GetFlows(req *observerpb.GetFlowsRequest, stream grpc.ServerStr
 	if mask := req.GetFieldMask(); mask != nil && !mask.IsValid(&flowpb.Flow{}) {
 		return status.Error(codes.InvalidArgument, "the field mask has fields that flows have not got")
 	}
+	leave, err := s.admit()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	a := &answer{server: s, req: req, pick: pick, send: s.sender(ctx, stream)}
@@ -45,7 +50,7 @@ func (s *server) GetFlows(req *observerpb.GetFlowsRequest, stream grpc.ServerStr
 	if req.GetFollow() && req.GetNumber() == 0 && req.GetSince() == nil {
 		f.Last = 0
 	}
-	err = s.source.Flows(ctx, f, a.take)
+	err = s.source.Flows(ctx, f, a.take, a.stopped)
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
@@ -61,7 +66,7 @@ func (s *server) GetFlows(req *observerpb.GetFlowsRequest, stream grpc.ServerStr
 	if a.sent == 0 {
 		return status.Error(codes.Unavailable, err.Error())
 	}
-	return a.send(nodeStatus(relaypb.NodeState_NODE_ERROR, err.Error()))
+	return a.send(nodeStatus(err.Error()))
 }
 
 // answer is what one request gets.
@@ -75,19 +80,37 @@ type answer struct {
 	flows int                            // among held
 	begun bool                           // what was there is told
 	sent  int
+	down  []*observerpb.GetFlowsResponse // what is to be told of nodes, once begun
+	end   error                          // why nothing can be sent any more
 }
 
 // take takes a line. What was there is held until it is known which are the last ones.
 func (a *answer) take(l api.FlowLine) error {
 	switch {
+	case a.end != nil:
+		return a.end
 	case l.Flow != nil:
 		return a.flow(l.Flow)
 	case l.Lost != nil:
 		return a.hold(lostOf(l.Lost))
 	case !l.UpTo.IsZero():
-		return a.flush()
+		err := a.flush()
+		for i := 0; err == nil && i < len(a.down); i++ {
+			err = a.send(a.down[i])
+		}
+		return err
 	}
 	return nil
+}
+
+// stopped tells that a node that is followed tells no more.
+func (a *answer) stopped(node string, err error) {
+	r := nodeStatus(fmt.Sprintf("node %s tells no more: %v", node, err), node)
+	if a.begun {
+		a.end = a.send(r)
+		return
+	}
+	a.down = append(a.down, r)
 }
 
 func (a *answer) flow(r *api.FlowRecord) error {

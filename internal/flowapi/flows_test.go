@@ -41,7 +41,7 @@ type fakeSource struct {
 	stopped     chan error // gets why emit ended an endless stream
 }
 
-func (s *fakeSource) Flows(ctx context.Context, f api.FlowFilter, emit func(api.FlowLine) error) error {
+func (s *fakeSource) Flows(ctx context.Context, f api.FlowFilter, emit func(api.FlowLine) error, stopped func(string, error)) error {
 	for _, l := range s.lines {
 		if f.Last == 0 || l.Time().Before(f.Since) {
 			continue
@@ -52,6 +52,9 @@ func (s *fakeSource) Flows(ctx context.Context, f api.FlowFilter, emit func(api.
 	}
 	if !f.Follow {
 		return s.err
+	}
+	if s.err != nil {
+		stopped("lab-worker", s.err)
 	}
 	if err := emit(api.FlowLine{UpTo: begin}); err != nil {
 		return err
@@ -100,7 +103,7 @@ func serving(t *testing.T, s Source, secure *tls.Config, patience time.Duration)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, l, s, "lab", secure, patience) }()
+	go func() { ended <- serve(ctx, l, s, Serving{Cluster: "lab", Secure: secure, patience: patience}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -206,6 +209,9 @@ func TestNodesThatFail(t *testing.T) {
 	if got, _ := told(t, observer(t, &fakeSource{lines: []api.FlowLine{record(1)}, err: down}), &observerpb.GetFlowsRequest{}, 0); fmt.Sprint(got) != "[1 !node lab-worker is paused]" {
 		t.Errorf("got %v", got)
 	}
+	if got, _ := told(t, observer(t, &fakeSource{err: down, more: []api.FlowLine{record(2)}}), &observerpb.GetFlowsRequest{Follow: true}, 2); fmt.Sprint(got) != "[!node lab-worker tells no more: node lab-worker is paused 2]" {
+		t.Errorf("who follows gets %v", got)
+	}
 	_, err := told(t, observer(t, &fakeSource{err: down}), &observerpb.GetFlowsRequest{}, 0)
 	if s := status.Convert(err); s.Code() != codes.Unavailable || s.Message() != down.Error() {
 		t.Errorf("got %v", err)
@@ -296,6 +302,61 @@ func TestServerStatus(t *testing.T) {
 	healthy := healthpb.NewHealthClient(connect(t, serving(t, s, nil, time.Minute), insecure.NewCredentials()))
 	if got, err := healthy.Check(t.Context(), &healthpb.HealthCheckRequest{Service: observerService}); err != nil || got.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// TestTooManyClients: one too many is refused, and the next one is served when one of the others has gone.
+func TestTooManyClients(t *testing.T) {
+	c := observer(t, &fakeSource{lines: []api.FlowLine{record(1)}, more: []api.FlowLine{record(2)}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range maxAsking {
+		stream, err := c.GetFlows(ctx, &observerpb.GetFlowsRequest{Follow: true})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := told(t, c, &observerpb.GetFlowsRequest{}, 0); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "16 clients are being told of flows already") {
+		t.Errorf("one too many gets %v", err)
+	}
+	cancel()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		got, _ := told(t, c, &observerpb.GetFlowsRequest{}, 0)
+		if fmt.Sprint(got) == "[1]" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("when the others have gone it is %v", got)
+		}
+	}
+}
+
+// TestClientsThatSayOtherThings: a method that is not there, as of another API, and bytes that are no request, get an error
+// each, and others are served on.
+func TestClientsThatSayOtherThings(t *testing.T) {
+	addr := serving(t, &fakeSource{lines: []api.FlowLine{record(1)}}, nil, time.Minute)
+	conn := connect(t, addr, insecure.NewCredentials())
+	for want, method := range map[string]string{"unknown service": "/observer.Former/GetFlows", "unknown method": "/observer.Observer/GetFormerFlows"} {
+		if err := conn.Invoke(t.Context(), method, &observerpb.GetNodesRequest{}, &observerpb.GetNodesResponse{}); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	garbage := &observerpb.GetFlowsRequest{}
+	garbage.ProtoReflect().SetUnknown([]byte{6<<3 | 2, 5, 1}) // a filter of five bytes, of which one is there
+	if err := conn.Invoke(t.Context(), "/observer.Observer/GetFlows", garbage, &observerpb.GetFlowsResponse{}); status.Code(err) != codes.Internal {
+		t.Errorf("bytes that are no request: %v", err)
+	}
+	raw, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	fmt.Fprint(raw, "GET / HTTP/1.1\r\n\r\n")
+	if got, _ := told(t, observerpb.NewObserverClient(conn), &observerpb.GetFlowsRequest{}, 0); fmt.Sprint(got) != "[1]" {
+		t.Errorf("after that others get %v", got)
 	}
 }
 

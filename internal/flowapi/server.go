@@ -28,8 +28,9 @@ import (
 // Source is where flows come from.
 type Source interface {
 	// Flows hands on what nodes have and f picks, in the order of their times, until ctx is done or emit fails. A line with
-	// UpTo comes once all that was there is handed on, when f follows. The error says which nodes did not answer.
-	Flows(ctx context.Context, f api.FlowFilter, emit func(api.FlowLine) error) error
+	// UpTo comes once all that was there is handed on, when f follows. Stopped is called, not at once with emit, for each node
+	// that is followed and tells no more. The error says which nodes did not answer.
+	Flows(ctx context.Context, f api.FlowFilter, emit func(api.FlowLine) error, stopped func(node string, err error)) error
 	// Nodes asks how the nodes are, sorted by name.
 	Nodes(ctx context.Context) ([]Node, error)
 }
@@ -47,29 +48,70 @@ type server struct {
 	source   Source
 	cluster  string
 	patience time.Duration
+	asking   chan struct{} // has room for those who are told of flows
+}
+
+// maxAsking bounds how many are told of flows at a time: for each of them every node is read.
+const maxAsking = 16
+
+// admit returns how to leave, or refuses one too many.
+func (s *server) admit() (leave func(), err error) {
+	select {
+	case s.asking <- struct{}{}:
+		return func() { <-s.asking }, nil
+	default:
+		return nil, status.Errorf(codes.ResourceExhausted, "%d clients are being told of flows already: end one of them, or ask later", cap(s.asking))
+	}
 }
 
 // observerService is the name by which clients ask whether the service is healthy.
 const observerService = "hubble.server.Observer"
 
-// Serve answers on l, which it closes, until ctx is done. Cluster is the name that flows are told with. secure may be nil.
-func Serve(ctx context.Context, l net.Listener, source Source, cluster string, secure *tls.Config) error {
-	return serve(ctx, l, source, cluster, secure, patience)
+// Serving is what a server is told.
+type Serving struct {
+	Cluster string          // the name that flows are told with
+	Secure  *tls.Config     // nil: without TLS
+	Refused func(err error) // told of each client that Secure does not take; may be nil
+
+	patience time.Duration
+}
+
+// Protocols are those that clients speak above TLS.
+func Protocols() []string { return []string{"h2"} }
+
+// Serve answers on l, which it closes, until ctx is done.
+func Serve(ctx context.Context, l net.Listener, source Source, as Serving) error {
+	as.patience = patience
+	return serve(ctx, l, source, as)
+}
+
+// observed are credentials that tell of handshakes that went wrong.
+type observed struct {
+	credentials.TransportCredentials
+	refused func(error)
+}
+
+func (o observed) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := o.TransportCredentials.ServerHandshake(c)
+	if err != nil && o.refused != nil {
+		o.refused(fmt.Errorf("refuse %s: %w", c.RemoteAddr(), err))
+	}
+	return conn, info, err
 }
 
 // patience is how long a client may take to accept a flow. One that takes longer has stopped reading.
 const patience = 30 * time.Second
 
-func serve(ctx context.Context, l net.Listener, source Source, cluster string, secure *tls.Config, patience time.Duration) error {
+func serve(ctx context.Context, l net.Listener, source Source, as Serving) error {
 	opts := []grpc.ServerOption{
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.MaxRecvMsgSize(1 << 20), grpc.MaxConcurrentStreams(64), grpc.ConnectionTimeout(10 * time.Second),
 	}
-	if secure != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(secure)))
+	if as.Secure != nil {
+		opts = append(opts, grpc.Creds(observed{credentials.NewTLS(as.Secure), as.Refused}))
 	}
 	s := grpc.NewServer(opts...)
-	observerpb.RegisterObserverServer(s, &server{source: source, cluster: cluster, patience: patience})
+	observerpb.RegisterObserverServer(s, &server{source: source, cluster: as.Cluster, patience: as.patience, asking: make(chan struct{}, maxAsking)})
 	healthy := health.NewServer()
 	healthy.SetServingStatus(observerService, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(s, healthy)
@@ -136,13 +178,18 @@ const flowsOfAnHour = time.Hour
 
 // GetNamespaces are those of the pods that the flows of the last hour are of, as far as these are kept.
 func (s *server) GetNamespaces(ctx context.Context, _ *observerpb.GetNamespacesRequest) (*observerpb.GetNamespacesResponse, error) {
+	leave, err := s.admit()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	found := map[string]bool{}
-	err := s.source.Flows(ctx, api.FlowFilter{Last: -1, Since: time.Now().Add(-flowsOfAnHour)}, func(l api.FlowLine) error {
+	err = s.source.Flows(ctx, api.FlowFilter{Last: -1, Since: time.Now().Add(-flowsOfAnHour)}, func(l api.FlowLine) error {
 		if l.Flow != nil {
 			found[l.Flow.Source.Namespace], found[l.Flow.Destination.Namespace] = true, true
 		}
 		return nil
-	})
+	}, func(string, error) {})
 	delete(found, "")
 	if err != nil && len(found) == 0 {
 		return nil, status.Error(codes.Unavailable, err.Error())
@@ -165,9 +212,9 @@ func (s *server) GetDebugEvents(*observerpb.GetDebugEventsRequest, grpc.ServerSt
 	return status.Error(codes.Unimplemented, "wirelab's agents keep no debug events: lab monitor prints what programs report, as it happens")
 }
 
-// nodeStatus tells a client of the state of nodes.
-func nodeStatus(state relaypb.NodeState, message string) *observerpb.GetFlowsResponse {
+// nodeStatus tells a client that nodes do not answer, by their names where these are known.
+func nodeStatus(message string, names ...string) *observerpb.GetFlowsResponse {
 	return &observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_NodeStatus{
-		NodeStatus: &relaypb.NodeStatusEvent{StateChange: state, Message: message},
+		NodeStatus: &relaypb.NodeStatusEvent{StateChange: relaypb.NodeState_NODE_ERROR, NodeNames: names, Message: message},
 	}}
 }

@@ -1,0 +1,100 @@
+// Package relay tells the flows of all nodes of a cluster, by the flow API that clients of this field know.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+	"k8s.io/client-go/tools/cache"
+
+	"wirelab.dev/wirelab/internal/apiserver"
+	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/flowapi"
+	"wirelab.dev/wirelab/internal/mtls"
+	"wirelab.dev/wirelab/internal/serve"
+)
+
+// Options are what a relay's process is started with.
+type Options struct {
+	Kubeconfig string // empty: the pod's service account
+	Cluster    string // the name that flows are told with
+	Listen     string // address and port for clients
+	TLS        string // directory with the certificate for these, and their CA; empty: without TLS
+	Probes     string // address and port for the kubelet's probes
+	AgentPort  uint16
+	AgentTLS   string // directory with the certificate that agents are asked with, and their CA
+}
+
+// Run is the whole process of a relay, until ctx is done.
+func Run(ctx context.Context, o Options, log *slog.Logger) error {
+	server, err := apiserver.Connect(o.Kubeconfig, "wirelab-relay", 0, 0)
+	if err != nil {
+		return err
+	}
+	labNodes := crd.NewInformer(server.Objects.Nodes)
+	if err := labNodes.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+		log.Warn("does not hear of nodes that come and go", "err", crd.Explain(crd.LabNodes, err))
+	}); err != nil {
+		return fmt.Errorf("watch LabNodes: %w", err)
+	}
+	clients, err := serve.Listen(ctx, o.Listen, "--listen")
+	if err != nil {
+		return err
+	}
+	probes, err := serve.Listen(ctx, o.Probes, "--probes")
+	if err != nil {
+		clients.Close()
+		return err
+	}
+	as := flowapi.Serving{Cluster: o.Cluster}
+	if o.TLS != "" {
+		often := rate.Sometimes{Interval: 10 * time.Second}
+		as.Secure = mtls.InDir(o.TLS).Renewed("", flowapi.Protocols())
+		as.Refused = func(err error) { often.Do(func() { log.Warn("a client is not answered", "err", err) }) }
+	}
+	source := &source{nodes: func() []place { return places(labNodes.All()) }, files: mtls.InDir(o.AgentTLS), port: o.AgentPort}
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error { labNodes.RunWithContext(ctx); return nil })
+	eg.Go(func() error { return flowapi.Serve(ctx, clients, source, as) })
+	eg.Go(func() error { return serve.TCP(ctx, probes, probe(o, labNodes.HasSynced)) })
+	return eg.Wait()
+}
+
+// probe answers the kubelet.
+func probe(o Options, synced func() bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, o.ready(synced())) })
+	return mux
+}
+
+// ready returns why no client would be told anything; nil when one would.
+func (o Options) ready(synced bool) error {
+	var errs []error
+	if !synced {
+		errs = append(errs, errors.New("the list of nodes is not there yet"))
+	}
+	if _, err := mtls.InDir(o.AgentTLS).Client(time.Now(), ""); err != nil {
+		errs = append(errs, fmt.Errorf("agents cannot be asked: %w", err))
+	}
+	if o.TLS != "" {
+		if _, err := mtls.InDir(o.TLS).Server(time.Now(), ""); err != nil {
+			errs = append(errs, fmt.Errorf("clients cannot be answered: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func say(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Write([]byte("ok\n")) //nolint:errcheck // who asked is gone
+}
