@@ -16,7 +16,7 @@ GO_BUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
 GO_TOOL   := go tool -modfile=hack/tools/go.mod
 SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml' '*.tpl' '*.json' '*.txt' go.mod go.sum 2>/dev/null)
 PAYLOAD   := images/payload
-CARRIED   := wirelab-agent wirelab-operator wirelab-cni nettool
+CARRIED   := wirelab-agent wirelab-operator wirelab-relay wirelab-cni nettool
 
 .PHONY: help
 help: ## this list
@@ -49,6 +49,9 @@ bin/wirelab-agent: $(SOURCES)
 
 bin/wirelab-operator: $(SOURCES)
 	$(GO_BUILD) -o $@ ./cmd/operator
+
+bin/wirelab-relay: $(SOURCES)
+	$(GO_BUILD) -o $@ ./cmd/relay
 
 bin/wirelab-cni: $(SOURCES)
 	$(GO_BUILD) -o $@ ./cmd/cni
@@ -83,7 +86,7 @@ test-generate: ## generated code is what the sources say
 ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./bench/testbed ./bench/controlplane
 
 # And so do those that need an API server under test-apiserver.
-APISERVER_PACKAGES := ./internal/crd ./internal/operator
+APISERVER_PACKAGES := ./internal/crd ./internal/operator ./internal/relay
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES))")

@@ -63,6 +63,9 @@ var good = []struct {
 		return c.IPAM.Mode == "cluster-pool" && slices.Equal(o.ClusterPoolIPv4PodCIDRList, []string{"10.9.0.0/16", "10.10.0.0/16"}) && o.ClusterPoolIPv4MaskSize == 26
 	}},
 	{"operators", "operator: {replicas: 2, image: {repository: example/operator, tag: t2}}", func(config.Config) bool { return true }},
+	{"relay", "{flows: {relay: {enabled: true, tls: true, agentPort: 4250}}, relay: {image: {repository: example/relay, tag: t3}}}", func(c config.Config) bool {
+		return c.Flows.Relay == settings.Relay{Enabled: true, TLS: true, AgentPort: 4250}
+	}},
 	{"cluster", "cluster: {name: 'yes'}", func(c config.Config) bool { return c.ClusterName == "yes" }},
 	{"debug", "debug: {enabled: true, verbose: datapath}", func(c config.Config) bool { return c.Debug.Enabled && c.Debug.Verbose == "datapath" }},
 	{"prometheus port", "prometheus: {port: 1234}", func(c config.Config) bool { return c.Prometheus.Port == 1234 }},
@@ -152,6 +155,11 @@ func TestValuesAreRefused(t *testing.T) {
 		{"flows: {metrics: [drop], capacity: 0}", "flows.metrics needs flows.capacity: with 0"},
 		{"{serviceMonitor: {enabled: true}, prometheus: {enabled: false}}", "serviceMonitor.enabled needs prometheus.enabled: without it"},
 		{"{prometheus: {port: 4240}}", "prometheus.port and clusterHealth.port are both 4240"},
+		{"flows: {relay: {enabled: true, agentPort: 9962}}", "flows.relay.agentPort and prometheus.port are both 9962"},
+		{"flows: {relay: {enabled: true, agentPort: 4240}}", "flows.relay.agentPort and clusterHealth.port are both 4240"},
+		{"flows: {relay: {enabled: true}, capacity: 0}", "flows.relay.enabled needs flows.capacity"},
+		{"flows: {relay: {agentPort: 0}}", "agentPort"},
+		{"relay: {replicas: 2}", "replicas"},
 		{"ipv4NativeRoutingCIDR: 999.1.1.1/8", "ipv4NativeRoutingCIDR"},
 		{"ipv4NativeRoutingCIDR: 10.0.0.256/8", "ipv4NativeRoutingCIDR"},
 		{"ipv4NativeRoutingCIDR: 010.0.0.0/8", "ipv4NativeRoutingCIDR"},

@@ -4,7 +4,8 @@ package images
 
 import "embed"
 
-// Payload holds payload/, in which are wirelab-agent, wirelab-operator, wirelab-cni, nettool and demo-tools.tar.gz, or nothing but a
+// Payload holds payload/, in which are wirelab-agent, wirelab-operator, wirelab-relay, wirelab-cni, nettool
+// and demo-tools.tar.gz, or nothing but a
 // .gitignore when lab was built without them.
 //
 //go:embed all:payload

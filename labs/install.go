@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ const (
 	agentName       = "wirelab-agent" // DaemonSet, and the value of the pods' app.kubernetes.io/name
 	agentContainer  = "agent"
 	operatorName    = "wirelab-operator" // Deployment
+	relayName       = "wirelab-relay"    // Deployment, where the profile has it
 	agentBinary     = "/usr/bin/wirelab-agent"
 )
 
@@ -45,6 +47,9 @@ func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
 	g.Go(func() (err error) { u.agent, err = image.Agent(images.Payload); return err })
 	g.Go(func() (err error) { u.operator, err = image.Operator(images.Payload); return err })
 	g.Go(func() (err error) { u.nettool, err = image.Nettool(images.Payload); return err })
+	if u.Profile.Network.Flows.Relay.Enabled {
+		g.Go(func() (err error) { u.relay, err = image.Relay(images.Payload); return err })
+	}
 	if err := g.Wait(); err != nil {
 		return "", err
 	}
@@ -54,12 +59,17 @@ func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	say("loading into nodes")
-	for _, i := range []*image.Image{u.agent, u.operator, u.nettool} {
+	var refs []string
+	for _, i := range []*image.Image{u.agent, u.operator, u.relay, u.nettool} {
+		if i == nil {
+			continue
+		}
 		if err := u.load(ctx, nodes, i); err != nil {
 			return "", err
 		}
+		refs = append(refs, i.Ref())
 	}
-	return u.agent.Ref() + ", " + u.operator.Ref() + ", " + u.nettool.Ref(), nil
+	return strings.Join(refs, ", "), nil
 }
 
 // load tries again for a while: kind may restart containerd on a node after having changed its settings.
@@ -167,6 +177,9 @@ func (u *up) install(ctx context.Context, say func(string)) (string, error) {
 	}
 	in := profiles.Install{Name: u.Name, Agent: profiles.Image{Repository: u.agent.Repository, Tag: u.agent.Tag},
 		Operator: profiles.Image{Repository: u.operator.Repository, Tag: u.operator.Tag}}
+	if u.relay != nil {
+		in.Relay = profiles.Image{Repository: u.relay.Repository, Tag: u.relay.Tag}
+	}
 	change, err := release.Ensure(ctx, c.Config, release.Spec{
 		Name: releaseName, Namespace: SystemNamespace, Chart: chart, Values: u.Profile.Values(in),
 	})

@@ -97,6 +97,9 @@ func (l *Lab) wants() []kube.Want {
 		l.Kube.DeploymentReady("CoreDNS", SystemNamespace, "coredns"),
 		l.dnsAnswers(),
 	)
+	if l.Profile.Network.Flows.Relay.Enabled {
+		out = append(out, l.Kube.DeploymentReady("relay", SystemNamespace, relayName))
+	}
 	if l.Profile.Demo.Enabled {
 		out = append(out,
 			l.Kube.DaemonSetReady("demo", demo.Namespace, demo.Name, 0),

@@ -110,6 +110,7 @@ type up struct {
 	nettool   *image.Image
 	agent     *image.Image
 	operator  *image.Image
+	relay     *image.Image // nil where the profile has none
 
 	mu   sync.Mutex
 	kube *kube.Client // set once the API server answered

@@ -8,8 +8,8 @@ type Install struct {
 	// Services work; empty and 0: <name>-control-plane and 6443.
 	APIServerHost string
 	APIServerPort int
-	// Agent and Operator are the images; what is empty is the chart's own.
-	Agent, Operator Image
+	// Agent, Operator and Relay are the images; what is empty is the chart's own.
+	Agent, Operator, Relay Image
 }
 
 // Image is a container image without its registry's name in front.
@@ -45,6 +45,9 @@ func (p *Profile) Values(in Install) map[string]any {
 	}
 	if image := in.Operator.values(); len(image) > 0 {
 		values["operator"] = map[string]any{"image": image}
+	}
+	if image := in.Relay.values(); len(image) > 0 {
+		values["relay"] = map[string]any{"image": image}
 	}
 	return values
 }

@@ -14,6 +14,7 @@ import (
 const (
 	AgentRepository    = "wirelab/agent"
 	OperatorRepository = "wirelab/operator"
+	RelayRepository    = "wirelab/relay"
 	NettoolRepository  = "wirelab/nettool"
 )
 
@@ -34,6 +35,13 @@ func Agent(payload fs.FS) (*Image, error) {
 func Operator(payload fs.FS) (*Image, error) {
 	cfg := v1.Config{Entrypoint: []string{"/usr/bin/wirelab-operator"}, Env: []string{searchPath}}
 	return build(payload, OperatorRepository, cfg, nil, []file{{"wirelab-operator", "/usr/bin/wirelab-operator"}})
+}
+
+// Relay is the image of the relay, by itself: it links the flow API's packages, which no node is to carry without it. payload
+// and errors are as for [Agent].
+func Relay(payload fs.FS) (*Image, error) {
+	cfg := v1.Config{Entrypoint: []string{"/usr/bin/wirelab-relay"}, Env: []string{searchPath}}
+	return build(payload, RelayRepository, cfg, nil, []file{{"wirelab-relay", "/usr/bin/wirelab-relay"}})
 }
 
 // Nettool is the image of the demo workload: nettool on top of a small system with the tools a walkthrough types.

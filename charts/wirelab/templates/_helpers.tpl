@@ -3,6 +3,8 @@
 
 {{- define "wirelab.operator" -}}wirelab-operator{{- end -}}
 
+{{- define "wirelab.relay" -}}wirelab-relay{{- end -}}
+
 {{- define "wirelab.selector" -}}
 app.kubernetes.io/name: {{ include "wirelab.agent" . }}
 {{- end -}}
@@ -14,6 +16,11 @@ app.kubernetes.io/name: {{ include "wirelab.agent" . }}
 
 {{- define "wirelab.operatorLabels" -}}
 app.kubernetes.io/name: {{ include "wirelab.operator" . }}
+{{ include "wirelab.commonLabels" . }}
+{{- end -}}
+
+{{- define "wirelab.relayLabels" -}}
+app.kubernetes.io/name: {{ include "wirelab.relay" . }}
 {{ include "wirelab.commonLabels" . }}
 {{- end -}}
 
@@ -53,7 +60,7 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- define "wirelab.validate" -}}
 {{- $network := .Files.Get "settings.json" | fromJson -}}
 {{- $own := list "image" "image.repository" "image.tag" "image.pullPolicy" "cluster" "cluster.name" "k8sServiceHost" "k8sServicePort"
-  "operator" "operator.image" "operator.image.repository" "operator.image.tag" "operator.replicas" "prometheus" "prometheus.enabled" "prometheus.port"
+  "operator" "operator.image" "operator.image.repository" "operator.image.tag" "operator.replicas" "relay" "relay.image" "relay.image.repository" "relay.image.tag" "prometheus" "prometheus.enabled" "prometheus.port"
   "serviceMonitor" "serviceMonitor.enabled" "serviceMonitor.labels" "dashboard" "dashboard.enabled" "clusterHealth" "clusterHealth.enabled" "clusterHealth.port" -}}
 {{- range $path := concat $own $network.keys -}}
 {{- $here := $.Values -}}
@@ -109,6 +116,14 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- if and .Values.prometheus.enabled .Values.clusterHealth.enabled (eq (.Values.prometheus.port | int) (.Values.clusterHealth.port | int)) -}}
 {{- fail (printf "prometheus.port and clusterHealth.port are both %d: agents listen at both on the node's address; change one" (.Values.prometheus.port | int)) -}}
 {{- end -}}
+{{- if .Values.flows.relay.enabled -}}
+{{- $port := .Values.flows.relay.agentPort | int -}}
+{{- range $key, $other := dict "prometheus.port" .Values.prometheus "clusterHealth.port" .Values.clusterHealth -}}
+{{- if and $other.enabled (eq ($other.port | int) $port) -}}
+{{- fail (printf "flows.relay.agentPort and %s are both %d: agents listen at both on the node's address; change one" $key $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and (include "wirelab.setting" (dict "values" .Values "key" "kubeProxyReplacement" "off" $network.off)) (not .Values.k8sServiceHost) -}}
 {{- fail "kubeProxyReplacement needs k8sServiceHost: without kube-proxy the agents cannot reach the API server by its Service before they have made it work; set it to the API server's address" -}}
 {{- end -}}
@@ -131,8 +146,41 @@ request.userInfo.extra["authentication.kubernetes.io/node-name"] : []
 {{- define "wirelab.config" -}}
 clusterName: {{ .Values.cluster.name | quote }}
 daemonSet: {{ printf "%s/%s" .Release.Namespace (include "wirelab.agent" .) }}
-{{ omit .Values "global" "image" "operator" "cluster" "k8sServiceHost" "k8sServicePort" "serviceMonitor" "dashboard" | toYaml }}
+{{ omit .Values "global" "image" "operator" "relay" "cluster" "k8sServiceHost" "k8sServicePort" "serviceMonitor" "dashboard" | toYaml }}
 paths:
   hostRoot: /host
   proc: /host-proc-sys
+{{- end -}}
+
+{{/* Two Secrets, .first and .second, by which two programs know each other, each with a name, a name in its certificate and
+     other names of it, may be empty. Those that are there stay; where one is gone, or they are not of one CA, both are made anew. The CA's key is kept
+     nowhere: nobody can make a third one. */}}
+{{- define "wirelab.certificates" -}}
+{{- $there := dict -}}
+{{- range list .first .second -}}
+{{- $_ := set $there .secret (lookup "v1" "Secret" $.root.Release.Namespace .secret) -}}
+{{- end -}}
+{{- $ca := dig "data" "ca.crt" "" (get $there .first.secret) -}}
+{{- $keep := and $ca (eq $ca (dig "data" "ca.crt" "" (get $there .second.secret))) -}}
+{{- $new := genCAWithKey "wirelab" 3650 (genPrivateKey "ecdsa") -}}
+{{- range list .first .second -}}
+{{- $data := get (get $there .secret) "data" -}}
+{{- if not $keep -}}
+{{- $cert := genSignedCertWithKey .name .addresses (append .others .name) 3650 $new (genPrivateKey "ecdsa") -}}
+{{- $data = dict "ca.crt" (b64enc $new.Cert) "tls.crt" (b64enc $cert.Cert) "tls.key" (b64enc $cert.Key) -}}
+{{- end }}
+---
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata:
+  name: {{ .secret }}
+  namespace: {{ $.root.Release.Namespace }}
+  labels:
+    {{- include "wirelab.relayLabels" $.root | nindent 4 }}
+data:
+  {{- range $key := list "ca.crt" "tls.crt" "tls.key" }}
+  {{ $key }}: {{ get $data $key }}
+  {{- end }}
+{{- end }}
 {{- end -}}
