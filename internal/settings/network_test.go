@@ -172,7 +172,7 @@ func TestValidate(t *testing.T) {
 			},
 		},
 		"metrics of no flows": {
-			func(n *Network) { n.Flows = Flows{Metrics: []string{"drop"}} }, "network",
+			func(n *Network) { n.Flows.Capacity, n.Flows.Metrics = 0, []string{"drop"} }, "network",
 			[]string{"network.flows.metrics needs network.flows.capacity: with 0"},
 		},
 		"neither flows nor metrics": {func(n *Network) { n.Flows.Capacity = 0 }, "", nil},
