@@ -248,8 +248,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if n.flows != nil {
 		eg.Go(func() error { n.keepFlows(ctx, a.metrics.flows, a.log); return nil })
 	}
-	if err := a.serveRelay(ctx, eg, n); err != nil {
-		return err
+	if a.cfg.Flows.Relay.Enabled {
+		eg.Go(func() error { return a.serveRelay(ctx, n) })
 	}
 	if n.prober != nil {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })

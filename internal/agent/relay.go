@@ -6,30 +6,36 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/mtls"
 	"wirelab.dev/wirelab/internal/serve"
 	"wirelab.dev/wirelab/internal/version"
 )
 
-// serveRelay answers wirelab-relay, where the cluster has it, on the node's address.
-func (a *Agent) serveRelay(ctx context.Context, eg *errgroup.Group, n *node) error {
-	if !a.cfg.Flows.Relay.Enabled {
-		return nil
-	}
+// relayAgain is when the agent tries again to listen for the relay: a node has its network without.
+const relayAgain = 2 * time.Second
+
+// serveRelay answers wirelab-relay on the node's address until ctx is done.
+func (a *Agent) serveRelay(ctx context.Context, n *node) error {
 	files := mtls.InDir(a.cfg.Paths.RelayTLS)
 	if _, err := files.Server(time.Now(), api.RelayCertName); err != nil {
 		a.log.Warn("the relay is not answered until this is mended", "err", err)
 	}
 	at := netip.AddrPortFrom(n.dp.Config().NodeIP, uint16(a.cfg.Flows.Relay.AgentPort)) //nolint:gosec // a port, say the settings
-	l, err := serve.Listen(ctx, at.String(), "flows.relay.agentPort")
-	if err != nil {
-		return err
+	for said := false; ; said = true {
+		l, err := serve.Listen(ctx, at.String(), "flows.relay.agentPort")
+		if err == nil {
+			return serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), a.relayHandler(), a.log)
+		}
+		if !said && ctx.Err() == nil {
+			a.log.Warn("the relay is not answered until this is mended", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(relayAgain):
+		}
 	}
-	eg.Go(func() error { return serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), a.relayHandler(), a.log) })
-	return nil
 }
 
 // relayHandler answers what the relay has to know to tell of flows, and nothing that changes anything.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,4 +58,39 @@ func TestRelayOnTheNodesAddress(t *testing.T) {
 		c.Close()
 		t.Error("it listens on other addresses than the node's")
 	}
+}
+
+// TestRelaysPortIsTaken: a node whose port another process has is ready, says so, and answers the relay once the port is free.
+func TestRelaysPortIsTaken(t *testing.T) {
+	netnstest.RequireRoot(t)
+	a := mtlstest.New(t)
+	a.Sign(t, "relay", api.RelayCertName, time.Now().Add(time.Hour))
+	a.Sign(t, "tls", api.AgentCertName, time.Now().Add(time.Hour))
+	n := newTestNode(t)
+	n.cfg.Paths.RelayTLS, n.cfg.Flows.Relay.Enabled = a.Dir, true
+	at := netip.AddrPortFrom(n.Addr, uint16(n.cfg.Flows.Relay.AgentPort)) //nolint:gosec // a port
+	var taken net.Listener
+	var err error
+	n.Do(func() { taken, err = net.Listen("tcp4", at.String()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	eventually(t, "it is said", func() bool {
+		return strings.Contains(n.log.String(), "listen for flows.relay.agentPort (is the port taken on this node?)") && n.status().Ready
+	})
+	taken.Close()
+	secure := asRelay(t, a, "relay")
+	relay := client.NewOver("n1", func(ctx context.Context) (net.Conn, error) {
+		c, err := n.Dial("tcp4", at)
+		if err != nil {
+			return nil, err
+		}
+		s := tls.Client(c, secure)
+		return s, s.HandshakeContext(ctx)
+	})
+	eventually(t, "the relay is answered", func() bool {
+		_, err := relay.Status(t.Context())
+		return err == nil
+	})
 }
