@@ -199,7 +199,22 @@ func TestRelayOfTheChart(t *testing.T) {
 		return found
 	}
 	before := keys()
+	revisions := func() int {
+		t.Helper()
+		all, err := secrets.List(t.Context(), metav1.ListOptions{LabelSelector: "owner=helm"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all.Items)
+	}
 	server.Install(values(8192))
+	if n := revisions(); n != 2 {
+		t.Errorf("%d revisions after an upgrade", n)
+	}
+	server.Install(values(8192))
+	if n := revisions(); n != 2 {
+		t.Errorf("%d revisions after an installation that changes nothing", n)
+	}
 	for i, now := range keys() {
 		if now != before[i] {
 			t.Errorf("an upgrade makes %s anew", all[i])
