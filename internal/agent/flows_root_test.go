@@ -36,11 +36,11 @@ func (n *testNode) flows(f api.FlowFilter) (start *api.FlowStart, records []api.
 	return start, records, lost
 }
 
-// twoTalkers is a node that reports every packet, with pods a and b, of which the API server has told.
-func twoTalkers(t *testing.T, flows settings.Flows) (n *testNode, pods [2]*netnstest.NS, addrs [2]netip.Addr) {
+// twoTalkers is a node that reports every packet, keeps so many flows and makes these metrics of them, with pods a and b, of which the API server has told.
+func twoTalkers(t *testing.T, capacity int, metrics ...string) (n *testNode, pods [2]*netnstest.NS, addrs [2]netip.Addr) {
 	t.Helper()
 	n = newTestNode(t)
-	n.cfg.BPF.MonitorAggregation, n.cfg.Flows = settings.AggregationNone, flows
+	n.cfg.BPF.MonitorAggregation, n.cfg.Flows.Capacity, n.cfg.Flows.Metrics = settings.AggregationNone, capacity, metrics
 	n.start()
 	r := n.runtime()
 	for i, name := range []string{"a", "b"} {
@@ -58,7 +58,7 @@ func twoTalkers(t *testing.T, flows settings.Flows) (n *testNode, pods [2]*netns
 // filters pick it; who follows hears of it.
 func TestFlowsOfPods(t *testing.T) {
 	netnstest.RequireRoot(t)
-	n, pods, addrs := twoTalkers(t, settings.Flows{Capacity: 4096})
+	n, pods, addrs := twoTalkers(t, 4096)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	followed := make(chan api.FlowRecord, 100)
@@ -129,7 +129,7 @@ func TestFlowsOfPods(t *testing.T) {
 // TestFlowMetrics: what pods send is counted once by the one program that it meets, in the groups that are on.
 func TestFlowMetrics(t *testing.T) {
 	netnstest.RequireRoot(t)
-	n, pods, addrs := twoTalkers(t, settings.Flows{Capacity: 16, Metrics: []string{settings.FlowMetricsICMP, settings.FlowMetricsDrop}})
+	n, pods, addrs := twoTalkers(t, 16, settings.FlowMetricsICMP, settings.FlowMetricsDrop)
 	counted := func(series string) bool {
 		page, err := n.get(uint16(n.cfg.Prometheus.Port), "/metrics")
 		if err != nil {
@@ -173,7 +173,7 @@ func TestNoFlowsAreKept(t *testing.T) {
 // reads nothing, takes little memory.
 func TestFullFlowBuffer(t *testing.T) {
 	netnstest.RequireRoot(t)
-	n, pods, addrs := twoTalkers(t, settings.Flows{Capacity: 4096})
+	n, pods, addrs := twoTalkers(t, 4096)
 	stuck := n.stuckFollower()
 	defer stuck.Close()
 	before := n.memory()
