@@ -4,23 +4,28 @@ import (
 	"cmp"
 	"container/heap"
 	"time"
-
-	"wirelab.dev/wirelab/internal/api"
 )
 
 const (
-	// silence is how long a node may say nothing before the events of the others are handed on without knowing its own.
-	// An agent says several times a second how far it is.
+	// silence is how long a node may say nothing before what the others have seen is handed on without knowing its own.
+	// A node says several times a second how far it is.
 	silence = 3 * time.Second
-	// maxHeld bounds how many events wait for those of other nodes.
+	// maxHeld bounds how many sights wait for those of other nodes.
 	maxHeld = 16384
 )
 
-// merger puts the events of several nodes in the order of their times. An event waits until every node has told of all that
+// line is what a node tells: what it has seen, or how far it is, or both.
+type line[T any] struct {
+	seen *T
+	at   time.Time // when it saw that
+	upTo time.Time // it has told of all that happened before; zero where it does not say
+}
+
+// merger puts what several nodes have seen in the order of its times. A sight waits until every node has told of all that
 // happened before it. The nodes are on one machine, so their clocks are one.
-type merger struct {
+type merger[T any] struct {
 	nodes map[string]*told
-	held  events
+	held  sights[T]
 	came  uint64
 }
 
@@ -30,30 +35,30 @@ type told struct {
 	heard time.Time // when it last said anything
 }
 
-func newMerger() *merger { return &merger{nodes: map[string]*told{}} }
+func newMerger[T any]() *merger[T] { return &merger[T]{nodes: map[string]*told{}} }
 
 // add takes what a node has sent. now is when it came.
-func (m *merger) add(node string, line api.MonitorLine, now time.Time) {
+func (m *merger[T]) add(node string, line line[T], now time.Time) {
 	n := m.nodes[node]
 	if n == nil {
 		n = &told{}
 		m.nodes[node] = n
 	}
 	n.heard = now
-	if line.UpTo.After(n.upTo) {
-		n.upTo = line.UpTo
+	if line.upTo.After(n.upTo) {
+		n.upTo = line.upTo
 	}
-	if line.Event != nil {
+	if line.seen != nil {
 		m.came++
-		heap.Push(&m.held, heldEvent{*line.Event, m.came})
+		heap.Push(&m.held, sight[T]{*line.seen, line.at, m.came})
 	}
 }
 
 // remove forgets a node that tells no more.
-func (m *merger) remove(node string) { delete(m.nodes, node) }
+func (m *merger[T]) remove(node string) { delete(m.nodes, node) }
 
 // upTo is up to when every node has told, but for those that are silent. It is the zero Time when no node has told.
-func (m *merger) upTo(now time.Time) (least time.Time) {
+func (m *merger[T]) upTo(now time.Time) (least time.Time) {
 	for _, n := range m.nodes {
 		if now.Sub(n.heard) > silence {
 			continue
@@ -65,37 +70,39 @@ func (m *merger) upTo(now time.Time) (least time.Time) {
 	return least
 }
 
-// take returns the events that are in order now, and no longer holds them.
-func (m *merger) take(now time.Time) (out []api.Event) {
+// take returns what is in order now, and no longer holds it.
+func (m *merger[T]) take(now time.Time) (out []sight[T]) {
 	upTo := m.upTo(now)
-	for len(m.held) > 0 && (upTo.IsZero() || !m.held[0].event.Time.After(upTo) || len(m.held) > maxHeld) {
-		out = append(out, heap.Pop(&m.held).(heldEvent).event)
+	for len(m.held) > 0 && (upTo.IsZero() || !m.held[0].at.After(upTo) || len(m.held) > maxHeld) {
+		out = append(out, heap.Pop(&m.held).(sight[T]))
 	}
 	return out
 }
 
-type heldEvent struct {
-	event api.Event
-	came  uint64
+// sight is what was seen, and when.
+type sight[T any] struct {
+	seen T
+	at   time.Time
+	came uint64
 }
 
-// events is a heap, with the earliest event first, and of those of one time the one that came first.
-type events []heldEvent
+// sights is a heap, with the earliest first, and of those of one time the one that came first.
+type sights[T any] []sight[T]
 
-func (e events) Len() int { return len(e) }
+func (s sights[T]) Len() int { return len(s) }
 
-func (e events) Less(i, j int) bool {
-	return cmp.Or(e[i].event.Time.Compare(e[j].event.Time), cmp.Compare(e[i].came, e[j].came)) < 0
+func (s sights[T]) Less(i, j int) bool {
+	return cmp.Or(s[i].at.Compare(s[j].at), cmp.Compare(s[i].came, s[j].came)) < 0
 }
 
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (s sights[T]) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
 
-func (e *events) Push(x any) { *e = append(*e, x.(heldEvent)) }
+func (s *sights[T]) Push(x any) { *s = append(*s, x.(sight[T])) }
 
-func (e *events) Pop() any {
-	last := len(*e) - 1
-	x := (*e)[last]
-	(*e)[last] = heldEvent{}
-	*e = (*e)[:last]
+func (s *sights[T]) Pop() any {
+	last := len(*s) - 1
+	x := (*s)[last]
+	(*s)[last] = sight[T]{}
+	*s = (*s)[:last]
 	return x
 }

@@ -12,16 +12,16 @@ import (
 func TestMerge(t *testing.T) {
 	epoch := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
-	m, now := newMerger(), at(0)
+	m, now := newMerger[api.Event](), at(0)
 	event := func(node string, s int, reason string) {
-		m.add(node, api.MonitorLine{Event: &api.Event{Node: node, Time: at(s), Reason: reason}}, now)
+		m.add(node, line[api.Event]{seen: &api.Event{Node: node, Reason: reason}, at: at(s)}, now)
 	}
-	mark := func(node string, s int) { m.add(node, api.MonitorLine{UpTo: at(s)}, now) }
+	mark := func(node string, s int) { m.add(node, line[api.Event]{upTo: at(s)}, now) }
 	want := func(reasons string) {
 		t.Helper()
 		var got []string
-		for _, e := range m.take(now) {
-			got = append(got, e.Reason)
+		for _, s := range m.take(now) {
+			got = append(got, s.seen.Reason)
 		}
 		if strings.Join(got, " ") != reasons {
 			t.Errorf("came out: %v, want %s", got, reasons)
@@ -64,13 +64,13 @@ func TestMerge(t *testing.T) {
 
 // TestMergeIsBounded: what waits for a node that is slow is bounded.
 func TestMergeIsBounded(t *testing.T) {
-	m, now := newMerger(), time.Now()
-	m.add("slow", api.MonitorLine{UpTo: now}, now)
-	m.add("fast", api.MonitorLine{UpTo: now.Add(time.Hour)}, now)
+	m, now := newMerger[api.Event](), time.Now()
+	m.add("slow", line[api.Event]{upTo: now}, now)
+	m.add("fast", line[api.Event]{upTo: now.Add(time.Hour)}, now)
 	for i := range maxHeld + 3 {
-		m.add("fast", api.MonitorLine{Event: &api.Event{Time: now.Add(time.Duration(i+1) * time.Millisecond), Length: i}}, now)
+		m.add("fast", line[api.Event]{seen: &api.Event{Length: i}, at: now.Add(time.Duration(i+1) * time.Millisecond)}, now)
 	}
-	if out := m.take(now); len(out) != 3 || out[2].Length != 2 {
+	if out := m.take(now); len(out) != 3 || out[2].seen.Length != 2 {
 		t.Errorf("%d events come out, want the first 3", len(out))
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,52 +45,26 @@ func (l *Lab) Monitor(ctx context.Context, o MonitorOptions, emit func(api.Event
 	if err != nil {
 		return err
 	}
-	// What While did just before an interrupt counts, too, so streams do not end with ctx.
-	streaming, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var streams sync.WaitGroup
-	defer streams.Wait()
-	defer stop()
-	from := make(chan sent)
-	for _, n := range nodes {
-		streams.Go(func() {
-			hand := func(s sent) error {
-				select {
-				case from <- s:
-					return nil
-				case <-streaming.Done():
-					return streaming.Err()
-				}
-			}
-			err := l.stream(streaming, n, agents[n.Name], o.Pick, func(line api.MonitorLine) error { return hand(sent{node: n.Name, line: line}) })
-			_ = hand(sent{node: n.Name, over: err})
-		})
+	w := &watch[api.Event]{
+		lab: l, nodes: nodes, who: "its agent", whom: "the agents of lab " + l.Name, begin: sayWatched(o.Say),
+		say: o.Say, while: o.While, emit: emit,
+		stream: func(ctx context.Context, n cluster.Node, each func(line[api.Event]) error) error {
+			return l.events(ctx, n, agents[n.Name], o.Pick, each)
+		},
 	}
-	w := &watch{lab: l, nodes: nodes, o: o, emit: emit, merged: newMerger(), failures: make([]error, len(nodes))}
-	if err := w.join(ctx, from); err != nil || ctx.Err() != nil && o.While == nil {
-		return err
-	}
-	err = w.run(ctx, from)
-	if err == nil && w.failed() != nil {
-		err = ErrPartly
-	}
-	return err
+	return w.watch(ctx)
 }
 
-// ErrPartly says that some nodes were not watched, or not to the end. Which they are has been said.
-var ErrPartly = errors.New("not all nodes were watched")
-
-// sent is what comes from a node: a line, or why there are no more.
-type sent struct {
-	node string
-	line api.MonitorLine
-	over error
+// sayWatched says which nodes are watched.
+func sayWatched(say func(string)) func([]string) error {
+	return func(nodes []string) error {
+		say("watching " + strings.Join(nodes, ", "))
+		return nil
+	}
 }
 
-// stream hands on the lines of an agent's monitor until ctx ends, and returns why it ended before.
-func (l *Lab) stream(ctx context.Context, n cluster.Node, agent *corev1.Pod, pick []string, each func(api.MonitorLine) error) error {
-	if why := n.Down(); why != "" {
-		return errors.New(why)
-	}
+// events hands on the lines of an agent's monitor until ctx ends, and returns why it ended before.
+func (l *Lab) events(ctx context.Context, n cluster.Node, agent *corev1.Pod, pick []string, each func(line[api.Event]) error) error {
 	if agent == nil {
 		return errors.New("no agent pod on this node")
 	}
@@ -112,12 +84,16 @@ func (l *Lab) stream(ctx context.Context, n cluster.Node, agent *corev1.Pod, pic
 	return explainKubelet(n.Name, "the agent", err)
 }
 
-func decodeLine(b []byte, each func(api.MonitorLine) error) error {
-	var line api.MonitorLine
-	if err := json.Unmarshal(b, &line); err != nil {
+func decodeLine(b []byte, each func(line[api.Event]) error) error {
+	var said api.MonitorLine
+	if err := json.Unmarshal(b, &said); err != nil {
 		return fmt.Errorf("read the agent's events: %w", err)
 	}
-	return each(line)
+	told := line[api.Event]{seen: said.Event, upTo: said.UpTo}
+	if said.Event != nil {
+		told.at = said.Event.Time
+	}
+	return each(told)
 }
 
 // openUntil is an input with nothing in it that ends with ctx. An agent's monitor ends with its input, which ends with the
@@ -156,123 +132,6 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 	}
 	w.rest = append(w.rest[:0], rest...)
 	return len(b), nil
-}
-
-// watch is a monitor at work.
-type watch struct {
-	lab      *Lab
-	nodes    []cluster.Node
-	o        MonitorOptions
-	emit     func(api.Event) error
-	merged   *merger
-	failures []error // by node, as nodes has them
-}
-
-// take takes what came from a node, and says whether it was its end.
-func (w *watch) take(s sent) (over bool) {
-	i := slices.IndexFunc(w.nodes, func(n cluster.Node) bool { return n.Name == s.node })
-	switch {
-	case w.failures[i] != nil: // it has been given up
-		return false
-	case s.over == nil:
-		w.merged.add(s.node, s.line, time.Now())
-		return false
-	}
-	w.merged.remove(s.node)
-	w.failures[i] = s.over
-	return true
-}
-
-// join waits until every node has begun to tell, or cannot be watched, and says so. No node at all is an error. ctx may end
-// it early.
-func (w *watch) join(ctx context.Context, from <-chan sent) error {
-	defer telling(w.lab.say, "waiting for the agents of lab "+w.lab.Name)()
-	late := time.After(beginTimeout)
-	heard := map[string]bool{}
-	for len(heard) < len(w.nodes) {
-		select {
-		case s := <-from:
-			w.take(s)
-			heard[s.node] = true
-		case <-late:
-			for i, n := range w.nodes {
-				if !heard[n.Name] {
-					heard[n.Name] = true
-					w.failures[i] = fmt.Errorf("its agent does not answer within %s", beginTimeout)
-				}
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	var watched []string
-	for i, n := range w.nodes {
-		if w.failures[i] == nil {
-			watched = append(watched, strings.TrimPrefix(n.Name, w.lab.Name+"-"))
-		}
-	}
-	if len(watched) == 0 {
-		return w.failed()
-	}
-	for i, err := range w.failures {
-		if err != nil {
-			w.o.Say(fmt.Sprintf("node %s is not watched: %v", w.nodes[i].Name, err))
-		}
-	}
-	w.o.Say("watching " + strings.Join(watched, ", "))
-	return nil
-}
-
-// failed is why nodes are not watched.
-func (w *watch) failed() error { return nodesFailed(w.nodes, w.failures) }
-
-// run emits events until there is an end.
-func (w *watch) run(ctx context.Context, from <-chan sent) error {
-	end := ctx.Done()
-	var began, ended time.Time
-	over := make(chan struct{})
-	if w.o.While != nil {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		end = nil // While is told, and ends
-		began = time.Now()
-		go func() {
-			defer close(over)
-			w.o.While(ctx)
-		}()
-	}
-	again := time.NewTicker(silence / 10) // to see who is silent
-	defer again.Stop()
-	var failed error
-	for {
-		select {
-		case s := <-from:
-			if w.take(s) {
-				w.o.Say(fmt.Sprintf("node %s is watched no more: %v", s.node, s.over))
-			}
-		case <-again.C:
-		case <-over:
-			over, ended = nil, time.Now()
-		case <-end:
-			return nil
-		}
-		now := time.Now()
-		for _, e := range w.merged.take(now) {
-			if failed == nil && !e.Time.Before(began) && (ended.IsZero() || !e.Time.After(ended)) {
-				failed = w.emit(e)
-			}
-		}
-		told := w.merged.upTo(now)
-		switch {
-		case failed != nil && (w.o.While == nil || !ended.IsZero()):
-			return failed
-		case !ended.IsZero() && (told.IsZero() || told.After(ended) || now.Sub(ended) > silence):
-			return nil
-		case len(w.merged.nodes) == 0 && w.o.While == nil:
-			return nil // what failed says why
-		}
-	}
 }
 
 // PodAddr finds the address of a pod, for [show.ParseEnd].
