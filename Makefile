@@ -83,7 +83,7 @@ test-generate: ## generated code is what the sources say
 
 # Packages with tests that need root run under test-datapath as a whole, so that no test runs twice.
 # The agent's run under test-race.
-ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./bench/testbed ./bench/controlplane
+ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./cmd/nettool/internal/tap ./bench/testbed ./bench/controlplane
 
 # And so do those that need an API server under test-apiserver.
 APISERVER_PACKAGES := ./internal/crd ./internal/operator ./internal/relay

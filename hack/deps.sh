@@ -16,6 +16,7 @@ requirements='
 iproute2               ip
 iptables               iptables
 nftables               nft
+tcpdump                tcpdump
 libbpf-dev             /usr/include/bpf/bpf_helpers.h
 linux-libc-dev         /usr/include/linux/bpf.h
 clang-19               clang-19

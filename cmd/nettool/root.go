@@ -22,7 +22,7 @@ func newRootCmd() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServeCmd(), newProbeCmd(), newBenchCmd())
+	root.AddCommand(newServeCmd(), newProbeCmd(), newTapCmd(), newBenchCmd())
 	return root
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/sys/unix"
 
+	"wirelab.dev/wirelab/cmd/nettool/internal/link"
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -23,7 +24,7 @@ func askARP(ctx context.Context, spec probe.ARP) (*probe.ARPResult, error) {
 	if source == nil {
 		return nil, fmt.Errorf("device %s has no IPv4 address to ask from", spec.Interface)
 	}
-	socket, err := openLink(dev.Index, unix.ETH_P_ARP)
+	socket, err := link.Open(dev.Index, unix.ETH_P_ARP)
 	if err != nil {
 		return nil, err
 	}
@@ -32,13 +33,13 @@ func askARP(ctx context.Context, spec probe.ARP) (*probe.ARPResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := socket.write(request); err != nil {
+	if err := socket.Write(request); err != nil {
 		return nil, failf("send the ARP request: %w", err)
 	}
 	defer until(ctx, socket)()
 	buffer := make([]byte, 1<<16)
 	for {
-		n, _, err := socket.read(buffer)
+		n, _, err := socket.Read(buffer)
 		if err != nil {
 			return nil, failf("nobody says who has %s: %w", spec.Address, explainRead(ctx, err))
 		}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wirelab.dev/wirelab/cmd/nettool/internal/link"
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -22,7 +23,7 @@ func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (
 		}
 		index = dev.Index
 	}
-	socket, err := openLink(index, unix.ETH_P_ALL)
+	socket, err := link.Open(index, unix.ETH_P_ALL)
 	if err != nil {
 		return nil, err
 	}
@@ -31,16 +32,16 @@ func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (
 	ready(probe.Reply{})
 
 	result, err := collect(ctx, socket, spec)
-	lost, lostErr := socket.lost()
+	lost, lostErr := socket.Lost()
 	result.Lost = lost
 	return result, errors.Join(err, lostErr)
 }
 
-func collect(ctx context.Context, socket *linkSocket, spec probe.Capture) (*probe.CaptureResult, error) {
+func collect(ctx context.Context, socket *link.Socket, spec probe.Capture) (*probe.CaptureResult, error) {
 	c := &collection{spec: spec, names: deviceNames{}, packets: []probe.Packet{}}
 	buffer := make([]byte, 1<<16)
 	for {
-		n, from, err := socket.read(buffer)
+		n, from, err := socket.Read(buffer)
 		if err != nil && ctx.Err() == nil {
 			return c.result(), failf("read from %s: %w", spec.Interface, err)
 		}
@@ -76,9 +77,9 @@ func (c *collection) add(frame []byte, from *unix.SockaddrLinklayer) bool {
 
 // drain takes what the kernel had queued when ctx ended: who stops a capture
 // after a reply has come wants the packets that went before it.
-func (c *collection) drain(ctx context.Context, socket *linkSocket, buffer []byte) error {
+func (c *collection) drain(ctx context.Context, socket *link.Socket, buffer []byte) error {
 	for {
-		n, from, err := socket.queued(buffer)
+		n, from, err := socket.Queued(buffer)
 		if err != nil {
 			return failf("read from %s: %w", c.spec.Interface, err)
 		}

@@ -1,10 +1,10 @@
-package prober
+// Package link reads and writes frames of devices.
+package link
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -15,15 +15,16 @@ import (
 // receiveBuffer is what a capture may fall behind by, in bytes.
 const receiveBuffer = 8 << 20
 
-// linkSocket is an AF_PACKET socket whose reads respect deadlines and Close.
-type linkSocket struct {
+// Socket is an AF_PACKET socket whose reads respect deadlines and Close.
+type Socket struct {
 	file *os.File
 	raw  syscall.RawConn
 }
 
-// openLink binds to one device, or to all with index 0. protocol is an
-// EtherType in host byte order.
-func openLink(index int, protocol uint16) (*linkSocket, error) {
+// Open binds to one device, or to all with index 0. protocol is an EtherType
+// in host byte order. Of a filter, where there is one, only what it picks is
+// received. The caller closes the socket.
+func Open(index int, protocol uint16, filter ...unix.SockFilter) (*Socket, error) {
 	// Protocol 0 receives nothing: without it, frames of other devices would
 	// be queued between socket and bind.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -33,6 +34,12 @@ func openLink(index int, protocol uint16) (*linkSocket, error) {
 	file := os.NewFile(uintptr(fd), "packet")
 	// Not fatal: without CAP_NET_ADMIN the buffer is just smaller, and losses are reported.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	if len(filter) > 0 {
+		program := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]} //nolint:gosec // the kernel takes 4096 at most
+		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, program); err != nil {
+			return nil, errors.Join(fmt.Errorf("attach the filter: %w", err), file.Close())
+		}
+	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: index}); err != nil {
 		return nil, errors.Join(fmt.Errorf("bind the packet socket: %w", err), file.Close())
 	}
@@ -40,15 +47,17 @@ func openLink(index int, protocol uint16) (*linkSocket, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &linkSocket{file: file, raw: raw}, nil
+	return &Socket{file: file, raw: raw}, nil
 }
 
-func (s *linkSocket) Close() error { return s.file.Close() }
+// Close gives the socket up.
+func (s *Socket) Close() error { return s.file.Close() }
 
-func (s *linkSocket) SetReadDeadline(at time.Time) error { return s.file.SetReadDeadline(at) }
+// SetReadDeadline ends reads at a time.
+func (s *Socket) SetReadDeadline(at time.Time) error { return s.file.SetReadDeadline(at) }
 
-// read returns one frame and where it came from.
-func (s *linkSocket) read(buffer []byte) (int, *unix.SockaddrLinklayer, error) {
+// Read returns one frame and where it came from.
+func (s *Socket) Read(buffer []byte) (int, *unix.SockaddrLinklayer, error) {
 	var (
 		n    int
 		from unix.Sockaddr
@@ -68,9 +77,9 @@ func (s *linkSocket) read(buffer []byte) (int, *unix.SockaddrLinklayer, error) {
 	return n, link, err
 }
 
-// queued is read without waiting and without regard to the deadline; n is 0
+// Queued is Read without waiting and without regard to the deadline; n is 0
 // when no frame is queued.
-func (s *linkSocket) queued(buffer []byte) (n int, link *unix.SockaddrLinklayer, err error) {
+func (s *Socket) Queued(buffer []byte) (n int, link *unix.SockaddrLinklayer, err error) {
 	var from unix.Sockaddr
 	control := s.raw.Control(func(fd uintptr) { n, from, err = unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT) })
 	if errors.Is(err, unix.EAGAIN) {
@@ -91,13 +100,14 @@ func origin(from unix.Sockaddr) (*unix.SockaddrLinklayer, error) {
 	return link, nil
 }
 
-func (s *linkSocket) write(frame []byte) error {
+// Write sends a frame.
+func (s *Socket) Write(frame []byte) error {
 	_, err := s.file.Write(frame)
 	return err
 }
 
-// lost returns how many frames the kernel dropped since the last call.
-func (s *linkSocket) lost() (int, error) {
+// Lost returns how many frames the kernel dropped since the last call.
+func (s *Socket) Lost() (int, error) {
 	var (
 		stats *unix.TpacketStats
 		err   error
@@ -113,22 +123,4 @@ func (s *linkSocket) lost() (int, error) {
 
 func networkOrder(v uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
-}
-
-// device finds a device by name and its first IPv4 address, which may be nil.
-func device(name string) (*net.Interface, net.IP, error) {
-	dev, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil, nil, fmt.Errorf("find device %q: %w", name, err)
-	}
-	addresses, err := dev.Addrs()
-	if err != nil {
-		return nil, nil, fmt.Errorf("list the addresses of %s: %w", name, err)
-	}
-	for _, address := range addresses {
-		if prefix, ok := address.(*net.IPNet); ok && prefix.IP.To4() != nil {
-			return dev, prefix.IP.To4(), nil
-		}
-	}
-	return dev, nil, nil
 }

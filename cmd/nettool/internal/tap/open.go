@@ -1,0 +1,121 @@
+package tap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wirelab.dev/wirelab/cmd/nettool/internal/link"
+	"wirelab.dev/wirelab/verify/probe"
+)
+
+// point is a device that is listened at.
+type point struct {
+	device  probe.TapDevice
+	socket  *link.Socket // nil: no more
+	loops   bool         // it is lo's kind: what goes out comes in
+	upTo    time.Time    // all before that is told
+	dropped int
+}
+
+// open listens at a point, of the calling thread's network namespace unless it names another.
+func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err error) {
+	here := func(f func() error) error { return f() }
+	there := here
+	if at.Container != "" {
+		ns, err := namespaceOf(at.Container)
+		if err != nil {
+			return nil, err
+		}
+		defer ns.Close()
+		there = func(f func() error) error { return within(ns, f) }
+	}
+	var d device
+	err = there(func() (err error) {
+		if at.Address.IsValid() {
+			d, err = addressed(at.Address)
+		} else {
+			d, err = named(at.Device)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if at.Peer {
+		there = here
+		if d, err = indexed(d.peer); err != nil {
+			return nil, fmt.Errorf("find the other end of %s: %w", at.Device, err)
+		}
+	}
+	err = there(func() (err error) {
+		p, err = listen(ctx, d, filter)
+		return err
+	})
+	return p, err
+}
+
+// listen opens a socket at a device of the calling thread's network namespace.
+func listen(ctx context.Context, d device, filter string) (*point, error) {
+	p := &point{device: probe.TapDevice{Name: d.name}, loops: d.kind == unix.ARPHRD_LOOPBACK}
+	switch d.kind {
+	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
+	case unix.ARPHRD_NONE, unix.ARPHRD_TUNNEL:
+		p.device.Raw = true
+	default:
+		return nil, fmt.Errorf("device %s has neither frames of Ethernet nor bare packets, but those of type %d", d.name, d.kind)
+	}
+	program, err := compile(ctx, filter, d.name)
+	if err != nil {
+		return nil, err
+	}
+	if p.socket, err = link.Open(d.index, unix.ETH_P_ALL, program...); err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", d.name, err)
+	}
+	if err := p.socket.Stamp(); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen at %s: %w", d.name, err), p.socket.Close())
+	}
+	return p, nil
+}
+
+// namespaceOf opens the network namespace of a container: that of a process whose cgroup is named after it. The caller
+// closes it.
+func namespaceOf(container string) (*os.File, error) {
+	all, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range all {
+		// A process that has just ended is none to ask.
+		if cgroup, err := os.ReadFile(path); err != nil || !bytes.Contains(cgroup, []byte(container)) {
+			continue
+		}
+		if ns, err := os.Open(filepath.Join(filepath.Dir(path), "ns/net")); err == nil {
+			return ns, nil
+		}
+	}
+	return nil, fmt.Errorf("container %s does not run any more", container)
+}
+
+// within calls f in a network namespace, on a thread that ends with it.
+func within(ns *os.File, f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and it stays locked, so that nothing else runs there
+		err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		if err != nil {
+			err = fmt.Errorf("enter a network namespace: %w", err)
+		} else {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
+}
