@@ -64,7 +64,7 @@ func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err 
 
 // listen opens a socket at a device of the calling thread's network namespace.
 func listen(ctx context.Context, d device, filter string) (*point, error) {
-	p := &point{device: probe.TapDevice{Name: d.name}, loops: d.kind == unix.ARPHRD_LOOPBACK}
+	p := &point{device: probe.TapDevice{Name: d.name}, loops: d.kind == unix.ARPHRD_LOOPBACK, upTo: time.Now()}
 	switch d.kind {
 	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
 	case unix.ARPHRD_NONE, unix.ARPHRD_TUNNEL:

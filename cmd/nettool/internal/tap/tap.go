@@ -70,7 +70,7 @@ func start(ctx context.Context, where probe.Tap, out io.Writer) (*tap, error) {
 	if len(t.points) == 0 {
 		return nil, errors.New("no device to listen at is named")
 	}
-	if err := t.say(said); err != nil {
+	if err := errors.Join(t.say(said), t.mark()); err != nil {
 		t.close()
 		return nil, err
 	}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/internal/show"
+	"wirelab.dev/wirelab/labs"
+)
+
+func newCaptureCmd() *cobra.Command {
+	var lab, path string
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "capture POD|NODE[:DEVICE]... [FILTER] [-w FILE] [-- COMMAND...]",
+		Short: "Capture packets at devices of nodes and pods, all at once",
+		Long: `capture listens at devices of several nodes and pods at once and prints what crosses them in the order of
+time, a line a packet, or writes it to a file that Wireshark and its kin read, pcapng, with the node and the
+device of every packet.
+
+A pod alone means its eth0 and the other end of that, on the node; a node alone means the device that has its
+address. Other devices follow a colon. What follows, from the first word of tcpdump's filter language on, is
+a filter.
+
+With a command it runs it as soon as it listens everywhere, takes what crosses the devices while it runs, and
+ends with its exit status; what the command prints goes to standard error. Without one it ends with an
+interrupt. It says on standard error where it listens, and at the end how many packets there were.`,
+		Example: `  lab capture cni -w ping.pcapng -- lab shell cni -- ping -c 1 demo
+  lab capture default/cni worker worker2:lab_host icmp or arp
+  lab capture worker worker2 'tcp port 8080' -w - | wireshark -k -i -`,
+		Args:              usageArgs(cobra.ArbitraryArgs),
+		ValidArgsFunction: completeCapture,
+	}
+	cmd.Flags().StringVar(&lab, "name", "", "the lab (default: the only one)")
+	cmd.Flags().StringVarP(&path, "write", "w", "", "write packets to this file, - for standard output")
+	out.flag(cmd)
+	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		args, command, err := splitCommand(cmd, args)
+		if err != nil {
+			return usageError{err}
+		}
+		at, filter, err := captureArgs(args)
+		switch {
+		case err != nil:
+			return usageError{err}
+		case path == "-" && out.value == "json":
+			return usageError{errors.New("standard output can have packets by -w - or JSON by -o json, not both")}
+		}
+		o := labs.CaptureOptions{At: at, Filter: filter, Say: waiting(cmd.ErrOrStderr())}
+		var run *meanwhile
+		if command != nil {
+			if run, err = newMeanwhile(cmd, command); err != nil {
+				return usageError{err}
+			}
+			o.While = run.run
+		}
+		c := &capturing{out: cmd.OutOrStdout(), say: o.Say, json: out.value == "json"}
+		if path != "" {
+			if c.file, err = openCaptureFile(path, cmd.OutOrStdout()); err != nil {
+				return err
+			}
+		}
+		err = c.run(cmd, lab, o)
+		if run != nil && run.ran() && (err == nil || errors.Is(err, labs.ErrPartly)) {
+			return run.result()
+		}
+		return err
+	}
+	return cmd
+}
+
+// capturing is a capture at work.
+type capturing struct {
+	out    io.Writer
+	say    func(string)
+	json   bool
+	file   *captureFile // nil: packets are printed
+	points []labs.CapturePoint
+	text   show.PacketText
+}
+
+func (c *capturing) run(cmd *cobra.Command, lab string, o labs.CaptureOptions) (err error) {
+	if c.file != nil {
+		defer func() { err = errors.Join(err, c.file.close()) }()
+	}
+	l, err := labs.Open(cmd.Context(), lab, waiting(cmd.ErrOrStderr()))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	o.Begin = func(points []labs.CapturePoint) error { return c.begin(l.Name, o.Filter, points) }
+	points, err := l.Capture(cmd.Context(), o, c.packet)
+	if points == nil {
+		return err
+	}
+	return errors.Join(err, c.end(points))
+}
+
+// begin says where it listens.
+func (c *capturing) begin(lab, filter string, points []labs.CapturePoint) error {
+	c.points = points
+	var names []string
+	for _, p := range points {
+		names = append(names, p.Name)
+		c.text.Widen(nodeAndDevice(p, lab))
+	}
+	if f, ok := fileOf(c.out); ok {
+		c.text.On(f)
+	}
+	c.text.Lab = lab
+	if c.file != nil {
+		if err := c.file.begin(lab, filter, points); err != nil {
+			return err
+		}
+	}
+	c.say("capturing at " + strings.Join(names, ", "))
+	return nil
+}
