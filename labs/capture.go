@@ -51,11 +51,14 @@ type CapturePoint struct {
 	Gone string `json:"gone,omitempty"`
 }
 
+// MaxCaptured bounds Captured.Data.
+const MaxCaptured = probe.MaxTapped
+
 // Captured is a packet at a point.
 type Captured struct {
 	Point  int // by its index
 	Time   time.Time
-	Data   []byte // as much of it as was taken
+	Data   []byte // its first MaxCaptured bytes
 	Length int
 	Out    bool // the device sent it
 }

@@ -145,8 +145,16 @@ func (w *watch[T]) join(ctx context.Context, from <-chan sent[T]) error {
 	return w.begin(watched)
 }
 
-// failed is why nodes are not watched.
-func (w *watch[T]) failed() error { return nodesFailed(w.nodes, w.failures) }
+// failed is why nodes are not watched, each of them.
+func (w *watch[T]) failed() error {
+	var out []error
+	for i, err := range w.failures {
+		if err != nil {
+			out = append(out, fmt.Errorf("node %s: %w", w.nodes[i].Name, err))
+		}
+	}
+	return errors.Join(out...)
+}
 
 // run emits what is seen until there is an end.
 func (w *watch[T]) run(ctx context.Context, from <-chan sent[T]) error {

@@ -139,6 +139,15 @@ func TestWatchWithoutANode(t *testing.T) {
 		if err := w.join(t.Context(), w.from); err == nil || err.Error() != "node l-worker: is stopped\nnode l-worker2: is paused" || len(w.said) > 0 {
 			t.Errorf("no node at all: %v, said %q", err, w.said)
 		}
+
+		w = watchTwo(t)
+		go func() {
+			w.over("l-worker", "is paused")
+			w.over("l-worker2", "is paused")
+		}()
+		if err := w.join(t.Context(), w.from); err == nil || err.Error() != "node l-worker: is paused\nnode l-worker2: is paused" {
+			t.Errorf("no node at all, for the same reason: %v", err)
+		}
 	})
 }
 

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 )
@@ -83,7 +83,9 @@ type capturing struct {
 	json   bool
 	file   *captureFile // nil: packets are printed
 	points []labs.CapturePoint
-	text   show.PacketText
+	// nodes and devices of the points, as text has them.
+	nodes, devices []string
+	text           show.PacketText
 }
 
 func (c *capturing) run(cmd *cobra.Command, lab string, o labs.CaptureOptions) (err error) {
@@ -109,12 +111,13 @@ func (c *capturing) begin(lab, filter string, points []labs.CapturePoint) error 
 	var names []string
 	for _, p := range points {
 		names = append(names, p.Name)
-		c.text.Widen(nodeAndDevice(p, lab))
+		node, device := shown(lab, p)
+		c.nodes, c.devices = append(c.nodes, node), append(c.devices, device)
+		c.text.Node, c.text.Device = max(c.text.Node, len(node)), max(c.text.Device, len(device))
 	}
 	if f, ok := fileOf(c.out); ok {
-		c.text.On(f)
+		_, c.text.Width = screen.Terminal(f)
 	}
-	c.text.Lab = lab
 	if c.file != nil {
 		if err := c.file.begin(lab, filter, points); err != nil {
 			return err
@@ -122,4 +125,75 @@ func (c *capturing) begin(lab, filter string, points []labs.CapturePoint) error 
 	}
 	c.say("capturing at " + strings.Join(names, ", "))
 	return nil
+}
+
+// shown are the node and the device of a point as its lines have them.
+func shown(lab string, p labs.CapturePoint) (node, device string) {
+	if p.Pod != "" && !p.Host {
+		return strings.TrimPrefix(p.Node, lab+"-"), p.Name
+	}
+	return strings.TrimPrefix(p.Node, lab+"-"), p.Device
+}
+
+// packet writes a packet, or prints it.
+func (c *capturing) packet(p labs.Captured) error {
+	if c.file != nil {
+		return c.file.packet(p)
+	}
+	at := c.points[p.Point]
+	printed := show.Packet{Time: p.Time, Node: at.Node, Pod: at.Pod, Device: at.Device, Direction: "in", Length: p.Length, Data: p.Data}
+	if p.Out {
+		printed.Direction = "out"
+	}
+	printed.Describe(at.Raw)
+	var err error
+	if c.json {
+		err = jsonLine(c.out, printed)
+	} else {
+		_, err = io.WriteString(c.out, c.text.String(printed, c.nodes[p.Point], c.devices[p.Point]))
+	}
+	if err != nil {
+		return fmt.Errorf("print a packet: %w", err)
+	}
+	return nil
+}
+
+// captureSummary is what -o json prints beside a file.
+type captureSummary struct {
+	File    string              `json:"file"`
+	Packets int                 `json:"packets"`
+	Dropped int                 `json:"dropped"`
+	Points  []labs.CapturePoint `json:"points"`
+}
+
+// end says how many packets there were.
+func (c *capturing) end(points []labs.CapturePoint) error {
+	sum := captureSummary{Points: points}
+	var each []string
+	for _, p := range points {
+		sum.Packets += p.Packets
+		sum.Dropped += p.Dropped
+		each = append(each, fmt.Sprintf("%s %d", p.Name, p.Packets))
+	}
+	c.say(fmt.Sprintf("%s: %s", show.Plural(sum.Packets, "packet"), strings.Join(each, ", ")))
+	for _, p := range points {
+		if p.Dropped > 0 {
+			c.say(fmt.Sprintf("%s dropped at %s, as the node was too slow to hand them on: a filter takes fewer", show.Plural(p.Dropped, "packet"), p.Name))
+		}
+	}
+	if c.file == nil {
+		return nil
+	}
+	sum.File = c.file.path
+	if err := c.file.end(points); err != nil || !c.json {
+		return err
+	}
+	return jsonLine(c.out, sum)
+}
+
+// jsonLine prints an object in a line, with the > of summaries as it is.
+func jsonLine(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }

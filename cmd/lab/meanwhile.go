@@ -25,6 +25,18 @@ type meanwhile struct {
 // toEnd is how long a command may take to end once it is told to.
 const toEnd = 10 * time.Second
 
+// splitCommand takes the command behind -- off the arguments; nil where there is no --.
+func splitCommand(cmd *cobra.Command, args []string) (before, command []string, err error) {
+	dash := cmd.ArgsLenAtDash()
+	switch {
+	case dash < 0:
+		return args, nil, nil
+	case dash == len(args):
+		return nil, nil, errors.New("no command after --")
+	}
+	return args[:dash], args[dash:], nil
+}
+
 // newMeanwhile finds the command. What it prints goes to lab's standard error, as standard output is for what is watched.
 // It does not read from a terminal, which it would take from lab.
 func newMeanwhile(of *cobra.Command, argv []string) (*meanwhile, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -30,11 +29,9 @@ the command prints goes to standard error.`,
   lab monitor ebpf --type drop
   lab monitor -vv --related-to default/cni -- lab shell cni -- ping -c 1 10.0.2.4`,
 		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
-			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-				if dash == len(args) {
-					return errors.New("no command after --")
-				}
-				args = args[:dash]
+			args, _, err := splitCommand(cmd, args)
+			if err != nil {
+				return err
 			}
 			return oneOf("lab")(cmd, args)
 		}),
@@ -51,13 +48,15 @@ the command prints goes to standard error.`,
 		if err := flags.Check(); err != nil {
 			return usageError{err}
 		}
+		args, command, err := splitCommand(cmd, args)
+		if err != nil {
+			return usageError{err}
+		}
 		var run *meanwhile
-		if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-			var err error
-			if run, err = newMeanwhile(cmd, args[dash:]); err != nil {
+		if command != nil {
+			if run, err = newMeanwhile(cmd, command); err != nil {
 				return usageError{err}
 			}
-			args = args[:dash]
 		}
 		if err := of.named(args); err != nil {
 			return err
