@@ -85,8 +85,9 @@ func testLife(t *testing.T, profile, name string) {
 	}
 	t.Run("rights", func(t *testing.T) { testRights(t, name) })
 	t.Run("policies", func(t *testing.T) { testPolicies(t, name) })
-	if profile == "ebpf" { // pools are the same in all
+	if profile == "ebpf" { // pools, and what captures are made with, are the same in all
 		t.Run("operator", func(t *testing.T) { testOperator(t, name) })
+		t.Run("capture", func(t *testing.T) { testCapture(t, name) })
 	}
 	if profile == "vxlan" { // known flows do without an API server alike
 		t.Run("server away", func(t *testing.T) { testServerAway(t, name) })
