@@ -156,7 +156,7 @@ func testCaptureRefuses(t *testing.T, name string) {
 		want string
 	}{
 		{"worker:eth9", `no device "eth9": there are `},
-		{"cni:eth9", `no device "eth9": there are lo, eth0`},
+		{"cni:eth9", `pod default/cni: no device "eth9": there are lo, eth0`},
 		{"cni worker icmp andd", `tcpdump refuses the filter "icmp andd": can't parse filter expression: syntax error`},
 		{"no-such-pod", "neither a node nor a pod"},
 		{"kube-system/etcd", "has no devices but its node's: capture at " + name + "-control-plane instead"},

@@ -86,8 +86,11 @@ func (l *Lab) Capture(ctx context.Context, o CaptureOptions, emit func(Captured)
 				o.Say(fmt.Sprintf("%s is watched no more: %s", points[c.at.index].Name, c.gone))
 				return nil
 			}
-			points[c.at.index].Packets++
-			return emit(Captured{Point: c.at.index, Time: c.packet.At, Data: c.packet.Data, Length: c.packet.Length, Out: c.packet.Out})
+			err := emit(Captured{Point: c.at.index, Time: c.packet.At, Data: c.packet.Data, Length: c.packet.Length, Out: c.packet.Out})
+			if err == nil {
+				points[c.at.index].Packets++
+			}
+			return err
 		},
 	}
 	for _, n := range l.Nodes {
@@ -185,7 +188,7 @@ func (l *Lab) points(ctx context.Context, target string) ([]*tapped, error) {
 	case container == "":
 		return nil, fmt.Errorf("pod %s does not run: it is %s", name, standing(p))
 	}
-	inside := &tapped{CapturePoint: CapturePoint{Node: p.Spec.NodeName, Pod: name}, where: probe.TapPoint{Container: container, Device: device}}
+	inside := &tapped{CapturePoint: CapturePoint{Node: p.Spec.NodeName, Pod: name}, where: probe.TapPoint{Container: container, Pod: name, Device: device}}
 	if device != "" {
 		return []*tapped{inside}, nil
 	}

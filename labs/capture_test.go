@@ -47,11 +47,11 @@ func TestCaptureTargets(t *testing.T) {
 		at   string
 		want string // nodes and what nettool is asked for, or the error
 	}{
-		{"cni", "l-worker {cni-id eth0 invalid IP false}, l-worker {cni-id eth0 invalid IP true}"},
-		{"default/cni:lo", "l-worker {cni-id lo invalid IP false}"},
-		{"worker2:eth0", "l-worker2 { eth0 invalid IP false}"},
-		{"worker", "l-worker {  invalid IP false}"}, // with the node's address where it runs
-		{"worker:lxc1 l-worker:lxc1 cni:eth0 cni", "l-worker { lxc1 invalid IP false}, l-worker {cni-id eth0 invalid IP false}, l-worker {cni-id eth0 invalid IP true}"},
+		{"cni", "l-worker {cni-id default/cni eth0 invalid IP false}, l-worker {cni-id default/cni eth0 invalid IP true}"},
+		{"default/cni:lo", "l-worker {cni-id default/cni lo invalid IP false}"},
+		{"worker2:eth0", "l-worker2 {  eth0 invalid IP false}"},
+		{"worker", "l-worker {   invalid IP false}"}, // with the node's address where it runs
+		{"worker:lxc1 l-worker:lxc1 cni:eth0 cni", "l-worker {  lxc1 invalid IP false}, l-worker {cni-id default/cni eth0 invalid IP false}, l-worker {cni-id default/cni eth0 invalid IP true}"},
 		{"cni:", "cni:: no device after the colon"},
 		{"agent", "pod default/agent has no devices but its node's: capture at l-worker instead"},
 		{"pulls", "pod default/pulls does not run: it is ImagePullBackOff"},

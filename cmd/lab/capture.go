@@ -102,6 +102,10 @@ func (c *capturing) run(cmd *cobra.Command, lab string, o labs.CaptureOptions) (
 	if points == nil {
 		return err
 	}
+	c.count(points)
+	if err != nil && !errors.Is(err, labs.ErrPartly) {
+		return err
+	}
 	return errors.Join(err, c.end(points))
 }
 
@@ -166,27 +170,34 @@ type captureSummary struct {
 	Points  []labs.CapturePoint `json:"points"`
 }
 
-// end says how many packets there were.
-func (c *capturing) end(points []labs.CapturePoint) error {
-	sum := captureSummary{Points: points}
+// count says how many packets there were.
+func (c *capturing) count(points []labs.CapturePoint) {
+	all := 0
 	var each []string
 	for _, p := range points {
-		sum.Packets += p.Packets
-		sum.Dropped += p.Dropped
+		all += p.Packets
 		each = append(each, fmt.Sprintf("%s %d", p.Name, p.Packets))
 	}
-	c.say(fmt.Sprintf("%s: %s", show.Plural(sum.Packets, "packet"), strings.Join(each, ", ")))
+	c.say(fmt.Sprintf("%s: %s", show.Plural(all, "packet"), strings.Join(each, ", ")))
 	for _, p := range points {
 		if p.Dropped > 0 {
 			c.say(fmt.Sprintf("%s dropped at %s, as the node was too slow to hand them on: a filter takes fewer", show.Plural(p.Dropped, "packet"), p.Name))
 		}
 	}
+}
+
+// end completes the file.
+func (c *capturing) end(points []labs.CapturePoint) error {
 	if c.file == nil {
 		return nil
 	}
-	sum.File = c.file.path
 	if err := c.file.end(points); err != nil || !c.json {
 		return err
+	}
+	sum := captureSummary{File: c.file.path, Points: points}
+	for _, p := range points {
+		sum.Packets += p.Packets
+		sum.Dropped += p.Dropped
 	}
 	return jsonLine(c.out, sum)
 }

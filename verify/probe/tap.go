@@ -16,6 +16,7 @@ type Tap struct {
 type TapPoint struct {
 	// Container has the device in its network namespace; its ID as its runtime has it. Empty: nettool has.
 	Container string `json:"container,omitempty"`
+	Pod       string `json:"pod,omitempty"` // what it is called
 	// Device is its name, Address is one that it has: either is given.
 	Device  string     `json:"device,omitempty"`
 	Address netip.Addr `json:"address,omitzero"`

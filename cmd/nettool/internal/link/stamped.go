@@ -30,6 +30,16 @@ func (s *Socket) Stamp() error {
 	return nil
 }
 
+// Buffer sets how many bytes may be queued, which needs CAP_NET_ADMIN.
+func (s *Socket) Buffer(bytes int) error {
+	var err error
+	control := s.raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) })
+	if err := errors.Join(control, err); err != nil {
+		return fmt.Errorf("set the room for frames: %w", err)
+	}
+	return nil
+}
+
 // Next reads a frame that is queued into the buffer, without waiting; ok says whether there was one. The socket has been
 // told to [Socket.Stamp]. The error wraps [ErrGone] when the device is no more; one that is down has nothing queued.
 func (s *Socket) Next(buffer []byte) (f Frame, ok bool, err error) {

@@ -16,6 +16,10 @@ import (
 	"wirelab.dev/wirelab/verify/probe"
 )
 
+// behind is what a point may fall behind by, in bytes, of which a packet has some 800 more than its own. The kernel takes
+// them as they are needed.
+const behind = 64 << 20
+
 // point is a device that is listened at.
 type point struct {
 	device  probe.TapDevice
@@ -32,7 +36,7 @@ func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err 
 	if at.Container != "" {
 		ns, err := namespaceOf(at.Container)
 		if err != nil {
-			return nil, err
+			return nil, of(at, err)
 		}
 		defer ns.Close()
 		there = func(f func() error) error { return within(ns, f) }
@@ -47,12 +51,12 @@ func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, of(at, err)
 	}
 	if at.Peer {
 		there = here
 		if d, err = indexed(d.peer); err != nil {
-			return nil, fmt.Errorf("find the other end of %s: %w", at.Device, err)
+			return nil, of(at, fmt.Errorf("find the other end of %s: %w", at.Device, err))
 		}
 	}
 	err = there(func() (err error) {
@@ -60,6 +64,14 @@ func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err 
 		return err
 	})
 	return p, err
+}
+
+// of names the pod of a point whose device is not to be found.
+func of(at probe.TapPoint, err error) error {
+	if at.Pod == "" {
+		return err
+	}
+	return fmt.Errorf("pod %s: %w", at.Pod, err)
 }
 
 // listen opens a socket at a device of the calling thread's network namespace.
@@ -79,7 +91,7 @@ func listen(ctx context.Context, d device, filter string) (*point, error) {
 	if p.socket, err = link.Open(d.index, unix.ETH_P_ALL, program...); err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", d.name, err)
 	}
-	if err := p.socket.Stamp(); err != nil {
+	if err := errors.Join(p.socket.Stamp(), p.socket.Buffer(behind)); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen at %s: %w", d.name, err), p.socket.Close())
 	}
 	return p, nil
@@ -101,7 +113,7 @@ func namespaceOf(container string) (*os.File, error) {
 			return ns, nil
 		}
 	}
-	return nil, fmt.Errorf("container %s does not run any more", container)
+	return nil, fmt.Errorf("no process runs in its container, %s", container)
 }
 
 // within calls f in a network namespace, on a thread that ends with it.

@@ -18,7 +18,7 @@ import (
 const (
 	// pulse is how often a tap says at least how far it is.
 	pulse = 50 * time.Millisecond
-	// onItsWay is how long a packet may take from its time stamp until it is queued.
+	// onItsWay is how long a packet may take from its time stamp until it is queued, meanwhile others may overtake it.
 	onItsWay = 5 * time.Millisecond
 	// turn is how many packets are taken at one point before the others have their turn.
 	turn = 64
@@ -138,7 +138,7 @@ func (t *tap) read(i int) error {
 			p.upTo = began.Add(-onItsWay)
 			return nil
 		}
-		p.upTo = frame.At // what is queued came later
+		p.upTo = frame.At.Add(-onItsWay) // what is queued came later
 		if p.loops && frame.Outgoing {
 			continue // and comes in with the next one
 		}
