@@ -73,7 +73,7 @@ func (l *Lab) Capture(ctx context.Context, o CaptureOptions, emit func(Captured)
 	}
 	var points []CapturePoint
 	w := &watch[crossing]{
-		lab: l, who: "it", whom: "the nodes of lab " + l.Name, say: o.Say, while: o.While, toTheEnd: true,
+		lab: l, who: "it", whom: "the nodes of lab " + l.Name, say: o.Say, while: o.While, toTheEnd: true, most: maxHeldBytes, weigh: crossing.bytes,
 		stream: func(ctx context.Context, n cluster.Node, each func(line[crossing]) error) error {
 			return taps[n.Name].listen(ctx, n, o.Filter, each)
 		},
@@ -121,6 +121,16 @@ type crossing struct {
 	at     *tapped
 	packet *probe.TapPacket
 	gone   string
+}
+
+// maxHeldBytes bounds what packets that wait for those of other nodes take, of which each has some 300 bytes beside its own.
+const maxHeldBytes = 256 << 20
+
+func (c crossing) bytes() int {
+	if c.packet == nil {
+		return 0
+	}
+	return 300 + len(c.packet.Data)
 }
 
 // tap listens on one node.

@@ -10,7 +10,7 @@ const (
 	// silence is how long a node may say nothing before what the others have seen is handed on without knowing its own.
 	// A node says several times a second how far it is.
 	silence = 3 * time.Second
-	// maxHeld bounds how many sights wait for those of other nodes.
+	// maxHeld bounds how many sights wait for those of other nodes, where a merger says nothing else.
 	maxHeld = 16384
 )
 
@@ -24,9 +24,12 @@ type line[T any] struct {
 // merger puts what several nodes have seen in the order of its times. A sight waits until every node has told of all that
 // happened before it. The nodes are on one machine, so their clocks are one.
 type merger[T any] struct {
-	nodes map[string]*told
-	held  sights[T]
-	came  uint64
+	nodes  map[string]*told
+	held   sights
+	weight int // of all that is held
+	most   int // it may be
+	weigh  func(T) int
+	came   uint64
 }
 
 // told is how far a node has told.
@@ -35,7 +38,13 @@ type told struct {
 	heard time.Time // when it last said anything
 }
 
-func newMerger[T any]() *merger[T] { return &merger[T]{nodes: map[string]*told{}} }
+// newMerger holds sights up to a weight; one weighs 1 where weigh is nil.
+func newMerger[T any](most int, weigh func(T) int) *merger[T] {
+	if weigh == nil {
+		weigh = func(T) int { return 1 }
+	}
+	return &merger[T]{nodes: map[string]*told{}, most: most, weigh: weigh}
+}
 
 // add takes what a node has sent. now is when it came.
 func (m *merger[T]) add(node string, line line[T], now time.Time) {
@@ -50,7 +59,8 @@ func (m *merger[T]) add(node string, line line[T], now time.Time) {
 	}
 	if line.seen != nil {
 		m.came++
-		heap.Push(&m.held, sight[T]{*line.seen, line.at, m.came})
+		m.weight += m.weigh(*line.seen)
+		heap.Push(&m.held, heldSight{*line.seen, line.at, m.came})
 	}
 }
 
@@ -73,8 +83,11 @@ func (m *merger[T]) upTo(now time.Time) (least time.Time) {
 // take returns what is in order now, and no longer holds it.
 func (m *merger[T]) take(now time.Time) (out []sight[T]) {
 	upTo := m.upTo(now)
-	for len(m.held) > 0 && (upTo.IsZero() || !m.held[0].at.After(upTo) || len(m.held) > maxHeld) {
-		out = append(out, heap.Pop(&m.held).(sight[T]))
+	for len(m.held) > 0 && (upTo.IsZero() || !m.held[0].at.After(upTo) || m.weight > m.most) {
+		first := heap.Pop(&m.held).(heldSight)
+		seen := first.seen.(T)
+		m.weight -= m.weigh(seen)
+		out = append(out, sight[T]{seen, first.at})
 	}
 	return out
 }
@@ -83,26 +96,31 @@ func (m *merger[T]) take(now time.Time) (out []sight[T]) {
 type sight[T any] struct {
 	seen T
 	at   time.Time
+}
+
+type heldSight struct {
+	seen any
+	at   time.Time
 	came uint64
 }
 
 // sights is a heap, with the earliest first, and of those of one time the one that came first.
-type sights[T any] []sight[T]
+type sights []heldSight
 
-func (s sights[T]) Len() int { return len(s) }
+func (s sights) Len() int { return len(s) }
 
-func (s sights[T]) Less(i, j int) bool {
+func (s sights) Less(i, j int) bool {
 	return cmp.Or(s[i].at.Compare(s[j].at), cmp.Compare(s[i].came, s[j].came)) < 0
 }
 
-func (s sights[T]) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
+func (s sights) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
 
-func (s *sights[T]) Push(x any) { *s = append(*s, x.(sight[T])) }
+func (s *sights) Push(x any) { *s = append(*s, x.(heldSight)) }
 
-func (s *sights[T]) Pop() any {
+func (s *sights) Pop() any {
 	last := len(*s) - 1
 	x := (*s)[last]
-	(*s)[last] = sight[T]{}
+	(*s)[last] = heldSight{}
 	*s = (*s)[:last]
 	return x
 }

@@ -12,7 +12,7 @@ import (
 func TestMerge(t *testing.T) {
 	epoch := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
-	m, now := newMerger[api.Event](), at(0)
+	m, now := newMerger[api.Event](maxHeld, nil), at(0)
 	event := func(node string, s int, reason string) {
 		m.add(node, line[api.Event]{seen: &api.Event{Node: node, Reason: reason}, at: at(s)}, now)
 	}
@@ -64,7 +64,7 @@ func TestMerge(t *testing.T) {
 
 // TestMergeIsBounded: what waits for a node that is slow is bounded.
 func TestMergeIsBounded(t *testing.T) {
-	m, now := newMerger[api.Event](), time.Now()
+	m, now := newMerger[api.Event](maxHeld, nil), time.Now()
 	m.add("slow", line[api.Event]{upTo: now}, now)
 	m.add("fast", line[api.Event]{upTo: now.Add(time.Hour)}, now)
 	for i := range maxHeld + 3 {
@@ -72,5 +72,17 @@ func TestMergeIsBounded(t *testing.T) {
 	}
 	if out := m.take(now); len(out) != 3 || out[2].seen.Length != 2 {
 		t.Errorf("%d events come out, want the first 3", len(out))
+	}
+}
+
+// TestMergeWeighs: the bound is of what sights weigh.
+func TestMergeWeighs(t *testing.T) {
+	m, now := newMerger(10, func(s string) int { return len(s) }), time.Now()
+	m.add("slow", line[string]{upTo: now}, now)
+	for i, s := range []string{"12345", "1234", "12"} {
+		m.add("fast", line[string]{seen: &s, at: now.Add(time.Duration(i + 1)), upTo: now.Add(time.Hour)}, now)
+	}
+	if out := m.take(now); len(out) != 1 || out[0].seen != "12345" || m.weight != 6 {
+		t.Errorf("come out: %v, and %d is held", out, m.weight)
 	}
 }

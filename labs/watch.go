@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ type watch[T any] struct {
 	// toTheEnd has what was seen before ctx ended emitted, too.
 	toTheEnd bool
 	emit     func(T) error
+	// most is what may be held until it is in order, as weigh weighs it; zero and nil: maxHeld sights.
+	most  int
+	weigh func(T) int
 
 	merged   *merger[T]
 	failures []error // by node, as nodes has them
@@ -85,7 +89,9 @@ func (w *watch[T]) watch(ctx context.Context) error {
 	return err
 }
 
-func (w *watch[T]) reset() { w.merged, w.failures = newMerger[T](), make([]error, len(w.nodes)) }
+func (w *watch[T]) reset() {
+	w.merged, w.failures = newMerger(cmp.Or(w.most, maxHeld), w.weigh), make([]error, len(w.nodes))
+}
 
 // take takes what came from a node, and says whether it was its end.
 func (w *watch[T]) take(s sent[T]) (over bool) {
