@@ -31,7 +31,7 @@ a filter.
 With a command it runs it as soon as it listens everywhere, takes what crosses the devices while it runs, and
 ends with its exit status; what the command prints goes to standard error. Without one it ends with an
 interrupt. It says on standard error where it listens, and at the end how many packets there were.`,
-		Example: `  lab capture cni -w ping.pcapng -- lab shell cni -- ping -c 1 demo
+		Example: `  lab capture cni -w demo.pcapng -- lab shell cni -- curl -s demo:8080
   lab capture default/cni worker worker2:lab_host icmp or arp
   lab capture worker worker2 'tcp port 8080' -w - | wireshark -k -i -`,
 		Args:              usageArgs(cobra.ArbitraryArgs),
