@@ -68,6 +68,7 @@ func (c Config) withDefaults() Config {
 	c.RoutingMode, c.IPAM.Mode = cmp.Or(c.RoutingMode, def.RoutingMode), cmp.Or(c.IPAM.Mode, def.IPAM.Mode)
 	c.IPAM.Operator.ClusterPoolIPv4MaskSize = cmp.Or(c.IPAM.Operator.ClusterPoolIPv4MaskSize, def.IPAM.Operator.ClusterPoolIPv4MaskSize)
 	c.TunnelProtocol = cmp.Or(c.TunnelProtocol, def.TunnelProtocol)
+	c.Flows.Relay.AgentPort = cmp.Or(c.Flows.Relay.AgentPort, def.Flows.Relay.AgentPort)
 	c.BPF.MonitorPayload = cmp.Or(c.BPF.MonitorPayload, def.BPF.MonitorPayload)
 	c.BPF.MonitorAggregation, c.BPF.CTMax = cmp.Or(c.BPF.MonitorAggregation, def.BPF.MonitorAggregation), cmp.Or(c.BPF.CTMax, def.BPF.CTMax)
 	if c.recoveries == 0 {
