@@ -43,6 +43,45 @@ func (e *Engine) Entrypoint(ctx context.Context, ref string) ([]string, error) {
 	return slices.Concat(r.Config.Entrypoint, r.Config.Cmd), nil
 }
 
+// ImageID is the engine's own name for what an image has in it, empty where there is no such image.
+func (e *Engine) ImageID(ctx context.Context, ref string) (string, error) {
+	lctx, late, cancel := limit(ctx, e.lookUp)
+	defer cancel()
+	r, err := e.api.ImageInspect(lctx, ref)
+	if errdefs.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("inspect image %s: %w", ref, late(err))
+	}
+	return r.ID, nil
+}
+
+// TagImage gives an image one more name.
+func (e *Engine) TagImage(ctx context.Context, ref, tag string) error {
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	if _, err := e.api.ImageTag(lctx, client.ImageTagOptions{Source: ref, Target: tag}); err != nil {
+		return fmt.Errorf("tag image %s as %s: %w", ref, tag, late(err))
+	}
+	return nil
+}
+
+// SaveImage writes an image as a docker image archive, in which it has the name ref. A ref with a digest gets none there.
+func (e *Engine) SaveImage(ctx context.Context, ref string, archive io.Writer) error {
+	lctx, late, cancel := limit(ctx, loadDeadline)
+	defer cancel()
+	r, err := e.api.ImageSave(lctx, []string{ref})
+	if err != nil {
+		return fmt.Errorf("save image %s: %w", ref, late(err))
+	}
+	defer r.Close()
+	if _, err := io.Copy(archive, r); err != nil {
+		return fmt.Errorf("save image %s: %w", ref, late(err))
+	}
+	return nil
+}
+
 // LoadImage reads a docker image archive into the engine.
 func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) error {
 	lctx, late, cancel := limit(ctx, loadDeadline)

@@ -33,7 +33,7 @@ const (
 type NodeImage struct {
 	Ref    string `json:"image"` // with its digest where it has one
 	Origin Origin `json:"origin"`
-	// Note says why this is not kind's own image; empty otherwise.
+	// Note says why this is not known to be kind's own image; empty otherwise.
 	Note string `json:"note,omitempty"`
 }
 
@@ -76,6 +76,15 @@ func EnsureNodeImage(ctx context.Context, e Engine, want string, say func(string
 	if have {
 		return NodeImage{Ref: ref, Origin: OriginPresent}, nil
 	}
+	if want == "" {
+		// An archive carries a tag and no digest.
+		if have, err = e.HasImage(ctx, Short(ref)); err != nil {
+			return NodeImage{}, err
+		}
+		if have {
+			return NodeImage{Ref: Short(ref), Origin: OriginPresent, Note: "known by its tag alone, as from an archive"}, nil
+		}
+	}
 	say("asking the registry for " + Short(ref))
 	pullErr := e.Pull(ctx, ref, docker.Patience{First: registryPatience, Stall: stallPatience}, func(done, total int64) {
 		say(fmt.Sprintf("pulling %s: %d of %d MB", Short(ref), done>>20, total>>20))
@@ -107,6 +116,10 @@ func CheckNode(ctx context.Context, e Starter, ref string) error {
 	if err != nil {
 		return err
 	}
+	return checkStart(ref, start)
+}
+
+func checkStart(ref string, start []string) error {
 	if len(start) == 0 || start[len(start)-1] != "/sbin/init" {
 		return fmt.Errorf("%w: %s starts %q, and a node starts /sbin/init: take one of kind's (kindest/node) or leave cluster.image empty", ErrNoNode, Short(ref), strings.Join(start, " "))
 	}

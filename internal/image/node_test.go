@@ -39,6 +39,7 @@ func TestEnsureNode(t *testing.T) {
 		pulls  int
 	}{
 		"kind's own is here":        {shelf{have: map[string]bool{DefaultNodeImage: true, LocalNodeImage(): true}}, "", DefaultNodeImage, OriginPresent, "", 0},
+		"kind's own by its tag":     {shelf{have: map[string]bool{Short(DefaultNodeImage): true, LocalNodeImage(): true}}, "", Short(DefaultNodeImage), OriginPresent, "", 0},
 		"a registry has it":         {shelf{have: map[string]bool{LocalNodeImage(): true}}, "", DefaultNodeImage, OriginPulled, "", 1},
 		"no registry, built":        {shelf{have: map[string]bool{LocalNodeImage(): true}, pullErr: silent}, "", LocalNodeImage(), OriginBuilt, "", 1},
 		"no registry, nothing":      {shelf{pullErr: silent}, "", "", "", "make node-image", 1},
@@ -60,8 +61,8 @@ func TestEnsureNode(t *testing.T) {
 			if len(tt.shelf.pulled) != tt.pulls {
 				t.Errorf("pulled %q, want %d pulls", tt.shelf.pulled, tt.pulls)
 			}
-			if (got.Origin == OriginBuilt) != (got.Note != "") {
-				t.Errorf("note = %q with origin %q", got.Note, got.Origin)
+			if other := tt.want == "" && got.Ref != "" && got.Ref != DefaultNodeImage; other != (got.Note != "") {
+				t.Errorf("note = %q with %s", got.Note, got.Ref)
 			}
 		})
 	}
