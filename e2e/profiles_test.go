@@ -81,10 +81,13 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
 	if profile != "geneve" { // which has no page of its own
-		t.Run("walkthrough", func(t *testing.T) { testWalkthrough(t, name, profile) })
+		t.Run("walkthrough", func(t *testing.T) { typePage(t, name, profile, walkthrough(profile)) })
 	}
 	t.Run("rights", func(t *testing.T) { testRights(t, name) })
 	t.Run("policies", func(t *testing.T) { testPolicies(t, name) })
+	if profile == exercisesOf {
+		t.Run("exercises", func(t *testing.T) { typePage(t, name, profile, exercises) })
+	}
 	if profile == "ebpf" { // pools, and what captures are made with, are the same in all
 		t.Run("operator", func(t *testing.T) { testOperator(t, name) })
 		t.Run("capture", func(t *testing.T) { testCapture(t, name) })

@@ -20,6 +20,12 @@ func walkthrough(profile string) string {
 	return filepath.Join("..", "docs", "walkthroughs", profile+".md")
 }
 
+// exercises are tasks with solutions, for a lab of one profile.
+const (
+	exercises   = "../docs/exercises.md"
+	exercisesOf = "ebpf"
+)
+
 // step is a command of a walkthrough and what the page says that it prints.
 type step struct {
 	line    int
@@ -27,10 +33,9 @@ type step struct {
 	prints  []string
 }
 
-// testWalkthrough types a page along: it runs each command of its console blocks, in one shell, and holds what the command
+// typePage types a page that is about a profile along, in a lab of it: it runs each command of its console blocks, in one shell, and holds what the command
 // prints on standard output against the page, as fits does.
-func testWalkthrough(t *testing.T, lab, profile string) {
-	page := walkthrough(profile)
+func typePage(t *testing.T, lab, profile, page string) {
 	steps := readSteps(t, page)
 	out, errs := typeAlong(t, steps, "L="+profile, "L="+lab)
 	known := names{}
