@@ -110,7 +110,11 @@ test-race: ## a whole agent, and Services that change while they are read, under
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m -run '^(TestListing|TestGenerations|TestChurn)' ./datapath
 	CGO_ENABLED=1 go test -race -count=1 ./datapath/lb ./internal/agent/services
 
-test-e2e: deps build ## lab itself on kind, every shipped profile; needs Docker
+# The flow API's own client, which takes minutes to build once.
+bin/flow-client: e2e/flowclient/build.sh e2e/flowclient/go.mod e2e/flowclient/go.sum
+	e2e/flowclient/build.sh $@
+
+test-e2e: deps build bin/flow-client ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
 	WIRELAB_TEST_STRICT=1 go test -count=1 -tags e2e -timeout 90m -v ./e2e/...
 

@@ -5,20 +5,51 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
-
-	flowpb "github.com/cilium/cilium/api/v1/flow"
-	observerpb "github.com/cilium/cilium/api/v1/observer"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
-// testFlowsServed asks lab flows --serve as clients of the flow API do: how it is, and who a pod has talked with.
-func testFlowsServed(t *testing.T, name string) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+// flowClient is the field's own client of the flow API, as e2e/flowclient makes it.
+const flowClient = "../bin/flow-client"
+
+// told is what that client tells of a flow.
+type told struct {
+	Flow struct {
+		Verdict             string
+		IP                  struct{ Source, Destination string }
+		L4                  map[string]json.RawMessage
+		Source, Destination struct {
+			Namespace string
+			PodName   string `json:"pod_name"`
+			Labels    []string
+			Identity  int
+		}
+		NodeName string `json:"node_name"`
+	}
+}
+
+// of says whether an end of the flow is that pod of the namespace default.
+func (f told) of(pod string) bool {
+	return f.Flow.Source.PodName == pod || f.Flow.Destination.PodName == pod
+}
+
+// flowServer is lab flows --serve.
+type flowServer struct {
+	t  *testing.T
+	at string
+}
+
+// serveFlows serves until the test is over.
+func serveFlows(t *testing.T, name string) flowServer {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
 	server, _, _ := labCommand(ctx, "flows", "--name", name, "--serve", "--listen", "127.0.0.1:0")
 	server.Stderr = nil
 	said, err := server.StderrPipe()
@@ -28,10 +59,10 @@ func testFlowsServed(t *testing.T, name string) {
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		_ = server.Wait() // killed
-	}()
+	})
 	var at []string
 	for lines := bufio.NewScanner(said); at == nil && lines.Scan(); {
 		at = regexp.MustCompile(`^serving the flows of lab .* at (127\.0\.0\.1:\d+), without TLS$`).FindStringSubmatch(lines.Text())
@@ -39,33 +70,150 @@ func testFlowsServed(t *testing.T, name string) {
 	if at == nil {
 		t.Fatal("lab flows --serve does not say where it serves")
 	}
-	conn, err := grpc.NewClient(at[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return flowServer{t, at[1]}
+}
+
+// ask runs the client.
+func (s flowServer) ask(args ...string) string {
+	s.t.Helper()
+	out, err := command(flowClient, append(args, "--server", s.at)...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+func (s flowServer) observe(args ...string) []told {
+	s.t.Helper()
+	return parse(s.t, s.ask(append([]string{"observe", "-o", "jsonpb"}, args...)...))
+}
+
+func parse(t *testing.T, out string) (all []told) {
+	t.Helper()
+	for _, line := range lines(out) {
+		if line == "" {
+			continue
+		}
+		var f told
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if f.Flow.Verdict != "" { // a line may also tell of events that were lost
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// testFlowsServed has the field's own client, unmodified, ask lab flows --serve: how it is, which nodes there are, and with its
+// filters, also while flows come, who has talked with whom.
+func testFlowsServed(t *testing.T, name string) {
+	s := serveFlows(t, name)
+	var status struct {
+		Flows string `json:"num_flows"`
+		Nodes int    `json:"num_connected_nodes"`
+	}
+	if err := json.Unmarshal([]byte(s.ask("status", "-o", "json")), &status); err != nil || status.Nodes != 3 || status.Flows == "" || status.Flows == "0" {
+		t.Errorf("the status is %+v, %v", status, err)
+	}
+	var nodes []struct{ Name, State string }
+	if err := json.Unmarshal([]byte(s.ask("list", "nodes", "-o", "json")), &nodes); err != nil || len(nodes) != 3 {
+		t.Errorf("nodes are %+v, %v", nodes, err)
+	}
+	for _, n := range nodes {
+		if n.State != "NODE_CONNECTED" || !strings.HasPrefix(n.Name, name+"-") {
+			t.Errorf("a node is %+v", n)
+		}
+	}
+	peer := kubectl(t, name, "get", "pods", "-l", "app=demo", "--field-selector", "spec.nodeName="+name+"-worker", "-o", "jsonpath={.items[0].status.podIP}")
+	const forged = "10.9.9.9"
+	// A pod that pings, and one packet with an address that is not its own.
+	mustLab(t, "shell", "--name", name, "cni", "--", "sh", "-c", "ping -c 1 -W 5 "+peer+
+		"; ip addr add "+forged+"/32 dev eth0; ping -c 1 -W 1 -I "+forged+" "+peer+"; ip addr del "+forged+"/32 dev eth0")
+	demo := func(labels []string) bool { return slices.Contains(labels, "k8s:app=demo") }
+	for filter, fits := range map[string]func(told) bool{
+		"--pod default/cni":     func(f told) bool { return f.of("cni") },
+		"--verdict DROPPED":     func(f told) bool { return f.Flow.Verdict == "DROPPED" },
+		"--protocol icmp":       func(f told) bool { return f.Flow.L4["ICMPv4"] != nil },
+		"--ip " + peer:          func(f told) bool { return f.Flow.IP.Source == peer || f.Flow.IP.Destination == peer },
+		"--label app=demo":      func(f told) bool { return demo(f.Flow.Source.Labels) || demo(f.Flow.Destination.Labels) },
+		"--from-ip " + forged:   func(f told) bool { return f.Flow.IP.Source == forged && f.Flow.Verdict == "DROPPED" },
+		"--not --pod default/a": func(told) bool { return true },
+		"--from-pod default/cni --to-ip " + peer + " --protocol icmp --verdict FORWARDED": func(f told) bool {
+			return f.Flow.Source.PodName == "cni" && f.Flow.Source.Namespace == "default" && f.Flow.Source.Identity >= 256 && demo(f.Flow.Destination.Labels)
+		},
+	} {
+		eventually(t, 20*time.Second, "flows by "+filter, func() string { // agents read events some times a second
+			all := s.observe(append(strings.Fields(filter), "--last", "200")...)
+			for _, f := range all {
+				if !fits(f) {
+					t.Fatalf("%s: there is %+v", filter, f.Flow)
+				}
+			}
+			if len(all) == 0 {
+				return "there are none"
+			}
+			return ""
+		})
+	}
+	if all := s.observe("--pod", "default/nobody-has-this-name"); len(all) != 0 {
+		t.Errorf("a pod that is not there has talked: %+v", all)
+	}
+	s.follow(name, peer)
+	s.reread()
+}
+
+// follow has the client wait for flows, and the pod cni ping until it tells of one.
+func (s flowServer) follow(name, peer string) {
+	t := s.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	client := exec.CommandContext(ctx, flowClient, "observe", "-f", "--last", "0", "-o", "jsonpb", "--pod", "default/cni", "--protocol", "icmp", "--server", s.at)
+	out, err := client.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	client := observerpb.NewObserverClient(conn)
-	status, err := client.ServerStatus(ctx, &observerpb.ServerStatusRequest{})
-	if err != nil || status.GetNumConnectedNodes().GetValue() != 3 || status.GetNumFlows() == 0 {
-		t.Errorf("the status is %v, %v", status, err)
+	if err := client.Start(); err != nil {
+		t.Fatal(err)
 	}
-	peer := kubectl(t, name, "get", "pods", "-l", "app=demo", "--field-selector", "spec.nodeName="+name+"-worker", "-o", "jsonpath={.items[0].status.podIP}")
-	eventually(t, 20*time.Second, "the flow is served", func() string {
+	defer func() {
+		cancel()
+		_ = client.Wait() // killed
+	}()
+	first := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		lines.Scan()
+		first <- lines.Text()
+	}()
+	for {
 		mustLab(t, "shell", "--name", name, "cni", "--", "ping", "-c", "1", "-W", "5", peer)
-		stream, err := client.GetFlows(ctx, &observerpb.GetFlowsRequest{Number: 1, Whitelist: []*flowpb.FlowFilter{{
-			SourcePod: []string{"default/cni"}, DestinationIp: []string{peer}, DestinationLabel: []string{"app=demo"}, Protocol: []string{"icmp"},
-			Verdict: []flowpb.Verdict{flowpb.Verdict_FORWARDED},
-		}}})
-		if err != nil {
-			return err.Error()
+		select {
+		case line := <-first:
+			if all := parse(t, line); len(all) != 1 || !all[0].of("cni") {
+				t.Errorf("a client that follows tells %q", line)
+			}
+			return
+		case <-time.After(200 * time.Millisecond):
 		}
-		r, err := stream.Recv()
-		if err != nil {
-			return err.Error()
-		}
-		if f := r.GetFlow(); f.GetSource().GetPodName() != "cni" || f.GetDestination().GetNamespace() != "default" || f.GetSource().GetIdentity() < 256 {
-			return f.String()
-		}
-		return ""
-	})
+	}
+}
+
+// reread gives the client what it has told itself.
+func (s flowServer) reread() {
+	t := s.t
+	t.Helper()
+	out := s.ask("observe", "-o", "jsonpb", "--last", "50")
+	file := filepath.Join(t.TempDir(), "flows.json")
+	if err := os.WriteFile(file, []byte(out+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := command(flowClient, "observe", "-o", "jsonpb", "--input-file", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before, after := len(parse(t, out)), len(parse(t, again)); before != after || before < 50 {
+		t.Errorf("%d flows are written, and %d read", before, after)
+	}
 }

@@ -78,7 +78,9 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("again", func(t *testing.T) { testConverges(t, profile, name) })
 	t.Run("look", func(t *testing.T) { testLook(t, profile, name) })
 	t.Run("flows", func(t *testing.T) { testFlows(t, name) })
-	t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })
+	if profile == "kubeproxy-replacement" { // clients are told the same in all
+		t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })
+	}
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
 	if profile != "geneve" { // which has no page of its own
 		t.Run("walkthrough", func(t *testing.T) { typePage(t, name, profile, walkthrough(profile)) })
