@@ -41,7 +41,7 @@ deps: ## install what is missing on this machine, from the distribution's packag
 
 build: bin/lab ## every binary, in bin/
 
-bin/lab: $(SOURCES) $(addprefix $(PAYLOAD)/,$(CARRIED)) $(PAYLOAD)/demo-tools.tar.gz
+bin/lab: $(SOURCES) $(CARRIED:%=$(PAYLOAD)/%.zst) $(PAYLOAD)/demo-tools.tar.gz
 	$(GO_BUILD) -o $@ ./cmd/lab
 
 bin/wirelab-agent: $(SOURCES)
@@ -59,8 +59,8 @@ bin/wirelab-cni: $(SOURCES)
 bin/nettool: $(SOURCES)
 	$(GO_BUILD) -o $@ ./cmd/nettool
 
-$(addprefix $(PAYLOAD)/,$(CARRIED)): $(PAYLOAD)/%: bin/%
-	install -m 0755 $< $@
+$(CARRIED:%=$(PAYLOAD)/%.zst): $(PAYLOAD)/%.zst: bin/% images/pack/main.go
+	go run ./images/pack $< $@
 
 $(PAYLOAD)/demo-tools.tar.gz: $(wildcard images/demo/*)
 	images/demo/build.sh $@

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"path"
 
 	"wirelab.dev/wirelab/images"
@@ -79,10 +78,4 @@ func replaceScript(aside, at string) string {
 }
 
 // nettoolBinary is the static binary that probes, the one in the nettool image. The error wraps [image.ErrNoPayload].
-func nettoolBinary() ([]byte, error) {
-	binary, err := fs.ReadFile(images.Payload, "payload/nettool")
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", image.ErrNoPayload, err)
-	}
-	return binary, nil
-}
+func nettoolBinary() ([]byte, error) { return image.Program(images.Payload, "nettool") }

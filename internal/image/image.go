@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 )
 
 // ErrNoPayload means that this lab was built without the programs of its images.
@@ -99,7 +100,7 @@ func filesLayer(payload fs.FS, files []file) ([]byte, error) {
 	w := tar.NewWriter(&b)
 	done := map[string]bool{"/": true}
 	for _, f := range files {
-		content, err := readPayload(payload, f.from)
+		content, err := Program(payload, f.from)
 		if err != nil {
 			return nil, err
 		}
@@ -129,6 +130,24 @@ func addDirs(w *tar.Writer, dir string, done map[string]bool) error {
 	}
 	done[dir] = true
 	return w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir[1:] + "/", Mode: 0o755})
+}
+
+// Program is one of the programs that lab carries. payload is images.Payload. The error wraps [ErrNoPayload] when there is none.
+func Program(payload fs.FS, name string) ([]byte, error) {
+	packed, err := readPayload(payload, name+".zst")
+	if err != nil {
+		return nil, err
+	}
+	z, err := zstd.NewReader(nil)
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", name, err)
+	}
+	defer z.Close()
+	content, err := z.DecodeAll(packed, nil)
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", name, err)
+	}
+	return content, nil
 }
 
 func readPayload(payload fs.FS, name string) ([]byte, error) {

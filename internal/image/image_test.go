@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/klauspost/compress/zstd"
 )
 
 func payload(t *testing.T, agent string) fstest.MapFS {
@@ -29,10 +30,14 @@ func payload(t *testing.T, agent string) fstest.MapFS {
 			t.Fatal(err)
 		}
 	}
+	packer, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return fstest.MapFS{
-		"payload/wirelab-agent":     {Data: []byte(agent)},
-		"payload/wirelab-cni":       {Data: []byte("cni")},
-		"payload/nettool":           {Data: []byte("nettool")},
+		"payload/wirelab-agent.zst": {Data: packer.EncodeAll([]byte(agent), nil)},
+		"payload/wirelab-cni.zst":   {Data: packer.EncodeAll([]byte("cni"), nil)},
+		"payload/nettool.zst":       {Data: packer.EncodeAll([]byte("nettool"), nil)},
 		"payload/demo-tools.tar.gz": {Data: b.Bytes()},
 	}
 }
