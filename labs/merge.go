@@ -4,15 +4,12 @@ import (
 	"cmp"
 	"container/heap"
 	"time"
+
+	"wirelab.dev/wirelab/internal/gather"
 )
 
-const (
-	// silence is how long a node may say nothing before what the others have seen is handed on without knowing its own.
-	// A node says several times a second how far it is.
-	silence = 3 * time.Second
-	// maxHeld bounds how many sights wait for those of other nodes, where a merger says nothing else.
-	maxHeld = 16384
-)
+// maxHeld bounds how many sights wait for those of other nodes, where a merger says nothing else.
+const maxHeld = 16384
 
 // line is what a node tells: what it has seen, or how far it is, or both.
 type line[T any] struct {
@@ -70,7 +67,7 @@ func (m *merger[T]) remove(node string) { delete(m.nodes, node) }
 // upTo is up to when every node has told, but for those that are silent. It is the zero Time when no node has told.
 func (m *merger[T]) upTo(now time.Time) (least time.Time) {
 	for _, n := range m.nodes {
-		if now.Sub(n.heard) > silence {
+		if now.Sub(n.heard) > gather.Silence {
 			continue
 		}
 		if least.IsZero() || n.upTo.Before(least) {

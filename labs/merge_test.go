@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/gather"
 )
 
 // TestMerge: events come out in the order of their times once every node that speaks is past them.
@@ -45,7 +46,7 @@ func TestMerge(t *testing.T) {
 
 	// A node that is silent holds the others back for a while, one that is gone does not.
 	event("a", 8, "sixth")
-	now = now.Add(silence)
+	now = now.Add(gather.Silence)
 	mark("a", 10)
 	want("")
 	now = now.Add(1)

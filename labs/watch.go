@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/gather"
 )
 
 // ErrPartly says that some nodes were not watched, or not to the end. Which they are has been said.
@@ -178,7 +179,7 @@ func (w *watch[T]) run(ctx context.Context, from <-chan sent[T]) error {
 			w.while(ctx)
 		}()
 	}
-	again := time.NewTicker(silence / 10) // to see who is silent
+	again := time.NewTicker(gather.Silence / 10) // to see who is silent
 	defer again.Stop()
 	var failed error
 	for {
@@ -206,7 +207,7 @@ func (w *watch[T]) run(ctx context.Context, from <-chan sent[T]) error {
 		switch {
 		case failed != nil && (w.while == nil || !ended.IsZero()):
 			return failed
-		case !ended.IsZero() && (told.IsZero() || told.After(ended) || now.Sub(ended) > silence):
+		case !ended.IsZero() && (told.IsZero() || told.After(ended) || now.Sub(ended) > gather.Silence):
 			return nil
 		case len(w.merged.nodes) == 0 && w.while == nil:
 			return nil // what failed says why

@@ -86,7 +86,7 @@ func (g Gathering) Flows(ctx context.Context, f api.FlowFilter, emit func(api.Fl
 		m.asked(n.Name, time.Now())
 		ask(n, f)
 	}
-	tick := time.NewTicker(silent / 10) // to see who is silent
+	tick := time.NewTicker(Silence / 10) // to see who is silent
 	defer tick.Stop()
 	looked := time.Now()
 	started, said := false, map[string]bool{}

@@ -72,7 +72,7 @@ func TestFlowsInOrder(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	m.add(flowFrom("a", 12), now)
-	later := now.Add(silent + time.Second)
+	later := now.Add(Silence + time.Second)
 	m.add(upTo("a", 13), later)
 	if got := flowsTaken(m, later); got != "[12]" {
 		t.Errorf("got %s while b is silent", got)

@@ -7,9 +7,9 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// silent is how long a node may tell nothing before the records of the others are handed on without its own. One that
-// is followed says several times a second how far it is.
-const silent = 3 * time.Second
+// Silence is how long a node may tell nothing before what the others tell is handed on without its own. One that is
+// followed says several times a second how far it is.
+const Silence = 3 * time.Second
 
 // maxHeld bounds how many lines are held for those of other nodes.
 const maxHeld = 1 << 17
@@ -159,7 +159,7 @@ func (m *merge) upTo(now time.Time) (least time.Time, all bool) {
 			continue
 		}
 		all = false
-		if m.begun && now.Sub(t.heard) > silent {
+		if m.begun && now.Sub(t.heard) > Silence {
 			continue
 		}
 		if t.upTo.IsZero() {
