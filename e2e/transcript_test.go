@@ -103,7 +103,8 @@ func blur(line string) string {
 		{regexp.MustCompile(`\b\d+(\.\d+)?( ?ms|µs)\b|\b(\d+[hms])+\b`), "LONG"},
 		{regexp.MustCompile(`\b(id|prog_id|link_id|cgroup|index) \d+`), "$1 N"},
 		{regexp.MustCompile(`(@if|lxc[0-9a-f]{8}\()\d+`), "${1}N"},
-		{regexp.MustCompile(`\b(` + address + `) \d+ \d+ `), "$1 N N "}, // endpoint and interface
+		{regexp.MustCompile(`\b(` + address + `) \d+ (\d+ [a-z-]+/)`), "$1 N $2"}, // endpoint, before its identity
+		{regexp.MustCompile(`\b(` + address + `) \d+ \d+ `), "$1 N N "},           // endpoint and interface
 		{regexp.MustCompile(`\bendpoint (\d+|\?)(->)?(\d+|\?)?`), "endpoint N"},
 		{regexp.MustCompile(`(` + address + `):\d+ > (` + address + `):\d+, (no entry|entry found)`), "$1:N > $2:N, $3"}, // an echo's id as ports
 		{regexp.MustCompile(`(created observed: ICMP ` + address + `):\d+ > (` + address + `):\d+`), "$1:N > $2:N"},
@@ -148,6 +149,8 @@ func TestTranscripts(t *testing.T) {
 		{"an echo's small id in the NAT map",
 			"worker2  icmp   172.18.0.1:0 > 172.18.0.10:54780    > 10.0.2.3:54250                     answered  25s",
 			"control-plane  icmp   172.20.0.1:0 > 172.20.0.4:31074     > 10.0.0.3:8909                      answered  29s", true},
+		{"an endpoint's number", "10.0.2.13  4  62717  default/cni app=cni", "10.0.0.6  118  62717  default/cni app=cni", true},
+		{"another identity of an endpoint", "10.0.2.13  4  62717  default/cni app=cni", "10.0.2.13  4  9596  default/cni app=cni", false},
 		{"ports", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.8472:", true},
 		{"another port", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.6081:", false},
 		{"the native CIDR", "10.0.0.0/8", "10.0.0.0/12", false},

@@ -198,8 +198,8 @@ func TestIdentities(t *testing.T) {
 		command string
 		want    []string // rows, with one space between columns
 	}{
-		{"endpoint list", []string{"ADDRESS IDENTITY POD AND LABELS", "10.0.1.2 12345 default/demo app=demo tier=front", "10.0.1.3 5 default/other (without program)"}},
-		{"endpoint list --identity 5", []string{"ADDRESS IDENTITY POD AND LABELS", "10.0.1.3 5 default/other (without program)"}},
+		{"endpoint list", []string{"ADDRESS ENDPOINT IDENTITY POD AND LABELS", "10.0.1.2 2 12345 default/demo app=demo tier=front", "10.0.1.3 3 5 default/other (without program)"}},
+		{"endpoint list --identity 5", []string{"ADDRESS ENDPOINT IDENTITY POD AND LABELS", "10.0.1.3 3 5 default/other (without program)"}},
 		{"endpoint get default/demo", []string{"Pod: default/demo", "Address: 10.0.1.2", "Endpoint: 2", "Identity: 12345", "Labels: app=demo tier=front",
 			"Interface: lxc1, index 9, MTU 1500", "MACs: 00:00:00:00:00:00 in the pod, 00:00:00:00:00:00 on the node", "Program: attached"}},
 		{"identity list", []string{"ID PODS NAMESPACE SERVICE ACCOUNT LABELS", "2 0 - - reserved: world", "300 0 default default app=old (retired)", "12345 1 default default app=demo tier=front"}},

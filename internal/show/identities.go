@@ -67,15 +67,15 @@ func onNodes(all []api.Identity, node string, more []api.Identity) []api.Identit
 	return all
 }
 
-// LabeledEndpoints lists endpoints by address with their identities and what these stand for.
+// LabeledEndpoints lists endpoints by address with their numbers, which events have, their identities and what these stand for.
 func LabeledEndpoints(endpoints []api.LabeledEndpoint) Table {
-	t := Table{Head: []string{"ADDRESS", "IDENTITY", "POD AND LABELS"}}
+	t := Table{Head: []string{"ADDRESS", "ENDPOINT", "IDENTITY", "POD AND LABELS"}}
 	for _, e := range endpoints {
 		pod := e.Namespace + "/" + e.Pod
 		if !e.Attached {
 			pod += " (without program)"
 		}
-		t.Rows = append(t.Rows, []string{e.Addr.String(), id(e.Identity), joined(" ", pod, labels(e.Labels))})
+		t.Rows = append(t.Rows, []string{e.Addr.String(), id(e.ID), id(e.Identity), joined(" ", pod, labels(e.Labels))})
 	}
 	return t
 }
@@ -134,8 +134,9 @@ func LabeledEndpointList() List[api.LabeledEndpoint] {
 		Command: "endpoint list",
 		About:   "Pods of a node: their addresses, identities and labels",
 		Short:   "List endpoints with their identities and the labels that these stand for",
-		Long: `List the pods of a node by address, each with its identity and the labels that the identity stands
-for. health_endpoint is where other nodes probe this one.`,
+		Long: `List the pods of a node by address, each with the number that its node has given it, its identity
+and the labels that the identity stands for. Monitor names both ends of a packet by these
+numbers, as in "endpoint 3->4". health_endpoint is where other nodes probe this one.`,
 		Narrow: "--identity 4", Filters: []string{"identity"}, Pick: Filter.Endpoints,
 		Table: LabeledEndpoints,
 		Get: &Get[api.LabeledEndpoint]{
