@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // serve answers paths of the agent's API with values, as JSON lines, and
@@ -291,6 +292,20 @@ func TestMonitor(t *testing.T) {
 		out, err := runCmd(t, append([]string{"monitor", "--socket", socket}, strings.Fields(args)...)...)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || out != "" {
 			t.Errorf("monitor %s: %v, want %q\n%s", args, err, want, out)
+		}
+	}
+}
+
+// TestMonitorHelpsWithWhatIsSeen holds its help to every setting that there is.
+func TestMonitorHelpsWithWhatIsSeen(t *testing.T) {
+	out, err := runCmd(t, "monitor", "--help")
+	key, _, ok := settings.Keys().Find("bpf.monitorAggregation")
+	if !ok || len(key.Allowed) == 0 {
+		t.Fatalf("no such setting, or it allows anything: %+v", key)
+	}
+	for _, word := range key.Allowed {
+		if err != nil || !strings.Contains(out, "\n  "+word+" ") {
+			t.Errorf("%v, want %q in\n%s", err, word, out)
 		}
 	}
 }

@@ -25,9 +25,10 @@ func newMonitorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "monitor",
 		Short: "Print what the programs report about packets, as it happens",
-		Long: "Print what the programs report about packets, as it happens: drops always, every packet when\n" +
-			"bpf.monitorAggregation is none. Programs write nothing while nobody reads; what found no room is\n" +
-			"said where it is missing.",
+		Long: `Print what the programs report about packets, as it happens. Programs write nothing while nobody
+reads; what found no room is said where it is missing.
+
+` + show.EventsSeen,
 		Example: "  wirelab-agent monitor\n  wirelab-agent monitor -vv --related-to default/demo\n  wirelab-agent monitor --type drop -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

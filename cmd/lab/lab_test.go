@@ -52,6 +52,16 @@ func TestEveryCommandHelps(t *testing.T) {
 	walk(newRootCmd())
 }
 
+// TestMonitorHelpsWithWhatIsSeen holds its help to what a profile can say about events.
+func TestMonitorHelpsWithWhatIsSeen(t *testing.T) {
+	out, _, code := call(t, "monitor", "--help")
+	for _, word := range []string{"network.bpf.monitorAggregation", "\n  maximum ", "\n  medium ", "\n  none ", "network.debug.verbose"} {
+		if code != exitFine || !strings.Contains(out, word) {
+			t.Errorf("exit %d, want %q in\n%s", code, word, out)
+		}
+	}
+}
+
 func TestBadUsage(t *testing.T) {
 	withoutDocker(t)
 	for _, tt := range []struct{ args, say string }{

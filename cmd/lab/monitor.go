@@ -19,9 +19,10 @@ func newMonitorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "monitor [LAB] [-- COMMAND...]",
 		Short: "Print what the programs report about packets, on all nodes, as it happens",
-		Long: `monitor prints what the BPF programs on all nodes report about packets, in the order of time: drops
-always, every packet where the profile has network.bpf.monitorAggregation none. It says on standard error
-when it watches.
+		Long: `monitor prints what the BPF programs on all nodes report about packets, in the order of time. It
+says on standard error when it watches.
+
+` + show.EventsSeen + `
 
 With a command it runs it then, prints what happened while it ran, and ends with its exit status. What
 the command prints goes to standard error.`,

@@ -7,6 +7,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// EventsSeen is the part of commands' help that says what there are events of.
+const EventsSeen = `What is reported, network.bpf.monitorAggregation says:
+  maximum  packets that are dropped
+  medium   also, of each flow, its start, its first reply, its end, and one packet in 5 s
+  none     every packet of pods, where it comes in and where it goes
+With network.debug.verbose datapath each step of what a program decides is reported, too.`
+
 // EventFlags are the flags that say which events are shown, and how.
 type EventFlags struct {
 	types             []string
