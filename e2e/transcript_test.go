@@ -106,13 +106,13 @@ func blur(line string) string {
 		{regexp.MustCompile(`\b(` + address + `) \d+ (\d+ [a-z-]+/)`), "$1 N $2"}, // endpoint, before its identity
 		{regexp.MustCompile(`\b(` + address + `) \d+ \d+ `), "$1 N N "},           // endpoint and interface
 		{regexp.MustCompile(`\bendpoint (\d+|\?)(->)?(\d+|\?)?`), "endpoint N"},
-		{regexp.MustCompile(`(` + address + `):\d+ > (` + address + `):\d+, (no entry|entry found)`), "$1:N > $2:N, $3"}, // an echo's id as ports
-		{regexp.MustCompile(`(created observed: ICMP ` + address + `):\d+ > (` + address + `):\d+`), "$1:N > $2:N"},
+		{regexp.MustCompile(`\b(ICMP ` + address + `):\d+`), "$1:N"},                                    // an echo's id as a port
+		{regexp.MustCompile(`\b(ICMP \S+ > ` + address + `):\d+`), "$1:N"},                              // and as that of the other end
+		{regexp.MustCompile(`\b(icmp \S+ > ` + address + `):\d+ (> ` + address + `):\d+`), "$1:N $2:N"}, // as masquerade has replaced it, and before
+		{regexp.MustCompile(`\b\d+ (` + address + `:\d+/(tcp|udp) )`), "N $1"},                          // a Service's number
 		{regexp.MustCompile(`\bKUBE-SVC-[A-Z0-9]+`), "KUBE-SVC"},
 		{regexp.MustCompile(`\bdemo-[a-z0-9]{5}\b`), "demo-POD"}, // which one answers is chance
 		{regexp.MustCompile(`\b` + address + `([.:]80)\b( here\b)?`), "POD$1"},
-		{regexp.MustCompile(`\b(` + address + ` > ` + address + `:)\d+\b`), "$1N"}, // an echo's id as a port
-		{regexp.MustCompile(`\b(icmp .* > ` + address + `:)\d+\b`), "$1N"},         // and as the one that masquerade replaces
 	} {
 		line = r.pattern.ReplaceAllString(line, r.by)
 	}
@@ -149,8 +149,22 @@ func TestTranscripts(t *testing.T) {
 		{"an echo's small id in the NAT map",
 			"worker2  icmp   172.18.0.1:0 > 172.18.0.10:54780    > 10.0.2.3:54250                     answered  25s",
 			"control-plane  icmp   172.20.0.1:0 > 172.20.0.4:31074     > 10.0.0.3:8909                      answered  29s", true},
+		{"another pod in the NAT map",
+			"172.18.0.10 10.0.2.3\nicmp 172.18.0.1:0 > 172.18.0.10:54780 > 10.0.2.3:54250",
+			"172.20.0.4 10.0.0.3\nicmp 172.20.0.1:0 > 172.20.0.4:7 > 10.0.0.9:7", false},
+		{"an echo's id that is a web server's port", "icmp 172.18.0.1:0 > 172.18.0.10:54780 > 10.0.2.3:54250", "icmp 172.20.0.1:0 > 172.20.0.4:80 > 10.0.0.3:80", true},
 		{"an endpoint's number", "10.0.2.13  4  62717  default/cni app=cni", "10.0.0.6  118  62717  default/cni app=cni", true},
 		{"another identity of an endpoint", "10.0.2.13  4  62717  default/cni app=cni", "10.0.2.13  4  9596  default/cni app=cni", false},
+		{"an echo's small id where it is looked up among answers",
+			"worker2 lookup nat: ICMP 10.0.0.3:35208 > 10.0.2.3, no entry\nworker lookup nat: ICMP 10.0.2.3 > 10.0.0.3:35208, no entry",
+			"worker lookup nat: ICMP 10.0.1.9:7 > 10.0.0.8, no entry\nworker2 lookup nat: ICMP 10.0.0.8 > 10.0.1.9:7, no entry", true},
+		{"an echo's small id in its flow",
+			"worker lookup observed: ICMP 10.0.0.3:35208 > 10.0.2.3:35208, no entry, verdict new\nworker created observed: ICMP 10.0.0.3:35208 > 10.0.2.3:35208",
+			"worker lookup observed: ICMP 10.0.0.3:7 > 10.0.2.3:7, no entry, verdict new\nworker created observed: ICMP 10.0.0.3:7 > 10.0.2.3:7", true},
+		{"an echo that is found", "worker lookup nat: ICMP 10.0.0.3:35208 > 10.0.2.3, no entry", "worker lookup nat: ICMP 10.0.0.3:7 > 10.0.2.3, entry found", false},
+		{"another VNI", "worker tunnel to node 172.18.0.7, VNI 62717", "worker tunnel to node 172.18.0.7, VNI 9596", false},
+		{"a Service's number", "worker  1   10.96.180.145:8080/tcp  ClusterIP", "worker2  12   10.96.23.37:8080/tcp  ClusterIP", true},
+		{"another port of a Service", "worker  1   10.96.180.145:8080/tcp  ClusterIP", "worker2  1   10.96.23.37:53/tcp  ClusterIP", false},
 		{"ports", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.8472:", true},
 		{"another port", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.6081:", false},
 		{"the native CIDR", "10.0.0.0/8", "10.0.0.0/12", false},

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,5 +145,31 @@ func TestWalkthroughsWait(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestWalkthroughsKnowAnyEcho holds that no page rests on the ids of its echoes, which a machine counts from when it was
+// started, wherever a command prints them.
+func TestWalkthroughsKnowAnyEcho(t *testing.T) {
+	pages, err := filepath.Glob(walkthrough("*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := regexp.MustCompile(`echo (?:request|reply), id (\d+), seq`)
+	tried := 0
+	for _, page := range pages {
+		for _, s := range readSteps(t, page) {
+			printed := strings.Join(s.prints, "\n")
+			for n, found := range id.FindAllStringSubmatch(printed, -1) {
+				printed = regexp.MustCompile(`\b`+found[1]+`\b`).ReplaceAllString(printed, strconv.Itoa(n+1))
+				tried++
+			}
+			if _, ok := fits(names{}, s.prints, lines(printed)); !ok {
+				t.Errorf("%s:%d: $ %s\ndoes not fit\n%s", page, s.line, s.command, printed)
+			}
+		}
+	}
+	if tried == 0 {
+		t.Error("no page has an echo")
 	}
 }
