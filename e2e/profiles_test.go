@@ -94,7 +94,9 @@ func testLife(t *testing.T, profile, name string) {
 		t.Run("operator", func(t *testing.T) { testOperator(t, name) })
 		t.Run("capture", func(t *testing.T) { testCapture(t, name) })
 	}
-	if profile == "vxlan" { // known flows do without an API server alike
+	if profile == "vxlan" { // of the commands nothing depends on the mode; known flows do without an API server alike
+		t.Run("monitor", func(t *testing.T) { testMonitor(t, name) })
+		t.Run("features", func(t *testing.T) { testFeatures(t, name) })
 		t.Run("server away", func(t *testing.T) { testServerAway(t, name) })
 	}
 	t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
