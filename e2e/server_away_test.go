@@ -15,7 +15,8 @@ import (
 
 // testServerAway takes the API server away while pings and requests run between pods of two workers. Meanwhile a pod starts
 // on the one, whose agent runs on; the agents of both and the operator are killed, and then a pod starts on the other. Not
-// one ping may be lost and not one request fail, and the new pods must be reached and reach others.
+// one ping may be lost and not one request fail, and the new pods must be reached and reach others. When it is back, lab verify
+// waits for kubelets that have not heard of that yet.
 func testServerAway(t *testing.T, name string) {
 	var workers []pod
 	for _, p := range podsOf(t, name, "default", "app=demo") {
@@ -59,6 +60,10 @@ func testServerAway(t *testing.T, name string) {
 	t.Logf("the API server was away for %.1f s", time.Since(away).Seconds())
 	bringServerBack(t, name)
 	back := time.Now()
+	verifying, _, verified := labCommand(t.Context(), "verify", name, "--only", "pods/*")
+	if err := verifying.Start(); err != nil {
+		t.Fatal(err)
+	}
 	for _, node := range []string{a.Node, b.Node} {
 		eventually(t, 2*time.Minute, "the pod that started on "+node+" has an identity of its own", func() string {
 			endpoints := kubectl(t, name, "get", "labnode", node, "-o", `jsonpath={range .status.endpoints[*]}{.pod} {.identity}{"\n"}{end}`)
@@ -78,6 +83,10 @@ func testServerAway(t *testing.T, name string) {
 		return ""
 	})
 	t.Logf("the lab is ready %.1f s after the API server was back", time.Since(back).Seconds())
+	if err := verifying.Wait(); err != nil {
+		t.Errorf("lab verify, as soon as the API server was back: %v: %s", err, verified)
+	}
+	t.Logf("lab verify, as soon as the API server was back, has said\n%s", verified)
 	for _, l := range loads {
 		sent, failures := l.stop()
 		if sent == 0 || len(failures) > 0 {

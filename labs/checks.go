@@ -62,11 +62,6 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 		return nil, err
 	}
 	p := l.Profile
-	if t := p.Verify.Timeout.Duration; t > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, t, fmt.Errorf("the checks did not end within verify.timeout %s", t))
-		defer cancel()
-	}
 	cfg := claimsOf(l.Name, p)
 	cfg.Progress, cfg.Down = progress, l.down()
 	var say func(string)
@@ -76,6 +71,12 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 	over := telling(say, "waiting for the nodes' kubelets")
 	maps.Copy(cfg.Down, l.silentKubelets(ctx, kubeletPatience))
 	over()
+	maps.Copy(cfg.Down, l.deafNodes(ctx, cfg.Down, readyTimeout, say))
+	if t := p.Verify.Timeout.Duration; t > 0 { // for the checks: what is waited for before has bounds of its own
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t, fmt.Errorf("the checks did not end within verify.timeout %s", t))
+		defer cancel()
+	}
 	env := field.New(field.Config{
 		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Tunnel: tunnelOf(p), Demo: demoOf(p), LabNodes: l.labNodes, Pool: p.Pool(),

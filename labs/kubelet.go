@@ -2,13 +2,19 @@ package labs
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"wirelab.dev/wirelab/internal/kube"
 )
@@ -81,6 +87,31 @@ func whenStarted(ctx context.Context, patience time.Duration, do func() error) e
 	}
 }
 
+// deafNodes waits until all that work for the API server do and hear from it, for patience at most. It returns the nodes that run, are
+// not among without, and have kubelets that do not by then, and what is the matter with each. say, which may be nil, is told
+// what is waited for.
+func (l *Lab) deafNodes(ctx context.Context, without map[string]string, patience time.Duration, say func(string)) map[string]string {
+	wants := append(l.controllers(), l.watchersBack())
+	for _, n := range l.Nodes {
+		if n.Down() == "" && without[n.Name] == "" {
+			wants = append(wants, l.kubeletAnswers(n.Name))
+		}
+	}
+	var late *kube.NotReady
+	deaf := map[string]string{}
+	if errors.As(l.Kube.WaitFor(ctx, patience, waitingFor(say), wants...), &late) {
+		if say != nil {
+			say(late.Error())
+		}
+		for _, p := range late.Problems {
+			if p.Blame.Kind == "Node" {
+				deaf[p.Blame.Name] = "runs, but " + p.Why
+			}
+		}
+	}
+	return deaf
+}
+
 // silentKubelets are the nodes that run and whose kubelets do not answer within patience, and what is the matter with each.
 // In pods of such a node nothing can be looked at, and what the API server says of it is old.
 func (l *Lab) silentKubelets(ctx context.Context, patience time.Duration) map[string]string {
@@ -113,16 +144,69 @@ func (l *Lab) silentKubelets(ctx context.Context, patience time.Duration) map[st
 	return silent
 }
 
-// kubeletAnswers wants the kubelet of a node to answer. The API server calls a node Ready for 40 s after its last report, and
-// a DaemonSet ready on a node that is silent.
+// kubeletAnswers wants the kubelet of a node to answer, and to hear from the API server. The API server calls a node Ready for
+// 40 s after its last report, and a DaemonSet ready on a node that is silent.
 func (l *Lab) kubeletAnswers(node string) kube.Want {
+	mark := rand.Text()
 	return kube.Want{Name: "kubelet of node " + node, Look: func(ctx context.Context) (kube.State, error) {
+		blame := kube.Object{Kind: "Node", Name: node}
 		err := l.askKubelet(ctx, node)
 		if noKubelet(err) {
-			return kube.State{Why: "cannot be asked: " + kubeletSilent(node, lastWords(err)).Error(), Blame: kube.Object{Kind: "Node", Name: node}}, nil
+			return kube.State{Why: "cannot be asked: " + kubeletSilent(node, lastWords(err)).Error(), Blame: blame}, nil
 		}
-		return kube.State{Ready: err == nil}, err
+		if err != nil {
+			return kube.State{}, err
+		}
+		heard, err := l.kubeletHears(ctx, node, mark)
+		if err != nil || heard {
+			return kube.State{Ready: heard}, err
+		}
+		return kube.State{Why: deafKubelet, Blame: blame}, nil
 	}}
+}
+
+// deafKubelet is what is the matter with a node whose kubelet answers and does not hear.
+const deafKubelet = "hears of no new pods: its kubelet asks an API server that was away again within a minute"
+
+// markOfHearing is the annotation of an agent's pod that is changed to see whether the node's kubelet hears of it.
+const markOfHearing = "wirelab.dev/heard"
+
+// kubeletHears tells whether the kubelet of a node hears of changes to pods, by one to the agent's pod there: a mark, which may
+// be there already. A kubelet that lost the API server asks it again after up to a minute, and starts no new pod until then,
+// while it reports and answers as ever. Where no agent runs there is nothing to hear of, which counts as heard.
+func (l *Lab) kubeletHears(ctx context.Context, node, mark string) (bool, error) {
+	agents, err := l.agentPods(ctx)
+	if err != nil {
+		return false, err
+	}
+	agent := agents[node]
+	if agent == nil || agent.Status.Phase != corev1.PodRunning {
+		return true, nil
+	}
+	if agent.Annotations[markOfHearing] != mark {
+		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, markOfHearing, mark)
+		_, err := l.Kube.CoreV1().Pods(agent.Namespace).Patch(ctx, agent.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		if err != nil {
+			return false, fmt.Errorf("mark pod %s/%s: %w", agent.Namespace, agent.Name, err)
+		}
+	}
+	for deadline := time.Now().Add(moment); ; {
+		var pods corev1.PodList
+		raw, err := l.Kube.CoreV1().RESTClient().Get().Resource("nodes").Name(node).SubResource("proxy").Suffix("pods").Do(ctx).Raw()
+		if err == nil {
+			err = json.Unmarshal(raw, &pods)
+		}
+		if err != nil {
+			return false, fmt.Errorf("ask the kubelet of node %s for its pods: %w", node, err)
+		}
+		heard := slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool { return p.UID == agent.UID && p.Annotations[markOfHearing] == mark })
+		if heard || time.Now().After(deadline) {
+			return heard, nil
+		}
+		if err := pause(ctx); err != nil {
+			return false, err
+		}
+	}
 }
 
 // askKubelet asks a kubelet for its health by way of the API server, as commands in pods go.

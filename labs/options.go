@@ -28,8 +28,8 @@ var (
 	ErrNotVerified = errors.New("the lab is up, but not every check passed")
 )
 
-// readyTimeout is how long nodes, agent, DNS and demo may take to become ready once everything is installed; it takes
-// about 15 s on two cores.
+// readyTimeout is how long nodes, agent, DNS and demo may take to become ready once everything is installed, which takes
+// about 15 s on two cores, and what works for the API server to be back after that was away.
 const readyTimeout = 3 * time.Minute
 
 // UpOptions say what lab to bring up.

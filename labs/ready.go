@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/kube"
@@ -33,7 +32,7 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 			wants = append(wants, l.Kube.HeardSince(u.restarted, n))
 		}
 	}
-	tell := func(missing []string) { say("waiting for " + strings.Join(missing, ", ")) }
+	tell := waitingFor(say)
 	note := fmt.Sprintf("%d nodes, agent, DNS", len(l.Nodes)) + demoNote(u.Profile)
 	if u.existing != nil {
 		first := append(slices.Clone(kubelets), l.agentReady())
@@ -87,7 +86,7 @@ func demoNote(p *profiles.Profile) string {
 // wants are what a ready lab has.
 func (l *Lab) wants() []kube.Want {
 	// The agent first: without it nothing below gets ready, and an error names the first thing missing.
-	out := []kube.Want{l.agentReady(), l.Kube.DeploymentReady("operator", SystemNamespace, operatorName)}
+	out := append([]kube.Want{l.agentReady(), l.Kube.DeploymentReady("operator", SystemNamespace, operatorName)}, l.controllers()...)
 	for _, n := range l.Nodes {
 		if n.Down() == "" {
 			out = append(out, l.Kube.NodeReady(n.Name))
@@ -107,6 +106,12 @@ func (l *Lab) wants() []kube.Want {
 		)
 	}
 	return out
+}
+
+// controllers are those of Kubernetes without which no pod gets a node and no Service its endpoints. When they have lost the API
+// server they end, and are started again at intervals that double.
+func (l *Lab) controllers() []kube.Want {
+	return []kube.Want{l.Kube.Leads("kube-controller-manager"), l.Kube.Leads("kube-scheduler")}
 }
 
 // runningNode is the first node that runs.

@@ -2,6 +2,7 @@ package labs
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,14 @@ func telling(say func(string), what string) (over func()) {
 			<-said
 		}
 	}
+}
+
+// waitingFor has say, which may be nil, told the names of what is waited for whenever they change.
+func waitingFor(say func(string)) func(missing []string) {
+	if say == nil {
+		return nil
+	}
+	return func(missing []string) { say("waiting for " + strings.Join(missing, ", ")) }
 }
 
 // toldWhenStarted is whenStarted for a person who waits for what.

@@ -26,6 +26,34 @@ func (c *Client) HeardSince(t time.Time, node string) Want {
 	}}
 }
 
+// Leads wants who holds a lease of the system, by whose name it is called, to renew it. How late it is follows from the lease
+// of the system or of a node that was renewed last, so that this machine's clock has no part in it. Where there is no such lease, nobody has to hold it.
+func (c *Client) Leads(name string) Want {
+	return Want{Name: name, Look: func(ctx context.Context) (State, error) {
+		all, err := c.CoordinationV1().Leases("").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return State{}, fmt.Errorf("list leases: %w", err)
+		}
+		var last, renewed time.Time
+		var late time.Duration
+		for _, l := range all.Items {
+			if l.Spec.RenewTime == nil || l.Namespace != metav1.NamespaceSystem && l.Namespace != corev1.NamespaceNodeLease {
+				continue
+			}
+			if l.Spec.RenewTime.After(last) {
+				last = l.Spec.RenewTime.Time
+			}
+			if l.Namespace == metav1.NamespaceSystem && l.Name == name && l.Spec.LeaseDurationSeconds != nil {
+				renewed, late = l.Spec.RenewTime.Time, time.Duration(*l.Spec.LeaseDurationSeconds)*time.Second
+			}
+		}
+		if since := last.Sub(renewed); !renewed.IsZero() && since > late {
+			return State{Why: "has not been renewed for " + since.Round(time.Second).String(), Blame: Object{"Lease", metav1.NamespaceSystem, name}}, nil
+		}
+		return State{Ready: true}, nil
+	}}
+}
+
 // StartedSince wants every pod of the given nodes that is called Ready to have been started after t. When nodes were
 // stopped and started again, the API server shows what they said before, until each kubelet has looked at its pods.
 func (c *Client) StartedSince(t time.Time, nodes ...string) Want {

@@ -7,6 +7,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 func TestHeardSince(t *testing.T) {
@@ -26,6 +27,34 @@ func TestHeardSince(t *testing.T) {
 	}
 	if s := state(t, cluster().HeardSince(at, "a")); s.Ready {
 		t.Error("a node that nobody knows has reported")
+	}
+}
+
+// TestLeads goes by what others have renewed, not by the clock.
+func TestLeads(t *testing.T) {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	lease := func(namespace, name string, ago time.Duration) *coordinationv1.Lease {
+		m, seconds := metav1.NewMicroTime(at.Add(-ago)), int32(15)
+		return &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: coordinationv1.LeaseSpec{RenewTime: &m, LeaseDurationSeconds: &seconds},
+		}
+	}
+	node := lease(corev1.NamespaceNodeLease, "a", 0)
+	for _, tt := range []struct {
+		what   string
+		leases []runtime.Object
+		why    string
+	}{
+		{"at work", []runtime.Object{node, lease("kube-system", "x", 14*time.Second)}, ""},
+		{"ended", []runtime.Object{node, lease("kube-system", "x", 42*time.Second)}, "has not been renewed for 42s"},
+		{"nobody renews anything", []runtime.Object{lease("kube-system", "x", 42*time.Second)}, ""},
+		{"no such lease", []runtime.Object{node, lease("ns", "x", time.Hour)}, ""},
+		{"what others keep", []runtime.Object{node, lease("kube-system", "x", 0), lease("ns", "later", -time.Hour)}, ""},
+	} {
+		s := state(t, cluster(tt.leases...).Leads("x"))
+		if s.Ready != (tt.why == "") || s.Why != tt.why || s.Ready == (s.Blame == Object{"Lease", "kube-system", "x"}) {
+			t.Errorf("%s: %+v, want %q", tt.what, s, tt.why)
+		}
 	}
 }
 
