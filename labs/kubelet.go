@@ -87,9 +87,9 @@ func whenStarted(ctx context.Context, patience time.Duration, do func() error) e
 	}
 }
 
-// deafNodes waits until all that work for the API server do and hear from it, for patience at most. It returns the nodes that run, are
-// not among without, and have kubelets that do not by then, and what is the matter with each. say, which may be nil, is told
-// what is waited for.
+// deafNodes waits, for patience at most, until controllers are at work and kubelets and others hear from the API server. It
+// returns the nodes that run, are not among without, and have kubelets that do not by then, and what is the matter with each.
+// say, which may be nil, is told what is waited for.
 func (l *Lab) deafNodes(ctx context.Context, without map[string]string, patience time.Duration, say func(string)) map[string]string {
 	wants := append(l.controllers(), l.watchersBack())
 	for _, n := range l.Nodes {

@@ -26,8 +26,9 @@ func (c *Client) HeardSince(t time.Time, node string) Want {
 	}}
 }
 
-// Leads wants who holds a lease of the system, by whose name it is called, to renew it. How late it is follows from the lease
-// of the system or of a node that was renewed last, so that this machine's clock has no part in it. Where there is no such lease, nobody has to hold it.
+// Leads wants one of Kubernetes' controllers to renew its lease, which has its name. How late it is follows from the lease of
+// the system or of a node that was renewed last, so that this machine's clock has no part in it. Where there is no such lease,
+// nobody has to renew it.
 func (c *Client) Leads(name string) Want {
 	return Want{Name: name, Look: func(ctx context.Context) (State, error) {
 		all, err := c.CoordinationV1().Leases("").List(ctx, metav1.ListOptions{})
@@ -48,7 +49,7 @@ func (c *Client) Leads(name string) Want {
 			}
 		}
 		if since := last.Sub(renewed); !renewed.IsZero() && since > late {
-			return State{Why: "has not been renewed for " + since.Round(time.Second).String(), Blame: Object{"Lease", metav1.NamespaceSystem, name}}, nil
+			return State{Why: "has not renewed its lease for " + since.Round(time.Second).String()}, nil
 		}
 		return State{Ready: true}, nil
 	}}
