@@ -131,23 +131,6 @@ func lines(text string) []string {
 	return strings.Split(text, "\n")
 }
 
-// TestWalkthroughsWait holds that no page bets on time, nor hides what went wrong, nor counts columns that shift.
-func TestWalkthroughsWait(t *testing.T) {
-	pages, err := filepath.Glob(walkthrough("*"))
-	if err != nil || len(pages) == 0 {
-		t.Fatalf("%d pages, %v", len(pages), err)
-	}
-	for _, page := range pages {
-		for _, s := range readSteps(t, page) {
-			for _, word := range []string{"sleep", "timeout", "2>/dev/null", "awk"} {
-				if strings.Contains(s.command, word) {
-					t.Errorf("%s:%d: %s: $ %s", page, s.line, word, s.command)
-				}
-			}
-		}
-	}
-}
-
 // TestWalkthroughsKnowAnyEcho holds that no page rests on the ids of its echoes, which a machine counts from when it was
 // started, wherever a command prints them.
 func TestWalkthroughsKnowAnyEcho(t *testing.T) {
