@@ -87,6 +87,9 @@ func testServerAway(t *testing.T, name string) {
 		t.Errorf("lab verify, as soon as the API server was back: %v: %s", err, verified)
 	}
 	t.Logf("lab verify, as soon as the API server was back, has said\n%s", verified)
+	if !strings.Contains(verified.String(), "waiting for DNS and agents to hear from the API server") {
+		t.Error("lab verify has not said that it waits")
+	}
 	for _, l := range loads {
 		sent, failures := l.stop()
 		if sent == 0 || len(failures) > 0 {
