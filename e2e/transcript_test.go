@@ -110,6 +110,7 @@ func blur(line string) string {
 		{regexp.MustCompile(`\b(ICMP \S+ > ` + address + `):\d+`), "$1:N"},                              // and as that of the other end
 		{regexp.MustCompile(`\b(icmp \S+ > ` + address + `):\d+ (> ` + address + `):\d+`), "$1:N $2:N"}, // as masquerade has replaced it, and before
 		{regexp.MustCompile(`\b\d+ (` + address + `:\d+/(tcp|udp) )`), "N $1"},                          // a Service's number
+		{regexp.MustCompile(`(: [A-Z ]+, seq )\d+(, ack )?\d*`), "${1}N$2"},                             // what TCP counts from
 		{regexp.MustCompile(`\bKUBE-SVC-[A-Z0-9]+`), "KUBE-SVC"},
 		{regexp.MustCompile(`\bdemo-[a-z0-9]{5}\b`), "demo-POD"}, // which one answers is chance
 		{regexp.MustCompile(`\b` + address + `([.:]80)\b( here\b)?`), "POD$1"},
@@ -165,6 +166,9 @@ func TestTranscripts(t *testing.T) {
 		{"another VNI", "worker tunnel to node 172.18.0.7, VNI 62717", "worker tunnel to node 172.18.0.7, VNI 9596", false},
 		{"a Service's number", "worker  1   10.96.180.145:8080/tcp  ClusterIP", "worker2  12   10.96.23.37:8080/tcp  ClusterIP", true},
 		{"another port of a Service", "worker  1   10.96.180.145:8080/tcp  ClusterIP", "worker2  1   10.96.23.37:53/tcp  ClusterIP", false},
+		{"what TCP counts from", "TCP 10.0.0.3:40000 > 10.0.0.4:80: SYN ACK, seq 2890144, ack 17, 0 bytes", "TCP 10.0.2.7:51000 > 10.0.2.8:80: SYN ACK, seq 7, ack 3990144, 0 bytes", true},
+		{"another flag of TCP", "TCP 10.0.0.3:40000 > 10.0.0.4:80: SYN, seq 2890144, 0 bytes", "TCP 10.0.2.7:51000 > 10.0.2.8:80: RST, seq 2890144, 0 bytes", false},
+		{"another echo in a capture", "ICMPv4 10.0.0.3 > 10.0.0.4, TTL 64, 84 bytes: echo request, id 7, seq 1", "ICMPv4 10.0.2.7 > 10.0.2.8, TTL 64, 84 bytes: echo request, id 8, seq 2", false},
 		{"ports", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.8472:", true},
 		{"another port", "172.18.0.2.40001 > 172.18.0.3.8472:", "172.20.0.2.50001 > 172.20.0.4.6081:", false},
 		{"the native CIDR", "10.0.0.0/8", "10.0.0.0/12", false},
