@@ -29,9 +29,13 @@ save writes one to a file, and load reads it there.`,
 		Args:              usageArgs(oneOf("profile")),
 		ValidArgsFunction: completeProfiles(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := profiles.Load(profileArg(args), profiles.Options{Set: set, Env: os.Environ()})
+			if err != nil {
+				return err
+			}
 			var n image.NodeImage
-			err := withImages(cmd, out, func(ctx context.Context, e *docker.Engine, say func(string)) (err error) {
-				n, err = findNodeImage(ctx, e, profileArg(args), set, say)
+			err = withImages(cmd, out, func(ctx context.Context, e *docker.Engine, say func(string)) (err error) {
+				n, err = findNodeImage(ctx, e, p.Cluster.Image, say)
 				return err
 			})
 			if err != nil {
@@ -64,9 +68,13 @@ to be. Copy both and lab to a machine without a network, and run lab image load 
 			return completeProfiles(2)(cmd, args, to)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := profiles.Load(profileArg(args[1:]), profiles.Options{Set: set, Env: os.Environ()})
+			if err != nil {
+				return err
+			}
 			var a image.Archive
-			err := withImages(cmd, out, func(ctx context.Context, e *docker.Engine, say func(string)) error {
-				n, err := findNodeImage(ctx, e, profileArg(args[1:]), set, say)
+			err = withImages(cmd, out, func(ctx context.Context, e *docker.Engine, say func(string)) error {
+				n, err := findNodeImage(ctx, e, p.Cluster.Image, say)
 				if err != nil {
 					return err
 				}
@@ -117,13 +125,9 @@ func withImages(cmd *cobra.Command, out *format, do func(ctx context.Context, e 
 	})
 }
 
-// findNodeImage finds the node image of a profile, which nodes can be made of.
-func findNodeImage(ctx context.Context, e *docker.Engine, profile string, set []string, say func(string)) (image.NodeImage, error) {
-	p, err := profiles.Load(profile, profiles.Options{Set: set, Env: os.Environ()})
-	if err != nil {
-		return image.NodeImage{}, err
-	}
-	n, err := image.EnsureNodeImage(ctx, e, p.Cluster.Image, say)
+// findNodeImage finds the node image that a profile asks for, which nodes can be made of.
+func findNodeImage(ctx context.Context, e *docker.Engine, want string, say func(string)) (image.NodeImage, error) {
+	n, err := image.EnsureNodeImage(ctx, e, want, say)
 	if err != nil {
 		return n, err
 	}
