@@ -11,10 +11,12 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
@@ -149,6 +151,31 @@ func (e *Engine) ReadFile(ctx context.Context, nameOrID, file string) ([]byte, e
 		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, late(err))
 	}
 	return content, nil
+}
+
+// Logs are the last lines that a container, which need not be running, has written to its standard output and error.
+func (e *Engine) Logs(ctx context.Context, nameOrID string, lines int) ([]byte, error) {
+	lctx, late, cancel := limit(ctx, e.doIt)
+	defer cancel()
+	in, err := e.api.ContainerInspect(lctx, nameOrID, client.ContainerInspectOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("inspect container %s: %w", nameOrID, late(err))
+	}
+	r, err := e.api.ContainerLogs(lctx, nameOrID, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(lines)})
+	if err != nil {
+		return nil, fmt.Errorf("read log of container %s: %w", nameOrID, late(err))
+	}
+	defer r.Close()
+	var b bytes.Buffer
+	if c := in.Container.Config; c != nil && c.Tty {
+		_, err = io.Copy(&b, r)
+	} else {
+		_, err = stdcopy.StdCopy(&b, &b, r)
+	}
+	if err != nil {
+		return b.Bytes(), fmt.Errorf("read log of container %s: %w", nameOrID, late(err))
+	}
+	return b.Bytes(), nil
 }
 
 func joinCleanup(err, cleanup error) error {
