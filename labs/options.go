@@ -45,6 +45,9 @@ type UpOptions struct {
 	ReadyTimeout time.Duration
 	// Progress is told of steps; may be nil.
 	Progress Progress
+	// Failed is told what went wrong before what was made is removed; may be nil. Of a lab whose making was interrupted it is
+	// told nothing.
+	Failed func(*UpResult, error)
 }
 
 // UpResult is what [Up] did. It is of use also when Up failed.

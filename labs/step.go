@@ -30,23 +30,32 @@ const undoDeadline = 2 * time.Minute
 
 // run runs steps and returns how each that was started ended, in the order of steps. On the first error, or when ctx
 // ends, the others are cancelled and, unless keep is set, what was done is undone from last to first. A second interrupt
-// ends that; the error then wraps [interrupt.ErrStopped] for each step that has not been undone.
-func run(ctx context.Context, steps []step, keep bool, tell Progress) ([]StepResult, error) {
+// ends that; the error then wraps [interrupt.ErrStopped] for each step that has not been undone. failed, which may be nil, is
+// called on an error before anything is undone.
+func run(ctx context.Context, steps []step, keep bool, tell Progress, failed func([]StepResult, error)) ([]StepResult, error) {
 	r := &runner{steps: steps, tell: tell, ended: map[string]chan struct{}{}, results: map[string]*StepResult{}}
 	for _, s := range steps {
 		r.ended[s.name] = make(chan struct{})
 	}
 	err := r.all(ctx)
+	out := r.inOrder()
+	if err != nil && failed != nil {
+		failed(out, err)
+	}
 	if err != nil && !keep && !r.whole() {
 		err = errors.Join(err, r.undo(ctx))
 	}
-	var out []StepResult
-	for _, s := range steps {
+	return out, err
+}
+
+// inOrder are the results of the steps that were started.
+func (r *runner) inOrder() (out []StepResult) {
+	for _, s := range r.steps {
 		if res := r.results[s.name]; res != nil {
 			out = append(out, *res)
 		}
 	}
-	return out, err
+	return out
 }
 
 type runner struct {

@@ -67,7 +67,7 @@ func TestStepsOverlapWhereTheyMay(t *testing.T) {
 			d.made("b", 3*time.Second, nil, "a"),
 			d.made("c", 2*time.Second, nil, "a"),
 			d.made("d", time.Second, nil, "b", "c"),
-		}, false, quiet)
+		}, false, quiet, nil)
 		if err != nil || states(rs) != "a done, b done, c done, d done" {
 			t.Errorf("%s, %v", states(rs), err)
 		}
@@ -89,7 +89,7 @@ func TestFailureCancelsAndUndoes(t *testing.T) {
 			d.made("b", time.Hour, nil, "a"),
 			d.made("c", time.Second, broken, "a"),
 			d.made("d", time.Second, nil, "b"),
-		}, false, quiet)
+		}, false, quiet, nil)
 		if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "c: ") {
 			t.Errorf("error = %v, want that of c", err)
 		}
@@ -109,7 +109,7 @@ func TestInterruptUndoesUnlessKept(t *testing.T) {
 			var d diary
 			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 			defer cancel()
-			_, err := run(ctx, []step{d.made("a", time.Second, nil), d.made("b", time.Hour, nil, "a")}, keep, quiet)
+			_, err := run(ctx, []step{d.made("a", time.Second, nil), d.made("b", time.Hour, nil, "a")}, keep, quiet, nil)
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error = %v", err)
 			}
@@ -133,7 +133,7 @@ func TestNothingIsUndoneOnceTheLabIsWhole(t *testing.T) {
 		ready.final = true
 		_, err := run(t.Context(), []step{
 			d.made("cluster", time.Second, nil), ready, d.made("verify", time.Second, ErrNotVerified, "ready"),
-		}, false, quiet)
+		}, false, quiet, nil)
 		if !errors.Is(err, ErrNotVerified) {
 			t.Errorf("error = %v", err)
 		}
@@ -150,7 +150,7 @@ func TestUndoErrorsAreReported(t *testing.T) {
 		do:   func(context.Context, func(string)) (string, error) { return "", errors.New("broken") },
 		undo: func(context.Context) error { return stuck },
 	}
-	if _, err := run(t.Context(), []step{s}, false, quiet); !errors.Is(err, stuck) || !strings.Contains(err.Error(), "broken") {
+	if _, err := run(t.Context(), []step{s}, false, quiet, nil); !errors.Is(err, stuck) || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("error = %v, want both", err)
 	}
 }
@@ -189,7 +189,7 @@ func TestSecondInterruptStopsTheUndoing(t *testing.T) {
 		}
 		go func() { time.Sleep(2 * time.Second); first(); time.Sleep(time.Second); second() }()
 		start := time.Now()
-		_, err := run(ctx, []step{d.made("a", time.Second, nil), slow}, false, quiet)
+		_, err := run(ctx, []step{d.made("a", time.Second, nil), slow}, false, quiet, nil)
 		if !errors.Is(err, interrupt.ErrStopped) || !strings.Contains(err.Error(), "undo b: ") || !strings.Contains(err.Error(), "undo a: ") {
 			t.Errorf("error = %v, want both steps named", err)
 		}
@@ -198,6 +198,27 @@ func TestSecondInterruptStopsTheUndoing(t *testing.T) {
 		}
 		if slices.Contains(d.entries, "undo a") {
 			t.Errorf("did %q", d.entries)
+		}
+	})
+}
+
+// TestToldBeforeUndoing: who is told of a failure finds everything still there, and how each step ended.
+func TestToldBeforeUndoing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &diary{}
+		broken := errors.New("broken")
+		told := 0
+		_, err := run(t.Context(), []step{d.made("a", time.Second, nil), d.made("b", time.Second, broken, "a")}, false, quiet, func(rs []StepResult, err error) {
+			told++
+			if !errors.Is(err, broken) || len(rs) != 2 || rs[1].State != StepFailed || slices.ContainsFunc(d.entries, func(s string) bool { return strings.Contains(s, "undo") }) {
+				t.Errorf("told of %v, %+v, after %q", err, rs, d.entries)
+			}
+		})
+		if told != 1 || !errors.Is(err, broken) || !slices.ContainsFunc(d.entries, func(s string) bool { return strings.Contains(s, "undo") }) {
+			t.Errorf("told %d times: %v, %q", told, err, d.entries)
+		}
+		if _, err := run(t.Context(), []step{d.made("c", time.Second, nil)}, false, quiet, func([]StepResult, error) { t.Error("told of a failure that there was not") }); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -60,14 +60,24 @@ func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 		}
 		defer unlock()
 		if err := u.find(ctx); err != nil {
+			u.failed(ctx, nil, err)
 			return u.result, err
 		}
 	}
-	u.result.Steps, err = run(ctx, u.steps(), o.Retain, u.Progress)
+	u.result.Steps, err = run(ctx, u.steps(), o.Retain, u.Progress, func(steps []StepResult, err error) { u.failed(ctx, steps, err) })
 	if errors.Is(err, interrupt.ErrStopped) {
 		err = errors.Join(err, u.left(ctx))
 	}
 	return u.result, err
+}
+
+// failed tells who wants to know of a failure that was no interrupt.
+func (u *up) failed(ctx context.Context, steps []StepResult, err error) {
+	if u.Failed == nil || ctx.Err() != nil {
+		return
+	}
+	u.result.Steps = steps
+	u.Failed(u.result, err)
 }
 
 // leftDeadline bounds the look at what is left, which is the last thing a person waits for.
