@@ -16,6 +16,7 @@ func newUpCmd() *cobra.Command {
 	var set []string
 	var opts labs.UpOptions
 	out := newFormat("text", "json")
+	var report onFailure
 	cmd := &cobra.Command{
 		Use:   "up PROFILE",
 		Short: "Make a lab, or bring one up to date, and verify it",
@@ -45,7 +46,10 @@ result, also when up fails.`,
 					return usageError{fmt.Errorf("--name: %w", err)}
 				}
 			}
-			return up(cmd, opts, out)
+			if err := report.prepare(); err != nil {
+				return err
+			}
+			return up(cmd, opts, out, &report)
 		},
 	}
 	f := cmd.Flags()
@@ -55,6 +59,7 @@ result, also when up fails.`,
 	f.DurationVar(&opts.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
 	setFlag(cmd, &set)
 	out.flag(cmd)
+	report.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
 	return cmd
 }
@@ -72,10 +77,12 @@ func profileNames(*cobra.Command) []string {
 	return append(names, "or the path of a file")
 }
 
-func up(cmd *cobra.Command, opts labs.UpOptions, out *format) error {
+func up(cmd *cobra.Command, opts labs.UpOptions, out *format, report *onFailure) error {
 	show := newProgress(cmd.ErrOrStderr(), out.value == "json")
 	opts.Progress = show.event
+	opts.Failed = report.up(cmd.Context(), opts.Profile, show.event)
 	result, err := labs.Up(cmd.Context(), opts)
+	err = errors.Join(err, report.failed)
 	show.close()
 	if result.Report != nil && !result.Report.Passed() && out.value == "text" {
 		if werr := result.Report.WriteText(cmd.ErrOrStderr(), false); werr != nil {

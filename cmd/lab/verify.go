@@ -19,6 +19,7 @@ func newVerifyCmd() *cobra.Command {
 	var sel verify.Selection
 	var list, verbose bool
 	out := newFormat("text", "json", "junit")
+	var failing onFailure
 	cmd := &cobra.Command{
 		Use:   "verify [LAB]",
 		Short: "Prove what a lab claims",
@@ -40,7 +41,10 @@ unless every check that was picked has passed.`,
 			if list {
 				return listChecks(cmd, sel, out)
 			}
-			return verifyLab(cmd, first(args), sel, out, verbose)
+			if err := failing.prepare(); err != nil {
+				return err
+			}
+			return failing.of(cmd, first(args), verifyLab(cmd, first(args), sel, out, verbose, &failing.checks))
 		},
 	}
 	f := cmd.Flags()
@@ -49,12 +53,13 @@ unless every check that was picked has passed.`,
 	f.BoolVar(&list, "list", false, "list the checks and run none")
 	f.BoolVarP(&verbose, "verbose", "v", false, "print the evidence of checks that passed, too")
 	out.flag(cmd)
+	failing.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("only", completeChecks))
 	must(cmd.RegisterFlagCompletionFunc("skip", completeChecks))
 	return cmd
 }
 
-func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *format, verbose bool) error {
+func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *format, verbose bool, results **verify.Report) error {
 	// A pattern that is wrong for every mode is wrong before anything is looked for.
 	if _, err := sel.Select(checks.All(nil), ""); err != nil {
 		return usageError{err}
@@ -69,6 +74,7 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *forma
 	defer l.Close()
 	sel.Skip = slices.Concat(l.Profile.Verify.Skip, sel.Skip)
 	report, err := l.Verify(cmd.Context(), sel, showChecks(cmd.ErrOrStderr()))
+	*results = report
 	if report == nil {
 		return notVerified(cmd, l.Name, string(l.Profile.Mode()), sel, out, verbose, err)
 	}
