@@ -90,9 +90,10 @@ func testLife(t *testing.T, profile, name string) {
 	if profile == exercisesOf {
 		t.Run("exercises", func(t *testing.T) { typePage(t, name, profile, exercises) })
 	}
-	if profile == "ebpf" { // pools, and what captures are made with, are the same in all
+	if profile == "ebpf" { // pools, what captures are made with, and where secrets are, are the same in all
 		t.Run("operator", func(t *testing.T) { testOperator(t, name) })
 		t.Run("capture", func(t *testing.T) { testCapture(t, name) })
+		t.Run("report", func(t *testing.T) { testReport(t, name) })
 	}
 	if profile == "vxlan" { // of the commands nothing depends on the mode; known flows do without an API server alike
 		t.Run("monitor", func(t *testing.T) { testMonitor(t, name) })

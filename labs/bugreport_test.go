@@ -324,8 +324,8 @@ func TestObjectsHaveNoSecrets(t *testing.T) {
 	if ofSystem != 3 || strings.Contains(rest, "secret-in-") || strings.Contains(all, "managed-field") {
 		t.Errorf("%d of the system's; secrets are in %s", ofSystem, all)
 	}
-	if n := strings.Count(user+workload, "secret-in-"); n != 10 {
-		t.Errorf("%d secrets were planted, not 10", n)
+	if n := strings.Count(user+workload, "secret-in-"); n != 11 {
+		t.Errorf("%d secrets were planted, not 11", n)
 	}
 	for _, want := range []string{`"name": "DB"`, `"secretKeyRef"`, `"path": "/live"`, `"kubernetes.io/config.source": "file"`, `"phase": "Running"`} {
 		if !strings.Contains(all, want) {
