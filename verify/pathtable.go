@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -44,6 +45,28 @@ func tableOf(results []Result) pathTable {
 // tableTitle explains the table's letters.
 const tableTitle = "Packets seen on their way: requests R and replies P, in brackets the TTL; - none of them"
 
+// legend explains what else is in the table's cells.
+func (t pathTable) legend() (lines []string) {
+	for _, sign := range []struct {
+		is   *regexp.Regexp
+		text string
+	}{
+		{regexp.MustCompile(`\[\d+ in (vxlan|geneve)\]`), "[64 in vxlan] or [64 in geneve]: inside a packet of the tunnel"},
+		{regexp.MustCompile(`\b(passes|lost)\b`), "passes, lost: whether packets got through while a rule of iptables would have dropped them"},
+		{regexp.MustCompile(`\b(yes|no)\b`), "yes, no: whether the nodes' stacks had to do with them"},
+		{regexp.MustCompile(`^!|; !`), "!SEEN, want WANTED: another thing than the lab's mode has to show"},
+		{regexp.MustCompile(`;`), "ONE; OTHER: not the same between all pairs of pods"},
+	} {
+		for _, cell := range t.cells {
+			if sign.is.MatchString(cell) {
+				lines = append(lines, sign.text)
+				break
+			}
+		}
+	}
+	return lines
+}
+
 // write prints the table, or nothing when it has no cells.
 func (t pathTable) write(w io.Writer) {
 	if len(t.rows) == 0 {
@@ -63,7 +86,7 @@ func (t pathTable) write(w io.Writer) {
 			widths[i] = max(widths[i], len(text))
 		}
 	}
-	fmt.Fprintf(w, "\n%s\n\n", tableTitle)
+	fmt.Fprintf(w, "\n%s\n\n", strings.Join(append([]string{tableTitle}, t.legend()...), "\n"))
 	for _, line := range lines {
 		var b strings.Builder
 		for i, text := range line {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 )
 
@@ -22,6 +23,9 @@ func TestPathTable(t *testing.T) {
 	}
 	const want = `
 Packets seen on their way: requests R and replies P, in brackets the TTL; - none of them
+passes, lost: whether packets got through while a rule of iptables would have dropped them
+!SEEN, want WANTED: another thing than the lab's mode has to show
+ONE; OTHER: not the same between all pairs of pods
 
                          same node, ICMP  across nodes, ICMP
 client pod eth0          R[64] P[63]      R[64] P[62]
@@ -38,5 +42,19 @@ FORWARD -j DROP                           !lost, want passes
 	tableOf(results[1:2]).write(&b)
 	if b.Len() > 0 {
 		t.Errorf("a table without cells: %s", b.String())
+	}
+}
+
+// TestLegend: it has no line for what no cell has.
+func TestLegend(t *testing.T) {
+	for cell, want := range map[string]string{
+		"R[63] P[63]": "", "-": "",
+		"R[64 in vxlan] P[64 in vxlan]": "[64 in vxlan] or [64 in geneve]: inside a packet of the tunnel",
+		"no":                            "yes, no: whether the nodes' stacks had to do with them",
+	} {
+		got := tableOf([]Result{{Cells: []Cell{{"x", "across nodes, ICMP", cell, cell}}}}).legend()
+		if strings.Join(got, "\n") != want {
+			t.Errorf("of a cell %q the legend is %q, want %q", cell, got, want)
+		}
 	}
 }

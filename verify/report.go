@@ -38,8 +38,8 @@ func (r *Report) Count(status Status) int {
 	return n
 }
 
-// WriteText writes a table of at most 100 columns; evidence follows a check
-// that did not pass, and every check when verbose.
+// WriteText writes a table of at most 100 columns, with what did not pass first.
+// What speaks against a claim follows it, and when verbose what speaks for it.
 func (r *Report) WriteText(w io.Writer, verbose bool) error { return writeText(w, r, verbose) }
 
 // WriteJSON writes the report as one indented JSON object.

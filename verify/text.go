@@ -2,8 +2,10 @@ package verify
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,15 +37,13 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	}
 	claimColumn := len("ERROR  ") + nameWidth + len("  00.0s  ")
 	fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", "", nameWidth, "check", "time", "claim")
-	for _, result := range r.Results {
+	for _, result := range worstFirst(r.Results) {
 		claim := screen.Wrap(result.Claim, max(width()-claimColumn, 20))
 		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", result.Status.mark(), nameWidth, result.Name, seconds(result.Duration), claim[0])
 		for _, line := range claim[1:] {
 			fmt.Fprintf(out, "%*s%s\n", claimColumn, "", line)
 		}
-		if verbose || result.Status != Pass {
-			writeEvidence(out, result)
-		}
+		writeEvidence(out, result, verbose)
 	}
 	tableOf(r.Results).write(out)
 	fmt.Fprintf(out, "\n%s\n", strings.Join(screen.Wrap(summary(r), width()), "\n"))
@@ -53,7 +53,14 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	return nil
 }
 
-func writeEvidence(w io.Writer, result Result) {
+// worstFirst are the results that are to be read first: what failed, what could not look, what passed, each in their order.
+func worstFirst(results []Result) []Result {
+	rank := func(r Result) int { return slices.Index([]Status{Fail, Error, Pass}, r.Status) }
+	return slices.SortedStableFunc(slices.Values(results), func(a, b Result) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+// writeEvidence writes what speaks against a claim, and with all also what speaks for it.
+func writeEvidence(w io.Writer, result Result, all bool) {
 	var lines []string
 	for _, wrong := range result.Wrong {
 		lines = append(lines, "wrong: "+wrong.About, "  want: "+wrong.Want, "  seen: "+strings.ReplaceAll(wrong.Seen, "\n", "\n  "))
@@ -61,8 +68,10 @@ func writeEvidence(w io.Writer, result Result) {
 	if result.Error != "" {
 		lines = append(lines, "error: "+result.Error)
 	}
-	for _, seen := range result.Seen {
-		lines = append(lines, "seen: "+seen)
+	if all {
+		for _, seen := range result.Seen {
+			lines = append(lines, "seen: "+seen)
+		}
 	}
 	const indent = 7
 	for _, line := range lines {

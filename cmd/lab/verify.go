@@ -51,7 +51,7 @@ unless every check that was picked has passed.`,
 	f.Var(patterns{&sel.Only}, "only", "run only these checks")
 	f.Var(patterns{&sel.Skip}, "skip", "leave these checks out")
 	f.BoolVar(&list, "list", false, "list the checks and run none")
-	f.BoolVarP(&verbose, "verbose", "v", false, "print the evidence of checks that passed, too")
+	f.BoolVarP(&verbose, "verbose", "v", false, "print what speaks for the claims, too")
 	out.flag(cmd)
 	failing.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("only", completeChecks))
