@@ -21,7 +21,7 @@ func services() map[string][]any {
 	}
 	return map[string][]any{
 		api.ServicesPath: {[]api.Service{
-			{ID: 1, Service: "default/demo:http", Protocol: "tcp", Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: demo}}, Backends: []api.Backend{here}},
+			{ID: 1, Service: "default/demo:http", Protocol: "tcp", Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: demo, Backends: []api.Backend{here}}}, Backends: []api.Backend{here}},
 			{ID: 2, Service: "kube-system/dns", Protocol: "udp", Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: dns}}},
 		}},
 		api.FrontendsPath: {[]api.Frontend{

@@ -26,7 +26,9 @@ func TestListsAreReadFromTheMaps(t *testing.T) {
 		t.Fatalf("services: %+v, %v", services, err)
 	}
 	s := services[0]
-	if !strings.HasPrefix(s.Service, "ns/web") || s.Protocol != "tcp" || !slices.Contains(s.Frontends, api.ServiceFrontend{Type: "ClusterIP", Addr: n.vip}) {
+	if !strings.HasPrefix(s.Service, "ns/web") || s.Protocol != "tcp" || !slices.ContainsFunc(s.Frontends, func(f api.ServiceFrontend) bool {
+		return f.Type == "ClusterIP" && f.Addr == n.vip && slices.Equal(f.Backends, s.Backends)
+	}) {
 		t.Errorf("the Service is %+v", s)
 	}
 	var backends []netip.AddrPort

@@ -19,7 +19,7 @@ type Service struct {
 	ExternalLocal bool              `json:"externalLocal"`
 	SourceRanges  []netip.Prefix    `json:"sourceRanges,omitempty"` // of LoadBalancer addresses; empty: all
 	Frontends     []ServiceFrontend `json:"frontends"`              // sorted by address and port
-	Backends      []Backend         `json:"backends"`               // those in use, sorted by address
+	Backends      []Backend         `json:"backends"`               // those in use for any of them, sorted by address
 	// LeftOut is what the node does not carry of the whole Service, of whose
 	// ports the first has it. A Service of which nothing is carried is here
 	// without ID and frontends.
@@ -30,6 +30,9 @@ type Service struct {
 type ServiceFrontend struct {
 	Type string         `json:"type"` // ClusterIP | NodePort | ExternalIP | LoadBalancer | HostPort
 	Addr netip.AddrPort `json:"addr"`
+	// Backends are those in use for this address, by clients in the cluster or
+	// outside, sorted by address.
+	Backends []Backend `json:"backends"`
 }
 
 // Frontend is one entry of the map of Services and the backends it points at.

@@ -71,9 +71,10 @@ func ServiceList() List[api.Service] {
 		Command: "service list",
 		About:   "Services as a node's maps have them",
 		Short:   "List Services with their addresses and the backends in use",
-		Long: `List Services with their addresses and the backends that a node sends new connections to, read
-back from its maps. "here" is behind a backend on the node itself. It fails in a mode that
-leaves Services to kube-proxy.`,
+		Long: `List Services with their addresses and, for each of these, the backends that a node sends new
+connections to, read back from its maps. "here" is behind a backend on the node itself, "inside only"
+behind one that clients outside the cluster are not sent to. It fails in a mode that leaves Services to
+kube-proxy.`,
 		Narrow: "--service default/demo -o json", Filters: []string{"service", "frontend"},
 		Pick: Filter.Services, Table: Services,
 	}

@@ -11,29 +11,51 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Services lists Services with their addresses on the left and the backends
-// in use on the right. "here" is behind backends on this node.
+// Services lists Services, each with its addresses and the backends of each of
+// them. "here" is behind backends on this node.
 func Services(services []api.Service) Table {
-	t := Table{Head: []string{"ID", "FRONTEND", "TYPE", "BACKENDS", "SERVICE"}}
+	t := Table{Head: []string{"ID", "FRONTEND", "TYPE", "BACKEND", "SERVICE"}}
 	for _, s := range services {
-		notes := serviceNotes(s)
-		backends := backendCells(s.Backends)
+		var rows [][]string
+		for _, f := range s.Frontends {
+			for i, b := range frontendCells(s, f) {
+				row := []string{"", "", "", b, ""}
+				if i == 0 {
+					row[1], row[2] = f.Addr.String()+"/"+s.Protocol, f.Type
+				}
+				rows = append(rows, row)
+			}
+		}
 		if s.ID == 0 {
-			backends = []string{"none: left out"}
+			rows = append(rows, []string{"", "", "", "none: left out", ""})
 		}
-		for i := range max(len(s.Frontends), len(backends), len(notes)) {
-			row := []string{"", "", "", cell(backends, i), cell(notes, i)}
-			if i == 0 && s.ID != 0 {
-				row[0] = id(s.ID)
+		for i, note := range serviceNotes(s) {
+			if i == len(rows) {
+				rows = append(rows, make([]string, len(t.Head)))
 			}
-			if i < len(s.Frontends) {
-				f := s.Frontends[i]
-				row[1], row[2] = f.Addr.String()+"/"+s.Protocol, f.Type
-			}
-			t.Rows = append(t.Rows, row)
+			rows[i][4] = note
 		}
+		if s.ID != 0 {
+			rows[0][0] = id(s.ID)
+		}
+		t.Rows = append(t.Rows, rows...)
 	}
 	return t
+}
+
+// frontendCells are the backends of one address. Where clients outside the
+// cluster are sent only to those on this node, others are marked.
+func frontendCells(s api.Service, f api.ServiceFrontend) []string {
+	cells := backendCells(f.Backends)
+	if !s.ExternalLocal || f.Type == "ClusterIP" || f.Addr.Addr().IsLoopback() {
+		return cells
+	}
+	for i, b := range f.Backends {
+		if !b.OnNode {
+			cells[i] += " inside only"
+		}
+	}
+	return cells
 }
 
 // serviceNotes are the name, and what is special about the Service.

@@ -36,38 +36,41 @@ func TestServices(t *testing.T) {
 			ID: 3, Service: "default/demo:http", Protocol: "tcp", Affinity: 3 * time.Hour, ExternalLocal: true,
 			SourceRanges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 			Frontends: []api.ServiceFrontend{
-				{Type: "ClusterIP", Addr: at("10.96.7.8:8080")}, {Type: "NodePort", Addr: at("172.18.0.2:32000")}, {Type: "LoadBalancer", Addr: at("203.0.113.5:8080")},
+				{Type: "ClusterIP", Addr: at("10.96.7.8:8080"), Backends: twoBackends()}, {Type: "NodePort", Addr: at("127.0.0.1:32000"), Backends: twoBackends()},
+				{Type: "NodePort", Addr: at("172.18.0.2:32000"), Backends: twoBackends()}, {Type: "LoadBalancer", Addr: at("203.0.113.5:8080"), Backends: twoBackends()[:1]},
 			},
 			Backends: twoBackends(),
 		},
 		{ID: 4, Service: "default/empty", Protocol: "udp", Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: at("10.96.7.9:53")}}},
-		{ID: 5, Protocol: "tcp", Frontends: []api.ServiceFrontend{{Type: "HostPort", Addr: at("172.18.0.2:81")}}, Backends: twoBackends()[:1]},
+		{ID: 5, Protocol: "tcp", Affinity: time.Hour, Frontends: []api.ServiceFrontend{{Type: "HostPort", Addr: at("172.18.0.2:81"), Backends: twoBackends()[:1]}}, Backends: twoBackends()[:1]},
 	}
 	check(t, Services(services), `
-ID  FRONTEND              TYPE          BACKENDS          SERVICE
-3   10.96.7.8:8080/tcp    ClusterIP     10.0.1.5:80 here  default/demo:http
-    172.18.0.2:32000/tcp  NodePort      10.0.2.9:80       affinity 3h
-    203.0.113.5:8080/tcp  LoadBalancer                    outside: only here
-                                                          from 192.0.2.0/24
-4   10.96.7.9:53/udp      ClusterIP     none: refused     default/empty
-5   172.18.0.2:81/tcp     HostPort      10.0.1.5:80 here  (not named yet)
+ID  FRONTEND              TYPE          BACKEND                  SERVICE
+3   10.96.7.8:8080/tcp    ClusterIP     10.0.1.5:80 here         default/demo:http
+                                        10.0.2.9:80              affinity 3h
+    127.0.0.1:32000/tcp   NodePort      10.0.1.5:80 here         outside: only here
+                                        10.0.2.9:80              from 192.0.2.0/24
+    172.18.0.2:32000/tcp  NodePort      10.0.1.5:80 here
+                                        10.0.2.9:80 inside only
+    203.0.113.5:8080/tcp  LoadBalancer  10.0.1.5:80 here
+4   10.96.7.9:53/udp      ClusterIP     none: refused            default/empty
+5   172.18.0.2:81/tcp     HostPort      10.0.1.5:80 here         (not named yet)
+                                                                 affinity 1h
 `)
-	check(t, Join(Services(services[1:2]).On("control-plane"), Services(services[:1]).On("worker")), `
-NODE           ID  FRONTEND              TYPE          BACKENDS          SERVICE
-control-plane  4   10.96.7.9:53/udp      ClusterIP     none: refused     default/empty
-worker         3   10.96.7.8:8080/tcp    ClusterIP     10.0.1.5:80 here  default/demo:http
-                   172.18.0.2:32000/tcp  NodePort      10.0.2.9:80       affinity 3h
-                   203.0.113.5:8080/tcp  LoadBalancer                    outside: only here
-                                                                         from 192.0.2.0/24
+	check(t, Join(Services(services[1:2]).On("control-plane"), Services(services[2:]).On("worker")), `
+NODE           ID  FRONTEND           TYPE       BACKEND           SERVICE
+control-plane  4   10.96.7.9:53/udp   ClusterIP  none: refused     default/empty
+worker         5   172.18.0.2:81/tcp  HostPort   10.0.1.5:80 here  (not named yet)
+                                                                   affinity 1h
 `)
 }
 
 func TestServicesThatAreLeftOut(t *testing.T) {
 	check(t, Services([]api.Service{
 		{Service: "default/all", LeftOut: []string{"port 9/SCTP is not carried"}},
-		{ID: 4, Service: "default/some", Protocol: "udp", Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: at("10.96.7.9:53")}}, Backends: twoBackends()[:1], LeftOut: []string{"port 9/SCTP is not carried"}},
+		{ID: 4, Service: "default/some", Protocol: "udp", Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: at("10.96.7.9:53"), Backends: twoBackends()[:1]}}, Backends: twoBackends()[:1], LeftOut: []string{"port 9/SCTP is not carried"}},
 	}), `
-ID  FRONTEND          TYPE       BACKENDS          SERVICE
+ID  FRONTEND          TYPE       BACKEND           SERVICE
                                  none: left out    default/all
                                                    left out: port 9/SCTP is not carried
 4   10.96.7.9:53/udp  ClusterIP  10.0.1.5:80 here  default/some

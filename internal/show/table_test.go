@@ -64,8 +64,8 @@ func TestStatusFitsTheScreen(t *testing.T) {
 			text += b.String()
 		}
 		fits(t, text, width, "by icmp, not by tcp (connection refused)", "49152-65535, for clients outside of")
-		services := []api.Service{{ID: 1234, Service: "default/" + strings.Repeat("long", 9), Protocol: "tcp", Affinity: time.Hour}}
-		fits(t, Services(services).On("worker").String(), width, "BACKENDS none: refused", "affinity 1h")
+		services := []api.Service{{ID: 1234, Service: "default/" + strings.Repeat("long", 9), Protocol: "tcp", Affinity: time.Hour, Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: at("10.96.7.8:8080")}}}}
+		fits(t, Services(services).On("worker").String(), width, "BACKEND none: refused", "affinity 1h")
 	}
 	t.Setenv("COLUMNS", "")
 	if got := (Table{Rows: [][]string{{strings.Repeat("x", 300)}}}).String(); len(got) != 301 {

@@ -56,20 +56,29 @@ func servicesFrom(entries []api.Frontend) []api.Service {
 		if len(e.SourceRanges) > 0 {
 			s.SourceRanges = e.SourceRanges
 		}
-		if f := (api.ServiceFrontend{Type: e.Type, Addr: e.Addr}); !slices.Contains(s.Frontends, f) {
-			s.Frontends = append(s.Frontends, f)
+		i := slices.IndexFunc(s.Frontends, func(f api.ServiceFrontend) bool { return f.Type == e.Type && f.Addr == e.Addr })
+		if i < 0 {
+			i = len(s.Frontends)
+			s.Frontends = append(s.Frontends, api.ServiceFrontend{Type: e.Type, Addr: e.Addr})
 		}
-		for _, b := range e.Backends {
-			if !slices.Contains(s.Backends, b) {
-				s.Backends = append(s.Backends, b)
-			}
-		}
+		s.Frontends[i].Backends = withBackends(s.Frontends[i].Backends, e.Backends)
+		s.Backends = withBackends(s.Backends, e.Backends)
 	}
 	out := make([]api.Service, 0, len(byID))
 	for _, s := range byID {
-		slices.SortFunc(s.Backends, func(a, b api.Backend) int { return a.Addr.Compare(b.Addr) })
 		out = append(out, *s)
 	}
 	slices.SortFunc(out, compareListed)
 	return out
+}
+
+// withBackends adds those of more that all does not have, and keeps all sorted by address.
+func withBackends(all, more []api.Backend) []api.Backend {
+	for _, b := range more {
+		if !slices.Contains(all, b) {
+			all = append(all, b)
+		}
+	}
+	slices.SortFunc(all, func(a, b api.Backend) int { return a.Addr.Compare(b.Addr) })
+	return all
 }

@@ -20,15 +20,21 @@ func TestServicesAreMadeOfEntries(t *testing.T) {
 	inside.Type, inside.Addr = "NodePort", netip.MustParseAddrPort("192.0.2.1:32000")
 	outside := inside
 	outside.From, outside.Local, outside.Backends = "outside", true, []api.Backend{here}
+	balanced := outside
+	balanced.Type, balanced.Addr = "LoadBalancer", netip.MustParseAddrPort("203.0.113.5:80")
 	other := api.Frontend{ID: 3, Service: "default/a", Type: "ClusterIP", Addr: netip.MustParseAddrPort("10.96.0.10:53"), Protocol: "udp", From: "inside", Local: true}
 
-	got := servicesFrom([]api.Frontend{cluster, other, inside, outside})
+	got := servicesFrom([]api.Frontend{cluster, other, inside, outside, balanced})
 	want := []api.Service{
 		{ID: 3, Service: "default/a", Protocol: "udp", InternalLocal: true, Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: other.Addr}}},
 		{
 			ID: 9, Service: "default/demo:http", Protocol: "tcp", Affinity: time.Hour, ExternalLocal: true,
-			Frontends: []api.ServiceFrontend{{Type: "ClusterIP", Addr: cluster.Addr}, {Type: "NodePort", Addr: inside.Addr}},
-			Backends:  []api.Backend{here, there},
+			Frontends: []api.ServiceFrontend{
+				{Type: "ClusterIP", Addr: cluster.Addr, Backends: []api.Backend{here, there}},
+				{Type: "NodePort", Addr: inside.Addr, Backends: []api.Backend{here, there}},
+				{Type: "LoadBalancer", Addr: balanced.Addr, Backends: []api.Backend{here}},
+			},
+			Backends: []api.Backend{here, there},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
