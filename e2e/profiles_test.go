@@ -77,6 +77,7 @@ func testLife(t *testing.T, profile, name string) {
 
 	t.Run("again", func(t *testing.T) { testConverges(t, profile, name) })
 	t.Run("look", func(t *testing.T) { testLook(t, profile, name) })
+	t.Run("shell", func(t *testing.T) { testShell(t, name) })
 	t.Run("flows", func(t *testing.T) { testFlows(t, name) })
 	if profile == "kubeproxy-replacement" { // clients are told the same in all
 		t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })

@@ -45,7 +45,8 @@ func (l *Lab) nodeNames() []string {
 // Size is a terminal's, in characters.
 type Size struct{ Width, Height uint16 }
 
-// Shell runs cmd, or a shell when cmd is empty, on a node or in a pod, and returns its exit status. place is a node's
+// Shell runs cmd, or a shell when cmd is empty, on a node or in a pod, and returns its exit status. On a terminal a shell
+// begins with what is there. place is a node's
 // name (full, or what follows the lab's), a pod's (namespace/name, or a name in the default namespace or else in any), or
 // the start of a pod's name that fits just one. sizes gives the terminal's sizes and may be nil; it is closed by the
 // caller.
@@ -57,7 +58,7 @@ func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-c
 			return 0, fmt.Errorf("node %s %s: lab up starts or resumes it", n.Name, why)
 		}
 		if len(cmd) == 0 {
-			cmd = []string{"bash", "-l"}
+			cmd = nodeShell(n, s.TTY)
 		}
 		held := newLeash(ctx, n, "")
 		code, err := l.Engine.Interact(ctx, n.Name, docker.Terminal{
@@ -71,17 +72,17 @@ func (l *Lab) Shell(ctx context.Context, place string, s kube.Streams, sizes <-c
 		return 0, err
 	}
 	if len(cmd) == 0 {
-		cmd = []string{"sh"}
+		cmd = podShell(found.Namespace+"/"+found.Name, found.Spec.NodeName, s.TTY)
 	}
 	if sizes != nil {
 		s.Resize = sizeQueue{ctx, sizes}
 	}
-	return l.podShell(ctx, found, s, cmd)
+	return l.inPod(ctx, found, s, cmd)
 }
 
-// podShell runs a command in a pod, marked for its leash where the pod's container has env. One that has not, such as those
+// inPod runs a command in a pod, marked for its leash where the pod's container has env. One that has not, such as those
 // of images with a single program, is told by its command line.
-func (l *Lab) podShell(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd []string) (int, error) {
+func (l *Lab) inPod(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd []string) (int, error) {
 	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
 	run := func(argv ...string) (code int, err error) {
 		err = l.toldWhenStarted(ctx, "pod "+ref.String(), func() error {
