@@ -13,6 +13,7 @@ import (
 )
 
 func newBenchCmd() *cobra.Command {
+	var of labName
 	var o labs.BenchOptions
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
@@ -25,14 +26,12 @@ what the agents take of the nodes. It makes pods and Services for that and remov
 All nodes of a lab are on this machine, and share it with whatever else runs here, so bars are
 loose: they tell one mode from another. The exit status is 1 when one does not hold, or when
 the run proves nothing because the reference differs from itself.`,
-		Example:           "  lab bench\n  lab bench ebpf --rounds 7\n  lab bench ebpf -o json",
-		Args:              usageArgs(oneOf("lab")),
-		ValidArgsFunction: completeLabs,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Example: "  lab bench\n  lab bench ebpf --rounds 7\n  lab bench ebpf -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Rounds < 1 || o.Idle < time.Second {
 				return usageError{errors.New("--rounds has to be at least 1, --idle at least 1s")}
 			}
-			l, err := labs.Open(cmd.Context(), first(args), waiting(cmd.ErrOrStderr()))
+			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
@@ -48,6 +47,7 @@ the run proves nothing because the reference differs from itself.`,
 			return judged(l.Name, report)
 		},
 	}
+	of.argument(cmd)
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "how often every path is measured")
 	cmd.Flags().DurationVar(&o.Idle, "idle", 15*time.Second, "how long the agents' CPU time is watched")
 	out.flag(cmd)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,29 +39,6 @@ func parent(use, short string, below ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// whose says of which lab and nodes a command is.
-type whose struct{ lab, node string }
-
-func (w *whose) flags(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringVar(&w.lab, "name", "", "the lab (default: the only one)")
-	f.StringVar(&w.node, "node", "", "only this node, by its full name or what follows the lab's")
-	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
-	must(cmd.RegisterFlagCompletionFunc("node", completeNodes))
-}
-
-// named takes the lab from an argument, too.
-func (w *whose) named(args []string) error {
-	switch {
-	case len(args) == 0:
-	case w.lab != "" && w.lab != args[0]:
-		return usageError{fmt.Errorf("which lab: %s or, as --name has it, %s?", args[0], w.lab)}
-	default:
-		w.lab = args[0]
-	}
-	return nil
-}
-
 // ask asks the agents for a list. The error beside answers says which nodes gave none.
 func ask[T any](cmd *cobra.Command, w whose, args ...string) (lab string, answers []labs.OnNode[T], err error) {
 	opened, err := labs.Open(cmd.Context(), w.lab, waiting(cmd.ErrOrStderr()))
@@ -80,10 +56,9 @@ func listCmd[T any](l show.List[T]) *cobra.Command {
 	out := newFormat("text", "json")
 	words := l.Args()
 	cmd := &cobra.Command{
-		Use: words[len(words)-1], Short: l.Short, Long: l.Long, Example: l.Example("lab", "--node worker"),
-		Args: usageArgs(cobra.NoArgs), ValidArgsFunction: cobra.NoFileCompletions,
+		Use: words[len(words)-1] + " [LAB]", Short: l.Short, Long: l.Long, Example: l.Example("lab", "--node worker"),
 	}
-	of.flags(cmd)
+	of.argument(cmd)
 	out.flag(cmd)
 	picked := filterFlags(cmd, l.Filters)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -134,7 +109,7 @@ func getCmd[T any](l show.List[T]) *cobra.Command {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			return completeFromAgents(cmd, l.Args(), l.Get.AllNames)
+			return completeFromAgents(cmd, nil, l.Args(), l.Get.AllNames)
 		},
 	}
 	of.flags(cmd)
@@ -220,14 +195,14 @@ func filterFlags(cmd *cobra.Command, names []string) func() ([]string, error) {
 	}
 }
 
-// completeServices completes with the Services of the lab that --name says.
-func completeServices(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.Services(ctx) })
+// completeServices completes with the Services of the lab that was named.
+func completeServices(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, args, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.Services(ctx) })
 }
 
 // completeIdentities completes with the numbers that the agents of the lab know.
-func completeIdentities(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return completeFromAgents(cmd, show.IdentityList().Args(), func(all []api.Identity) (numbers []string) {
+func completeIdentities(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return completeFromAgents(cmd, args, show.IdentityList().Args(), func(all []api.Identity) (numbers []string) {
 		for _, i := range all {
 			numbers = append(numbers, strconv.FormatUint(uint64(i.ID), 10))
 		}
@@ -236,8 +211,8 @@ func completeIdentities(cmd *cobra.Command, _ []string, _ string) ([]string, cob
 }
 
 // completeFromAgents completes with names of what the agents list.
-func completeFromAgents[T any](cmd *cobra.Command, list []string, names func([]T) []string) ([]string, cobra.ShellCompDirective) {
-	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) (found []string, err error) {
+func completeFromAgents[T any](cmd *cobra.Command, args, list []string, names func([]T) []string) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, args, func(ctx context.Context, l *labs.Lab) (found []string, err error) {
 		answers, err := labs.AskAgents[T](ctx, l, "", list...)
 		for _, a := range answers {
 			found = append(found, names(a.Entries)...)

@@ -15,7 +15,8 @@ import (
 )
 
 func newCaptureCmd() *cobra.Command {
-	var lab, path string
+	var of labName
+	var path string
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
 		Use:   "capture POD|NODE[:DEVICE]... [FILTER] [-w FILE] [-- COMMAND...]",
@@ -37,10 +38,9 @@ interrupt. It says on standard error where it listens, and at the end how many p
 		Args:              usageArgs(cobra.ArbitraryArgs),
 		ValidArgsFunction: completeCapture,
 	}
-	cmd.Flags().StringVar(&lab, "name", "", "the lab (default: the only one)")
+	of.flag(cmd)
 	cmd.Flags().StringVarP(&path, "write", "w", "", "write packets to this file, - for standard output")
 	out.flag(cmd)
-	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		args, command, err := splitCommand(cmd, args)
 		if err != nil {
@@ -67,7 +67,7 @@ interrupt. It says on standard error where it listens, and at the end how many p
 				return err
 			}
 		}
-		err = c.run(cmd, lab, o)
+		err = c.run(cmd, of.lab, o)
 		if run != nil && run.ran() && (err == nil || errors.Is(err, labs.ErrPartly)) {
 			return run.result()
 		}

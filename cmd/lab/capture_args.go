@@ -39,5 +39,5 @@ func completeCapture(cmd *cobra.Command, args []string, _ string) ([]string, cob
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 	}
-	return places(cmd, true)
+	return places(cmd, args, true)
 }

@@ -33,9 +33,9 @@ func completeLabs(cmd *cobra.Command, args []string, _ string) ([]string, cobra.
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeNodes completes with the nodes of the lab that --name says.
-func completeNodes(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return places(cmd, false)
+// completeNodes completes with the nodes of the lab that was named.
+func completeNodes(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return places(cmd, args, false)
 }
 
 // completePlaces completes one argument with nodes and pods.
@@ -43,11 +43,11 @@ func completePlaces(cmd *cobra.Command, args []string, _ string) ([]string, cobr
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return places(cmd, true)
+	return places(cmd, args, true)
 }
 
-func places(cmd *cobra.Command, pods bool) ([]string, cobra.ShellCompDirective) {
-	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) {
+func places(cmd *cobra.Command, args []string, pods bool) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, args, func(ctx context.Context, l *labs.Lab) ([]string, error) {
 		var out []string
 		for _, n := range l.Nodes {
 			out = append(out, cobra.CompletionWithDesc(strings.TrimPrefix(n.Name, l.Name+"-"), "node"))
@@ -63,13 +63,16 @@ func places(cmd *cobra.Command, pods bool) ([]string, cobra.ShellCompDirective) 
 	})
 }
 
-// completeFromLab completes with what ask finds in the lab that --name says, were it only a part.
-func completeFromLab(cmd *cobra.Command, ask func(context.Context, *labs.Lab) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+// completeFromLab completes with what ask finds in the lab that was named, were it only a part. args are those before.
+func completeFromLab(cmd *cobra.Command, args []string, ask func(context.Context, *labs.Lab) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeDeadline)
 	defer cancel()
 	name, err := cmd.Flags().GetString("name")
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
+	}
+	if _, is := cmd.Annotations[labArgument]; is && len(args) > 0 {
+		name = args[0]
 	}
 	l, err := labs.Open(ctx, name, nil)
 	if err != nil {

@@ -26,6 +26,7 @@ func labNames(cmd *cobra.Command) []string {
 }
 
 func newDownCmd() *cobra.Command {
+	var of labName
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
 		Use:   "down LAB",
@@ -33,14 +34,12 @@ func newDownCmd() *cobra.Command {
 		Long: `down removes a lab, whole or half made: its nodes, volumes, node image and kubeconfig
 context. A lab that is not there is no error. A kind cluster that lab did not make is
 left alone.`,
-		Example:           "  lab down kubeproxy",
-		Args:              usageArgs(named("lab", labNames)),
-		ValidArgsFunction: completeLabs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := profiles.CheckName(args[0]); err != nil {
+		Example: "  lab down kubeproxy",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := profiles.CheckName(of.lab); err != nil {
 				return usageError{err}
 			}
-			r, err := labs.Down(cmd.Context(), args[0])
+			r, err := labs.Down(cmd.Context(), of.lab)
 			if err != nil {
 				return err
 			}
@@ -52,6 +51,15 @@ left alone.`,
 			})
 		},
 	}
+	of.argument(cmd)
+	cmd.Args = usageArgs(func(cmd *cobra.Command, args []string) error {
+		if of.lab == "" || len(args) > 1 { // one that is not named is never removed
+			if err := named("lab", labNames)(cmd, args); err != nil {
+				return err
+			}
+		}
+		return of.take(cmd, args)
+	})
 	out.flag(cmd)
 	return cmd
 }

@@ -22,15 +22,13 @@ func newFlowsCmd() *cobra.Command {
 	var serve flowServer
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
-		Use:   "flows",
+		Use:   "flows [LAB]",
 		Short: show.FlowsShort,
 		Long:  show.FlowsLong("the nodes of a lab"),
 		Example: `  lab flows --pod default/demo-abcde -f
   lab flows --verdict dropped --since 10m
   lab flows --protocol udp --port 53 --last 100 -o json
   lab flows --serve`,
-		Args:              usageArgs(cobra.NoArgs),
-		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter, err := which.Filter(time.Now())
 			if err != nil {
@@ -50,7 +48,7 @@ func newFlowsCmd() *cobra.Command {
 			return l.Flows(cmd.Context(), of.node, filter, flowPrinter(cmd.OutOrStdout(), l, out.value == "json"))
 		},
 	}
-	of.flags(cmd)
+	of.argument(cmd)
 	which.Flags(cmd.Flags())
 	out.flag(cmd)
 	serve.addFlags(cmd)
@@ -93,14 +91,14 @@ func flowPrinter(out io.Writer, l *labs.Lab, asJSON bool) func(api.FlowLine) err
 	}
 }
 
-// completePods completes with the pods of the lab that --name says.
-func completePods(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.Pods(ctx) })
+// completePods completes with the pods of the lab that was named.
+func completePods(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, args, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.Pods(ctx) })
 }
 
 // completeNamespaces completes with the namespaces that these are in.
-func completeNamespaces(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) (names []string, err error) {
+func completeNamespaces(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return completeFromLab(cmd, args, func(ctx context.Context, l *labs.Lab) (names []string, err error) {
 		pods, err := l.Pods(ctx)
 		for _, pod := range pods {
 			namespace, _, _ := strings.Cut(pod, "/")

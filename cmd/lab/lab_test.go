@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,7 +90,14 @@ func TestBadUsage(t *testing.T) {
 		{"doctor nope", "nope"},
 		{"image nope", "nope"},
 		{"bpf nope", "nope"},
-		{"bpf lb list worker", "worker"},
+		{"bpf lb list a b", "one lab"},
+		{"bpf lb list a --name b", "which lab: a or, as --name has it, b?"},
+		{"status a --name b", "which lab"},
+		{"verify a --name b", "which lab"},
+		{"bench a --name b", "which lab"},
+		{"down a --name b", "which lab"},
+		{"down a b --name a", "1 arg"},
+		{"flows a --name b", "which lab"},
 		{"bpf lb list --service demo", "namespace/name"},
 		{"bpf lb list --address 10.0.0.1", "unknown flag"},
 		{"bpf ct list --address demo", "demo"},
@@ -349,6 +357,38 @@ func TestLabsText(t *testing.T) {
 	for _, part := range []string{"half made", "  2  ", "wirelab/node:v1", "60m"} {
 		if !strings.Contains(s, part) {
 			t.Errorf("no %q in\n%s", part, s)
+		}
+	}
+}
+
+// TestWhichLab: every command about a lab takes --name, and says what it could be to a shell that completes.
+func TestWhichLab(t *testing.T) {
+	var without []string
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if c.Name() == "help" || !c.Runnable() || c.HasSubCommands() {
+			return
+		}
+		path := strings.TrimPrefix(c.CommandPath(), "lab ")
+		if c.Flags().Lookup("name") == nil {
+			without = append(without, path)
+			return
+		}
+		if _, ok := c.GetFlagCompletionFunc("name"); !ok {
+			t.Errorf("%s: nothing completes --name", path)
+		}
+		if _, is := c.Annotations[labArgument]; is != strings.Contains(c.Use, "LAB") || is && c.ValidArgsFunction == nil {
+			t.Errorf("%s: its use is %q, and its first argument is a lab's name: %v", path, c.Use, is)
+		}
+	}
+	walk(newRootCmd())
+	want := []string{"doctor", "image", "list", "profile", "version"}
+	for _, path := range without {
+		if group, _, _ := strings.Cut(path, " "); !slices.Contains(want, group) {
+			t.Errorf("lab %s is about a lab and has no --name", path)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func newLogsCmd() *cobra.Command {
-	var lab string
+	var of labName
 	o := labs.LogOptions{Tail: 50}
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
@@ -37,7 +37,7 @@ With -o json each line is an object with node, pod and line.`,
 			if err := known(o.Component, labs.Components()); err != nil {
 				return usageError{err}
 			}
-			l, err := labs.Open(cmd.Context(), lab, waiting(cmd.ErrOrStderr()))
+			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
@@ -62,13 +62,12 @@ With -o json each line is an object with node, pod and line.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&lab, "name", "", "the lab (default: the only one)")
+	of.flag(cmd)
 	f.StringVar(&o.Node, "node", "", "only this node, by its full name or what follows the lab's")
 	f.BoolVarP(&o.Follow, "follow", "f", false, "go on as new lines come")
 	f.BoolVar(&o.Packets, "packets", false, "with what the agent logs of every packet, where the profile has it do so (network.debug.verbose)")
 	f.Int64Var(&o.Tail, "tail", o.Tail, "how many lines of each pod to begin with; -1: all")
 	out.flag(cmd)
-	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
 	must(cmd.RegisterFlagCompletionFunc("node", completeNodes))
 	return cmd
 }

@@ -34,9 +34,10 @@ the command prints goes to standard error.`,
 			if err != nil {
 				return err
 			}
-			return oneOf("lab")(cmd, args)
+			return of.take(cmd, args)
 		}),
 		ValidArgsFunction: completeLabs,
+		Annotations:       map[string]string{labArgument: ""},
 	}
 	of.flags(cmd)
 	flags.Add(cmd.Flags())
@@ -49,7 +50,7 @@ the command prints goes to standard error.`,
 		if err := flags.Check(); err != nil {
 			return usageError{err}
 		}
-		args, command, err := splitCommand(cmd, args)
+		_, command, err := splitCommand(cmd, args)
 		if err != nil {
 			return usageError{err}
 		}
@@ -58,9 +59,6 @@ the command prints goes to standard error.`,
 			if run, err = newMeanwhile(cmd, command); err != nil {
 				return usageError{err}
 			}
-		}
-		if err := of.named(args); err != nil {
-			return err
 		}
 		l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 		if err != nil {
@@ -100,12 +98,7 @@ func eventWriter(w io.Writer, machine bool, lab string, text show.EventText) fun
 	}
 }
 
-// completeEnds completes with the pods of the lab that --name or an argument says.
+// completeEnds completes with the pods of the lab that was named.
 func completeEnds(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		if err := cmd.Flags().Set("name", args[0]); err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-	}
-	return completeFromLab(cmd, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.PodsWithAddress(ctx) })
+	return completeFromLab(cmd, args, func(ctx context.Context, l *labs.Lab) ([]string, error) { return l.PodsWithAddress(ctx) })
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func newShellCmd() *cobra.Command {
-	var lab string
+	var of labName
 	cmd := &cobra.Command{
 		Use:   "shell NODE|POD [-- COMMAND...]",
 		Short: "A shell on a node or in a pod",
@@ -35,7 +35,7 @@ start of it when that fits just one. The exit status is the command's.`,
 			if _, _, ok := terminals(cmd); ok { // it is raw by the time that a pod is waited for
 				say = func(what string) { progressLine(cmd.ErrOrStderr(), "%s\r", what) }
 			}
-			l, err := labs.Open(cmd.Context(), lab, say)
+			l, err := labs.Open(cmd.Context(), of.lab, say)
 			if err != nil {
 				return err
 			}
@@ -43,8 +43,7 @@ start of it when that fits just one. The exit status is the command's.`,
 			return shell(cmd, l, args[0], args[1:])
 		},
 	}
-	cmd.Flags().StringVar(&lab, "name", "", "the lab (default: the only one)")
-	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
+	of.flag(cmd)
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 )
 
 func newStatusCmd() *cobra.Command {
+	var of labName
 	out := newFormat("text", "json")
 	var verbose bool
 	cmd := &cobra.Command{
@@ -16,11 +17,9 @@ func newStatusCmd() *cobra.Command {
 		Short: "Show how a lab is, node by node",
 		Long: `status asks the cluster and the agent on each node how they are now. It exits with 1 when
 the lab is not ready. Without LAB it shows the only one there is.`,
-		Example:           "  lab status\n  lab status kubeproxy --verbose\n  lab status kubeproxy -o json",
-		Args:              usageArgs(oneOf("lab")),
-		ValidArgsFunction: completeLabs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := labs.Open(cmd.Context(), first(args), waiting(cmd.ErrOrStderr()))
+		Example: "  lab status\n  lab status kubeproxy --verbose\n  lab status kubeproxy -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
@@ -38,14 +37,8 @@ the lab is not ready. Without LAB it shows the only one there is.`,
 			return nil
 		},
 	}
+	of.argument(cmd)
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show all that the agent of every node reports")
 	out.flag(cmd)
 	return cmd
-}
-
-func first(args []string) string {
-	if len(args) == 0 {
-		return ""
-	}
-	return args[0]
 }

@@ -16,6 +16,7 @@ import (
 )
 
 func newVerifyCmd() *cobra.Command {
+	var of labName
 	var sel verify.Selection
 	var list, verbose bool
 	out := newFormat("text", "json", "junit")
@@ -35,18 +36,17 @@ unless every check that was picked has passed.`,
   lab verify kubeproxy --skip 'paths/*' --verbose
   lab verify kubeproxy -o junit >report.xml
   lab verify --list`,
-		Args:              usageArgs(oneOf("lab")),
-		ValidArgsFunction: completeLabs,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
 				return listChecks(cmd, sel, out)
 			}
 			if err := failing.prepare(); err != nil {
 				return err
 			}
-			return failing.of(cmd, first(args), verifyLab(cmd, first(args), sel, out, verbose, &failing.checks))
+			return failing.of(cmd, of.lab, verifyLab(cmd, of.lab, sel, out, verbose, &failing.checks))
 		},
 	}
+	of.argument(cmd)
 	f := cmd.Flags()
 	f.Var(patterns{&sel.Only}, "only", "run only these checks")
 	f.Var(patterns{&sel.Skip}, "skip", "leave these checks out")
