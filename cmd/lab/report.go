@@ -21,6 +21,7 @@ import (
 )
 
 func newReportCmd() *cobra.Command {
+	var of labName
 	var dir string
 	var noVerify bool
 	cmd := &cobra.Command{
@@ -36,19 +37,18 @@ left out. Look through it all the same before you hand it on: it tells names and
 
 The exit status is 1 when something could not be had. The report, which is written all the same,
 says what and why.`,
-		Example:           "  lab report\n  lab report kubeproxy -o /tmp/report\n  lab report kubeproxy --no-verify",
-		Args:              usageArgs(oneOf("lab")),
-		ValidArgsFunction: completeLabs,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Example: "  lab report\n  lab report kubeproxy -o /tmp/report\n  lab report kubeproxy --no-verify",
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := labs.BugReportOptions{Verify: !noVerify, Progress: showChecks(cmd.ErrOrStderr())}
 			progressLine(cmd.ErrOrStderr(), "report: gathering")
-			written, err := writeReport(cmd.Context(), first(args), cmp.Or(dir, defaultFolder(first(args))), o)
+			written, err := writeReport(cmd.Context(), of.lab, cmp.Or(dir, defaultFolder(of.lab)), o)
 			if written != "" {
 				fmt.Fprintln(cmd.OutOrStdout(), written)
 			}
 			return err
 		},
 	}
+	of.argument(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&dir, "dir", "o", "", "the folder to write to (default: lab-report, with the lab's name behind it where it is given)")
 	f.BoolVar(&noVerify, "no-verify", false, "do not run the checks")
