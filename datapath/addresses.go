@@ -199,7 +199,7 @@ func (d *Datapath) forgetAddrs(addrs map[bpf.IP]resting) error {
 		_, err = removeIf(s.peers, func(k bpf.SockPeerKey, _ bpf.SockPeer) bool { return names(bpf.IP(k.Addr)) })
 		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, d.forgetTracked(addrs))...)
+	return errors.Join(append(errs, d.forgetTracked(trackedAddrs(addrs)))...)
 }
 
 // forgetFlows removes flows from both maps. A packet that finds one entry of a flow puts the other one back,
@@ -252,7 +252,7 @@ func (t trackedAddrs) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 
 // forgetTracked makes the kernel forget the flows that it tracks, whoever has it track them: iptables'
 // masquerading, kube-proxy, a firewall.
-func (d *Datapath) forgetTracked(addrs trackedAddrs) error {
+func (d *Datapath) forgetTracked(which netlink.CustomConntrackFilter) error {
 	count, err := readSysctl(d.cfg.Proc, "net/netfilter/nf_conntrack_count")
 	if errors.Is(err, os.ErrNotExist) || count == "0" {
 		return nil // a kernel that tracks nothing
@@ -261,7 +261,7 @@ func (d *Datapath) forgetTracked(addrs trackedAddrs) error {
 		return err
 	}
 	for range purgeRounds {
-		_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, addrs)
+		_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, which)
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}

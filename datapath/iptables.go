@@ -134,12 +134,13 @@ func parseNAT(saved string) natTable {
 
 // ensure makes the chains and the jumps to them be as wanted. It runs iptables-restore when something
 // differs, with that alone, in one transaction.
-func (t iptables) ensure(ctx context.Context, chains []chain, jumps []jump) error {
+func (t iptables) ensure(ctx context.Context, chains []chain, jumps []jump) (changed bool, err error) {
 	have, err := t.readNAT(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return t.restoreNAT(ctx, difference(have, chains, jumps))
+	lines := difference(have, chains, jumps)
+	return len(lines) > 0, t.restoreNAT(ctx, lines)
 }
 
 // difference are the lines of iptables-restore that make the table as wanted.

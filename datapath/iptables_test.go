@@ -81,7 +81,7 @@ func TestBothVariants(t *testing.T) {
 				if got, err := tables.backend(context.Background()); err != nil || got != backend {
 					t.Fatalf("the variant is %q (%v), want %q", got, err, backend)
 				}
-				if err := tables.ensure(context.Background(), chains, jumps); err != nil {
+				if _, err := tables.ensure(context.Background(), chains, jumps); err != nil {
 					t.Fatal(err)
 				}
 				have, err := tables.readNAT(context.Background())
@@ -188,7 +188,7 @@ func TestJumpsStayWhileOthersChange(t *testing.T) {
 	go func() { stopped <- change() }()
 	ns.Do(func() {
 		for range 150 {
-			if err := (iptables{}).ensure(context.Background(), chains, jumps); err != nil {
+			if _, err := (iptables{}).ensure(context.Background(), chains, jumps); err != nil {
 				t.Error(err)
 			}
 			have, err := (iptables{}).readNAT(context.Background())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
@@ -473,4 +474,50 @@ func TestMasqueradingChangesHands(t *testing.T) {
 			t.Errorf("%+v: iptables masquerade is %v", n.cfg, got)
 		}
 	}
+}
+
+// The kernel asks the rules about a flow's first packet only. One that began while they were not there is masqueraded once
+// they are, though it does not pause; flows that are masqueraded go on.
+func TestMasqueradeOfWhatBeganBefore(t *testing.T) {
+	l := newLab(t, 1, replacement)
+	n := l.nodes[0]
+	a := n.addPod("a")
+	serve(l.outside.NS)
+	at := netip.AddrPortFrom(l.outside.Addr, port)
+	const before, other = 40001, 40002
+	ask := func(from int) (netip.Addr, error) { return a.AskFrom(from, "udp4", at, []byte("hello")) }
+	masqueradeNow := func() {
+		t.Helper()
+		n.Do(func() { must(t, n.dp.Masquerade().Apply(ctx(t), l.desired())) })
+	}
+	if seen, err := ask(other); err != nil || seen != n.Host.Addr {
+		t.Fatalf("a flow that finds the rules: seen from %s, %v", seen, err)
+	}
+	outer := n.natted(other)
+	n.Run("iptables", "-t", "nat", "-F", "LAB-MASQUERADE")
+	if seen, err := ask(before); err == nil {
+		t.Fatalf("without the rules the outside sees %s: this test needs it not to answer", seen)
+	}
+	masqueradeNow()
+	if seen, err := ask(before); err != nil || seen != n.Host.Addr {
+		t.Errorf("a flow from before the rules: seen from %s, %v; want the node's %s", seen, err, n.Host.Addr)
+	}
+	if now := n.natted(other); now == 0 || now != outer {
+		t.Errorf("a flow that was masqueraded left by port %d, and now by %d", outer, now)
+	}
+}
+
+// natted is the port that connection tracking gives to a UDP flow from the port; 0 when it knows none.
+func (n *node) natted(port uint16) (outer uint16) {
+	n.t.Helper()
+	n.Do(func() {
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+		must(n.t, err)
+		for _, f := range flows {
+			if f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.SrcPort == port {
+				outer = f.Reverse.DstPort
+			}
+		}
+	})
+	return outer
 }

@@ -33,7 +33,7 @@ func (u *Untracked) Apply(ctx context.Context, nodes []Node) error {
 	defer u.d.chains.Unlock()
 	t := u.d.iptables()
 	t.table = "raw"
-	if err := t.ensure(ctx, []chain{{untrackedChain, untrackedRules(u.d.cfg, nodes)}}, []jump{untrackedJump}); err != nil {
+	if _, err := t.ensure(ctx, []chain{{untrackedChain, untrackedRules(u.d.cfg, nodes)}}, []jump{untrackedJump}); err != nil {
 		return fmt.Errorf("keep pods' traffic untracked: %w", err)
 	}
 	return nil
