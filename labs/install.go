@@ -168,7 +168,7 @@ func (u *up) install(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	say("installing the chart")
-	if err := writeRecord(ctx, c, u.Name, u.Profile); err != nil {
+	if err := u.record(ctx, c); err != nil {
 		return "", err
 	}
 	chart, err := release.LoadChart(charts.FS, charts.Wirelab)
@@ -184,6 +184,25 @@ func (u *up) install(ctx context.Context, say func(string)) (string, error) {
 		Name: releaseName, Namespace: SystemNamespace, Chart: chart, Values: u.Profile.Values(in),
 	})
 	return string(change), err
+}
+
+// record writes down the profile in force where the cluster is asked for it and where Docker alone is.
+func (u *up) record(ctx context.Context, c *kube.Client) error {
+	if err := writeRecord(ctx, c, u.Name, u.Profile); err != nil {
+		return err
+	}
+	y, err := u.Profile.YAML()
+	if err != nil {
+		return err
+	}
+	cl, err := u.clusters.Find(ctx, u.Name)
+	if err != nil {
+		return err
+	}
+	if cl == nil {
+		return fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
+	}
+	return cl.SetProfile(ctx, y)
 }
 
 // deployDemo makes the demo what the profile says, which may be nothing.

@@ -61,7 +61,7 @@ func List(ctx context.Context) ([]Summary, error) {
 
 func summarize(ctx context.Context, c *cluster.Cluster) (Summary, error) {
 	s := Summary{
-		Name: c.Name, Profile: c.Labels[cluster.LabelProfile], State: StateUp,
+		Name: c.Name, Profile: profileName(ctx, c), State: StateUp,
 		Image: image.Short(c.Labels[cluster.LabelBase]), Context: ContextName(c.Name), Created: c.Created,
 	}
 	for _, n := range c.Nodes {

@@ -63,9 +63,9 @@ func open(ctx context.Context, e *docker.Engine, name string, say func(string)) 
 	}
 	switch {
 	case !complete:
-		return nil, fmt.Errorf("lab %q is half made: finish it with lab up %s --name %s, or remove it with lab down %s", c.Name, c.Labels[cluster.LabelProfile], c.Name, c.Name)
+		return nil, fmt.Errorf("lab %q is half made: finish it with lab up %s --name %s, or remove it with lab down %s", c.Name, profileName(ctx, c), c.Name, c.Name)
 	case unreachable(c) != "":
-		return nil, fmt.Errorf("lab %q cannot be asked: %s: lab up %s --name %s starts what is stopped and resumes what is paused", c.Name, unreachable(c), c.Labels[cluster.LabelProfile], c.Name)
+		return nil, fmt.Errorf("lab %q cannot be asked: %s: lab up %s --name %s starts what is stopped and resumes what is paused", c.Name, unreachable(c), profileName(ctx, c), c.Name)
 	}
 	cfg, err := cs.KubeConfig(ctx, c.Name)
 	if err != nil {

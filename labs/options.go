@@ -37,6 +37,8 @@ type UpOptions struct {
 	Profile *profiles.Profile
 	// Name is the lab's; empty: the profile's.
 	Name string
+	// Switch lets a lab of another profile become one of this while it is up.
+	Switch bool
 	// Retain leaves what was made when a step fails or the command is interrupted.
 	Retain bool
 	// SkipVerify leaves out the checks.
@@ -57,8 +59,10 @@ type UpResult struct {
 	// Context is the lab's context in the user's kubeconfig.
 	Context string `json:"context"`
 	// Created is set when the cluster was made in this run, not found.
-	Created bool         `json:"created"`
-	Steps   []StepResult `json:"steps"`
+	Created bool `json:"created"`
+	// Switched says what changed in a lab that had another profile; nil when none did.
+	Switched *Switch      `json:"switched,omitempty"`
+	Steps    []StepResult `json:"steps"`
 	// Findings are the doctor's.
 	Findings []doctor.Finding `json:"findings,omitempty"`
 	// Report is that of the checks; nil when they did not run.

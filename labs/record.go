@@ -52,27 +52,6 @@ func adjustable(key string) bool {
 	return !strings.HasPrefix(key, "cluster.")
 }
 
-// compatible tells whether a lab that is there can become what p says without being made anew.
-func compatible(c *cluster.Cluster, p *profiles.Profile) error {
-	if was := c.Labels[cluster.LabelProfile]; was != p.Metadata.Name {
-		return fmt.Errorf("%w: lab %q was made from profile %s: take it down first with lab down %s, or choose another name with --name", ErrTaken, c.Name, was, c.Name)
-	}
-	old, err := madeFrom(c)
-	if err != nil {
-		return err
-	}
-	var fixed []string
-	for _, d := range profiles.Diff(old, p) {
-		if !adjustable(d.Key) {
-			fixed = append(fixed, fmt.Sprintf("%s %s (the profile says %s)", d.Key, orNone(d.A), orNone(d.B)))
-		}
-	}
-	if len(fixed) > 0 {
-		return fmt.Errorf("%w: lab %q has %s: take it down first with lab down %s", ErrFixed, c.Name, strings.Join(fixed, ", "), c.Name)
-	}
-	return nil
-}
-
 func orNone(s string) string {
 	if s == "" {
 		return "none"

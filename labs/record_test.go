@@ -1,8 +1,6 @@
 package labs
 
 import (
-	"errors"
-	"strings"
 	"testing"
 
 	"k8s.io/client-go/kubernetes/fake"
@@ -28,44 +26,6 @@ func made(t *testing.T, p *profiles.Profile) *cluster.Cluster {
 		t.Fatal(err)
 	}
 	return &cluster.Cluster{Name: "x", Lab: true, Labels: labels}
-}
-
-func TestCompatible(t *testing.T) {
-	c := made(t, profile(t))
-	renamed := profile(t)
-	renamed.Metadata.Name = "other"
-	tests := map[string]struct {
-		now *profiles.Profile
-		is  error
-		say string
-	}{
-		"the same":        {profile(t), nil, ""},
-		"network setting": {profile(t, "network.mtu=1400"), nil, ""},
-		"demo off":        {profile(t, "demo.enabled=false"), nil, ""},
-		"taint":           {profile(t, "cluster.removeControlPlaneTaint=false"), nil, ""},
-		"more workers":    {profile(t, "cluster.workers=4"), ErrFixed, "cluster.workers 2 (the profile says 4)"},
-		"another image":   {profile(t, "cluster.image=my/node:1"), ErrFixed, "cluster.image none (the profile says my/node:1)"},
-		"another profile": {renamed, ErrTaken, "kubeproxy"},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			err := compatible(c, tt.now)
-			if !errors.Is(err, tt.is) {
-				t.Fatalf("error = %v, want %v", err, tt.is)
-			}
-			if err != nil && (!strings.Contains(err.Error(), tt.say) || !strings.Contains(err.Error(), "lab down x")) {
-				t.Errorf("error = %v, want it to say %q and the way out", err, tt.say)
-			}
-		})
-	}
-}
-
-func TestCompatibleWithoutARecord(t *testing.T) {
-	c := made(t, profile(t))
-	c.Labels[cluster.LabelMadeFrom] = "not: a profile"
-	if err := compatible(c, profile(t)); err == nil || !strings.Contains(err.Error(), "lab down x") {
-		t.Errorf("error = %v, want the way out", err)
-	}
 }
 
 func TestRecord(t *testing.T) {

@@ -197,7 +197,12 @@ func (u *up) find(ctx context.Context) error {
 	}
 	u.existing = c
 	close(u.booted)
-	return compatible(c, u.Profile)
+	old, err := inForce(ctx, c)
+	if err != nil {
+		return err
+	}
+	u.result.Switched, err = becomes(u.Name, old, u.Profile, u.Switch)
+	return err
 }
 
 func (u *up) ensureNodeImage(ctx context.Context, say func(string)) (string, error) {
@@ -236,6 +241,9 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 		}
 		if err := u.clusters.Start(ctx, u.existing); err != nil {
 			return "", err
+		}
+		if s := u.result.Switched; s != nil {
+			note += fmt.Sprintf(", changes %s", s)
 		}
 		return note, u.clusters.ExportKubeConfig(ctx, u.Name)
 	}

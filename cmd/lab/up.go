@@ -24,13 +24,16 @@ func newUpCmd() *cobra.Command {
 name of a shipped profile (see lab profile list) or a file.
 
 A lab that is there already is brought up to date: images, network settings, demo. What
-the cluster is made of cannot change while it is up. A lab whose making was interrupted
-is made anew. When making it fails, or is interrupted, everything is removed again.
+the cluster is made of cannot change while it is up. One of another profile is left alone,
+and up says what would change; with --switch it does that while the lab is up, where all of
+it can change then. A lab whose making was interrupted is made anew. When making it fails,
+or is interrupted, everything is removed again.
 
 With -o json standard error carries events, an object a line, and standard output the
 result, also when up fails.`,
 		Example: `  lab up kubeproxy
   lab up kubeproxy --name two --set cluster.workers=1
+  lab up ebpf --name two --switch
   lab up ./my-profile.yaml --retain
   lab up kubeproxy -o json`,
 		Args:              usageArgs(named("profile", profileNames)),
@@ -54,6 +57,7 @@ result, also when up fails.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.Name, "name", "", "the lab's name (default: the profile's)")
+	f.BoolVar(&opts.Switch, "switch", false, "give a lab that is up this profile in place of another")
 	f.BoolVar(&opts.Retain, "retain", false, "leave what was made when something fails, to look at it")
 	f.BoolVar(&opts.SkipVerify, "no-verify", false, "do not run the checks")
 	f.DurationVar(&opts.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
@@ -106,6 +110,9 @@ func upText(r *labs.UpResult) string {
 	s := fmt.Sprintf("lab %s is up", r.Lab)
 	if r.Report != nil {
 		s += " and verified"
+	}
+	if r.Switched != nil {
+		s += fmt.Sprintf(", with profile %s in place of %s", r.Profile, r.Switched.From)
 	}
 	return s + fmt.Sprintf(": kubectl --context %s get pods -A, or lab status %s\n", r.Context, r.Lab)
 }
