@@ -86,6 +86,9 @@ func testLife(t *testing.T, profile, name string) {
 	if profile != "geneve" { // which has no page of its own
 		t.Run("walkthrough", func(t *testing.T) { typePage(t, name, profile, walkthrough(profile)) })
 	}
+	if profile == "kubeproxy-replacement" {
+		t.Run("switch", func(t *testing.T) { typePage(t, name, profile, walkthrough("switch")) })
+	}
 	t.Run("rights", func(t *testing.T) { testRights(t, name) })
 	t.Run("policies", func(t *testing.T) { testPolicies(t, name) })
 	if profile == exercisesOf {

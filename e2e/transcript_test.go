@@ -100,6 +100,7 @@ func blur(line string) string {
 		{regexp.MustCompile(`\b10\.0\.0\.0/(8|12)\b`), "CIDR/$1"},      // the same in each lab, where an address is not
 		{regexp.MustCompile(`/\d+ proto kernel\b`), "/N proto kernel"}, // Docker's network is as large as Docker makes it
 		{regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d+\b`), "TIME"},
+		{regexp.MustCompile(`\b\d{3,} packets transmitted, \d{3,} received\b`), "hundreds sent and received"}, // the loss tells whether they are as many
 		{regexp.MustCompile(`\b\d+(\.\d+)?( ?ms|µs)\b|\b(\d+[hms])+\b`), "LONG"},
 		{regexp.MustCompile(`\b(id|prog_id|link_id|cgroup|index) \d+`), "$1 N"},
 		{regexp.MustCompile(`(@if|lxc[0-9a-f]{8}\()\d+`), "${1}N"},
@@ -145,6 +146,9 @@ func TestTranscripts(t *testing.T) {
 		{"another order", "10.0.0.3 > 10.0.1.7: echo request\n10.0.1.7 > 10.0.0.3: echo reply", "10.0.1.7 > 10.0.0.3: echo reply\n10.0.0.3 > 10.0.1.7: echo request", false},
 		{"another TTL", "64 bytes from 10.0.1.7: icmp_seq=1 ttl=63 time=0.05 ms", "64 bytes from 10.0.2.9: icmp_seq=1 ttl=62 time=1.5 ms", false},
 		{"another time", "64 bytes from 10.0.1.7: icmp_seq=1 ttl=63 time=0.05 ms", "64 bytes from 10.0.2.9: icmp_seq=1 ttl=63 time=1.5 ms", true},
+		{"other hundreds of pings", "412 packets transmitted, 412 received, 0% packet loss", "268 packets transmitted, 268 received, 0% packet loss", true},
+		{"a ping that is lost", "412 packets transmitted, 412 received, 0% packet loss", "412 packets transmitted, 411 received, 0.242718% packet loss", false},
+		{"too few pings to say so", "412 packets transmitted, 412 received, 0% packet loss", "9 packets transmitted, 9 received, 0% packet loss", false},
 		{"another MAC, in capitals", "lxc01234567@if2 02:c7:f2:35:46:ba\n02:C7:F2:35:46:BA", "lxc89abcdef@if2 02:c7:f2:35:46:00\n02:c7:f2:35:46:00", true},
 		{"another's MAC", "02:c7:f2:35:46:ba\n02:c7:f2:35:46:ba", "02:c7:f2:35:46:00\n02:c7:f2:35:46:01", false},
 		{"an echo's small id in the NAT map",
