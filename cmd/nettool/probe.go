@@ -1,8 +1,11 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/cmd/nettool/internal/netns"
 	"wirelab.dev/wirelab/cmd/nettool/internal/prober"
 )
 
@@ -18,12 +21,22 @@ func newProbeCmd() *cobra.Command {
 }
 
 func newBatchCmd() *cobra.Command {
-	return &cobra.Command{
+	var container string
+	cmd := &cobra.Command{
 		Use:   "batch",
 		Short: "Read probes as JSON lines, run them at once, print each reply as it comes",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if container != "" {
+				ns, err := netns.Of(container)
+				if err != nil {
+					return err
+				}
+				return netns.Restart(ns, []string{os.Args[0], "probe", "batch"})
+			}
 			return prober.Prober{Identity: localIdentity()}.Batch(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().StringVar(&container, "container", "", "send them from the network namespace of this container, by its ID")
+	return cmd
 }

@@ -107,6 +107,20 @@ type ICMPResult struct {
 	MTU int `json:"mtu,omitempty"`
 }
 
+// Knock asks whether anybody is at a port, by one TCP connection, which is closed as soon as it is open, or one datagram.
+type Knock struct {
+	Protocol string         `json:"protocol"` // "tcp" or "udp"
+	Address  netip.AddrPort `json:"address"`
+	// From is the port to send from; 0 lets the kernel choose.
+	From   uint16 `json:"from,omitempty"`
+	Marker string `json:"marker,omitempty"` // the payload of a datagram
+}
+
+// KnockResult is who was asked, as the socket says it once it is connected.
+type KnockResult struct {
+	Local netip.AddrPort `json:"local,omitzero"`
+}
+
 // ARP asks who has an address.
 type ARP struct {
 	Interface string     `json:"interface"`

@@ -52,6 +52,7 @@ type Request struct {
 	Serve   *Serve   `json:"serve,omitempty"`
 	Exec    *Exec    `json:"exec,omitempty"`
 	BPFMap  *BPFMap  `json:"bpfMap,omitempty"`
+	Knock   *Knock   `json:"knock,omitempty"`
 	// Cancel is the ID of a capture or serve to end now; it still answers.
 	Cancel string `json:"cancel,omitempty"`
 }
@@ -62,7 +63,7 @@ func (r Request) Kind() (string, error) {
 	set := map[string]bool{
 		"http": r.HTTP != nil, "tcp": r.TCP != nil, "udp": r.UDP != nil, "icmp": r.ICMP != nil,
 		"arp": r.ARP != nil, "dns": r.DNS != nil, "send": r.Send != nil, "capture": r.Capture != nil,
-		"serve": r.Serve != nil, "exec": r.Exec != nil, "bpfMap": r.BPFMap != nil, "cancel": r.Cancel != "",
+		"serve": r.Serve != nil, "exec": r.Exec != nil, "bpfMap": r.BPFMap != nil, "knock": r.Knock != nil, "cancel": r.Cancel != "",
 	}
 	kind := ""
 	for name, is := range set {
@@ -75,7 +76,7 @@ func (r Request) Kind() (string, error) {
 		kind = name
 	}
 	if kind == "" {
-		return "", errors.New("the request asks for no probe: set one of http, tcp, udp, icmp, arp, dns, send, capture, serve, exec, bpfMap, cancel")
+		return "", errors.New("the request asks for no probe: set one of http, tcp, udp, icmp, arp, dns, send, capture, serve, exec, bpfMap, knock, cancel")
 	}
 	return kind, nil
 }
@@ -105,6 +106,7 @@ type Reply struct {
 	Serve   *ServeResult   `json:"serve,omitempty"`
 	Exec    *ExecResult    `json:"exec,omitempty"`
 	BPFMap  *BPFMapResult  `json:"bpfMap,omitempty"`
+	Knock   *KnockResult   `json:"knock,omitempty"`
 }
 
 // Identity is what a nettool server says of itself and of who asked.

@@ -10,6 +10,17 @@ type Tap struct {
 	Points []TapPoint `json:"points"`
 	// Filter picks packets, in tcpdump's language; empty: all.
 	Filter string `json:"filter,omitempty"`
+	// Prove has a frame cross each point before it is told that it is listened at, so that what is not seen later was not
+	// there. No stack takes these frames. It makes no sense with a filter.
+	Prove bool `json:"prove,omitempty"`
+	// Frames are sent out of devices of nettool's namespace as soon as it listens.
+	Frames []TapFrame `json:"frames,omitempty"`
+}
+
+// TapFrame is a frame to be sent out of a device.
+type TapFrame struct {
+	Device string `json:"device"`
+	Data   []byte `json:"data"`
 }
 
 // TapPoint is a device.
@@ -38,6 +49,9 @@ type TapDevice struct {
 	Name string
 	// Raw says that packets begin with the IP header, not with that of Ethernet.
 	Raw bool
+	MAC string // empty where it has none
+	// Unproven is why no frame was seen there, where Tap.Prove asked for it; empty: one was.
+	Unproven string
 }
 
 // TapPacket is a packet at one of the points, by its index.

@@ -23,6 +23,11 @@ func (r Request) Check() error {
 		return checkPort("tcp.address", r.TCP.Address)
 	case "udp":
 		return checkPort("udp.address", r.UDP.Address)
+	case "knock":
+		if p := r.Knock.Protocol; p != "tcp" && p != "udp" {
+			return fmt.Errorf("knock.protocol is %q, not tcp or udp", p)
+		}
+		return checkPort("knock.address", r.Knock.Address)
 	case "icmp":
 		return checkAddr("icmp.address", r.ICMP.Address)
 	case "arp":

@@ -67,6 +67,8 @@ func (p Prober) dispatch(ctx context.Context, request probe.Request, reply *prob
 		reply.TCP, err = transferTCP(ctx, *request.TCP)
 	case "udp":
 		reply.UDP, err = askUDP(ctx, *request.UDP)
+	case "knock":
+		reply.Knock, err = knock(ctx, *request.Knock)
 	case "icmp":
 		reply.ICMP, err = echo(ctx, *request.ICMP)
 	case "arp":

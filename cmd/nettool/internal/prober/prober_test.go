@@ -360,3 +360,21 @@ func TestNoTargetIsAnError(t *testing.T) {
 		}
 	}
 }
+
+func TestKnock(t *testing.T) {
+	at := serving(t)
+	knock := func(protocol string, to netip.AddrPort) probe.Reply {
+		return runProbe(t, probe.Request{Timeout: probe.Duration(5 * time.Second), Knock: &probe.Knock{Protocol: protocol, Address: to, Marker: strings.Repeat("x", probe.MinUDP)}})
+	}
+	for _, protocol := range []string{"tcp", "udp"} {
+		if r := knock(protocol, at); r.Failure != "" || r.Error != "" || !r.Knock.Local.IsValid() {
+			t.Errorf("%s: %+v", protocol, r)
+		}
+		if r := knock(protocol, closed(t)); !strings.Contains(r.Failure, "connection refused") {
+			t.Errorf("%s to a closed port: %+v", protocol, r)
+		}
+	}
+	if r := knock("sctp", at); !strings.Contains(r.Error, `knock.protocol is "sctp"`) {
+		t.Errorf("%+v", r)
+	}
+}

@@ -15,6 +15,7 @@ import (
 type device struct {
 	index, peer int
 	name, alias string
+	mac         net.HardwareAddr
 	kind        uint16 // unix.ARPHRD_ETHER and the like
 }
 
@@ -43,6 +44,8 @@ func devices() ([]device, error) {
 				d.name = text
 			case unix.IFLA_IFALIAS:
 				d.alias = text
+			case unix.IFLA_ADDRESS:
+				d.mac = a.Value
 			case unix.IFLA_LINK:
 				d.peer = int(binary.NativeEndian.Uint32(a.Value))
 			}

@@ -1,18 +1,15 @@
 package tap
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/cmd/nettool/internal/link"
+	"wirelab.dev/wirelab/cmd/nettool/internal/netns"
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -23,6 +20,7 @@ const behind = 64 << 20
 // point is a device that is listened at.
 type point struct {
 	device  probe.TapDevice
+	index   int          // of the device that a frame is sent at to cross the point; in nettool's namespace
 	socket  *link.Socket // nil: no more
 	loops   bool         // it is lo's kind: what goes out comes in
 	upTo    time.Time    // all before that is told
@@ -34,12 +32,12 @@ func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err 
 	here := func(f func() error) error { return f() }
 	there := here
 	if at.Container != "" {
-		ns, err := namespaceOf(at.Container)
+		ns, err := netns.Of(at.Container)
 		if err != nil {
 			return nil, of(at, err)
 		}
 		defer ns.Close()
-		there = func(f func() error) error { return within(ns, f) }
+		there = func(f func() error) error { return netns.Within(ns, f) }
 	}
 	var d device
 	err = there(func() (err error) {
@@ -53,6 +51,10 @@ func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err 
 	if err != nil {
 		return nil, of(at, err)
 	}
+	index := d.index
+	if back, failed := indexed(d.peer); at.Peer || at.Container != "" || failed == nil && back.peer == d.index {
+		index = d.peer // what goes out there comes in here, whatever programs do with what goes out here
+	}
 	if at.Peer {
 		there = here
 		if d, err = indexed(d.peer); err != nil {
@@ -63,6 +65,9 @@ func open(ctx context.Context, at probe.TapPoint, filter string) (p *point, err 
 		p, err = listen(ctx, d, filter)
 		return err
 	})
+	if err == nil {
+		p.index = index
+	}
 	return p, err
 }
 
@@ -78,7 +83,9 @@ func of(at probe.TapPoint, err error) error {
 func listen(ctx context.Context, d device, filter string) (*point, error) {
 	p := &point{device: probe.TapDevice{Name: d.name}, loops: d.kind == unix.ARPHRD_LOOPBACK, upTo: time.Now()}
 	switch d.kind {
-	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
+	case unix.ARPHRD_ETHER:
+		p.device.MAC = d.mac.String()
+	case unix.ARPHRD_LOOPBACK:
 	case unix.ARPHRD_NONE, unix.ARPHRD_TUNNEL:
 		p.device.Raw = true
 	default:
@@ -95,39 +102,4 @@ func listen(ctx context.Context, d device, filter string) (*point, error) {
 		return nil, errors.Join(fmt.Errorf("listen at %s: %w", d.name, err), p.socket.Close())
 	}
 	return p, nil
-}
-
-// namespaceOf opens the network namespace of a container: that of a process whose cgroup is named after it. The caller
-// closes it.
-func namespaceOf(container string) (*os.File, error) {
-	all, err := filepath.Glob("/proc/[0-9]*/cgroup")
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range all {
-		// A process that has just ended is none to ask.
-		if cgroup, err := os.ReadFile(path); err != nil || !bytes.Contains(cgroup, []byte(container)) {
-			continue
-		}
-		if ns, err := os.Open(filepath.Join(filepath.Dir(path), "ns/net")); err == nil {
-			return ns, nil
-		}
-	}
-	return nil, fmt.Errorf("no process runs in its container, %s", container)
-}
-
-// within calls f in a network namespace, on a thread that ends with it.
-func within(ns *os.File, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and it stays locked, so that nothing else runs there
-		err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		if err != nil {
-			err = fmt.Errorf("enter a network namespace: %w", err)
-		} else {
-			err = f()
-		}
-		done <- err
-	}()
-	return <-done
 }

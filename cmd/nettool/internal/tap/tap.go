@@ -65,10 +65,21 @@ func start(ctx context.Context, where probe.Tap, out io.Writer) (*tap, error) {
 			return nil, err
 		}
 		t.points = append(t.points, p)
-		said.Listening = append(said.Listening, p.device)
 	}
 	if len(t.points) == 0 {
 		return nil, errors.New("no device to listen at is named")
+	}
+	if where.Prove {
+		t.prove(ctx)
+	}
+	for _, f := range where.Frames {
+		if err := sendOut(f); err != nil {
+			t.close()
+			return nil, err
+		}
+	}
+	for _, p := range t.points {
+		said.Listening = append(said.Listening, p.device)
 	}
 	if err := errors.Join(t.say(said), t.mark()); err != nil {
 		t.close()

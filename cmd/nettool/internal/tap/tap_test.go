@@ -139,6 +139,12 @@ func TestTap(t *testing.T) {
 		{Device: "lo"},
 		{Device: "tun0"},
 	}})
+	for i := range devices {
+		if ether := i < 3; ether == (devices[i].MAC == "") {
+			t.Errorf("%s has the MAC %q", devices[i].Name, devices[i].MAC)
+		}
+		devices[i].MAC = ""
+	}
 	if want := []probe.TapDevice{{Name: "eth0"}, {Name: "lxc1"}, {Name: "lxc1"}, {Name: "lo"}, {Name: "tun0", Raw: true}}; !slices.Equal(devices, want) {
 		t.Fatalf("listens at %+v, want %+v", devices, want)
 	}
@@ -308,5 +314,36 @@ func TestFilter(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	if err := refuses("icmp"); err == nil || !strings.HasPrefix(err.Error(), "no tcpdump") {
 		t.Errorf("without tcpdump: %v", err)
+	}
+}
+
+// TestProve: a point is proven when a frame has crossed it, and said not to be where none can.
+func TestProve(t *testing.T) {
+	w := newWorld(t)
+	w.node.Run("ip", "tuntap", "add", "tun0", "mode", "tun")
+	w.node.Run("ip", "link", "add", "veth0", "up", "type", "veth", "peer", "name", "veth1")
+	w.node.Run("ip", "link", "set", "veth1", "up")
+	w.node.Run("ip", "link", "add", "off0", "type", "veth", "peer", "name", "off1")
+	l, devices := w.listen(t, probe.Tap{Prove: true, Points: []probe.TapPoint{
+		{Container: w.container, Device: "eth0"},
+		{Container: w.container, Device: "eth0", Peer: true},
+		{Device: "veth0"},
+		{Device: "tun0"},
+		{Device: "off0"},
+	}})
+	var unproven []string
+	for _, d := range devices {
+		unproven = append(unproven, d.Unproven)
+	}
+	want := []string{"", "", "", "a device without frames of Ethernet shows none", "send a frame to be seen: write packet: network is down"}
+	if !slices.Equal(unproven, want) {
+		t.Errorf("unproven: %q, want %q", unproven, want)
+	}
+	for i, packets := range l.until(time.Now(), len(devices)) {
+		for _, p := range packets {
+			if p.Data[12] == 0x88 && p.Data[13] == 0xb5 {
+				t.Errorf("a frame that proves point %d is told as a packet", i)
+			}
+		}
 	}
 }
