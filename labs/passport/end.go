@@ -1,0 +1,185 @@
+package passport
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// end says where a packet's way ended, and if that was not where it was to go, why.
+func (j *joiner) end(w *Way, answer bool) {
+	if len(w.Hops) == 0 {
+		w.Kind, w.End = "nothing", "it was seen nowhere"
+		if j.Failed == "" {
+			w.End = "it was answered, and not known again where it was seen"
+			w.Why = "the sender's stack gave it another port before a device had it, as kube-proxy's rules do with what nodes send to Services"
+			w.WayOut = "explain it from a pod"
+		}
+		if j.Failed != "" {
+			w.Why = "the sender's socket sent nothing: " + j.Failed
+			w.WayOut = "lab service list says what the Service has; without a backend, programs at sockets refuse to connect"
+		}
+		return
+	}
+	last := w.Hops[len(w.Hops)-1]
+	if i := slices.IndexFunc(w.Hops, func(h Hop) bool { return h.Program != nil && h.Program.Dropped }); i >= 0 {
+		j.dropped(w, w.Hops[i])
+		return
+	}
+	if w.Arrived = j.arrived(last, answer); w.Arrived {
+		if last.Pod != "" && last.Packet != nil {
+			j.notTaken(w, last)
+		}
+		return
+	}
+	if last.Device == "" && last.Socket == nil {
+		j.endInStack(w, last, answer)
+		return
+	}
+	w.End = fmt.Sprintf("it was last seen at %s of node %s", last.Device, last.Node)
+	if last.Pod != "" {
+		w.End = fmt.Sprintf("it was last seen at %s of pod %s", last.Device, last.Pod)
+	}
+	switch {
+	case last.Program == nil && last.Unknown != "":
+		w.Why, w.WayOut, _ = strings.Cut(last.Unknown, ": ")
+	case last.Program != nil && last.Program.Verdict == "tunneled":
+		w.Why = "the tunnel's device did not send it: it is down, or gone"
+		w.WayOut = "ip link on the node says which; the agent sees to it, and lab status says whether its reconciler devices is well"
+	case last.Direction == "out" && last.Pod == "":
+		j.lost(w, last)
+	}
+}
+
+// notTaken is the end of a packet that came to a pod's device with the MAC of another.
+func (j *joiner) notTaken(w *Way, last Hop) {
+	for _, p := range j.Points {
+		if !inPod(p) || p.Pod != last.Pod || p.Device != last.Device || p.MAC == "" || last.Packet.DstMAC.String() == p.MAC {
+			continue
+		}
+		w.Arrived = false
+		w.End = fmt.Sprintf("%s of pod %s did not take it", p.Device, p.Pod)
+		w.Why = fmt.Sprintf("the frame is for %s, and the pod's MAC is %s", last.Packet.DstMAC, p.MAC)
+		w.WayOut = "lab endpoint list has the MAC that the node's map has; a restart of the agent writes it anew"
+	}
+}
+
+// lost is the end of a packet that left a node and came in nowhere.
+func (j *joiner) lost(w *Way, last Hop) {
+	w.Why = "it left, and came in nowhere else in the lab"
+	w.WayOut = "ip route get on the node says where it was sent, and lab status which nodes reach each other"
+	if last.Packet == nil {
+		return
+	}
+	if t := last.Packet.Tunnel; t != nil {
+		w.Why = fmt.Sprintf("it went to %s, and came out of no tunnel", t.Dst)
+		w.WayOut = "lab bpf ipcache list says to which node it should go"
+		return
+	}
+	for _, p := range j.Points {
+		if n := j.node(p.Node); n != nil && p.Device == n.NIC && p.Pod == "" && p.MAC == last.Packet.DstMAC.String() {
+			return
+		}
+	}
+	w.Why = fmt.Sprintf("it was sent to %s, which is no node's MAC: the node's route leads out of the lab", last.Packet.DstMAC)
+	w.WayOut = fmt.Sprintf("ip route get %s on the node says which route it is; routes to other nodes' pods are in lab status --verbose", last.Packet.Dst.Addr())
+}
+
+// dropped is the end of a packet that a program dropped.
+func (j *joiner) dropped(w *Way, at Hop) {
+	p := at.Program
+	w.End = fmt.Sprintf("%s at %s of %s (node %s) dropped it", p.Name, p.Hook, at.Device, at.Node)
+	words, known := drops()[p.Verdict]
+	if !known {
+		words = drop{why: "it is a case that programs drop", out: "docs/architecture.md says what it stands for"}
+	}
+	w.Why, w.WayOut = p.Verdict+": "+words.why, words.out
+}
+
+// drop is a reason in words, and what to do about it.
+type drop struct{ why, out string }
+
+// drops are the reasons of which a probe can be dropped.
+func drops() map[string]drop {
+	routes := "ip route get on the node says which route it is, and ip rule which rules there are"
+	return map[string]drop{
+		"source-address":       {"a pod may send with its own address alone", "send from the pod's own address"},
+		"loopback":             {"addresses of 127.0.0.0/8 are valid inside a host alone", "ask for the pod's own address"},
+		"no-endpoint":          {"no pod of the node has that address", "lab endpoint list says which addresses there are; the pod may be gone"},
+		"no-node":              {"it came by the tunnel from an address that is no node's", "lab bpf ipcache list says which nodes there are"},
+		"forged-source":        {"the node that sent it has not got the source's address", "lab bpf ipcache list says who has it"},
+		"no-route":             {"the node has no route there", routes},
+		"unreachable":          {"the node's route says that it cannot be reached", routes},
+		"prohibited":           {"the node's route forbids it", routes},
+		"blackhole":            {"the node's route drops it", routes},
+		"too-big":              {"it is larger than the route's MTU and must not be cut up", "send less, or see lab status for the MTU"},
+		"no-flow":              {"it belongs to no known flow and may not open one", "open a connection anew"},
+		"not-masqueradable":    {"it would have left with the pod's own address", "the node's NIC needs an address"},
+		"no-free-port":         {"all ports towards its destination are in use", "end connections to it, or wait until they are forgotten"},
+		"no-backend":           {"the Service has no backend", "lab service list names its backends; its pods must be ready"},
+		"no-local-backend":     {"the Service takes backends of this node alone, and has none here", "ask at a node that has one, or set its traffic policy to Cluster"},
+		"source-range":         {"the Service does not accept the client", "spec.loadBalancerSourceRanges names whom it accepts"},
+		"ttl-exceeded":         {"it had no hop left", "send it with a larger TTL"},
+		"not-rewritable":       {"its headers could not be rewritten, or it could not be sent on", "lab logs and ip link on the node say whether the device is up"},
+		"foreign-error":        {"it is an ICMP error about a packet that was not the pod's", "nothing is wrong with the network"},
+		"no-first-fragment":    {"it is a fragment of which the first has not been seen", "send less at once"},
+		"unsupported-protocol": {"it is neither IPv4 nor ARP", "send IPv4"},
+	}
+}
+
+// arrived says whether the packet is where it was to go.
+func (j *joiner) arrived(last Hop, answer bool) bool {
+	end := j.Probe.To
+	if answer {
+		end = j.Probe.From
+	}
+	inStack := last.Device == "" && slices.Contains(last.Hooks, input)
+	switch end.Kind {
+	case Pod:
+		return last.Pod == end.Name && last.Direction == "in"
+	case Service: // a backend, whichever it is
+		return last.Pod != "" && last.Direction == "in" || inStack
+	case Node:
+		return last.Node == end.Node && (inStack || last.Device == "" && last.Hooks == nil || last.Direction == "in" && last.Device != "" && last.Pod == "" && j.node(last.Node) != nil && j.node(last.Node).Hooks == nil)
+	}
+	n := j.node(last.Node)
+	return n != nil && last.Device == n.NIC && last.Direction == "out"
+}
+
+// Hooks of a node's stack.
+const (
+	prerouting  = "PREROUTING"
+	input       = "INPUT"
+	forward     = "FORWARD"
+	output      = "OUTPUT"
+	postrouting = "POSTROUTING"
+)
+
+// endInStack is the end of a packet that a node's stack had and did not send on.
+func (j *joiner) endInStack(w *Way, last Hop, answer bool) {
+	w.End = fmt.Sprintf("the stack of node %s had it, and it came out nowhere", last.Node)
+	n := j.node(last.Node)
+	if n == nil || len(last.Hooks) == 0 {
+		return
+	}
+	for _, h := range n.Hooks {
+		c := h.count(answer)
+		if c.In > c.Out {
+			w.End = fmt.Sprintf("the stack of node %s dropped it at %s", last.Node, h.Name)
+			w.Why = fmt.Sprintf("a rule or the policy of a chain at that hook: it came to %s and was not left behind its rules", h.Name)
+			w.WayOut = "iptables-save -c and nft list ruleset on the node show rules and policies with what they have counted"
+			return
+		}
+	}
+	switch last.Hooks[len(last.Hooks)-1] {
+	case prerouting:
+		w.Why = "it passed PREROUTING and came to no other hook: the node does not forward, or has no route, or its reverse path filter drops it"
+		w.WayOut = "sysctl net.ipv4.ip_forward, ip route get and sysctl net.ipv4.conf.all.rp_filter on the node say which"
+	case forward:
+		w.Why = "it passed FORWARD and not POSTROUTING: it is too large, or had no hop left"
+		w.WayOut = "ip route get on the node has the MTU"
+	case postrouting:
+		w.Why = "it passed POSTROUTING and no device sent it: no neighbour answers for the next hop, or the device is down"
+		w.WayOut = "ip route get, ip neigh and ip link on the node say which"
+	}
+}

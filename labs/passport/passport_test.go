@@ -1,0 +1,182 @@
+package passport
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what passports say as what they are to say")
+
+// TestRecorded makes passports of what `lab explain -v -o json` has seen in labs of each mode.
+func TestRecorded(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recordings: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			in := recorded(t, file)
+			got := words(Make(in))
+			golden := strings.TrimSuffix(file, ".json") + ".txt"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("%s says\n%swant\n%s", file, got, want)
+			}
+		})
+	}
+}
+
+func recorded(t *testing.T, file string) (in Input) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &in)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// words are a passport, a line for each thing it says.
+func words(p Passport) string {
+	var b strings.Builder
+	add := func(format string, args ...any) {
+		b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
+	}
+	add("%s %s > %s %s", p.Probe.Protocol, p.Probe.From.Name, p.Probe.To.Name, p.Failed)
+	for _, w := range []*Way{p.Request, p.Answer} {
+		if w == nil {
+			continue
+		}
+		add("%s, arrived %t", w.Kind, w.Arrived)
+		for _, h := range w.Hops {
+			add("  %s %s%s %s %s", h.Node, podOf(h), h.Device, h.Direction, strings.Join(h.Hooks, " "))
+			if p := h.Packet; p != nil {
+				add("    %s > %s TTL %d %s", endText{p.Src}, endText{p.Dst}, p.TTL, p.Tunnel)
+			}
+			if h.Socket != nil {
+				add("    %+v", *h.Socket)
+			}
+			for _, c := range h.Changes {
+				add("    %s %s -> %s", c.Field, c.Was, c.Is)
+			}
+			if p := h.Program; p != nil {
+				add("    %s %s: %s %s, %s, identity %d > %d, %s", p.Name, p.Hook, p.Verdict, p.Helper, p.State, p.SrcIdentity, p.DstIdentity, p.Service)
+			}
+			if h.Unknown != "" {
+				add("    unknown: %s", h.Unknown)
+			}
+		}
+		for _, a := range w.Absences {
+			add("  not at %s %s %s %s: %s", a.Node, a.Device, a.Pod, strings.Join(a.Hooks, " "), a.Reason)
+		}
+		if !w.Arrived {
+			add("  %s; %s; %s", w.End, w.Why, w.WayOut)
+		}
+	}
+	for _, n := range p.Notes {
+		add("note: %s", n)
+	}
+	return b.String()
+}
+
+func podOf(h Hop) string {
+	if h.Pod == "" {
+		return ""
+	}
+	return h.Pod + ":"
+}
+
+// TestAbsencesNeedProof: where captures or counters were not proven, nothing is said of what they have not seen; where they were,
+// the same recording says it.
+func TestAbsencesNeedProof(t *testing.T) {
+	in := recorded(t, "testdata/ebpf-same.json")
+	if w := Make(in).Request; len(w.Absences) != 3 {
+		t.Fatalf("absences: %+v", w.Absences)
+	}
+	for i := range in.Points {
+		in.Points[i].Unproven = "its capture was not proven"
+	}
+	for _, n := range in.Nodes {
+		for i := range n.Hooks {
+			n.Hooks[i].Proven = false
+		}
+	}
+	p := Make(in)
+	if len(p.Request.Absences) != 0 || len(p.Notes) == 0 {
+		t.Errorf("absences without proof: %+v, notes %q", p.Request.Absences, p.Notes)
+	}
+	for _, h := range p.Request.Hops {
+		if h.Program != nil && h.Program.Helper != "" {
+			t.Errorf("%s of %s follows from what was not seen", h.Program.Helper, h.Program.Name)
+		}
+	}
+}
+
+// TestAway: what a node's agent did not tell is unknown, and the rest is as it was.
+func TestAway(t *testing.T) {
+	in := recorded(t, "testdata/ebpf-across.json")
+	whole := Make(in)
+	far := whole.Request.Hops[len(whole.Request.Hops)-1].Node
+	for i := range in.Nodes {
+		if in.Nodes[i].Name == far {
+			in.Nodes[i].Away = "it does not answer"
+		}
+	}
+	events := in.Events
+	in.Events = nil
+	for _, e := range events {
+		if e.Node != far {
+			in.Events = append(in.Events, e)
+		}
+	}
+	p := Make(in)
+	if len(p.Request.Hops) != len(whole.Request.Hops) || !p.Request.Arrived || len(p.Notes) == 0 {
+		t.Errorf("%s", words(p))
+	}
+	for i, h := range p.Request.Hops {
+		was := whole.Request.Hops[i]
+		if h.Device != was.Device || h.Node != far && (h.Program == nil) != (was.Program == nil) {
+			t.Errorf("hop %d was %+v, is %+v", i, was, h)
+		}
+		if h.Node == far && was.Program != nil && h.Unknown != "it does not answer" {
+			t.Errorf("hop %d: %+v", i, h)
+		}
+	}
+	for _, a := range p.Request.Absences {
+		if a.Node == far {
+			t.Errorf("a reason that nobody told: %+v", a)
+		}
+	}
+}
+
+// TestTwoProbes: two probes at once are told apart.
+func TestTwoProbes(t *testing.T) {
+	one, two := recorded(t, "testdata/ebpf-same.json"), recorded(t, "testdata/ebpf-across.json")
+	both := one
+	both.Points = slices.Concat(one.Points, two.Points)
+	both.Events = slices.Concat(one.Events, two.Events)
+	both.Sights = slices.Clone(one.Sights)
+	for _, s := range two.Sights {
+		s.Point += len(one.Points)
+		both.Sights = append(both.Sights, s)
+	}
+	if got, want := words(Make(both)), words(Make(one)); !strings.HasPrefix(got, want[:strings.Index(want, "  not at")]) {
+		t.Errorf("with another probe:\n%s\nalone:\n%s", got, want)
+	}
+}
