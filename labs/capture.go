@@ -44,6 +44,9 @@ type CapturePoint struct {
 	Host bool   `json:"host,omitempty"`
 	// Raw says that packets begin with the IP header, not with that of Ethernet.
 	Raw bool `json:"-"`
+	// Unproven is why no frame was seen that was to cross it at first, where that was asked for; empty: one was.
+	Unproven string `json:"-"`
+	MAC      string `json:"-"` // the device's; empty where it has none
 	// Packets were captured, Dropped those that the node was too slow to hand on.
 	Packets int `json:"packets"`
 	Dropped int `json:"dropped"`
@@ -71,6 +74,11 @@ func (l *Lab) Capture(ctx context.Context, o CaptureOptions, emit func(Captured)
 	if err != nil {
 		return nil, err
 	}
+	return l.capture(ctx, taps, o, emit)
+}
+
+// capture is [Lab.Capture] at these points.
+func (l *Lab) capture(ctx context.Context, taps map[string]*tap, o CaptureOptions, emit func(Captured) error) ([]CapturePoint, error) {
 	var points []CapturePoint
 	w := &watch[crossing]{
 		lab: l, who: "it", whom: "the nodes of lab " + l.Name, say: o.Say, while: o.While, toTheEnd: true, most: maxHeldBytes, weigh: crossing.bytes,
@@ -98,7 +106,7 @@ func (l *Lab) Capture(ctx context.Context, o CaptureOptions, emit func(Captured)
 			w.nodes = append(w.nodes, n)
 		}
 	}
-	err = w.watch(ctx)
+	err := w.watch(ctx)
 	if points == nil {
 		return nil, errors.Join(err, ctx.Err())
 	}
@@ -137,6 +145,8 @@ func (c crossing) bytes() int {
 type tap struct {
 	points  []*tapped
 	devices []probe.TapDevice // of the points, once it listens
+	prove   bool              // a frame is to cross each point at first
+	frames  []probe.TapFrame  // are sent then, too
 }
 
 // tapped is a point of a tap.
@@ -151,27 +161,34 @@ type tapped struct {
 
 // taps says where to listen on each node.
 func (l *Lab) taps(ctx context.Context, at []string) (map[string]*tap, error) {
-	out := map[string]*tap{}
-	asked := map[string]bool{}
+	var all []*tapped
 	for _, target := range at {
 		found, err := l.points(ctx, target)
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range found {
-			key := fmt.Sprint(p.Node, p.where)
-			if asked[key] {
-				continue
-			}
-			p.order = len(asked)
-			asked[key] = true
-			if out[p.Node] == nil {
-				out[p.Node] = &tap{}
-			}
-			out[p.Node].points = append(out[p.Node].points, p)
-		}
+		all = append(all, found...)
 	}
-	return out, nil
+	return tapsAt(all), nil
+}
+
+// tapsAt are the taps by node that listen at these points, each of them once.
+func tapsAt(points []*tapped) map[string]*tap {
+	out := map[string]*tap{}
+	asked := map[string]bool{}
+	for _, p := range points {
+		key := fmt.Sprint(p.Node, p.where)
+		if asked[key] {
+			continue
+		}
+		p.order = len(asked)
+		asked[key] = true
+		if out[p.Node] == nil {
+			out[p.Node] = &tap{}
+		}
+		out[p.Node].points = append(out[p.Node].points, p)
+	}
+	return out
 }
 
 // points are what one target means.
@@ -191,6 +208,11 @@ func (l *Lab) points(ctx context.Context, target string) ([]*tapped, error) {
 	if err != nil {
 		return nil, err
 	}
+	return podPoints(p, device)
+}
+
+// podPoints are a device of a pod or, where none is named, both ends of its eth0.
+func podPoints(p *corev1.Pod, device string) ([]*tapped, error) {
 	name, container := p.Namespace+"/"+p.Name, containerID(p)
 	switch {
 	case p.Spec.HostNetwork:
@@ -236,7 +258,8 @@ func listenedAt(l *Lab, nodes []string, taps map[string]*tap) (out []CapturePoin
 			if !watched {
 				continue
 			}
-			p.Device, p.Raw = t.devices[i].Name, t.devices[i].Raw
+			d := t.devices[i]
+			p.Device, p.Raw, p.Unproven, p.MAC = d.Name, d.Raw, d.Unproven, d.MAC
 			p.Name = short + ":" + p.Device
 			if p.Pod != "" && !p.Host {
 				p.Name = p.Pod + ":" + p.Device
@@ -258,7 +281,7 @@ func (t *tap) listen(ctx context.Context, n cluster.Node, filter string, each fu
 	if err != nil {
 		return fmt.Errorf("put nettool there: %w", err)
 	}
-	where := probe.Tap{Filter: filter}
+	where := probe.Tap{Filter: filter, Prove: t.prove, Frames: t.frames}
 	for _, p := range t.points {
 		where.Points = append(where.Points, p.where)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,7 +50,7 @@ func (l *Lab) Monitor(ctx context.Context, o MonitorOptions, emit func(api.Event
 		lab: l, nodes: nodes, who: "its agent", whom: "the agents of lab " + l.Name, begin: sayWatched(o.Say),
 		say: o.Say, while: o.While, emit: emit,
 		stream: func(ctx context.Context, n cluster.Node, each func(line[api.Event]) error) error {
-			return l.events(ctx, n, agents[n.Name], o.Pick, each)
+			return l.events(ctx, n, agents[n.Name], agentPatience, o.Pick, each)
 		},
 	}
 	return w.watch(ctx)
@@ -63,13 +64,14 @@ func sayWatched(say func(string)) func([]string) error {
 	}
 }
 
-// events hands on the lines of an agent's monitor until ctx ends, and returns why it ended before.
-func (l *Lab) events(ctx context.Context, n cluster.Node, agent *corev1.Pod, pick []string, each func(line[api.Event]) error) error {
+// events hands on the lines of an agent's monitor until ctx ends, and returns why it ended before. An agent that starts is waited
+// for that long.
+func (l *Lab) events(ctx context.Context, n cluster.Node, agent *corev1.Pod, patience time.Duration, pick []string, each func(line[api.Event]) error) error {
 	if agent == nil {
 		return errors.New("no agent pod on this node")
 	}
 	cmd := slices.Concat([]string{agentBinary, "monitor", "--stream"}, pick)
-	err := whenStarted(ctx, agentPatience, func() error {
+	err := whenStarted(ctx, patience, func() error {
 		var words bytes.Buffer
 		code, err := kube.ExecStream(ctx, l.Kube, l.Kube.Config, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer},
 			kube.Streams{Stdin: openUntil{ctx}, Stdout: &lineWriter{each: func(b []byte) error { return decodeLine(b, each) }}, Stderr: &words}, cmd...)

@@ -16,7 +16,13 @@ import (
 )
 
 // probeFrom sends a probe from a node that runs. An error means that it could not be sent.
-func probeFrom(ctx context.Context, n cluster.Node, request probe.Request) (reply probe.Reply, err error) {
+func probeFrom(ctx context.Context, n cluster.Node, request probe.Request) (probe.Reply, error) {
+	return probeWithin(ctx, n, "", request)
+}
+
+// probeWithin sends a probe from the network namespace of a container of the node, by its ID as its runtime has it, or, where it
+// is empty, from the node's.
+func probeWithin(ctx context.Context, n cluster.Node, container string, request probe.Request) (reply probe.Reply, err error) {
 	if err := request.Check(); err != nil {
 		return reply, err
 	}
@@ -29,6 +35,9 @@ func probeFrom(ctx context.Context, n cluster.Node, request probe.Request) (repl
 		return reply, fmt.Errorf("write a probe: %w", err)
 	}
 	cmd := []string{nettool, "probe", "batch"}
+	if container != "" {
+		cmd = append(cmd, "--container", container)
+	}
 	r, err := n.RunInput(ctx, bytes.NewReader(line), cmd...)
 	if err == nil {
 		err = r.Err(cmd...)

@@ -75,7 +75,7 @@ func (t EventText) words(e api.Event) (what, text string) {
 	case api.EventLost:
 		return "lost", fmt.Sprintf("lost %s (CPU %d)", Plural(e.Missed, "event"), e.CPU)
 	case api.EventStep:
-		return string(e.Step.Kind), stepText(e.Step)
+		return string(e.Step.Kind), StepText(e.Step)
 	}
 	return string(e.Point), t.packet(e)
 }
@@ -112,8 +112,8 @@ func (t EventText) packet(e api.Event) string {
 	return text + ": " + e.Reason
 }
 
-// stepText is what a program did with a packet on its way.
-func stepText(s *api.Step) string {
+// StepText is what a program did with a packet on its way.
+func StepText(s *api.Step) string {
 	ends := strings.Join(notEmpty(protocol(s.Proto), flow(s.Src, s.Dst)), " ")
 	switch s.Kind {
 	case api.StepLookup:

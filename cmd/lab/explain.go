@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/internal/screen"
+	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/labs/passport"
+)
+
+func newExplainCmd() *cobra.Command {
+	var lab string
+	var o labs.ExplainOptions
+	var steps bool
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "explain SRC DST[:PORT]",
+		Short: "Send one packet and say what became of it at each place, and why it was not elsewhere",
+		Long: `explain sends one packet from a pod or a node to a pod, a node, a Service or an address, and prints its
+passport: each device that it crossed, what the program there did with it, what changed, and the same of the
+answer. Below a way it says at which devices and hooks the packet was not seen, and why: only of those where
+a packet that was to be seen had been seen before.
+
+Without a port the packet is an echo request, with one the first of a TCP connection, which is closed as soon
+as it is open; --proto says otherwise. That nobody answers is a result, with exit status 0: the passport
+ends where the packet ended.
+
+It listens by sockets, and counts at the hooks of nodes' stacks in a table of nft's own, all of which the
+kernel removes when explain ends, however it does. Programs are as they were.`,
+		Example: `  lab explain cni demo:8080
+  lab explain default/cni worker2
+  lab explain cni 10.0.2.4 --proto udp -o json`,
+		Args: usageArgs(cobra.ExactArgs(2)),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 1 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return completePlaces(cmd, nil, typed)
+		},
+	}
+	cmd.Flags().StringVar(&lab, "name", "", "the lab (default: the only one)")
+	cmd.Flags().StringVar(&o.Protocol, "proto", "", "what to send: "+strings.Join(protocols(), ", ")+" (default: tcp with a port, icmp without)")
+	cmd.Flags().BoolVarP(&steps, "verbose", "v", false, "print each step of a program's decision; with -o json, all that the passport follows from")
+	out.flag(cmd)
+	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
+	must(cmd.RegisterFlagCompletionFunc("proto", cobra.FixedCompletions(protocols(), cobra.ShellCompDirectiveNoFileComp)))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if o.Protocol != "" && !slices.Contains(protocols(), o.Protocol) {
+			return usageError{fmt.Errorf("--proto %q: there are %s", o.Protocol, strings.Join(protocols(), ", "))}
+		}
+		l, err := labs.Open(cmd.Context(), lab, waiting(cmd.ErrOrStderr()))
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		o.From, o.To = args[0], args[1]
+		seen, err := l.Explain(cmd.Context(), o)
+		if err != nil {
+			return err
+		}
+		p := explained{Passport: passport.Make(seen)}
+		if steps {
+			p.Evidence = &seen
+		}
+		if out.value == "json" {
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			enc.SetEscapeHTML(false)
+			enc.SetIndent("", "  ")
+			return enc.Encode(p)
+		}
+		text := passportText{lab: l.Name, steps: steps}
+		if f, ok := fileOf(cmd.OutOrStdout()); ok {
+			_, text.width = screen.Terminal(f)
+		}
+		_, err = io.WriteString(cmd.OutOrStdout(), text.String(p.Passport))
+		return err
+	}
+	return cmd
+}
+
+// explained is what -o json prints.
+type explained struct {
+	passport.Passport
+	Evidence *passport.Input `json:"evidence,omitempty"`
+}
+
+func protocols() []string { return []string{passport.ICMP, passport.TCP, passport.UDP} }
