@@ -94,7 +94,7 @@ static __noinline void end_turn(struct opening *o, const struct turn *place)
 
 	if (!e || e->flow.turn != (__u16)place->number)
 		return; /* it is gone, or was opened again */
-	if (e->flow.lasting && !is_over(&e->flow, place->flow.proto))
+	if (e->flow.lasting && !is_over(&e->flow, place->flow.proto, seconds()))
 		return;
 	answer_to(&o->key, &e->to, place->flow.proto);
 	other = bpf_map_lookup_elem(&lab_nat, &o->key);

@@ -156,7 +156,7 @@ static __noinline bool see_end(const struct cached_flow *known, __u8 tcp_flags)
 		e = bpf_map_lookup_elem(&lab_nat, &o->t);
 	}
 	if (e)
-		touch(e, &o->t, tcp_flags, known->flags & CACHED_IN_NAT);
+		touch(e, &o->t, tcp_flags, known->flags & CACHED_IN_NAT, seconds());
 	return e;
 }
 

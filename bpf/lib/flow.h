@@ -63,9 +63,9 @@ static __noinline bool touch_other(struct flow_entry *e, const struct tuple *t, 
  * when it is an answer (back), otherwise in lab_ct. A missing other entry is put back. A RST raises the generations, so that
  * the next packet is decided about and can take the RST back. False: the other entry belongs to another flow by now.
  */
-static __always_inline bool touch(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back)
+static __always_inline bool touch(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back, __u32 now)
 {
-	return !update(&e->flow, tcp_flags, back) || touch_other(e, t, tcp_flags, back);
+	return !update(&e->flow, tcp_flags, back, now) || touch_other(e, t, tcp_flags, back);
 }
 
 static __always_inline void apply(struct change *c, const struct flow_entry *e, enum found found)
@@ -100,7 +100,7 @@ static __always_inline const struct flow_entry *translate_back(const struct pack
 
 	t->direction = TUPLE_BACK;
 	e = bpf_map_lookup_elem(&lab_nat, t);
-	if (e && accepts(p) && is_over(&e->flow, t->proto) && may_be_direct(e, t)) {
+	if (e && accepts(p) && is_over(&e->flow, t->proto, seconds()) && may_be_direct(e, t)) {
 		bpf_map_delete_elem(&lab_nat, t);
 		renew(t);
 		e = NULL;
@@ -115,7 +115,7 @@ static __always_inline const struct flow_entry *translate_back(const struct pack
 	if (cfg_tells)
 		c->back = true;
 	if (is_sign_of_life(c))
-		touch(e, t, p->ev.tcp_flags, true);
+		touch(e, t, p->ev.tcp_flags, true, seconds());
 	return e;
 }
 
@@ -138,7 +138,7 @@ static __always_inline bool is_current(const struct flow_entry *e, const struct 
  * Whether a packet still belongs to the flow that e is for. One that may open a flow does not when that
  * one is over, or when its backend is not one any more.
  */
-static __always_inline bool continues(const struct flow_entry *e, const struct packet *p, const struct tuple *t)
+static __always_inline bool continues(const struct flow_entry *e, const struct packet *p, const struct tuple *t, __u32 now)
 {
 	const struct backend *b;
 
@@ -148,7 +148,7 @@ static __always_inline bool continues(const struct flow_entry *e, const struct p
 		return false;
 	if (p->ev.proto == IPPROTO_TCP && !opens(p))
 		return true;
-	if (is_over(&e->flow, t->proto))
+	if (is_over(&e->flow, t->proto, now))
 		return false;
 	if (!e->flow.service)
 		return true;
@@ -157,15 +157,19 @@ static __always_inline bool continues(const struct flow_entry *e, const struct p
 }
 
 /* A packet of a flow that is translated already. Not found, or its answers are another flow's by now: false. */
-static __noinline bool translate_on(const struct packet *p, struct change *c)
+static __always_inline bool translate_on(const struct packet *p, struct change *c)
 {
 	struct flow_entry *e = bpf_map_lookup_elem(&lab_ct, &c->from);
+	__u32 now;
 
 	if (cfg_steps)
 		step_lookup(&c->from, e);
-	if (!e || !continues(e, p, &c->from))
+	if (!e)
 		return false;
-	if (is_sign_of_life(c) && !touch(e, &c->from, p->ev.tcp_flags, false)) {
+	now = seconds();
+	if (!continues(e, p, &c->from, now))
+		return false;
+	if (is_sign_of_life(c) && !touch(e, &c->from, p->ev.tcp_flags, false, now)) {
 		bpf_map_delete_elem(&lab_ct, &c->from);
 		return false;
 	}
@@ -224,7 +228,7 @@ static __noinline bool has_socket(struct __sk_buff *ctx, const struct tuple *pac
  */
 static __always_inline __u32 rests(const struct flow_entry *taken, const struct tuple *t)
 {
-	__s32 left = time_left(&taken->flow, t->proto);
+	__s32 left = time_left(&taken->flow, t->proto, seconds());
 
 	if (left < 0 || answers(&taken->to, t))
 		return 0;
@@ -375,7 +379,7 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 		return REASON_NAT_PORTS;
 	o->e.flow.service = s->id;
 	o->e.to.backend = id;
-	update(&o->e.flow, p->ev.tcp_flags, false);
+	update(&o->e.flow, p->ev.tcp_flags, false, now);
 	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
 		o->e.to.src = cfg_node_ip;
 		own_port = true;
@@ -410,7 +414,7 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 		return;
 	if (opens(p) && translate_on(p, c))
 		return; /* it was set apart before */
-	if (is_over(&other->flow, c->from.proto)) {
+	if (is_over(&other->flow, c->from.proto, seconds())) {
 		bpf_map_delete_elem(&lab_nat, &o->t);
 		renew(&o->t);
 		return;
@@ -418,7 +422,7 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &c->from.dst, 0, c->from.dport);
 	if (!o)
 		return;
-	update(&o->e.flow, p->ev.tcp_flags, false);
+	update(&o->e.flow, p->ev.tcp_flags, false, seconds());
 	if (enter(ctx, true))
 		begin(c, &o->e, FOUND_IN_CT);
 }

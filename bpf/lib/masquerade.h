@@ -52,7 +52,7 @@ static __always_inline enum lab_reason masquerade(struct __sk_buff *ctx, const s
 	o = new_opening(&c->from, CT_MASQUERADE, &src, &c->from.dst, 0, c->from.dport);
 	if (!o)
 		return REASON_NAT_PORTS;
-	update(&o->e.flow, p->ev.tcp_flags, false);
+	update(&o->e.flow, p->ev.tcp_flags, false, seconds());
 	if (!enter(ctx, true))
 		return REASON_NAT_PORTS;
 	begin(c, &o->e, FOUND_ELSEWHERE);
@@ -77,7 +77,7 @@ static __always_inline void remember_inbound(struct __sk_buff *ctx, const struct
 	o = new_opening(&c->from, CT_INBOUND, &c->from.src, &c->from.dst, c->from.sport, c->from.dport);
 	if (!o)
 		return;
-	update(&o->e.flow, p->ev.tcp_flags, false);
+	update(&o->e.flow, p->ev.tcp_flags, false, seconds());
 	if (enter(ctx, false))
 		begin(c, &o->e, FOUND_ELSEWHERE);
 }

@@ -154,7 +154,7 @@ static __noinline bool rewrite_error(struct __sk_buff *ctx, __u8 l4, const struc
 }
 
 /* Makes the change. Pointers into the packet have to be read again after it. */
-static __noinline bool rewrite(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
+static __always_inline bool rewrite(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {
 	if (c->outcome != TRANSLATED)
 		return true;
