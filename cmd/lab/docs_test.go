@@ -127,6 +127,7 @@ func pages(t *testing.T) map[string][]string {
 // unknown is what of a command there is not, empty if all of it is.
 func unknown(words []string) string {
 	root := newRootCmd()
+	root.InitDefaultCompletionCmd() // as cobra does when it runs
 	for i, w := range words {
 		if w == "--" {
 			words = words[:i]
