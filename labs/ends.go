@@ -127,7 +127,7 @@ func (l *Lab) serviceEnd(ctx context.Context, s *corev1.Service) (probeEnd, erro
 	name := s.Namespace + "/" + s.Name
 	addr, err := netip.ParseAddr(s.Spec.ClusterIP)
 	if err != nil {
-		return probeEnd{}, fmt.Errorf("Service %s has no address of its own: name one of its pods", name) //nolint:staticcheck // a Service is one
+		return probeEnd{}, fmt.Errorf("the Service %s has no address of its own: name one of its pods", name)
 	}
 	end := probeEnd{End: passport.End{Name: name, Kind: passport.Service}, addr: addr, service: s}
 	slices, err := l.Kube.DiscoveryV1().EndpointSlices(s.Namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + s.Name})
@@ -165,11 +165,11 @@ func (e probeEnd) portOf(port uint16, protocol string) (_ uint16, _, note string
 	has := strings.Join(all, ", ")
 	switch {
 	case len(fits) == 0 && port == 0:
-		return 0, "", "", fmt.Errorf("Service %s has no %s port: it has %s", e.Name, orTCP(protocol), has) //nolint:staticcheck // a Service is one
+		return 0, "", "", fmt.Errorf("the Service %s has no %s port: it has %s", e.Name, orTCP(protocol), has)
 	case len(fits) == 0: // what becomes of such a packet is worth to be seen
 		return port, orTCP(protocol), fmt.Sprintf("Service %s has no port %d (%s): it has %s", e.Name, port, orTCP(protocol), has), nil
 	case len(fits) > 1 && port == 0:
-		return 0, "", "", fmt.Errorf("Service %s has several ports: say which: %s", e.Name, has) //nolint:staticcheck // a Service is one
+		return 0, "", "", fmt.Errorf("the Service %s has several ports: say which: %s", e.Name, has)
 	}
 	return uint16(fits[0].Port), strings.ToLower(string(fits[0].Protocol)), "", nil //nolint:gosec // a port
 }

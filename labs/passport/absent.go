@@ -179,12 +179,6 @@ func (j *joiner) nodesAddress(a netip.Addr) bool {
 	return slices.ContainsFunc(j.Nodes, func(n OnNode) bool { return n.IP == a })
 }
 
-// translates says whether an end of the packet became another there.
-func translates(h Hop) bool {
-	return h.Program != nil && (h.Program.OrigSrc.IsValid() || h.Program.OrigDst.IsValid()) ||
-		slices.ContainsFunc(h.Changes, func(c Change) bool { return c.Field == "source" || c.Field == "destination" })
-}
-
 // disagreements are programs that take an end of the packet for somebody else than the program before them did.
 func disagreements(hops []Hop) (out []string) {
 	var src, dst uint32
