@@ -14,55 +14,86 @@ import (
 // names says what in a lab the addresses, MACs, nodes and devices of a page stand for, and the other way round.
 type names map[string]string
 
-// fits tells whether printed lines are those of a page, and what its names stand for then. Each name stands for one thing
-// throughout a page, and no two for the same. All else is the same, apart from white space and from numbers that mean
-// nothing, which blur leaves out. A page's line of an ellipsis stands for any lines. Under the heads of a table, which are
-// in capitals, rows come in any order: it is that of the lab's names.
-func fits(known names, page, printed []string) (names, bool) {
+// ways are what the names of a page can stand for: with rows in any order there may be more than one.
+type ways []names
+
+// fits are the ways, of those that are known, in which printed lines are those of a page; none where they are not. Each name
+// stands for one thing throughout a page, and no two for the same. All else is the same, apart from white space and from
+// numbers that mean nothing, which blur leaves out. A page's line of an ellipsis stands for any lines. Under the heads of a
+// table, which are in capitals, rows come in any order: it is that of the lab's names.
+func (known ways) fits(page, printed []string) (all ways) {
+	for _, n := range known {
+		all = append(all, n.fits(page, printed)...)
+	}
+	return all.distinct()
+}
+
+// maxWays bounds what is kept of tables whose rows are much alike.
+const maxWays = 500
+
+// distinct leaves out what is there twice.
+func (known ways) distinct() (all ways) {
+	for _, n := range known {
+		if len(all) < maxWays && !slices.ContainsFunc(all, func(other names) bool { return maps.Equal(n, other) }) {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+func (n names) fits(page, printed []string) (all ways) {
 	if len(page) == 0 {
-		return known, len(printed) == 0
+		if len(printed) == 0 {
+			all = ways{n}
+		}
+		return all
 	}
 	if page[0] == "…" {
 		for skip := range len(printed) + 1 {
-			if now, ok := fits(known, page[1:], printed[skip:]); ok {
-				return now, true
-			}
+			all = append(all, n.fits(page[1:], printed[skip:])...)
 		}
-		return nil, false
+		return all
 	}
 	if len(printed) == 0 {
-		return nil, false
+		return nil
 	}
-	now, ok := fitsLine(known, page[0], printed[0])
+	now, ok := fitsLine(n, page[0], printed[0])
 	if !ok {
-		return nil, false
+		return nil
 	}
 	if head.MatchString(page[0]) {
-		return fitsRows(now, page[1:], printed[1:])
+		return now.fitsRows(page[1:], printed[1:])
 	}
-	return fits(now, page[1:], printed[1:])
+	return now.fits(page[1:], printed[1:])
 }
 
 var head = regexp.MustCompile(`^[A-Z]+( +[A-Z]+)+$`)
 
 // fitsRows is fits for lines in any order.
-func fitsRows(known names, page, printed []string) (names, bool) {
+func (n names) fitsRows(page, printed []string) (all ways) {
 	if len(page) == 0 {
-		return known, len(printed) == 0
+		if len(printed) == 0 {
+			all = ways{n}
+		}
+		return all
 	}
 	if page[0] == "…" { // the last one: what is left
-		return known, len(page) == 1
+		if len(page) == 1 {
+			all = ways{n}
+		}
+		return all
 	}
 	for i, row := range printed {
-		now, ok := fitsLine(known, page[0], row)
+		now, ok := fitsLine(n, page[0], row)
 		if !ok {
 			continue
 		}
-		if now, ok = fitsRows(now, page[1:], slices.Delete(slices.Clone(printed), i, i+1)); ok {
-			return now, true
+		all = append(all, now.fitsRows(page[1:], slices.Delete(slices.Clone(printed), i, i+1))...)
+		if len(all) > maxWays {
+			break
 		}
 	}
-	return nil, false
+	return all.distinct()
 }
 
 // naming finds what has another name in each lab.
@@ -190,8 +221,32 @@ func TestTranscripts(t *testing.T) {
 		{"lines left out", "a\n…\nd", "a\nb\nc\nd", true},
 		{"lines left out, and then none", "a\n…\nd", "a\nb\nc", false},
 	} {
-		if _, got := fits(names{}, lines(c.page), lines(c.printed)); got != c.want {
+		if got := (ways{{}}).fits(lines(c.page), lines(c.printed)) != nil; got != c.want {
 			t.Errorf("%s: fits: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
+// TestRowsAreKnownLater: which of a table's rows is which, may only be seen further down on the page.
+func TestRowsAreKnownLater(t *testing.T) {
+	page := []string{"NODE CIDR TO\nworker 10.0.0.0/24 172.18.0.2\nworker 10.0.1.0/24 172.18.0.3", "to 10.0.0.0/24"}
+	table := "NODE CIDR TO\nworker 10.0.4.0/24 172.20.0.2\nworker 10.0.5.0/24 172.20.0.3"
+	for _, c := range []struct {
+		then []string
+		want bool
+	}{
+		{[]string{"to 10.0.4.0/24"}, true},
+		{[]string{"to 10.0.5.0/24"}, true},
+		{[]string{"to 10.0.6.0/24"}, false},
+		{[]string{"to 10.0.5.0/24", "by 172.20.0.3"}, true},
+		{[]string{"to 10.0.5.0/24", "by 172.20.0.2"}, false},
+	} {
+		known := (ways{{}}).fits(lines(page[0]), lines(table)).fits(lines(page[1]), lines(c.then[0]))
+		if len(c.then) > 1 {
+			known = known.fits(lines("by 172.18.0.2"), lines(c.then[1]))
+		}
+		if got := known != nil; got != c.want {
+			t.Errorf("then %v: fits: %v, want %v", c.then, got, c.want)
 		}
 	}
 }

@@ -35,20 +35,20 @@ type step struct {
 	prints  []string
 }
 
-// typePage types a page that is about a profile along, in a lab of it: it runs each command of its console blocks, in one shell, and holds what the command
-// prints on standard output against the page, as fits does.
+// typePage types a page that is about a profile along, in a lab of it: it runs each command of its console blocks, in one
+// shell, and holds what the command prints on standard output against the page, as fits does.
 func typePage(t *testing.T, lab, profile, page string) {
 	steps := readSteps(t, page)
 	out, errs := typeAlong(t, steps, "L="+profile, "L="+lab)
-	known := names{}
+	known := ways{{}}
 	for i, s := range steps {
 		if i >= len(out) {
 			t.Fatalf("%s:%d: $ %s\nthe shell does not get there", page, s.line, s.command)
 		}
-		now, ok := fits(known, s.prints, lines(strings.ReplaceAll(out[i], lab, profile)))
-		if !ok {
+		now := known.fits(s.prints, lines(strings.ReplaceAll(out[i], lab, profile)))
+		if now == nil {
 			t.Errorf("%s:%d: $ %s\nprints\n%s\nto be like\n%s\nwhere it stands for %v\non standard error:\n%s",
-				page, s.line, s.command, out[i], strings.Join(s.prints, "\n"), known, errs[i])
+				page, s.line, s.command, out[i], strings.Join(s.prints, "\n"), known[0], errs[i])
 			continue
 		}
 		known = now
@@ -147,7 +147,7 @@ func TestWalkthroughsKnowAnyEcho(t *testing.T) {
 				printed = regexp.MustCompile(`\b`+found[1]+`\b`).ReplaceAllString(printed, strconv.Itoa(n+1))
 				tried++
 			}
-			if _, ok := fits(names{}, s.prints, lines(printed)); !ok {
+			if (ways{{}}).fits(s.prints, lines(printed)) == nil {
 				t.Errorf("%s:%d: $ %s\ndoes not fit\n%s", page, s.line, s.command, printed)
 			}
 		}
