@@ -68,7 +68,7 @@ func (b *bugReporter) checks(ctx context.Context) {
 		return
 	}
 	t := bugreport.Table{Title: "Checks", Head: []string{"CHECK", "STATUS", "CLAIM"}}
-	for _, r := range byStatus(b.Checks.Results) {
+	for _, r := range verify.WorstFirst(b.Checks.Results) {
 		t.Rows = append(t.Rows, bugreport.Row{Cells: []string{r.Name, string(r.Status), r.Claim}, Bad: r.Status != verify.Pass})
 	}
 	b.report.Tables = append([]bugreport.Table{t}, b.report.Tables...)
@@ -79,18 +79,6 @@ func (b *bugReporter) checks(ctx context.Context) {
 		part.Lacking = oneSentence(err)
 	}
 	b.add(part)
-}
-
-// byStatus has those that did not pass first.
-func byStatus(results []verify.Result) []verify.Result {
-	results = slices.Clone(results)
-	slices.SortStableFunc(results, func(a, b verify.Result) int {
-		rank := func(r verify.Result) int {
-			return slices.Index([]verify.Status{verify.Fail, verify.Error, verify.Pass}, r.Status)
-		}
-		return cmp.Compare(rank(a), rank(b))
-	})
-	return results
 }
 
 // wrong lists what is wrong: what failed, nodes and agents, checks, the machine.
@@ -130,7 +118,7 @@ func (b *bugReporter) wrong() {
 		}
 	}
 	if b.Checks != nil {
-		for _, r := range byStatus(b.Checks.Results) {
+		for _, r := range verify.WorstFirst(b.Checks.Results) {
 			for _, f := range r.Wrong {
 				red("check "+r.Name, f.String())
 			}

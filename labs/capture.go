@@ -67,8 +67,9 @@ type Captured struct {
 }
 
 // Capture hands packets to emit, from all points in the order of their times. It ends with While, with ctx, or when emit
-// fails. What there was before the end of ctx is emitted, and that end is no error once it has begun. A node that cannot be watched is said, and the error at the end is [ErrPartly]; that a device or a pod is not there, or the
-// filter makes no sense, is an error before anything is captured. The points are returned as they were at the end.
+// fails. What there was before the end of ctx is emitted, and that end is no error once it has begun. A node that cannot be
+// watched is said, and the error at the end is [ErrPartly]; that a device or a pod is not there, or the filter makes no sense, is
+// an error before anything is captured. The points are returned as they were at the end.
 func (l *Lab) Capture(ctx context.Context, o CaptureOptions, emit func(Captured) error) ([]CapturePoint, error) {
 	taps, err := l.taps(ctx, o.At)
 	if err != nil {

@@ -27,7 +27,7 @@ type probeEnd struct {
 	backends  int // of the Service that are ready
 }
 
-// findEnd finds a node, a pod or, where services says so, a Service or an address, by what a person typed.
+// findEnd finds a node, a pod or, where it is the target, a Service or an address, by what a person typed.
 func (l *Lab) findEnd(ctx context.Context, place string, target bool) (probeEnd, error) {
 	if n, err := l.node(place); err == nil {
 		return l.nodeEnd(n)

@@ -18,11 +18,13 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	corev1 "k8s.io/api/core/v1"
 
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/settings"
 	"wirelab.dev/wirelab/labs/passport"
+	"wirelab.dev/wirelab/verify/field"
 	"wirelab.dev/wirelab/verify/probe"
 )
 
@@ -40,9 +42,9 @@ const (
 	explainPatience = 2 * time.Second
 )
 
-// Explain sends one probe and returns all that captures at the devices on its way, programs and the hooks of the nodes' stacks have
-// seen meanwhile, of which [passport.Make] makes its passport. That nobody answers is no error, and that a node's agent is away is noted; that there is nobody to send it, or no such
-// target, is an error.
+// Explain sends one probe and returns all that captures at the devices on its way, programs and the hooks of the nodes' stacks
+// have seen meanwhile, of which [passport.Make] makes its passport. That nobody answers is no error, and that a node's agent is
+// away is noted; that there is nobody to send it, or no such target, is an error.
 func (l *Lab) Explain(ctx context.Context, o ExplainOptions) (passport.Input, error) {
 	e := &explaining{lab: l, nodes: map[string]*passport.OnNode{}}
 	if err := e.find(ctx, o); err != nil {
@@ -73,7 +75,8 @@ type explaining struct {
 	in       passport.Input
 	nodes    map[string]*passport.OnNode
 	taps     map[string]*tap
-	control  string // is in the packets that prove that hooks count
+	agents   map[string]*corev1.Pod // by node
+	control  string                 // is in the packets that prove that hooks count
 	sent     bool
 	unsent   error
 
@@ -137,11 +140,21 @@ type device struct {
 	} `json:"addr_info"`
 }
 
+// has says whether the device has an address.
+func (d device) has(addr netip.Addr) bool {
+	for _, a := range d.Addresses {
+		if a.Local == addr.String() {
+			return true
+		}
+	}
+	return false
+}
+
 // look says where to listen: at the NIC, the tunnel and lab_host of every node, and at both ends of the pods' interfaces.
 func (e *explaining) look(ctx context.Context) error {
 	var wg sync.WaitGroup
-	agents, err := e.lab.agentPods(ctx)
-	if err != nil {
+	var err error
+	if e.agents, err = e.lab.agentPods(ctx); err != nil {
 		return err
 	}
 	devices := make([][]device, len(e.lab.Nodes))
@@ -159,7 +172,7 @@ func (e *explaining) look(ctx context.Context) error {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, explainPatience)
 			defer cancel()
-			if s, err := askAgent[*api.Status](ctx, e.lab, agents[n.Name], "status"); err == nil && s != nil && s.Datapath != nil {
+			if s, err := askAgent[*api.Status](ctx, e.lab, e.agents[n.Name], "status"); err == nil && s != nil && s.Datapath != nil {
 				on.Programs = s.Datapath.Programs
 			}
 		})
@@ -175,17 +188,12 @@ func (e *explaining) look(ctx context.Context) error {
 	}
 	for i, n := range e.lab.Nodes {
 		for _, d := range devices[i] {
-			has := slices.ContainsFunc(d.Addresses, func(a struct {
-				Local string `json:"local"`
-			}) bool {
-				return a.Local == n.IP.String()
-			})
 			switch {
-			case has:
+			case d.has(n.IP):
 				e.nodes[n.Name].NIC = d.Name
 			case d.Name == "lab_vxlan" || d.Name == "lab_geneve":
 				e.nodes[n.Name].Tunnel = d.Name
-			case d.Name != "lab_host":
+			case d.Name != field.RouterDevice:
 				continue
 			}
 			points = append(points, &tapped{CapturePoint: CapturePoint{Node: n.Name}, where: probe.TapPoint{Device: d.Name}})
@@ -215,9 +223,10 @@ func listDevices(ctx context.Context, n cluster.Node) (out []device) {
 }
 
 // controlFrame is a packet that the node's stack forwards in every mode, which nobody answers: ICMP's obsolete request for
-// information, to another node, from an address of RFC 5737 that is nobody's. It comes in at lab_host. Nil: there is no other node to be had.
+// information, to another node, from an address of RFC 5737 that is nobody's. It comes in at lab_host. Nil: there is no other
+// node to be had.
 func (e *explaining) controlFrame(i int, devices []device) []byte {
-	at := slices.IndexFunc(devices, func(d device) bool { return d.Name == "lab_host" })
+	at := slices.IndexFunc(devices, func(d device) bool { return d.Name == field.RouterDevice })
 	if at < 0 || len(e.lab.Nodes) < 2 {
 		return nil
 	}
@@ -289,10 +298,6 @@ func (e *explaining) counting(ctx context.Context) error {
 
 // watching captures what programs tell while it captures.
 func (e *explaining) watching(ctx context.Context) error {
-	agents, err := e.lab.agentPods(ctx)
-	if err != nil {
-		return err
-	}
 	var failed error
 	captured := false
 	w := &watch[api.Event]{
@@ -302,14 +307,14 @@ func (e *explaining) watching(ctx context.Context) error {
 		while: func(ctx context.Context) { failed, captured = e.capturing(ctx), true },
 		emit:  e.event,
 		stream: func(ctx context.Context, n cluster.Node, each func(line[api.Event]) error) error {
-			err := e.lab.events(ctx, n, agents[n.Name], explainPatience, nil, each)
+			err := e.lab.events(ctx, n, e.agents[n.Name], explainPatience, nil, each)
 			if err != nil && ctx.Err() == nil {
 				e.away(n.Name, "its agent does not tell what its programs did: "+err.Error())
 			}
 			return err
 		},
 	}
-	err = w.watch(ctx)
+	err := w.watch(ctx)
 	if !captured && ctx.Err() == nil { // no agent tells anything
 		return e.capturing(ctx)
 	}

@@ -37,7 +37,7 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	}
 	claimColumn := len("ERROR  ") + nameWidth + len("  00.0s  ")
 	fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", "", nameWidth, "check", "time", "claim")
-	for _, result := range worstFirst(r.Results) {
+	for _, result := range WorstFirst(r.Results) {
 		claim := screen.Wrap(result.Claim, max(width()-claimColumn, 20))
 		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", result.Status.mark(), nameWidth, result.Name, seconds(result.Duration), claim[0])
 		for _, line := range claim[1:] {
@@ -53,8 +53,8 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	return nil
 }
 
-// worstFirst are the results that are to be read first: what failed, what could not look, what passed, each in their order.
-func worstFirst(results []Result) []Result {
+// WorstFirst are the results that are to be read first: what failed, what could not look, what passed, each in their order.
+func WorstFirst(results []Result) []Result {
 	rank := func(r Result) int { return slices.Index([]Status{Fail, Error, Pass}, r.Status) }
 	return slices.SortedStableFunc(slices.Values(results), func(a, b Result) int { return cmp.Compare(rank(a), rank(b)) })
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -15,7 +13,7 @@ import (
 )
 
 func newExplainCmd() *cobra.Command {
-	var lab string
+	var of labName
 	var o labs.ExplainOptions
 	var steps bool
 	out := newFormat("text", "json")
@@ -44,17 +42,16 @@ kernel removes when explain ends, however it does. Programs are as they were.`,
 			return completePlaces(cmd, nil, typed)
 		},
 	}
-	cmd.Flags().StringVar(&lab, "name", "", "the lab (default: the only one)")
+	of.flag(cmd)
 	cmd.Flags().StringVar(&o.Protocol, "proto", "", "what to send: "+strings.Join(protocols(), ", ")+" (default: tcp with a port, icmp without)")
 	cmd.Flags().BoolVarP(&steps, "verbose", "v", false, "print each step of a program's decision; with -o json, all that the passport follows from")
 	out.flag(cmd)
-	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
 	must(cmd.RegisterFlagCompletionFunc("proto", cobra.FixedCompletions(protocols(), cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.Protocol != "" && !slices.Contains(protocols(), o.Protocol) {
 			return usageError{fmt.Errorf("--proto %q: there are %s", o.Protocol, strings.Join(protocols(), ", "))}
 		}
-		l, err := labs.Open(cmd.Context(), lab, waiting(cmd.ErrOrStderr()))
+		l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 		if err != nil {
 			return err
 		}
@@ -68,18 +65,13 @@ kernel removes when explain ends, however it does. Programs are as they were.`,
 		if steps {
 			p.Evidence = &seen
 		}
-		if out.value == "json" {
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetEscapeHTML(false)
-			enc.SetIndent("", "  ")
-			return enc.Encode(p)
-		}
-		text := passportText{lab: l.Name, steps: steps}
-		if f, ok := fileOf(cmd.OutOrStdout()); ok {
-			_, text.width = screen.Terminal(f)
-		}
-		_, err = io.WriteString(cmd.OutOrStdout(), text.String(p.Passport))
-		return err
+		return out.print(cmd.OutOrStdout(), p, func() string {
+			text := passportText{lab: l.Name, steps: steps}
+			if f, ok := fileOf(cmd.OutOrStdout()); ok {
+				_, text.width = screen.Terminal(f)
+			}
+			return text.String(p.Passport)
+		})
 	}
 	return cmd
 }
