@@ -95,8 +95,8 @@ func (a *Archive) write(ctx context.Context, e Keeper, f *os.File, say func(stri
 	return nil
 }
 
-// Load gives the engine the node image of a file, unless it has it. It is not touched where the file is not the one that was
-// saved, or has something else in it.
+// Load gives the engine the node image of a file. The engine is not touched where the file is not the one that was saved, or
+// has something else in it.
 func Load(ctx context.Context, e Keeper, file string, say func(string)) (Archive, error) {
 	a := Archive{File: file}
 	say("comparing " + file + " with what was saved")

@@ -59,8 +59,8 @@ func Short(ref string) string {
 }
 
 // EnsureNodeImage finds a node image and makes sure the engine holds it. want is what the profile asks for and is then
-// taken or nothing; empty means kind's own, or where no registry answers the one built locally. say is told what
-// takes time and may be nil.
+// taken or nothing; empty means kind's own, where it is not here by its digest the one with its tag, and where no registry
+// answers the one built locally. say is told what takes time and may be nil.
 func EnsureNodeImage(ctx context.Context, e Engine, want string, say func(string)) (NodeImage, error) {
 	if say == nil {
 		say = func(string) {}
