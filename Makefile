@@ -114,9 +114,10 @@ test-race: ## a whole agent, and Services that change while they are read, under
 bin/flow-client: e2e/flowclient/build.sh e2e/flowclient/go.mod e2e/flowclient/go.sum
 	e2e/flowclient/build.sh $@
 
+# What failed is told once more at the end.
 test-e2e: deps build bin/flow-client ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
-	WIRELAB_TEST_STRICT=1 go test -count=1 -tags e2e -timeout 90m -v ./e2e/...
+	WIRELAB_TEST_STRICT=1 $(GO_TOOL) gotestsum --format standard-verbose -- -count=1 -tags e2e -timeout 90m ./e2e/...
 
 ##@ speed
 .PHONY: bench
