@@ -148,8 +148,18 @@ func verifyStatuses(t *testing.T, name string, args ...string) map[string]checke
 		t.Fatalf("lab verify: exit status %d, %v: %s", o.code, err, o.stderr)
 	}
 	statuses := map[string]checked{}
+	code := 0
 	for _, r := range report.Results {
 		statuses[r.Name] = r
+		switch {
+		case r.Status == "fail":
+			code = 3
+		case r.Status != "pass":
+			code = max(code, 1)
+		}
+	}
+	if o.code != code && !(code == 0 && o.code == 1) { // of which all passed and something could not be removed
+		t.Errorf("lab verify: exit status %d, want %d: %s", o.code, code, o.stderr)
 	}
 	return statuses
 }

@@ -311,7 +311,7 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 	}
 	passed, total := report.Count(verify.Pass), len(report.Results)
 	if !report.Passed() {
-		return "", fmt.Errorf("%w: %d of %d: see lab verify %s", ErrNotVerified, total-passed, total, u.Name)
+		return "", fmt.Errorf("%w: %d of %d failed, %d could not look: see lab verify %s", ErrNotVerified, report.Count(verify.Fail), total, report.Count(verify.Error), u.Name)
 	}
 	return fmt.Sprintf("%d checks passed", passed), nil
 }

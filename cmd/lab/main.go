@@ -26,7 +26,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, stdout, stderr))
 }
 
-// run is the whole program. It returns the exit status: 0 fine, 1 failed, 2 bad usage.
+// run is the whole program. It returns the exit status, one of those in usage.go or that of a command that ran in a lab.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCmd()
 	root.SetArgs(args)

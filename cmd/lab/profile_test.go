@@ -240,6 +240,8 @@ func TestExitCode(t *testing.T) {
 		{usageError{errors.New("unknown flag")}, exitUsage},
 		{invalid, exitUsage},
 		{failedError{invalid}, exitFailed},
+		{claimError{errors.New("a check failed")}, exitClaim},
+		{errors.Join(claimError{errors.New("a check failed")}, errors.New("no report")), exitClaim},
 	} {
 		if got := exitCode(tt.err); got != tt.want {
 			t.Errorf("exitCode(%v) is %d, want %d", tt.err, got, tt.want)

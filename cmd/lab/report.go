@@ -149,7 +149,8 @@ func (f *onFailure) prepare() error {
 
 // of writes the report where err is a failure of the lab's, and returns err.
 func (f *onFailure) of(cmd *cobra.Command, lab string, err error) error {
-	if f.dir == "" || exitCode(err) != exitFailed || cmd.Context().Err() != nil || errors.Is(err, labs.ErrNotFound) || errors.Is(err, labs.ErrTaken) {
+	code := exitCode(err)
+	if f.dir == "" || code == exitFine || code == exitUsage || cmd.Context().Err() != nil || errors.Is(err, labs.ErrNotFound) || errors.Is(err, labs.ErrTaken) {
 		return err
 	}
 	progressLine(cmd.ErrOrStderr(), "report: gathering")

@@ -14,7 +14,11 @@ func newRootCmd() *cobra.Command {
 		Long: `lab makes Kubernetes clusters whose network works as a profile says, and proves it.
 
 A lab is a kind cluster with wirelab's own network agent and a small demo. Nothing but
-Docker is needed: lab carries the programs it installs.`,
+Docker is needed: lab carries the programs it installs.
+
+The exit status is 0 when all is fine, 2 when the request itself is wrong, 3 when up or verify
+has looked and a claim does not hold, and 1 for all else: what could not be done, or not be
+looked at. shell, and monitor and capture with a command, end with the command's own.`,
 		Example: `  lab up kubeproxy          make a lab and verify it
   lab status                how it is
   lab verify                run the checks again

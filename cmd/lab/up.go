@@ -10,6 +10,7 @@ import (
 
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
+	"wirelab.dev/wirelab/verify"
 )
 
 func newUpCmd() *cobra.Command {
@@ -30,7 +31,8 @@ it can change then. A lab whose making was interrupted is made anew. When making
 or is interrupted, everything is removed again.
 
 With -o json standard error carries events, an object a line, and standard output the
-result, also when up fails.`,
+result, also when up fails. The exit status is 3 when the lab is up and a check failed, 1 when
+it could not be made or a check could not look.`,
 		Example: `  lab up kubeproxy
   lab up kubeproxy --name two --set cluster.workers=1
   lab up ebpf --name two --switch
@@ -86,6 +88,9 @@ func up(cmd *cobra.Command, opts labs.UpOptions, out *format, report *onFailure)
 	opts.Progress = show.event
 	opts.Failed = report.up(cmd.Context(), opts.Profile, show.event)
 	result, err := labs.Up(cmd.Context(), opts)
+	if errors.Is(err, labs.ErrNotVerified) && result.Report.Count(verify.Fail) > 0 {
+		err = claimError{err}
+	}
 	err = errors.Join(err, report.failed)
 	show.close()
 	if result.Report != nil && !result.Report.Passed() && out.value == "text" {

@@ -9,11 +9,13 @@ import (
 )
 
 // Exit codes of lab. Usage covers all that is wrong with the request itself: an unknown
-// command, flag, key or profile, an invalid profile or setting.
+// command, flag, key or profile, an invalid profile or setting. Claim is for what was looked
+// at and does not hold, failed for all that was not to be had, a check that could not look too.
 const (
 	exitFine   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitClaim  = 3
 )
 
 // usageError marks an error as one of the request.
@@ -26,13 +28,21 @@ type failedError struct{ error }
 
 func (e failedError) Unwrap() error { return e.error }
 
+// claimError marks an error as a claim that was looked at and does not hold.
+type claimError struct{ error }
+
+func (e claimError) Unwrap() error { return e.error }
+
 // exitCode is what lab exits with when a command returned err.
 func exitCode(err error) int {
 	var usage usageError
 	var failed failedError
+	var claim claimError
 	switch {
 	case err == nil:
 		return exitFine
+	case errors.As(err, &claim):
+		return exitClaim
 	case errors.As(err, &failed):
 		return exitFailed
 	case errors.As(err, &usage), errors.Is(err, profiles.ErrUnknown), len(profiles.Problems(err)) > 0:

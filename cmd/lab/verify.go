@@ -29,8 +29,8 @@ with packets it sends and packets it sees arrive. A check that was not able to l
 passed. What the checks need is made in the lab for the run and removed after it, as is what
 an interrupted run left behind.
 
-A check is picked by its name, by its group, or by a pattern of either. The exit status is 1
-unless every check that was picked has passed.`,
+A check is picked by its name, by its group, or by a pattern of either. The exit status is 3
+when one that was picked failed, and 1 when none failed and one could not look.`,
 		Example: `  lab verify
   lab verify kubeproxy --only services,dns
   lab verify kubeproxy --skip 'paths/*' --verbose
@@ -79,11 +79,25 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *forma
 		return notVerified(cmd, l.Name, string(l.Profile.Mode()), sel, out, verbose, err)
 	}
 	err = errors.Join(err, printReport(cmd.OutOrStdout(), report, out.value, verbose))
-	if err != nil {
-		return err
+	switch {
+	case err == nil:
+		return passed(report)
+	case report.Count(verify.Fail) > 0 && cmd.Context().Err() == nil:
+		return errors.Join(passed(report), err) // what has been seen to be wrong is so, whatever came after it
 	}
-	if !report.Passed() {
-		return failedError{fmt.Errorf("lab %s: %d of %d checks did not pass", report.Lab, len(report.Results)-report.Count(verify.Pass), len(report.Results))}
+	return err
+}
+
+// passed is the error of a report with a check that has not.
+func passed(report *verify.Report) error {
+	failed, blind, all := report.Count(verify.Fail), report.Count(verify.Error), len(report.Results)
+	switch {
+	case failed > 0 && blind > 0:
+		return claimError{fmt.Errorf("lab %s: %d of %d checks failed, and %d could not look", report.Lab, failed, all, blind)}
+	case failed > 0:
+		return claimError{fmt.Errorf("lab %s: %d of %d checks failed", report.Lab, failed, all)}
+	case blind > 0:
+		return failedError{fmt.Errorf("lab %s: %d of %d checks could not look", report.Lab, blind, all)}
 	}
 	return nil
 }

@@ -5,7 +5,35 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"wirelab.dev/wirelab/verify"
 )
+
+// TestAClaimThatDoesNotHoldIsTold: by a status of its own, which what could not look does not have.
+func TestAClaimThatDoesNotHoldIsTold(t *testing.T) {
+	of := func(statuses ...verify.Status) *verify.Report {
+		r := &verify.Report{Lab: "x"}
+		for _, s := range statuses {
+			r.Results = append(r.Results, verify.Result{Status: s})
+		}
+		return r
+	}
+	for _, tt := range []struct {
+		report *verify.Report
+		code   int
+		say    string
+	}{
+		{of(verify.Pass, verify.Pass), exitFine, ""},
+		{of(verify.Pass, verify.Fail), exitClaim, "lab x: 1 of 2 checks failed"},
+		{of(verify.Pass, verify.Error), exitFailed, "lab x: 1 of 2 checks could not look"},
+		{of(verify.Error, verify.Fail, verify.Pass), exitClaim, "lab x: 1 of 3 checks failed, and 1 could not look"},
+	} {
+		err := passed(tt.report)
+		if code := exitCode(err); code != tt.code || err != nil && err.Error() != tt.say {
+			t.Errorf("exit %d, %v; want %d, %q", code, err, tt.code, tt.say)
+		}
+	}
+}
 
 // TestVerifyListSaysWhatLabsEachCheckIsFor needs no lab.
 func TestVerifyListSaysWhatLabsEachCheckIsFor(t *testing.T) {

@@ -131,9 +131,9 @@ func mayMake(dir string) error {
 	}
 }
 
-// Add puts the one cluster, user and context of config, all called name, into the files and makes the context current. What
-// was current before is remembered beside it.
-func (f Files) Add(ctx context.Context, name string, config []byte) error {
+// Add puts the one cluster, user and context of config, all called name, into the files. With current it makes the context
+// current, and remembers beside it what was current before.
+func (f Files) Add(ctx context.Context, name string, config []byte, current bool) error {
 	add, err := parse(config)
 	if err != nil {
 		return fmt.Errorf("read the kubeconfig of context %s: %w", name, err)
@@ -147,8 +147,11 @@ func (f Files) Add(ctx context.Context, name string, config []byte) error {
 			docs[target] = empty()
 		}
 		before := f.current(docs)
-		if before == name {
+		switch {
+		case before == name:
 			before = f.before(docs, name)
+		case !current:
+			before = ""
 		}
 		for _, l := range lists {
 			entry := add.entry(l.list, name)
@@ -160,7 +163,9 @@ func (f Files) Add(ctx context.Context, name string, config []byte) error {
 			}
 			docs[f.home(docs, l.list, name, target)].set(l.list, name, entry)
 		}
-		docs[target].setCurrent(name)
+		if current {
+			docs[target].setCurrent(name)
+		}
 		return nil
 	})
 }

@@ -97,7 +97,7 @@ func TestAddAndRemoveLeaveWhatIsNotOurs(t *testing.T) {
 	if content(t, f[0]) != mine {
 		t.Error("checking changed the file")
 	}
-	must(t, f.Add(t.Context(), "kind-x", config("kind-x")))
+	must(t, f.Add(t.Context(), "kind-x", config("kind-x"), true))
 	c := merged(t, f)
 	if c.CurrentContext != "kind-x" || c.Contexts["play"].Namespace != "play" || string(c.AuthInfos["kind-x"].ClientKeyData) != "key" {
 		t.Errorf("after adding: %+v", c)
@@ -127,7 +127,7 @@ func TestCurrentContextComesBack(t *testing.T) {
 		}
 	}
 	add := func(name string) func(*testing.T, Files) {
-		return func(t *testing.T, f Files) { must(t, f.Add(ctx, name, config(name))) }
+		return func(t *testing.T, f Files) { must(t, f.Add(ctx, name, config(name), true)) }
 	}
 	remove := func(name string) func(*testing.T, Files) {
 		return func(t *testing.T, f Files) { must(t, f.Remove(ctx, name)) }
@@ -203,7 +203,7 @@ func TestSeveralFiles(t *testing.T) {
 			want.CurrentContext = "kind-x"
 			must(t, clientcmd.ModifyConfig(rules, *want, false))
 
-			must(t, f.Add(t.Context(), "kind-x", config("kind-x")))
+			must(t, f.Add(t.Context(), "kind-x", config("kind-x"), true))
 			for i := range f {
 				ours, theirs := strings.Contains(read(f[i]), "client-key-data"), strings.Contains(read(theirs[i]), "client-key-data")
 				if ours != theirs || ours != (filepath.Base(f[i]) == tt.addTo) {
@@ -234,7 +234,7 @@ func TestRemoveOfNothingMakesNothing(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("made: %v, %v", left, err)
 	}
-	must(t, f.Add(t.Context(), "kind-x", config("kind-x")))
+	must(t, f.Add(t.Context(), "kind-x", config("kind-x"), true))
 	if c := merged(t, f); c.CurrentContext != "kind-x" {
 		t.Errorf("added to a new file: %+v", c)
 	}
@@ -273,7 +273,7 @@ func TestCheckNamesTheFileAndTheFault(t *testing.T) {
 				t.Errorf("%v, want an *Error with %q", err, want)
 			}
 			before := read(f[0])
-			if err := f.Add(t.Context(), "kind-x", config("kind-x")); err == nil {
+			if err := f.Add(t.Context(), "kind-x", config("kind-x"), true); err == nil {
 				t.Error("adding all the same succeeded")
 			}
 			if read(f[0]) != before {
@@ -293,7 +293,7 @@ func TestLocksOfOthersAndOfTheDead(t *testing.T) {
 		_ = os.Remove(lockFile)
 	}()
 	start := time.Now()
-	must(t, f.Add(t.Context(), "kind-x", config("kind-x")))
+	must(t, f.Add(t.Context(), "kind-x", config("kind-x"), true))
 	if took := time.Since(start); took < 250*time.Millisecond {
 		t.Errorf("the lock of another was not waited for: %s", took)
 	}
@@ -314,7 +314,7 @@ func TestLocksOfOthersAndOfTheDead(t *testing.T) {
 	must(t, err)
 	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if err := f.Add(ctx, "kind-x", config("kind-x")); err == nil {
+	if err := f.Add(ctx, "kind-x", config("kind-x"), true); err == nil {
 		t.Error("two held the lock at a time")
 	}
 	unlock()
@@ -325,7 +325,7 @@ func TestLocksOfOthersAndOfTheDead(t *testing.T) {
 
 func TestJSONStaysReadable(t *testing.T) {
 	f, _ := folder(t, map[string]string{"a": `{"apiVersion":"v1","kind":"Config","clusters":[],"contexts":[],"users":[],"current-context":""}`})
-	must(t, f.Add(t.Context(), "kind-x", config("kind-x")))
+	must(t, f.Add(t.Context(), "kind-x", config("kind-x"), true))
 	if c := merged(t, f); c.CurrentContext != "kind-x" || c.Contexts["kind-x"].Cluster != "kind-x" {
 		t.Errorf("%+v\n%s", c, content(t, f[0]))
 	}
