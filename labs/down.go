@@ -17,7 +17,7 @@ type DownResult struct {
 }
 
 // Down removes a lab, whole or half made, with everything it brought: nodes, volumes, its node image, outside hosts of
-// checks, its context in the kubeconfig. Nothing there is no error. A kind cluster that is no lab is left alone, and
+// checks, its context in kubeconfigs. Nothing there is no error. A kind cluster that is no lab is left alone, and
 // the error wraps [ErrTaken].
 func Down(ctx context.Context, name string) (DownResult, error) {
 	r := DownResult{Lab: name}

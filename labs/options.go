@@ -1,6 +1,6 @@
 // Package labs is a lab's life: making it step by step, taking it down, and looking at it. A lab is a kind cluster with
-// wirelab's network on it and, usually, a demo. Everything about it is kept in it: labels on its node containers, and a
-// ConfigMap with the profile in force. Nothing is kept on this machine.
+// wirelab's network on it and, usually, a demo. Everything about it is kept in it: labels on its node containers, files on the
+// first control plane, and a ConfigMap with the profile in force. Nothing is kept on this machine.
 package labs
 
 import (
@@ -39,6 +39,11 @@ type UpOptions struct {
 	Name string
 	// Switch lets a lab of another profile become one of this while it is up.
 	Switch bool
+	// Kubeconfig is the one kubeconfig that gets the lab's context, by its absolute path; empty: the one it was given last,
+	// and for a new lab the user's.
+	Kubeconfig string
+	// KeepContext leaves the current context of the kubeconfig as it is.
+	KeepContext bool
 	// Retain leaves what was made when a step fails or the command is interrupted.
 	Retain bool
 	// SkipVerify leaves out the checks.
@@ -56,8 +61,10 @@ type UpOptions struct {
 type UpResult struct {
 	Lab     string `json:"lab"`
 	Profile string `json:"profile"`
-	// Context is the lab's context in the user's kubeconfig.
+	// Context is the lab's context in its kubeconfig.
 	Context string `json:"context"`
+	// Kubeconfig is the file that has it; empty: the user's kubeconfig.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
 	// Created is set when the cluster was made in this run, not found.
 	Created bool `json:"created"`
 	// Switched says what changed in a lab that had another profile; nil when none did.
@@ -69,7 +76,7 @@ type UpResult struct {
 	Report *verify.Report `json:"report,omitempty"`
 }
 
-// ContextName is a lab's context in the user's kubeconfig, as kind names it.
+// ContextName is a lab's context in its kubeconfig, as kind names it.
 func ContextName(lab string) string { return cluster.ContextName(lab) }
 
 func foreign(name string) error {

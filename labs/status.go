@@ -22,6 +22,7 @@ type Status struct {
 	// MadeBy is the version of the lab command that set it up last.
 	MadeBy     string `json:"madeBy,omitempty"`
 	Context    string `json:"context"`
+	Kubeconfig string `json:"kubeconfig,omitempty"` // the file that has the context; empty: the user's
 	Kubernetes string `json:"kubernetes"` // the API server's version; empty when it did not say
 	// Ready means that everything lab up waits for holds now, and that all nodes reach each other; Problems is what does not.
 	// A node that no agent has probed yet is waited for by lab up alone: nothing is wrong with it.
@@ -85,6 +86,9 @@ func (l *Lab) Status(ctx context.Context) (*Status, error) {
 		return nil, fmt.Errorf("ask the API server of lab %q: %w", l.Name, err)
 	}
 	s.Kubernetes = v.GitVersion
+	if s.Kubeconfig, err = kubeconfigOf(ctx, l.Cluster); err != nil {
+		return nil, err
+	}
 	nodes, err := l.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list nodes of lab %q: %w", l.Name, err)

@@ -16,7 +16,7 @@ import (
 func TestSilentAgentIsAProblem(t *testing.T) {
 	l := &Lab{
 		Name: "l", Profile: &profiles.Profile{}, Nodes: []cluster.Node{{Name: "l-worker", Running: true}, {Name: "l-worker2", Paused: true}},
-		Kube: &kube.Client{Interface: fake.NewClientset()},
+		Kube: &kube.Client{Interface: fake.NewClientset()}, Cluster: &cluster.Cluster{},
 	}
 	s, err := l.Status(t.Context())
 	if err != nil {

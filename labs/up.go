@@ -46,7 +46,7 @@ func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	if u.ReadyTimeout == 0 {
 		u.ReadyTimeout = readyTimeout
 	}
-	u.result = &UpResult{Lab: u.Name, Profile: o.Profile.Metadata.Name, Context: ContextName(u.Name)}
+	u.result = &UpResult{Lab: u.Name, Profile: o.Profile.Metadata.Name, Context: ContextName(u.Name), Kubeconfig: u.Kubeconfig}
 	if err := errors.Join(profiles.CheckName(u.Name), Check(o.Profile)); err != nil {
 		return u.result, err
 	}
@@ -153,7 +153,7 @@ func (u *up) steps() []step {
 func (u *up) examine(ctx context.Context, _ func(string)) (string, error) {
 	p := u.Profile
 	needs := NeedsOf(p)
-	needs.Context = ContextName(u.Name)
+	needs.Context, needs.Kubeconfig = ContextName(u.Name), u.Kubeconfig
 	u.result.Findings = doctor.Doctor{}.Examine(ctx, u.engine, u.connectErr, needs)
 	if u.engine == nil {
 		return "", fmt.Errorf("%w: %w", ErrRequirements, u.connectErr)
@@ -197,12 +197,39 @@ func (u *up) find(ctx context.Context) error {
 	}
 	u.existing = c
 	close(u.booted)
+	if err := u.findKubeconfig(ctx, c); err != nil {
+		return err
+	}
 	old, err := inForce(ctx, c)
 	if err != nil {
 		return err
 	}
 	u.result.Switched, err = becomes(u.Name, old, u.Profile, u.Switch)
 	return err
+}
+
+// findKubeconfig finds the file that a lab that is there was given a context in last, where the caller names none.
+func (u *up) findKubeconfig(ctx context.Context, c *cluster.Cluster) error {
+	if u.Kubeconfig != "" {
+		return nil
+	}
+	var err error
+	u.Kubeconfig, err = kubeconfigOf(ctx, c)
+	u.result.Kubeconfig = u.Kubeconfig
+	return err
+}
+
+// kubeconfigOf is the file that a lab's context is in; empty: the user's kubeconfig.
+func kubeconfigOf(ctx context.Context, c *cluster.Cluster) (string, error) {
+	files, err := c.ExportedTo(ctx)
+	if err != nil || len(files) == 0 {
+		return "", err
+	}
+	return files[len(files)-1], nil
+}
+
+func (u *up) export() cluster.Export {
+	return cluster.Export{File: u.Kubeconfig, KeepCurrent: u.KeepContext}
 }
 
 func (u *up) ensureNodeImage(ctx context.Context, say func(string)) (string, error) {
@@ -245,7 +272,7 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 		if s := u.result.Switched; s != nil {
 			note += fmt.Sprintf(", changes %s", s)
 		}
-		return note, u.clusters.ExportKubeConfig(ctx, u.Name)
+		return note, u.clusters.ExportKubeConfig(ctx, u.Name, u.export())
 	}
 	if u.leftover {
 		say("removing what an interrupted run left")
@@ -275,7 +302,7 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 	booted := sync.OnceFunc(func() { next(); close(u.booted) })
 	err = u.clusters.Create(ctx, cluster.Spec{
 		Name: u.Name, Config: cfg, Base: u.node.Ref, Labels: labels, Retain: u.Retain,
-		Booted: booted,
+		Export: u.export(), Booted: booted,
 	})
 	if err != nil {
 		return "", err

@@ -31,9 +31,9 @@ func newDownCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "down LAB",
 		Short: "Remove a lab and everything it brought",
-		Long: `down removes a lab, whole or half made: its nodes, volumes, node image and kubeconfig
-context. A lab that is not there is no error. A kind cluster that lab did not make is
-left alone.`,
+		Long: `down removes a lab, whole or half made: its nodes, volumes, node image and its context, also
+from files that up was given with --kubeconfig. A lab that is not there is no error. A kind
+cluster that lab did not make is left alone.`,
 		Example: "  lab down kubeproxy",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := profiles.CheckName(of.lab); err != nil {

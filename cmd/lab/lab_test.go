@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -157,6 +158,7 @@ func TestEmptyIsNoWish(t *testing.T) {
 		{[]string{"report", "--dir", ""}, "--dir"},
 		{[]string{"verify", "--report", ""}, "--report"},
 		{[]string{"up", "kubeproxy", "--report", ""}, "--report"},
+		{[]string{"up", "kubeproxy", "--kubeconfig", ""}, "--kubeconfig"},
 		{[]string{"logs", "--name", ""}, "--name"},
 		{[]string{"logs", "--node", ""}, "--node"},
 		{[]string{"logs", ""}, "argument 1"},
@@ -358,6 +360,30 @@ func TestLabsText(t *testing.T) {
 		if !strings.Contains(s, part) {
 			t.Errorf("no %q in\n%s", part, s)
 		}
+	}
+}
+
+func TestUpTextNamesTheKubeconfig(t *testing.T) {
+	for file, want := range map[string]string{"": ": kubectl --context kind-x get", "/a/b": ": kubectl --kubeconfig /a/b --context kind-x get"} {
+		if got := upText(&labs.UpResult{Lab: "x", Context: "kind-x", Kubeconfig: file}); !strings.Contains(got, want) {
+			t.Errorf("%q has no %q", got, want)
+		}
+	}
+}
+
+// TestUpTakesAKubeconfigFromThisFolder: what the lab remembers has to be found from every other folder.
+func TestUpTakesAKubeconfigFromThisFolder(t *testing.T) {
+	withoutDocker(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _, code := call(t, "up", "kubeproxy", "--name", "x", "--kubeconfig", "config", "-o", "json")
+	var r labs.UpResult
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitFailed || r.Kubeconfig != filepath.Join(here, "config") {
+		t.Errorf("exit %d, %v, kubeconfig %q", code, err, r.Kubeconfig)
 	}
 }
 

@@ -38,7 +38,7 @@ func summary(s *labs.Status) show.Block {
 	lines := [][2]string{
 		{"Lab", fmt.Sprintf("%s (%s)", s.Lab, ready)},
 		{"Profile", fmt.Sprintf("%s (mode %s)", s.Profile, s.Mode)},
-		{"Kubernetes", fmt.Sprintf("%s, reachable from %d/%d nodes, context %s", s.Kubernetes, s.Sum.AgentsToKubernetes, s.Sum.Nodes, s.Context)},
+		{"Kubernetes", fmt.Sprintf("%s, reachable from %d/%d nodes, context %s%s", s.Kubernetes, s.Sum.AgentsToKubernetes, s.Sum.Nodes, s.Context, after(" in ", s.Kubeconfig))},
 		{"Nodes", fmt.Sprintf("%d/%d ready%s", s.Sum.NodesReady, s.Sum.Nodes, cordonedText(s))},
 		{"Agents", fmt.Sprintf("%d/%d ready%s", s.Sum.AgentsReady, s.Sum.Nodes, after(", version ", across(s, func(a *api.Status) string { return a.Version })))},
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,6 +31,10 @@ and up says what would change; with --switch it does that while the lab is up, w
 it can change then. A lab whose making was interrupted is made anew. When making it fails,
 or is interrupted, everything is removed again.
 
+The lab's context goes into the user's kubeconfig and becomes the current one there. With
+--keep-context the current one stays. With --kubeconfig no other file is written to, and the
+lab remembers it: later runs of up use it, and down takes the context out of it.
+
 With -o json standard error carries events, an object a line, and standard output the
 result, also when up fails. The exit status is 3 when the lab is up and a check failed, 1 when
 it could not be made or a check could not look.`,
@@ -37,6 +42,7 @@ it could not be made or a check could not look.`,
   lab up kubeproxy --name two --set cluster.workers=1
   lab up ebpf --name two --switch
   lab up ./my-profile.yaml --retain
+  lab up ebpf --kubeconfig ./kubeconfig
   lab up kubeproxy -o json`,
 		Args:              usageArgs(named("profile", profileNames)),
 		ValidArgsFunction: completeProfiles(1),
@@ -51,6 +57,11 @@ it could not be made or a check could not look.`,
 					return usageError{fmt.Errorf("--name: %w", err)}
 				}
 			}
+			if opts.Kubeconfig != "" { // down and status may be run from another folder
+				if opts.Kubeconfig, err = filepath.Abs(opts.Kubeconfig); err != nil {
+					return err
+				}
+			}
 			if err := report.prepare(); err != nil {
 				return err
 			}
@@ -60,6 +71,8 @@ it could not be made or a check could not look.`,
 	f := cmd.Flags()
 	f.StringVar(&opts.Name, "name", "", "the lab's name (default: the profile's)")
 	f.BoolVar(&opts.Switch, "switch", false, "give a lab that is up this profile in place of another")
+	f.StringVar(&opts.Kubeconfig, "kubeconfig", "", "the only kubeconfig to write to (default: the one the lab has, else the user's)")
+	f.BoolVar(&opts.KeepContext, "keep-context", false, "leave the current context as it is")
 	f.BoolVar(&opts.Retain, "retain", false, "leave what was made when something fails, to look at it")
 	f.BoolVar(&opts.SkipVerify, "no-verify", false, "do not run the checks")
 	f.DurationVar(&opts.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
@@ -67,6 +80,7 @@ it could not be made or a check could not look.`,
 	out.flag(cmd)
 	report.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
+	must(cmd.MarkFlagFilename("kubeconfig"))
 	return cmd
 }
 
@@ -119,5 +133,9 @@ func upText(r *labs.UpResult) string {
 	if r.Switched != nil {
 		s += fmt.Sprintf(", with profile %s in place of %s", r.Profile, r.Switched.From)
 	}
-	return s + fmt.Sprintf(": kubectl --context %s get pods -A, or lab status %s\n", r.Context, r.Lab)
+	kubectl := "kubectl"
+	if r.Kubeconfig != "" {
+		kubectl += " --kubeconfig " + r.Kubeconfig
+	}
+	return s + fmt.Sprintf(": %s --context %s get pods -A, or lab status %s\n", kubectl, r.Context, r.Lab)
 }

@@ -24,6 +24,8 @@ type Spec struct {
 	Labels map[string]string
 	// Retain leaves what was made when making is interrupted.
 	Retain bool
+	// Export says which kubeconfig gets the cluster's context.
+	Export Export
 	// Booted is called once, when all nodes have booted and are there to stay; it may be nil.
 	Booted func()
 }
@@ -35,7 +37,7 @@ const removeDeadline = 2 * time.Minute
 func NodeTag(name string) string { return "wirelab/lab-" + name + ":node" }
 
 // Create makes the cluster and returns once its API server answers and all nodes have joined; they are not Ready
-// before a network is installed. The user's kubeconfig then has the context kind-<name>, and it is current.
+// before a network is installed. The kubeconfig that Export names then has the context kind-<name>.
 // On error the caller removes with Delete what was made, or leaves it: whoever uses the cluster already, while it is
 // being made, shall hear of the error before the cluster goes away. An existing cluster of the name is an error.
 // Nodes that kind gave up while they booted are made once more; when they are late again, the error wraps [ErrTooBusy].
@@ -57,7 +59,7 @@ func (c *Clusters) Create(ctx context.Context, s Spec) error {
 	if err := b.run(ctx); err != nil {
 		return fmt.Errorf("create cluster %q: %w", s.Name, err)
 	}
-	if err := c.ExportKubeConfig(ctx, s.Name); err != nil {
+	if err := c.ExportKubeConfig(ctx, s.Name, s.Export); err != nil {
 		return err
 	}
 	return c.markComplete(ctx, s.Name)

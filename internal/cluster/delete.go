@@ -12,8 +12,8 @@ import (
 	"wirelab.dev/wirelab/internal/kubeconfig"
 )
 
-// Delete removes a lab's cluster, whole or half made: nodes, volumes, its labelled node image and its entry in the
-// user's kubeconfig. Nothing there is no error. A cluster that wirelab did not make is left alone: [ErrForeign].
+// Delete removes a lab's cluster, whole or half made: nodes, volumes, its labelled node image and its context in every
+// kubeconfig that was given it. Nothing there is no error. A cluster that wirelab did not make is left alone: [ErrForeign].
 func (c *Clusters) Delete(ctx context.Context, name string) error {
 	cl, err := c.Find(ctx, name)
 	if err != nil {
@@ -22,14 +22,17 @@ func (c *Clusters) Delete(ctx context.Context, name string) error {
 	if cl != nil && !cl.Lab {
 		return fmt.Errorf("%w: %q", ErrForeign, name)
 	}
-	// First the image: a docker command that is still under way for this lab cannot make another node.
+	// What nodes alone know goes before them: when this is cut off, it can be done again.
+	named, knownErr := exports(ctx, cl)
+	namedErr := forget(ctx, name, named)
+	// Then the image: a docker command that is still under way for this lab cannot make another node.
 	imgErr := c.engine.RemoveImage(ctx, NodeTag(name))
 	nodeErr := c.removeAll(ctx, name)
-	cfgErr := forgetKubeConfig(ctx, name)
+	cfgErr := forget(ctx, name, []kubeconfig.Files{kubeconfig.FromEnv()})
 	if nodeErr == nil && imgErr != nil {
 		imgErr = c.engine.RemoveImage(ctx, NodeTag(name))
 	}
-	return errors.Join(nodeErr, imgErr, cfgErr)
+	return errors.Join(nodeErr, imgErr, knownErr, namedErr, cfgErr)
 }
 
 // HasLeftovers tells whether a lab that has no nodes left something behind: its labelled image or the helper
@@ -42,7 +45,7 @@ func (c *Clusters) HasLeftovers(ctx context.Context, name string) (bool, error) 
 	return len(found) > 0, err
 }
 
-// Leftovers names what is there of a lab: containers, node image, context in the user's kubeconfig.
+// Leftovers names what is there of a lab: containers, node image, context in kubeconfigs.
 func (c *Clusters) Leftovers(ctx context.Context, name string) ([]string, error) {
 	var out []string
 	for _, label := range []string{LabelLab + "=" + name, labelKindCluster + "=" + name} {
@@ -65,6 +68,19 @@ func (c *Clusters) Leftovers(ctx context.Context, name string) ([]string, error)
 	}
 	if kubeconfig.FromEnv().Has(ContextName(name)) {
 		out = append(out, "context "+ContextName(name))
+	}
+	cl, err := c.Find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	named, err := exports(ctx, cl)
+	if err != nil {
+		return nil, err
+	}
+	for _, files := range named {
+		if files.Has(ContextName(name)) {
+			out = append(out, "context "+ContextName(name)+" in "+files.Target())
+		}
 	}
 	return out, nil
 }

@@ -10,8 +10,6 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
-
-	"wirelab.dev/wirelab/internal/kubeconfig"
 )
 
 // adminConfig is where kubeadm puts a kubeconfig on control planes, apiPort where their API server listens.
@@ -93,24 +91,4 @@ func rename(admin []byte, name, server string) ([]byte, error) {
 	out.Contexts[name] = &api.Context{Cluster: name, AuthInfo: name}
 	out.CurrentContext = name
 	return clientcmd.Write(*out)
-}
-
-// ExportKubeConfig puts the cluster into the user's kubeconfig and makes its context the current one.
-func (c *Clusters) ExportKubeConfig(ctx context.Context, name string) error {
-	b, err := c.KubeConfig(ctx, name)
-	if err == nil {
-		err = kubeconfig.FromEnv().Add(ctx, ContextName(name), b)
-	}
-	if err != nil {
-		return fmt.Errorf("put context %s into the kubeconfig: %w", ContextName(name), err)
-	}
-	return nil
-}
-
-// forgetKubeConfig takes the cluster out of the user's kubeconfig, if it is there.
-func forgetKubeConfig(ctx context.Context, name string) error {
-	if err := kubeconfig.FromEnv().Remove(ctx, ContextName(name)); err != nil {
-		return fmt.Errorf("remove context %s from the kubeconfig: %w", ContextName(name), err)
-	}
-	return nil
 }

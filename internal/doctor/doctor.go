@@ -44,6 +44,8 @@ type Needs struct {
 	Network string
 	// Context is the name of the lab's context; empty: that of no lab yet.
 	Context string
+	// Kubeconfig is the file that gets it; empty: the user's kubeconfig.
+	Kubeconfig string
 	// KubeProxyReplacement is set when BPF maps are to serve Services.
 	KubeProxyReplacement bool
 	// Tunnel is the protocol of that between the nodes; empty when there is none.

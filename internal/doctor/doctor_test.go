@@ -186,4 +186,11 @@ func TestKubeconfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, kubeconfigOf(t.Context(), Needs{}), Missing, "parse "+filepath.Join(dir, "config"))
+	// Who names a file is not kept by the user's.
+	check(t, kubeconfigOf(t.Context(), Needs{Kubeconfig: filepath.Join(dir, "mine")}), OK, filepath.Join(dir, "mine"))
+	f := kubeconfigOf(t.Context(), Needs{Kubeconfig: dir})
+	check(t, f, Missing, "read "+dir)
+	if !strings.Contains(f.Mend, "--kubeconfig") {
+		t.Errorf("%+v does not say what to do", f)
+	}
 }

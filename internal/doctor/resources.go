@@ -100,13 +100,16 @@ func (d Doctor) port(n Needs) Finding {
 	return f
 }
 
-// kubeconfigOf looks whether the lab's context can be put into the user's kubeconfig, by doing all of it but the last step.
+// kubeconfigOf looks whether the lab's context can be put into its kubeconfig, by doing all of it but the last step.
 func kubeconfigOf(ctx context.Context, n Needs) Finding {
-	files := kubeconfig.FromEnv()
+	files, other := kubeconfig.FromEnv(), "set KUBECONFIG to another file"
+	if n.Kubeconfig != "" {
+		files, other = kubeconfig.Files{n.Kubeconfig}, "name another file with --kubeconfig"
+	}
 	f := Finding{Name: "kubeconfig", State: OK, Found: files.Target() + " can be read and written"}
 	if err := files.Check(ctx, n.Context); err != nil {
 		f.State, f.Found = Missing, strings.ReplaceAll(err.Error(), "\n", "; ")
-		f.Mend = "mend or move away what is named, or set KUBECONFIG to another file"
+		f.Mend = "mend or move away what is named, or " + other
 	}
 	return f
 }

@@ -147,11 +147,8 @@ func (f Files) Add(ctx context.Context, name string, config []byte, current bool
 			docs[target] = empty()
 		}
 		before := f.current(docs)
-		switch {
-		case before == name:
+		if before == name || !current {
 			before = f.before(docs, name)
-		case !current:
-			before = ""
 		}
 		for _, l := range lists {
 			entry := add.entry(l.list, name)

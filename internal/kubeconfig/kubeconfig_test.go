@@ -129,6 +129,9 @@ func TestCurrentContextComesBack(t *testing.T) {
 	add := func(name string) func(*testing.T, Files) {
 		return func(t *testing.T, f Files) { must(t, f.Add(ctx, name, config(name), true)) }
 	}
+	keep := func(name string) func(*testing.T, Files) {
+		return func(t *testing.T, f Files) { must(t, f.Add(ctx, name, config(name), false)) }
+	}
 	remove := func(name string) func(*testing.T, Files) {
 		return func(t *testing.T, f Files) { must(t, f.Remove(ctx, name)) }
 	}
@@ -143,6 +146,11 @@ func TestCurrentContextComesBack(t *testing.T) {
 		"two, the last first":             {[]func(*testing.T, Files){add("k"), add("l"), remove("l"), remove("k")}, "work"},
 		"two, the first first":            {[]func(*testing.T, Files){add("k"), add("l"), remove("k"), remove("l")}, "work"},
 		"the one before is gone":          {[]func(*testing.T, Files){add("k"), remove("work"), remove("k")}, ""},
+		"up beside another":               {[]func(*testing.T, Files){keep("k")}, "work"},
+		"up beside another, down":         {[]func(*testing.T, Files){keep("k"), remove("k")}, "work"},
+		"up, up without taking over":      {[]func(*testing.T, Files){add("k"), keep("k")}, "k"},
+		"the same, and down":              {[]func(*testing.T, Files){add("k"), keep("k"), remove("k")}, "work"},
+		"chosen back, and down":           {[]func(*testing.T, Files){add("k"), use("play"), keep("k"), use("k"), remove("k")}, "work"},
 		"chosen by hand after down began": {[]func(*testing.T, Files){add("k"), add("l"), use("k"), remove("l"), remove("k")}, "work"},
 	} {
 		t.Run(name, func(t *testing.T) {
