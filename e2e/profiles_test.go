@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"encoding/xml"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -187,10 +189,22 @@ func testVerify(t *testing.T, name string) {
 	var suite struct {
 		Tests    int `xml:"tests,attr"`
 		Failures int `xml:"failures,attr"`
+		Skipped  int `xml:"skipped,attr"`
 	}
 	o := mustLab(t, "verify", name, "--only", "dns", "-o", "junit")
-	if err := xml.Unmarshal([]byte(o.stdout), &suite); err != nil || suite.Tests == 0 || suite.Failures != 0 {
+	if err := xml.Unmarshal([]byte(o.stdout), &suite); err != nil || suite.Tests <= suite.Skipped || suite.Skipped == 0 || suite.Failures != 0 {
 		t.Errorf("lab verify -o junit: %+v, %v", suite, err)
+	}
+	dir := t.TempDir()
+	summary, timings := filepath.Join(dir, "summary.md"), filepath.Join(dir, "timings.json")
+	o = lab(t, "verify", name, "--only", "dns", "--output-file", summary, "--timings", timings, "--budget", "verify=1ms", "--budget", "checks=10m")
+	if o.code != 3 || !strings.Contains(o.stderr, "verify took ") || strings.Contains(o.stderr, "checks took ") {
+		t.Errorf("over its budget: exit status %d: %s", o.code, o.stderr)
+	}
+	for file, want := range map[string]string{summary: " checks passed\n", timings: `"name": "dns/`} {
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s has no %q: %v\n%s", file, want, err, text)
+		}
 	}
 }
 

@@ -106,8 +106,14 @@ func TestNameTaken(t *testing.T) {
 // see that labs leave each other alone.
 func TestInterrupted(t *testing.T) {
 	const name = "e2e-interrupted"
-	small := []string{"up", "kubeproxy", "--name", name, "--set", "cluster.workers=0", "--no-verify"}
-	t.Cleanup(func() { mustLab(t, "down", name) })
+	own := filepath.Join(t.TempDir(), "kubeconfig")
+	small := []string{"up", "kubeproxy", "--name", name, "--set", "cluster.workers=0", "--no-verify", "--kubeconfig", own}
+	t.Cleanup(func() {
+		mustLab(t, "down", name)
+		if left := contextsIn(t, own); left != "" {
+			t.Errorf("lab down left contexts %s in the lab's own kubeconfig", left)
+		}
+	})
 
 	if code := signalled(t, name, syscall.SIGINT, small); code == 0 {
 		t.Error("an interrupted lab up exits with status 0")
@@ -123,6 +129,9 @@ func TestInterrupted(t *testing.T) {
 	labJSON(t, &r, small...)
 	if !r.Created {
 		t.Error("lab up took a half-made cluster for a lab")
+	}
+	if own, users := contextsIn(t, own), kubeconfigContexts(t); own != r.Context || strings.Contains(users, r.Context) {
+		t.Errorf("the lab's own kubeconfig has contexts %q, and the user's %q", own, users)
 	}
 	if ready := kubectl(t, name, "get", "nodes", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`); ready != "True" {
 		t.Errorf("the node's Ready condition is %q", ready)

@@ -10,11 +10,13 @@ import (
 	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wirelab.dev/wirelab/images"
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/internal/version"
 	"wirelab.dev/wirelab/labs/demo"
 	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
@@ -81,7 +83,23 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Tunnel: tunnelOf(p), Demo: demoOf(p), LabNodes: l.labNodes, Pool: p.Pool(),
 	})
-	return verify.Run(ctx, cfg, sel, checks.All(env), env)
+	report, err := verify.Run(ctx, cfg, sel, checks.All(env), env)
+	if report != nil {
+		report.About = l.about(ctx)
+	}
+	return report, err
+}
+
+// about is what a report of the checks says of the lab besides: what is not to be had is left out.
+func (l *Lab) about(ctx context.Context) map[string]string {
+	about := map[string]string{"profile": l.Profile.Metadata.Name, "version": version.Version}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	node, err := l.Kube.CoreV1().Nodes().Get(ctx, l.Nodes[0].Name, metav1.GetOptions{})
+	if err == nil {
+		about["kernel"], about["kubernetes"] = node.Status.NodeInfo.KernelVersion, node.Status.NodeInfo.KubeletVersion
+	}
+	return about
 }
 
 // claimsOf is what decides which checks a lab of the profile is to pass.

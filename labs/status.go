@@ -23,7 +23,7 @@ type Status struct {
 	MadeBy     string `json:"madeBy,omitempty"`
 	Context    string `json:"context"`
 	Kubeconfig string `json:"kubeconfig,omitempty"` // the file that has the context; empty: the user's
-	Kubernetes string `json:"kubernetes"` // the API server's version; empty when it did not say
+	Kubernetes string `json:"kubernetes"`           // the API server's version; empty when it did not say
 	// Ready means that everything lab up waits for holds now, and that all nodes reach each other; Problems is what does not.
 	// A node that no agent has probed yet is waited for by lab up alone: nothing is wrong with it.
 	Ready    bool           `json:"ready"`

@@ -157,7 +157,9 @@ func TestUndoErrorsAreReported(t *testing.T) {
 
 func TestUpStepsFormAnOrder(t *testing.T) {
 	seen := map[string]bool{}
+	var names []string
 	for _, s := range (&up{}).steps() {
+		names = append(names, s.name)
 		for _, before := range s.after {
 			if !seen[before] {
 				t.Errorf("step %q comes after %q, which is not listed before it", s.name, before)
@@ -167,6 +169,9 @@ func TestUpStepsFormAnOrder(t *testing.T) {
 	}
 	if !seen[stepVerify] {
 		t.Error("lab up does not verify")
+	}
+	if told := StepNames(); !slices.Equal(slices.Sorted(slices.Values(told)), slices.Sorted(slices.Values(names))) {
+		t.Errorf("the steps are %q, and it is told of %q", names, told)
 	}
 	for _, s := range (&up{UpOptions: UpOptions{SkipVerify: true}}).steps() {
 		if s.name == stepVerify {

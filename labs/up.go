@@ -31,6 +31,11 @@ const (
 	stepVerify  = "verify"
 )
 
+// StepNames are the names of the steps of [Up], in the order a person sees them.
+func StepNames() []string {
+	return []string{stepDoctor, stepNode, stepCluster, stepImages, stepNodes, stepRelease, stepDemo, stepReady, stepVerify}
+}
+
 // Up brings a lab up and verifies it. A lab that is there already converges to the profile; one whose making was
 // interrupted is made anew. When a lab that this call made fails to get ready, or ctx ends before it is, everything
 // made is removed again unless Retain is set. Errors wrap [ErrRequirements], [ErrTaken], [ErrFixed], [ErrBusy],

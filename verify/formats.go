@@ -5,6 +5,8 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -45,8 +47,13 @@ type junitCase struct {
 	Class     string        `xml:"classname,attr"`
 	Time      string        `xml:"time,attr"`
 	Failure   *junitProblem `xml:"failure"`
+	Skipped   *junitSkipped `xml:"skipped"`
 	Error     *junitProblem `xml:"error"`
 	SystemOut string        `xml:"system-out,omitempty"`
+}
+
+type junitSkipped struct {
+	Message string `xml:"message,attr"`
 }
 
 type junitProblem struct {
@@ -59,12 +66,19 @@ type junitProblem struct {
 // (surefire-test-report.xsd), which other CI systems read as well; testdata/junit-schema.json is what they have in common.
 func writeJUnit(w io.Writer, r *Report) error {
 	suite := junitSuite{
-		Name: "lab " + r.Lab, Tests: len(r.Results), Failures: r.Count(Fail), Errors: r.Count(Error),
+		Name: "lab " + r.Lab, Tests: len(r.Results) + len(r.Skipped), Failures: r.Count(Fail), Errors: r.Count(Error), Skipped: len(r.Skipped),
 		Time: junitSeconds(r.Duration), Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"),
 		Settings: []junitPair{{"lab", r.Lab}, {"mode", r.Mode}},
 	}
+	for _, what := range slices.Sorted(maps.Keys(r.About)) {
+		suite.Settings = append(suite.Settings, junitPair{what, r.About[what]})
+	}
 	for _, result := range r.Results {
 		suite.Cases = append(suite.Cases, junitCaseOf(result))
+	}
+	for _, s := range r.Skipped {
+		group, name, _ := strings.Cut(s.Name, "/")
+		suite.Cases = append(suite.Cases, junitCase{Name: name, Class: group, Time: junitSeconds(0), Skipped: &junitSkipped{s.Why}})
 	}
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return fmt.Errorf("write the report as JUnit: %w", err)

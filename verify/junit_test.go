@@ -119,7 +119,7 @@ func counts(suite element) error {
 	for _, a := range suite.Attrs {
 		says[a.Name.Local] = a.Value
 	}
-	have := map[string]int{"tests": 0, "failures": 0, "errors": 0}
+	have := map[string]int{"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
 	for _, c := range suite.Children {
 		if c.XMLName.Local != "testcase" {
 			continue
@@ -131,6 +131,8 @@ func counts(suite element) error {
 				have["failures"]++
 			case "error":
 				have["errors"]++
+			case "skipped":
+				have["skipped"]++
 			}
 		}
 	}
@@ -184,6 +186,7 @@ func TestJUnitSchemaRefuses(t *testing.T) {
 		{`type="claim"`, `kind="claim"`, "failure lacks type"},
 		{`<system-out>pod a asks`, `loose<system-out>pod a asks`, "testcase has text"},
 		{`<system-out>pod a asks`, `<system-out></system-out><system-out>pod a asks`, "more than 1 times"},
+		{`skipped="1"`, `skipped="0"`, "says skipped 0, and has 1"},
 		{`value="kubeproxy"`, `worth="kubeproxy"`, "property lacks value"},
 	} {
 		spoilt := strings.Replace(b.String(), edit.was, edit.is, 1)

@@ -14,7 +14,18 @@ type Report struct {
 	// run with its cleanup. In JSON both are in nanoseconds.
 	Setup    time.Duration `json:"setupNs"`
 	Duration time.Duration `json:"durationNs"`
-	Results  []Result      `json:"results"`
+	// About is what else a reader of the report wants to know of the lab, by words such as "kernel"; may be nil.
+	About   map[string]string `json:"about,omitempty"`
+	Results []Result          `json:"results"`
+	// Skipped are the checks that were not to run, in their order.
+	Skipped []Skipped `json:"skipped,omitempty"`
+}
+
+// Skipped is a check that was not to run, and why: it says nothing about the lab, or nobody asked for it.
+type Skipped struct {
+	Name  string `json:"name"`
+	Claim string `json:"claim"`
+	Why   string `json:"why"`
 }
 
 // Passed tells whether every check passed. A report without results has not.
@@ -45,5 +56,9 @@ func (r *Report) WriteText(w io.Writer, verbose bool) error { return writeText(w
 // WriteJSON writes the report as one indented JSON object.
 func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
 
-// WriteJUnit writes one JUnit test suite, a test case a check.
+// WriteJUnit writes one JUnit test suite, a test case a check, also for each that was skipped.
 func (r *Report) WriteJUnit(w io.Writer) error { return writeJUnit(w, r) }
+
+// WriteMarkdown writes what a CI system shows of a job, in GitHub's Markdown: first what did not pass and what speaks against
+// it, and folded away what passed, where packets were seen, and what was skipped and why.
+func (r *Report) WriteMarkdown(w io.Writer) error { return writeMarkdown(w, r) }

@@ -26,6 +26,8 @@ func sampleReport() *Report {
 				Wrong: []Finding{{"pod a -> itself <through> Service \"one\"", "an answer by pod a", "no answer within 3s\nsecond line & more"}}, Seen: []string{"pod a -> nodePort: answered"}, Duration: 3 * time.Second},
 			{Name: "dns/service", Claim: "Every pod resolves a Service's name.", Status: Error, Error: "pod b: the probe could not be sent: no such command", Duration: time.Second},
 		},
+		About:   map[string]string{"profile": "kubeproxy", "kernel": "6.12.1", "kubernetes": "v1.37.0", "version": "v0.1"},
+		Skipped: []Skipped{{"rules/none", "No rule of iptables is there for a Service.", "it is claimed of mode ebpf, and the lab's is kubeproxy"}},
 	}
 }
 
@@ -52,6 +54,7 @@ func TestReportFormats(t *testing.T) {
 		"report-verbose.txt": func(r *Report, b *bytes.Buffer) error { return r.WriteText(b, true) },
 		"report.json":        func(r *Report, b *bytes.Buffer) error { return r.WriteJSON(b) },
 		"report.xml":         func(r *Report, b *bytes.Buffer) error { return r.WriteJUnit(b) },
+		"report.md":          func(r *Report, b *bytes.Buffer) error { return r.WriteMarkdown(b) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -78,11 +81,12 @@ func TestReportReadsBack(t *testing.T) {
 	var read struct {
 		Passed  bool
 		Results []Result
+		Skipped []Skipped
 	}
 	if err := json.Unmarshal(b.Bytes(), &read); err != nil {
 		t.Fatal(err)
 	}
-	if read.Passed || len(read.Results) != 3 || read.Results[1].Status != Fail {
+	if read.Passed || len(read.Results) != 3 || len(read.Skipped) != 1 || read.Results[1].Status != Fail {
 		t.Errorf("read back: %+v", read)
 	}
 	b.Reset()
@@ -93,7 +97,7 @@ func TestReportReadsBack(t *testing.T) {
 	if err := xml.Unmarshal(b.Bytes(), &suite); err != nil {
 		t.Fatal(err)
 	}
-	if suite.Tests != 3 || suite.Failures != 1 || suite.Errors != 1 || suite.Cases[1].Failure == nil || suite.Cases[2].Error == nil || suite.Cases[0].Failure != nil {
+	if suite.Tests != 4 || suite.Skipped != 1 || suite.Cases[3].Skipped == nil || suite.Failures != 1 || suite.Errors != 1 || suite.Cases[1].Failure == nil || suite.Cases[2].Error == nil || suite.Cases[0].Failure != nil {
 		t.Errorf("read back: %+v", suite)
 	}
 }

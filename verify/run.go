@@ -49,9 +49,11 @@ func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Fiel
 		}
 		err = fmt.Errorf("prepare the checks: %w", err)
 		report.Results = slices.Concat(downResults(cfg.Down), notRun(checks, err))
+		report.Skipped = skipped(cfg, sel, all, unknownSize)
 		return report, err
 	}
 	size := field.Size()
+	report.Skipped = skipped(cfg, sel, all, size+len(cfg.Down))
 	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > size+len(cfg.Down) })
 	if len(checks) == 0 {
 		return nil, tooFew(cfg.Lab, size)

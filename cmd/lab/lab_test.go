@@ -102,6 +102,17 @@ func TestBadUsage(t *testing.T) {
 		{"bpf lb list --service demo", "namespace/name"},
 		{"bpf lb list --address 10.0.0.1", "unknown flag"},
 		{"bpf ct list --address demo", "demo"},
+		{"up kubeproxy --output-file x", ".xml for JUnit"},
+		{"up kubeproxy --no-verify --output-file x.xml", "--no-verify leaves out the checks"},
+		{"up kubeproxy --no-verify --budget verify=1s", "--no-verify leaves out the checks"},
+		{"up kubeproxy --budget cluser=1s", "there are up, doctor, node image, cluster"},
+		{"up kubeproxy --budget up", "as in up=90s"},
+		{"up kubeproxy --budget up=90", "as in up=90s"},
+		{"up kubeproxy --budget up=-1s", "as in up=90s"},
+		{"up kubeproxy --budget up=1s --budget up=2s", "up has a budget already"},
+		{"verify --budget up=1s", "there are verify, setup, checks"},
+		{"verify --list --timings x", "--timings is for checks that run"},
+		{"verify --list -o markdown", "-o json with --list"},
 		{"capture", "say where to capture"},
 		{"capture icmp", "say where to capture"},
 		{"capture worker -w - -o json", "not both"},
@@ -159,6 +170,9 @@ func TestEmptyIsNoWish(t *testing.T) {
 		{[]string{"verify", "--report", ""}, "--report"},
 		{[]string{"up", "kubeproxy", "--report", ""}, "--report"},
 		{[]string{"up", "kubeproxy", "--kubeconfig", ""}, "--kubeconfig"},
+		{[]string{"up", "kubeproxy", "--timings", ""}, "--timings"},
+		{[]string{"up", "kubeproxy", "--budget", ""}, "--budget"},
+		{[]string{"verify", "--output-file", ""}, "--output-file"},
 		{[]string{"logs", "--name", ""}, "--name"},
 		{[]string{"logs", "--node", ""}, "--node"},
 		{[]string{"logs", ""}, "argument 1"},
@@ -248,7 +262,7 @@ func TestImageThatIsNoNode(t *testing.T) {
 // TestVerifyReportsWhatItCouldNotLookAt: a report is there also when nothing could be looked at, in every format.
 func TestVerifyReportsWhatItCouldNotLookAt(t *testing.T) {
 	withoutDocker(t)
-	for format, want := range map[string]string{"text": "ERROR", "json": `"status": "error"`, "junit": `<error message="`} {
+	for format, want := range map[string]string{"text": "ERROR", "json": `"status": "error"`, "junit": `<error message="`, "markdown": "| ERROR |"} {
 		out, errOut, code := call(t, "verify", "x", "--only", "dns,demo", "-o", format)
 		if code != exitFailed || !strings.Contains(errOut, "docker is not running") {
 			t.Errorf("-o %s: exit %d: %s", format, code, errOut)

@@ -12,13 +12,16 @@ import (
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
+	"wirelab.dev/wirelab/verify/checks"
 )
 
 func newUpCmd() *cobra.Command {
 	var set []string
 	var opts labs.UpOptions
 	out := newFormat("text", "json")
+	var files outFile
 	var report onFailure
+	var clock clock
 	cmd := &cobra.Command{
 		Use:   "up PROFILE",
 		Short: "Make a lab, or bring one up to date, and verify it",
@@ -37,12 +40,16 @@ lab remembers it: later runs of up use it, and down takes the context out of it.
 
 With -o json standard error carries events, an object a line, and standard output the
 result, also when up fails. The exit status is 3 when the lab is up and a check failed, 1 when
-it could not be made or a check could not look.`,
+it could not be made or a check could not look.
+
+With --output-file the results of the checks go to files, each in the format that its name
+ends with. --timings writes the seconds of each step and check. A budget, of up or of a step,
+that is exceeded is named, and makes the exit status 3; the lab stays.`,
 		Example: `  lab up kubeproxy
   lab up kubeproxy --name two --set cluster.workers=1
   lab up ebpf --name two --switch
   lab up ./my-profile.yaml --retain
-  lab up ebpf --kubeconfig ./kubeconfig
+  lab up ebpf --kubeconfig ./kubeconfig --output-file report.xml --timings timings.json --budget up=90s
   lab up kubeproxy -o json`,
 		Args:              usageArgs(named("profile", profileNames)),
 		ValidArgsFunction: completeProfiles(1),
@@ -62,10 +69,13 @@ it could not be made or a check could not look.`,
 					return err
 				}
 			}
-			if err := report.prepare(); err != nil {
+			if opts.SkipVerify && (len(files.names) > 0 || clock.budgets.of("verify") > 0) {
+				return usageError{errors.New("--no-verify leaves out the checks, which --output-file and a budget of verify are for")}
+			}
+			if err := errors.Join(report.prepare(), files.prepare(), clock.start()); err != nil {
 				return err
 			}
-			return up(cmd, opts, out, &report)
+			return up(cmd, opts, out, &files, &report, &clock)
 		},
 	}
 	f := cmd.Flags()
@@ -78,6 +88,8 @@ it could not be made or a check could not look.`,
 	f.DurationVar(&opts.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
 	setFlag(cmd, &set)
 	out.flag(cmd)
+	files.flag(cmd)
+	clock.flags(cmd, labs.StepNames()...)
 	report.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("name", completeLabs))
 	must(cmd.MarkFlagFilename("kubeconfig"))
@@ -97,13 +109,20 @@ func profileNames(*cobra.Command) []string {
 	return append(names, "or the path of a file")
 }
 
-func up(cmd *cobra.Command, opts labs.UpOptions, out *format, report *onFailure) error {
+func up(cmd *cobra.Command, opts labs.UpOptions, out *format, files *outFile, report *onFailure, clock *clock) error {
 	show := newProgress(cmd.ErrOrStderr(), out.value == "json")
 	opts.Progress = show.event
 	opts.Failed = report.up(cmd.Context(), opts.Profile, show.event)
 	result, err := labs.Up(cmd.Context(), opts)
-	if errors.Is(err, labs.ErrNotVerified) && result.Report.Count(verify.Fail) > 0 {
-		err = claimError{err}
+	if err != nil && cmd.Context().Err() == nil && result.Report != nil && result.Report.Count(verify.Fail) > 0 {
+		err = claimError{err} // what has been seen to be wrong is so, whatever came after it
+	}
+	var late error
+	if exitCode(err) != exitUsage {
+		late = errors.Join(writeChecks(files, opts.Profile, result, err), clock.stop(result.Lab, result.Steps, result.Report, err))
+	}
+	if late != nil && err == nil && opts.Failed != nil {
+		opts.Failed(result, late)
 	}
 	err = errors.Join(err, report.failed)
 	show.close()
@@ -116,13 +135,26 @@ func up(cmd *cobra.Command, opts labs.UpOptions, out *format, report *onFailure)
 		fmt.Fprintf(cmd.ErrOrStderr(), "what was made of lab %s is still there: lab down %s removes it\n", result.Lab, result.Lab)
 	}
 	if err != nil && out.value == "text" {
-		return err
+		return errors.Join(err, late)
 	}
-	if err != nil {
+	err = errors.Join(err, late)
+	if err != nil && out.value == "json" {
 		show.event(labs.Event{Step: "up", State: labs.StepFailed, Note: err.Error()})
 		err = reportedError{err}
 	}
 	return errors.Join(err, out.print(cmd.OutOrStdout(), result, func() string { return upText(result) }))
+}
+
+// writeChecks writes the results of the checks to files, or where none has run that and why.
+func writeChecks(files *outFile, p *profiles.Profile, r *labs.UpResult, why error) error {
+	report := r.Report
+	if report == nil && why != nil {
+		report = verify.NotRun(r.Lab, string(p.Mode()), verify.Selection{Skip: p.Verify.Skip}, claimedBy(p.Settings(), checks.All(nil)), why)
+	}
+	if report == nil {
+		return nil
+	}
+	return files.write(report, false)
 }
 
 func upText(r *labs.UpResult) string {

@@ -18,9 +18,10 @@ import (
 func newVerifyCmd() *cobra.Command {
 	var of labName
 	var sel verify.Selection
-	var list, verbose bool
-	out := newFormat("text", "json", "junit")
+	var list bool
+	out := &checkOutput{printed: newFormat("text", "json", "junit", "markdown")}
 	var failing onFailure
+	var clock clock
 	cmd := &cobra.Command{
 		Use:   "verify [LAB]",
 		Short: "Prove what a lab claims",
@@ -30,20 +31,41 @@ passed. What the checks need is made in the lab for the run and removed after it
 an interrupted run left behind.
 
 A check is picked by its name, by its group, or by a pattern of either. The exit status is 3
-when one that was picked failed, and 1 when none failed and one could not look.`,
+when one that was picked failed, and 1 when none failed and one could not look.
+
+With --output-file the results go to files too, each in the format that its name ends with.
+--timings writes the seconds of the steps setup and checks, and of each check. A budget that
+is exceeded is named, and makes the exit status 3.`,
 		Example: `  lab verify
   lab verify kubeproxy --only services,dns
   lab verify kubeproxy --skip 'paths/*' --verbose
   lab verify kubeproxy -o junit >report.xml
+  lab verify kubeproxy --output-file report.xml --output-file summary.md --budget verify=30s
   lab verify --list`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
-				return listChecks(cmd, sel, out)
+				for _, flag := range []string{"output-file", "timings", "budget", "report"} {
+					if cmd.Flags().Changed(flag) {
+						return usageError{fmt.Errorf("--%s is for checks that run, and --list runs none", flag)}
+					}
+				}
+				return listChecks(cmd, sel, out.printed)
 			}
-			if err := failing.prepare(); err != nil {
+			if err := errors.Join(failing.prepare(), out.files.prepare(), clock.start()); err != nil {
 				return err
 			}
-			return failing.of(cmd, of.lab, verifyLab(cmd, of.lab, sel, out, verbose, &failing.checks))
+			err := verifyLab(cmd, of.lab, sel, out, &failing.checks)
+			if exitCode(err) == exitUsage {
+				return err
+			}
+			name := of.lab
+			if failing.checks != nil {
+				name = failing.checks.Lab
+			}
+			if late := clock.stop(name, verifySteps(failing.checks), failing.checks, err); late != nil {
+				err = errors.Join(err, late)
+			}
+			return failing.of(cmd, of.lab, err)
 		},
 	}
 	of.argument(cmd)
@@ -51,15 +73,17 @@ when one that was picked failed, and 1 when none failed and one could not look.`
 	f.Var(patterns{&sel.Only}, "only", "run only these checks")
 	f.Var(patterns{&sel.Skip}, "skip", "leave these checks out")
 	f.BoolVar(&list, "list", false, "list the checks and run none")
-	f.BoolVarP(&verbose, "verbose", "v", false, "print what speaks for the claims, too")
-	out.flag(cmd)
+	f.BoolVarP(&out.verbose, "verbose", "v", false, "print what speaks for the claims, too")
+	out.printed.flag(cmd)
+	out.files.flag(cmd)
+	clock.flags(cmd, stepSetUp, stepChecks)
 	failing.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("only", completeChecks))
 	must(cmd.RegisterFlagCompletionFunc("skip", completeChecks))
 	return cmd
 }
 
-func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *format, verbose bool, results **verify.Report) error {
+func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *checkOutput, results **verify.Report) error {
 	// A pattern that is wrong for every mode is wrong before anything is looked for.
 	if _, err := sel.Select(checks.All(nil), ""); err != nil {
 		return usageError{err}
@@ -69,16 +93,16 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *forma
 		return err // there is no lab to report on
 	}
 	if err != nil {
-		return notVerified(cmd, cmp.Or(name, "unknown"), "", sel, out, verbose, err)
+		return notVerified(cmd, cmp.Or(name, "unknown"), "", sel, out, err)
 	}
 	defer l.Close()
 	sel.Skip = slices.Concat(l.Profile.Verify.Skip, sel.Skip)
 	report, err := l.Verify(cmd.Context(), sel, showChecks(cmd.ErrOrStderr()))
 	*results = report
 	if report == nil {
-		return notVerified(cmd, l.Name, string(l.Profile.Mode()), sel, out, verbose, err)
+		return notVerified(cmd, l.Name, string(l.Profile.Mode()), sel, out, err)
 	}
-	err = errors.Join(err, printReport(cmd.OutOrStdout(), report, out.value, verbose))
+	err = errors.Join(err, out.report(cmd.OutOrStdout(), report))
 	switch {
 	case err == nil:
 		return passed(report)
@@ -104,23 +128,12 @@ func passed(report *verify.Report) error {
 
 // notVerified writes the report of a run that could not begin: whoever reads reports shall not have to guess from their
 // absence.
-func notVerified(cmd *cobra.Command, lab, mode string, sel verify.Selection, out *format, verbose bool, why error) error {
+func notVerified(cmd *cobra.Command, lab, mode string, sel verify.Selection, out *checkOutput, why error) error {
 	report := verify.NotRun(lab, mode, sel, checks.All(nil), why)
 	if report == nil {
 		return why
 	}
-	return errors.Join(why, printReport(cmd.OutOrStdout(), report, out.value, verbose))
-}
-
-func printReport(w io.Writer, report *verify.Report, as string, verbose bool) error {
-	switch as {
-	case "json":
-		return report.WriteJSON(w)
-	case "junit":
-		return report.WriteJUnit(w)
-	default:
-		return report.WriteText(w, verbose)
-	}
+	return errors.Join(why, out.report(cmd.OutOrStdout(), report))
 }
 
 // showChecks prints a line a step, and one for each check that did not pass as
@@ -160,8 +173,8 @@ func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
 		}
 		rows = append(rows, strings.Join([]string{c.Name, orElse(c.Modes, "all"), orElse(with, "any"), c.Claim}, "\t"))
 	}
-	if out.value == "junit" {
-		return usageError{errors.New("a list of checks is no JUnit report: use -o text or -o json with --list")}
+	if out.value != "text" && out.value != "json" {
+		return usageError{errors.New("a list of checks is no report of results: use -o text or -o json with --list")}
 	}
 	return out.print(cmd.OutOrStdout(), entries, func() string { return columns(rows...) })
 }
