@@ -65,6 +65,7 @@ looked at. shell, and monitor and capture with a command, end with the command's
 		{groupBefore, newProfileCmd()},
 		{groupBefore, newDoctorCmd()},
 		{groupBefore, newImageCmd()},
+		{groupBefore, newMatrixCmd()},
 		{"", newVersionCmd()},
 	} {
 		c.cmd.GroupID = c.group
