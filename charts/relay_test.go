@@ -1,6 +1,7 @@
 package charts_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"wirelab.dev/wirelab/internal/api"
 )
@@ -114,9 +116,9 @@ func TestRelayHasTheLeastPrivileges(t *testing.T) {
 // TestCertificates: those of a pair are of one CA that has signed nothing else, and have the names that are asked for.
 func TestCertificates(t *testing.T) {
 	objs := objects(t, withTLS)
-	pairs := [][2]string{{"wirelab-relay-agent", "wirelab-relay"}, {"wirelab-relay-server", "wirelab-relay-client"}}
+	pairs := [][2]string{{api.AgentCertSecret, api.RelayCertSecret}, {"wirelab-relay-server", "wirelab-relay-client"}}
 	names := map[string][]string{
-		"wirelab-relay-agent": {api.AgentCertName}, "wirelab-relay": {api.RelayCertName},
+		api.AgentCertSecret: {api.AgentCertName}, api.RelayCertSecret: {api.RelayCertName},
 		"wirelab-relay-server": {"wirelab-relay", "wirelab-relay.kube-system", "wirelab-relay.kube-system.svc", "localhost", "127.0.0.1"}, "wirelab-relay-client": {"client.wirelab-relay"},
 	}
 	roots := make([]*x509.CertPool, len(pairs))
@@ -142,6 +144,59 @@ func TestCertificates(t *testing.T) {
 			}
 			if time.Until(c.NotAfter) < 9*365*24*time.Hour || c.IsCA || len(s.Data) != 3 || s.Type != corev1.SecretTypeTLS {
 				t.Errorf("%s: until %s, CA %v, %d files, type %s", name, c.NotAfter, c.IsCA, len(s.Data), s.Type)
+			}
+		}
+	}
+}
+
+// TestCertificatesAreKept: where the chart is rendered without a cluster, all certificates are new each time. Where there are
+// Secrets, they stay as they are; those of a pair are made anew together if one is gone, or if they are of two CAs.
+func TestCertificatesAreKept(t *testing.T) {
+	names := []string{api.AgentCertSecret, api.RelayCertSecret, "wirelab-relay-server", "wirelab-relay-client"}
+	of := func(objs map[string]runtime.Object) map[string]*corev1.Secret {
+		t.Helper()
+		found := map[string]*corev1.Secret{}
+		for _, name := range names {
+			found[name] = get[*corev1.Secret](t, objs, "Secret/"+name)
+		}
+		return found
+	}
+	first, second := of(objects(t, withTLS)), of(objects(t, withTLS))
+	for _, name := range names {
+		for _, file := range []string{"ca.crt", "tls.crt", "tls.key"} {
+			if bytes.Equal(first[name].Data[file], second[name].Data[file]) {
+				t.Errorf("%s of %s is the same in two renderings without a cluster", file, name)
+			}
+		}
+	}
+	for what, try := range map[string]struct {
+		there map[string]*corev1.Secret
+		anew  []string
+	}{
+		"all":                 {first, nil},
+		"none":                {nil, names},
+		"those of agents":     {map[string]*corev1.Secret{names[0]: first[names[0]], names[1]: first[names[1]]}, names[2:]},
+		"not the relay's":     {map[string]*corev1.Secret{names[0]: first[names[0]], names[2]: first[names[2]], names[3]: first[names[3]]}, names[:2]},
+		"not the agents'":     {map[string]*corev1.Secret{names[1]: first[names[1]], names[2]: first[names[2]], names[3]: first[names[3]]}, names[:2]},
+		"not the clients'":    {map[string]*corev1.Secret{names[0]: first[names[0]], names[1]: first[names[1]], names[2]: first[names[2]]}, names[2:]},
+		"a pair of two CAs":   {map[string]*corev1.Secret{names[0]: first[names[0]], names[1]: second[names[1]], names[2]: first[names[2]], names[3]: first[names[3]]}, names[:2]},
+		"those of other runs": {map[string]*corev1.Secret{names[0]: first[names[0]], names[1]: first[names[1]], names[2]: second[names[2]], names[3]: second[names[3]]}, nil},
+	} {
+		var there secrets
+		for _, s := range try.there {
+			there = append(there, s)
+		}
+		now := of(upgraded(t, withTLS, there))
+		for _, name := range names {
+			old := try.there[name]
+			kept := old != nil && reflect.DeepEqual(now[name].Data, old.Data)
+			if kept == slices.Contains(try.anew, name) {
+				t.Errorf("with %s there, %s is kept: %v", what, name, kept)
+			}
+		}
+		for i := 0; i < len(names); i += 2 {
+			if !bytes.Equal(now[names[i]].Data["ca.crt"], now[names[i+1]].Data["ca.crt"]) {
+				t.Errorf("with %s there, %s and %s are of two CAs", what, names[i], names[i+1])
 			}
 		}
 	}

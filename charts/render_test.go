@@ -1,6 +1,7 @@
 package charts_test
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -20,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/dynamic"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"sigs.k8s.io/yaml"
 
 	"wirelab.dev/wirelab/charts"
@@ -47,19 +50,58 @@ func load(t *testing.T) *chart.Chart {
 	return c
 }
 
-// render renders the chart's files with values given as YAML.
-func render(t *testing.T, values string) (map[string]string, error) {
+// renderValues are what the chart is rendered with, of values given as YAML.
+func renderValues(t *testing.T, values string) (chartutil.Values, error) {
 	t.Helper()
 	var v map[string]any
 	if err := yaml.Unmarshal([]byte(values), &v); err != nil {
 		t.Fatal(err)
 	}
 	release := chartutil.ReleaseOptions{Name: "wirelab", Namespace: "kube-system", Revision: 1, IsInstall: true}
-	all, err := chartutil.ToRenderValues(load(t), v, release, chartutil.DefaultCapabilities)
+	return chartutil.ToRenderValues(load(t), v, release, chartutil.DefaultCapabilities)
+}
+
+// render renders the chart's files with values given as YAML.
+func render(t *testing.T, values string) (map[string]string, error) {
+	t.Helper()
+	all, err := renderValues(t, values)
 	if err != nil {
 		return nil, err
 	}
 	return engine.Render(load(t), all)
+}
+
+// secrets are those of a cluster, which the chart looks up.
+type secrets []*corev1.Secret
+
+// GetClientFor is how the engine asks for them.
+func (s secrets) GetClientFor(apiVersion, kind string) (dynamic.NamespaceableResourceInterface, bool, error) {
+	if apiVersion != "v1" || kind != "Secret" {
+		return nil, false, fmt.Errorf("the chart looks up %s %s", apiVersion, kind)
+	}
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		return nil, false, err
+	}
+	var all []runtime.Object
+	for _, one := range s {
+		all = append(all, one)
+	}
+	return dynamicfake.NewSimpleDynamicClient(scheme, all...).Resource(corev1.SchemeGroupVersion.WithResource("secrets")), true, nil
+}
+
+// upgraded are the objects that the chart renders where a cluster has secrets.
+func upgraded(t *testing.T, values string, there secrets) map[string]runtime.Object {
+	t.Helper()
+	all, err := renderValues(t, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := engine.RenderWithClientProvider(load(t), all, there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, files)
 }
 
 // objects are the rendered objects by kind and name, decoded strictly: a key
@@ -70,6 +112,12 @@ func objects(t *testing.T, values string) map[string]runtime.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return decode(t, files)
+}
+
+// decode is objects for files that have been rendered.
+func decode(t *testing.T, files map[string]string) map[string]runtime.Object {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	utilruntime.Must(corev1.AddToScheme(scheme))
 	utilruntime.Must(admissionv1.AddToScheme(scheme))

@@ -15,9 +15,19 @@ import (
 // relayAgain is when the agent tries again to listen for the relay: a node has its network without.
 const relayAgain = 2 * time.Second
 
+// relayFiles are the certificate that the relay is shown, and the CA of the relay's.
+func relayFiles(dir string) mtls.Files {
+	return mtls.InSecret(dir, api.AgentCertSecret, api.RelayCertSecret)
+}
+
+// refusedRelay words that somebody was refused, who may be the relay or anybody that reaches the node.
+func refusedRelay(files mtls.Files) func(error) error {
+	return func(err error) error { return files.Advise(err, "if that was wirelab-relay, ") }
+}
+
 // serveRelay answers wirelab-relay on the node's address until ctx is done.
 func (a *Agent) serveRelay(ctx context.Context, n *node) error {
-	files := mtls.InDir(a.cfg.Paths.RelayTLS)
+	files := relayFiles(a.cfg.Paths.RelayTLS)
 	if _, err := files.Server(time.Now(), api.RelayCertName); err != nil {
 		a.log.Warn("the relay is not answered until this is mended", "err", err)
 	}
@@ -25,7 +35,7 @@ func (a *Agent) serveRelay(ctx context.Context, n *node) error {
 	for said := false; ; said = true {
 		l, err := serve.Listen(ctx, at.String(), "flows.relay.agentPort")
 		if err == nil {
-			return serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), a.relayHandler(), a.log)
+			return serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), a.relayHandler(), a.log, refusedRelay(files))
 		}
 		if !said && ctx.Err() == nil {
 			a.log.Warn("the relay is not answered until this is mended", "err", err)

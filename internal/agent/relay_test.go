@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +23,12 @@ import (
 )
 
 // relayPort is an agent's port for the relay, on loopback, and who has signed certificates.
-func relayPort(t *testing.T) (a *mtlstest.Authority, addr string, buffer *flows.Buffer) {
+func relayPort(t *testing.T, log io.Writer) (a *mtlstest.Authority, addr string, buffer *flows.Buffer) {
 	t.Helper()
 	a = mtlstest.New(t)
 	a.Sign(t, "tls", api.AgentCertName, time.Now().Add(time.Hour))
 	a.Sign(t, "relay", api.RelayCertName, time.Now().Add(time.Hour))
-	agent := &Agent{cfg: config.Config{NodeName: "n1"}, log: slog.New(slog.NewTextHandler(io.Discard, nil)), started: time.Now()}
+	agent := &Agent{cfg: config.Config{NodeName: "n1"}, log: slog.New(slog.NewTextHandler(log, nil)), started: time.Now()}
 	buffer = flows.NewBuffer("n1", 16, 0)
 	agent.node.Store(&node{flows: buffer, who: flows.NewWho(identity.NewNumbers())})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,8 +37,9 @@ func relayPort(t *testing.T) (a *mtlstest.Authority, addr string, buffer *flows.
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
+	files := relayFiles(a.Dir)
 	go func() {
-		ended <- serve.TLS(ctx, l, mtls.InDir(a.Dir).Renewed(api.RelayCertName, nil), agent.relayHandler(), agent.log)
+		ended <- serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), agent.relayHandler(), agent.log, refusedRelay(files))
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -64,7 +66,7 @@ func over(secure *tls.Config, addr string) *client.Client {
 
 // TestRelayIsAnswered with flows and how many are kept, and nobody else is, other agents included.
 func TestRelayIsAnswered(t *testing.T) {
-	a, addr, buffer := relayPort(t)
+	a, addr, buffer := relayPort(t, io.Discard)
 	buffer.Put(api.FlowRecord{Node: "n1", Time: time.Now(), Length: 7})
 	relay := over(asRelay(t, a, "relay"), addr)
 	s, err := relay.Status(t.Context())
@@ -94,9 +96,59 @@ func TestRelayIsAnswered(t *testing.T) {
 	}
 }
 
+// TestRefusedRelayIsLogged: a certificate that is missing, of another CA or expired is logged with the Secrets and what to do
+// about them, whoever's it is. Control: of a relay that is answered nothing is logged.
+func TestRefusedRelayIsLogged(t *testing.T) {
+	theirs := mtlstest.New(t)
+	theirs.Sign(t, "relay", api.RelayCertName, time.Now().Add(time.Hour))
+	const mend = "delete the Secrets wirelab-relay-agent and wirelab-relay, and bring the lab up again"
+	as := func(a, of *mtlstest.Authority, file string) *tls.Config {
+		c, err := mtls.Files{Cert: of.File(file + ".crt"), Key: of.File(file + ".key"), CA: a.File("ca.crt")}.Client(time.Now().Add(-2*time.Minute), api.AgentCertName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for name, try := range map[string]struct {
+		said string
+		wrap func(a *mtlstest.Authority) *tls.Config
+	}{
+		"of another CA": {"signed by unknown authority", func(a *mtlstest.Authority) *tls.Config { return as(a, theirs, "relay") }},
+		"expired": {"certificate has expired", func(a *mtlstest.Authority) *tls.Config {
+			a.Sign(t, "old", api.RelayCertName, time.Now().Add(-time.Minute))
+			return as(a, a, "old")
+		}},
+		"the agent's own missing": {"tls.crt of the Secret wirelab-relay-agent with its key", func(a *mtlstest.Authority) *tls.Config {
+			c := as(a, a, "relay")
+			if err := os.Remove(a.File("tls.crt")); err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}},
+		"the agent's own expired": {"tls.crt of the Secret wirelab-relay-agent has expired on ", func(a *mtlstest.Authority) *tls.Config {
+			a.Sign(t, "tls", api.AgentCertName, time.Now().Add(-time.Minute))
+			return as(a, a, "relay")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &syncBuffer{}
+			a, addr, _ := relayPort(t, log)
+			if _, err := over(asRelay(t, a, "relay"), addr).Status(t.Context()); err != nil || log.String() != "" {
+				t.Fatalf("of the right relay: %v, logged is %q", err, log)
+			}
+			if _, err := over(try.wrap(a), addr).Status(t.Context()); err == nil {
+				t.Error("it is answered")
+			}
+			eventually(t, "it is logged", func() bool {
+				return strings.Contains(log.String(), "refused a connection") && strings.Contains(log.String(), try.said) && strings.Count(log.String(), mend) == 1
+			})
+		})
+	}
+}
+
 // TestRelayMayOnlyRead: nothing but flows is told, and nothing can be changed.
 func TestRelayMayOnlyRead(t *testing.T) {
-	a, addr, _ := relayPort(t)
+	a, addr, _ := relayPort(t, io.Discard)
 	c := http.Client{Transport: &http.Transport{TLSClientConfig: asRelay(t, a, "relay")}}
 	for _, path := range []string{api.EndpointsPath, api.MonitorPath, api.IdentitiesPath, api.PausePath, api.FlowsPath} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+addr+path, strings.NewReader(""))
@@ -119,7 +171,7 @@ func TestRelayMayOnlyRead(t *testing.T) {
 // TestRelayFollows for longer than a request may take to be sent.
 func TestRelayFollows(t *testing.T) {
 	t.Parallel()
-	a, addr, buffer := relayPort(t)
+	a, addr, buffer := relayPort(t, io.Discard)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	began := time.Now()

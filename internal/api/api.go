@@ -47,6 +47,12 @@ const (
 	RelayCertName = "relay.wirelab.internal"
 )
 
+// Secrets that these certificates are in. The chart makes both at once.
+const (
+	AgentCertSecret = "wirelab-relay-agent"
+	RelayCertSecret = "wirelab-relay"
+)
+
 // HTTPError is the body of every answer on AgentSocket that is not 200.
 type HTTPError struct {
 	Message string `json:"message"`

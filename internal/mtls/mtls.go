@@ -4,10 +4,12 @@ package mtls
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -15,11 +17,32 @@ import (
 type Files struct {
 	Cert, Key string // its own certificate
 	CA        string // who has signed those of the other side
+
+	// Secret is what they are mounted from, and Mend what to do when they do not fit, as a part of a sentence. Both may be empty.
+	Secret, Mend string
 }
 
 // InDir are the files of a mounted Secret of type kubernetes.io/tls.
 func InDir(dir string) Files {
 	return Files{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: filepath.Join(dir, "ca.crt")}
+}
+
+// InSecret are the files of a Secret that is mounted at dir, and that the chart makes together with the one of the other side.
+func InSecret(dir, secret, other string) Files {
+	f := InDir(dir)
+	f.Secret = secret
+	f.Mend = fmt.Sprintf("delete the Secrets %s and %s, and bring the lab up again (lab up), or upgrade the release (helm upgrade), which makes both anew", secret, other)
+	return f
+}
+
+// Advise adds to what a server says of a handshake what to do, where certificates are the matter and err does not say it yet.
+// The server's log has text only, and all that crypto/tls says of certificates has the word in it. First comes before f.Mend.
+func (f Files) Advise(err error, first string) error {
+	said := err.Error()
+	if f.Mend == "" || !strings.Contains(said, "certificate") || strings.Contains(said, f.Mend) {
+		return err
+	}
+	return fmt.Errorf("%w: %s%s", err, first, f.Mend)
 }
 
 // Server reads the files of a server, which takes clients with a certificate of the CA only, and of these, where name is not
@@ -60,23 +83,85 @@ func (f Files) Client(now time.Time, name string) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: cas, ServerName: name, MinVersion: tls.VersionTLS12}, nil
 }
 
-func (f Files) read(now time.Time) (cert tls.Certificate, cas *x509.CertPool, err error) {
+// read says what is wrong with the files, and what to do.
+func (f Files) read(now time.Time) (tls.Certificate, *x509.CertPool, error) {
 	if f.Cert == "" || f.Key == "" || f.CA == "" {
-		return cert, nil, errors.New("mutual TLS takes three files: a certificate, its key, and the CA of the other side")
+		return tls.Certificate{}, nil, errors.New("mutual TLS takes three files: a certificate, its key, and the CA of the other side")
 	}
-	if cert, err = tls.LoadX509KeyPair(f.Cert, f.Key); err != nil {
-		return cert, nil, fmt.Errorf("read the certificate %s with its key %s: %w", f.Cert, f.Key, err)
-	}
-	if until := cert.Leaf.NotAfter; now.After(until) {
-		return cert, nil, fmt.Errorf("the certificate %s has expired on %s: make a new one", f.Cert, until.Format(time.DateOnly))
-	}
-	pem, err := os.ReadFile(f.CA)
+	cert, err := f.certificate(now)
 	if err != nil {
-		return cert, nil, fmt.Errorf("read the CA of the other side: %w", err)
+		return tls.Certificate{}, nil, f.mended(err)
 	}
-	cas = x509.NewCertPool()
-	if !cas.AppendCertsFromPEM(pem) {
-		return cert, nil, fmt.Errorf("the CA %s has no certificate in it", f.CA)
+	cas, err := f.authorities(now)
+	if err != nil {
+		return tls.Certificate{}, nil, f.mended(err)
 	}
 	return cert, cas, nil
+}
+
+func (f Files) mended(err error) error {
+	switch {
+	case f.Mend != "":
+		return fmt.Errorf("%w: %s", err, f.Mend)
+	case errors.Is(err, errExpired):
+		return fmt.Errorf("%w: make a new one", err)
+	}
+	return err
+}
+
+// errExpired is the end of what is said of a certificate whose time is over.
+var errExpired = errors.New("has expired")
+
+// expired says when that was.
+func (f Files) expired(what, file string, until time.Time) error {
+	return fmt.Errorf("%s %s %w on %s", what, f.named(file), errExpired, until.Format(time.DateOnly))
+}
+
+// named is a file, with the Secret that it is of.
+func (f Files) named(file string) string {
+	if f.Secret == "" {
+		return file
+	}
+	return fmt.Sprintf("%s of the Secret %s", file, f.Secret)
+}
+
+func (f Files) certificate(now time.Time) (tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return cert, fmt.Errorf("read the certificate %s with its key %s: %w", f.named(f.Cert), f.Key, err)
+	}
+	if until := cert.Leaf.NotAfter; now.After(until) {
+		return cert, f.expired("the certificate", f.Cert, until)
+	}
+	return cert, nil
+}
+
+// authorities are the CAs of the other side, one of which at least has not expired.
+func (f Files) authorities(now time.Time) (*x509.CertPool, error) {
+	text, err := os.ReadFile(f.CA)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA of the other side, %s: %w", f.named(f.CA), err)
+	}
+	pool := x509.NewCertPool()
+	var last time.Time
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		ca, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("read the CA of the other side, %s: %w", f.named(f.CA), err)
+		}
+		pool.AddCert(ca)
+		if ca.NotAfter.After(last) {
+			last = ca.NotAfter
+		}
+	}
+	switch {
+	case last.IsZero():
+		return nil, fmt.Errorf("the CA %s has no certificate in it", f.named(f.CA))
+	case now.After(last):
+		return nil, f.expired("the CA", f.CA, last)
+	}
+	return pool, nil
 }

@@ -123,7 +123,8 @@ func TestRelayOfTheChart(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	ended := make(chan error, 2)
 	go func() {
-		ended <- serve.TLS(ctx, agent, mtls.InDir(secretFiles(t, secret("wirelab-relay-agent"))).Renewed(api.RelayCertName, nil), mux, logger)
+		unchanged := func(err error) error { return err }
+		ended <- serve.TLS(ctx, agent, mtls.InDir(secretFiles(t, secret("wirelab-relay-agent"))).Renewed(api.RelayCertName, nil), mux, logger, unchanged)
 	}()
 	o := Options{
 		Kubeconfig: kubeconfig(t, account), Cluster: "lab", Listen: free(t), Probes: free(t), TLS: secretFiles(t, secret("wirelab-relay-server")),
@@ -171,7 +172,7 @@ func TestRelayOfTheChart(t *testing.T) {
 		t.Error("a client without a certificate is answered")
 	}
 	eventually(t, "it is said why", func() error {
-		if !strings.Contains(log.String(), "a client is not answered") || !strings.Contains(log.String(), "client didn't provide a certificate") {
+		if !strings.Contains(log.String(), "a client is not answered") || !strings.Contains(log.String(), "client didn't provide a certificate: ask with what the Secret wirelab-relay-client has now") {
 			return &unlike{log.String()}
 		}
 		return nil

@@ -34,22 +34,29 @@ import (
 // bed is a relay's source, and agents that it asks, each at a loopback address of its own and all at one port.
 type bed struct {
 	*source
-	t  *testing.T
-	ca *mtlstest.Authority
-	at []place
+	t   *testing.T
+	ca  *mtlstest.Authority
+	at  []place
+	log *lockedBuffer
 }
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	b := &bed{t: t, ca: mtlstest.New(t)}
+	b := &bed{t: t, ca: mtlstest.New(t), log: &lockedBuffer{}}
 	b.ca.Sign(t, "tls", api.RelayCertName, time.Now().Add(time.Hour))
 	b.ca.Sign(t, "agent", api.AgentCertName, time.Now().Add(time.Hour))
-	b.source = &source{nodes: func() []place { return b.at }, files: mtls.InDir(b.ca.Dir)}
+	b.source = newSource(func() []place { return b.at }, Options{AgentTLS: b.ca.Dir}.forAgents(), 0, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
 
 // agent runs one that shows a certificate of a's; stop stops it.
 func (b *bed) agent(name string, a *mtlstest.Authority, file string) (buffer *flows.Buffer, stop func()) {
+	b.t.Helper()
+	return b.agentWith(name, mtls.Files{Cert: a.File(file + ".crt"), Key: a.File(file + ".key"), CA: b.ca.File("ca.crt")})
+}
+
+// agentWith is agent with any files.
+func (b *bed) agentWith(name string, files mtls.Files) (buffer *flows.Buffer, stop func()) {
 	b.t.Helper()
 	addr := netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + len(b.at))})
 	i := slices.IndexFunc(b.at, func(p place) bool { return p.name == name })
@@ -77,11 +84,10 @@ func (b *bed) agent(name string, a *mtlstest.Authority, file string) (buffer *fl
 			_ = buffer.Serve(r.Context(), w, f, who) // the relay may go
 		}
 	})
-	files := mtls.Files{Cert: a.File(file + ".crt"), Key: a.File(file + ".key"), CA: b.ca.File("ca.crt")}
 	ctx, cancel := context.WithCancel(b.t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), mux, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		ended <- serve.TLS(ctx, l, files.Renewed(api.RelayCertName, nil), mux, slog.New(slog.NewTextHandler(io.Discard, nil)), func(err error) error { return err })
 	}()
 	stopped := false
 	stop = func() {
@@ -184,7 +190,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// TestCertificatesThatDoNotFit: what is the matter with a node is said, and the flows of the others are told.
+// TestCertificatesThatDoNotFit: what is the matter with a node is said to the client and logged, with what to do, and the flows
+// of the others are told.
 func TestCertificatesThatDoNotFit(t *testing.T) {
 	b := newBed(t)
 	theirs := mtlstest.New(t)
@@ -195,6 +202,9 @@ func TestCertificatesThatDoNotFit(t *testing.T) {
 	b.agent("other-ca", theirs, "agent")
 	b.agent("missing", b.ca, "nowhere")
 	b.agent("no-agents", b.ca, "relay2") // one with the relay's name
+	b.ca.Sign(t, "old", api.AgentCertName, time.Now().Add(-time.Hour))
+	b.agent("expired", b.ca, "old")
+	b.agentWith("wary", mtls.Files{Cert: b.ca.File("agent.crt"), Key: b.ca.File("agent.key"), CA: theirs.File("ca.crt")})
 	b.at = append(b.at, place{name: "away", addr: netip.MustParseAddr("127.0.0.200")}, place{name: "new"})
 	var got []int
 	err := b.Flows(t.Context(), api.FlowFilter{Last: -1}, func(l api.FlowLine) error {
@@ -210,17 +220,30 @@ func TestCertificatesThatDoNotFit(t *testing.T) {
 		t.Fatal("nothing is said")
 	}
 	said := strings.Split(err.Error(), "\n")
+	const (
+		mend   = "delete the Secrets wirelab-relay and wirelab-relay-agent, and bring the lab up again"
+		refuse = "its agent " // refuses this relay's certificate, or ends the connection where that came first
+	)
 	for i, want := range []string{
 		"node other-ca: its agent's certificate is not to be trusted (x509: certificate signed by unknown authority", "node missing: its agent refuses this relay's certificate, or has none itself (tls: ",
-		"node no-agents: its agent's certificate is not to be trusted (x509: certificate is valid for relay", "node away: ask the agent at 127.0.0.200:", "node new: its LabNode has no address yet",
+		"node no-agents: its agent's certificate is not to be trusted (x509: certificate is valid for relay", "node expired: its agent refuses this relay's certificate, or has none itself (tls: ", "node wary: " + refuse, "node away: ask the agent at 127.0.0.200:", "node new: its LabNode has no address yet",
 	} {
-		if len(said) != 5 || !strings.HasPrefix(said[i], want) {
+		if len(said) != 7 || !strings.HasPrefix(said[i], want) || strings.Contains(said[i], mend) != (i < 5) {
 			t.Fatalf("said is\n%s\nwant in line %d %q", err, i+1, want)
 		}
 	}
 	nodes, err := b.Nodes(t.Context())
-	if err != nil || len(nodes) != 6 || nodes[0].Agent == nil || nodes[0].Agent.Flows.Kept != 1 || nodes[1].Agent != nil || nodes[5].Address != "" {
+	if err != nil || len(nodes) != 8 || nodes[0].Agent == nil || nodes[0].Agent.Flows.Kept != 1 || nodes[1].Agent != nil || nodes[7].Address != "" {
 		t.Errorf("nodes are %+v, %v", nodes, err)
+	}
+
+	for _, node := range []string{"other-ca", "missing", "no-agents", "expired", "wary", "away", "new"} { // twice asked
+		if n := strings.Count(b.log.String(), "node="+node+" err="); n != 1 {
+			t.Errorf("of node %s there are %d lines in\n%s", node, n, b.log)
+		}
+	}
+	if strings.Contains(b.log.String(), "node=good") || strings.Count(b.log.String(), mend) != 5 {
+		t.Errorf("the log is\n%s", b.log)
 	}
 
 	// Of its own certificate nothing is asked with, once it is gone.
@@ -228,8 +251,13 @@ func TestCertificatesThatDoNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = b.Flows(t.Context(), api.FlowFilter{}, func(api.FlowLine) error { return nil }, func(string, error) {})
-	if err == nil || !strings.Contains(err.Error(), "this relay has nothing to show agents: read the certificate") {
+	if err == nil || !strings.Contains(err.Error(), "this relay has nothing to show agents: read the certificate "+b.ca.File("tls.crt")+" of the Secret wirelab-relay") || !strings.Contains(err.Error(), mend) {
 		t.Errorf("without its certificate: %v", err)
+	}
+	b.ca.Sign(t, "tls", api.RelayCertName, time.Now().Add(-time.Hour))
+	err = b.Flows(t.Context(), api.FlowFilter{}, func(api.FlowLine) error { return nil }, func(string, error) {})
+	if err == nil || !strings.Contains(err.Error(), b.ca.File("tls.crt")+" of the Secret wirelab-relay has expired on ") || !strings.Contains(err.Error(), mend) {
+		t.Errorf("with one that has expired: %v", err)
 	}
 }
 
@@ -270,11 +298,14 @@ func TestPlaces(t *testing.T) {
 // TestProbes: a relay is ready when it knows the nodes and has what it shows agents and clients.
 func TestProbes(t *testing.T) {
 	agents, clients := mtlstest.New(t), mtlstest.New(t)
+	log := &lockedBuffer{}
+	told := &readiness{log: slog.New(slog.NewTextHandler(log, nil))}
 	ask := func(o Options, synced bool, path string) (int, string) {
 		w := httptest.NewRecorder()
-		probe(o, func() bool { return synced }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		probe(o, func() bool { return synced }, told).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		return w.Code, w.Body.String()
 	}
+	const mendClients = ": delete the Secrets wirelab-relay-server and wirelab-relay-client, and bring the lab up again"
 	o := Options{AgentTLS: agents.Dir, TLS: clients.Dir}
 	code, said := ask(o, false, "/readyz")
 	if code != http.StatusServiceUnavailable || !strings.Contains(said, "the list of nodes is not there yet\nagents cannot be asked: read the certificate") || !strings.Contains(said, "\nclients cannot be answered: read the certificate") {
@@ -285,12 +316,16 @@ func TestProbes(t *testing.T) {
 	}
 	agents.Sign(t, "tls", api.RelayCertName, time.Now().Add(time.Hour))
 	clients.Sign(t, "tls", "wirelab-relay", time.Now().Add(-time.Hour))
-	if code, said := ask(o, true, "/readyz"); code != http.StatusServiceUnavailable || !strings.HasPrefix(said, "clients cannot be answered: the certificate ") || !strings.Contains(said, "has expired on") {
+	if code, said := ask(o, true, "/readyz"); code != http.StatusServiceUnavailable || !strings.HasPrefix(said, "clients cannot be answered: the certificate ") || !strings.Contains(said, "has expired on") || !strings.Contains(said, mendClients) {
 		t.Errorf("%d %s", code, said)
 	}
+	ask(o, true, "/readyz")
+	if n := strings.Count(log.String(), "has expired on"); n != 1 || strings.Count(log.String(), "level=WARN") != 2 || strings.Contains(log.String(), "msg=ready") {
+		t.Errorf("that a certificate has expired is logged %d times in\n%s", n, log)
+	}
 	clients.Sign(t, "tls", "wirelab-relay", time.Now().Add(time.Hour))
-	if code, said := ask(o, true, "/readyz"); code != http.StatusOK {
-		t.Errorf("%d %s", code, said)
+	if code, said := ask(o, true, "/readyz"); code != http.StatusOK || !strings.HasSuffix(log.String(), "level=INFO msg=ready\n") {
+		t.Errorf("%d %s, logged is\n%s", code, said, log)
 	}
 	o.TLS = ""
 	if err := os.Remove(clients.File("tls.crt")); err != nil {

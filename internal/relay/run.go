@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 	"k8s.io/client-go/tools/cache"
 
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/flowapi"
@@ -29,6 +32,22 @@ type Options struct {
 	Probes     string // address and port for the kubelet's probes
 	AgentPort  uint16
 	AgentTLS   string // directory with the certificate that agents are asked with, and their CA
+}
+
+// Secrets for the relay's clients, which the chart makes both at once.
+const (
+	serverCertSecret = "wirelab-relay-server"
+	clientCertSecret = "wirelab-relay-client"
+)
+
+// forAgents is what agents are asked with.
+func (o Options) forAgents() mtls.Files {
+	return mtls.InSecret(o.AgentTLS, api.RelayCertSecret, api.AgentCertSecret)
+}
+
+// forClients is what clients are answered with, where o.TLS is set.
+func (o Options) forClients() mtls.Files {
+	return mtls.InSecret(o.TLS, serverCertSecret, clientCertSecret)
 }
 
 // Run is the whole process of a relay, until ctx is done.
@@ -55,23 +74,61 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	as := flowapi.Serving{Cluster: o.Cluster}
 	if o.TLS != "" {
 		often := rate.Sometimes{Interval: 10 * time.Second}
-		as.Secure = mtls.InDir(o.TLS).Renewed("", flowapi.Protocols())
-		as.Refused = func(err error) { often.Do(func() { log.Warn("a client is not answered", "err", err) }) }
+		files := o.forClients()
+		as.Secure = files.Renewed("", flowapi.Protocols())
+		as.Refused = func(err error) {
+			often.Do(func() { log.Warn("a client is not answered", "err", refusedClient(files, err)) })
+		}
 	}
-	source := &source{nodes: func() []place { return places(labNodes.All()) }, files: mtls.InDir(o.AgentTLS), port: o.AgentPort}
+	source := newSource(func() []place { return places(labNodes.All()) }, o.forAgents(), o.AgentPort, log)
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error { labNodes.RunWithContext(ctx); return nil })
 	eg.Go(func() error { return flowapi.Serve(ctx, clients, source, as) })
-	eg.Go(func() error { return serve.TCP(ctx, probes, probe(o, labNodes.HasSynced)) })
+	eg.Go(func() error { return serve.TCP(ctx, probes, probe(o, labNodes.HasSynced, &readiness{log: log})) })
 	return eg.Wait()
 }
 
-// probe answers the kubelet.
-func probe(o Options, synced func() bool) http.Handler {
+// refusedClient words that a client was refused, or has refused the relay.
+func refusedClient(files mtls.Files, err error) error {
+	return files.Advise(err, fmt.Sprintf("ask with what the Secret %s has now; where that does not fit either, ", clientCertSecret))
+}
+
+// probe answers the kubelet, and logs each change of what it is told.
+func probe(o Options, synced func() bool, r *readiness) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, o.ready(synced())) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		err := o.ready(synced())
+		r.tell(err)
+		say(w, err)
+	})
 	return mux
+}
+
+// readiness logs why the relay is not ready, and that it is.
+type readiness struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	said string
+}
+
+func (r *readiness) tell(err error) {
+	now := "ready"
+	if err != nil {
+		now = err.Error()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case now == r.said:
+		return
+	case err != nil:
+		r.log.Warn("not ready", "err", strings.ReplaceAll(now, "\n", "; "))
+	default:
+		r.log.Info("ready")
+	}
+	r.said = now
 }
 
 // ready returns why no client would be told anything; nil when one would.
@@ -80,11 +137,11 @@ func (o Options) ready(synced bool) error {
 	if !synced {
 		errs = append(errs, errors.New("the list of nodes is not there yet"))
 	}
-	if _, err := mtls.InDir(o.AgentTLS).Client(time.Now(), ""); err != nil {
+	if _, err := o.forAgents().Client(time.Now(), ""); err != nil {
 		errs = append(errs, fmt.Errorf("agents cannot be asked: %w", err))
 	}
 	if o.TLS != "" {
-		if _, err := mtls.InDir(o.TLS).Server(time.Now(), ""); err != nil {
+		if _, err := o.forClients().Server(time.Now(), ""); err != nil {
 			errs = append(errs, fmt.Errorf("clients cannot be answered: %w", err))
 		}
 	}

@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"wirelab.dev/wirelab/internal/api"
@@ -23,9 +25,14 @@ import (
 const (
 	// askTimeout is how long an agent may take to answer, or to begin to.
 	askTimeout = 5 * time.Second
+	// troubleApart is how long after what is the matter with an agent is logged it may be logged again.
+	troubleApart = time.Minute
 	// again is how long after an agent has stopped to tell it is asked again.
 	again = 5 * time.Second
 )
+
+// errSilent is why an agent is given up.
+var errSilent = fmt.Errorf("its agent does not answer within %s", askTimeout)
 
 // place is where a node's agent is.
 type place struct {
@@ -54,6 +61,29 @@ type source struct {
 	nodes func() []place
 	files mtls.Files
 	port  uint16
+	log   *slog.Logger
+
+	mu   sync.Mutex
+	said map[string]time.Time // by node, when its trouble was logged
+}
+
+func newSource(nodes func() []place, files mtls.Files, port uint16, log *slog.Logger) *source {
+	return &source{nodes: nodes, files: files, port: port, log: log, said: map[string]time.Time{}}
+}
+
+// tell logs what is the matter with a node's agent, now and then; nil: nothing is.
+func (s *source) tell(node string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.said, node)
+		return
+	}
+	if last, ok := s.said[node]; ok && time.Since(last) < troubleApart {
+		return
+	}
+	s.said[node] = time.Now()
+	s.log.Warn("an agent does not tell of its flows", "node", node, "err", err)
 }
 
 // Flows asks nodes that come, or come back, while they are followed.
@@ -61,7 +91,11 @@ func (s *source) Flows(ctx context.Context, f api.FlowFilter, emit func(api.Flow
 	g := gather.Gathering{Again: again, Stopped: stopped, Nodes: func() (all []gather.Node) {
 		for _, p := range s.nodes() {
 			all = append(all, gather.Node{Name: p.name, Ask: func(ctx context.Context, f api.FlowFilter, each func(api.FlowLine) bool) error {
-				return s.flowsOf(ctx, p, f, each)
+				err := s.flowsOf(ctx, p, f, each)
+				if err != nil && ctx.Err() == nil {
+					s.tell(p.name, err)
+				}
+				return err
 			}})
 		}
 		return all
@@ -77,13 +111,20 @@ func (s *source) flowsOf(ctx context.Context, p place, f api.FlowFilter, each fu
 	}
 	asked, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	late := time.AfterFunc(askTimeout, func() { giveUp(fmt.Errorf("its agent does not answer within %s", askTimeout)) })
+	late := time.AfterFunc(askTimeout, func() { giveUp(errSilent) })
 	defer late.Stop()
+	begun := false
 	for line, err := range agent.FlowRecords(asked, f) {
-		if err != nil {
-			return explain(err)
+		switch {
+		case err != nil && begun:
+			return err
+		case err != nil:
+			return s.explain(err)
+		case !begun:
+			begun = true
+			late.Stop()
+			s.tell(p.name, nil)
 		}
-		late.Stop()
 		if !each(line) {
 			return nil
 		}
@@ -96,7 +137,7 @@ func (s *source) flowsOf(ctx context.Context, p place, f api.FlowFilter, each fu
 
 // Nodes asks all agents how they are.
 func (s *source) Nodes(ctx context.Context) ([]flowapi.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	asked, cancel := context.WithTimeoutCause(ctx, askTimeout, errSilent)
 	defer cancel()
 	all := s.nodes()
 	nodes := make([]flowapi.Node, len(all))
@@ -107,17 +148,30 @@ func (s *source) Nodes(ctx context.Context) ([]flowapi.Node, error) {
 			nodes[i].Address = p.addr.String()
 		}
 		asking.Go(func() {
-			agent, err := s.agent(p)
-			if err != nil {
-				return
-			}
-			if status, err := agent.Status(ctx); err == nil {
-				nodes[i].Agent = &status
+			var err error
+			if nodes[i].Agent, err = s.status(asked, p); ctx.Err() == nil {
+				s.tell(p.name, err)
 			}
 		})
 	}
 	asking.Wait()
 	return nodes, nil
+}
+
+// status asks a node's agent how it is.
+func (s *source) status(ctx context.Context, p place) (*api.Status, error) {
+	agent, err := s.agent(p)
+	if err != nil {
+		return nil, err
+	}
+	status, err := agent.Status(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, s.explain(err)
+	}
+	return &status, nil
 }
 
 // agent is that of a node. The relay's files are read at each connection, so that new ones count.
@@ -136,18 +190,17 @@ func (s *source) agent(p place) (*client.Client, error) {
 	}), nil
 }
 
-// secrets is what to do where certificates do not fit.
-const secrets = "delete the Secrets wirelab-relay and wirelab-relay-agent, and upgrade the release, which makes them anew"
-
-// explain says in a sentence what is the matter with certificates, where it is they.
-func explain(err error) error {
+// explain says in a sentence what is the matter with certificates, where it is they, and what to do.
+func (s *source) explain(err error) error {
 	var untrusted *tls.CertificateVerificationError
 	var refused *net.OpError
 	switch {
 	case errors.As(err, &untrusted):
-		return fmt.Errorf("its agent's certificate is not to be trusted (%w): %s", untrusted.Err, secrets)
+		return fmt.Errorf("its agent's certificate is not to be trusted (%w): %s", untrusted.Err, s.files.Mend)
 	case errors.As(err, &refused) && refused.Op == "remote error":
-		return fmt.Errorf("its agent refuses this relay's certificate, or has none itself (%w): %s", refused.Err, secrets)
+		return fmt.Errorf("its agent refuses this relay's certificate, or has none itself (%w): %s", refused.Err, s.files.Mend)
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE): // a refusal that came while the request was written
+		return fmt.Errorf("its agent ends the connection (%w): if its log says that certificates are the matter, %s", err, s.files.Mend)
 	}
 	return err
 }

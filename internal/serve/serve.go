@@ -26,9 +26,9 @@ func TCP(ctx context.Context, l net.Listener, h http.Handler) error {
 	return serveHTTP(ctx, l, srv)
 }
 
-// TLS is TCP for who shows what secure wants to see. Who does not is refused, which is logged now and then.
-func TLS(ctx context.Context, l net.Listener, secure *tls.Config, h http.Handler, logger *slog.Logger) error {
-	srv := &http.Server{Handler: h, ErrorLog: log.New(&refusals{log: logger, often: rate.Sometimes{Interval: refusalsApart}}, "", 0)}
+// TLS is TCP for who shows what secure wants to see. Who does not is refused, which is logged now and then, as advise words it.
+func TLS(ctx context.Context, l net.Listener, secure *tls.Config, h http.Handler, logger *slog.Logger, advise func(error) error) error {
+	srv := &http.Server{Handler: h, ErrorLog: log.New(&refusals{log: logger, advise: advise, often: rate.Sometimes{Interval: refusalsApart}}, "", 0)}
 	guard.HTTP(srv)
 	return serveHTTP(ctx, tls.NewListener(l, secure), srv)
 }
@@ -38,12 +38,15 @@ const refusalsApart = 10 * time.Second
 
 // refusals logs what a server says of handshakes that went wrong.
 type refusals struct {
-	log   *slog.Logger
-	often rate.Sometimes
+	log    *slog.Logger
+	advise func(error) error
+	often  rate.Sometimes
 }
 
 func (r *refusals) Write(line []byte) (int, error) {
-	r.often.Do(func() { r.log.Warn("refused a connection", "err", strings.TrimSpace(string(line))) })
+	r.often.Do(func() {
+		r.log.Warn("refused a connection", "err", r.advise(errors.New(strings.TrimSpace(string(line)))))
+	})
 	return len(line), nil
 }
 

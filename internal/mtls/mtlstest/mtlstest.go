@@ -25,8 +25,14 @@ type Authority struct {
 // New makes one that ends with the test.
 func New(t *testing.T) *Authority {
 	t.Helper()
+	return NewUntil(t, time.Now().Add(time.Hour))
+}
+
+// NewUntil is New for one whose own certificate expires then.
+func NewUntil(t *testing.T, until time.Time) *Authority {
+	t.Helper()
 	a := &Authority{Dir: t.TempDir()}
-	a.cert, a.key = a.sign(t, "ca", "", time.Now().Add(time.Hour))
+	a.cert, a.key = a.sign(t, "ca", "", until)
 	return a
 }
 
