@@ -28,6 +28,7 @@ func components() []component {
 		{"coredns", SystemNamespace, dnsLabel},
 		{"demo", demo.Namespace, "app=" + demo.Name},
 		{"kube-proxy", SystemNamespace, "k8s-app=kube-proxy"},
+		{"relay", SystemNamespace, "app.kubernetes.io/name=" + relayName},
 	}
 }
 

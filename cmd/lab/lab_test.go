@@ -322,7 +322,7 @@ func TestCompletion(t *testing.T) {
 	withoutDocker(t)
 	for args, want := range map[string]string{
 		"__complete up ":        "kubeproxy",
-		"__complete logs ":      "kube-proxy",
+		"__complete logs ":      "kube-proxy\nrelay",
 		"__complete status -o ": "json",
 		"completion bash":       "__start_lab",
 		"completion zsh":        "#compdef lab",

@@ -14,7 +14,7 @@ func newLogsCmd() *cobra.Command {
 	o := labs.LogOptions{Tail: 50}
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
-		Use:   "logs [agent|coredns|demo|kube-proxy]",
+		Use:   "logs [agent|coredns|demo|kube-proxy|relay]",
 		Short: "Show what a lab's parts have logged",
 		Long: `logs shows the logs of one part of a lab on every node, the agent's unless said otherwise.
 Without --packets it leaves out what the agent logs of single packets.
