@@ -151,6 +151,26 @@ func (l *Lab) serviceEnd(ctx context.Context, s *corev1.Service) (probeEnd, erro
 	return end, nil
 }
 
+// nodePortEnd is the Service that has a port of every node, as it is asked for at this one; the node itself where none has.
+func (l *Lab) nodePortEnd(ctx context.Context, node probeEnd, port uint16, protocol string) (probeEnd, error) {
+	services, err := l.Kube.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return probeEnd{}, fmt.Errorf("look for a Service with the nodePort %d: %w", port, err)
+	}
+	for i := range services.Items {
+		s := &services.Items[i]
+		for _, p := range s.Spec.Ports {
+			if p.NodePort == 0 || p.NodePort != int32(port) || strings.ToLower(string(p.Protocol)) != orTCP(protocol) {
+				continue
+			}
+			end, err := l.serviceEnd(ctx, s)
+			end.addr, end.Node = node.addr, node.Node
+			return end, err
+		}
+	}
+	return node, nil
+}
+
 // portOf is the port of a Service that is asked for, or its only one, and its protocol. note says that the Service has no such one.
 func (e probeEnd) portOf(port uint16, protocol string) (_ uint16, _, note string, err error) {
 	var all []string

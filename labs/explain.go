@@ -95,6 +95,12 @@ func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
 	if e.to, err = e.lab.findEnd(ctx, place, true); err != nil {
 		return err
 	}
+	atNode := e.to.Kind == passport.Node && port != 0 && o.Protocol != passport.ICMP
+	if atNode {
+		if e.to, err = e.lab.nodePortEnd(ctx, e.to, port, o.Protocol); err != nil {
+			return err
+		}
+	}
 	if e.to.service != nil && e.to.backends == 0 {
 		e.in.Notes = append(e.in.Notes, "Service "+e.to.Name+" has no backend that is ready: lab service list and kubectl get endpointslices say what it has")
 	}
@@ -104,7 +110,7 @@ func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
 		return errors.New("icmp has no ports: leave it out, or say --proto tcp or udp")
 	case e.to.service != nil && protocol == passport.ICMP:
 		e.in.Notes = append(e.in.Notes, "a Service answers at its ports alone")
-	case e.to.service != nil:
+	case e.to.service != nil && !atNode:
 		var note string
 		if port, protocol, note, err = e.to.portOf(port, protocol); err != nil {
 			return err
@@ -126,6 +132,9 @@ func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
 	}
 	if protocol == passport.ICMP {
 		e.in.Probe.Port = 0
+	}
+	if e.from.Kind == passport.Pod {
+		e.in.Probe.Source = e.from.addr
 	}
 	return nil
 }
@@ -274,9 +283,11 @@ func (e *explaining) counting(ctx context.Context) error {
 			continue
 		}
 		wg.Go(func() {
-			if c, err := countHooks(context.WithoutCancel(ctx), n, table, e.counted()); err == nil {
-				counters[i] = c
+			c, err := countHooks(context.WithoutCancel(ctx), n, table, e.counted())
+			if err != nil {
+				e.uncounted(n.Name, err)
 			}
+			counters[i] = c
 		})
 	}
 	wg.Wait()
@@ -286,9 +297,11 @@ func (e *explaining) counting(ctx context.Context) error {
 			continue
 		}
 		wg.Go(func() {
-			if hooks, err := c.hooks(); err == nil {
-				e.nodes[e.lab.Nodes[i].Name].Hooks = hooks
+			hooks, err := c.hooks()
+			if err != nil {
+				e.uncounted(e.lab.Nodes[i].Name, err)
 			}
+			e.nodes[e.lab.Nodes[i].Name].Hooks = hooks
 			_ = c.end() // with its input, if not now
 		})
 	}
@@ -329,6 +342,13 @@ func (e *explaining) away(node, why string) {
 	defer e.mu.Unlock()
 	n := e.nodes[node]
 	n.Away = cmp.Or(n.Away, why)
+}
+
+// uncounted notes that a node's hooks are left out.
+func (e *explaining) uncounted(node string, why error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.in.Notes = append(e.in.Notes, fmt.Sprintf("node %s: the hooks of its stack did not count: %v", node, why))
 }
 
 func (e *explaining) event(event api.Event) error {

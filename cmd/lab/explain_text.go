@@ -44,6 +44,9 @@ func answered(p passport.Passport) string {
 
 func (t *passportText) end(e passport.End) string {
 	name := t.node(e.Name)
+	if e.Kind == passport.Service && e.Node != "" {
+		return fmt.Sprintf("Service %s at node %s", name, t.node(e.Node))
+	}
 	if e.Kind == passport.Service {
 		return "Service " + name
 	}

@@ -179,9 +179,10 @@ func (j *joiner) nodesAddress(a netip.Addr) bool {
 	return slices.ContainsFunc(j.Nodes, func(n OnNode) bool { return n.IP == a })
 }
 
-// disagreements are programs that take an end of the packet for somebody else than the program before them did.
+// disagreements are programs that take an end of the packet for somebody else than the program before them did that had the same
+// address for it.
 func disagreements(hops []Hop) (out []string) {
-	var src, dst uint32
+	var src, dst held
 	if slices.ContainsFunc(hops, func(h Hop) bool {
 		return h.Program != nil && (h.Program.OrigSrc.IsValid() || h.Program.OrigDst.IsValid())
 	}) {
@@ -193,16 +194,26 @@ func disagreements(hops []Hop) (out []string) {
 		}
 		for _, e := range []struct {
 			who string
-			was *uint32
-			is  uint32
-		}{{"sends", &src, h.Program.SrcIdentity}, {"gets", &dst, h.Program.DstIdentity}} {
-			if *e.was != 0 && e.is != 0 && *e.was != e.is {
-				out = append(out, fmt.Sprintf("node %s takes who %s it for identity %d, a program before it for %d: lab bpf ipcache list has what nodes know of addresses, and lab identity list who that is", h.Node, e.who, e.is, *e.was))
+			was *held
+			is  held
+		}{
+			{"sends", &src, held{h.told.Src.Addr(), h.Program.SrcIdentity}},
+			{"gets", &dst, held{h.told.Dst.Addr(), h.Program.DstIdentity}},
+		} {
+			if e.is.identity == 0 {
+				continue
 			}
-			if e.is != 0 {
-				*e.was = e.is
+			if e.was.identity != 0 && e.was.addr == e.is.addr && e.was.identity != e.is.identity {
+				out = append(out, fmt.Sprintf("node %s takes who %s it for identity %d, a program before it for %d: lab bpf ipcache list has what nodes know of addresses, and lab identity list who that is", h.Node, e.who, e.is.identity, e.was.identity))
 			}
+			*e.was = e.is
 		}
 	}
 	return out
+}
+
+// held is whom a program takes an address for.
+type held struct {
+	addr     netip.Addr
+	identity uint32
 }

@@ -68,6 +68,11 @@ func (j *joiner) notTaken(w *Way, last Hop) {
 func (j *joiner) lost(w *Way, last Hop) {
 	w.Why = "it left, and came in nowhere else in the lab"
 	w.WayOut = "ip route get on the node says where it was sent, and lab status which nodes reach each other"
+	if last.Device == labHost {
+		w.Why = "no " + toPod + " took it there: it is not attached, or did not tell"
+		w.WayOut = "lab status --verbose says which programs are attached where"
+		return
+	}
 	if last.Packet == nil {
 		return
 	}

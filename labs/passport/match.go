@@ -20,7 +20,8 @@ type matcher struct {
 func newMatcher(p Probe, all []Packet) *matcher {
 	m := &matcher{probe: p, seqs: map[uint32]bool{}, ends: map[[2]netip.AddrPort]bool{}}
 	for _, each := range all {
-		if p.Protocol == TCP && each.mark.protocol == TCP && each.mark.flags == "S" && each.Src.Port() == p.Port {
+		sent := each.Src.Port() == p.Port && (!p.Source.IsValid() || each.Src.Addr() == p.Source) // others may have the same port
+		if p.Protocol == TCP && each.mark.protocol == TCP && each.mark.flags == "S" && sent {
 			m.seqs[each.mark.seq] = true
 		}
 	}

@@ -22,15 +22,16 @@ type Probe struct {
 	From     End            `json:"from"`
 	To       End            `json:"to"`
 	Target   netip.AddrPort `json:"target"`           // what the sender asked for; port 0 for ICMP
+	Source   netip.Addr     `json:"source,omitzero"`  // of the pod that sent it; zero: a node, which has several
 	Port     uint16         `json:"port,omitempty"`   // it was sent from
 	Marker   string         `json:"marker,omitempty"` // the payload begins with, but for TCP
 }
 
 // End is who sends or gets it.
 type End struct {
-	Name string `json:"name"` // a pod or Service with its namespace, a node or an address
-	Kind string `json:"kind"` // of the kinds below
-	Node string `json:"node,omitempty"`
+	Name string `json:"name"`           // a pod or Service with its namespace, a node or an address
+	Kind string `json:"kind"`           // of the kinds below
+	Node string `json:"node,omitempty"` // of a Service that at which its nodePort was asked for
 }
 
 // Kinds of an [End].
@@ -146,7 +147,8 @@ type Hop struct {
 	// Unknown is why it is not known what happened here; empty: it is.
 	Unknown string `json:"unknown,omitempty"`
 
-	at time.Time
+	at   time.Time
+	told Packet // as the program has it
 }
 
 // Change is a field of a packet that became another.

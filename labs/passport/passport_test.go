@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 )
 
 var update = flag.Bool("update", false, "write what passports say as what they are to say")
@@ -178,5 +182,26 @@ func TestTwoProbes(t *testing.T) {
 	}
 	if got, want := words(Make(both)), words(Make(one)); !strings.HasPrefix(got, want[:strings.Index(want, "  not at")]) {
 		t.Errorf("with another probe:\n%s\nalone:\n%s", got, want)
+	}
+}
+
+// TestAnothersPort: what somebody else sends from the same port is not the pod's.
+func TestAnothersPort(t *testing.T) {
+	in := recorded(t, "testdata/ebpf-service.json")
+	alone := words(Make(in))
+	b := gopacket.NewSerializeBuffer()
+	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: []byte{172, 18, 0, 5}, DstIP: []byte{10, 0, 1, 5}}
+	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true},
+		&layers.Ethernet{SrcMAC: []byte{2, 0, 0, 0, 0, 1}, DstMAC: []byte{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4},
+		ip, &layers.TCP{SrcPort: layers.TCPPort(in.Probe.Port), DstPort: 8080, Seq: 7, SYN: true}); err != nil {
+		t.Fatal(err)
+	}
+	in.Sights = append(in.Sights, Sight{Point: 2, Time: in.Sights[0].Time, Data: b.Bytes()})
+	if words(Make(in)) == alone {
+		t.Fatal("by its port alone it is not taken for the probe's: this says nothing")
+	}
+	in.Probe.Source = netip.MustParseAddr("10.0.0.8")
+	if got := words(Make(in)); got != alone {
+		t.Errorf("beside it:\n%s\nalone:\n%s", got, alone)
 	}
 }

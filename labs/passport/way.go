@@ -229,11 +229,11 @@ func addRun(hops []Hop, r run) []Hop {
 	for i := range hops {
 		h := &hops[i]
 		if h.Node == r.node && h.Program == nil && h.Pod == "" && h.Device == r.device() && h.Direction == direction {
-			h.Program = p
+			h.Program, h.told = p, r.packet
 			return hops
 		}
 	}
-	h := Hop{Node: r.node, Device: r.device(), Direction: direction, Program: p, at: r.first().Time}
+	h := Hop{Node: r.node, Device: r.device(), Direction: direction, Program: p, at: r.first().Time, told: r.packet}
 	at := len(hops)
 	for i, later := range hops {
 		if later.at.After(h.at) && later.Node == r.node {

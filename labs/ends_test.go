@@ -1,0 +1,44 @@
+package labs
+
+import (
+	"net/netip"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/labs/passport"
+)
+
+// TestNodePortEnd: a node's port that a Service has leads to that, by the node's address, and another to the node itself.
+func TestNodePortEnd(t *testing.T) {
+	l := &Lab{Kube: &kube.Client{Interface: fake.NewClientset(
+		&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo"},
+			Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.7", Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 8080, NodePort: 32000}}},
+		},
+		&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "inside"},
+			Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.8", Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}}},
+		},
+	)}}
+	node := probeEnd{End: passport.End{Name: "l-worker", Kind: passport.Node, Node: "l-worker"}, addr: netip.MustParseAddr("172.18.0.3")}
+	service := passport.End{Name: "default/demo", Kind: passport.Service, Node: "l-worker"}
+	for _, tt := range []struct {
+		port     uint16
+		protocol string
+		want     passport.End
+	}{
+		{32000, "", service},
+		{32000, passport.TCP, service},
+		{32000, passport.UDP, node.End},
+		{8080, passport.TCP, node.End},
+	} {
+		got, err := l.nodePortEnd(t.Context(), node, tt.port, tt.protocol)
+		if err != nil || got.End != tt.want || got.addr != node.addr {
+			t.Errorf("%d %s: %+v at %s, %v; want %+v at the node's address", tt.port, tt.protocol, got.End, got.addr, err, tt.want)
+		}
+	}
+}
