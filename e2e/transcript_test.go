@@ -20,7 +20,7 @@ type ways []names
 // fits are the ways, of those that are known, in which printed lines are those of a page; none where they are not. Each name
 // stands for one thing throughout a page, and no two for the same. All else is the same, apart from white space and from
 // numbers that mean nothing, which blur leaves out. A page's line of an ellipsis stands for any lines. Under the heads of a
-// table, which are in capitals, rows come in any order: it is that of the lab's names.
+// table, which are in capitals, rows come in any order, and so do routes one below the other: it is that of the lab's names.
 func (known ways) fits(page, printed []string) (all ways) {
 	for _, n := range known {
 		all = append(all, n.fits(page, printed)...)
@@ -54,6 +54,12 @@ func (n names) fits(page, printed []string) (all ways) {
 		}
 		return all
 	}
+	if routes := leading(route, page); routes > 1 {
+		if len(printed) < routes {
+			return nil
+		}
+		return n.fitsRows(page[:routes], printed[:routes]).fits(page[routes:], printed[routes:])
+	}
 	if len(printed) == 0 {
 		return nil
 	}
@@ -68,6 +74,17 @@ func (n names) fits(page, printed []string) (all ways) {
 }
 
 var head = regexp.MustCompile(`^[A-Z]+( +[A-Z]+)+$`)
+
+// route is a route as ip lists it: by its destination, so those of a lab come in another order than those of a page.
+var route = regexp.MustCompile(`^` + address + `(/\d+)? (via|dev) `)
+
+// leading is how many of the first lines match.
+func leading(pattern *regexp.Regexp, of []string) (n int) {
+	for n < len(of) && pattern.MatchString(of[n]) {
+		n++
+	}
+	return n
+}
 
 // fitsRows is fits for lines in any order.
 func (n names) fitsRows(page, printed []string) (all ways) {
@@ -218,6 +235,10 @@ func TestTranscripts(t *testing.T) {
 		{"a row too many", "NODE ADDRESS\nworker 1", "NODE ADDRESS\ncontrol-plane 1\nworker 1", false},
 		{"some rows of many", "NODE ADDRESS\nworker 1\n…", "NODE ADDRESS\ncontrol-plane 2\nworker 1", true},
 		{"a row too few", "NODE ADDRESS\nworker 1\nworker2 1", "NODE ADDRESS\nworker 1", false},
+		{"routes in another order", "to 10.0.2.0/24\n10.0.0.0/24 via 10.0.1.1 mtu 1450\n10.0.2.0/24 via 10.0.1.1 mtu 1450\nend", "to 10.0.1.0/24\n10.0.1.0/24 via 10.0.0.1 mtu 1450\n10.0.2.0/24 via 10.0.0.1 mtu 1450\nend", true},
+		{"a route by somebody else", "to 10.0.2.0/24\n10.0.0.0/24 via 10.0.1.1 mtu 1450\n10.0.2.0/24 via 10.0.1.1 mtu 1450", "to 10.0.1.0/24\n10.0.1.0/24 via 10.0.0.1 mtu 1450\n10.0.2.0/24 via 10.0.0.9 mtu 1450", false},
+		{"a route too few", "10.0.0.0/24 via 10.0.1.1\n10.0.2.0/24 via 10.0.1.1", "10.0.1.0/24 via 10.0.0.1", false},
+		{"a route too many", "10.0.0.0/24 via 10.0.1.1\n10.0.2.0/24 via 10.0.1.1", "10.0.1.0/24 via 10.0.0.1\n10.0.2.0/24 via 10.0.0.1\n10.0.3.0/24 via 10.0.0.1", false},
 		{"lines left out", "a\n…\nd", "a\nb\nc\nd", true},
 		{"lines left out, and then none", "a\n…\nd", "a\nb\nc", false},
 	} {
