@@ -107,6 +107,7 @@ test-kernels: deps ## what depends on the kernel, under others; needs root. One 
 
 test-race: ## a whole agent, and Services that change while they are read, under the race detector; needs root and gcc
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m ./internal/agent
+	WIRELAB_TEST_STRICT=1 go test -count=1 -run '^TestFullFlowBuffer$$' ./internal/agent # which is about memory
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m -run '^(TestListing|TestGenerations|TestChurn)' ./datapath
 	CGO_ENABLED=1 go test -race -count=1 ./datapath/lb ./internal/agent/services
 

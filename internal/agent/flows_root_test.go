@@ -170,7 +170,7 @@ func TestNoFlowsAreKept(t *testing.T) {
 }
 
 // TestFullFlowBuffer: all packets of a burst are told of or counted as lost, and a full buffer, with somebody who follows and
-// reads nothing, takes little memory.
+// reads nothing, takes little memory. What that is says a run without the race detector.
 func TestFullFlowBuffer(t *testing.T) {
 	netnstest.RequireRoot(t)
 	n, pods, addrs := twoTalkers(t, 4096)
@@ -197,7 +197,7 @@ func TestFullFlowBuffer(t *testing.T) {
 	}
 	s, after := n.status().Flows, n.memory()
 	t.Logf("%+v; memory of the agent: %d KiB, %d KiB before", *s, after>>10, before>>10)
-	if grown := after - before; grown > 15<<20 {
+	if grown := after - before; !underRace && grown > 15<<20 {
 		t.Errorf("the agent has grown by %d KiB", grown>>10)
 	}
 }
