@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 
 	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/apiservertest"
@@ -360,14 +361,18 @@ func TestLateWriterIsRefused(t *testing.T) {
 func (b *bed) holdLease(identity string) {
 	b.t.Helper()
 	leases := b.kube.CoordinationV1().Leases("kube-system")
-	lease, err := leases.Get(b.t.Context(), leaseName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		lease.Name, lease.Spec.HolderIdentity = leaseName, &identity
-		_, err = leases.Create(b.t.Context(), lease, metav1.CreateOptions{})
-	} else if err == nil {
-		lease.Spec.HolderIdentity = &identity
-		_, err = leases.Update(b.t.Context(), lease, metav1.UpdateOptions{})
-	}
+	// The operator that leads renews the lease at the same time.
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		lease, err := leases.Get(b.t.Context(), leaseName, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			lease.Name, lease.Spec.HolderIdentity = leaseName, &identity
+			_, err = leases.Create(b.t.Context(), lease, metav1.CreateOptions{})
+		} else if err == nil {
+			lease.Spec.HolderIdentity = &identity
+			_, err = leases.Update(b.t.Context(), lease, metav1.UpdateOptions{})
+		}
+		return err
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
