@@ -64,7 +64,7 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 		return nil, err
 	}
 	p := l.Profile
-	cfg := claimsOf(l.Name, p)
+	cfg := verify.Config{Lab: l.Name, Kind: Claims(p)}
 	cfg.Progress, cfg.Down = progress, l.down()
 	var say func(string)
 	if progress != nil {
@@ -102,9 +102,9 @@ func (l *Lab) about(ctx context.Context) map[string]string {
 	return about
 }
 
-// claimsOf is what decides which checks a lab of the profile is to pass.
-func claimsOf(lab string, p *profiles.Profile) verify.Config {
-	return verify.Config{Lab: lab, Mode: string(p.Mode()), Settings: p.Settings()}
+// Claims is what decides which checks a lab of the profile is to pass.
+func Claims(p *profiles.Profile) verify.Kind {
+	return verify.Kind{Mode: string(p.Mode()), Settings: p.Settings(), Nodes: p.Nodes()}
 }
 
 // tunnelOf is what checks have to know of the tunnel, nil where there is none.
@@ -136,7 +136,7 @@ func Check(p *profiles.Profile) error {
 		errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "cluster.image", Message: strconv.Quote(p.Cluster.Image) + " is not the name of an image, such as kindest/node:v1.37.0"})
 	}
 	if len(p.Verify.Skip) > 0 {
-		if err := verify.Plan(claimsOf(p.Metadata.Name, p), verify.Selection{Skip: p.Verify.Skip}, checks.All(nil), p.Nodes()); err != nil {
+		if _, _, err := (verify.Selection{Skip: p.Verify.Skip}).Select(checks.All(nil), Claims(p)); err != nil {
 			errs = append(errs, &profiles.Problem{Source: "profile " + p.Metadata.Name, Key: "verify.skip", Message: err.Error()})
 		}
 	}

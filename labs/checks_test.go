@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"wirelab.dev/wirelab/profiles"
+	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/checks"
 )
 
@@ -30,7 +31,7 @@ func TestChecksNameSettingsOfProfiles(t *testing.T) {
 			}
 		}
 	}
-	if !checks.All(nil)[0].ClaimedOf(nil) {
+	if !(verify.Kind{Settings: map[string]string{}}).Claims(checks.All(nil)[0]) {
 		t.Error("a check that asks for no setting is claimed of every lab")
 	}
 }
@@ -55,7 +56,7 @@ func TestEveryProfileHasItsChecks(t *testing.T) {
 		one := "host/conntrack-pods host/conntrack-outside host/conntrack-empty rules/masquerade-chain rules/no-masquerade outside/masquerade outside/native-cidr demo/answers"
 		claimed := map[string]bool{}
 		for _, c := range checks.All(nil) {
-			claimed[c.Name] = c.In(string(p.Mode())) && c.ClaimedOf(p.Settings())
+			claimed[c.Name] = Claims(p).Claims(c)
 		}
 		for _, name := range strings.Fields(one) {
 			if is := strings.Contains(" "+strings.Join(want, " ")+" ", " "+name+" "); claimed[name] != is {

@@ -341,11 +341,10 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	passed, total := report.Count(verify.Pass), len(report.Results)
 	if !report.Passed() {
-		return "", fmt.Errorf("%w: %d of %d failed, %d could not look: see lab verify %s", ErrNotVerified, report.Count(verify.Fail), total, report.Count(verify.Error), u.Name)
+		return "", fmt.Errorf("%w: %s: see lab verify %s", ErrNotVerified, report.Verdict(), u.Name)
 	}
-	return fmt.Sprintf("%d checks passed", passed), nil
+	return report.Verdict(), nil
 }
 
 // open gives the lab of this run as commands see it, without asking the cluster for what is known here.

@@ -10,8 +10,6 @@ package verify
 
 import (
 	"context"
-	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -39,14 +37,14 @@ type Check struct {
 	Run func(ctx context.Context, ev *Evidence) error
 }
 
-// In tells whether c holds in mode; the empty mode stands for any.
-func (c Check) In(mode string) bool {
+// in tells whether c holds in mode; the empty mode stands for any.
+func (c Check) in(mode string) bool {
 	return mode == "" || len(c.Modes) == 0 || slices.Contains(c.Modes, mode)
 }
 
-// ClaimedOf tells whether c says anything about a lab with these settings, by
+// claimedOf tells whether c says anything about a lab with these settings, by
 // their keys.
-func (c Check) ClaimedOf(settings map[string]string) bool {
+func (c Check) claimedOf(settings map[string]string) bool {
 	return !slices.ContainsFunc(c.Settings, func(setting string) bool {
 		key, want, one := strings.Cut(setting, "=")
 		if !one {
@@ -111,50 +109,6 @@ type Result struct {
 	Cells []Cell `json:"cells,omitempty"`
 	// Duration includes no waiting for a turn. In JSON it is in nanoseconds.
 	Duration time.Duration `json:"durationNs"`
-}
-
-// Selection picks checks by pattern. A pattern is a whole name, a group
-// ("services"), or either with *, ? and [] as in [path.Match].
-type Selection struct {
-	Only []string // empty: all
-	Skip []string
-}
-
-// Select returns those of checks that hold in mode and that s picks, in their
-// order. It returns an error for a pattern that is malformed or picks nothing:
-// a misspelt name must not pass by running less.
-func (s Selection) Select(checks []Check, mode string) ([]Check, error) {
-	checks = slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return !c.In(mode) })
-	for _, pattern := range slices.Concat(s.Only, s.Skip) {
-		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, fmt.Errorf("select checks by %q: %w", pattern, err)
-		}
-		if !slices.ContainsFunc(checks, func(c Check) bool { return matches(pattern, c.Name) }) {
-			return nil, fmt.Errorf("select checks: %q picks none: lab verify --list prints their names, and the modes and settings of each", pattern)
-		}
-	}
-	picked := slices.DeleteFunc(checks, func(c Check) bool {
-		only := len(s.Only) == 0 || matchesAny(s.Only, c.Name)
-		return !only || matchesAny(s.Skip, c.Name)
-	})
-	if len(picked) == 0 {
-		return nil, fmt.Errorf("select checks: what --only picks, --skip takes away; no check is left to run")
-	}
-	return picked, nil
-}
-
-func matchesAny(patterns []string, name string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, name) })
-}
-
-// matches expects a well-formed pattern.
-func matches(pattern, name string) bool {
-	if whole, _ := path.Match(pattern, name); whole {
-		return true
-	}
-	group, _, _ := strings.Cut(name, "/")
-	inGroup, _ := path.Match(pattern, group)
-	return inGroup
 }
 
 // Modes a profile can choose, as everywhere in wirelab.

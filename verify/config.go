@@ -4,11 +4,8 @@ import "time"
 
 // Config says which lab to look at, and how many checks to run at once.
 type Config struct {
-	Lab  string
-	Mode string // of the profile: "kubeproxy", "kubeproxy-replacement" or "ebpf"
-	// Settings are the values of the profile's settings by their keys, as they
-	// are typed after --set.
-	Settings map[string]string
+	Lab string
+	Kind
 	// Down are the nodes that do not run, by name, each with what is the matter:
 	// "is paused". Checks look at the others.
 	Down map[string]string

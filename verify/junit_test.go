@@ -154,7 +154,7 @@ func TestJUnitValidates(t *testing.T) {
 	down.Results = append(downResults(map[string]string{"worker": "is paused"}), down.Results...)
 	for name, report := range map[string]*Report{
 		"a report": sampleReport(), "one with strange text": strange, "one of a lab with a node that is down": down,
-		"one of a run that could not begin": NotRun("a-b", "", Selection{}, []Check{{Name: "a/b", Claim: "It holds."}}, errors.New("docker is not running")),
+		"one of a run that could not begin": NotRun("a-b", Kind{}, Selection{}, []Check{{Name: "a/b", Claim: "It holds."}}, errors.New("docker is not running")),
 	} {
 		var b bytes.Buffer
 		if err := report.WriteJUnit(&b); err != nil {

@@ -12,7 +12,7 @@ import (
 
 func writeMarkdown(w io.Writer, r *Report) error {
 	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "## Lab %s: %s\n\n", plain(r.Lab), verdict(r))
+	fmt.Fprintf(out, "## Lab %s: %s\n\n", plain(r.Lab), r.Verdict())
 	about := []string{"mode " + r.Mode}
 	for _, what := range slices.Sorted(maps.Keys(r.About)) {
 		about = append(about, what+" "+r.About[what])
@@ -41,19 +41,6 @@ func writeMarkdown(w io.Writer, r *Report) error {
 		return fmt.Errorf("write the report as Markdown: %w", err)
 	}
 	return nil
-}
-
-// verdict is a report in a few words.
-func verdict(r *Report) string {
-	failed, blind, all := r.Count(Fail), r.Count(Error), len(r.Results)
-	switch {
-	case r.Passed():
-		return fmt.Sprintf("%d checks passed", all)
-	case blind == 0:
-		return fmt.Sprintf("%d of %d checks failed", failed, all)
-	default:
-		return fmt.Sprintf("%d of %d checks failed, %d could not look", failed, all, blind)
-	}
 }
 
 // writeProblems has a table of the checks that did not pass, and below it what speaks against each claim.

@@ -32,7 +32,7 @@ func TestMarkdownStaysWhatItIs(t *testing.T) {
 // TestMarkdownBegins: with what a person looks for first.
 func TestMarkdownBegins(t *testing.T) {
 	r := sampleReport()
-	if got := markdown(t, r); !strings.HasPrefix(got, "## Lab kubeproxy: 1 of 3 checks failed, 1 could not look\n") {
+	if got := markdown(t, r); !strings.HasPrefix(got, "## Lab kubeproxy: 1 of 3 checks failed, and 1 could not look\n") {
 		t.Errorf("it begins with %.80q", got)
 	}
 	r.Results = r.Results[:2]

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"io"
 	"time"
 )
@@ -47,6 +48,20 @@ func (r *Report) Count(status Status) int {
 		}
 	}
 	return n
+}
+
+// Verdict is the report in a few words: "52 checks passed", "2 of 52 checks failed", "1 of 52 checks could not look".
+func (r *Report) Verdict() string {
+	failed, blind, all := r.Count(Fail), r.Count(Error), len(r.Results)
+	switch {
+	case failed > 0 && blind > 0:
+		return fmt.Sprintf("%d of %d checks failed, and %d could not look", failed, all, blind)
+	case failed > 0:
+		return fmt.Sprintf("%d of %d checks failed", failed, all)
+	case blind > 0:
+		return fmt.Sprintf("%d of %d checks could not look", blind, all)
+	}
+	return fmt.Sprintf("%d checks passed", all)
 }
 
 // WriteText writes a table of at most 100 columns, with what did not pass first.

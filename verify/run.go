@@ -30,7 +30,7 @@ type Field interface {
 // nil only for a selection that is wrong.
 func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Field) (_ *Report, err error) {
 	cfg = cfg.WithDefaults()
-	checks, err := planned(cfg, sel, all)
+	checks, skipped, err := sel.Select(all, cfg.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -49,14 +49,14 @@ func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Fiel
 		}
 		err = fmt.Errorf("prepare the checks: %w", err)
 		report.Results = slices.Concat(downResults(cfg.Down), notRun(checks, err))
-		report.Skipped = skipped(cfg, sel, all, unknownSize)
+		report.Skipped = skipped
 		return report, err
 	}
 	size := field.Size()
-	report.Skipped = skipped(cfg, sel, all, size+len(cfg.Down))
-	checks = slices.DeleteFunc(checks, func(c Check) bool { return c.MinNodes > size+len(cfg.Down) })
-	if len(checks) == 0 {
-		return nil, tooFew(cfg.Lab, size)
+	kind := cfg.Kind
+	kind.Nodes = size + len(cfg.Down)
+	if checks, report.Skipped, err = sel.Select(all, kind); err != nil {
+		return nil, err
 	}
 	// What says something about this lab, but needs more nodes than run.
 	lame := slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return c.MinNodes <= size })
@@ -71,27 +71,6 @@ func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Fiel
 
 // CleanupTimeout bounds the removal of what a run, or a check in it, has made.
 const CleanupTimeout = 30 * time.Second
-
-// Plan tells whether sel is fit for a lab with these settings and so many nodes: the error is that which [Run] would return.
-func Plan(cfg Config, sel Selection, all []Check, nodes int) error {
-	checks, err := planned(cfg, sel, all)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(checks, func(c Check) bool { return c.MinNodes <= nodes }) {
-		return tooFew(cfg.Lab, nodes)
-	}
-	return nil
-}
-
-func planned(cfg Config, sel Selection, all []Check) ([]Check, error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(c Check) bool { return !c.ClaimedOf(cfg.Settings) })
-	return sel.Select(all, cfg.Mode)
-}
-
-func tooFew(lab string, nodes int) error {
-	return fmt.Errorf("run the checks: what was selected needs more nodes than the %d of lab %s", nodes, lab)
-}
 
 // needsOf is all that checks need, each part once.
 func needsOf(checks []Check) []Part {
@@ -117,14 +96,13 @@ func downResults(down map[string]string) []Result {
 }
 
 // NotRun is the report of a run that could not begin, for the reason that err
-// gives. mode may be empty where it is not known; then it has the checks of every
-// mode. It is nil for a selection that is wrong.
-func NotRun(lab, mode string, sel Selection, all []Check, err error) *Report {
-	checks, wrong := sel.Select(all, mode)
+// gives. It is nil for a selection that is wrong.
+func NotRun(lab string, k Kind, sel Selection, all []Check, err error) *Report {
+	checks, skipped, wrong := sel.Select(all, k)
 	if wrong != nil {
 		return nil
 	}
-	return &Report{Lab: lab, Mode: mode, Started: time.Now(), Results: notRun(checks, err)}
+	return &Report{Lab: lab, Mode: k.Mode, Started: time.Now(), Results: notRun(checks, err), Skipped: skipped}
 }
 
 func notRun(checks []Check, err error) []Result {

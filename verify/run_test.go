@@ -154,7 +154,7 @@ func TestRunCleansUp(t *testing.T) {
 	t.Run("and leaves the demo's checks out where there is no demo", func(t *testing.T) {
 		demo := pass
 		demo.Name, demo.Settings = "demo/pass", []string{"demo.enabled=true"}
-		for _, cfg := range []Config{{}, {Settings: map[string]string{"demo.enabled": "false"}}, {Settings: map[string]string{"demo.enabled": "true"}}} {
+		for _, cfg := range []Config{{Kind: Kind{Settings: map[string]string{}}}, {Kind: Kind{Settings: map[string]string{"demo.enabled": "false"}}}, {Kind: Kind{Settings: map[string]string{"demo.enabled": "true"}}}} {
 			report, err := Run(t.Context(), cfg, Selection{}, []Check{pass, demo}, &lifecycle{})
 			if want := map[bool]int{true: 1, false: 2}[cfg.Settings["demo.enabled"] != "true"]; err != nil || len(report.Results) != want {
 				t.Errorf("report %+v, error %v, want %d results", report, err, want)
@@ -165,7 +165,7 @@ func TestRunCleansUp(t *testing.T) {
 		masquerade := pass
 		masquerade.Name, masquerade.Settings = "a/masquerade", []string{"demo.enabled=true", "network.cidr"}
 		for _, settings := range []map[string]string{{}, {"network.cidr": "10.0.0.0/8"}, {"demo.enabled": "true", "network.cidr": ""}, {"demo.enabled": "true", "network.cidr": "10.0.0.0/8"}} {
-			cfg := Config{Settings: settings}
+			cfg := Config{Kind: Kind{Settings: settings}}
 			report, err := Run(t.Context(), cfg, Selection{}, []Check{pass, masquerade}, &lifecycle{})
 			if want := map[bool]int{true: 1, false: 2}[settings["demo.enabled"] == "" || settings["network.cidr"] == ""]; err != nil || len(report.Results) != want {
 				t.Errorf("report %+v, error %v, want %d results", report, err, want)
@@ -175,11 +175,11 @@ func TestRunCleansUp(t *testing.T) {
 	t.Run("and leaves out what needs more nodes than there are, which is no report when nothing else is left", func(t *testing.T) {
 		across := pass
 		across.Name, across.MinNodes = "a/across", 2
-		report, err := Run(t.Context(), Config{}, Selection{}, []Check{pass, across}, &lifecycle{})
+		report, err := Run(t.Context(), Config{}, Selection{}, []Check{pass, across}, &lifecycle{size: 1})
 		if err != nil || len(report.Results) != 1 || report.Results[0].Name != pass.Name {
 			t.Errorf("report %+v, error %v", report, err)
 		}
-		report, err = Run(t.Context(), Config{}, Selection{}, []Check{across}, &lifecycle{})
+		report, err = Run(t.Context(), Config{}, Selection{}, []Check{across}, &lifecycle{size: 1})
 		if report != nil || err == nil || !strings.Contains(err.Error(), "more nodes") {
 			t.Errorf("report %+v, error %v", report, err)
 		}
@@ -216,7 +216,7 @@ func TestSelection(t *testing.T) {
 		{"nothing left", Selection{Only: []string{"dns"}, Skip: []string{"dns"}}, "kubeproxy", "", "no check is left"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := test.sel.Select(all, test.mode)
+			got, _, err := test.sel.Select(all, Kind{Mode: test.mode})
 			if (err != nil) != (test.err != "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Fatalf("error %v, want %q", err, test.err)
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -105,9 +104,4 @@ type checkOutput struct {
 // report prints a report and writes it to the files.
 func (o *checkOutput) report(w io.Writer, r *verify.Report) error {
 	return errors.Join(printReport(w, r, o.printed.value, o.verbose), o.files.write(r, o.verbose))
-}
-
-// claimedBy are the checks that say something about labs with these settings.
-func claimedBy(settings map[string]string, all []verify.Check) []verify.Check {
-	return slices.DeleteFunc(all, func(c verify.Check) bool { return !c.ClaimedOf(settings) })
 }

@@ -13,7 +13,7 @@ func TestOutputFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for _, args := range []string{"verify x --only dns,demo", "up kubeproxy --name x"} {
 		dir := t.TempDir()
-		words := map[string]string{"a.xml": `<testsuite name="lab x"`, "b.json": `"status": "error"`, "c.md": "## Lab x: 0 of ", "d.txt": "ERROR"}
+		words := map[string]string{"a.xml": `<testsuite name="lab x"`, "b.json": `"status": "error"`, "c.md": " checks could not look\n", "d.txt": "ERROR"}
 		line := strings.Fields(args)
 		for name := range words {
 			line = append(line, "--output-file", filepath.Join(dir, name))

@@ -149,7 +149,7 @@ func up(cmd *cobra.Command, opts labs.UpOptions, out *format, files *outFile, re
 func writeChecks(files *outFile, p *profiles.Profile, r *labs.UpResult, why error) error {
 	report := r.Report
 	if report == nil && why != nil {
-		report = verify.NotRun(r.Lab, string(p.Mode()), verify.Selection{Skip: p.Verify.Skip}, claimedBy(p.Settings(), checks.All(nil)), why)
+		report = verify.NotRun(r.Lab, labs.Claims(p), verify.Selection{Skip: p.Verify.Skip}, checks.All(nil), why)
 	}
 	if report == nil {
 		return nil

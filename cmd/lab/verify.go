@@ -85,7 +85,7 @@ is exceeded is named, and makes the exit status 3.`,
 
 func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *checkOutput, results **verify.Report) error {
 	// A pattern that is wrong for every mode is wrong before anything is looked for.
-	if _, err := sel.Select(checks.All(nil), ""); err != nil {
+	if _, _, err := sel.Select(checks.All(nil), verify.Kind{}); err != nil {
 		return usageError{err}
 	}
 	l, err := labs.Open(cmd.Context(), name, waiting(cmd.ErrOrStderr()))
@@ -93,14 +93,14 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *check
 		return err // there is no lab to report on
 	}
 	if err != nil {
-		return notVerified(cmd, cmp.Or(name, "unknown"), "", sel, out, err)
+		return notVerified(cmd, cmp.Or(name, "unknown"), verify.Kind{}, sel, out, err)
 	}
 	defer l.Close()
 	sel.Skip = slices.Concat(l.Profile.Verify.Skip, sel.Skip)
 	report, err := l.Verify(cmd.Context(), sel, showChecks(cmd.ErrOrStderr()))
 	*results = report
 	if report == nil {
-		return notVerified(cmd, l.Name, string(l.Profile.Mode()), sel, out, err)
+		return notVerified(cmd, l.Name, labs.Claims(l.Profile), sel, out, err)
 	}
 	err = errors.Join(err, out.report(cmd.OutOrStdout(), report))
 	switch {
@@ -114,22 +114,20 @@ func verifyLab(cmd *cobra.Command, name string, sel verify.Selection, out *check
 
 // passed is the error of a report with a check that has not.
 func passed(report *verify.Report) error {
-	failed, blind, all := report.Count(verify.Fail), report.Count(verify.Error), len(report.Results)
-	switch {
-	case failed > 0 && blind > 0:
-		return claimError{fmt.Errorf("lab %s: %d of %d checks failed, and %d could not look", report.Lab, failed, all, blind)}
-	case failed > 0:
-		return claimError{fmt.Errorf("lab %s: %d of %d checks failed", report.Lab, failed, all)}
-	case blind > 0:
-		return failedError{fmt.Errorf("lab %s: %d of %d checks could not look", report.Lab, blind, all)}
+	if report.Passed() {
+		return nil
 	}
-	return nil
+	err := fmt.Errorf("lab %s: %s", report.Lab, report.Verdict())
+	if report.Count(verify.Fail) > 0 {
+		return claimError{err}
+	}
+	return failedError{err}
 }
 
 // notVerified writes the report of a run that could not begin: whoever reads reports shall not have to guess from their
 // absence.
-func notVerified(cmd *cobra.Command, lab, mode string, sel verify.Selection, out *checkOutput, why error) error {
-	report := verify.NotRun(lab, mode, sel, checks.All(nil), why)
+func notVerified(cmd *cobra.Command, lab string, kind verify.Kind, sel verify.Selection, out *checkOutput, why error) error {
+	report := verify.NotRun(lab, kind, sel, checks.All(nil), why)
 	if report == nil {
 		return why
 	}
@@ -151,7 +149,7 @@ func showChecks(w io.Writer) func(verify.Progress) {
 
 // listChecks needs no lab: it shows the checks of every mode, and what a lab is like that has to pass each.
 func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
-	selected, err := sel.Select(checks.All(nil), "")
+	selected, _, err := sel.Select(checks.All(nil), verify.Kind{})
 	if err != nil {
 		return usageError{err}
 	}

@@ -37,7 +37,7 @@ func inEachNetwork(t *testing.T, test func(t *testing.T, w *world, checks []veri
 }
 
 func checksOf(w *world) []verify.Check {
-	return slices.DeleteFunc(All(w.env), func(c verify.Check) bool { return !c.In(w.env.Mode) || !c.ClaimedOf(w.env.Settings) })
+	return slices.DeleteFunc(All(w.env), func(c verify.Check) bool { return !w.env.Claims(c) })
 }
 
 func TestEveryCheckPassesInARightNetwork(t *testing.T) {

@@ -70,7 +70,7 @@ func newWorld(t *testing.T, n network) *world {
 	t.Helper()
 	w := &world{network: n, places: map[string]*place{}, stacks: newStacks(), env: &field.Env{
 		Config: field.Config{Config: verify.Config{
-			Lab: "test", Mode: n.mode, Settings: settingsIn(n),
+			Lab: "test", Kind: verify.Kind{Mode: n.mode, Settings: settingsIn(n)},
 		},
 			NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 			Pool: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},

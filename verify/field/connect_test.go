@@ -154,7 +154,7 @@ func fakeLab(t *testing.T, status func(pod *corev1.Pod)) (Config, *fakeEngine, *
 	engine := &fakeEngine{hosts: map[string]string{"stale": "test", "other": "another-lab"}, files: map[string]bool{"test-worker " + nettoolInContainer: true}}
 	cfg := Config{
 		Config: verify.Config{
-			Lab: "test", Mode: verify.ModeKubeProxy, SetupTimeout: 2 * time.Second,
+			Lab: "test", Kind: verify.Kind{Mode: verify.ModeKubeProxy}, SetupTimeout: 2 * time.Second,
 		},
 		NativeCIDR: netip.MustParsePrefix("10.0.0.0/8"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"),
 		Kube: kube, Pods: deafPods{}, Engine: engine, Image: func(context.Context) (string, error) { return "nettool:1", nil }, Nettool: []byte("binary"),

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -27,7 +28,7 @@ func TestWhatIsSkippedIsTold(t *testing.T) {
 		"a/left-out": "--skip or the profile's verify.skip leaves it out", "b/other": "--only does not pick it",
 	}
 	for _, opens := range []error{nil, errors.New("no node")} {
-		report, _ := Run(t.Context(), Config{Mode: ModeKubeProxy}, sel, all, &lifecycle{size: 2, err: opens})
+		report, _ := Run(t.Context(), Config{Kind: Kind{Mode: ModeKubeProxy, Settings: map[string]string{}, Nodes: 2}}, sel, all, &lifecycle{size: 2, err: opens})
 		names := map[string]int{}
 		for _, r := range report.Results {
 			names[r.Name]++
@@ -42,6 +43,34 @@ func TestWhatIsSkippedIsTold(t *testing.T) {
 			if names[c.Name] != 1 {
 				t.Errorf("%s is in the report %d times", c.Name, names[c.Name])
 			}
+		}
+	}
+}
+
+// TestWhatIsNotKnownOfALabLeavesNothingOut: and what needs more nodes than there are is no check of the lab.
+func TestWhatIsNotKnownOfALabLeavesNothingOut(t *testing.T) {
+	all := []Check{{Name: "a/mode", Modes: []string{ModeEBPF}}, {Name: "a/settings", Settings: []string{"x=y"}}, {Name: "a/nodes", MinNodes: 2}}
+	for _, tt := range []struct {
+		kind    Kind
+		picked  int
+		refused string
+	}{
+		{Kind{}, 3, ""},
+		{Kind{Mode: ModeEBPF, Settings: map[string]string{"x": "y"}, Nodes: 2}, 3, ""},
+		{Kind{Mode: ModeKubeProxy}, 2, ""},
+		{Kind{Settings: map[string]string{}}, 2, ""},
+		{Kind{Nodes: 1}, 2, ""},
+		{Kind{Mode: ModeKubeProxy, Settings: map[string]string{}, Nodes: 1}, 0, "need more nodes than the lab's 1"},
+	} {
+		picked, skipped, err := Selection{}.Select(all, tt.kind)
+		if tt.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.refused) {
+				t.Errorf("%+v: error %v, want %q", tt.kind, err, tt.refused)
+			}
+			continue
+		}
+		if err != nil || len(picked) != tt.picked || len(skipped) != len(all)-tt.picked {
+			t.Errorf("%+v: %d are picked and %d skipped, error %v; want %d picked", tt.kind, len(picked), len(skipped), err, tt.picked)
 		}
 	}
 }
