@@ -21,6 +21,9 @@ type fault struct {
 	red map[string][]string
 	// may lists those that may pass or not, as chance has it: which backend a Service gives, for one.
 	may []string
+	// passport is a packet that it concerns, by the profile of the lab that it is explained in: one of each kind will do, as
+	// each takes seconds. There is none where the fault is to have no effect.
+	passport map[string]concerned
 }
 
 // planted is a fault that is there until mend is called.
@@ -43,12 +46,12 @@ func testFaults(t *testing.T, lab, profile string) {
 			red, known = each.red[""]
 		}
 		if known {
-			t.Run(each.name, func(t *testing.T) { testFault(t, f, each, red) })
+			t.Run(each.name, func(t *testing.T) { testFault(t, f, each, profile, red) })
 		}
 	}
 }
 
-func testFault(t *testing.T, f faulty, each fault, red []string) {
+func testFault(t *testing.T, f faulty, each fault, profile string, red []string) {
 	p := each.plant(t, f)
 	mended := false
 	t.Cleanup(func() {
@@ -56,6 +59,7 @@ func testFault(t *testing.T, f faulty, each fault, red []string) {
 			p.mend()
 		}
 	})
+	p.explain(t, f, each, profile)
 	statuses := p.verify(t, f.lab)
 	var failed []string
 	for name, seen := range statuses {

@@ -32,18 +32,24 @@ func faults() []fault {
 	ofNodes := []string{"nodes/routes", "nodes/to-pods", "pods/to-nodes"}
 	// Pods go by the tunnel. What is too large for it the node's stack refuses, by the MTU of that route.
 	ofNodesInTunnels := append(slices.Clone(ofNodes), "pods/mtu-across-nodes")
+	astray := []string{"which is no node's MAC: the node's route leads out of the lab\n", "way out: ip route get "}
+	unmasqueraded := []string{"note: it left eth0 of node worker with the pod's own address", "nothing masqueraded it; lab status says what is to"}
 	return []fault{
 		{
 			// What comes from the node's stack reaches no pod any more.
 			name: "program detached", plant: detach("lab_host"),
 			red: inKernelModes(append(acrossNodes(), "nodes/to-pods", "pods/to-nodes")...),
 			may: append(viaServices(), "outside/*", "paths/spoofed-source"),
+			passport: in("kubeproxy", concerned{
+				"far", "pod", []string{"it was last seen at lab_host of node worker\n", "why: lab_to_pod is not attached to lab_host\n", "way out: the agent attaches it anew"},
+			}),
 		},
 		{
 			// Pods still reach each other, as the node's stack steps in: it is seen to.
 			name: "program detached", plant: detach("eth0_in"),
-			red: map[string][]string{"ebpf": {"paths/hops-across-nodes", "host/drops-bypassed", "host/counters-still", "host/conntrack-empty", "outside/masquerade"}},
-			may: viaServices(),
+			red:      map[string][]string{"ebpf": {"paths/hops-across-nodes", "host/drops-bypassed", "host/counters-still", "host/conntrack-empty", "outside/masquerade"}},
+			may:      viaServices(),
+			passport: in("ebpf", concerned{"far", "pod", []string{"unknown: lab_from_network is not attached to eth0: the agent attaches it anew"}}),
 		},
 		{
 			name: "node route removed", plant: removeRoute,
@@ -52,25 +58,36 @@ func faults() []fault {
 				"vxlan": ofNodesInTunnels, "geneve": ofNodesInTunnels,
 			},
 			may: append(viaServices(), "paths/spoofed-source"),
+			passport: map[string]concerned{
+				"kubeproxy-replacement": {"pod", "far", astray}, "vxlan": {"node", "far", astray},
+			},
 		},
 		{
 			name: "masquerade off", plant: flushMasquerade,
-			red: inKernelModes("outside/masquerade", "rules/masquerade-chain"),
+			red:      inKernelModes("outside/masquerade", "rules/masquerade-chain"),
+			passport: in("kubeproxy-replacement", concerned{"pod", "gateway", unmasqueraded}),
 		},
 		{
 			// The same program answers for Services to clients outside.
 			name: "masquerade off", plant: detach("eth0_out"),
-			red: map[string][]string{"ebpf": {"outside/masquerade"}},
-			may: viaServices(),
+			red:      map[string][]string{"ebpf": {"outside/masquerade"}},
+			may:      viaServices(),
+			passport: in("ebpf", concerned{"pod", "gateway", append([]string{"unknown: lab_to_network is not attached to eth0"}, unmasqueraded...)}),
 		},
 		{
 			name: "wrong MAC in the endpoint map", plant: spoilMAC,
 			red: map[string][]string{"": {"demo/answers"}},
+			passport: in("ebpf", concerned{
+				"far", "pod", []string{"did not take it\n", "why: the frame is for ", "way out: lab endpoint list has the MAC that the node's map has"},
+			}),
 		},
 		{
 			name: "FORWARD policy DROP", plant: dropForward,
 			red: inKernelModes(append(acrossNodes(), "outside/*")...),
 			may: append(viaServices(), ofPackets...),
+			passport: in("kubeproxy", concerned{
+				"pod", "far", []string{"the stack of node worker dropped it at FORWARD\n", "why: a rule or the policy of a chain at that hook", "way out: iptables-save -c"},
+			}),
 		},
 		{
 			name: "FORWARD policy DROP", plant: dropForward,
@@ -80,6 +97,9 @@ func faults() []fault {
 			name: "forwarding off", plant: stopForwarding,
 			red: inKernelModes(append(acrossNodes(), "outside/*")...),
 			may: append(viaServices(), ofPackets...),
+			passport: in("kubeproxy-replacement", concerned{
+				"pod", "far", []string{"the stack of node worker had it, and it came out nowhere\n", "why: it passed PREROUTING and came to no other hook: the node does not forward", "way out: sysctl net.ipv4.ip_forward"},
+			}),
 		},
 		{
 			// Pods do not notice. The checks that look at the stack's rules cannot: it forwards nothing to see.
@@ -91,15 +111,22 @@ func faults() []fault {
 			name: "tunnel device down", plant: stopTunnel,
 			red: inTunnels(append(acrossNodes(), "nodes/to-pods", "pods/to-nodes", "tunnel/encapsulation")...),
 			may: append(viaServices(), "paths/spoofed-source"),
+			passport: in("vxlan", concerned{
+				"pod", "far", []string{"why: the tunnel's device did not send it: it is down, or gone\n", "way out: ip link on the node says which"},
+			}),
 		},
 		{
 			name: "tunnel entry to a wrong node", plant: misleadTunnel,
 			red: inTunnels(append(acrossNodes(), "nodes/to-pods", "pods/to-nodes", "tunnel/encapsulation", "tunnel/map", unheard)...),
 			may: append(viaServices(), "paths/spoofed-source"),
+			passport: in("vxlan", concerned{
+				"pod", "far", []string{"(node control-plane) dropped it\n", "why: no-endpoint: no pod of the node has that address", "way out: lab endpoint list"},
+			}),
 		},
 		{
 			name: "wrong identity in the ipcache", plant: mistakePod,
-			red: inTunnels("identities/as-told", unheard),
+			red:      inTunnels("identities/as-told", unheard),
+			passport: in("vxlan", concerned{"pod", "far", []string{"note: node worker2 takes who gets it for identity ", "lab bpf ipcache list has what nodes know of addresses"}}),
 		},
 		{
 			name: "CoreDNS gone", plant: stopCoreDNS,

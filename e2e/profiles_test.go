@@ -91,6 +91,12 @@ func testLife(t *testing.T, profile, name string) {
 	if profile == "kubeproxy-replacement" {
 		t.Run("switch", func(t *testing.T) { typePage(t, name, profile, walkthrough("switch")) })
 	}
+	if profile == "ebpf" {
+		t.Run("packets", func(t *testing.T) { // at once: passports are about their own probes alone
+			t.Run("explain", func(t *testing.T) { t.Parallel(); testExplain(t, name) })
+			t.Run("passports", func(t *testing.T) { t.Parallel(); typePage(t, name, profile, passports) })
+		})
+	}
 	t.Run("rights", func(t *testing.T) { testRights(t, name) })
 	t.Run("policies", func(t *testing.T) { testPolicies(t, name) })
 	if profile == exercisesOf {

@@ -28,6 +28,9 @@ const (
 	exercisesOf = "ebpf"
 )
 
+// passports is a page with a part for each of some profiles.
+const passports = "../docs/explain.md"
+
 // step is a command of a walkthrough and what the page says that it prints.
 type step struct {
 	line    int
@@ -36,9 +39,13 @@ type step struct {
 }
 
 // typePage types a page that is about a profile along, in a lab of it: it runs each command of its console blocks, in one
-// shell, and holds what the command prints on standard output against the page, as fits does.
+// shell, and holds what the command prints on standard output against the page, as fits does. Of a page with a part for each
+// of several profiles, it is the part of this one.
 func typePage(t *testing.T, lab, profile, page string) {
-	steps := readSteps(t, page)
+	steps := partOf(readSteps(t, page), profile)
+	if len(steps) == 0 {
+		t.Fatalf("%s has no part for %s", page, profile)
+	}
 	out, errs := typeAlong(t, steps, "L="+profile, "L="+lab)
 	known := ways{{}}
 	for i, s := range steps {
@@ -53,6 +60,28 @@ func typePage(t *testing.T, lab, profile, page string) {
 		}
 		known = now
 	}
+}
+
+// partOf are the steps for a profile where there are parts for several, each from its L=profile on, with what comes before all
+// parts; otherwise all steps.
+func partOf(steps []step, profile string) (part []step) {
+	parts, mine, found := 0, true, false
+	for _, s := range steps {
+		if of, begins := strings.CutPrefix(s.command, "L="); begins {
+			parts, mine = parts+1, of == profile
+			found = found || mine
+		}
+		if mine {
+			part = append(part, s)
+		}
+	}
+	switch {
+	case parts < 2:
+		return steps
+	case !found:
+		return nil
+	}
+	return part
 }
 
 // typeAlong runs the steps in one bash and returns what each has printed on standard output and standard error. Where a
@@ -154,5 +183,29 @@ func TestWalkthroughsKnowAnyEcho(t *testing.T) {
 	}
 	if tried == 0 {
 		t.Error("no page has an echo")
+	}
+}
+
+// TestPartOf: of a page with parts for several profiles, a lab of one gets what is before all parts, and its own.
+func TestPartOf(t *testing.T) {
+	page := []step{{command: "f() { :; }"}, {command: "L=kubeproxy"}, {command: "f 1"}, {command: "L=ebpf"}, {command: "f 2"}}
+	one := page[:3]
+	for _, c := range []struct {
+		profile string
+		of      []step
+		want    string
+	}{
+		{"kubeproxy", page, "f() { :; } L=kubeproxy f 1"},
+		{"ebpf", page, "f() { :; } L=ebpf f 2"},
+		{"vxlan", page, ""},
+		{"kubeproxy", one, "f() { :; } L=kubeproxy f 1"},
+	} {
+		var got []string
+		for _, s := range partOf(c.of, c.profile) {
+			got = append(got, s.command)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("for %s: %q, want %q", c.profile, got, c.want)
+		}
 	}
 }

@@ -9,16 +9,7 @@ import (
 // end says where a packet's way ended, and if that was not where it was to go, why.
 func (j *joiner) end(w *Way, answer bool) {
 	if len(w.Hops) == 0 {
-		w.Kind, w.End = "nothing", "it was seen nowhere"
-		if j.Failed == "" {
-			w.End = "it was answered, and not known again where it was seen"
-			w.Why = "the sender's stack gave it another port before a device had it, as kube-proxy's rules do with what nodes send to Services"
-			w.WayOut = "explain it from a pod"
-		}
-		if j.Failed != "" {
-			w.Why = "the sender's socket sent nothing: " + j.Failed
-			w.WayOut = "lab service list says what the Service has; without a backend, programs at sockets refuse to connect"
-		}
+		j.seenNowhere(w)
 		return
 	}
 	last := w.Hops[len(w.Hops)-1]
@@ -48,6 +39,25 @@ func (j *joiner) end(w *Way, answer bool) {
 		w.WayOut = "ip link on the node says which; the agent sees to it, and lab status says whether its reconciler devices is well"
 	case last.Direction == "out" && last.Pod == "":
 		j.lost(w, last)
+	}
+}
+
+// seenNowhere is the end of a packet that no device and no program has had.
+func (j *joiner) seenNowhere(w *Way) {
+	w.Kind, w.End = "nothing", "it was seen nowhere"
+	i := slices.IndexFunc(j.Points, func(p Point) bool { return inPod(p) && p.Pod == j.Probe.From.Name })
+	switch {
+	case j.Failed != "":
+		w.Why = "the sender's socket sent nothing: " + j.Failed
+		w.WayOut = "lab service list says what the Service has; without a backend, programs at sockets refuse to connect"
+	case j.Probe.From.Kind == Node:
+		w.End = "it was answered, and not known again where it was seen"
+		w.Why = "the sender's stack gave it another port before a device had it, as kube-proxy's rules do with what nodes send to Services"
+		w.WayOut = "explain it from a pod"
+	case i >= 0 && j.Points[i].Unproven == "":
+		w.End = "it was answered, and did not leave the pod"
+		w.Why = "the pod itself answered, as what was asked for or as the backend that its socket was given: what a pod sends to its own address goes by its lo"
+		w.WayOut = "explain it from another pod, or, where there are other backends, again"
 	}
 }
 

@@ -205,3 +205,30 @@ func TestAnothersPort(t *testing.T) {
 		t.Errorf("beside it:\n%s\nalone:\n%s", got, alone)
 	}
 }
+
+// TestSeenNowhere: what a pod sends to itself leaves it nowhere, which is only known of a pod at which captures were proven.
+func TestSeenNowhere(t *testing.T) {
+	unproven := recorded(t, "testdata/ebpf-service.json")
+	unproven.Sights, unproven.Events, unproven.Failed = nil, nil, ""
+	fromPod := unproven
+	fromPod.Points = slices.Clone(unproven.Points)
+	for i := range unproven.Points {
+		unproven.Points[i].Unproven = "its capture was not proven"
+	}
+	refused, fromNode := fromPod, fromPod
+	refused.Failed = "connection refused"
+	fromNode.Probe.From = End{Name: "worker", Kind: Node, Node: "worker"}
+	for _, c := range []struct {
+		what, end string
+		in        Input
+	}{
+		{"a pod that answers itself", "it was answered, and did not leave the pod", fromPod},
+		{"captures that say nothing", "it was seen nowhere", unproven},
+		{"a socket that refuses", "it was seen nowhere", refused},
+		{"a node, whose packets get other ports", "it was answered, and not known again where it was seen", fromNode},
+	} {
+		if p := Make(c.in); p.Request.Arrived || p.Request.End != c.end || p.Answer != nil {
+			t.Errorf("%s: %s", c.what, words(p))
+		}
+	}
+}

@@ -1,0 +1,67 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// concerned is a packet that a fault concerns, and what its passport says while the fault is there. Ends are node, the fault's
+// node, pod, the demo's pod on that, far, that of the other node, and gateway, who is outside.
+type concerned struct {
+	from, to string
+	says     []string
+}
+
+// in is a fault's packet that is explained in labs of one profile.
+func in(profile string, c concerned) map[string]concerned { return map[string]concerned{profile: c} }
+
+// explain holds that the passport of a packet that the fault concerns names where it ended, why, and the way out. As verify
+// does, it looks again should the agent have mended it meanwhile.
+func (p planted) explain(t *testing.T, f faulty, each fault, profile string) {
+	t.Helper()
+	c, known := each.passport[profile]
+	if !known {
+		return
+	}
+	from, to := f.end(t, c.from), f.end(t, c.to)
+	for range 3 {
+		before, began := p.count(), time.Now()
+		said := mustLab(t, "explain", "--name", f.lab, from, to).stdout
+		if p.count() != before {
+			t.Log("the agent has mended it meanwhile")
+			continue
+		}
+		t.Logf("explained in %.1f s", time.Since(began).Seconds())
+		for _, want := range c.says {
+			if !strings.Contains(said, want) {
+				t.Errorf("lab explain %s %s does not say %q:\n%s", from, to, want, said)
+			}
+		}
+		return
+	}
+	t.Fatal("the agent mends it each time before it is explained")
+}
+
+// end is an end of a packet that a fault concerns, as lab explain takes it.
+func (f faulty) end(t *testing.T, of string) string {
+	t.Helper()
+	node := f.node
+	switch of {
+	case "node":
+		return f.node
+	case "gateway":
+		return strings.Fields(onNode(t, f.node, "ip", "route", "show", "default"))[2]
+	case "far":
+		node = f.other
+	}
+	for _, p := range podsOf(t, f.lab, "default", "app=demo") {
+		if p.Node == node {
+			return p.Name
+		}
+	}
+	t.Fatalf("no pod of the demo is on %s", node)
+	return ""
+}
