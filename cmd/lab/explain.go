@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ func newExplainCmd() *cobra.Command {
 	var of labName
 	var o labs.ExplainOptions
 	var steps bool
+	var files passportFiles
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
 		Use:   "explain SRC DST[:PORT]",
@@ -33,7 +35,8 @@ It listens by sockets, and counts at the hooks of nodes' stacks in a table of nf
 kernel removes when explain ends, however it does. Programs are as they were.`,
 		Example: `  lab explain cni demo:8080
   lab explain default/cni worker2
-  lab explain cni 10.0.2.4 --proto udp -o json`,
+  lab explain cni 10.0.2.4 --proto udp -o json
+  lab explain cni demo:8080 --svg way.svg --html way.html`,
 		Args: usageArgs(cobra.ExactArgs(2)),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 1 {
@@ -45,11 +48,15 @@ kernel removes when explain ends, however it does. Programs are as they were.`,
 	of.flag(cmd)
 	cmd.Flags().StringVar(&o.Protocol, "proto", "", "what to send: "+strings.Join(protocols(), ", ")+" (default: tcp with a port, icmp without)")
 	cmd.Flags().BoolVarP(&steps, "verbose", "v", false, "print each step of a program's decision; with -o json, all that the passport follows from")
+	files.flags(cmd)
 	out.flag(cmd)
 	must(cmd.RegisterFlagCompletionFunc("proto", cobra.FixedCompletions(protocols(), cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.Protocol != "" && !slices.Contains(protocols(), o.Protocol) {
 			return usageError{fmt.Errorf("--proto %q: there are %s", o.Protocol, strings.Join(protocols(), ", "))}
+		}
+		if err := files.prepare(cmd); err != nil {
+			return err
 		}
 		l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 		if err != nil {
@@ -65,13 +72,14 @@ kernel removes when explain ends, however it does. Programs are as they were.`,
 		if steps {
 			p.Evidence = &seen
 		}
-		return out.print(cmd.OutOrStdout(), p, func() string {
+		err = out.print(cmd.OutOrStdout(), p, func() string {
 			text := passportText{lab: l.Name, steps: steps}
 			if f, ok := fileOf(cmd.OutOrStdout()); ok {
 				_, text.width = screen.Terminal(f)
 			}
 			return text.String(p.Passport)
 		})
+		return errors.Join(err, files.write(l.Name, p.Passport))
 	}
 	return cmd
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"wirelab.dev/wirelab/internal/screen"
@@ -21,7 +20,7 @@ type passportText struct {
 
 // String is the passport, with its end of line.
 func (t *passportText) String(p passport.Passport) string {
-	t.line("%s to %s, %s: %s", t.end(p.Probe.From), t.end(p.Probe.To), p.Probe.Protocol, answered(p))
+	t.line("%s to %s, %s: %s", t.end(p.Probe.From), t.end(p.Probe.To), p.Probe.Protocol, p.Answered())
 	t.way("request", *p.Request)
 	if p.Answer != nil {
 		t.way("answer", *p.Answer)
@@ -33,13 +32,6 @@ func (t *passportText) String(p passport.Passport) string {
 		t.line("note: %s", strings.ReplaceAll(n, "node "+t.lab+"-", "node "))
 	}
 	return t.b.String()
-}
-
-func answered(p passport.Passport) string {
-	if p.Failed != "" {
-		return p.Failed
-	}
-	return "answered"
 }
 
 func (t *passportText) end(e passport.End) string {
@@ -68,7 +60,7 @@ func (t *passportText) way(which string, w passport.Way) {
 	t.line("%s: %s", which, w.Kind)
 	nodes, devices := 0, 0
 	for _, h := range w.Hops {
-		nodes, devices = max(nodes, len(t.node(h.Node))), max(devices, len(place(h)))
+		nodes, devices = max(nodes, len(t.node(h.Node))), max(devices, len(h.Place()))
 	}
 	first := true // that was captured
 	for _, h := range w.Hops {
@@ -89,7 +81,7 @@ func (t *passportText) way(which string, w passport.Way) {
 	}
 	t.line("  not seen")
 	for _, a := range w.Absences {
-		t.line("    %s %s: %s", t.node(a.Node), absentAt(a), a.Reason)
+		t.line("    %s %s: %s", t.node(a.Node), a.Place(), a.Reason)
 	}
 }
 
@@ -98,100 +90,19 @@ func (t *passportText) words(s string) string {
 	return strings.ReplaceAll(s, "node "+t.lab+"-", "node ")
 }
 
-func absentAt(a passport.Absence) string {
-	switch {
-	case a.Hooks != nil:
-		return "by " + strings.Join(a.Hooks, ", ")
-	case a.Pod != "":
-		return fmt.Sprintf("on %s of %s", a.Device, a.Pod)
-	}
-	return "on " + a.Device
-}
-
-// place is where a hop is on its node.
-func place(h passport.Hop) string {
-	switch {
-	case h.Socket != nil:
-		return "socket"
-	case h.Device == "":
-		return "stack"
-	case h.Pod != "":
-		return h.Pod + ":" + h.Device
-	}
-	return h.Device
-}
-
 func (t *passportText) hop(h passport.Hop, first bool, nodes, devices int) {
-	head := fmt.Sprintf("  %-*s  %-*s  %-3s", nodes, t.node(h.Node), devices, place(h), h.Direction)
-	var what []string
-	switch {
-	case h.Socket != nil:
-		what = append(what, fmt.Sprintf("%s %s -> %s", h.Socket.Field, h.Socket.Was, h.Socket.Is))
-	case h.Device == "":
-		what = append(what, h.Hooks...)
-	case h.Packet == nil:
-		what = append(what, "before captures")
-	case first:
-		p := h.Packet
-		if h.Changes != nil {
-			what = append(what, h.Changes[0].Was+" was asked for")
-		}
-		what = append(what, fmt.Sprintf("%s > %s", addr(p.Src), addr(p.Dst)), fmt.Sprintf("TTL %d", p.TTL), fmt.Sprintf("MACs %s > %s", p.SrcMAC, p.DstMAC))
-	default:
-		for _, c := range h.Changes {
-			what = append(what, fmt.Sprintf("%s %s -> %s", c.Field, c.Was, c.Is))
-		}
-	}
-	t.line("%s  %s", head, strings.Join(what, ", "))
+	t.line("  %-*s  %-*s  %-3s  %s", nodes, t.node(h.Node), devices, h.Place(), h.Direction, h.Words(first))
 	if h.Unknown != "" {
 		t.line("      unknown: %s", h.Unknown)
 	}
-	if h.Program != nil {
-		t.program(*h.Program)
+	if h.Program == nil {
+		return
 	}
-}
-
-func addr(a netip.AddrPort) string {
-	if a.Port() == 0 {
-		return a.Addr().String()
-	}
-	return a.String()
-}
-
-// program prints what a program did.
-func (t *passportText) program(p passport.Program) {
-	verdict := p.Verdict
-	switch {
-	case p.Dropped:
-		verdict = "DROP " + verdict
-	case verdict == "":
-		verdict = "left as it is"
-	}
-	parts := []string{fmt.Sprintf("%s, %s: %s", p.Name, p.Hook, verdict)}
-	add := func(wanted bool, format string, args ...any) {
-		if wanted {
-			parts = append(parts, fmt.Sprintf(format, args...))
-		}
-	}
-	add(p.Helper != "", "%s", p.Helper)
-	add(p.State != "", "flow %s", p.State)
-	add(p.Service != "", "Service %s", p.Service)
-	add(p.SrcIdentity != 0 || p.DstIdentity != 0, "identity %s -> %s", identity(p.SrcIdentity), identity(p.DstIdentity))
-	add(p.OrigSrc.IsValid(), "source was %s", addr(p.OrigSrc))
-	add(p.OrigDst.IsValid(), "destination was %s", addr(p.OrigDst))
-	add(p.Cached, "as decided before")
-	t.line("      %s", strings.Join(parts, ", "))
+	t.line("      %s", h.Program.Words())
 	if !t.steps {
 		return
 	}
-	for i := range p.Steps {
-		t.line("        %-12s %s", p.Steps[i].Kind, show.StepText(&p.Steps[i]))
+	for i := range h.Program.Steps {
+		t.line("        %-12s %s", h.Program.Steps[i].Kind, show.StepText(&h.Program.Steps[i]))
 	}
-}
-
-func identity(n uint32) string {
-	if n == 0 {
-		return "?"
-	}
-	return fmt.Sprint(n)
 }
