@@ -131,6 +131,13 @@ bench: deps build ## measure against the goals of docs/performance.md, as root; 
 	go build -trimpath -o bin/bench ./bench/cmd
 	bin/bench -samples $(BENCH_SAMPLES) -report $(BENCH_REPORT) $(BENCH)
 
+##@ documentation
+.PHONY: docs-pictures
+LAB ?=
+docs-pictures: deps build ## renew docs/pictures from real labs; LAB=name: from one that is up
+	bin/lab image >/dev/null || $(MAKE) node-image
+	hack/docs-pictures.sh $(LAB)
+
 .PHONY: clean
 clean: ## remove what make built here; labs and caches stay
 	rm -rf bin $(addprefix $(PAYLOAD)/,$(CARRIED) demo-tools.tar.gz)
