@@ -132,7 +132,11 @@ bench: deps build ## measure against the goals of docs/performance.md, as root; 
 	bin/bench -samples $(BENCH_SAMPLES) -report $(BENCH_REPORT) $(BENCH)
 
 ##@ documentation
-.PHONY: docs-pictures
+.PHONY: docs docs-pictures
+docs: build ## the documentation as static pages, in dist/docs; lab docs serves the same
+	rm -rf dist/docs
+	bin/lab docs --write dist/docs
+
 LAB ?=
 docs-pictures: deps build ## renew docs/pictures from real labs; LAB=name: from one that is up
 	bin/lab image >/dev/null || $(MAKE) node-image
@@ -140,4 +144,4 @@ docs-pictures: deps build ## renew docs/pictures from real labs; LAB=name: from 
 
 .PHONY: clean
 clean: ## remove what make built here; labs and caches stay
-	rm -rf bin $(addprefix $(PAYLOAD)/,$(CARRIED) demo-tools.tar.gz)
+	rm -rf bin dist $(addprefix $(PAYLOAD)/,$(CARRIED) demo-tools.tar.gz)

@@ -66,6 +66,7 @@ looked at. shell, and monitor and capture with a command, end with the command's
 		{groupBefore, newDoctorCmd()},
 		{groupBefore, newImageCmd()},
 		{groupBefore, newMatrixCmd()},
+		{groupBefore, newDocsCmd()},
 		{"", newVersionCmd()},
 	} {
 		c.cmd.GroupID = c.group
