@@ -91,7 +91,7 @@ func testLife(t *testing.T, profile, name string) {
 	if profile == "kubeproxy-replacement" {
 		t.Run("switch", func(t *testing.T) { typePage(t, name, profile, walkthrough("switch")) })
 	}
-	if profile == "ebpf" {
+	if profile != "geneve" { // which differs from vxlan by the name of its tunnel
 		t.Run("packets", func(t *testing.T) { // at once: passports are about their own probes alone
 			t.Run("explain", func(t *testing.T) { t.Parallel(); testExplain(t, name) })
 			t.Run("passports", func(t *testing.T) { t.Parallel(); typePage(t, name, profile, passports) })
