@@ -3,13 +3,15 @@
 package e2e
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 )
 
 // concerned is a packet that a fault concerns, and what its passport says while the fault is there. Ends are node, the fault's
-// node, pod, the demo's pod on that, far, that of the other node, and gateway, who is outside.
+// node, pod, the demo's pod on that, far, that of the other node, router, the address that the other node has among those of its
+// pods, and gateway, who is outside.
 type concerned struct {
 	from, to string
 	says     []string
@@ -52,6 +54,9 @@ func (f faulty) end(t *testing.T, of string) string {
 	switch of {
 	case "node":
 		return f.node
+	case "router":
+		cidr := netip.MustParsePrefix(kubectl(t, f.lab, "get", "labnode", f.other, "-o", "jsonpath={.spec.podCIDRs[0]}"))
+		return cidr.Addr().Next().String()
 	case "gateway":
 		return strings.Fields(onNode(t, f.node, "ip", "route", "show", "default"))[2]
 	case "far":

@@ -120,6 +120,11 @@ func faults() []fault {
 			name: "tunnel entry to a wrong node", plant: misleadTunnel,
 			red: inTunnels(append(acrossNodes(), "nodes/to-pods", "pods/to-nodes", "tunnel/encapsulation", "tunnel/map", unheard)...),
 			may: append(viaServices(), "paths/spoofed-source"),
+			passport: in("vxlan", concerned{
+				"pod", "router", []string{
+					"(node worker2) dropped it\n", "why: forged-source: the node that sent it has not got the source's address", "way out: lab bpf ipcache list says who has it",
+				},
+			}),
 		},
 		{
 			name: "wrong identity in the ipcache", plant: mistakePod,
