@@ -71,7 +71,7 @@ const observerService = "hubble.server.Observer"
 type Serving struct {
 	Cluster string          // the name that flows are told with
 	Secure  *tls.Config     // nil: without TLS
-	Refused func(err error) // told of each client that Secure does not take; may be nil
+	Refused func(err error) // told of each client that Secure does not take, err wraps the reason; may be nil
 
 	patience time.Duration
 }
@@ -83,20 +83,6 @@ func Protocols() []string { return []string{"h2"} }
 func Serve(ctx context.Context, l net.Listener, source Source, as Serving) error {
 	as.patience = patience
 	return serve(ctx, l, source, as)
-}
-
-// observed are credentials that tell of handshakes that went wrong.
-type observed struct {
-	credentials.TransportCredentials
-	refused func(error)
-}
-
-func (o observed) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := o.TransportCredentials.ServerHandshake(c)
-	if err != nil && o.refused != nil {
-		o.refused(fmt.Errorf("refuse %s: %w", c.RemoteAddr(), err))
-	}
-	return conn, info, err
 }
 
 // patience is how long a client may take to accept a flow. One that takes longer has stopped reading.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 	"k8s.io/client-go/tools/cache"
 
 	"wirelab.dev/wirelab/internal/api"
@@ -73,11 +72,13 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	}
 	as := flowapi.Serving{Cluster: o.Cluster}
 	if o.TLS != "" {
-		often := rate.Sometimes{Interval: 10 * time.Second}
+		var reasons serve.Reasons
 		files := o.forClients()
 		as.Secure = files.Renewed("", flowapi.Protocols())
 		as.Refused = func(err error) {
-			often.Do(func() { log.Warn("a client is not answered", "err", refusedClient(files, err)) })
+			if reasons.Due(errors.Unwrap(err).Error(), time.Now()) {
+				log.Warn("a client is not answered", "err", refusedClient(files, err))
+			}
 		}
 	}
 	source := newSource(func() []place { return places(labNodes.All()) }, o.forAgents(), o.AgentPort, log)

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"wirelab.dev/wirelab/internal/guard"
 )
 
@@ -26,27 +24,27 @@ func TCP(ctx context.Context, l net.Listener, h http.Handler) error {
 	return serveHTTP(ctx, l, srv)
 }
 
-// TLS is TCP for who shows what secure wants to see. Who does not is refused, which is logged now and then, as advise words it.
+// TLS is TCP for who shows what secure wants to see. Who does not is refused, which is logged as advise words it.
 func TLS(ctx context.Context, l net.Listener, secure *tls.Config, h http.Handler, logger *slog.Logger, advise func(error) error) error {
-	srv := &http.Server{Handler: h, ErrorLog: log.New(&refusals{log: logger, advise: advise, often: rate.Sometimes{Interval: refusalsApart}}, "", 0)}
+	srv := &http.Server{Handler: h, ErrorLog: log.New(&refusals{log: logger, advise: advise}, "", 0)}
 	guard.HTTP(srv)
 	return serveHTTP(ctx, tls.NewListener(l, secure), srv)
 }
 
-// refusalsApart bounds what strangers can have logged.
-const refusalsApart = 10 * time.Second
-
 // refusals logs what a server says of handshakes that went wrong.
 type refusals struct {
-	log    *slog.Logger
-	advise func(error) error
-	often  rate.Sometimes
+	log     *slog.Logger
+	advise  func(error) error
+	reasons Reasons
 }
 
 func (r *refusals) Write(line []byte) (int, error) {
-	r.often.Do(func() {
-		r.log.Warn("refused a connection", "err", r.advise(errors.New(strings.TrimSpace(string(line)))))
-	})
+	said := strings.TrimSpace(string(line))
+	_, from, _ := strings.Cut(said, " from ")
+	_, reason, _ := strings.Cut(from, ": ") // behind the client's address
+	if r.reasons.Due(reason, time.Now()) {
+		r.log.Warn("refused a connection", "err", r.advise(errors.New(said)))
+	}
 	return len(line), nil
 }
 
