@@ -32,6 +32,7 @@ type told struct {
 			Identity  int
 		}
 		NodeName string `json:"node_name"`
+		Time     time.Time
 	}
 }
 
@@ -40,10 +41,12 @@ func (f told) of(pod string) bool {
 	return f.Flow.Source.PodName == pod || f.Flow.Destination.PodName == pod
 }
 
-// flowServer is lab flows --serve.
+// flowServer is what the client asks: lab flows --serve, or the relay of a lab.
 type flowServer struct {
-	t  *testing.T
-	at string
+	t    *testing.T
+	at   string
+	via  []string // what the client is run by; may be nil
+	with []string // its flags
 }
 
 // serveFlows serves until the test is over.
@@ -70,13 +73,19 @@ func serveFlows(t *testing.T, name string) flowServer {
 	if at == nil {
 		t.Fatal("lab flows --serve does not say where it serves")
 	}
-	return flowServer{t, at[1]}
+	return flowServer{t: t, at: at[1]}
+}
+
+// client is the command line of the client.
+func (s flowServer) client(args ...string) []string {
+	return slices.Concat(s.via, []string{flowClient}, args, []string{"--server", s.at}, s.with)
 }
 
 // ask runs the client.
 func (s flowServer) ask(args ...string) string {
 	s.t.Helper()
-	out, err := command(flowClient, append(args, "--server", s.at)...)
+	run := s.client(args...)
+	out, err := command(run[0], run[1:]...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -109,22 +118,7 @@ func parse(t *testing.T, out string) (all []told) {
 // filters, also while flows come, who has talked with whom.
 func testFlowsServed(t *testing.T, name string) {
 	s := serveFlows(t, name)
-	var status struct {
-		Flows string `json:"num_flows"`
-		Nodes int    `json:"num_connected_nodes"`
-	}
-	if err := json.Unmarshal([]byte(s.ask("status", "-o", "json")), &status); err != nil || status.Nodes != 3 || status.Flows == "" || status.Flows == "0" {
-		t.Errorf("the status is %+v, %v", status, err)
-	}
-	var nodes []struct{ Name, State string }
-	if err := json.Unmarshal([]byte(s.ask("list", "nodes", "-o", "json")), &nodes); err != nil || len(nodes) != 3 {
-		t.Errorf("nodes are %+v, %v", nodes, err)
-	}
-	for _, n := range nodes {
-		if n.State != "NODE_CONNECTED" || !strings.HasPrefix(n.Name, name+"-") {
-			t.Errorf("a node is %+v", n)
-		}
-	}
+	s.wantNodes(name)
 	peer := kubectl(t, name, "get", "pods", "-l", "app=demo", "--field-selector", "spec.nodeName="+name+"-worker", "-o", "jsonpath={.items[0].status.podIP}")
 	const forged = "10.9.9.9"
 	began := time.Now().UTC().Format(time.RFC3339Nano) // nodes and tests have the same clock
@@ -145,33 +139,64 @@ func testFlowsServed(t *testing.T, name string) {
 			return f.Flow.Source.PodName == "cni" && f.Flow.Source.Namespace == "default" && f.Flow.Source.Identity >= 256 && demo(f.Flow.Destination.Labels)
 		},
 	} {
-		eventually(t, 20*time.Second, "flows by "+filter, func() string { // agents read events some times a second
-			all := s.observe(append(strings.Fields(filter), "--since", began, "--last", "200")...)
-			for _, f := range all {
-				if !fits(f) {
-					t.Fatalf("%s: there is %+v", filter, f.Flow)
-				}
-			}
-			if len(all) == 0 {
-				return "there are none"
-			}
-			return ""
-		})
+		s.wantFlows(began, filter, fits)
 	}
 	if all := s.observe("--pod", "default/nobody-has-this-name"); len(all) != 0 {
 		t.Errorf("a pod that is not there has talked: %+v", all)
 	}
-	s.follow(name, peer)
+	s.followed(name, peer)()
 	s.reread()
 }
 
-// follow has the client wait for flows, and the pod cni ping until it tells of one.
-func (s flowServer) follow(name, peer string) {
+// wantNodes holds that the client is told of three nodes, all connected and of the lab.
+func (s flowServer) wantNodes(name string) {
 	t := s.t
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	client := exec.CommandContext(ctx, flowClient, "observe", "-f", "--last", "0", "-o", "jsonpb", "--pod", "default/cni", "--protocol", "icmp", "--server", s.at)
+	var status struct {
+		Flows string `json:"num_flows"`
+		Nodes int    `json:"num_connected_nodes"`
+	}
+	if err := json.Unmarshal([]byte(s.ask("status", "-o", "json")), &status); err != nil || status.Nodes != 3 || status.Flows == "" || status.Flows == "0" {
+		t.Errorf("the status is %+v, %v", status, err)
+	}
+	var nodes []struct{ Name, State string }
+	if err := json.Unmarshal([]byte(s.ask("list", "nodes", "-o", "json")), &nodes); err != nil || len(nodes) != 3 {
+		t.Errorf("nodes are %+v, %v", nodes, err)
+	}
+	for _, n := range nodes {
+		if n.State != "NODE_CONNECTED" || !strings.HasPrefix(n.Name, name+"-") {
+			t.Errorf("a node is %+v", n)
+		}
+	}
+}
+
+// wantFlows waits until there are flows by a filter since a time, all of which fit it, and returns them.
+func (s flowServer) wantFlows(since, filter string, fits func(told) bool) (all []told) {
+	t := s.t
+	t.Helper()
+	eventually(t, 20*time.Second, "flows by "+filter, func() string { // agents read events some times a second
+		all = s.observe(append(strings.Fields(filter), "--since", since, "--last", "200")...)
+		for _, f := range all {
+			if !fits(f) {
+				t.Fatalf("%s: there is %+v", filter, f.Flow)
+			}
+		}
+		if len(all) == 0 {
+			return "there are none"
+		}
+		return ""
+	})
+	return all
+}
+
+// followed starts a client that waits for the flows of the pod cni. What it returns has the pod ping until the client tells of a
+// flow that is newer.
+func (s flowServer) followed(name, peer string) (wantNext func()) {
+	t := s.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	run := s.client("observe", "-f", "--last", "0", "-o", "jsonpb", "--pod", "default/cni", "--protocol", "icmp")
+	client := exec.CommandContext(ctx, run[0], run[1:]...)
 	out, err := client.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -179,25 +204,41 @@ func (s flowServer) follow(name, peer string) {
 	if err := client.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		cancel()
-		_ = client.Wait() // killed
-	}()
-	first := make(chan string, 1)
+	heard := make(chan string)
 	go func() {
-		lines := bufio.NewScanner(out)
-		lines.Scan()
-		first <- lines.Text()
+		defer close(heard)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			heard <- lines.Text()
+		}
 	}()
-	for {
-		mustLab(t, "shell", "--name", name, "cni", "--", "ping", "-c", "1", "-W", "5", peer)
-		select {
-		case line := <-first:
-			if all := parse(t, line); len(all) != 1 || !all[0].of("cni") {
-				t.Errorf("a client that follows tells %q", line)
+	t.Cleanup(func() {
+		cancel()
+		for range heard { //nolint:revive // until the client has ended
+		}
+		_ = client.Wait() // killed
+	})
+	return func() {
+		t.Helper()
+		began := time.Now()
+		for {
+			mustLab(t, "shell", "--name", name, "cni", "--", "ping", "-c", "1", "-W", "5", peer)
+			for wait := time.After(200 * time.Millisecond); wait != nil; {
+				select {
+				case line, ok := <-heard:
+					if !ok {
+						t.Fatal("a client that follows has ended")
+					}
+					all := parse(t, line)
+					if len(all) != 1 || !all[0].of("cni") {
+						t.Errorf("a client that follows tells %q", line)
+					}
+					if len(all) == 1 && all[0].Flow.Time.After(began) { // nodes and tests have the same clock
+						return
+					}
+				case <-wait:
+					wait = nil
+				}
 			}
-			return
-		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

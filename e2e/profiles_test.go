@@ -64,10 +64,22 @@ func testRefused(t *testing.T, profile string) {
 	}
 }
 
+// relayOf is the profile whose lab is made with a relay, which answers clients that have a certificate only.
+const relayOf = "ebpf"
+
+// up is how a lab of a profile is made, and found again as it is to be.
+func up(profile, name string) []string {
+	args := []string{"up", profile, "--name", name}
+	if profile == relayOf {
+		args = append(args, "--set", "network.flows.relay.enabled=true", "--set", "network.flows.relay.tls=true")
+	}
+	return args
+}
+
 func testLife(t *testing.T, profile, name string) {
 	t.Cleanup(func() { mustLab(t, "down", name) })
 	var made upResult
-	o := labJSON(t, &made, "up", profile, "--name", name)
+	o := labJSON(t, &made, up(profile, name)...)
 	wantVerified(t, made)
 	if !made.Created {
 		t.Error("lab up says that it found the lab; there was none")
@@ -84,6 +96,7 @@ func testLife(t *testing.T, profile, name string) {
 	if profile == "kubeproxy-replacement" { // clients are told the same in all
 		t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })
 	}
+	t.Run("relay", func(t *testing.T) { testRelay(t, profile, name) })
 	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
 	if profile != "geneve" { // which has no page of its own
 		t.Run("walkthrough", func(t *testing.T) { typePage(t, name, profile, walkthrough(profile)) })
@@ -136,7 +149,7 @@ func testConverges(t *testing.T, profile, name string) {
 	before := kubectl(t, name, "-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
 	ids := containerIDs(t, name)
 	var again upResult
-	labJSON(t, &again, "up", profile, "--name", name)
+	labJSON(t, &again, up(profile, name)...)
 	wantVerified(t, again)
 	if again.Created {
 		t.Error("the second lab up made the cluster anew")

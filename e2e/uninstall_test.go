@@ -61,6 +61,11 @@ func testUninstall(t *testing.T, profile, name string) {
 	eventually(t, time.Minute, "no objects of wirelab's after helm uninstall", func() string {
 		return kubectl(t, name, "get", "customresourcedefinitions", "-l", "app.kubernetes.io/part-of=wirelab", "-o", "name")
 	})
+	for _, left := range relayObjects(t, name) { // but its pod: no kubelet can end that without a network
+		if !strings.HasPrefix(left, "pod/") {
+			t.Errorf("of the relay there is %s after helm uninstall", left)
+		}
+	}
 	eventually(t, time.Minute, "clean nodes after helm uninstall", func() string {
 		var left []string
 		for _, node := range containers(t, name) {
