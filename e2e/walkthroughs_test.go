@@ -52,7 +52,7 @@ func typePage(t *testing.T, lab, profile, page string) {
 		if i >= len(out) {
 			t.Fatalf("%s:%d: $ %s\nthe shell does not get there", page, s.line, s.command)
 		}
-		now := known.fits(s.prints, lines(strings.ReplaceAll(out[i], lab, profile)))
+		now := known.fits(s.prints, lines(asOnPage(out[i], lab, profile)))
 		if now == nil {
 			t.Errorf("%s:%d: $ %s\nprints\n%s\nto be like\n%s\nwhere it stands for %v\non standard error:\n%s",
 				page, s.line, s.command, out[i], strings.Join(s.prints, "\n"), known[0], errs[i])
@@ -82,6 +82,28 @@ func partOf(steps []step, profile string) (part []step) {
 		return nil
 	}
 	return part
+}
+
+// asOnPage is what was printed in a lab, with the lab's name as on the page, where it is the profile's. Either may begin with the
+// other, so the longer one is looked for first.
+func asOnPage(printed, lab, profile string) string {
+	if len(lab) < len(profile) {
+		return strings.NewReplacer(profile, profile, lab, profile).Replace(printed)
+	}
+	return strings.ReplaceAll(printed, lab, profile)
+}
+
+func TestAsOnPage(t *testing.T) {
+	for _, c := range []struct{ printed, lab, want string }{
+		{"e2e-ebpf-worker ebpf", "e2e-ebpf", "kubeproxy-replacement-worker ebpf"},
+		{"kubeproxy-worker kubeproxy-replacement", "kubeproxy", "kubeproxy-replacement-worker kubeproxy-replacement"},
+		{"kubeproxy-replacement-2-worker kubeproxy-replacement", "kubeproxy-replacement-2", "kubeproxy-replacement-worker kubeproxy-replacement"},
+		{"kubeproxy-replacement-worker", "kubeproxy-replacement", "kubeproxy-replacement-worker"},
+	} {
+		if got := asOnPage(c.printed, c.lab, "kubeproxy-replacement"); got != c.want {
+			t.Errorf("in %s, %q is %q, want %q", c.lab, c.printed, got, c.want)
+		}
+	}
 }
 
 // typeAlong runs the steps in one bash and returns what each has printed on standard output and standard error. Where a
