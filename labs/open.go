@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"syscall"
 	"time"
@@ -108,7 +109,7 @@ func unreachable(c *cluster.Cluster) string {
 }
 
 // startingPatience is how long an API server may take to start: until it is through, it refuses connections, or the rights
-// of everybody.
+// of everybody. One whose machine is busy may not answer in time, either.
 const startingPatience = time.Minute
 
 // awaitRecord reads the record, again for a while where the API server is starting.
@@ -121,7 +122,7 @@ func awaitRecord(ctx context.Context, k *kube.Client, c *cluster.Cluster, say fu
 			return p, by, err
 		}
 		if time.Now().After(deadline) {
-			return nil, "", fmt.Errorf("waited %s for the API server of lab %q to start: %w", startingPatience, c.Name, err)
+			return nil, "", fmt.Errorf("waited %s for the API server of lab %q: %w", startingPatience, c.Name, err)
 		}
 		if err := pause(ctx); err != nil {
 			return nil, "", err
@@ -129,9 +130,12 @@ func awaitRecord(ctx context.Context, k *kube.Client, c *cluster.Cluster, say fu
 	}
 }
 
-// starting tells whether an error is one of an API server that is on its way up.
+// starting tells whether an error is one of an API server that is on its way up, or too busy.
 func starting(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) || apierrors.IsTooManyRequests(err) ||
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		return true
+	}
+	return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsForbidden(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) || apierrors.IsTooManyRequests(err) ||
 		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 

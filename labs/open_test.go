@@ -3,9 +3,12 @@ package labs
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -42,6 +45,7 @@ func TestStarting(t *testing.T) {
 	for _, err := range []error{
 		apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "x", errors.New("not yet")),
 		apierrors.NewServiceUnavailable("not yet"), &wrapped{syscall.ECONNREFUSED},
+		apierrors.NewTimeoutError("busy", 1), apierrors.NewServerTimeout(schema.GroupResource{Resource: "configmaps"}, "get", 1), handshakeTimeout(t),
 	} {
 		if !starting(fmt.Errorf("read record: %w", err)) {
 			t.Errorf("%v is not waited for", err)
@@ -50,6 +54,23 @@ func TestStarting(t *testing.T) {
 	if starting(apierrors.NewNotFound(schema.GroupResource{}, "x")) || starting(errors.New("x")) {
 		t.Error("what does not pass is waited for")
 	}
+}
+
+// handshakeTimeout is what a client has of a server that accepts connections and says nothing.
+func handshakeTimeout(t *testing.T) error {
+	t.Helper()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	client := &http.Client{Transport: &http.Transport{TLSHandshakeTimeout: 10 * time.Millisecond}}
+	answer, err := client.Get("https://" + silent.Addr().String())
+	if err == nil {
+		answer.Body.Close()
+		t.Fatal("a server that says nothing has answered")
+	}
+	return err
 }
 
 type wrapped struct{ err error }
