@@ -1,0 +1,27 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// testPageAfterRestart types the profile's page along after all nodes were restarted at once, as by a restart of Docker, and
+// lab up has brought the lab back.
+func testPageAfterRestart(t *testing.T, name, profile string) {
+	if _, err := command("docker", append([]string{"restart"}, strings.Fields(containerIDs(t, name))...)...); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var back upResult
+	labJSON(t, &back, up(profile, name)...)
+	wantVerified(t, back)
+	if back.Created {
+		t.Error("lab up has made the lab anew")
+	}
+	t.Logf("back and verified in %.1f s", time.Since(began).Seconds())
+	typePage(t, name, profile, walkthrough(profile))
+	t.Logf("typed along %.1f s after the restart", time.Since(began).Seconds())
+}
