@@ -118,6 +118,7 @@ func testLife(t *testing.T, profile, name string) {
 	if profile == "ebpf" { // pools, what captures are made with, and where secrets are, are the same in all
 		t.Run("operator", func(t *testing.T) { testOperator(t, name) })
 		t.Run("capture", func(t *testing.T) { testCapture(t, name) })
+		t.Run("load", func(t *testing.T) { testLoad(t, name) })
 		t.Run("report", func(t *testing.T) { testReport(t, name) })
 	}
 	if profile == "vxlan" { // of the commands nothing depends on the mode; known flows do without an API server alike

@@ -64,7 +64,7 @@ func open(ctx context.Context, e *docker.Engine, name string, say func(string)) 
 	}
 	switch {
 	case !complete:
-		return nil, fmt.Errorf("lab %q is half made: finish it with lab up %s --name %s, or remove it with lab down %s", c.Name, profileName(ctx, c), c.Name, c.Name)
+		return nil, halfMade(ctx, c)
 	case unreachable(c) != "":
 		return nil, fmt.Errorf("lab %q cannot be asked: %s: lab up %s --name %s starts what is stopped and resumes what is paused", c.Name, unreachable(c), profileName(ctx, c), c.Name)
 	}
@@ -81,6 +81,11 @@ func open(ctx context.Context, e *docker.Engine, name string, say func(string)) 
 		return nil, err
 	}
 	return &Lab{Name: c.Name, Profile: p, MadeBy: by, Kube: k, Nodes: c.KubeNodes(), Cluster: c, Engine: e, say: say}, nil
+}
+
+// halfMade is the error of a lab whose making was cut off.
+func halfMade(ctx context.Context, c *cluster.Cluster) error {
+	return fmt.Errorf("lab %q is half made: finish it with lab up %s --name %s, or remove it with lab down %s", c.Name, profileName(ctx, c), c.Name, c.Name)
 }
 
 // unreachable says which nodes keep the API server from being reached; empty when none does. A lab with another node down

@@ -82,6 +82,8 @@ func TestBadUsage(t *testing.T) {
 		{"up kubeproxy -o xml", "text, json"},
 		{"down", "1 arg"},
 		{"down Not_A_Name", "Not_A_Name"},
+		{"load", "say which image"},
+		{"load App:1", "App:1 is neither the name of an image nor a file"},
 		{"status a b", "one lab"},
 		{"report a b", "one lab"},
 		{"logs everything", "coredns"},

@@ -47,6 +47,7 @@ looked at. shell, and monitor and capture with a command, end with the command's
 		{groupLife, newUpCmd()},
 		{groupLife, newDownCmd()},
 		{groupLife, newListCmd()},
+		{groupLife, newLoadCmd()},
 		{groupLook, newStatusCmd()},
 		{groupLook, newVerifyCmd()},
 		{groupLook, newBenchCmd()},

@@ -2,12 +2,15 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/kind/pkg/cluster/nodes"
 	"sigs.k8s.io/kind/pkg/cluster/nodeutils"
@@ -16,15 +19,8 @@ import (
 
 // Images lists the names under which a node's containerd holds images, fully qualified.
 func (n Node) Images(ctx context.Context) ([]string, error) {
-	cmd := []string{"ctr", "--namespace=k8s.io", "images", "list", "--quiet"}
-	r, err := n.Run(ctx, cmd...)
-	if err == nil {
-		err = r.Err(cmd...)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list images of node %s: %w", n.Name, err)
-	}
-	return strings.Fields(string(r.Stdout)), nil
+	list, err := n.ctr(ctx, "images", "list", "--quiet")
+	return strings.Fields(list), err
 }
 
 // LoadImage loads an image into every node that lacks it, all at once. ref is its short name such as
@@ -41,6 +37,97 @@ func (c *Clusters) LoadImage(ctx context.Context, to []Node, ref string, open fu
 		})
 	}
 	return g.Wait()
+}
+
+// importDeadline is how long a node may take for an archive of images.
+const importDeadline = 15 * time.Minute
+
+// Import loads an archive of images into a node, unless it has all of them already. images are their identities, the digests of
+// their configurations, by their short names. open gives the archive.
+func (c *Clusters) Import(ctx context.Context, n Node, images map[string]string, open func() (io.ReadCloser, error)) (had bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, importDeadline, fmt.Errorf("node %s did not take it within %s", n.Name, importDeadline))
+	defer cancel()
+	missing, err := n.lacking(ctx, images)
+	if err != nil || len(missing) == 0 {
+		return err == nil, err
+	}
+	if err := c.loadInto(ctx, n, strings.Join(missing, ", "), open); err != nil {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		return false, err
+	}
+	if missing, err = n.lacking(ctx, images); err == nil && len(missing) > 0 {
+		err = fmt.Errorf("it has read the archive and has no image %s", strings.Join(missing, ", "))
+	}
+	return false, err
+}
+
+// lacking are those of images, identities by short names, that the node does not have, sorted.
+func (n Node) lacking(ctx context.Context, images map[string]string) ([]string, error) {
+	var out []string
+	for _, ref := range slices.Sorted(maps.Keys(images)) {
+		id, err := n.imageID(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		if id != images[ref] {
+			out = append(out, ref)
+		}
+	}
+	return out, nil
+}
+
+// imageID is the digest of the configuration of the image that a node has under a short name, empty where it has none or more than
+// one, for several platforms. Not every node has crictl.
+func (n Node) imageID(ctx context.Context, ref string) (string, error) {
+	named, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return "", fmt.Errorf("look for image %s on node %s: %w", ref, n.Name, err)
+	}
+	list, err := n.ctr(ctx, "images", "list", "name=="+named.String())
+	if err != nil {
+		return "", err
+	}
+	manifest := targetIn(list, named.String())
+	if manifest == "" {
+		return "", nil
+	}
+	raw, err := n.ctr(ctx, "content", "get", manifest)
+	if err != nil {
+		return "", err
+	}
+	var m struct {
+		Config struct{ Digest string }
+	}
+	if err := json.Unmarshal([]byte(raw), &m); err != nil {
+		return "", fmt.Errorf("read manifest %s of node %s: %w", manifest, n.Name, err)
+	}
+	return m.Config.Digest, nil
+}
+
+// targetIn finds in what ctr images list prints the digest of the manifest, or index, of an image by its whole name; empty where
+// it is not there.
+func targetIn(list, name string) string {
+	for line := range strings.Lines(list) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == name {
+			return f[2]
+		}
+	}
+	return ""
+}
+
+// ctr asks a node's containerd.
+func (n Node) ctr(ctx context.Context, args ...string) (string, error) {
+	cmd := append([]string{"ctr", "--namespace=k8s.io"}, args...)
+	r, err := n.Run(ctx, cmd...)
+	if err == nil {
+		err = r.Err(cmd...)
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask containerd of node %s: %w", n.Name, err)
+	}
+	return string(r.Stdout), nil
 }
 
 func (c *Clusters) loadInto(ctx context.Context, n Node, ref string, open func() (io.ReadCloser, error)) error {

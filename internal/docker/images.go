@@ -143,11 +143,15 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
 	return nil
 }
 
-// Images lists the tags of the images that carry a label (name or name=value).
+// Images lists the tags of the images that carry a label (name or name=value), of all where it is empty.
 func (e *Engine) Images(ctx context.Context, label string) ([]string, error) {
 	lctx, late, cancel := limit(ctx, e.lookUp)
 	defer cancel()
-	r, err := e.api.ImageList(lctx, client.ImageListOptions{Filters: client.Filters{}.Add("label", label)})
+	var which client.ImageListOptions
+	if label != "" {
+		which.Filters = client.Filters{}.Add("label", label)
+	}
+	r, err := e.api.ImageList(lctx, which)
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", late(err))
 	}

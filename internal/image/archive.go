@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"wirelab.dev/wirelab/internal/atomicfile"
@@ -103,7 +104,10 @@ func Load(ctx context.Context, e Keeper, file string, say func(string)) (Archive
 	if err := a.prove(); err != nil {
 		return a, err
 	}
-	open := func() (io.ReadCloser, error) { return unpack(file) }
+	open := func() (io.ReadCloser, error) {
+		r, _, err := unpack(file)
+		return r, err
+	}
 	manifest, err := tarball.LoadManifest(open)
 	if err != nil {
 		return a, notArchive(file, err)
@@ -182,34 +186,40 @@ func notArchive(file string, err error) error {
 	return fmt.Errorf("%s is no image archive that lab image save or docker save has written: %w", file, err)
 }
 
-// unpack opens a file that is compressed with zstd, or not at all.
-func unpack(file string) (io.ReadCloser, error) {
+// unpack opens a file that is compressed with zstd or gzip, or not at all, and tells whether it is.
+func unpack(file string) (r io.ReadCloser, packed bool, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("read the image: %w", err)
+		return nil, false, fmt.Errorf("read the image: %w", err)
 	}
 	in := bufio.NewReaderSize(f, 1<<20)
-	magic, _ := in.Peek(4)                   // a shorter file is no archive, which its reader says
-	if string(magic) != "\x28\xb5\x2f\xfd" { // RFC 8878, 3.1.1
-		return struct {
-			io.Reader
-			io.Closer
-		}{in, f}, nil
+	magic, _ := in.Peek(4) // a shorter file is no archive, which its reader says
+	switch {
+	case string(magic) == "\x28\xb5\x2f\xfd": // RFC 8878, 3.1.1
+		z, err := zstd.NewReader(in)
+		if err != nil {
+			return nil, false, errors.Join(err, f.Close())
+		}
+		return &unpacked{z, z.Close, f}, true, nil
+	case strings.HasPrefix(string(magic), "\x1f\x8b"): // RFC 1952, 2.3.1
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, false, errors.Join(err, f.Close())
+		}
+		return &unpacked{z, func() {}, f}, true, nil
 	}
-	z, err := zstd.NewReader(in)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &unpacked{z, f}, nil
+	return &unpacked{in, func() {}, f}, false, nil
 }
 
+// unpacked is a file that is being read through what decompresses it.
 type unpacked struct {
-	*zstd.Decoder
+	io.Reader
+	end  func()
 	file *os.File
 }
 
 func (u *unpacked) Close() error {
-	u.Decoder.Close()
+	u.end()
 	return u.file.Close()
 }
 
