@@ -427,7 +427,7 @@ func TestWhichLab(t *testing.T) {
 		}
 	}
 	walk(newRootCmd())
-	want := []string{"doctor", "image", "list", "matrix", "profile", "version"}
+	want := []string{"docs", "doctor", "image", "list", "matrix", "profile", "version"}
 	for _, path := range without {
 		if group, _, _ := strings.Cut(path, " "); !slices.Contains(want, group) {
 			t.Errorf("lab %s is about a lab and has no --name", path)
