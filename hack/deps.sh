@@ -33,6 +33,7 @@ zstd                   zstd
 gcc                    gcc
 libc6-dev              /usr/include/stdlib.h
 shellcheck             shellcheck
+nodejs                 node
 ca-certificates        /etc/ssl/certs/ca-certificates.crt
 '
 
