@@ -73,13 +73,13 @@ generate: ## rewrite what is generated: the Go and objects of the BPF programs
 
 ##@ proof
 .PHONY: test test-beside lint test-generate test-unit test-apiserver test-datapath test-kernels test-race test-e2e
-test: deps ## every test there is
+test: deps test-generate ## every test there is
 	$(MAKE) -j 2 test-datapath test-beside
 	$(MAKE) test-kernels test-race test-e2e
 
 # The tests of the programs wait most of the time. What computes runs beside them.
 test-beside:
-	$(MAKE) -j 1 lint test-generate test-unit test-apiserver
+	$(MAKE) -j 1 lint test-unit test-apiserver
 
 lint: ## formatting, vet, staticcheck, clang-tidy, unused exports, the import arrows, shell scripts
 	hack/lint.sh

@@ -55,7 +55,7 @@ func testAgentRestart(t *testing.T, lab string) {
 	for _, node := range []string{client.Node, server.Node} {
 		agent := agentOn(t, lab, node)
 		restarts := restartsOf(t, lab, agent)
-		pid := onNode(t, node, "pgrep", "-x", "wirelab-agent")
+		pid := onNode(t, node, "pgrep", "-o", "-x", "wirelab-agent")
 		onNode(t, node, "kill", "-KILL", pid)
 		eventually(t, time.Minute, "the killed agent on "+node+" to come back", func() string {
 			if restartsOf(t, lab, agent) == restarts {

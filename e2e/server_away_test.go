@@ -148,10 +148,10 @@ func wantServer(t *testing.T, node string) {
 // killAgent kills the agent of a node, and waits until another one runs there.
 func killAgent(t *testing.T, node string) {
 	t.Helper()
-	old := onNode(t, node, "pgrep", "-x", "wirelab-agent")
+	old := onNode(t, node, "pgrep", "-o", "-x", "wirelab-agent")
 	onNode(t, node, "kill", "-KILL", old)
 	eventually(t, time.Minute, "an agent runs on "+node, func() string {
-		if now := onNode(t, node, "bash", "-c", "pgrep -x wirelab-agent || true"); now == "" || now == old {
+		if now := onNode(t, node, "bash", "-c", "pgrep -o -x wirelab-agent || true"); now == "" || now == old {
 			return "process " + now
 		}
 		return ""
