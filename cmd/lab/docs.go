@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path"
@@ -108,8 +107,7 @@ func writeSite(out io.Writer, site docsite.Site, dir string) error {
 
 // serveSite answers until ctx ends.
 func serveSite(ctx context.Context, out io.Writer, site docsite.Site, listen string) error {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", listen)
+	listener, err := listenAt(ctx, listen)
 	if err != nil {
 		return fmt.Errorf("serve the pages: %w", err)
 	}

@@ -55,7 +55,7 @@ kernel removes when explain ends, however it does. Programs are as they were.`,
 		if o.Protocol != "" && !slices.Contains(protocols(), o.Protocol) {
 			return usageError{fmt.Errorf("--proto %q: there are %s", o.Protocol, strings.Join(protocols(), ", "))}
 		}
-		if err := files.prepare(cmd); err != nil {
+		if err := files.prepare(); err != nil {
 			return err
 		}
 		l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))

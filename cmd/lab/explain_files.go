@@ -25,15 +25,12 @@ func (f *passportFiles) flags(cmd *cobra.Command) {
 }
 
 // prepare is called before anything is sent: each file has to be one that can be written.
-func (f *passportFiles) prepare(cmd *cobra.Command) error {
-	for _, flag := range []struct{ name, file string }{{"svg", f.svg}, {"html", f.html}} {
-		if !cmd.Flags().Changed(flag.name) {
+func (f *passportFiles) prepare() error {
+	for _, file := range []string{f.svg, f.html} {
+		if file == "" {
 			continue
 		}
-		if blank(flag.file) {
-			return usageError{fmt.Errorf("--%s: its value is empty: give one, or leave the flag out", flag.name)}
-		}
-		if err := canWrite(flag.file); err != nil {
+		if err := canWrite(file); err != nil {
 			return err
 		}
 	}

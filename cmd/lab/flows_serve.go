@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -68,14 +69,9 @@ func (s *flowServer) check(f *pflag.FlagSet) error {
 }
 
 func (s *flowServer) run(cmd *cobra.Command, l *labs.Lab) error {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(cmd.Context(), "tcp", s.listen)
+	listener, err := listenAt(cmd.Context(), s.listen)
 	if err != nil {
-		var busy *net.OpError
-		if errors.As(err, &busy) {
-			err = busy.Err
-		}
-		return fmt.Errorf("listen at %s: %w", s.listen, err)
+		return err
 	}
 	kind := "without TLS"
 	if s.secure != nil {
@@ -83,4 +79,18 @@ func (s *flowServer) run(cmd *cobra.Command, l *labs.Lab) error {
 	}
 	progressLine(cmd.ErrOrStderr(), "serving the flows of lab %s at %s, %s", l.Name, listener.Addr(), kind)
 	return l.ServeFlows(cmd.Context(), listener, s.secure)
+}
+
+// listenAt listens at an address and a port.
+func listenAt(ctx context.Context, at string) (net.Listener, error) {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", at)
+	if err != nil {
+		var busy *net.OpError
+		if errors.As(err, &busy) {
+			err = busy.Err
+		}
+		return nil, fmt.Errorf("listen at %s: %w", at, err)
+	}
+	return listener, nil
 }
