@@ -239,7 +239,7 @@ func (b *Bundle) readDocker() error {
 			return err
 		}
 		for _, tag := range m.RepoTags {
-			if err := b.add(tag, id); err != nil {
+			if _, err := b.add(tag, id); err != nil {
 				return err
 			}
 		}
@@ -247,14 +247,14 @@ func (b *Bundle) readDocker() error {
 	return nil
 }
 
-// add notes an image under its name, and returns an error where that is none.
-func (b *Bundle) add(ref string, id v1.Hash) error {
+// add notes an image under its name, and returns the whole of that, or an error where it is none.
+func (b *Bundle) add(ref string, id v1.Hash) (whole string, err error) {
 	named, err := reference.ParseDockerRef(ref)
 	if err != nil {
-		return notBundle(b.from, fmt.Errorf("%q is no image's name: %w", ref, err))
+		return "", notBundle(b.from, fmt.Errorf("%q is no image's name: %w", ref, err))
 	}
 	b.Images = append(b.Images, Bundled{reference.FamiliarString(named), id.String()})
-	return nil
+	return named.String(), nil
 }
 
 // nodes is the platform of nodes: that of the programs that lab carries.
@@ -287,10 +287,7 @@ func (b *Bundle) readOCI() error {
 	taken, refused := map[string]bool{}, map[string]error{}
 	for _, d := range index.Manifests {
 		ref := nameIn(d)
-		if ref == "" {
-			continue
-		}
-		if taken[ref] {
+		if ref == "" || taken[ref] {
 			continue
 		}
 		one, id, err := b.pick(d)
@@ -300,14 +297,11 @@ func (b *Bundle) readOCI() error {
 		}
 		taken[ref] = true
 		delete(refused, ref)
-		if err := b.add(ref, id); err != nil {
-			return err
-		}
-		named, err := reference.ParseDockerRef(ref)
+		whole, err := b.add(ref, id)
 		if err != nil {
 			return err
 		}
-		one.Annotations = map[string]string{annotationName: named.String()}
+		one.Annotations = map[string]string{annotationName: whole}
 		given.Manifests = append(given.Manifests, *one)
 	}
 	for _, ref := range slices.Sorted(maps.Keys(refused)) {
