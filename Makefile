@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 LDFLAGS   := -s -w -X wirelab.dev/wirelab/internal/version.Version=$(VERSION)
 GO_BUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
 GO_TOOL   := go tool -modfile=hack/tools/go.mod
-SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml' '*.tpl' '*.json' '*.txt' go.mod go.sum 2>/dev/null)
+SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml' '*.tpl' '*.json' '*.txt' 'internal/ui/page/*' go.mod go.sum 2>/dev/null)
 PAYLOAD   := images/payload
 CARRIED   := wirelab-agent wirelab-operator wirelab-relay wirelab-cni nettool
 
@@ -35,7 +35,7 @@ verify: build ## run the checks against lab NAME
 	bin/lab verify $(NAME)
 
 ##@ what it is made of
-.PHONY: deps build node-image generate
+.PHONY: deps build node-image generate page-vendor
 deps: ## install what is missing on this machine, from the distribution's packages
 	hack/deps.sh
 
@@ -71,15 +71,18 @@ node-image: deps ## the node image, from Debian's packages and Go modules alone
 generate: ## rewrite what is generated: the Go and objects of the BPF programs
 	go generate ./bpf/...
 
+page-vendor: ## fetch the libraries of lab ui's page as its lock file names them; needs npm
+	internal/ui/page/vendor.sh
+
 ##@ proof
-.PHONY: test test-beside lint test-generate test-unit test-apiserver test-datapath test-kernels test-race test-e2e
+.PHONY: test test-beside lint test-generate test-unit test-page test-apiserver test-datapath test-kernels test-race test-e2e
 test: deps test-generate ## every test there is
 	$(MAKE) -j 2 test-datapath test-beside
 	$(MAKE) test-kernels test-race test-e2e
 
 # The tests of the programs wait most of the time. What computes runs beside them.
 test-beside:
-	$(MAKE) -j 1 lint test-unit test-apiserver
+	$(MAKE) -j 1 lint test-unit test-page test-apiserver
 
 lint: ## formatting, vet, staticcheck, clang-tidy, unused exports, the import arrows, shell scripts
 	hack/lint.sh
@@ -91,11 +94,15 @@ test-generate: ## generated code is what the sources say
 # The agent's run under test-race.
 ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/agent ./cmd/nettool ./cmd/nettool/internal/tap ./bench/testbed ./bench/controlplane
 
-# And so do those that need an API server under test-apiserver.
+# And so do those that need an API server under test-apiserver, and a browser under test-page.
 APISERVER_PACKAGES := ./internal/crd ./internal/operator ./internal/relay
+PAGE_PACKAGES := ./internal/ui
 
 test-unit: ## tests that need nothing
-	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES))")
+	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES) $(PAGE_PACKAGES))")
+
+test-page: ## the page of lab ui, in headless Chromium
+	WIRELAB_TEST_STRICT=1 go test -count=1 $(PAGE_PACKAGES)
 
 # kube-apiserver and etcd are those that the node image is made of.
 test-apiserver: node-image ## what wirelab keeps in the API server, with a real one

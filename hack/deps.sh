@@ -34,6 +34,7 @@ gcc                    gcc
 libc6-dev              /usr/include/stdlib.h
 shellcheck             shellcheck
 nodejs                 node
+chromium               chromium
 ca-certificates        /etc/ssl/certs/ca-certificates.crt
 '
 

@@ -52,6 +52,7 @@ looked at. shell, and monitor and capture with a command, end with the command's
 		{groupLook, newVerifyCmd()},
 		{groupLook, newBenchCmd()},
 		{groupLook, newFlowsCmd()},
+		{groupLook, newUICmd()},
 		{groupLook, newEndpointCmd()},
 		{groupLook, newIdentityCmd()},
 		{groupLook, newServiceCmd()},

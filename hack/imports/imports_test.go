@@ -40,6 +40,7 @@ var refused = []struct {
 	{"internal/gather", []string{"internal/agent", "internal/api/client", "labs"}},
 	{"cmd/operator", []string{"internal/relay", "internal/flowapi", "github.com/cilium/cilium"}},
 	{"internal/api", []string{"datapath", "internal/agent", "k8s.io/api"}},
+	{"internal/ui", []string{"internal/api/client", "internal/gather", "labs", "k8s.io/api"}},
 	{"internal/show", []string{"datapath", "internal/agent", "internal/api/client", "k8s.io/api"}},
 	{"cmd/agent", []string{"bpf", "datapath", "labs", "profiles", "verify", "internal/flowapi", "github.com/cilium/cilium"}},
 	{"cmd/cni", []string{"datapath", "internal/agent", "internal/api/client", "net/http", "k8s.io/api"}},

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/internal/ui"
+	"wirelab.dev/wirelab/labs"
+)
+
+func newUICmd() *cobra.Command {
+	var of labName
+	var listen string
+	cmd := &cobra.Command{
+		Use:   "ui [LAB]",
+		Short: "Show on a page who talks with whom, and what is dropped",
+		Long: `ui serves a page that shows who talks with whom in a lab, until it is interrupted: a map of
+workloads, where what is dropped is red, and a table of flows.
+
+It prints the page's URL, which has a token in it: who has it, on this machine, sees the
+lab's flows. The page comes out of lab itself and loads nothing from elsewhere.`,
+		Example: `  lab ui
+  lab ui kubeproxy --listen 127.0.0.1:8080`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			at, err := netip.ParseAddrPort(listen)
+			switch {
+			case err != nil:
+				return usageError{fmt.Errorf("listen at %q: want an address and a port, as 127.0.0.1:8080", listen)}
+			case !at.Addr().IsLoopback():
+				return usageError{fmt.Errorf("listen at %s: the page is for this machine alone, so only an address as 127.0.0.1 will do", listen)}
+			}
+			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			return serveUI(cmd, l, listen)
+		},
+	}
+	of.argument(cmd)
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "the address and port of this machine to serve at; port 0 takes one that is free")
+	must(cmd.RegisterFlagCompletionFunc("listen", cobra.NoFileCompletions))
+	return cmd
+}
+
+func serveUI(cmd *cobra.Command, l *labs.Lab, at string) error {
+	listener, err := listenAt(cmd.Context(), at)
+	if err != nil {
+		return err
+	}
+	var nodes []string
+	for _, n := range l.Nodes {
+		nodes = append(nodes, n.Name)
+	}
+	page := ui.New(listener, l.Name, nodes, l.FollowFlows)
+	progressLine(cmd.ErrOrStderr(), "serving the page of lab %s until interrupted, at", l.Name)
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), page.URL()); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	return page.Serve(cmd.Context())
+}
