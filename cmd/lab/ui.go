@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"wirelab.dev/wirelab/internal/ui"
 	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/labs/passport"
+	"wirelab.dev/wirelab/labs/passport/draw"
 )
 
 func newUICmd() *cobra.Command {
@@ -18,7 +22,8 @@ func newUICmd() *cobra.Command {
 		Use:   "ui [LAB]",
 		Short: "Show on a page who talks with whom, and what is dropped",
 		Long: `ui serves a page that shows who talks with whom in a lab, until it is interrupted: a map of
-workloads, where what is dropped is red, and a table of flows.
+workloads, where what is dropped is red, and a table of flows. From an arrow a packet is sent,
+as by lab explain, and its way drawn.
 
 It prints the page's URL, which has a token in it: who has it, on this machine, sees the
 lab's flows. The page comes out of lab itself and loads nothing from elsewhere.`,
@@ -55,7 +60,16 @@ func serveUI(cmd *cobra.Command, l *labs.Lab, at string) error {
 	for _, n := range l.Nodes {
 		nodes = append(nodes, n.Name)
 	}
-	page := ui.New(listener, l.Name, nodes, l.FollowFlows)
+	page := ui.New(listener, l.Name, nodes, l.FollowFlows, func(ctx context.Context, from, to, protocol string) ([]byte, error) {
+		if !slices.Contains(protocols(), protocol) {
+			return nil, fmt.Errorf("no packet of %q can be sent: there are %s", protocol, strings.Join(protocols(), ", "))
+		}
+		seen, err := l.Explain(ctx, labs.ExplainOptions{From: from, To: to, Protocol: protocol})
+		if err != nil {
+			return nil, err
+		}
+		return draw.Passport(passport.Make(seen)), nil
+	})
 	progressLine(cmd.ErrOrStderr(), "serving the page of lab %s until interrupted, at", l.Name)
 	if _, err := fmt.Fprintln(cmd.OutOrStdout(), page.URL()); err != nil {
 		return errors.Join(err, listener.Close())

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,9 +15,10 @@ import (
 
 // fake is a lab whose flows a test makes.
 type fake struct {
-	lines chan api.FlowLine
-	heard func(node string, err error)
-	told  chan struct{} // closed once somebody follows
+	lines  chan api.FlowLine
+	heard  func(node string, err error)
+	told   chan struct{} // closed once somebody follows
+	arrive chan struct{} // nil, or what a packet waits for
 }
 
 func newFake() *fake {
@@ -36,6 +38,20 @@ func (f *fake) flows(ctx context.Context, each func(api.FlowLine) error, heard f
 			return nil
 		}
 	}
+}
+
+func (f *fake) explain(ctx context.Context, from, to, protocol string) ([]byte, error) {
+	if from == "" {
+		return nil, errors.New("there is no such pod")
+	}
+	if f.arrive != nil {
+		select {
+		case <-f.arrive:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="100" height="50"><desc>%s from %s to %s</desc><style>rect { fill: green; }</style><rect width="100" height="50"/></svg>`, protocol, from, to), nil
 }
 
 // podEnd is a pod's end of a flow, as namespace/name; its address follows from the name.
@@ -86,7 +102,7 @@ func serving(t *testing.T, nodes ...string) (*Server, *fake) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	s := New(listener, "l", nodes, f.flows)
+	s := New(listener, "l", nodes, f.flows, f.explain)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx) }()

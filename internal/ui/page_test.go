@@ -178,6 +178,11 @@ func TestPage(t *testing.T) {
 	b.within(2*time.Second, "only what was dropped", `document.querySelectorAll('#rows tr').length === 1 && document.querySelector('#rows tr').innerText.includes('policy-denied')`)
 	b.run(chromedp.Click(`#rows tr`))
 	b.within(2*time.Second, "a click says more", `document.getElementById('details').innerText.replace(/\\\s+/g, '').includes('lab explain default/cni default/demo-x7x2k --proto icmp --name l')`)
+	b.run(chromedp.Click(`#explain`))
+	b.within(2*time.Second, "its way is drawn", `document.getElementById('passport').open && document.getElementById('passport-picture').naturalWidth === 100 &&
+		document.getElementById('passport-picture').alt === 'the way of default/cni → default/demo-x7x2k, icmp'`)
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.within(2*time.Second, "Escape closes the drawing alone", `!document.getElementById('passport').open && !document.getElementById('details').hidden`)
 	b.run(chromedp.KeyEvent(kb.Escape), chromedp.KeyEvent(kb.Escape))
 	b.within(2*time.Second, "nothing is chosen or left out", `document.getElementById('details').hidden && document.querySelectorAll('#rows tr').length === 3`)
 	b.run(chromedp.Focus(`#map`), chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.Enter))

@@ -40,11 +40,14 @@ type Flows func(ctx context.Context, each func(api.FlowLine) error, heard func(n
 type Server struct {
 	lab      string
 	flows    Flows
+	explain  Explain
 	listener net.Listener
 	token    string
 	hosts    []string // what a browser of this machine may call this server
 	patience time.Duration
 	picture  *picture
+
+	explaining sync.Mutex // while a packet is on its way
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next update
@@ -52,11 +55,11 @@ type Server struct {
 }
 
 // New makes the server of a lab with these nodes, which serves at a listener on a loopback address.
-func New(listener net.Listener, lab string, nodes []string, flows Flows) *Server {
+func New(listener net.Listener, lab string, nodes []string, flows Flows, explain Explain) *Server {
 	at := listener.Addr().String()
 	_, port, _ := net.SplitHostPort(at)
 	return &Server{
-		lab: lab, flows: flows, listener: listener, token: rand.Text(), hosts: []string{at, net.JoinHostPort("localhost", port)},
+		lab: lab, flows: flows, explain: explain, listener: listener, token: rand.Text(), hosts: []string{at, net.JoinHostPort("localhost", port)},
 		patience: patience, picture: newPicture(nodes), changed: make(chan struct{}),
 	}
 }
@@ -125,6 +128,7 @@ func (s *Server) handler() http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /updates", s.updates)
+	mux.HandleFunc("POST /passport", s.passport)
 	mux.Handle("GET /", http.FileServerFS(page))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -39,6 +39,11 @@ func TestRefusals(t *testing.T) {
 		{"an origin that nobody names", "/" + s.token + "/updates", at, "null", "GET", 403, "other origins"},
 		{"another port's origin", "/" + s.token + "/updates", at, "http://127.0.0.1:1", "GET", 403, "other origins"},
 		{"something to write", "/" + s.token + "/updates", at, "", "POST", 405, ""},
+		{"a packet", "/" + s.token + "/passport?from=a/b&to=c/d&protocol=icmp", at, "http://" + at, "POST", 200, "icmp from a/b to c/d"},
+		{"a packet that cannot be", "/" + s.token + "/passport?to=c/d&protocol=icmp", at, "", "POST", 422, "there is no such pod"},
+		{"a packet by a link", "/" + s.token + "/passport?from=a/b&to=c/d&protocol=icmp", at, "", "GET", 404, ""},
+		{"a packet of another origin", "/" + s.token + "/passport?from=a/b&to=c/d&protocol=icmp", at, "http://127.0.0.1:1", "POST", 403, "other origins"},
+		{"a packet without a token", "/passport?from=a/b&to=c/d&protocol=icmp", at, "", "POST", 403, "open the whole URL"},
 		{"what is not there", "/" + s.token + "/nothing", at, "", "GET", 404, ""},
 		{"where it is not", "/" + s.token + "/../server.go", at, "", "GET", 403, "open the whole URL"},
 		{"without the last slash", "/" + s.token, at, "", "GET", 200, "<title>wirelab</title>"},
@@ -136,7 +141,7 @@ func TestBrowserThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	s := New(listener, "l", nil, f.flows)
+	s := New(listener, "l", nil, f.flows, f.explain)
 	s.patience = 200 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -195,8 +200,42 @@ func TestNoFlows(t *testing.T) {
 		t.Fatal(err)
 	}
 	why := errors.New("no node answers")
-	s := New(listener, "l", nil, func(context.Context, func(api.FlowLine) error, func(string, error)) error { return why })
+	s := New(listener, "l", nil, func(context.Context, func(api.FlowLine) error, func(string, error)) error { return why }, nil)
 	if err := s.Serve(t.Context()); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestOnePacketAtATime: pages make no load together.
+func TestOnePacketAtATime(t *testing.T) {
+	s, f := serving(t)
+	f.arrive = make(chan struct{})
+	send := func() (int, string) {
+		answer, err := http.Post(s.URL()+"passport?from=a/b&to=c/d&protocol=tcp", "", nil) //nolint:noctx // ends with the server
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer answer.Body.Close()
+		said, err := io.ReadAll(answer.Body)
+		return answer.StatusCode, fmt.Sprint(string(said), err)
+	}
+	first := make(chan int, 1)
+	go func() {
+		code, _ := send()
+		first <- code
+	}()
+	for s.explaining.TryLock() { // until the first is on its way
+		s.explaining.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+	if code, said := send(); code != http.StatusTooManyRequests || !strings.Contains(said, "another packet is on its way") {
+		t.Errorf("a second one: %d %s", code, said)
+	}
+	close(f.arrive)
+	if code := <-first; code != http.StatusOK {
+		t.Errorf("the first one: %d", code)
+	}
+	if code, said := send(); code != http.StatusOK {
+		t.Errorf("one after it: %d %s", code, said)
 	}
 }

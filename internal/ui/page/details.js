@@ -54,14 +54,21 @@ export function ofBundle(bundle, state) {
     out.push(element('h3', 'Dropped'));
     out.push(list(dropped.map((edge) => [`${edge.port ? `${edge.port}: ` : ''}${edge.reason}`, `${edge.dropped} packets`, edge.red])));
   }
+  const way = wayOf(bundle, state);
+  if (way) {
+    out.push(element('h3', 'The whole way of one packet'));
+    out.push(element('code', `lab explain ${way.from} \\\n  ${way.to} \\\n  --proto ${way.protocol} --name ${state.lab}`));
+  }
+  return out;
+}
+
+// wayOf is a packet as those of an arrow, of the dropped ones if there are any; undefined where no pod has sent one.
+export function wayOf(bundle, state) {
   const ids = new Set(bundle.edges.map((edge) => edge.id));
   const rows = [...state.rows.values()].filter((row) => ids.has(row.edge));
   rows.sort((a, b) => Number(b.verdict === 'dropped') - Number(a.verdict === 'dropped') || b.time - a.time);
-  const way = rows.find((row) => row.from.pod && (row.to.pod || row.to.addr));
-  if (way) {
-    const target = way.to.pod ? `${way.to.namespace}/${way.to.pod}` : way.to.addr;
-    out.push(element('h3', 'The whole way of one packet'));
-    out.push(element('code', `lab explain ${way.from.namespace}/${way.from.pod} \\\n  ${target}${way.port ? `:${way.port}` : ''} \\\n  --proto ${way.protocol} --name ${state.lab}`));
-  }
-  return out;
+  const row = rows.find((one) => one.from.pod && (one.to.pod || one.to.addr));
+  if (!row) return undefined;
+  const target = row.to.pod ? `${row.to.namespace}/${row.to.pod}` : row.to.addr;
+  return { from: `${row.from.namespace}/${row.from.pod}`, to: row.port ? `${target}:${row.port}` : target, protocol: row.protocol };
 }

@@ -1,8 +1,9 @@
 // Keeps the page as the server tells: what there is, what of it is shown, and what is chosen.
 
-import { ofBundle, ofGroup } from './details.js';
+import { ofBundle, ofGroup, wayOf } from './details.js';
 import { parse } from './filter.js';
 import { ServiceMap, bundle } from './map.js';
+import { show } from './passport.js';
 import { Table } from './table.js';
 
 const $ = (id) => document.getElementById(id);
@@ -16,6 +17,7 @@ const state = {
   now: 0,
   matches: null, // what says whether a row is shown
   chosen: null, // { group } or { bundle }
+  way: undefined, // of a packet as those of the chosen bundle
   short: (node) => (node.startsWith(`${state.lab}-`) ? node.slice(state.lab.length + 1) : node),
 };
 
@@ -99,6 +101,8 @@ function drawChosen() {
   $('details').hidden = !group && !edges;
   if (group) $('details-body').replaceChildren(...ofGroup(group, state));
   if (edges) $('details-body').replaceChildren(...ofBundle(edges, state));
+  state.way = edges && wayOf(edges, state);
+  $('explain').hidden = !state.way;
 }
 
 // drawEdgeList says what the map shows in words, for those who do not see it.
@@ -123,7 +127,9 @@ function filterChanged() {
 
 $('bar').addEventListener('input', filterChanged);
 $('close').addEventListener('click', () => choose(null));
+$('explain').addEventListener('click', () => show(state.way));
 document.addEventListener('keydown', (event) => {
+  if ($('passport').open) return; // whose keys are the browser's
   const typing = event.target.id === 'filter';
   if (event.key === '/' && !typing) {
     $('filter').focus();
