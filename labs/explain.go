@@ -38,8 +38,9 @@ type ExplainOptions struct {
 const (
 	// answerWithin is how long the probe waits. TCP would send it again after a second.
 	answerWithin = 900 * time.Millisecond
-	// explainPatience is how long an agent that starts is waited for.
+	// explainPatience is how long an agent that starts is waited for, silentPatience one that is there and says nothing.
 	explainPatience = 2 * time.Second
+	silentPatience  = 10 * time.Second
 )
 
 // Explain sends one probe and returns all that captures at the devices on its way, programs and the hooks of the nodes' stacks
@@ -315,19 +316,20 @@ func (e *explaining) watching(ctx context.Context) error {
 	captured := false
 	w := &watch[api.Event]{
 		lab: e.lab, nodes: slices.DeleteFunc(slices.Clone(e.lab.Nodes), func(n cluster.Node) bool { return n.Down() != "" }),
-		who: "its agent", whom: "the agents of lab " + e.lab.Name, say: func(string) {},
+		who: "its agent", whom: "the agents of lab " + e.lab.Name, patience: silentPatience, say: func(string) {},
 		begin: func([]string) error { return nil },
 		while: func(ctx context.Context) { failed, captured = e.capturing(ctx), true },
 		emit:  e.event,
 		stream: func(ctx context.Context, n cluster.Node, each func(line[api.Event]) error) error {
-			err := e.lab.events(ctx, n, e.agents[n.Name], explainPatience, nil, each)
-			if err != nil && ctx.Err() == nil {
-				e.away(n.Name, "its agent does not tell what its programs did: "+err.Error())
-			}
-			return err
+			return e.lab.events(ctx, n, e.agents[n.Name], explainPatience, nil, each)
 		},
 	}
 	err := w.watch(ctx)
+	for i, why := range w.failures { // also of one that is there and says nothing
+		if why != nil {
+			e.away(w.nodes[i].Name, "its agent does not tell what its programs did: "+why.Error())
+		}
+	}
 	if !captured && ctx.Err() == nil { // no agent tells anything
 		return e.capturing(ctx)
 	}

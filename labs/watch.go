@@ -26,6 +26,8 @@ type watch[T any] struct {
 	nodes []cluster.Node
 	who   string // tells what a node sees, such as "its agent"
 	whom  string // are waited for at first, such as "the agents of lab x"
+	// patience is how long they are; 0: beginTimeout.
+	patience time.Duration
 	// stream hands on what a node tells until ctx ends, and returns why it ended before.
 	stream func(ctx context.Context, n cluster.Node, each func(line[T]) error) error
 	// begin is called once with the nodes that are watched, by what follows the lab's name, before anything is emitted.
@@ -113,7 +115,8 @@ func (w *watch[T]) take(s sent[T]) (over bool) {
 // one that refuses. ctx may end it early.
 func (w *watch[T]) join(ctx context.Context, from <-chan sent[T]) error {
 	defer telling(w.lab.say, "waiting for "+w.whom)()
-	late := time.After(beginTimeout)
+	patience := cmp.Or(w.patience, beginTimeout)
+	late := time.After(patience)
 	heard := map[string]bool{}
 	for len(heard) < len(w.nodes) {
 		select {
@@ -124,7 +127,7 @@ func (w *watch[T]) join(ctx context.Context, from <-chan sent[T]) error {
 			for i, n := range w.nodes {
 				if !heard[n.Name] {
 					heard[n.Name] = true
-					w.failures[i] = fmt.Errorf("%s does not answer within %s", w.who, beginTimeout)
+					w.failures[i] = fmt.Errorf("%s does not answer within %s", w.who, patience)
 				}
 			}
 		case <-ctx.Done():

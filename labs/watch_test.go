@@ -163,6 +163,17 @@ func TestWatchOfASilentNode(t *testing.T) {
 		if took := time.Since(began); took != agentPatience+askTimeout || len(w.said) != 2 || !strings.Contains(w.said[0], "l-worker2 is not watched: its agent does not answer") {
 			t.Errorf("after %s: %q", took, w.said)
 		}
+		if w.failures[0] != nil || w.failures[1] == nil {
+			t.Errorf("why nodes are not watched: %v", w.failures)
+		}
+
+		w = watchTwo(t)
+		w.patience = 3 * time.Second
+		began = time.Now()
+		go func() { w.mark("l-worker") }()
+		if err := w.join(t.Context(), w.from); err != nil || time.Since(began) != w.patience || !strings.Contains(w.said[0], "within 3s") {
+			t.Errorf("after %s: %q, %v", time.Since(began), w.said, err)
+		}
 
 		w = watchTwo(t)
 		w.while = func(context.Context) { time.Sleep(time.Second) }
