@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -37,6 +38,10 @@ folder of them that a browser opens as it is.`,
 			if dir != "" && cmd.Flags().Changed("listen") {
 				return usageError{errors.New("--listen is for pages that are served, and --write serves none")}
 			}
+			at, err := parseListen(listen, "127.0.0.1:8000")
+			if err != nil {
+				return err
+			}
 			site, err := documentation(cmd.Root())
 			if err != nil {
 				return err
@@ -44,7 +49,7 @@ folder of them that a browser opens as it is.`,
 			if dir != "" {
 				return writeSite(cmd.OutOrStdout(), site, dir)
 			}
-			return serveSite(cmd.Context(), cmd.OutOrStdout(), site, listen)
+			return serveSite(cmd.Context(), cmd.OutOrStdout(), site, at)
 		},
 	}
 	f := cmd.Flags()
@@ -106,8 +111,8 @@ func writeSite(out io.Writer, site docsite.Site, dir string) error {
 }
 
 // serveSite answers until ctx ends.
-func serveSite(ctx context.Context, out io.Writer, site docsite.Site, listen string) error {
-	listener, err := listenAt(ctx, listen)
+func serveSite(ctx context.Context, out io.Writer, site docsite.Site, at netip.AddrPort) error {
+	listener, err := listenAt(ctx, at)
 	if err != nil {
 		return fmt.Errorf("serve the pages: %w", err)
 	}

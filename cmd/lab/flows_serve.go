@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -20,6 +17,7 @@ import (
 type flowServer struct {
 	on     bool
 	listen string
+	at     netip.AddrPort
 	files  mtls.Files
 	secure *tls.Config
 }
@@ -53,23 +51,22 @@ func (s *flowServer) check(f *pflag.FlagSet) error {
 	if err != nil || !s.on {
 		return err
 	}
-	at, err := netip.ParseAddrPort(s.listen)
-	if err != nil {
-		return fmt.Errorf("listen at %q: want an address and a port, as %s", s.listen, flowsPort)
+	if s.at, err = parseListen(s.listen, flowsPort); err != nil {
+		return err
 	}
 	if s.files != (mtls.Files{}) {
 		if s.secure, err = s.files.Server(time.Now(), ""); err != nil {
 			return err
 		}
 	}
-	if s.secure == nil && !at.Addr().IsLoopback() {
+	if s.secure == nil && !s.at.Addr().IsLoopback() {
 		return fmt.Errorf("listen at %s: without TLS only an address of this machine alone, as %s, as whoever connects sees the lab's flows", s.listen, flowsPort)
 	}
 	return nil
 }
 
 func (s *flowServer) run(cmd *cobra.Command, l *labs.Lab) error {
-	listener, err := listenAt(cmd.Context(), s.listen)
+	listener, err := listenAt(cmd.Context(), s.at)
 	if err != nil {
 		return err
 	}
@@ -79,18 +76,4 @@ func (s *flowServer) run(cmd *cobra.Command, l *labs.Lab) error {
 	}
 	progressLine(cmd.ErrOrStderr(), "serving the flows of lab %s at %s, %s", l.Name, listener.Addr(), kind)
 	return l.ServeFlows(cmd.Context(), listener, s.secure)
-}
-
-// listenAt listens at an address and a port.
-func listenAt(ctx context.Context, at string) (net.Listener, error) {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", at)
-	if err != nil {
-		var busy *net.OpError
-		if errors.As(err, &busy) {
-			err = busy.Err
-		}
-		return nil, fmt.Errorf("listen at %s: %w", at, err)
-	}
-	return listener, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -30,11 +31,11 @@ lab's flows. The page comes out of lab itself and loads nothing from elsewhere.`
 		Example: `  lab ui
   lab ui kubeproxy --listen 127.0.0.1:8080`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := netip.ParseAddrPort(listen)
-			switch {
-			case err != nil:
-				return usageError{fmt.Errorf("listen at %q: want an address and a port, as 127.0.0.1:8080", listen)}
-			case !at.Addr().IsLoopback():
+			at, err := parseListen(listen, "127.0.0.1:8080")
+			if err != nil {
+				return err
+			}
+			if !at.Addr().IsLoopback() {
 				return usageError{fmt.Errorf("listen at %s: the page is for this machine alone, so only an address as 127.0.0.1 will do", listen)}
 			}
 			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
@@ -42,7 +43,7 @@ lab's flows. The page comes out of lab itself and loads nothing from elsewhere.`
 				return err
 			}
 			defer l.Close()
-			return serveUI(cmd, l, listen)
+			return serveUI(cmd, l, at)
 		},
 	}
 	of.argument(cmd)
@@ -51,7 +52,7 @@ lab's flows. The page comes out of lab itself and loads nothing from elsewhere.`
 	return cmd
 }
 
-func serveUI(cmd *cobra.Command, l *labs.Lab, at string) error {
+func serveUI(cmd *cobra.Command, l *labs.Lab, at netip.AddrPort) error {
 	listener, err := listenAt(cmd.Context(), at)
 	if err != nil {
 		return err

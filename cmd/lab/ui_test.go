@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -22,7 +23,7 @@ func TestUIListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	if _, err := listenAt(t.Context(), taken.Addr().String()); exitCode(err) != exitFailed || err.Error() != "listen at "+taken.Addr().String()+": bind: address already in use" {
+	if _, err := listenAt(t.Context(), netip.MustParseAddrPort(taken.Addr().String())); exitCode(err) != exitFailed || err.Error() != "listen at "+taken.Addr().String()+": bind: address already in use" {
 		t.Errorf("a port that is taken: %v", err)
 	}
 }
