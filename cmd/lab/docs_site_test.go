@@ -49,7 +49,7 @@ func TestDocsWritten(t *testing.T) {
 	if _, errOut, code = call(t, "docs", "--write", filepath.Join(t.TempDir(), "c"), "--listen", "127.0.0.1:0"); code != exitUsage || !strings.Contains(errOut, "--listen") {
 		t.Errorf("written and served: exit %d: %s", code, errOut)
 	}
-	if _, errOut, code = call(t, "docs", "--listen", "127.0.0.1:99999"); code != exitFailed || !strings.Contains(errOut, "serve the pages") {
+	if _, errOut, code = call(t, "docs", "--listen", "127.0.0.1:99999"); code != exitUsage || !strings.Contains(errOut, "want an address and a port") {
 		t.Errorf("a port that there cannot be: exit %d: %s", code, errOut)
 	}
 }
