@@ -21,6 +21,13 @@ type hook struct {
 	pin    string          // of the link, where a device has more than one; else it is the device's name
 }
 
+func (h hook) direction() string {
+	if h.attach == ebpf.AttachTCXEgress {
+		return "egress"
+	}
+	return "ingress"
+}
+
 func (h hook) pinName() string {
 	if h.pin != "" {
 		return h.pin

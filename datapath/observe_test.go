@@ -207,9 +207,9 @@ func TestStatus(t *testing.T) {
 		t.Errorf("status is %+v", s)
 	}
 	if len(s.Programs) != 2 || !slices.ContainsFunc(s.Programs, func(p0 api.Program) bool {
-		return p0.Name == "lab_from_pod" && slices.Equal(p0.AttachedTo, []string{p.HostIf})
+		return p0.Name == "lab_from_pod" && p0.Hook == "tcx ingress" && slices.Equal(p0.AttachedTo, []string{p.HostIf})
 	}) || !slices.ContainsFunc(s.Programs, func(p0 api.Program) bool {
-		return p0.Name == "lab_to_pod" && slices.Equal(p0.AttachedTo, []string{"lab_host"})
+		return p0.Name == "lab_to_pod" && p0.Hook == "tcx egress" && slices.Equal(p0.AttachedTo, []string{"lab_host"})
 	}) {
 		t.Errorf("programs are %+v", s.Programs)
 	}

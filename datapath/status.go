@@ -86,6 +86,7 @@ func (d *Datapath) programStatus(ctx context.Context, s *api.Datapath) (err erro
 			if byID[id], err = describeProgram(id); err != nil {
 				return err
 			}
+			byID[id].Hook = d.attacher.kind() + " " + h.direction()
 		}
 		byID[id].AttachedTo = append(byID[id].AttachedTo, h.device)
 	}

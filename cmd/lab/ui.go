@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,11 +58,21 @@ func serveUI(cmd *cobra.Command, l *labs.Lab, at netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	var nodes []string
-	for _, n := range l.Nodes {
-		nodes = append(nodes, n.Name)
+	page := ui.New(listener, shownOf(l))
+	progressLine(cmd.ErrOrStderr(), "serving the page of lab %s until interrupted, at", l.Name)
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), page.URL()); err != nil {
+		return errors.Join(err, listener.Close())
 	}
-	page := ui.New(listener, l.Name, nodes, l.FollowFlows, func(ctx context.Context, from, to, protocol string) ([]byte, error) {
+	return page.Serve(cmd.Context())
+}
+
+// shownOf is what the page shows of a lab.
+func shownOf(l *labs.Lab) ui.Lab {
+	shown := ui.Lab{Name: l.Name, Flows: l.FollowFlows}
+	for _, n := range l.Nodes {
+		shown.Nodes = append(shown.Nodes, n.Name)
+	}
+	shown.Explain = func(ctx context.Context, from, to, protocol string) ([]byte, error) {
 		if !slices.Contains(protocols(), protocol) {
 			return nil, fmt.Errorf("no packet of %q can be sent: there are %s", protocol, strings.Join(protocols(), ", "))
 		}
@@ -70,10 +81,16 @@ func serveUI(cmd *cobra.Command, l *labs.Lab, at netip.AddrPort) error {
 			return nil, err
 		}
 		return draw.Passport(passport.Make(seen)), nil
-	})
-	progressLine(cmd.ErrOrStderr(), "serving the page of lab %s until interrupted, at", l.Name)
-	if _, err := fmt.Fprintln(cmd.OutOrStdout(), page.URL()); err != nil {
-		return errors.Join(err, listener.Close())
 	}
-	return page.Serve(cmd.Context())
+	shown.Datapaths = func(ctx context.Context) (out []ui.NodeDatapath, err error) {
+		status, err := l.Status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range status.Nodes {
+			out = append(out, ui.NodeDatapath{Node: n.Name, Status: n.Agent, Away: cmp.Or(n.AgentError, n.Down)})
+		}
+		return out, nil
+	}
+	return shown
 }

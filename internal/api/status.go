@@ -179,11 +179,12 @@ type Masquerading struct {
 	NativeCIDR netip.Prefix `json:"nativeCIDR,omitzero"`
 }
 
-// Program is a loaded BPF program and the devices it is attached to, sorted.
+// Program is a loaded BPF program, the hook of devices that it is at, and the devices, sorted.
 type Program struct {
 	Name       string   `json:"name"`
 	ID         uint32   `json:"id"`
 	Tag        string   `json:"tag"`
+	Hook       string   `json:"hook"` // tcx ingress | tcx egress, with clsact in the place of tcx on kernels before 6.6
 	AttachedTo []string `json:"attachedTo,omitempty"`
 }
 

@@ -178,7 +178,7 @@ func routeBlock(d *api.Datapath) Block {
 func programBlock(d *api.Datapath) Block {
 	b := Block{Title: "Programs"}
 	for _, x := range d.Programs {
-		b.add(x.Name, "id %d, tag %s, on %s", x.ID, x.Tag, strings.Join(x.AttachedTo, " "))
+		b.add(x.Name, "id %d, tag %s, %s of %s", x.ID, x.Tag, x.Hook, strings.Join(x.AttachedTo, " "))
 	}
 	return b
 }

@@ -54,6 +54,31 @@ func (f *fake) explain(ctx context.Context, from, to, protocol string) ([]byte, 
 	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="100" height="50"><desc>%s from %s to %s</desc><style>rect { fill: green; }</style><rect width="100" height="50"/></svg>`, protocol, from, to), nil
 }
 
+// datapaths are of a node whose datapath is BPF's, and one whose agent is away.
+func (f *fake) datapaths(context.Context) ([]NodeDatapath, error) {
+	return []NodeDatapath{{Node: "l-worker", Status: nodeStatus()}, {Node: "l-worker2", Away: "no agent pod on this node"}}, nil
+}
+
+// nodeStatus is what the agent of a node in mode ebpf says.
+func nodeStatus() *api.Status {
+	at := func(a string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(a)} }
+	return &api.Status{Endpoints: 2, Datapath: &api.Datapath{
+		Mode: "ebpf",
+		Devices: []api.Device{
+			{Name: "eth0", Up: true, Addrs: at("172.18.0.2/16")}, {Name: "lab_host", Up: true, Addrs: at("10.0.1.1/32")}, {Name: "lab_net", Up: true},
+		},
+		Routing:      api.Routing{Network: "native", Host: "BPF"},
+		Masquerading: api.Masquerading{Enabled: true, Kind: "BPF", Devices: []string{"eth0"}, NativeCIDR: netip.MustParsePrefix("10.0.0.0/8")},
+		Services:     &api.Services{Sockets: []string{"connect4", "sendmsg4"}, Devices: []string{"eth0"}},
+		Programs: []api.Program{
+			{Name: "lab_from_pod", Hook: "tcx ingress", AttachedTo: []string{"lxc1", "lxc2"}},
+			{Name: "lab_to_pod", Hook: "tcx egress", AttachedTo: []string{"lab_host"}},
+			{Name: "lab_from_network", Hook: "tcx ingress", AttachedTo: []string{"eth0"}},
+			{Name: "lab_to_network", Hook: "tcx egress", AttachedTo: []string{"eth0"}},
+		},
+	}}
+}
+
 // podEnd is a pod's end of a flow, as namespace/name; its address follows from the name.
 func podEnd(pod string, port uint16) api.FlowEnd {
 	namespace, name, _ := strings.Cut(pod, "/")
@@ -102,7 +127,7 @@ func serving(t *testing.T, nodes ...string) (*Server, *fake) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	s := New(listener, "l", nodes, f.flows, f.explain)
+	s := New(listener, Lab{Name: "l", Nodes: nodes, Flows: f.flows, Explain: f.explain, Datapaths: f.datapaths})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx) }()

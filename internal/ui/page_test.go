@@ -191,6 +191,12 @@ func TestPage(t *testing.T) {
 	b.run(chromedp.Focus(`#map`), chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.Enter))
 	b.within(soon, "keys open a card", `!document.getElementById('details').hidden && document.querySelector('#details h2').innerText.includes('/')`)
 
+	b.run(chromedp.KeyEvent("d"))
+	b.within(soon, "the datapath is drawn", `[...document.querySelectorAll('.plan .box.passed b')].map((e) => e.textContent).join() === '2 pods, each with a veth lxc…,eth0' &&
+		[...document.querySelectorAll('.plan .chip')].length === 6 && document.querySelector('.plan > .wrong').textContent === 'no agent pod on this node'`)
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.within(soon, "Escape closes it", `!document.getElementById('datapath').open`)
+
 	f.heard("l-worker", fmt.Errorf("no agent pod on this node"))
 	b.within(soon, "a node is away", `document.querySelector('#nodes [data-state="away"]')?.innerText === 'worker is away'`)
 }

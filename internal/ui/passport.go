@@ -23,7 +23,7 @@ func (s *Server) passport(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), explainPatience)
 	defer cancel()
 	asked := r.URL.Query()
-	drawing, err := s.explain(ctx, asked.Get("from"), asked.Get("to"), asked.Get("protocol"))
+	drawing, err := s.lab.Explain(ctx, asked.Get("from"), asked.Get("to"), asked.Get("protocol"))
 	if err != nil {
 		http.Error(w, strings.TrimSpace(err.Error()), http.StatusUnprocessableEntity)
 		return

@@ -36,11 +36,18 @@ const (
 // nil, and why when it stops to.
 type Flows func(ctx context.Context, each func(api.FlowLine) error, heard func(node string, err error)) error
 
+// Lab is what the page shows.
+type Lab struct {
+	Name      string
+	Nodes     []string
+	Flows     Flows
+	Explain   Explain
+	Datapaths Datapaths
+}
+
 // Server serves the page of one lab.
 type Server struct {
-	lab      string
-	flows    Flows
-	explain  Explain
+	lab      Lab
 	listener net.Listener
 	token    string
 	hosts    []string // what a browser of this machine may call this server
@@ -54,13 +61,13 @@ type Server struct {
 	browsers int
 }
 
-// New makes the server of a lab with these nodes, which serves at a listener on a loopback address.
-func New(listener net.Listener, lab string, nodes []string, flows Flows, explain Explain) *Server {
+// New makes the server of a lab, which serves at a listener on a loopback address.
+func New(listener net.Listener, lab Lab) *Server {
 	at := listener.Addr().String()
 	_, port, _ := net.SplitHostPort(at)
 	return &Server{
-		lab: lab, flows: flows, explain: explain, listener: listener, token: rand.Text(), hosts: []string{at, net.JoinHostPort("localhost", port)},
-		patience: patience, picture: newPicture(nodes), changed: make(chan struct{}),
+		lab: lab, listener: listener, token: rand.Text(), hosts: []string{at, net.JoinHostPort("localhost", port)},
+		patience: patience, picture: newPicture(lab.Nodes), changed: make(chan struct{}),
 	}
 }
 
@@ -75,7 +82,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer parts.Wait()
 	defer cancel(nil)
 	parts.Go(func() {
-		err := s.flows(ctx, func(line api.FlowLine) error {
+		err := s.lab.Flows(ctx, func(line api.FlowLine) error {
 			s.picture.add(line, time.Now())
 			return nil
 		}, s.picture.heard)
@@ -129,6 +136,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /updates", s.updates)
 	mux.HandleFunc("POST /passport", s.passport)
+	mux.HandleFunc("GET /datapath", s.datapaths)
 	mux.Handle("GET /", http.FileServerFS(page))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -183,7 +191,7 @@ func (s *Server) updates(w http.ResponseWriter, r *http.Request) {
 		changed := s.changed
 		s.mu.Unlock()
 		u := s.picture.since(version, time.Now())
-		u.Lab = s.lab
+		u.Lab = s.lab.Name
 		body, err := json.Marshal(u)
 		if err != nil {
 			return // of types that have a form

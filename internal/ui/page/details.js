@@ -1,11 +1,6 @@
 // The panel beside the map: what a card or an arrow stands for.
 
-function element(name, content, className) {
-  const e = document.createElement(name);
-  if (className) e.className = className;
-  e.textContent = content;
-  return e;
-}
+import { element } from './element.js';
 
 function list(items) {
   const ul = document.createElement('ul');

@@ -1,5 +1,6 @@
 // Keeps the page as the server tells: what there is, what of it is shown, and what is chosen.
 
+import { look } from './datapath.js';
 import { ofBundle, ofGroup, wayOf } from './details.js';
 import { parse } from './filter.js';
 import { ServiceMap, bundle } from './map.js';
@@ -127,13 +128,16 @@ function filterChanged() {
 
 $('bar').addEventListener('input', filterChanged);
 $('close').addEventListener('click', () => choose(null));
+for (const id of ['datapath-open', 'datapath-again']) $(id).addEventListener('click', () => look(state.short));
 $('explain').addEventListener('click', () => show(state.way));
 document.addEventListener('keydown', (event) => {
-  if ($('passport').open) return; // whose keys are the browser's
+  if ($('passport').open || $('datapath').open) return; // whose keys are the browser's
   const typing = event.target.id === 'filter';
   if (event.key === '/' && !typing) {
     $('filter').focus();
     $('filter').select();
+  } else if (event.key === 'd' && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    look(state.short);
   } else if (event.key === 'Escape' && state.chosen && !typing) {
     choose(null);
   } else if (event.key === 'Escape' && (typing || state.matches)) {
