@@ -5,5 +5,5 @@ import "embed"
 
 // Files are named by their paths below this folder.
 //
-//go:embed *.md walkthroughs/*.md pictures/*.svg
+//go:embed *.md walkthroughs/*.md pictures/*.svg pictures/*.webp
 var Files embed.FS

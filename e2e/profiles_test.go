@@ -96,7 +96,7 @@ func testLife(t *testing.T, profile, name string) {
 	if profile == "kubeproxy-replacement" { // clients are told the same in all
 		t.Run("flows-served", func(t *testing.T) { testFlowsServed(t, name) })
 	}
-	if profile == "kubeproxy" { // what it shows are flows, which are tried in each
+	if profile == "ebpf" { // what it shows are flows, which are tried in each
 		t.Run("ui", func(t *testing.T) { testUI(t, name) })
 	}
 	t.Run("relay", func(t *testing.T) { testRelay(t, profile, name) })

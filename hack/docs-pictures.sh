@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Renews the pictures of the docs: takes passports of a connection to the demo's Service, whose pod is on another node, from labs
 # of four profiles, and draws them. The labs are made and taken down again. docs-pictures.sh LAB takes the passport of a lab
-# that is up, for the picture of its profile alone.
+# that is up, for the picture of its profile alone. Pictures of the page of lab ui are those that its test sees.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lab=bin/lab
@@ -49,5 +49,8 @@ else
 		"$lab" up "$profile" --name "$made" --set cluster.workers=1 --no-verify >&2
 		passport "$made" "$profile"
 	done
+fi
+if [ $# -eq 0 ]; then
+	WIRELAB_TEST_STRICT=1 WIRELAB_TEST_PICTURES=$PWD/$folder go test -count=1 -tags e2e -run '^TestProfiles$/^ebpf$/^ui$' ./e2e >&2
 fi
 go test -count=1 -run '^TestPictures$' ./labs/passport/draw -update

@@ -21,18 +21,16 @@ export async function look(short) {
 
 function drawNode(plan, short) {
   const node = element('section', '', 'plan');
-  node.append(element('h3', short(plan.node)));
+  node.append(element('h3', plan.mode ? `${short(plan.node)} · ${plan.mode}` : short(plan.node)));
   if (plan.away) {
     node.append(element('p', plan.away, 'wrong'));
     return node;
   }
-  const mode = element('p', 'mode ');
-  mode.append(element('b', plan.mode));
   const first = plan.boxes.findIndex((box) => box.passed);
   const boxes = plan.boxes.map(drawBox);
   const way = element('div', '', 'boxes');
   way.append(element('div', '', 'lane'), ...boxes.slice(first));
-  node.append(mode, list(plan.facts), ...boxes.slice(0, first), way);
+  node.append(list(plan.facts), ...boxes.slice(0, first), way);
   return node;
 }
 
@@ -40,9 +38,9 @@ function drawBox(box) {
   const drawn = element('div', '', `box ${box.kind}${box.passed ? ' passed' : ''}`);
   drawn.append(element('b', box.title));
   for (const line of box.says ?? []) drawn.append(element('p', line));
-  for (const program of box.programs ?? []) {
-    const line = element('p', '');
-    line.append(element('span', program.name, 'chip'), ` ${program.hook}`);
+  for (const hook of new Set(box.programs?.map((program) => program.hook))) {
+    const line = element('p', `${hook} `);
+    line.append(...box.programs.filter((program) => program.hook === hook).map((program) => element('span', program.name, 'chip')));
     drawn.append(line);
   }
   if (box.wrong) drawn.append(element('p', box.wrong, 'wrong'));
