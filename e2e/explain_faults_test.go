@@ -11,7 +11,7 @@ import (
 
 // concerned is a packet that a fault concerns, and what its passport says while the fault is there. Ends are node, the fault's
 // node, pod, the demo's pod on that, far, that of the other node, router, the address that the other node has among those of its
-// pods, and gateway, who is outside.
+// pods, gateway, who is outside, and dns, the cluster's Service for names, which is sent a datagram.
 type concerned struct {
 	from, to string
 	says     []string
@@ -28,10 +28,13 @@ func (p planted) explain(t *testing.T, f faulty, each fault, profile string) {
 	if !known {
 		return
 	}
-	from, to := f.end(t, c.from), f.end(t, c.to)
+	ends := []string{f.end(t, c.from), f.end(t, c.to)}
+	if c.to == "dns" {
+		ends = append(ends, "--proto", "udp")
+	}
 	for range 3 {
 		before, began := p.count(), time.Now()
-		said := mustLab(t, "explain", "--name", f.lab, from, to).stdout
+		said := mustLab(t, append([]string{"explain", "--name", f.lab}, ends...)...).stdout
 		if p.count() != before {
 			t.Log("the agent has mended it meanwhile")
 			continue
@@ -39,7 +42,7 @@ func (p planted) explain(t *testing.T, f faulty, each fault, profile string) {
 		t.Logf("explained in %.1f s", time.Since(began).Seconds())
 		for _, want := range c.says {
 			if !strings.Contains(said, want) {
-				t.Errorf("lab explain %s %s does not say %q:\n%s", from, to, want, said)
+				t.Errorf("lab explain %s does not say %q:\n%s", strings.Join(ends, " "), want, said)
 			}
 		}
 		return
@@ -54,6 +57,8 @@ func (f faulty) end(t *testing.T, of string) string {
 	switch of {
 	case "node":
 		return f.node
+	case "dns":
+		return "kube-system/kube-dns:53"
 	case "router":
 		cidr := netip.MustParsePrefix(kubectl(t, f.lab, "get", "labnode", f.other, "-o", "jsonpath={.spec.podCIDRs[0]}"))
 		return cidr.Addr().Next().String()

@@ -34,6 +34,11 @@ func faults() []fault {
 	ofNodesInTunnels := append(slices.Clone(ofNodes), "pods/mtu-across-nodes")
 	astray := []string{"which is no node's MAC: the node's route leads out of the lab\n", "way out: ip route get "}
 	unmasqueraded := []string{"note: it left eth0 of node worker with the pod's own address", "nothing masqueraded it; lab status says what is to"}
+	notForwarded := []string{
+		"the stack of node worker had it, and it came out nowhere\n", "why: it passed PREROUTING and came to no other hook: the node does not forward",
+		"way out: sysctl net.ipv4.ip_forward",
+	}
+	noBackend := "note: Service kube-system/kube-dns has no backend that is ready: lab service list"
 	return []fault{
 		{
 			// What comes from the node's stack reaches no pod any more.
@@ -91,21 +96,22 @@ func faults() []fault {
 		},
 		{
 			name: "FORWARD policy DROP", plant: dropForward,
-			red: map[string][]string{"ebpf": {}},
+			red:      map[string][]string{"ebpf": {}},
+			passport: in("ebpf", concerned{"pod", "far", []string{"icmp: answered\n", "worker by PREROUTING, FORWARD", ": the FIB lookup of lab_from_pod at "}}),
 		},
 		{
 			name: "forwarding off", plant: stopForwarding,
-			red: inKernelModes(append(acrossNodes(), "outside/*")...),
-			may: append(viaServices(), ofPackets...),
-			passport: in("kubeproxy-replacement", concerned{
-				"pod", "far", []string{"the stack of node worker had it, and it came out nowhere\n", "why: it passed PREROUTING and came to no other hook: the node does not forward", "way out: sysctl net.ipv4.ip_forward"},
-			}),
+			red:      inKernelModes(append(acrossNodes(), "outside/*")...),
+			may:      append(viaServices(), ofPackets...),
+			passport: in("kubeproxy-replacement", concerned{"pod", "far", notForwarded}),
 		},
 		{
-			// Pods do not notice. The checks that look at the stack's rules cannot: it forwards nothing to see.
+			// Pods that come later, as those of verify, do not notice: their veths forward. The checks that look at the stack's
+			// rules cannot: it forwards nothing to see.
 			name: "forwarding off", plant: stopForwarding,
-			red: map[string][]string{"ebpf": {"host/drops-bypassed", "host/counters-still"}},
-			may: viaServices(),
+			red:      map[string][]string{"ebpf": {"host/drops-bypassed", "host/counters-still"}},
+			may:      viaServices(),
+			passport: in("ebpf", concerned{"pod", "far", notForwarded}),
 		},
 		{
 			name: "tunnel device down", plant: stopTunnel,
@@ -134,6 +140,10 @@ func faults() []fault {
 		{
 			name: "CoreDNS gone", plant: stopCoreDNS,
 			red: map[string][]string{"": {"dns/*", "demo/answers", "services/headless"}},
+			passport: map[string]concerned{
+				"kubeproxy": {"pod", "dns", []string{"the stack of node worker dropped it at FORWARD\n", noBackend}},
+				"ebpf":      {"pod", "dns", []string{"dropped it\n", "why: no-backend: ", "way out: lab service list names its backends", noBackend}},
+			},
 		},
 	}
 }

@@ -133,7 +133,7 @@ func testLife(t *testing.T, profile, name string) {
 	t.Run("faults", func(t *testing.T) { testFaults(t, name, profile) })
 	t.Run("churn", func(t *testing.T) { testChurn(t, name) })
 	if profile == "ebpf" { // its page uses most of what there is to look with
-		t.Run("all restarted", func(t *testing.T) { testPageAfterRestart(t, name, profile) })
+		t.Run("bad day", func(t *testing.T) { testPageOnBadDay(t, name, profile) })
 	}
 	t.Run("uninstall", func(t *testing.T) { testUninstall(t, profile, name) })
 	t.Run("down", func(t *testing.T) { testDown(t, name, made.Context) })

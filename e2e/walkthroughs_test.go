@@ -119,7 +119,7 @@ func typeAlong(t *testing.T, steps []step, was, is string) (out, errs []string) 
 		}
 		fmt.Fprintf(&script, "printf '%s'; printf '%s' >&2\n%s\n", mark, mark, command)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	// Not by standard input: commands would read what is left of it.
 	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
