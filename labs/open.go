@@ -150,6 +150,11 @@ func findLab(ctx context.Context, cs *cluster.Clusters, name string) (*cluster.C
 	if err != nil {
 		return nil, err
 	}
+	return chooseLab(all, name)
+}
+
+// chooseLab is findLab among all clusters of this machine.
+func chooseLab(all []*cluster.Cluster, name string) (*cluster.Cluster, error) {
 	var names []string
 	var only *cluster.Cluster
 	for _, c := range all {
@@ -173,7 +178,16 @@ func findLab(ctx context.Context, cs *cluster.Clusters, name string) (*cluster.C
 	case len(names) == 0:
 		return nil, fmt.Errorf("%w: %q: there are none: make one with lab up kubeproxy", ErrNotFound, name)
 	case name == "":
-		return nil, fmt.Errorf("%w: say which: there are %s", ErrNotFound, strings.Join(names, ", "))
+		return nil, severalError{names}
 	}
 	return nil, fmt.Errorf("%w: %q: there are %s", ErrNotFound, name, strings.Join(names, ", "))
 }
+
+// severalError says that there are several labs and none was named. It is an [ErrNotFound] for those who ask.
+type severalError struct{ names []string }
+
+func (e severalError) Error() string {
+	return fmt.Sprintf("which lab: there are %s: say it with --name, as in --name %s", strings.Join(e.names, ", "), e.names[0])
+}
+
+func (severalError) Unwrap() error { return ErrNotFound }

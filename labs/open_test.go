@@ -90,3 +90,24 @@ func TestNodesThatDoNotRun(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+func TestChooseLab(t *testing.T) {
+	one, two, other := &cluster.Cluster{Name: "one", Lab: true}, &cluster.Cluster{Name: "two", Lab: true}, &cluster.Cluster{Name: "other"}
+	for _, tt := range []struct {
+		title, name string
+		all         []*cluster.Cluster
+		want        *cluster.Cluster
+		say         string
+	}{
+		{"the only one", "", []*cluster.Cluster{other, one}, one, ""},
+		{"one of two", "two", []*cluster.Cluster{one, two}, two, ""},
+		{"none", "", []*cluster.Cluster{other}, nil, "no such lab: there are none: make one with lab up kubeproxy"},
+		{"a wrong name", "tow", []*cluster.Cluster{one, two}, nil, `no such lab: "tow": there are one, two`},
+		{"two and no name", "", []*cluster.Cluster{one, two}, nil, "which lab: there are one, two: say it with --name, as in --name one"},
+	} {
+		got, err := chooseLab(tt.all, tt.name)
+		if got != tt.want || tt.say != "" && (!errors.Is(err, ErrNotFound) || err.Error() != tt.say) {
+			t.Errorf("%s: %v, %v; want %v, %q", tt.title, got, err, tt.want, tt.say)
+		}
+	}
+}

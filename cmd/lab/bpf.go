@@ -104,7 +104,7 @@ func getCmd[T any](l show.List[T]) *cobra.Command {
 	out := newFormat("text", "json")
 	cmd := &cobra.Command{
 		Use: "get " + strings.ToUpper(l.Get.What), Short: l.Get.Short, Example: "  lab " + l.Get.Example,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args: usageArgs(given("which "+l.Get.What, cobra.ExactArgs(1))),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp

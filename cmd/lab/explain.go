@@ -37,7 +37,7 @@ kernel removes when explain ends, however it does. Programs are as they were.`,
   lab explain default/cni worker2
   lab explain cni 10.0.2.4 --proto udp -o json
   lab explain cni demo:8080 --svg way.svg --html way.html`,
-		Args: usageArgs(cobra.ExactArgs(2)),
+		Args: usageArgs(given("who sends and to whom", cobra.ExactArgs(2))),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 1 {
 				return nil, cobra.ShellCompDirectiveNoFileComp

@@ -60,7 +60,7 @@ func newImageSaveCmd() *cobra.Command {
 writes it to FILE, a docker image archive compressed with zstd. FILE.sha256 says what it has
 to be. Copy both and lab to a machine without a network, and run lab image load there.`,
 		Example: "  lab image save node.tar.zst\n  lab image save node.tar.zst ebpf --set cluster.image=kindest/node:v1.36.0",
-		Args:    usageArgs(cobra.RangeArgs(1, 2)),
+		Args:    usageArgs(given("the file to write", cobra.RangeArgs(1, 2))),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
 				return nil, cobra.ShellCompDirectiveDefault
@@ -97,7 +97,7 @@ func newImageLoadCmd() *cobra.Command {
 		Long: `load compares FILE with FILE.sha256, looks whether it has a node image in it, and gives that to
 Docker. lab up then takes it where it is the one that a lab is made of, and asks no registry.`,
 		Example: "  lab image load node.tar.zst",
-		Args:    usageArgs(cobra.ExactArgs(1)),
+		Args:    usageArgs(given("the file", cobra.ExactArgs(1))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var a image.Archive
 			err := withImages(cmd, out, func(ctx context.Context, e *docker.Engine, say func(string)) (err error) {

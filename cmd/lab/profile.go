@@ -66,7 +66,7 @@ cluster instead, with --values the values of the chart, both for a lab that has 
 profile's name. The output of a plain show is itself a profile.`,
 		Example: `  lab profile show kubeproxy
   lab profile show ./my-lab.yaml --set cluster.workers=3 --kind`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(given("a profile", cobra.ExactArgs(1))),
 		ValidArgsFunction: completeProfiles(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if kind && values {
@@ -112,7 +112,7 @@ and the real key that was probably meant. The environment does not count here. I
 with 0 when all are fine, with 1 when one is not, and with 2 when one does not exist.`,
 		Example: `  lab profile validate my-lab.yaml
   lab profile validate *.yaml -o json`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              usageArgs(given("the files of profiles", cobra.MinimumNArgs(1))),
 		ValidArgsFunction: completeProfiles(-1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			verdicts, err := validateAll(args)
@@ -194,7 +194,7 @@ func newProfileDiffCmd() *cobra.Command {
 		Long: `Prints the settings in which two profiles differ after everything is merged, and
 nothing else: not their names, and not what their files write differently but mean alike.`,
 		Example:           "  lab profile diff kubeproxy ./my-lab.yaml",
-		Args:              usageArgs(cobra.ExactArgs(2)),
+		Args:              usageArgs(given("two profiles", cobra.ExactArgs(2))),
 		ValidArgsFunction: completeProfiles(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts := profiles.Options{Set: set, Env: os.Environ()}

@@ -111,6 +111,18 @@ func named(what string, there func(*cobra.Command) []string) cobra.PositionalArg
 	}
 }
 
+// given checks arguments and, where some are missing or too many, says what they are, with the command's first example.
+func given(what string, check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if err == nil {
+			return nil
+		}
+		example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
+		return fmt.Errorf("%w: give %s, as in: %s", err, what, example)
+	}
+}
+
 // oneOf allows at most one argument and names what it is when there are more.
 func oneOf(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {

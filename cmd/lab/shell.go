@@ -25,7 +25,7 @@ start of it when that fits just one. The exit status is the command's.`,
 		Example: `  lab shell worker
   lab shell cni -- ip route
   lab shell kube-system/coredns-0 --name kubeproxy`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              usageArgs(given("a node or a pod", cobra.MinimumNArgs(1))),
 		ValidArgsFunction: completePlaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 && len(args) > 1 {
