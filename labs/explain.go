@@ -46,7 +46,28 @@ const (
 // Explain sends one probe and returns all that captures at the devices on its way, programs and the hooks of the nodes' stacks
 // have seen meanwhile, of which [passport.Make] makes its passport. That nobody answers is no error, and that a node's agent is
 // away is noted; that there is nobody to send it, or no such target, is an error.
-func (l *Lab) Explain(ctx context.Context, o ExplainOptions) (passport.Input, error) {
+func (l *Lab) Explain(ctx context.Context, o ExplainOptions) (in passport.Input, err error) {
+	err = withFreePort(func() error {
+		in, err = l.explain(ctx, o)
+		return err
+	})
+	return in, err
+}
+
+// withFreePort tries something that sends from a port by chance again, where that port is somebody's: what counts the packet knows
+// it by its port, so a port cannot be chosen later.
+func withFreePort(try func() error) error {
+	const tries = 3
+	for range tries - 1 {
+		if err := try(); !errors.Is(err, probe.ErrPortTaken) {
+			return err
+		}
+	}
+	return try()
+}
+
+// explain is Explain, from one port.
+func (l *Lab) explain(ctx context.Context, o ExplainOptions) (passport.Input, error) {
 	e := &explaining{lab: l, nodes: map[string]*passport.OnNode{}}
 	if err := e.find(ctx, o); err != nil {
 		return passport.Input{}, err
@@ -405,6 +426,8 @@ func (e *explaining) send(ctx context.Context) {
 	switch {
 	case err != nil:
 		e.unsent = err
+	case strings.HasPrefix(reply.Error, probe.ErrPortTaken.Error()):
+		e.unsent = fmt.Errorf("%w%s", probe.ErrPortTaken, strings.TrimPrefix(reply.Error, probe.ErrPortTaken.Error()))
 	case reply.Error != "":
 		e.unsent = errors.New(reply.Error)
 	}

@@ -1,6 +1,9 @@
 package probe
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
 
 // HTTP gets a URL of a nettool server, once or many times.
 type HTTP struct {
@@ -115,6 +118,9 @@ type Knock struct {
 	From   uint16 `json:"from,omitempty"`
 	Marker string `json:"marker,omitempty"` // the payload of a datagram
 }
+
+// ErrPortTaken is that nothing was sent, as the port to send from is somebody's. Replies have it in front of the port.
+var ErrPortTaken = errors.New("the port to send from is taken")
 
 // KnockResult is who was asked, as the socket says it once it is connected.
 type KnockResult struct {

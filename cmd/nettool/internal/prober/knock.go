@@ -3,8 +3,11 @@ package prober
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+
+	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/verify/probe"
 )
@@ -16,7 +19,10 @@ func knock(ctx context.Context, spec probe.Knock) (*probe.KnockResult, error) {
 		dialer.LocalAddr = &net.UDPAddr{Port: int(spec.From)}
 	}
 	conn, err := dialer.DialContext(ctx, spec.Protocol+"4", spec.Address.String())
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE), errors.Is(err, unix.EADDRNOTAVAIL): // by bind or connect, before anything is sent
+		return nil, fmt.Errorf("%w: %d", probe.ErrPortTaken, spec.From)
+	case err != nil:
 		return nil, notLetIn(ctx, err)
 	}
 	defer conn.Close()

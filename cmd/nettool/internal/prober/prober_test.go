@@ -374,6 +374,12 @@ func TestKnock(t *testing.T) {
 			t.Errorf("%s to a closed port: %+v", protocol, r)
 		}
 	}
+	for _, protocol := range []string{"tcp", "udp"} { // from a port that somebody has
+		r := runProbe(t, probe.Request{Timeout: probe.Duration(5 * time.Second), Knock: &probe.Knock{Protocol: protocol, Address: closed(t), From: at.Port(), Marker: "x"}})
+		if want := fmt.Sprintf("%v: %d", probe.ErrPortTaken, at.Port()); r.Error != want || r.Failure != "" {
+			t.Errorf("%s from a port that is taken: %q, %q, want the error %q", protocol, r.Error, r.Failure, want)
+		}
+	}
 	if r := knock("sctp", at); !strings.Contains(r.Error, `knock.protocol is "sctp"`) {
 		t.Errorf("%+v", r)
 	}
