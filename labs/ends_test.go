@@ -1,16 +1,31 @@
 package labs
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs/passport"
 )
+
+// TestServicesByAddress: a headless Service has no address, and one of two families has two.
+func TestServicesByAddress(t *testing.T) {
+	service := func(name string, ips ...string) *corev1.Service {
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.ServiceSpec{ClusterIPs: ips}}
+	}
+	l := &Lab{Kube: &kube.Client{Interface: fake.NewClientset(service("demo", "10.96.0.7", "fd00::7"), service("headless", "None"), service("elsewhere"))}}
+	demo := types.NamespacedName{Namespace: "default", Name: "demo"}
+	want := map[netip.Addr]types.NamespacedName{netip.MustParseAddr("10.96.0.7"): demo, netip.MustParseAddr("fd00::7"): demo}
+	if got, err := l.ServicesByAddress(t.Context()); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+}
 
 // TestNodePortEnd: a node's port that a Service has leads to that, by the node's address, and another to the node itself.
 func TestNodePortEnd(t *testing.T) {

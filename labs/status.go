@@ -3,11 +3,13 @@ package labs
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/cluster"
@@ -231,13 +233,38 @@ func (l *Lab) Pods(ctx context.Context) ([]string, error) {
 
 // Services lists the names of Services as namespace/name, for completion.
 func (l *Lab) Services(ctx context.Context) ([]string, error) {
+	services, err := l.listServices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, 0, len(services))
+	for _, s := range services {
+		out = append(out, s.Namespace+"/"+s.Name)
+	}
+	return out, nil
+}
+
+// ServicesByAddress are the Services that have an address of their own in the cluster.
+func (l *Lab) ServicesByAddress(ctx context.Context) (map[netip.Addr]types.NamespacedName, error) {
+	services, err := l.listServices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[netip.Addr]types.NamespacedName{}
+	for _, s := range services {
+		for _, ip := range s.Spec.ClusterIPs {
+			if addr, err := netip.ParseAddr(ip); err == nil { // a headless one has none
+				out[addr] = types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+			}
+		}
+	}
+	return out, nil
+}
+
+func (l *Lab) listServices(ctx context.Context) ([]corev1.Service, error) {
 	services, err := l.Kube.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list Services of lab %q: %w", l.Name, err)
 	}
-	out := make([]string, 0, len(services.Items))
-	for _, s := range services.Items {
-		out = append(out, s.Namespace+"/"+s.Name)
-	}
-	return out, nil
+	return services.Items, nil
 }

@@ -82,6 +82,14 @@ func shownOf(l *labs.Lab) ui.Lab {
 		}
 		return draw.Passport(passport.Make(seen)), nil
 	}
+	shown.Services = func(ctx context.Context) (map[netip.Addr]ui.Service, error) {
+		services, err := l.ServicesByAddress(ctx)
+		out := map[netip.Addr]ui.Service{}
+		for addr, name := range services {
+			out[addr] = ui.Service{Namespace: name.Namespace, Name: name.Name}
+		}
+		return out, err
+	}
 	shown.Datapaths = func(ctx context.Context) (out []ui.NodeDatapath, err error) {
 		status, err := l.Status(ctx)
 		if err != nil {

@@ -54,6 +54,11 @@ func (f *fake) explain(ctx context.Context, from, to, protocol string) ([]byte, 
 	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="100" height="50"><desc>%s from %s to %s</desc><style>rect { fill: green; }</style><rect width="100" height="50"/></svg>`, protocol, from, to), nil
 }
 
+// services is one, whose address is 10.96.0.10.
+func (f *fake) services(context.Context) (map[netip.Addr]Service, error) {
+	return map[netip.Addr]Service{netip.MustParseAddr("10.96.0.10"): {"kube-system", "kube-dns"}}, nil
+}
+
 // datapaths are of a node whose datapath is BPF's, and one whose agent is away.
 func (f *fake) datapaths(context.Context) ([]NodeDatapath, error) {
 	return []NodeDatapath{{Node: "l-worker", Status: nodeStatus()}, {Node: "l-worker2", Away: "no agent pod on this node"}}, nil
@@ -127,7 +132,7 @@ func serving(t *testing.T, nodes ...string) (*Server, *fake) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	s := New(listener, Lab{Name: "l", Nodes: nodes, Flows: f.flows, Explain: f.explain, Datapaths: f.datapaths})
+	s := New(listener, Lab{Name: "l", Nodes: nodes, Flows: f.flows, Services: f.services, Explain: f.explain, Datapaths: f.datapaths})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx) }()

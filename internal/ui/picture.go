@@ -3,6 +3,7 @@ package ui
 import (
 	"cmp"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -42,9 +43,11 @@ type picture struct {
 	gone    []goneID          // what was removed, in the order of versions
 	forgot  uint64            // up to this version gone is incomplete
 	nodes   []node
-	seen    rate
-	lost    uint64
-	swept   time.Time
+	// services are known by their addresses: in packets that still have one, or have it again.
+	services map[netip.Addr]Service
+	seen     rate
+	lost     uint64
+	swept    time.Time
 }
 
 type goneID struct {
@@ -176,7 +179,7 @@ func (p *picture) add(line api.FlowLine, now time.Time) {
 
 func (p *picture) record(r *api.FlowRecord, now time.Time) {
 	from, to, icmp := r.Source, r.Destination, r.Protocol == "icmp"
-	key := edgeKey{groupOf(&from), groupOf(&to), r.Protocol, to.Port}
+	key := edgeKey{p.groupOf(&from), p.groupOf(&to), r.Protocol, to.Port}
 	back := p.answers(r, key)
 	if back {
 		from, to = to, from
@@ -299,7 +302,7 @@ func (p *picture) pod(g *entry[groupKey, group], e *api.FlowEnd, r *api.FlowReco
 }
 
 func (p *picture) row(r *api.FlowRecord, from, to *api.FlowEnd, of edgeKey, edge string, dropped bool, now time.Time) {
-	key := rowKey{from: endOf(from), to: endOf(to), protocol: of.protocol, port: of.port}
+	key := rowKey{from: p.endOf(from), to: p.endOf(to), protocol: of.protocol, port: of.port}
 	if dropped {
 		key.dropped = r.Reason
 	}
@@ -318,7 +321,7 @@ func (p *picture) row(r *api.FlowRecord, from, to *api.FlowEnd, of edgeKey, edge
 	p.rows.change(e, p.version)
 }
 
-func endOf(e *api.FlowEnd) end {
+func (p *picture) endOf(e *api.FlowEnd) end {
 	if e.Pod != "" {
 		return end{Namespace: e.Namespace, Pod: e.Pod}
 	}
@@ -326,7 +329,24 @@ func endOf(e *api.FlowEnd) end {
 	if e.Addr.IsValid() {
 		out.Addr = e.Addr.Unmap().String()
 	}
+	if s, is := p.services[e.Addr.Unmap()]; is {
+		out.Name = "Service " + s.Namespace + "/" + s.Name
+	}
 	return out
+}
+
+func (p *picture) groupOf(e *api.FlowEnd) groupKey {
+	if s, is := p.services[e.Addr.Unmap()]; is && e.Pod == "" {
+		return groupKey{kindService, s.Namespace, s.Name}
+	}
+	return groupOf(e)
+}
+
+// knowServices is told which Services there are now.
+func (p *picture) knowServices(services map[netip.Addr]Service) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.services = services
 }
 
 func (p *picture) removeEdge(e *entry[edgeKey, edge]) {

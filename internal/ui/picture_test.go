@@ -88,7 +88,11 @@ func TestEdges(t *testing.T) {
 	add(pong)
 	add(passes("udp", podEnd("default/cni", 999), api.FlowEnd{Addr: netip.MustParseAddr("192.0.2.1"), Port: 53, Name: "world"}))
 	add(passes("tcp", api.FlowEnd{Name: "remote-node", Port: 1}, podEnd("shop/db-0", 5432)))
-	if got := strings.Join(edgesOf(p, now), ", "); got != "cni>db icmp 0, cni>world udp 53, nodes>db tcp 5432, web>db tcp 5432" {
+	p.knowServices(map[netip.Addr]Service{netip.MustParseAddr("10.96.0.10"): {"kube-system", "kube-dns"}})
+	asked := passes("udp", podEnd("default/cni", 998), api.FlowEnd{Addr: netip.MustParseAddr("10.96.0.10"), Port: 53, Name: "world"})
+	add(asked)
+	add(answer(asked))
+	if got := strings.Join(edgesOf(p, now), ", "); got != "cni>db icmp 0, cni>kube-dns udp 53, cni>world udp 53, nodes>db tcp 5432, web>db tcp 5432" {
 		t.Errorf("edges are %s", got)
 	}
 	add(dropped(passes("icmp", podEnd("default/cni", 0), podEnd("shop/db-0", 0)), "policy-denied"))

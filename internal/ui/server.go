@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -36,11 +37,18 @@ const (
 // nil, and why when it stops to.
 type Flows func(ctx context.Context, each func(api.FlowLine) error, heard func(node string, err error)) error
 
+// Services says which Service has which address.
+type Services func(ctx context.Context) (map[netip.Addr]Service, error)
+
+// Service is the name of one.
+type Service struct{ Namespace, Name string }
+
 // Lab is what the page shows.
 type Lab struct {
 	Name      string
 	Nodes     []string
 	Flows     Flows
+	Services  Services
 	Explain   Explain
 	Datapaths Datapaths
 }
@@ -94,6 +102,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		}
 	})
 	parts.Go(func() { s.keepUpToDate(ctx) })
+	parts.Go(func() { s.keepServices(ctx) })
 	srv := &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -107,6 +116,21 @@ func (s *Server) Serve(ctx context.Context) error {
 		return cause
 	}
 	return nil
+}
+
+// keepServices asks which Services there are, again and again. What was known stays while nobody answers.
+func (s *Server) keepServices(ctx context.Context) {
+	const every = 10 * time.Second
+	for {
+		if services, err := s.lab.Services(ctx); err == nil {
+			s.picture.knowServices(services)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(every):
+		}
+	}
 }
 
 func (s *Server) keepUpToDate(ctx context.Context) {

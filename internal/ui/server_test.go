@@ -141,7 +141,7 @@ func TestBrowserThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	s := New(listener, Lab{Name: "l", Flows: f.flows, Explain: f.explain})
+	s := New(listener, Lab{Name: "l", Flows: f.flows, Services: f.services, Explain: f.explain})
 	s.patience = 200 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -200,7 +200,7 @@ func TestNoFlows(t *testing.T) {
 		t.Fatal(err)
 	}
 	why := errors.New("no node answers")
-	s := New(listener, Lab{Name: "l", Flows: func(context.Context, func(api.FlowLine) error, func(string, error)) error { return why }})
+	s := New(listener, Lab{Name: "l", Flows: func(context.Context, func(api.FlowLine) error, func(string, error)) error { return why }, Services: newFake().services})
 	if err := s.Serve(t.Context()); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}

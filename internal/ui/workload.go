@@ -10,6 +10,8 @@ import (
 const (
 	kindPods    = "pods"    // of one workload
 	kindNodes   = "nodes"   // what nodes themselves send and take
+	kindHealth  = "health"  // the agents' own endpoints, which probe each other all the time
+	kindService = "service" // a Service's own address
 	kindOutside = "outside" // everything out of the cluster
 	kindUnknown = "unknown" // addresses that nobody knows, and pods without a name
 )
@@ -35,7 +37,7 @@ func workloadOf(pod string) string {
 	return pod
 }
 
-// groupOf is the group that an end of a flow is in.
+// groupOf is the group that an end of a flow is in, where it is no Service's address.
 func groupOf(e *api.FlowEnd) groupKey {
 	switch {
 	case e.Pod != "":
@@ -44,6 +46,8 @@ func groupOf(e *api.FlowEnd) groupKey {
 		return groupKey{Kind: kindNodes, Name: "nodes"}
 	case e.Name == "kube-apiserver":
 		return groupKey{Kind: kindNodes, Name: "kube-apiserver"}
+	case e.Name == "health":
+		return groupKey{Kind: kindHealth, Name: e.Name}
 	case e.Name == "world":
 		return groupKey{Kind: kindOutside, Name: "world"}
 	case e.Name != "":

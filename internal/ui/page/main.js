@@ -74,13 +74,26 @@ function tell(how, text) {
 }
 
 function draw() {
-  state.bundles = bundle(state.edges);
-  $('empty').hidden = state.groups.size > 0;
+  const { groups, edges, rows } = withoutHealth();
+  state.bundles = bundle(edges);
+  $('empty').hidden = groups.size > 0;
   const shown = shownOnMap();
-  map.draw(state.groups, state.bundles, state.now, shown);
-  table.draw(state.rows, state.matches, state.short);
+  map.draw(groups, state.bundles, state.now, shown);
+  table.draw(rows, state.matches, state.short);
   drawChosen();
   drawEdgeList();
+}
+
+// withoutHealth is what there is without what agents send to probe each other, unless that is asked for.
+function withoutHealth() {
+  if ($('health').checked) return state;
+  const left = (of, leave) => new Map([...of].filter(([, value]) => !leave(value)));
+  const probes = (group) => state.groups.get(group)?.kind === 'health';
+  const edges = left(state.edges, (edge) => probes(edge.from) || probes(edge.to));
+  return {
+    groups: left(state.groups, (group) => group.kind === 'health'), edges,
+    rows: left(state.rows, (row) => state.edges.has(row.edge) && !edges.has(row.edge)),
+  };
 }
 
 // shownOnMap are the ids of what matches the filter; null where there is none.

@@ -22,6 +22,7 @@ const perSecond = (n) => (n >= 10 ? String(Math.round(n)) : String(n));
 function labelOf(group) {
   const lines = [group.name];
   if (group.kind === 'pods') lines.push(`${group.namespace} · ${group.pods.length} ${group.pods.length === 1 ? 'pod' : 'pods'}`);
+  if (group.kind === 'service') lines.push(`${group.namespace} · Service`);
   if (group.kind === 'outside') lines.push('outside the cluster');
   return lines;
 }
