@@ -74,7 +74,7 @@ func TestBadUsage(t *testing.T) {
 		{"up", "say which profile: there are ebpf, geneve, kubeproxy"},
 		{"down", "say which lab"},
 		{"up", "1 arg"},
-		{"up a b", "1 arg"},
+		{"up a b", "a lab's name goes in --name, as in: lab up a --name b"},
 		{"up kubeproxi", "kubeproxi"},
 		{"up kubeproxy --nmae x", "nmae"},
 		{"up kubeproxy --name Not_A_Name", "Not_A_Name"},

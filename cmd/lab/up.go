@@ -51,7 +51,7 @@ that is exceeded is named, and makes the exit status 3; the lab stays.`,
   lab up ./my-profile.yaml --retain
   lab up ebpf --kubeconfig ./kubeconfig --output-file report.xml --timings timings.json --budget up=90s
   lab up kubeproxy -o json`,
-		Args:              usageArgs(named("profile", profileNames)),
+		Args:              usageArgs(oneProfile),
 		ValidArgsFunction: completeProfiles(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := profiles.Load(args[0], profiles.Options{Set: set, Env: os.Environ()})
@@ -170,4 +170,13 @@ func upText(r *labs.UpResult) string {
 		kubectl += " --kubeconfig " + r.Kubeconfig
 	}
 	return s + fmt.Sprintf(": %s --context %s get pods -A, or lab status %s\n", kubectl, r.Context, r.Lab)
+}
+
+// oneProfile wants a profile, and says where a lab's name goes to whom has given it behind that, as other commands take it.
+func oneProfile(cmd *cobra.Command, args []string) error {
+	err := named("profile", profileNames)(cmd, args)
+	if len(args) == 2 {
+		return fmt.Errorf("%w: a lab's name goes in --name, as in: lab up %s --name %s", err, args[0], args[1])
+	}
+	return err
 }
