@@ -20,7 +20,7 @@ func knock(ctx context.Context, spec probe.Knock) (*probe.KnockResult, error) {
 	}
 	conn, err := dialer.DialContext(ctx, spec.Protocol+"4", spec.Address.String())
 	switch {
-	case errors.Is(err, unix.EADDRINUSE), errors.Is(err, unix.EADDRNOTAVAIL): // by bind or connect, before anything is sent
+	case spec.From != 0 && (errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)): // by bind or connect, before anything is sent
 		return nil, fmt.Errorf("%w: %d", probe.ErrPortTaken, spec.From)
 	case err != nil:
 		return nil, notLetIn(ctx, err)
