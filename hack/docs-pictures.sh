@@ -49,8 +49,6 @@ else
 		"$lab" up "$profile" --name "$made" --set cluster.workers=1 --no-verify >&2
 		passport "$made" "$profile"
 	done
-fi
-if [ $# -eq 0 ]; then
 	WIRELAB_TEST_STRICT=1 WIRELAB_TEST_PICTURES=$PWD/$folder go test -count=1 -tags e2e -run '^TestProfiles$/^ebpf$/^ui$' ./e2e >&2
 fi
 go test -count=1 -run '^TestPictures$' ./labs/passport/draw -update

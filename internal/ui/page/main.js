@@ -2,6 +2,7 @@
 
 import { look } from './datapath.js';
 import { ofBundle, ofGroup, wayOf } from './details.js';
+import { element } from './element.js';
 import { parse } from './filter.js';
 import { ServiceMap, bundle } from './map.js';
 import { show } from './passport.js';
@@ -126,11 +127,7 @@ function drawEdgeList() {
   const text = lines.join('\n');
   if (drawEdgeList.text === text) return;
   drawEdgeList.text = text;
-  $('edges').replaceChildren(...lines.map((line) => {
-    const li = document.createElement('li');
-    li.textContent = line;
-    return li;
-  }));
+  $('edges').replaceChildren(...lines.map((line) => element('li', line)));
 }
 
 function filterChanged() {

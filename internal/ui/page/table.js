@@ -1,5 +1,7 @@
 // The table of flows, those that began last first, so that lines stay where they are while they count.
 
+import { element } from './element.js';
+
 const most = 200;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false });
@@ -12,15 +14,8 @@ function cell(tr, name, ...content) {
   return td;
 }
 
-function span(name, content) {
-  const element = document.createElement('span');
-  element.className = name;
-  element.textContent = content;
-  return element;
-}
-
 function endCell(tr, end) {
-  const content = end.pod ? [span('ns', `${end.namespace}/`), end.pod] : [end.name || '', span('ns', end.addr && end.name ? ` ${end.addr}` : end.addr || '')];
+  const content = end.pod ? [element('span', `${end.namespace}/`, 'ns'), end.pod] : [end.name || '', element('span', end.addr && end.name ? ` ${end.addr}` : end.addr || '', 'ns')];
   cell(tr, 'end', ...content).title = end.pod || `${end.name || ''} ${end.addr || ''}`;
 }
 
@@ -88,7 +83,7 @@ export class Table {
     tr.time = cell(tr, 'time');
     endCell(tr, row.from);
     endCell(tr, row.to);
-    cell(tr, '', span(row.protocol, row.protocol), row.port ? ` ${row.port}` : '');
+    cell(tr, '', element('span', row.protocol, row.protocol), row.port ? ` ${row.port}` : '');
     cell(tr, 'verdict', row.verdict);
     tr.reason = cell(tr, 'reason');
     tr.node = cell(tr, 'ns');
