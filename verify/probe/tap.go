@@ -67,7 +67,7 @@ type TapPacket struct {
 const MaxTapped = 1 << 18
 
 // TapMark says that all packets before UpTo have been told, and how many the kernel has dropped so far at each of the points,
-// because they were not read in time.
+// because they were not read in time. A packet whose CPU had no turn between its time stamp and the queue may still follow.
 type TapMark struct {
 	UpTo    time.Time
 	Dropped []int

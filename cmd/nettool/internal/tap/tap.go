@@ -18,8 +18,9 @@ import (
 const (
 	// pulse is how often a tap says at least how far it is.
 	pulse = 50 * time.Millisecond
-	// onItsWay is how long a packet may take from its time stamp until it is queued, meanwhile others may overtake it.
-	onItsWay = 5 * time.Millisecond
+	// onItsWay is how long a packet may take from its time stamp until it is queued, meanwhile others may overtake it: on a
+	// busy CPU some 20 ms.
+	onItsWay = 50 * time.Millisecond
 	// turn is how many packets are taken at one point before the others have their turn.
 	turn = 64
 )
