@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ func testExplain(t *testing.T, name string) {
 	n, seed := envOr(t, pairsEnv, 6), envOr(t, seedEnv, time.Now().UnixNano())
 	t.Logf("%s=%d %s=%d", pairsEnv, n, seedEnv, seed)
 	pairs := randomPairs(t, name, int(n), rand.New(rand.NewPCG(uint64(seed), 0)))
+	pairs = append(pairs, watchedPairs(t, name)...)
 	points := allPoints(t, name)
 	differ, began := 0, time.Now()
 	for some := range slices.Chunk(pairs, pairsOfOne) {
@@ -71,9 +73,12 @@ func envOr(t *testing.T, name string, otherwise int64) int64 {
 type pairOfEnds struct {
 	from, to, protocol string
 	client             netip.Addr // of from
+	sends              string     // a command in from that sends the packet; empty: lab explain does
 }
 
-func (p pairOfEnds) String() string { return fmt.Sprintf("%s from %s to %s", p.protocol, p.from, p.to) }
+func (p pairOfEnds) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s from %s to %s %s", p.protocol, p.from, p.to, p.sends))
+}
 
 // randomPairs are pairs of each kind in turn, between ends by chance: pods on the same node and on others, nodes, the demo's
 // Service at its own address and at nodes.
@@ -109,6 +114,19 @@ func randomPairs(t *testing.T, name string, n int, chance *rand.Rand) (pairs []p
 	return pairs
 }
 
+// watchedPairs are of packets that the pod cni sends itself: to a pod of each node, and to the demo's Service.
+func watchedPairs(t *testing.T, name string) (pairs []pairOfEnds) {
+	t.Helper()
+	cni := podsOf(t, name, "default", "app=cni")[0]
+	of := pairOfEnds{from: "default/cni", client: netip.MustParseAddr(cni.IP)}
+	for _, p := range podsOf(t, name, "default", "app=demo") {
+		of.to, of.protocol, of.sends = "default/"+p.Name, "icmp", "ping -c 1 "+p.IP
+		pairs = append(pairs, of)
+	}
+	of.to, of.protocol, of.sends = "demo:8080", "tcp", "curl -sS -o /dev/null demo:8080"
+	return append(pairs, of)
+}
+
 func pick[T any](chance *rand.Rand, from []T) T { return from[chance.IntN(len(from))] }
 
 // allPoints are both ends of the devices of all pods, and the nodes' other devices, as lab capture takes them.
@@ -137,7 +155,11 @@ func explainAll(t *testing.T, name string, points []string, pairs []pairOfEnds) 
 	file = filepath.Join(dir, "all.pcapng")
 	var script strings.Builder
 	for i, p := range pairs {
-		fmt.Fprintf(&script, "%s explain --name %s %s %s --proto %s -o json >%s/%d.json &\n", labBin, name, p.from, p.to, p.protocol, dir, i)
+		sends := ""
+		if p.sends != "" {
+			sends = fmt.Sprintf("--watch -- %s shell --name %s %s -- %s", labBin, name, p.from, p.sends)
+		}
+		fmt.Fprintf(&script, "%s explain --name %s %s %s --proto %s -o json >%s/%d.json %s &\n", labBin, name, p.from, p.to, p.protocol, dir, i, sends)
 		if (i+1)%pairsAtOnce == 0 {
 			script.WriteString("wait\n")
 		}
@@ -177,8 +199,9 @@ func explainAll(t *testing.T, name string, points []string, pairs []pairOfEnds) 
 type passportSeen struct {
 	text  string
 	Probe struct {
-		Port   uint16
-		Marker string
+		Port    uint16
+		Marker  string
+		Watched struct{ Payload []byte } // of an echo it begins with the time, so no other has it
 	}
 	Failed          string
 	Request, Answer *waySeen
@@ -253,6 +276,7 @@ func placeOf(node, pod, device string) string {
 // address and port, and by its number where that is another's later on; what answers it acknowledges that number.
 func (p passportSeen) in(pair pairOfEnds, captured []frame) func(frame) string {
 	numbers := map[uint32]bool{}
+	marker := cmp.Or(p.Probe.Marker, string(p.Probe.Watched.Payload))
 	client := netip.AddrPortFrom(pair.client, p.Probe.Port)
 	for _, f := range captured {
 		if f.tcp != nil && f.tcp.SYN && !f.tcp.ACK && f.source == client {
@@ -265,7 +289,7 @@ func (p passportSeen) in(pair pairOfEnds, captured []frame) func(frame) string {
 			return "request"
 		case f.tcp != nil && f.tcp.ACK && numbers[f.tcp.Ack-1]:
 			return "answer"
-		case f.echo == nil || p.Probe.Marker == "" || !strings.HasPrefix(string(f.echo.Payload), p.Probe.Marker):
+		case f.echo == nil || marker == "" || !strings.HasPrefix(string(f.echo.Payload), marker):
 			return ""
 		case f.echo.TypeCode.Type() == layers.ICMPv4TypeEchoRequest:
 			return "request"

@@ -25,6 +25,13 @@ type probeEnd struct {
 	pods      []*corev1.Pod // whose devices the packet may cross
 	service   *corev1.Service
 	backends  int // of the Service that are ready
+	behind    []behind
+}
+
+// behind is an address and port behind a Service.
+type behind struct {
+	name, protocol string // of the Service's port
+	at             netip.AddrPort
 }
 
 // findEnd finds a node, a pod or, where it is the target, a Service or an address, by what a person typed.
@@ -136,6 +143,7 @@ func (l *Lab) serviceEnd(ctx context.Context, s *corev1.Service) (probeEnd, erro
 	}
 	for _, slice := range slices.Items {
 		for _, e := range slice.Endpoints {
+			end.behind = append(end.behind, behindOf(slice.Ports, e.Addresses)...)
 			if e.Conditions.Ready == nil || *e.Conditions.Ready {
 				end.backends++
 			}
@@ -149,6 +157,50 @@ func (l *Lab) serviceEnd(ctx context.Context, s *corev1.Service) (probeEnd, erro
 		}
 	}
 	return end, nil
+}
+
+// behindOf are the addresses of an endpoint at its ports.
+func behindOf(ports []discoveryv1.EndpointPort, addresses []string) (out []behind) {
+	for _, p := range ports {
+		if p.Port == nil || p.Protocol == nil {
+			continue
+		}
+		b := behind{protocol: strings.ToLower(string(*p.Protocol))}
+		if p.Name != nil {
+			b.name = *p.Name
+		}
+		for _, a := range addresses {
+			if addr, err := netip.ParseAddr(a); err == nil {
+				b.at = netip.AddrPortFrom(addr, uint16(*p.Port)) //nolint:gosec // a port
+				out = append(out, b)
+			}
+		}
+	}
+	return out
+}
+
+// targets are where a packet for the end may go from a pod: to the port that is asked for or, where the socket was given one, to
+// one of the Service's backends.
+func (e probeEnd) targets(port uint16, protocol string) []netip.AddrPort {
+	out := []netip.AddrPort{netip.AddrPortFrom(e.addr, port)}
+	if e.service == nil || protocol == passport.ICMP {
+		return out
+	}
+	for _, p := range e.service.Spec.Ports {
+		asked := p.Port
+		if e.Node != "" {
+			asked = p.NodePort
+		}
+		if asked != int32(port) || strings.ToLower(string(p.Protocol)) != protocol {
+			continue
+		}
+		for _, b := range e.behind {
+			if b.name == p.Name && b.protocol == protocol {
+				out = append(out, b.at)
+			}
+		}
+	}
+	return out
 }
 
 // nodePortEnd is the Service that has a port of every node, as it is asked for at this one; the node itself where none has.

@@ -33,6 +33,11 @@ type ExplainOptions struct {
 	// From is a pod or node, To one of them, a Service or an address, perhaps with a colon and a port.
 	From, To string
 	Protocol string // of those of package passport; empty: TCP, or what the Service's port has, where there is a port, otherwise ICMP
+	// Watch waits so long for the next packet that From, a pod, sends to To, and explains that; 0: one is sent.
+	Watch time.Duration
+	// Watching is called when it waits, Meanwhile run then, to whose end it waits, too; nil: nothing is.
+	Watching  func()
+	Meanwhile func(context.Context)
 }
 
 const (
@@ -43,7 +48,7 @@ const (
 	silentPatience  = 10 * time.Second
 )
 
-// Explain sends one probe and returns all that captures at the devices on its way, programs and the hooks of the nodes' stacks
+// Explain sends one probe, or waits for a packet, and returns all that captures at the devices on its way, programs and the hooks of the nodes' stacks
 // have seen meanwhile, of which [passport.Make] makes its passport. That nobody answers is no error, and that a node's agent is
 // away is noted; that there is nobody to send it, or no such target, is an error.
 func (l *Lab) Explain(ctx context.Context, o ExplainOptions) (in passport.Input, err error) {
@@ -68,18 +73,26 @@ func withFreePort(try func() error) error {
 
 // explain is Explain, from one port.
 func (l *Lab) explain(ctx context.Context, o ExplainOptions) (passport.Input, error) {
-	e := &explaining{lab: l, nodes: map[string]*passport.OnNode{}}
+	e := &explaining{lab: l, options: o, nodes: map[string]*passport.OnNode{}}
 	if err := e.find(ctx, o); err != nil {
 		return passport.Input{}, err
 	}
 	if err := e.look(ctx); err != nil {
 		return passport.Input{}, err
 	}
-	if err := e.counting(ctx); err != nil {
+	err := e.counting(ctx)
+	e.awaited.toEnd()
+	if err != nil {
 		return passport.Input{}, err
 	}
 	if e.unsent != nil {
 		return passport.Input{}, fmt.Errorf("send a probe from %s: %w", e.from.Name, e.unsent)
+	}
+	if a := e.awaited; a != nil {
+		if !a.seen.Load() {
+			return passport.Input{}, cmp.Or(ctx.Err(), e.noneCame())
+		}
+		e.sent, e.in.Probe, e.in.Failed = true, a.watcher.Probe(), a.watcher.Failed()
 	}
 	if !e.sent {
 		return passport.Input{}, cmp.Or(ctx.Err(), errors.New("the probe was not sent"))
@@ -93,6 +106,7 @@ func (l *Lab) explain(ctx context.Context, o ExplainOptions) (passport.Input, er
 // explaining is a probe on its way.
 type explaining struct {
 	lab      *Lab
+	options  ExplainOptions
 	from, to probeEnd
 	in       passport.Input
 	nodes    map[string]*passport.OnNode
@@ -101,6 +115,7 @@ type explaining struct {
 	control  string                 // is in the packets that prove that hooks count
 	sent     bool
 	unsent   error
+	awaited  *awaited // nil: a probe is sent
 
 	mu sync.Mutex // what several nodes tell at once
 }
@@ -157,6 +172,9 @@ func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
 	}
 	if e.from.Kind == passport.Pod {
 		e.in.Probe.Source = e.from.addr
+	}
+	if o.Watch > 0 {
+		return e.toAwait()
 	}
 	return nil
 }
@@ -283,6 +301,10 @@ func (e *explaining) counted() counted {
 	p := e.in.Probe
 	payload := func(marker string) string { return fmt.Sprintf("@th,64,128 0x%x", marker) }
 	c := counted{control: "icmp type info-request " + payload(e.control)}
+	if e.awaited != nil {
+		c.noted, c.key = e.awaited.noted(p.Protocol)
+		return c
+	}
 	switch p.Protocol {
 	case passport.ICMP:
 		c.request, c.reply = "icmp type echo-request "+payload(p.Marker), "icmp type echo-reply "+payload(p.Marker)
@@ -378,18 +400,27 @@ func (e *explaining) event(event api.Event) error {
 	if event.Type == api.EventLost {
 		e.away(event.Node, fmt.Sprintf("%d events were lost, as there were too many at once", event.Missed))
 	}
-	e.in.Events = append(e.in.Events, event)
+	e.in.Events = boundedBy(e.awaited, append(e.in.Events, event))
 	return nil
 }
 
-// capturing captures while the probe is sent and answered.
+// capturing captures while the probe is sent and answered, or another packet comes by.
 func (e *explaining) capturing(ctx context.Context) error {
 	o := CaptureOptions{
 		Say: func(string) {}, While: e.send,
 		Begin: func([]CapturePoint) error { return nil },
 	}
+	if e.awaited != nil {
+		o.While = e.await
+		o.Begin = func(points []CapturePoint) error {
+			e.awaited.points = points
+			return nil
+		}
+	}
 	points, err := e.lab.capture(ctx, e.taps, o, func(c Captured) error {
-		e.in.Sights = append(e.in.Sights, passport.Sight{Point: c.Point, Time: c.Time, Out: c.Out, Data: bytes.Clone(c.Data[:min(len(c.Data), maxSight)])})
+		s := passport.Sight{Point: c.Point, Time: c.Time, Out: c.Out, Data: bytes.Clone(c.Data[:min(len(c.Data), maxSight)])}
+		e.in.Sights = boundedBy(e.awaited, append(e.in.Sights, s))
+		e.awaited.see(s)
 		return nil
 	})
 	for _, p := range points {
@@ -397,12 +428,19 @@ func (e *explaining) capturing(ctx context.Context) error {
 		if p.Dropped > 0 {
 			why = cmp.Or(why, fmt.Sprintf("the node was too slow to hand %d packets on", p.Dropped))
 		}
-		e.in.Points = append(e.in.Points, passport.Point{Node: p.Node, Device: p.Device, Pod: p.Pod, Host: p.Host, Raw: p.Raw, MAC: p.MAC, Unproven: why})
+		point := pointOf(p)
+		point.Unproven = why
+		e.in.Points = append(e.in.Points, point)
 	}
 	if errors.Is(err, ErrPartly) {
 		return nil
 	}
 	return err
+}
+
+// pointOf is a point of a capture as passports have it.
+func pointOf(p CapturePoint) passport.Point {
+	return passport.Point{Node: p.Node, Device: p.Device, Pod: p.Pod, Host: p.Host, Raw: p.Raw, MAC: p.MAC}
 }
 
 // maxSight is what is kept of a packet: its headers, in a tunnel too, and what it is known by.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,7 +26,21 @@ type hookCounter struct {
 }
 
 // counted says in nft's words what is counted.
-type counted struct{ request, reply, control string }
+type counted struct {
+	request, reply, control string
+	// noted are packets that are noted one by one, by key, which says what they are known by; none: no packet is.
+	noted []string
+	key   string
+}
+
+// Keys of packets that are noted: parts of their headers by bit and length, from the layers' begin on. nft tells no more of a set
+// than two such parts beside those that have a name.
+const (
+	keyOfPorts = "ip saddr . ip daddr . @th,32,32 . @nh,16,32"
+	keyOfEcho  = "icmp type . @th,32,32 . @nh,16,32"
+	// notedFor is how long a noted packet is kept, in nft's words.
+	notedFor = "10s"
+)
 
 // stackHooks are the hooks in the order in which a packet passes them, and their names for nft.
 func stackHooks() []string {
@@ -48,7 +63,16 @@ func (c counted) script(table string) string {
 			chain := strings.ToLower(hook) + "_" + place
 			add("add chain ip %s %s { type filter hook %s priority %d; }", table, chain, strings.ToLower(hook), priority)
 			for what, match := range map[string]string{"request": c.request, "reply": c.reply, "control": c.control} {
-				add(`add rule ip %s %s %s counter comment "%s %s %s"`, table, chain, match, hook, place, what)
+				if match != "" {
+					add(`add rule ip %s %s %s counter comment "%s %s %s"`, table, chain, match, hook, place, what)
+				}
+			}
+			if c.key == "" {
+				continue
+			}
+			add("add set ip %s %s { typeof %s; flags dynamic,timeout; timeout %s; size 65535; }", table, chain, c.key, notedFor)
+			for _, match := range c.noted {
+				add("add rule ip %s %s %s update @%s { %s }", table, chain, match, chain, c.key)
 			}
 		}
 	}
@@ -70,8 +94,8 @@ func countHooks(ctx context.Context, n cluster.Node, table string, c counted) (*
 		_ = stdin.CloseWithError(io.ErrClosedPipe)
 		h.over <- err
 	}()
-	counts, err := h.tell(c.script(table))
-	if err == nil && len(counts) == 0 {
+	had, err := h.tell(c.script(table))
+	if err == nil && len(had.counts) == 0 {
 		err = errors.New("nft has no such rules")
 	}
 	if err != nil {
@@ -93,41 +117,96 @@ func (h *hookCounter) end() error {
 	return <-h.over
 }
 
-// tell has nft do what a script says, and returns what has been counted then, by the comments of the rules.
-func (h *hookCounter) tell(script string) (map[string]int, error) {
+// listed is what a table has counted, by the comments of its rules, and noted, by the chains.
+type listed struct {
+	counts map[string]int
+	noted  map[string][]passport.HookPacket
+}
+
+// tell has nft do what a script says, and returns what has been counted then.
+func (h *hookCounter) tell(script string) (listed, error) {
 	if _, err := io.WriteString(h.in, script+"list table ip "+h.table+"\n"); err != nil {
-		return nil, fmt.Errorf("tell nft: %w", err)
+		return listed{}, fmt.Errorf("tell nft: %w", err)
 	}
-	out := map[string]int{}
+	out := listed{map[string]int{}, map[string][]passport.HookPacket{}}
+	set := ""
 	for h.lines.Scan() {
-		if m := countedLine.FindStringSubmatch(h.lines.Text()); m != nil {
+		line := h.lines.Text()
+		if m := setLine.FindStringSubmatch(line); m != nil {
+			set = m[1]
+		}
+		if m := countedLine.FindStringSubmatch(line); m != nil {
 			n, err := strconv.Atoi(m[1])
 			if err != nil {
-				return nil, fmt.Errorf("read what nft has counted: %w", err)
+				return listed{}, fmt.Errorf("read what nft has counted: %w", err)
 			}
-			out[m[2]] = n
+			out.counts[m[2]] = n
 		}
-		if h.lines.Text() == "}" {
+		if m := notedLine.FindStringSubmatch(line); m != nil {
+			p, err := notedPacket(m[1:])
+			if err != nil {
+				return listed{}, fmt.Errorf("read what nft has noted: %w", err)
+			}
+			out.noted[set] = append(out.noted[set], p)
+		}
+		if line == "}" {
 			return out, nil
 		}
 	}
-	return nil, errors.Join(errors.New("nft ended"), h.lines.Err())
+	return listed{}, errors.Join(errors.New("nft ended"), h.lines.Err())
 }
 
-var countedLine = regexp.MustCompile(`counter packets (\d+) bytes \d+ comment "([^"]+)"`)
+var (
+	countedLine = regexp.MustCompile(`counter packets (\d+) bytes \d+ comment "([^"]+)"`)
+	setLine     = regexp.MustCompile(`^\tset (\w+) {$`)
+	notedLine   = regexp.MustCompile(`(?:([0-9.]+) \. ([0-9.]+)|(echo-\w+)) \. 0x([0-9a-f]+) \. 0x([0-9a-f]+)`)
+)
 
-// hooks are what has been counted.
+// notedPacket reads an element of a set: the ends or the type of ICMP, 32 bits at offset 4 of the transport's header, and the IP
+// header's length and ID.
+func notedPacket(element []string) (p passport.HookPacket, err error) {
+	if p.Reply = element[2] == "echo-reply"; element[2] == "" {
+		if p.Src, err = netip.ParseAddr(element[0]); err != nil {
+			return p, err
+		}
+		if p.Dst, err = netip.ParseAddr(element[1]); err != nil {
+			return p, err
+		}
+	}
+	var words [2]uint32
+	for i, text := range element[3:] {
+		n, err := strconv.ParseUint(text, 16, 32)
+		if err != nil {
+			return p, err
+		}
+		words[i] = uint32(n)
+	}
+	p.Seq, p.Length, p.ID = words[0], int(words[1]>>16), uint16(words[1]) //nolint:gosec // the low half
+	if element[2] != "" {
+		p.Seq &= 0xffff // behind the ID of who pings
+	}
+	return p, nil
+}
+
+// hooks are what has been counted and noted.
 func (h *hookCounter) hooks() ([]passport.Hook, error) {
-	counts, err := h.tell("")
+	had, err := h.tell("")
 	if err != nil {
 		return nil, err
 	}
 	var out []passport.Hook
 	for _, name := range stackHooks() {
 		count := func(what string) passport.Count {
-			return passport.Count{In: counts[name+" in "+what], Out: counts[name+" out "+what]}
+			return passport.Count{In: had.counts[name+" in "+what], Out: had.counts[name+" out "+what]}
 		}
-		out = append(out, passport.Hook{Name: name, Request: count("request"), Reply: count("reply"), Proven: count("control").In > 0})
+		hook := passport.Hook{Name: name, Request: count("request"), Reply: count("reply"), Proven: count("control").In > 0}
+		for _, place := range []string{"in", "out"} {
+			for _, p := range had.noted[strings.ToLower(name)+"_"+place] {
+				p.Behind = place == "out"
+				hook.Packets = append(hook.Packets, p)
+			}
+		}
+		out = append(out, hook)
 	}
 	return out, nil
 }

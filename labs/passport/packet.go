@@ -2,7 +2,9 @@ package passport
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -23,6 +25,7 @@ type Packet struct {
 	Tunnel *Tunnel `json:"tunnel,omitempty"`
 
 	mark mark
+	at   time.Time
 }
 
 // Tunnel is the packet that carries another one.
@@ -39,8 +42,11 @@ type mark struct {
 	payload  []byte // behind the header of the transport, of errors the quoted packet from its IP header on
 	seq, ack uint32
 	flags    string // of TCP, from SRA
+	next     uint32 // the number that acknowledges all of a packet of TCP
 	error    bool   // an ICMP error
 	icmpType uint8
+	length   int    // of the IP packet
+	id       uint16 // of IP
 }
 
 // Ports of UDP behind which there are frames.
@@ -59,6 +65,8 @@ func read(frame []byte, raw bool) (Packet, bool) {
 }
 
 func decode(data []byte, first gopacket.Decoder) (p Packet, ok bool) {
+	var ip mark // as far as the IP header says it
+	header := 0 // of IP, its bytes
 	for _, l := range gopacket.NewPacket(data, first, gopacket.DecodeOptions{NoCopy: true, Lazy: true}).Layers() {
 		switch l := l.(type) {
 		case *layers.Ethernet:
@@ -70,8 +78,9 @@ func decode(data []byte, first gopacket.Decoder) (p Packet, ok bool) {
 				return p, false
 			}
 			p.Src, p.Dst, p.TTL = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0), int(l.TTL)
+			ip.length, ip.id, header = int(l.Length), l.Id, 4*int(l.IHL)
 		case *layers.ICMPv4:
-			p.mark = mark{protocol: ICMP, payload: l.Payload, seq: uint32(l.Seq), icmpType: l.TypeCode.Type()}
+			p.mark = mark{protocol: ICMP, payload: l.Payload, seq: uint32(l.Seq), icmpType: l.TypeCode.Type(), length: ip.length, id: ip.id}
 			switch l.TypeCode.Type() {
 			case layers.ICMPv4TypeEchoRequest, layers.ICMPv4TypeEchoReply:
 			default:
@@ -81,7 +90,14 @@ func decode(data []byte, first gopacket.Decoder) (p Packet, ok bool) {
 			return p, p.Src.IsValid()
 		case *layers.TCP:
 			p.ports(uint16(l.SrcPort), uint16(l.DstPort))
-			p.mark = mark{protocol: TCP, payload: l.Payload, seq: l.Seq, ack: l.Ack}
+			p.mark = mark{protocol: TCP, payload: l.Payload, seq: l.Seq, ack: l.Ack, length: ip.length, id: ip.id}
+			data := max(ip.length-header-4*int(l.DataOffset), 0)
+			p.mark.next = l.Seq + uint32(data) //nolint:gosec // at most 65,535
+			for _, flag := range []bool{l.SYN, l.FIN} {
+				if flag {
+					p.mark.next++
+				}
+			}
 			for _, f := range []struct {
 				set  bool
 				flag string
@@ -92,13 +108,16 @@ func decode(data []byte, first gopacket.Decoder) (p Packet, ok bool) {
 					p.Kind = join(p.Kind, f.name)
 				}
 			}
+			if data > 0 {
+				p.Kind += fmt.Sprintf(", %d bytes", data)
+			}
 			return p, p.Src.IsValid()
 		case *layers.UDP:
 			if inner, ok := carried(l, p.Src.Addr(), p.Dst.Addr()); ok {
 				return inner, true
 			}
 			p.ports(uint16(l.SrcPort), uint16(l.DstPort))
-			p.mark = mark{protocol: UDP, payload: l.Payload}
+			p.mark = mark{protocol: UDP, payload: l.Payload, length: ip.length, id: ip.id}
 			p.Kind = "datagram"
 			return p, p.Src.IsValid()
 		}

@@ -25,6 +25,8 @@ type Probe struct {
 	Source   netip.Addr     `json:"source,omitzero"`  // of the pod that sent it; zero: a node, which has several
 	Port     uint16         `json:"port,omitempty"`   // it was sent from
 	Marker   string         `json:"marker,omitempty"` // the payload begins with, but for TCP
+	// Watched is the packet where none was sent, but waited for; nil: it was sent.
+	Watched *Watched `json:"watched,omitempty"`
 }
 
 // End is who sends or gets it.
@@ -86,6 +88,8 @@ type Hook struct {
 	Reply   Count  `json:"reply"`
 	// Proven says that what the probe had to be counted by has counted a packet there.
 	Proven bool `json:"proven"`
+	// Packets passed there, where one was waited for: those of which it may have been, to be counted.
+	Packets []HookPacket `json:"packets,omitempty"`
 }
 
 // Count is how many packets came to a hook, and how many were left behind its rules.

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"wirelab.dev/wirelab/internal/api"
 )
@@ -15,16 +14,13 @@ import (
 func Make(in Input) Passport {
 	j := &joiner{Input: in}
 	out := Passport{Probe: in.Probe, Failed: in.Failed}
-	sights := make([]sighted, 0, len(in.Sights))
-	for _, s := range in.Sights {
-		if p, ok := read(s.Data, in.Points[s.Point].Raw); ok {
-			sights = append(sights, sighted{point: in.Points[s.Point], time: s.Time, out: s.Out, packet: p})
-		}
-	}
-	runs := runsOf(in.Events)
+	sights, runs := sightsOf(in), runsOf(in.Events)
 	j.matcher = newMatcher(in.Probe, packetsOf(sights, runs))
-	request := j.way(keepSights(sights, j.matcher.request), keepRuns(runs, j.matcher.request), false)
-	answer := j.way(keepSights(sights, j.matcher.answer), keepRuns(runs, j.matcher.answer), true)
+	if in.Probe.Watched != nil {
+		j.Nodes = j.matcher.countHooks(in.Nodes)
+	}
+	request := j.way(j.keepSights(sights, j.matcher.request), j.keepRuns(runs, j.matcher.request), false)
+	answer := j.way(j.keepSights(sights, j.matcher.answer), j.keepRuns(runs, j.matcher.answer), true)
 	out.Request = &request
 	if len(answer.Hops) > 0 {
 		out.Answer = &answer
@@ -41,9 +37,20 @@ type joiner struct {
 // sighted is a packet where it was captured.
 type sighted struct {
 	point  Point
-	time   time.Time
 	out    bool
 	packet Packet
+}
+
+// sightsOf are the packets that were captured.
+func sightsOf(in Input) []sighted {
+	sights := make([]sighted, 0, len(in.Sights))
+	for _, s := range in.Sights {
+		if p, ok := read(s.Data, in.Points[s.Point].Raw); ok {
+			p.at = s.Time
+			sights = append(sights, sighted{point: in.Points[s.Point], out: s.Out, packet: p})
+		}
+	}
+	return sights
 }
 
 // rank is where a sight comes among those of one time: the kernel stamps a packet once while it is in one context.
@@ -145,6 +152,7 @@ func runsOf(events []api.Event) (out []run) {
 		}
 		out[i].events = append(out[i].events, e)
 		if p, ok := read(e.Data, false); ok && !out[i].known {
+			p.at = e.Time
 			out[i].packet, out[i].known = p, true
 		}
 	}
@@ -163,23 +171,33 @@ func packetsOf(sights []sighted, runs []run) (out []Packet) {
 	return out
 }
 
-func keepSights(all []sighted, is func(Packet) bool) (out []sighted) {
+func (j *joiner) keepSights(all []sighted, is func(Packet) bool) (out []sighted) {
 	for _, s := range all {
 		if is(s.packet) {
 			out = append(out, s)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b sighted) int {
-		return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.rank(), b.rank()))
+		return cmp.Or(a.packet.at.Compare(b.packet.at), cmp.Compare(a.rank(), b.rank()))
 	})
+	if j.Probe.Watched != nil {
+		type place struct {
+			Point
+			out, tunneled bool
+		}
+		out = firstOfEach(out, func(s sighted) place { return place{s.point, s.out, s.packet.Tunnel != nil} })
+	}
 	return out
 }
 
-func keepRuns(all []run, is func(Packet) bool) (out []run) {
+func (j *joiner) keepRuns(all []run, is func(Packet) bool) (out []run) {
 	for _, r := range all {
 		if r.known && is(r.packet) && r.name() != "" {
 			out = append(out, r)
 		}
+	}
+	if j.Probe.Watched != nil {
+		out = firstOfEach(out, func(r run) [3]string { return [3]string{r.node, r.device(), r.name()} })
 	}
 	return out
 }
@@ -188,7 +206,7 @@ func keepRuns(all []run, is func(Packet) bool) (out []run) {
 func (j *joiner) way(sights []sighted, runs []run, answer bool) Way {
 	var w Way
 	for _, s := range sights {
-		h := Hop{Node: s.point.Node, Device: s.point.Device, Pod: s.point.Pod, Direction: "in", Packet: &s.packet, at: s.time}
+		h := Hop{Node: s.point.Node, Device: s.point.Device, Pod: s.point.Pod, Direction: "in", Packet: &s.packet, at: s.packet.at}
 		if s.out {
 			h.Direction = "out"
 		}
