@@ -78,11 +78,11 @@ page-vendor: ## fetch the libraries of lab ui's page as its lock file names them
 .PHONY: test test-beside lint test-generate test-unit test-page test-apiserver test-datapath test-kernels test-race test-e2e
 test: deps test-generate ## every test there is
 	$(MAKE) -j 2 test-datapath test-beside
-	$(MAKE) test-kernels test-race test-e2e
+	$(MAKE) test-kernels test-e2e
 
 # The tests of the programs wait most of the time. What computes runs beside them.
 test-beside:
-	$(MAKE) -j 1 lint test-unit test-page test-apiserver
+	$(MAKE) -j 1 lint test-unit test-page test-apiserver test-race
 
 lint: ## formatting, vet, staticcheck, clang-tidy, unused exports, the import arrows, shell scripts
 	hack/lint.sh
