@@ -73,7 +73,7 @@ func seenAt(hops []Hop, p Point) bool {
 // decider is the program that sent the packet on, on a node; nil: none told.
 func decider(hops []Hop) *Hop {
 	for i := len(hops) - 1; i >= 0; i-- {
-		if h := &hops[i]; h.Program != nil && !h.Program.Dropped && slices.Contains([]string{"delivered", "forwarded", "tunneled"}, h.Program.Verdict) && h.Program.Hook == "tcx ingress" {
+		if h := &hops[i]; h.Program != nil && !h.Program.Dropped && slices.Contains([]string{"delivered", "forwarded", "tunneled"}, h.Program.Verdict) && !h.Program.egress {
 			return h
 		}
 	}
@@ -92,7 +92,7 @@ func (j *joiner) notAtDevice(hops []Hop, p Point) string {
 			if here[i].Program.Dropped {
 				does = "drops it"
 			}
-			return fmt.Sprintf("%s at its tcx egress %s before captures see it", toPod, does)
+			return fmt.Sprintf("%s at its %s %s before captures see it", toPod, here[i].Program.Hook, does)
 		}
 	case inPod(p):
 	case p.Host:

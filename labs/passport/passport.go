@@ -165,7 +165,7 @@ type Change struct {
 // Program is what a BPF program did with the packet.
 type Program struct {
 	Name string `json:"name"`
-	Hook string `json:"hook"` // tcx ingress or egress
+	Hook string `json:"hook"` // tcx ingress | tcx egress, with clsact in the place of tcx on kernels before 6.6
 	// Verdict is what became of it, as events have it; empty: it had nothing to do with it. Dropped says that it ended here.
 	Verdict string `json:"verdict"`
 	Dropped bool   `json:"dropped,omitempty"`
@@ -179,6 +179,8 @@ type Program struct {
 	DstIdentity uint32         `json:"dstIdentity,omitempty"`
 	Cached      bool           `json:"cached,omitempty"`
 	Steps       []api.Step     `json:"steps,omitempty"`
+
+	egress bool // it is at that side of a device
 }
 
 // Absence is a place where the packet was not seen, though one may look for it there, and why.

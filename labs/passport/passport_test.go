@@ -13,6 +13,8 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"wirelab.dev/wirelab/internal/api"
 )
 
 var update = flag.Bool("update", false, "write what passports say as what they are to say")
@@ -166,6 +168,26 @@ func TestAway(t *testing.T) {
 		if a.Node == far {
 			t.Errorf("a reason that nobody told: %+v", a)
 		}
+	}
+}
+
+// TestHooksOfOlderKernels: what a node's programs are attached by is said as its agent reads it back, and changes nothing else.
+func TestHooksOfOlderKernels(t *testing.T) {
+	in := recorded(t, "testdata/kubeproxy-across.json")
+	want := strings.ReplaceAll(words(Make(in)), "tcx ", "clsact ")
+	for i := range in.Nodes {
+		in.Nodes[i].Programs = []api.Program{
+			{Name: fromPod, Hook: "clsact ingress"}, {Name: toPod, Hook: "clsact egress"},
+			{Name: fromNetwork, Hook: "clsact ingress"}, {Name: toNetwork, Hook: "clsact egress"},
+		}
+		for k := range in.Nodes[i].Programs {
+			for _, p := range in.Points {
+				in.Nodes[i].Programs[k].AttachedTo = append(in.Nodes[i].Programs[k].AttachedTo, p.Device)
+			}
+		}
+	}
+	if got := words(Make(in)); got != want || !strings.Contains(got, toPod+" clsact egress") {
+		t.Errorf("it says\n%s\nwant\n%s", got, want)
 	}
 }
 

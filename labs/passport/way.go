@@ -217,7 +217,7 @@ func (j *joiner) way(sights []sighted, runs []run, answer bool) Way {
 		w.Kind = s.packet.Kind
 	}
 	for _, r := range runs {
-		w.Hops = addRun(w.Hops, r)
+		w.Hops = j.addRun(w.Hops, r)
 		w.Kind = cmp.Or(w.Kind, r.packet.Kind)
 	}
 	w.Hops = j.addStacks(w.Hops, answer)
@@ -238,8 +238,8 @@ func inPod(p Point) bool { return p.Pod != "" && !p.Host }
 
 // addRun puts what a program told where it ran: to the device where the packet was captured, or, where captures do not see it, in
 // front of what happened later.
-func addRun(hops []Hop, r run) []Hop {
-	p := programOf(r)
+func (j *joiner) addRun(hops []Hop, r run) []Hop {
+	p := j.programOf(r)
 	direction := "in"
 	if r.egress() {
 		direction = "out"
@@ -263,10 +263,17 @@ func addRun(hops []Hop, r run) []Hop {
 	return slices.Insert(hops, at, h)
 }
 
-func programOf(r run) *Program {
-	p := &Program{Name: r.name(), Hook: "tcx ingress"}
-	if r.egress() {
+func (j *joiner) programOf(r run) *Program {
+	p := &Program{Name: r.name(), Hook: "tcx ingress", egress: r.egress()}
+	if p.egress {
 		p.Hook = "tcx egress"
+	}
+	if n := j.node(r.node); n != nil { // kernels before 6.6 have another
+		for _, attached := range n.Programs {
+			if attached.Name == p.Name && attached.Hook != "" {
+				p.Hook = attached.Hook
+			}
+		}
 	}
 	for _, e := range r.events {
 		if e.Step != nil {
@@ -373,14 +380,14 @@ func (j *joiner) helpers(hops []Hop) {
 		case "delivered":
 			switch {
 			case next.Node != hops[i].Node:
-			case next.Pod != "" && next.Direction == "in" && p.Hook == "tcx ingress" && j.proven(next.Node, next.Pod):
+			case next.Pod != "" && next.Direction == "in" && !p.egress && j.proven(next.Node, next.Pod):
 				p.Helper = "bpf_redirect_peer"
 			case next.Pod == "" && next.Direction == "out":
 				p.Helper = "bpf_redirect"
 			}
 		case "forwarded":
 			switch {
-			case p.Hook == "tcx egress": // it is on its way out
+			case p.egress: // it is on its way out
 			case cached:
 				p.Helper = "bpf_redirect"
 			default:
