@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wirelab.dev/wirelab/charts"
-	"wirelab.dev/wirelab/images"
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/internal/kube"
@@ -43,14 +42,8 @@ const (
 
 // loadImages writes the images and loads them into the nodes as they come up.
 func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
-	var g errgroup.Group
-	g.Go(func() (err error) { u.agent, err = image.Agent(images.Payload); return err })
-	g.Go(func() (err error) { u.operator, err = image.Operator(images.Payload); return err })
-	g.Go(func() (err error) { u.nettool, err = image.Nettool(images.Payload); return err })
-	if u.Profile.Network.Flows.Relay.Enabled {
-		g.Go(func() (err error) { u.relay, err = image.Relay(images.Payload); return err })
-	}
-	if err := g.Wait(); err != nil {
+	var err error
+	if u.programs, err = buildPrograms(u.Profile); err != nil {
 		return "", err
 	}
 	say("waiting for nodes")
@@ -60,10 +53,7 @@ func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
 	}
 	say("loading into nodes")
 	var refs []string
-	for _, i := range []*image.Image{u.agent, u.operator, u.relay, u.nettool} {
-		if i == nil {
-			continue
-		}
+	for _, i := range u.programs.all() {
 		if err := u.load(ctx, nodes, i); err != nil {
 			return "", err
 		}
@@ -171,19 +161,30 @@ func (u *up) install(ctx context.Context, say func(string)) (string, error) {
 	if err := u.record(ctx, c); err != nil {
 		return "", err
 	}
-	chart, err := release.LoadChart(charts.FS, charts.Wirelab)
+	change, err := ensureRelease(ctx, c, u.Profile, u.programs, profiles.Install{Name: u.Name})
+	return string(change), err
+}
+
+// ensureRelease makes the cluster's network what the profile says. in is what else the chart has to know, but the images.
+func ensureRelease(ctx context.Context, c *kube.Client, p *profiles.Profile, i programs, in profiles.Install) (release.Change, error) {
+	spec, err := releaseSpec(p, i, in)
 	if err != nil {
 		return "", err
 	}
-	in := profiles.Install{Name: u.Name, Agent: profiles.Image{Repository: u.agent.Repository, Tag: u.agent.Tag},
-		Operator: profiles.Image{Repository: u.operator.Repository, Tag: u.operator.Tag}}
-	if u.relay != nil {
-		in.Relay = profiles.Image{Repository: u.relay.Repository, Tag: u.relay.Tag}
+	return release.Ensure(ctx, c.Config, spec)
+}
+
+func releaseSpec(p *profiles.Profile, i programs, in profiles.Install) (release.Spec, error) {
+	chart, err := release.LoadChart(charts.FS, charts.Wirelab)
+	if err != nil {
+		return release.Spec{}, err
 	}
-	change, err := release.Ensure(ctx, c.Config, release.Spec{
-		Name: releaseName, Namespace: SystemNamespace, Chart: chart, Values: u.Profile.Values(in),
-	})
-	return string(change), err
+	in.Agent = profiles.Image{Repository: i.agent.Repository, Tag: i.agent.Tag}
+	in.Operator = profiles.Image{Repository: i.operator.Repository, Tag: i.operator.Tag}
+	if i.relay != nil {
+		in.Relay = profiles.Image{Repository: i.relay.Repository, Tag: i.relay.Tag}
+	}
+	return release.Spec{Name: releaseName, Namespace: SystemNamespace, Chart: chart, Values: p.Values(in)}, nil
 }
 
 // record writes down the profile in force where the cluster is asked for it and where Docker alone is.
@@ -205,31 +206,35 @@ func (u *up) record(ctx context.Context, c *kube.Client) error {
 	return cl.SetProfile(ctx, y)
 }
 
-// deployDemo makes the demo what the profile says, which may be nothing.
 func (u *up) deployDemo(ctx context.Context, _ func(string)) (string, error) {
-	d := u.Profile.Demo
-	if !d.Enabled {
-		return "none", demo.Remove(ctx, u.kube)
-	}
-	// Pods need their namespace's service account, which a controller makes shortly after the namespace.
-	if err := u.serviceAccount(ctx); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("service %s:%d, node port %d", demo.Name, d.Port, d.NodePort), u.applyDemo(ctx)
+	return deployDemo(ctx, u.kube, u.Profile, u.programs)
 }
 
-func (u *up) applyDemo(ctx context.Context) error {
-	d := u.Profile.Demo
-	return demo.Apply(ctx, u.kube, demo.Config{
-		Image: u.nettool.Ref(), Port: d.Port, TargetPort: d.TargetPort, NodePort: d.NodePort,
+// deployDemo makes the demo what the profile says, which may be nothing.
+func deployDemo(ctx context.Context, c *kube.Client, p *profiles.Profile, i programs) (string, error) {
+	d := p.Demo
+	if !d.Enabled {
+		return "none", demo.Remove(ctx, c)
+	}
+	// Pods need their namespace's service account, which a controller makes shortly after the namespace.
+	if err := awaitServiceAccount(ctx, c); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("service %s:%d, node port %d", demo.Name, d.Port, d.NodePort), applyDemo(ctx, c, p, i)
+}
+
+func applyDemo(ctx context.Context, c *kube.Client, p *profiles.Profile, i programs) error {
+	d := p.Demo
+	return demo.Apply(ctx, c, demo.Config{
+		Image: i.nettool.Ref(), Port: d.Port, TargetPort: d.TargetPort, NodePort: d.NodePort,
 	})
 }
 
-func (u *up) serviceAccount(ctx context.Context) error {
+func awaitServiceAccount(ctx context.Context, c *kube.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	for {
-		_, err := u.kube.CoreV1().ServiceAccounts(demo.Namespace).Get(ctx, "default", metav1.GetOptions{})
+		_, err := c.CoreV1().ServiceAccounts(demo.Namespace).Get(ctx, "default", metav1.GetOptions{})
 		if err == nil || !apierrors.IsNotFound(err) {
 			return err
 		}

@@ -51,7 +51,7 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		rescued := kube.Want{Name: "pods to have their interfaces", Look: func(ctx context.Context) (kube.State, error) {
 			more, err := l.replaceStranded(ctx)
 			if n += more; err == nil && n > 0 && u.Profile.Demo.Enabled {
-				err = u.applyDemo(ctx) // the demo's shell pod has no controller but us
+				err = applyDemo(ctx, u.kube, u.Profile, u.programs) // the demo's shell pod has no controller but us
 			}
 			return kube.State{Ready: err == nil}, err
 		}}
@@ -85,6 +85,11 @@ func demoNote(p *profiles.Profile) string {
 
 // wants are what a ready lab has.
 func (l *Lab) wants() []kube.Want {
+	return slices.Concat(l.networkWants(), []kube.Want{l.dnsAnswers()}, l.workloadWants())
+}
+
+// networkWants are the network's own parts, the nodes, and DNS as far as the API server tells.
+func (l *Lab) networkWants() []kube.Want {
 	// The agent first: without it nothing below gets ready, and an error names the first thing missing.
 	out := append([]kube.Want{l.agentReady(), l.Kube.DeploymentReady("operator", SystemNamespace, operatorName)}, l.controllers()...)
 	for _, n := range l.Nodes {
@@ -92,10 +97,12 @@ func (l *Lab) wants() []kube.Want {
 			out = append(out, l.Kube.NodeReady(n.Name))
 		}
 	}
-	out = append(out,
-		l.Kube.DeploymentReady("CoreDNS", SystemNamespace, "coredns"),
-		l.dnsAnswers(),
-	)
+	return append(out, l.Kube.DeploymentReady("CoreDNS", SystemNamespace, "coredns"))
+}
+
+// workloadWants are what the profile asks for besides the network.
+func (l *Lab) workloadWants() []kube.Want {
+	var out []kube.Want
 	if l.Profile.Network.Flows.Relay.Enabled {
 		out = append(out, l.Kube.DeploymentReady("relay", SystemNamespace, relayName))
 	}

@@ -122,10 +122,7 @@ type up struct {
 	started   []string      // the nodes that were stopped then
 	resumed   []string      // and those that were paused
 	node      image.NodeImage
-	nettool   *image.Image
-	agent     *image.Image
-	operator  *image.Image
-	relay     *image.Image // nil where the profile has none
+	programs  programs
 
 	mu   sync.Mutex
 	kube *kube.Client // set once the API server answered
@@ -329,7 +326,7 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	has := func(context.Context) (string, error) { return u.nettool.Ref(), nil } // loaded by a step of its own
+	has := func(context.Context) (string, error) { return u.programs.nettool.Ref(), nil } // loaded by a step of its own
 	report, err := l.verify(ctx, has, verify.Selection{Skip: u.Profile.Verify.Skip}, func(p verify.Progress) {
 		if p.Total > 0 {
 			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))

@@ -46,6 +46,8 @@ looked at. shell, and monitor and capture with a command, end with the command's
 	}{
 		{groupLife, newUpCmd()},
 		{groupLife, newDownCmd()},
+		{groupLife, newInstallCmd()},
+		{groupLife, newUninstallCmd()},
 		{groupLife, newListCmd()},
 		{groupLife, newLoadCmd()},
 		{groupLook, newStatusCmd()},

@@ -68,16 +68,51 @@ func LoadChart(fsys fs.FS, dir string) (*chart.Chart, error) {
 // are those of the deployed revision and all its objects exist. A release whose last change was killed half-way or
 // failed is taken up again. It does not wait for anything to become ready.
 func Ensure(ctx context.Context, cfg *rest.Config, s Spec) (Change, error) {
-	h := &helm{spec: s}
-	h.lost = h.lostObjects
-	if err := h.cfg.Init(newGetter(cfg, s.Namespace), s.Namespace, "secret", func(string, ...any) {}); err != nil {
-		return "", fmt.Errorf("set up helm: %w", err)
+	h, err := newHelm(cfg, s)
+	if err != nil {
+		return "", err
 	}
 	change, err := h.ensure(ctx)
 	if err != nil {
 		return "", fmt.Errorf("release %s in %s: %w", s.Name, s.Namespace, err)
 	}
 	return change, nil
+}
+
+// Remove uninstalls the release of a name, also one whose last change was cut off, and reports whether there was one. It
+// does not wait for its pods to end.
+func Remove(ctx context.Context, cfg *rest.Config, namespace, name string) (bool, error) {
+	h, err := newHelm(cfg, Spec{Name: name, Namespace: namespace})
+	if err != nil {
+		return false, err
+	}
+	there, err := h.remove(ctx)
+	if err != nil {
+		return false, fmt.Errorf("release %s in %s: %w", name, namespace, err)
+	}
+	return there, nil
+}
+
+// Exists reports whether the cluster has a release of a name, in whatever state.
+func Exists(cfg *rest.Config, namespace, name string) (bool, error) {
+	h, err := newHelm(cfg, Spec{Name: name, Namespace: namespace})
+	if err != nil {
+		return false, err
+	}
+	there, err := h.exists()
+	if err != nil {
+		return false, fmt.Errorf("release %s in %s: %w", name, namespace, err)
+	}
+	return there, nil
+}
+
+func newHelm(cfg *rest.Config, s Spec) (*helm, error) {
+	h := &helm{spec: s}
+	h.lost = h.lostObjects
+	if err := h.cfg.Init(newGetter(cfg, s.Namespace), s.Namespace, "secret", func(string, ...any) {}); err != nil {
+		return nil, fmt.Errorf("set up helm: %w", err)
+	}
+	return h, nil
 }
 
 type helm struct {
@@ -129,12 +164,42 @@ func (h *helm) install(ctx context.Context) (Change, error) {
 }
 
 func (h *helm) reinstall(ctx context.Context) (Change, error) {
-	u := action.NewUninstall(&h.cfg)
-	u.IgnoreNotFound, u.Timeout = true, helmDeadline
-	if _, err := u.Run(h.spec.Name); err != nil {
+	if err := h.uninstall(); err != nil {
 		return "", fmt.Errorf("finish the interrupted uninstall: %w", err)
 	}
 	return h.install(ctx)
+}
+
+func (h *helm) uninstall() error {
+	u := action.NewUninstall(&h.cfg)
+	u.IgnoreNotFound, u.Timeout = true, helmDeadline
+	_, err := u.Run(h.spec.Name)
+	return err
+}
+
+func (h *helm) exists() (bool, error) {
+	_, err := h.cfg.Releases.Last(h.spec.Name)
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read history: %w", err)
+	}
+	return true, nil
+}
+
+func (h *helm) remove(ctx context.Context) (bool, error) {
+	there, err := h.exists()
+	if err != nil || !there {
+		return false, err
+	}
+	if err := ctx.Err(); err != nil { // Helm takes no context here
+		return false, err
+	}
+	if err := h.uninstall(); err != nil {
+		return false, fmt.Errorf("uninstall: %w", err)
+	}
+	return true, nil
 }
 
 func (h *helm) newUpgrade() *action.Upgrade {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -95,6 +96,53 @@ func replaceChangedPod(ctx context.Context, c kubernetes.Interface, cfg Config) 
 		return fmt.Errorf("delete pod %s/%s: %w", Namespace, Shell, err)
 	}
 	return nil
+}
+
+// Foreign are the objects of the demo's names that Apply has not made, as "daemonset default/demo".
+func Foreign(ctx context.Context, c kubernetes.Interface) ([]string, error) {
+	var out []string
+	for _, o := range []struct {
+		kind, name string
+		get        func(name string) (metav1.Object, error)
+	}{
+		{"daemonset", Name, func(n string) (metav1.Object, error) {
+			return c.AppsV1().DaemonSets(Namespace).Get(ctx, n, metav1.GetOptions{})
+		}},
+		{"service", Name, func(n string) (metav1.Object, error) {
+			return c.CoreV1().Services(Namespace).Get(ctx, n, metav1.GetOptions{})
+		}},
+		{"service", Headless, func(n string) (metav1.Object, error) {
+			return c.CoreV1().Services(Namespace).Get(ctx, n, metav1.GetOptions{})
+		}},
+		{"pod", Shell, func(n string) (metav1.Object, error) {
+			return c.CoreV1().Pods(Namespace).Get(ctx, n, metav1.GetOptions{})
+		}},
+	} {
+		obj, err := o.get(o.name)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get %s %s/%s: %w", o.kind, Namespace, o.name, err)
+		}
+		ours := func(f metav1.ManagedFieldsEntry) bool { return f.Manager == manager }
+		if !slices.ContainsFunc(obj.GetManagedFields(), ours) {
+			out = append(out, fmt.Sprintf("%s %s/%s", o.kind, Namespace, o.name))
+		}
+	}
+	return out, nil
+}
+
+// Pods are the demo's pods, also those that are ending.
+func Pods(ctx context.Context, c kubernetes.Interface) ([]corev1.Pod, error) {
+	all, err := c.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list pods of the demo: %w", err)
+	}
+	return slices.DeleteFunc(all.Items, func(p corev1.Pod) bool {
+		owner := metav1.GetControllerOf(&p)
+		return p.Name != Shell && (owner == nil || owner.Kind != "DaemonSet" || owner.Name != Name)
+	}), nil
 }
 
 // Remove removes everything Apply makes. Nothing there is no error.

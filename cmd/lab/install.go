@@ -1,0 +1,163 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/profiles"
+)
+
+// clusterFlags say which cluster, by its context in a kubeconfig.
+type clusterFlags struct{ context, kubeconfig string }
+
+func (c *clusterFlags) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.context, "context", "", "the cluster, by its context in the kubeconfig")
+	f.StringVar(&c.kubeconfig, "kubeconfig", "", "the kubeconfig that has the context (default: the user's)")
+	must(cmd.MarkFlagFilename("kubeconfig"))
+	must(cmd.RegisterFlagCompletionFunc("context", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return c.contexts(), cobra.ShellCompDirectiveNoFileComp
+	}))
+}
+
+// contexts are those of the kubeconfig.
+func (c *clusterFlags) contexts() []string {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.kubeconfig
+	cfg, err := rules.Load()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for name := range cfg.Contexts {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// named wants the context to be said: a cluster is never changed because it happens to be the current one.
+func (c *clusterFlags) named() error {
+	if c.context != "" {
+		return nil
+	}
+	if all := c.contexts(); len(all) > 0 {
+		return usageError{fmt.Errorf("say which cluster with --context: there are %s", strings.Join(all, ", "))}
+	}
+	return usageError{errors.New("say which cluster with --context: the kubeconfig has none")}
+}
+
+func newInstallCmd() *cobra.Command {
+	var of clusterFlags
+	var set []string
+	var imagesTo string
+	var opts labs.InstallOptions
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "install PROFILE --context CONTEXT",
+		Short: "Put the network of a profile on a cluster that is there",
+		Long: `install puts the network and the demo of a profile on a cluster that something else made, kubeadm,
+k3s or kind, without a network of its own. It makes no cluster: what a profile's section cluster says
+counts for nothing, but for its pod subnet and whether there is a kube-proxy.
+
+Before it changes anything it looks for what would be in the way: another network, kube-proxy where
+the profile replaces it, podCIDRs that do not fit, kernels that are too old, names and ports that are
+taken, rights that are missing. Each is named, with what to do. When a first install fails, or is
+interrupted, it is taken away again. On a cluster that has the network already it is brought up to date.
+
+No registry has the images: the nodes must have them. With --images they are written to a folder, an
+archive each, and no cluster is asked; on a node, ctr -n k8s.io images import FILE takes one in.`,
+		Example: `  lab install ebpf --images ./images
+  for f in images/*.tar; do kind load image-archive --name mine $f; done
+  lab install ebpf --context kind-mine
+  lab install kubeproxy --context admin@prod --kubeconfig ./admin.conf --set demo.enabled=false`,
+		Args:              usageArgs(named("profile", profileNames)),
+		ValidArgsFunction: completeProfiles(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := profiles.Load(args[0], profiles.Options{Set: set, Env: os.Environ()})
+			if err != nil {
+				return err
+			}
+			if imagesTo != "" {
+				if of.context != "" {
+					return usageError{errors.New("--images asks no cluster: leave out --context")}
+				}
+				files, err := labs.WriteImages(p, imagesTo)
+				if err != nil {
+					return err
+				}
+				return out.print(cmd.OutOrStdout(), files, func() string { return strings.Join(files, "\n") + "\n" })
+			}
+			if err := of.named(); err != nil {
+				return err
+			}
+			opts.Profile, opts.Context, opts.Kubeconfig = p, of.context, of.kubeconfig
+			show := newProgress(cmd.ErrOrStderr(), out.value == "json")
+			opts.Progress = show.event
+			r, err := labs.Install(cmd.Context(), opts)
+			show.close()
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), r, func() string {
+				return fmt.Sprintf("profile %s is on the cluster of context %s: kubectl --context %s get pods -A\n", r.Profile, r.Context, r.Context)
+			})
+		},
+	}
+	of.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&imagesTo, "images", "", "write the images that the nodes must have to this folder, and do nothing else")
+	f.BoolVar(&opts.Retain, "retain", false, "leave what was installed when something fails, to look at it")
+	f.DurationVar(&opts.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
+	must(cmd.MarkFlagDirname("images"))
+	setFlag(cmd, &set)
+	out.flag(cmd)
+	return cmd
+}
+
+func newUninstallCmd() *cobra.Command {
+	var of clusterFlags
+	out := newFormat("text", "json")
+	cmd := &cobra.Command{
+		Use:   "uninstall --context CONTEXT",
+		Short: "Take the network that install brought away from a cluster",
+		Long: `uninstall removes the demo, the network and all that it made on the nodes, and waits until that is
+gone. The cluster is without a network then, as it was: pods that still run are named, as nothing
+reaches them any more. A network that is not there is no error. What lab up made is left alone:
+lab down removes it.`,
+		Example: "  lab uninstall --context kind-mine",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := of.named(); err != nil {
+				return err
+			}
+			r, err := labs.Uninstall(cmd.Context(), of.kubeconfig, of.context, waiting(cmd.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), r, func() string { return uninstallText(r) })
+		},
+	}
+	of.flags(cmd)
+	out.flag(cmd)
+	return cmd
+}
+
+func uninstallText(r *labs.UninstallResult) string {
+	if !r.Removed {
+		return fmt.Sprintf("the cluster of context %s does not have the network\n", r.Context)
+	}
+	s := fmt.Sprintf("the network is removed from the cluster of context %s\n", r.Context)
+	if len(r.Stranded) > 0 {
+		s += fmt.Sprintf("without a network now, to be deleted once there is another: %s\n", strings.Join(r.Stranded, ", "))
+	}
+	return s
+}

@@ -1,0 +1,351 @@
+package labs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/internal/release"
+	"wirelab.dev/wirelab/labs/demo"
+	"wirelab.dev/wirelab/profiles"
+)
+
+const stepPreflight = "preflight"
+
+// ErrUnfit means that a cluster cannot take the network as it is.
+var ErrUnfit = errors.New("the cluster cannot take it")
+
+// InstallOptions say which cluster that is there gets the network of which profile.
+type InstallOptions struct {
+	Profile *profiles.Profile
+	// Context is the cluster's in Kubeconfig; Kubeconfig empty: the user's.
+	Context, Kubeconfig string
+	// Retain leaves what was installed when a step fails.
+	Retain bool
+	// ReadyTimeout is for the step that waits; 0: three minutes.
+	ReadyTimeout time.Duration
+	Progress     Progress // may be nil
+}
+
+// InstallResult is what [Install] did. It is of use also when Install failed.
+type InstallResult struct {
+	Context string `json:"context"`
+	Profile string `json:"profile"`
+	// Change is what became of the chart's release: "installed", "upgraded", "unchanged"; empty when it was not got to.
+	Change release.Change `json:"change,omitempty"`
+	Steps  []StepResult   `json:"steps"`
+}
+
+// Install puts the network and the demo of a profile on a cluster that is there, of whatever made it, once everything that
+// would be in the way has been looked for; then the error wraps [ErrUnfit] and nothing was changed. When a first install
+// fails, or ctx ends before the cluster is ready, it is taken away again unless Retain is set.
+func Install(ctx context.Context, o InstallOptions) (*InstallResult, error) {
+	r := &InstallResult{Context: o.Context, Profile: o.Profile.Metadata.Name}
+	if err := Check(o.Profile); err != nil {
+		return r, err
+	}
+	if o.Progress == nil {
+		o.Progress = func(Event) {}
+	}
+	if o.ReadyTimeout == 0 {
+		o.ReadyTimeout = readyTimeout
+	}
+	c, err := clientOf(o.Kubeconfig, o.Context)
+	if err != nil {
+		return r, err
+	}
+	i := &installer{InstallOptions: o, kube: c, result: r}
+	r.Steps, err = run(ctx, i.steps(), o.Retain, o.Progress, nil)
+	return r, err
+}
+
+// installer is one run of [Install].
+type installer struct {
+	InstallOptions
+	result   *InstallResult
+	kube     *kube.Client
+	programs programs
+	nodes    []corev1.Node
+	first    bool // this run began the first install
+}
+
+func (i *installer) steps() []step {
+	return []step{
+		{name: stepPreflight, do: i.examine},
+		{name: stepRelease, after: []string{stepPreflight}, do: i.install, undo: i.uninstall},
+		{name: stepDemo, after: []string{stepRelease}, do: func(ctx context.Context, _ func(string)) (string, error) {
+			if !i.Profile.Demo.Enabled {
+				return "none", removeDemo(ctx, i.kube)
+			}
+			return deployDemo(ctx, i.kube, i.Profile, i.programs)
+		}},
+		{name: stepReady, after: []string{stepDemo}, do: i.awaitReady, final: true},
+	}
+}
+
+func (i *installer) examine(ctx context.Context, say func(string)) (note string, err error) {
+	if i.programs, err = buildPrograms(i.Profile); err != nil {
+		return "", err
+	}
+	var refs []string
+	for _, p := range i.programs.all() {
+		refs = append(refs, p.Ref())
+	}
+	f := &preflight{client: i.kube, profile: i.Profile, images: refs}
+	if err := f.run(ctx, say); err != nil {
+		return "", err
+	}
+	i.nodes = f.nodes
+	return fmt.Sprintf("%d nodes, nothing in the way", len(f.nodes)), nil
+}
+
+func (i *installer) install(ctx context.Context, _ func(string)) (string, error) {
+	host, port, err := apiServerFor(ctx, i.kube)
+	if err != nil {
+		return "", err
+	}
+	there, err := release.Exists(i.kube.Config, SystemNamespace, releaseName)
+	if err != nil {
+		return "", err
+	}
+	i.first = !there
+	i.result.Change, err = ensureRelease(ctx, i.kube, i.Profile, i.programs, profiles.Install{APIServerHost: host, APIServerPort: port})
+	return fmt.Sprintf("%s, API server %s", i.result.Change, net.JoinHostPort(host, strconv.Itoa(port))), err
+}
+
+func (i *installer) uninstall(ctx context.Context) error {
+	if !i.first {
+		return nil
+	}
+	_, err := uninstall(ctx, i.kube, func(string) {})
+	return err
+}
+
+func (i *installer) awaitReady(ctx context.Context, say func(string)) (string, error) {
+	l := &Lab{Name: i.Context, Profile: i.Profile, Kube: i.kube}
+	for _, n := range i.nodes {
+		l.Nodes = append(l.Nodes, cluster.Node{Name: n.Name, Running: true})
+	}
+	tell := waitingFor(say)
+	if err := i.kube.WaitFor(ctx, i.ReadyTimeout, tell, slices.Concat(l.networkWants(), l.workloadWants())...); err != nil {
+		return "", err
+	}
+	if err := i.kube.WaitFor(ctx, i.ReadyTimeout, tell, l.nodesReached()); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d nodes, agent, CoreDNS", len(i.nodes)) + demoNote(i.Profile), nil
+}
+
+// WriteImages writes the images that nodes need for a profile into a folder, an archive each that ctr images import and
+// docker load read, and returns the files.
+func WriteImages(p *profiles.Profile, dir string) ([]string, error) {
+	i, err := buildPrograms(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secrets
+		return nil, err
+	}
+	var out []string
+	for _, img := range i.all() {
+		name := filepath.Join(dir, strings.ReplaceAll(img.Repository, "/", "-")+".tar")
+		if err := writeImage(name, img); err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	return out, nil
+}
+
+func writeImage(file string, img *image.Image) error {
+	r, err := img.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}
+
+// clientOf connects to the cluster of a context. A file that is not named is the user's.
+func clientOf(file, name string) (*kube.Client, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = file
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: name})
+	raw, err := loader.RawConfig()
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	if raw.Contexts[name] == nil {
+		there := strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
+		return nil, fmt.Errorf("no context %q in the kubeconfig %s: there are %s", name, strings.Join(rules.GetLoadingPrecedence(), ", "), orNone(there))
+	}
+	cfg, err := loader.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("context %s: %w", name, err)
+	}
+	return kube.NewForConfig(cfg)
+}
+
+// apiServerFor is where nodes reach the API server before Services work: what kubeadm told them, else the first endpoint
+// of Service kubernetes.
+func apiServerFor(ctx context.Context, c kubernetes.Interface) (string, int, error) {
+	m, err := c.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, "cluster-info", metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return "", 0, fmt.Errorf("ask where nodes reach the API server: %w", err)
+	}
+	if err == nil {
+		if host, port, ok := serverIn(m.Data["kubeconfig"]); ok {
+			return host, port, nil
+		}
+	}
+	slices, err := c.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=kubernetes"})
+	if err != nil {
+		return "", 0, fmt.Errorf("ask where nodes reach the API server: %w", err)
+	}
+	for _, s := range slices.Items {
+		for _, e := range s.Endpoints {
+			if len(e.Addresses) > 0 && len(s.Ports) > 0 && s.Ports[0].Port != nil {
+				return e.Addresses[0], int(*s.Ports[0].Port), nil
+			}
+		}
+	}
+	return "", 0, errors.New("the cluster does not say where its nodes reach the API server: Service default/kubernetes has no endpoint")
+}
+
+// serverIn is the server that a kubeconfig names.
+func serverIn(kubeconfig string) (host string, port int, ok bool) {
+	cfg, err := clientcmd.Load([]byte(kubeconfig))
+	if err != nil {
+		return "", 0, false
+	}
+	for _, cl := range cfg.Clusters {
+		u, err := url.Parse(cl.Server)
+		if err != nil || u.Hostname() == "" {
+			continue
+		}
+		if port, err = strconv.Atoi(u.Port()); err != nil {
+			port = 443
+		}
+		return u.Hostname(), port, true
+	}
+	return "", 0, false
+}
+
+// UninstallResult is what [Uninstall] did.
+type UninstallResult struct {
+	Context string `json:"context"`
+	// Removed is false when the network was not there.
+	Removed bool `json:"removed"`
+	// Stranded are pods that have lost their network, as namespace/name.
+	Stranded []string `json:"stranded,omitempty"`
+}
+
+// Uninstall takes demo, network and what that made on the nodes away from a cluster. Nothing there is no error.
+func Uninstall(ctx context.Context, kubeconfig, name string, say func(string)) (*UninstallResult, error) {
+	r := &UninstallResult{Context: name}
+	c, err := clientOf(kubeconfig, name)
+	if err != nil {
+		return r, err
+	}
+	if err := answers(c); err != nil {
+		return r, err
+	}
+	if err := noLab(ctx, c, "lab down removes it"); err != nil {
+		return r, err
+	}
+	if r.Removed, err = uninstall(ctx, c, say); err != nil || !r.Removed {
+		return r, err
+	}
+	r.Stranded, err = podsWithoutNetwork(ctx, c)
+	return r, err
+}
+
+// uninstall removes the demo while its pods can still be taken off the network, then the network, and waits until agents
+// have cleaned their nodes, which each does before it ends.
+func uninstall(ctx context.Context, c *kube.Client, say func(string)) (bool, error) {
+	say("removing the demo")
+	if err := removeDemo(ctx, c); err != nil {
+		return false, err
+	}
+	gone := func(what string, list func(context.Context) ([]corev1.Pod, error)) kube.Want {
+		return kube.Want{Name: what, Look: func(ctx context.Context) (kube.State, error) {
+			pods, err := list(ctx)
+			if err != nil || len(pods) == 0 {
+				return kube.State{Ready: err == nil}, err
+			}
+			return kube.State{Why: "pod is still there", Blame: kube.Object{Kind: "Pod", Namespace: pods[0].Namespace, Name: pods[0].Name}}, nil
+		}}
+	}
+	foreign, err := demo.Foreign(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	if len(foreign) == 0 {
+		pods := func(ctx context.Context) ([]corev1.Pod, error) { return demo.Pods(ctx, c) }
+		if err := c.WaitFor(ctx, undoDeadline, waitingFor(say), gone("the demo's pods to end", pods)); err != nil {
+			return false, err
+		}
+	}
+	say("removing the chart")
+	there, err := release.Remove(ctx, c.Config, SystemNamespace, releaseName)
+	if err != nil {
+		return false, err
+	}
+	agents := func(ctx context.Context) ([]corev1.Pod, error) {
+		pods, err := c.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: agentLabel})
+		if err != nil {
+			return nil, fmt.Errorf("list agents: %w", err)
+		}
+		return pods.Items, nil
+	}
+	return there, c.WaitFor(ctx, undoDeadline, waitingFor(say), gone("agents to clean their nodes", agents))
+}
+
+// removeDemo removes the demo, unless what is there by its names is somebody else's.
+func removeDemo(ctx context.Context, c *kube.Client) error {
+	foreign, err := demo.Foreign(ctx, c)
+	if err != nil || len(foreign) > 0 {
+		return err
+	}
+	return demo.Remove(ctx, c)
+}
+
+// podsWithoutNetwork are the pods that run with addresses of their own, which nothing reaches any more.
+func podsWithoutNetwork(ctx context.Context, c kubernetes.Interface) ([]string, error) {
+	pods, err := c.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	var out []string
+	for _, p := range pods.Items {
+		if !p.Spec.HostNetwork && p.Status.PodIP != "" {
+			out = append(out, p.Namespace+"/"+p.Name)
+		}
+	}
+	return out, nil
+}
