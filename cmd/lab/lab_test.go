@@ -442,7 +442,7 @@ func TestWhichLab(t *testing.T) {
 		}
 	}
 	walk(newRootCmd())
-	want := []string{"docs", "doctor", "image", "list", "matrix", "profile", "version"}
+	want := []string{"docs", "doctor", "image", "install", "list", "matrix", "profile", "uninstall", "version"}
 	for _, path := range without {
 		if group, _, _ := strings.Cut(path, " "); !slices.Contains(want, group) {
 			t.Errorf("lab %s is about a lab and has no --name", path)
