@@ -28,6 +28,7 @@ const (
 	agentContainer  = "agent"
 	operatorName    = "wirelab-operator" // Deployment
 	relayName       = "wirelab-relay"    // Deployment, where the profile has it
+	coreDNSName     = "coredns"          // Deployment, of kubeadm's and k3s'
 	agentBinary     = "/usr/bin/wirelab-agent"
 )
 

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/internal/release"
@@ -79,6 +80,31 @@ func Install(ctx context.Context, o InstallOptions) (*InstallResult, error) {
 	return r, err
 }
 
+// ChartValues are what [Install] would give the chart for a profile on the cluster of a context, which is asked where nodes
+// reach its API server and is left as it is.
+func ChartValues(ctx context.Context, p *profiles.Profile, kubeconfig, name string) (map[string]any, error) {
+	if err := Check(p); err != nil {
+		return nil, err
+	}
+	c, err := clientOf(kubeconfig, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := answers(ctx, c); err != nil {
+		return nil, err
+	}
+	in, err := installOn(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	i, err := buildPrograms(p)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := releaseSpec(p, i, in)
+	return spec.Values, err
+}
+
 // installer is one run of [Install].
 type installer struct {
 	InstallOptions
@@ -86,7 +112,7 @@ type installer struct {
 	kube     *kube.Client
 	programs programs
 	nodes    []corev1.Node
-	first    bool // this run began the first install
+	first    bool // the network is not there before this run
 }
 
 func (i *installer) steps() []step {
@@ -115,12 +141,12 @@ func (i *installer) examine(ctx context.Context, say func(string)) (note string,
 	if err := f.run(ctx, say); err != nil {
 		return "", err
 	}
-	i.nodes = f.nodes
+	i.nodes, i.first = f.nodes, !f.ours
 	return fmt.Sprintf("%d nodes, nothing in the way", len(f.nodes)), nil
 }
 
 func (i *installer) install(ctx context.Context, _ func(string)) (string, error) {
-	host, port, err := apiServerFor(ctx, i.kube)
+	in, err := installOn(ctx, i.kube)
 	if err != nil {
 		return "", err
 	}
@@ -128,9 +154,10 @@ func (i *installer) install(ctx context.Context, _ func(string)) (string, error)
 	if err != nil {
 		return "", err
 	}
-	i.first = !there
-	i.result.Change, err = ensureRelease(ctx, i.kube, i.Profile, i.programs, profiles.Install{APIServerHost: host, APIServerPort: port})
-	return fmt.Sprintf("%s, API server %s", i.result.Change, net.JoinHostPort(host, strconv.Itoa(port))), err
+	i.first = i.first && !there
+	// Helm goes on behind a context that has ended. It is waited for, so that what undoes this finds all that was made.
+	i.result.Change, err = ensureRelease(context.WithoutCancel(ctx), i.kube, i.Profile, i.programs, in)
+	return fmt.Sprintf("%s, API server %s", i.result.Change, net.JoinHostPort(in.APIServerHost, strconv.Itoa(in.APIServerPort))), err
 }
 
 func (i *installer) uninstall(ctx context.Context) error {
@@ -147,13 +174,42 @@ func (i *installer) awaitReady(ctx context.Context, say func(string)) (string, e
 		l.Nodes = append(l.Nodes, cluster.Node{Name: n.Name, Running: true})
 	}
 	tell := waitingFor(say)
-	if err := i.kube.WaitFor(ctx, i.ReadyTimeout, tell, slices.Concat(l.networkWants(), l.workloadWants())...); err != nil {
+	wait := func(wants ...kube.Want) error { return i.kube.WaitFor(ctx, i.ReadyTimeout, tell, wants...) }
+	if err := wait(l.agentReady()); err != nil {
 		return "", err
 	}
-	if err := i.kube.WaitFor(ctx, i.ReadyTimeout, tell, l.nodesReached()); err != nil {
+	replaced := 0 // pods that ran while there was no network, such as those that an earlier uninstall has left
+	if err := wait(l.rescued(i.programs, &replaced)); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d nodes, agent, CoreDNS", len(i.nodes)) + demoNote(i.Profile), nil
+	wants := slices.Concat(l.networkWants(), l.nodeWants(), l.workloadWants())
+	note := fmt.Sprintf("%d nodes, agent", len(i.nodes))
+	dns, err := i.hasCoreDNS(ctx)
+	if err != nil {
+		return "", err
+	}
+	if dns {
+		wants, note = append(wants, l.coreDNSReady()), note+", CoreDNS"
+	}
+	if err := wait(wants...); err != nil {
+		return "", err
+	}
+	if err := wait(l.nodesReached()); err != nil {
+		return "", err
+	}
+	return note + demoNote(i.Profile) + replacedNote(replaced), nil
+}
+
+// hasCoreDNS tells whether DNS is where kubeadm and k3s put it. A cluster may have another, or none.
+func (i *installer) hasCoreDNS(ctx context.Context) (bool, error) {
+	_, err := i.kube.AppsV1().Deployments(SystemNamespace).Get(ctx, coreDNSName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for CoreDNS: %w", err)
+	}
+	return true, nil
 }
 
 // WriteImages writes the images that nodes need for a profile into a folder, an archive each that ctr images import and
@@ -209,6 +265,12 @@ func clientOf(file, name string) (*kube.Client, error) {
 		return nil, fmt.Errorf("context %s: %w", name, err)
 	}
 	return kube.NewForConfig(cfg)
+}
+
+// installOn is what the chart has to know of a cluster that is there.
+func installOn(ctx context.Context, c kubernetes.Interface) (profiles.Install, error) {
+	host, port, err := apiServerFor(ctx, c)
+	return profiles.Install{APIServerHost: host, APIServerPort: port}, err
 }
 
 // apiServerFor is where nodes reach the API server before Services work: what kubeadm told them, else the first endpoint
@@ -272,7 +334,7 @@ func Uninstall(ctx context.Context, kubeconfig, name string, say func(string)) (
 	if err != nil {
 		return r, err
 	}
-	if err := answers(c); err != nil {
+	if err := answers(ctx, c); err != nil {
 		return r, err
 	}
 	if err := noLab(ctx, c, "lab down removes it"); err != nil {
@@ -316,6 +378,11 @@ func uninstall(ctx context.Context, c *kube.Client, say func(string)) (bool, err
 	if err != nil {
 		return false, err
 	}
+	if !there {
+		if err := appliedByHand(ctx, c); err != nil {
+			return false, err
+		}
+	}
 	agents := func(ctx context.Context) ([]corev1.Pod, error) {
 		pods, err := c.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: agentLabel})
 		if err != nil {
@@ -323,7 +390,51 @@ func uninstall(ctx context.Context, c *kube.Client, say func(string)) (bool, err
 		}
 		return pods.Items, nil
 	}
-	return there, c.WaitFor(ctx, undoDeadline, waitingFor(say), gone("agents to clean their nodes", agents))
+	definitions, err := definitionsGone(c)
+	if err != nil {
+		return there, err
+	}
+	return there, c.WaitFor(ctx, undoDeadline, waitingFor(say), gone("agents to clean their nodes", agents), definitions)
+}
+
+// definitionsGone wants the API server not to know wirelab's objects any more, which it removes before their definitions.
+func definitionsGone(c *kube.Client) (kube.Want, error) {
+	objects, err := crd.NewClient(c.Config)
+	if err != nil {
+		return kube.Want{}, err
+	}
+	lists := map[string]func(context.Context) error{
+		crd.LabNodes: func(ctx context.Context) error { _, err := objects.Nodes.List(ctx, metav1.ListOptions{}); return err },
+		crd.LabIdentities: func(ctx context.Context) error {
+			_, err := objects.Identities.List(ctx, metav1.ListOptions{})
+			return err
+		},
+	}
+	return kube.Want{Name: "definitions to go", Look: func(ctx context.Context) (kube.State, error) {
+		for resource, list := range lists {
+			switch err := list(ctx); {
+			case apierrors.IsNotFound(err):
+			case err != nil:
+				return kube.State{}, fmt.Errorf("list %s: %w", resource, err)
+			default:
+				return kube.State{Why: "is still there", Blame: kube.Object{Kind: "CustomResourceDefinition", Name: resource + "." + crd.GroupVersion.Group}}, nil
+			}
+		}
+		return kube.State{Ready: true}, nil
+	}}, nil
+}
+
+// appliedByHand refuses a network that no release of the chart brought.
+func appliedByHand(ctx context.Context, c kubernetes.Interface) error {
+	_, err := c.AppsV1().DaemonSets(SystemNamespace).Get(ctx, agentName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for the agents: %w", err)
+	}
+	return fmt.Errorf("DaemonSet %s/%s is there, but no release of the chart: kubectl delete -f with what was applied removes it, or lab install makes it a release first",
+		SystemNamespace, agentName)
 }
 
 // removeDemo removes the demo, unless what is there by its names is somebody else's.

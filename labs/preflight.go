@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 
 	"wirelab.dev/wirelab/internal/settings"
@@ -37,11 +38,12 @@ type preflight struct {
 	images   []string // that nodes have to have
 	patience time.Duration
 	nodes    []corev1.Node // set by run
+	ours     bool          // set by run: agents are there already
 }
 
 // run fails with a sentence for each thing in the way. What passes by itself is given a while.
 func (f *preflight) run(ctx context.Context, say func(string)) error {
-	if err := answers(f.client); err != nil {
+	if err := answers(ctx, f.client); err != nil {
 		return err
 	}
 	if err := mayDoAll(ctx, f.client); err != nil {
@@ -86,11 +88,12 @@ func (f *preflight) look(ctx context.Context) (stays, passes []string, err error
 	if err != nil {
 		return nil, nil, fmt.Errorf("list DaemonSets: %w", err)
 	}
-	proxy, ours := false, false
+	proxy := false
+	f.ours = false
 	for _, d := range daemons.Items {
 		switch {
 		case d.Namespace == SystemNamespace && d.Name == agentName:
-			ours = true
+			f.ours = true
 		case d.Namespace == SystemNamespace && d.Name == "kube-proxy":
 			proxy = true
 		case writesCNI(d.Spec.Template.Spec):
@@ -100,7 +103,7 @@ func (f *preflight) look(ctx context.Context) (stays, passes []string, err error
 	stays = append(stays, f.kubeProxy(proxy)...)
 	for _, n := range f.nodes {
 		stays = append(stays, f.node(n)...)
-		if !ours && len(stays) == 0 && isReady(n) {
+		if !f.ours && len(stays) == 0 && isReady(n) {
 			passes = append(passes, fmt.Sprintf("node %s is Ready, so it has a network already: remove it, and what it left in /etc/cni/net.d", n.Name))
 		}
 		if missing := missingImages(n, f.images); len(missing) > 0 {
@@ -235,9 +238,10 @@ func missingImages(n corev1.Node, images []string) (out []string) {
 }
 
 // answers tells whether the API server can be reached.
-func answers(c kubernetes.Interface) error {
-	if _, err := c.Discovery().ServerVersion(); err != nil {
-		return fmt.Errorf("the API server does not answer: %w", err)
+func answers(ctx context.Context, c kubernetes.Interface) error {
+	_, err := discovery.ToServerVersionInterfaceWithContext(c.Discovery()).ServerVersionWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("the API server does not answer; start the cluster, or name its context anew: %w", err)
 	}
 	return nil
 }

@@ -46,21 +46,10 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 			return "", err
 		}
 		n := 0
-		// A kubelet that has reported takes a moment more until it lets anybody at its pods, and the DaemonSet may be
-		// called ready for what was there before a node was restarted.
-		rescued := kube.Want{Name: "pods to have their interfaces", Look: func(ctx context.Context) (kube.State, error) {
-			more, err := l.replaceStranded(ctx)
-			if n += more; err == nil && n > 0 && u.Profile.Demo.Enabled {
-				err = applyDemo(ctx, u.kube, u.Profile, u.programs) // the demo's shell pod has no controller but us
-			}
-			return kube.State{Ready: err == nil}, err
-		}}
-		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, rescued); err != nil {
+		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, l.rescued(u.programs, &n)); err != nil {
 			return "", err
 		}
-		if n > 0 {
-			note += fmt.Sprintf("; %d pods that had lost their interface replaced", n)
-		}
+		note += replacedNote(n)
 	}
 	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, wants...); err != nil {
 		return "", err
@@ -70,6 +59,26 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	return note, nil
+}
+
+// rescued wants no pod to be without its interface: those that are get replaced, and are counted in n. A kubelet that has
+// reported takes a moment more until it lets anybody at its pods, and the DaemonSet may be called ready for what was there
+// before a node was restarted.
+func (l *Lab) rescued(i programs, n *int) kube.Want {
+	return kube.Want{Name: "pods to have their interfaces", Look: func(ctx context.Context) (kube.State, error) {
+		more, err := l.replaceStranded(ctx)
+		if *n += more; err == nil && *n > 0 && l.Profile.Demo.Enabled {
+			err = applyDemo(ctx, l.Kube, l.Profile, i) // the demo's shell pod has no controller but us
+		}
+		return kube.State{Ready: err == nil}, err
+	}}
+}
+
+func replacedNote(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d pods that had lost their interface replaced", n)
 }
 
 func (l *Lab) agentReady() kube.Want {
@@ -83,21 +92,30 @@ func demoNote(p *profiles.Profile) string {
 	return ""
 }
 
-// wants are what a ready lab has.
+// wants are what a ready lab has. The agent first: without it nothing else gets ready, and an error names the first thing
+// missing.
 func (l *Lab) wants() []kube.Want {
-	return slices.Concat(l.networkWants(), []kube.Want{l.dnsAnswers()}, l.workloadWants())
+	return slices.Concat(l.networkWants(), l.controllers(), l.nodeWants(), []kube.Want{l.coreDNSReady(), l.dnsAnswers()}, l.workloadWants())
 }
 
-// networkWants are the network's own parts, the nodes, and DNS as far as the API server tells.
+// networkWants are the network's own parts.
 func (l *Lab) networkWants() []kube.Want {
-	// The agent first: without it nothing below gets ready, and an error names the first thing missing.
-	out := append([]kube.Want{l.agentReady(), l.Kube.DeploymentReady("operator", SystemNamespace, operatorName)}, l.controllers()...)
+	return []kube.Want{l.agentReady(), l.Kube.DeploymentReady("operator", SystemNamespace, operatorName)}
+}
+
+// nodeWants are the nodes that run.
+func (l *Lab) nodeWants() (out []kube.Want) {
 	for _, n := range l.Nodes {
 		if n.Down() == "" {
 			out = append(out, l.Kube.NodeReady(n.Name))
 		}
 	}
-	return append(out, l.Kube.DeploymentReady("CoreDNS", SystemNamespace, "coredns"))
+	return out
+}
+
+// coreDNSReady is DNS as far as the API server tells.
+func (l *Lab) coreDNSReady() kube.Want {
+	return l.Kube.DeploymentReady("CoreDNS", SystemNamespace, coreDNSName)
 }
 
 // workloadWants are what the profile asks for besides the network.

@@ -55,12 +55,18 @@ func (c *clusterFlags) named() error {
 	return usageError{errors.New("say which cluster with --context: the kubeconfig has none")}
 }
 
+// installArgs are what lab install is asked for.
+type installArgs struct {
+	labs.InstallOptions
+	of       clusterFlags
+	set      []string
+	imagesTo string
+	values   bool
+	out      *format
+}
+
 func newInstallCmd() *cobra.Command {
-	var of clusterFlags
-	var set []string
-	var imagesTo string
-	var opts labs.InstallOptions
-	out := newFormat("text", "json")
+	a := installArgs{out: newFormat("text", "json")}
 	cmd := &cobra.Command{
 		Use:   "install PROFILE --context CONTEXT",
 		Short: "Put the network of a profile on a cluster that is there",
@@ -74,53 +80,78 @@ taken, rights that are missing. Each is named, with what to do. When a first ins
 interrupted, it is taken away again. On a cluster that has the network already it is brought up to date.
 
 No registry has the images: the nodes must have them. With --images they are written to a folder, an
-archive each, and no cluster is asked; on a node, ctr -n k8s.io images import FILE takes one in.`,
+archive each, and no cluster is asked; on a node, ctr -n k8s.io images import FILE takes one in.
+With --values the values that the chart would get are printed, and the cluster is left as it is.`,
 		Example: `  lab install ebpf --images ./images
   for f in images/*.tar; do kind load image-archive --name mine $f; done
   lab install ebpf --context kind-mine
   lab install kubeproxy --context admin@prod --kubeconfig ./admin.conf --set demo.enabled=false`,
 		Args:              usageArgs(named("profile", profileNames)),
 		ValidArgsFunction: completeProfiles(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := profiles.Load(args[0], profiles.Options{Set: set, Env: os.Environ()})
-			if err != nil {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if a.Profile, err = profiles.Load(args[0], profiles.Options{Set: a.set, Env: os.Environ()}); err != nil {
 				return err
 			}
-			if imagesTo != "" {
-				if of.context != "" {
-					return usageError{errors.New("--images asks no cluster: leave out --context")}
-				}
-				files, err := labs.WriteImages(p, imagesTo)
-				if err != nil {
-					return err
-				}
-				return out.print(cmd.OutOrStdout(), files, func() string { return strings.Join(files, "\n") + "\n" })
+			if a.imagesTo != "" {
+				return writeImages(cmd, &a)
 			}
-			if err := of.named(); err != nil {
+			if err := a.of.named(); err != nil {
 				return err
 			}
-			opts.Profile, opts.Context, opts.Kubeconfig = p, of.context, of.kubeconfig
-			show := newProgress(cmd.ErrOrStderr(), out.value == "json")
-			opts.Progress = show.event
-			r, err := labs.Install(cmd.Context(), opts)
-			show.close()
-			if err != nil {
-				return err
+			if a.values {
+				return printValues(cmd, &a)
 			}
-			return out.print(cmd.OutOrStdout(), r, func() string {
-				return fmt.Sprintf("profile %s is on the cluster of context %s: kubectl --context %s get pods -A\n", r.Profile, r.Context, r.Context)
-			})
+			return install(cmd, &a)
 		},
 	}
-	of.flags(cmd)
+	a.of.flags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&imagesTo, "images", "", "write the images that the nodes must have to this folder, and do nothing else")
-	f.BoolVar(&opts.Retain, "retain", false, "leave what was installed when something fails, to look at it")
-	f.DurationVar(&opts.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
+	f.StringVar(&a.imagesTo, "images", "", "write the images that the nodes must have to this folder, and do nothing else")
+	f.BoolVar(&a.values, "values", false, "print the values that the chart would get, and do nothing else")
+	f.BoolVar(&a.Retain, "retain", false, "leave what was installed when something fails, to look at it")
+	f.DurationVar(&a.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
 	must(cmd.MarkFlagDirname("images"))
-	setFlag(cmd, &set)
-	out.flag(cmd)
+	setFlag(cmd, &a.set)
+	a.out.flag(cmd)
 	return cmd
+}
+
+func writeImages(cmd *cobra.Command, a *installArgs) error {
+	if a.of.context != "" {
+		return usageError{errors.New("--images asks no cluster: leave out --context")}
+	}
+	files, err := labs.WriteImages(a.Profile, a.imagesTo)
+	if err != nil {
+		return err
+	}
+	return a.out.print(cmd.OutOrStdout(), files, func() string { return strings.Join(files, "\n") + "\n" })
+}
+
+// printValues prints what helm -f reads.
+func printValues(cmd *cobra.Command, a *installArgs) error {
+	values, err := labs.ChartValues(cmd.Context(), a.Profile, a.of.kubeconfig, a.of.context)
+	if err != nil {
+		return err
+	}
+	out := a.out
+	if out.value == "text" {
+		out = newFormat("yaml")
+	}
+	return out.print(cmd.OutOrStdout(), values, nil)
+}
+
+func install(cmd *cobra.Command, a *installArgs) error {
+	a.Context, a.Kubeconfig = a.of.context, a.of.kubeconfig
+	show := newProgress(cmd.ErrOrStderr(), a.out.value == "json")
+	a.Progress = show.event
+	r, err := labs.Install(cmd.Context(), a.InstallOptions)
+	show.close()
+	if err != nil {
+		return err
+	}
+	return a.out.print(cmd.OutOrStdout(), r, func() string {
+		return fmt.Sprintf("profile %s is on the cluster of context %s: kubectl --context %s get pods -A\n", r.Profile, r.Context, r.Context)
+	})
 }
 
 func newUninstallCmd() *cobra.Command {
