@@ -136,6 +136,30 @@ func TestEnsureAfterAnInterruptedUninstall(t *testing.T) {
 	h.must(t, Installed)
 }
 
+// TestRemove: a release goes in whatever state it is, and none there is no error.
+func TestRemove(t *testing.T) {
+	for _, st := range []release.Status{release.StatusDeployed, release.StatusFailed, release.StatusPendingInstall, release.StatusPendingUpgrade, release.StatusUninstalling} {
+		t.Run(string(st), func(t *testing.T) {
+			h := fixture(t)
+			if there, err := h.remove(t.Context()); there || err != nil {
+				t.Fatalf("before: %v, %v", there, err)
+			}
+			h.must(t, Installed)
+			r := h.last(t)
+			r.SetStatus(st, "")
+			if err := h.cfg.Releases.Update(r); err != nil {
+				t.Fatal(err)
+			}
+			if there, err := h.remove(t.Context()); !there || err != nil {
+				t.Fatalf("removed: %v, %v", there, err)
+			}
+			if there, err := h.exists(); there || err != nil {
+				t.Errorf("after: %v, %v", there, err)
+			}
+		})
+	}
+}
+
 func TestEnsureRefusesUnknownValues(t *testing.T) {
 	h := fixture(t)
 	h.spec.Values = map[string]any{"m": 1}
