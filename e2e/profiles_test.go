@@ -136,6 +136,9 @@ func testLife(t *testing.T, profile, name string) {
 		t.Run("bad day", func(t *testing.T) { testPageOnBadDay(t, name, profile) })
 	}
 	t.Run("uninstall", func(t *testing.T) { testUninstall(t, profile, name) })
+	if profile == "vxlan" { // what it does to a cluster is what lab up does
+		t.Run("install", func(t *testing.T) { testInstall(t, profile, name) })
+	}
 	t.Run("down", func(t *testing.T) { testDown(t, name, made.Context) })
 }
 
