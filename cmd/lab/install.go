@@ -150,7 +150,7 @@ func install(cmd *cobra.Command, a *installArgs) error {
 		return err
 	}
 	return a.out.print(cmd.OutOrStdout(), r, func() string {
-		return fmt.Sprintf("profile %s is on the cluster of context %s: kubectl --context %s get pods -A\n", r.Profile, r.Context, r.Context)
+		return fmt.Sprintf("profile %s is on the cluster of context %s: %s get pods -A\n", r.Profile, r.Context, kubectlOf(a.Kubeconfig, r.Context))
 	})
 }
 

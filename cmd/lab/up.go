@@ -165,11 +165,16 @@ func upText(r *labs.UpResult) string {
 	if r.Switched != nil {
 		s += fmt.Sprintf(", with profile %s in place of %s", r.Profile, r.Switched.From)
 	}
+	return s + fmt.Sprintf(": %s get pods -A, or lab status %s\n", kubectlOf(r.Kubeconfig, r.Context), r.Lab)
+}
+
+// kubectlOf is how kubectl asks the cluster of a context; a file that is not named is the user's.
+func kubectlOf(kubeconfig, context string) string {
 	kubectl := "kubectl"
-	if r.Kubeconfig != "" {
-		kubectl += " --kubeconfig " + r.Kubeconfig
+	if kubeconfig != "" {
+		kubectl += " --kubeconfig " + kubeconfig
 	}
-	return s + fmt.Sprintf(": %s --context %s get pods -A, or lab status %s\n", kubectl, r.Context, r.Lab)
+	return kubectl + " --context " + context
 }
 
 // oneProfile wants a profile, and says where a lab's name goes to whom has given it behind that, as other commands take it.
