@@ -42,10 +42,20 @@ func testInstall(t *testing.T, profile, name string) {
 	var first, again struct {
 		Change string
 		Steps  []struct{ Name, State, Note string }
+		Report *struct {
+			Passed  bool
+			Results []struct{ Name, Status string }
+		}
 	}
 	o := labJSON(t, &first, "install", profile, "--context", context)
 	t.Logf("installed in %.1f s: %+v", o.took.Seconds(), first.Steps)
-	if labJSON(t, &again, "install", profile, "--context", context); first.Change != "installed" || again.Change != "unchanged" {
+	if r := first.Report; r == nil || !r.Passed || len(r.Results) == 0 {
+		t.Errorf("it is not verified: %+v", r)
+	}
+	if labJSON(t, &again, "install", profile, "--context", context, "--no-verify"); again.Report != nil {
+		t.Errorf("with --no-verify: %+v", again.Report)
+	}
+	if first.Change != "installed" || again.Change != "unchanged" {
 		t.Errorf("installed twice, the chart was %s, then %s", first.Change, again.Change)
 	}
 	demo := podsOf(t, name, "default", "app=demo")

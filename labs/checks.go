@@ -65,6 +65,7 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 	}
 	p := l.Profile
 	cfg := verify.Config{Lab: l.Name, Kind: Claims(p)}
+	cfg.Kind.Nodes = len(l.Nodes) // which a profile does not know of a cluster that is no lab
 	cfg.Progress, cfg.Down = progress, l.down()
 	var say func(string)
 	if progress != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/kube"
 )
 
 // ErrBusy means that another lab command is changing the lab at this moment.
@@ -61,14 +62,24 @@ func awaitBoot(ctx context.Context, engine string, say func(string)) (unlock fun
 // What it cannot see are commands in another network namespace, such as a container that has the engine's socket, or on
 // another machine.
 func lockOn(engine, name string) (unlock func(), err error) {
+	return lockAs(fmt.Sprintf("lab %q", name), engine, name)
+}
+
+// lockCluster makes sure that one command at a time changes a cluster that no lab is known of, as [lockOn] does. The API
+// server's address stands for the cluster: contexts of several names are one cluster's.
+func lockCluster(c *kube.Client, context string) (unlock func(), err error) {
+	return lockAs("cluster of context "+context, "cluster "+c.Config.Host, "install")
+}
+
+func lockAs(what, engine, name string) (unlock func(), err error) {
 	sum := sha256.Sum256([]byte(engine))
 	at := "@wirelab/" + hex.EncodeToString(sum[:8]) + "/" + name
 	l, err := net.Listen("unix", at)
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("lab %q: %w%s: wait for it to end", name, ErrBusy, holder(at))
+		return nil, fmt.Errorf("%s: %w%s: wait for it to end", what, ErrBusy, holder(at))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock lab %q: %w", name, err)
+		return nil, fmt.Errorf("lock %s: %w", what, err)
 	}
 	go func() {
 		for {

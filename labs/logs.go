@@ -16,8 +16,11 @@ import (
 	"wirelab.dev/wirelab/labs/demo"
 )
 
-// agentLabel selects the agents' pods.
-const agentLabel = "app.kubernetes.io/name=" + agentName
+// agentLabel selects the agents' pods, relayLabel the relay's.
+const (
+	agentLabel = "app.kubernetes.io/name=" + agentName
+	relayLabel = "app.kubernetes.io/name=" + relayName
+)
 
 // component is a part of a lab that writes logs.
 type component struct{ name, namespace, selector string }
@@ -28,7 +31,7 @@ func components() []component {
 		{"coredns", SystemNamespace, dnsLabel},
 		{"demo", demo.Namespace, "app=" + demo.Name},
 		{"kube-proxy", SystemNamespace, "k8s-app=kube-proxy"},
-		{"relay", SystemNamespace, "app.kubernetes.io/name=" + relayName},
+		{"relay", SystemNamespace, relayLabel},
 	}
 }
 

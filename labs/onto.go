@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,12 +20,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"wirelab.dev/wirelab/internal/cluster"
-	"wirelab.dev/wirelab/internal/crd"
-	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/internal/release"
-	"wirelab.dev/wirelab/labs/demo"
 	"wirelab.dev/wirelab/profiles"
+	"wirelab.dev/wirelab/verify"
 )
 
 const stepPreflight = "preflight"
@@ -43,6 +38,8 @@ type InstallOptions struct {
 	Context, Kubeconfig string
 	// Retain leaves what was installed when a step fails.
 	Retain bool
+	// SkipVerify leaves out the checks.
+	SkipVerify bool
 	// ReadyTimeout is for the step that waits; 0: three minutes.
 	ReadyTimeout time.Duration
 	Progress     Progress // may be nil
@@ -55,11 +52,14 @@ type InstallResult struct {
 	// Change is what became of the chart's release: "installed", "upgraded", "unchanged"; empty when it was not got to.
 	Change release.Change `json:"change,omitempty"`
 	Steps  []StepResult   `json:"steps"`
+	Report *verify.Report `json:"report,omitempty"` // of the checks, where they could run
 }
 
 // Install puts the network and the demo of a profile on a cluster that is there, of whatever made it, once everything that
 // would be in the way has been looked for; then the error wraps [ErrUnfit] and nothing was changed. When a first install
-// fails, or ctx ends before the cluster is ready, it is taken away again unless Retain is set.
+// fails, or ctx ends before the cluster is ready, it is taken away again unless Retain is set. The checks run last, where nodes
+// are containers of this machine; one that does not pass is an error, and undoes nothing. The error
+// wraps [ErrBusy] while another command of this machine installs on the cluster or uninstalls from it.
 func Install(ctx context.Context, o InstallOptions) (*InstallResult, error) {
 	r := &InstallResult{Context: o.Context, Profile: o.Profile.Metadata.Name}
 	if err := Check(o.Profile); err != nil {
@@ -75,6 +75,11 @@ func Install(ctx context.Context, o InstallOptions) (*InstallResult, error) {
 	if err != nil {
 		return r, err
 	}
+	unlock, err := lockCluster(c, o.Context)
+	if err != nil {
+		return r, err
+	}
+	defer unlock()
 	i := &installer{InstallOptions: o, kube: c, result: r}
 	r.Steps, err = run(ctx, i.steps(), o.Retain, o.Progress, nil)
 	return r, err
@@ -112,11 +117,12 @@ type installer struct {
 	kube     *kube.Client
 	programs programs
 	nodes    []corev1.Node
-	first    bool // the network is not there before this run
+	ours     bool // agents were there before this run
+	first    bool // this run is the first to put a release there: it is its to undo
 }
 
 func (i *installer) steps() []step {
-	return []step{
+	all := []step{
 		{name: stepPreflight, do: i.examine},
 		{name: stepRelease, after: []string{stepPreflight}, do: i.install, undo: i.uninstall},
 		{name: stepDemo, after: []string{stepRelease}, do: func(ctx context.Context, _ func(string)) (string, error) {
@@ -127,6 +133,10 @@ func (i *installer) steps() []step {
 		}},
 		{name: stepReady, after: []string{stepDemo}, do: i.awaitReady, final: true},
 	}
+	if !i.SkipVerify {
+		all = append(all, step{name: stepVerify, after: []string{stepReady}, do: i.verify})
+	}
+	return all
 }
 
 func (i *installer) examine(ctx context.Context, say func(string)) (note string, err error) {
@@ -141,7 +151,7 @@ func (i *installer) examine(ctx context.Context, say func(string)) (note string,
 	if err := f.run(ctx, say); err != nil {
 		return "", err
 	}
-	i.nodes, i.first = f.nodes, !f.ours
+	i.nodes, i.ours = f.nodes, f.ours
 	return fmt.Sprintf("%d nodes, nothing in the way", len(f.nodes)), nil
 }
 
@@ -154,7 +164,7 @@ func (i *installer) install(ctx context.Context, _ func(string)) (string, error)
 	if err != nil {
 		return "", err
 	}
-	i.first = i.first && !there
+	i.first = !i.ours && !there
 	// Helm goes on behind a context that has ended. It is waited for, so that what undoes this finds all that was made.
 	i.result.Change, err = ensureRelease(context.WithoutCancel(ctx), i.kube, i.Profile, i.programs, in)
 	return fmt.Sprintf("%s, API server %s", i.result.Change, net.JoinHostPort(in.APIServerHost, strconv.Itoa(in.APIServerPort))), err
@@ -210,41 +220,6 @@ func (i *installer) hasCoreDNS(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("look for CoreDNS: %w", err)
 	}
 	return true, nil
-}
-
-// WriteImages writes the images that nodes need for a profile into a folder, an archive each that ctr images import and
-// docker load read, and returns the files.
-func WriteImages(p *profiles.Profile, dir string) ([]string, error) {
-	i, err := buildPrograms(p)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secrets
-		return nil, err
-	}
-	var out []string
-	for _, img := range i.all() {
-		name := filepath.Join(dir, strings.ReplaceAll(img.Repository, "/", "-")+".tar")
-		if err := writeImage(name, img); err != nil {
-			return nil, err
-		}
-		out = append(out, name)
-	}
-	return out, nil
-}
-
-func writeImage(file string, img *image.Image) error {
-	r, err := img.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close())
 }
 
 // clientOf connects to the cluster of a context. A file that is not named is the user's.
@@ -316,147 +291,4 @@ func serverIn(kubeconfig string) (host string, port int, ok bool) {
 		return u.Hostname(), port, true
 	}
 	return "", 0, false
-}
-
-// UninstallResult is what [Uninstall] did.
-type UninstallResult struct {
-	Context string `json:"context"`
-	// Removed is false when the network was not there.
-	Removed bool `json:"removed"`
-	// Stranded are pods that have lost their network, as namespace/name.
-	Stranded []string `json:"stranded,omitempty"`
-}
-
-// Uninstall takes demo, network and what that made on the nodes away from a cluster. Nothing there is no error.
-func Uninstall(ctx context.Context, kubeconfig, name string, say func(string)) (*UninstallResult, error) {
-	r := &UninstallResult{Context: name}
-	c, err := clientOf(kubeconfig, name)
-	if err != nil {
-		return r, err
-	}
-	if err := answers(ctx, c); err != nil {
-		return r, err
-	}
-	if err := noLab(ctx, c, "lab down removes it"); err != nil {
-		return r, err
-	}
-	if r.Removed, err = uninstall(ctx, c, say); err != nil || !r.Removed {
-		return r, err
-	}
-	r.Stranded, err = podsWithoutNetwork(ctx, c)
-	return r, err
-}
-
-// uninstall removes the demo while its pods can still be taken off the network, then the network, and waits until agents
-// have cleaned their nodes, which each does before it ends.
-func uninstall(ctx context.Context, c *kube.Client, say func(string)) (bool, error) {
-	say("removing the demo")
-	if err := removeDemo(ctx, c); err != nil {
-		return false, err
-	}
-	gone := func(what string, list func(context.Context) ([]corev1.Pod, error)) kube.Want {
-		return kube.Want{Name: what, Look: func(ctx context.Context) (kube.State, error) {
-			pods, err := list(ctx)
-			if err != nil || len(pods) == 0 {
-				return kube.State{Ready: err == nil}, err
-			}
-			return kube.State{Why: "pod is still there", Blame: kube.Object{Kind: "Pod", Namespace: pods[0].Namespace, Name: pods[0].Name}}, nil
-		}}
-	}
-	foreign, err := demo.Foreign(ctx, c)
-	if err != nil {
-		return false, err
-	}
-	if len(foreign) == 0 {
-		pods := func(ctx context.Context) ([]corev1.Pod, error) { return demo.Pods(ctx, c) }
-		if err := c.WaitFor(ctx, undoDeadline, waitingFor(say), gone("the demo's pods to end", pods)); err != nil {
-			return false, err
-		}
-	}
-	say("removing the chart")
-	there, err := release.Remove(ctx, c.Config, SystemNamespace, releaseName)
-	if err != nil {
-		return false, err
-	}
-	if !there {
-		if err := appliedByHand(ctx, c); err != nil {
-			return false, err
-		}
-	}
-	agents := func(ctx context.Context) ([]corev1.Pod, error) {
-		pods, err := c.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: agentLabel})
-		if err != nil {
-			return nil, fmt.Errorf("list agents: %w", err)
-		}
-		return pods.Items, nil
-	}
-	definitions, err := definitionsGone(c)
-	if err != nil {
-		return there, err
-	}
-	return there, c.WaitFor(ctx, undoDeadline, waitingFor(say), gone("agents to clean their nodes", agents), definitions)
-}
-
-// definitionsGone wants the API server not to know wirelab's objects any more, which it removes before their definitions.
-func definitionsGone(c *kube.Client) (kube.Want, error) {
-	objects, err := crd.NewClient(c.Config)
-	if err != nil {
-		return kube.Want{}, err
-	}
-	lists := map[string]func(context.Context) error{
-		crd.LabNodes: func(ctx context.Context) error { _, err := objects.Nodes.List(ctx, metav1.ListOptions{}); return err },
-		crd.LabIdentities: func(ctx context.Context) error {
-			_, err := objects.Identities.List(ctx, metav1.ListOptions{})
-			return err
-		},
-	}
-	return kube.Want{Name: "definitions to go", Look: func(ctx context.Context) (kube.State, error) {
-		for resource, list := range lists {
-			switch err := list(ctx); {
-			case apierrors.IsNotFound(err):
-			case err != nil:
-				return kube.State{}, fmt.Errorf("list %s: %w", resource, err)
-			default:
-				return kube.State{Why: "is still there", Blame: kube.Object{Kind: "CustomResourceDefinition", Name: resource + "." + crd.GroupVersion.Group}}, nil
-			}
-		}
-		return kube.State{Ready: true}, nil
-	}}, nil
-}
-
-// appliedByHand refuses a network that no release of the chart brought.
-func appliedByHand(ctx context.Context, c kubernetes.Interface) error {
-	_, err := c.AppsV1().DaemonSets(SystemNamespace).Get(ctx, agentName, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look for the agents: %w", err)
-	}
-	return fmt.Errorf("DaemonSet %s/%s is there, but no release of the chart: kubectl delete -f with what was applied removes it, or lab install makes it a release first",
-		SystemNamespace, agentName)
-}
-
-// removeDemo removes the demo, unless what is there by its names is somebody else's.
-func removeDemo(ctx context.Context, c *kube.Client) error {
-	foreign, err := demo.Foreign(ctx, c)
-	if err != nil || len(foreign) > 0 {
-		return err
-	}
-	return demo.Remove(ctx, c)
-}
-
-// podsWithoutNetwork are the pods that run with addresses of their own, which nothing reaches any more.
-func podsWithoutNetwork(ctx context.Context, c kubernetes.Interface) ([]string, error) {
-	pods, err := c.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	var out []string
-	for _, p := range pods.Items {
-		if !p.Spec.HostNetwork && p.Status.PodIP != "" {
-			out = append(out, p.Namespace+"/"+p.Name)
-		}
-	}
-	return out, nil
 }

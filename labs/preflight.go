@@ -25,8 +25,9 @@ import (
 // oldestKernel is the first that runs wirelab's programs; one before 6.6 lacks tcx, which agents do without.
 const oldestKernel = "5.14"
 
-// reportPatience is for what kubelets report late: that images have come, that a network has gone.
-const reportPatience = 20 * time.Second
+// reportPatience is for what kubelets report late: that a network has gone, and that images have come, which they list each
+// half minute and report with the node's status up to ten seconds after.
+const reportPatience = 45 * time.Second
 
 // mostImages is how many images a kubelet reports at most, so that of a node with as many no absence is known.
 const mostImages = 50
@@ -106,10 +107,9 @@ func (f *preflight) look(ctx context.Context) (stays, passes []string, err error
 		if !f.ours && len(stays) == 0 && isReady(n) {
 			passes = append(passes, fmt.Sprintf("node %s is Ready, so it has a network already: remove it, and what it left in /etc/cni/net.d", n.Name))
 		}
-		if missing := missingImages(n, f.images); len(missing) > 0 {
-			passes = append(passes, fmt.Sprintf("node %s has no image %s: lab install --images DIR %s writes them, and on the node ctr -n k8s.io images import FILE takes each in",
-				n.Name, strings.Join(missing, ", "), f.profile.Metadata.Name))
-		}
+	}
+	if missing := f.withoutImages(); missing != "" {
+		passes = append(passes, missing)
 	}
 	more, err := f.taken(ctx)
 	return append(stays, more...), passes, err
@@ -219,6 +219,24 @@ func internalIP(n corev1.Node) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
+}
+
+// withoutImages is a sentence on nodes that lack images; empty where none does.
+func (f *preflight) withoutImages() string {
+	var lack []string
+	for _, n := range f.nodes {
+		if missing := missingImages(n, f.images); len(missing) > 0 {
+			lack = append(lack, fmt.Sprintf("node %s has no image %s", n.Name, strings.Join(missing, ", ")))
+		}
+	}
+	if len(lack) == 0 {
+		return ""
+	}
+	first := lack[0]
+	if len(lack) > 1 {
+		first += fmt.Sprintf(" (the first of %d such nodes)", len(lack))
+	}
+	return fmt.Sprintf("%s: lab install --images DIR %s writes them, and on the node ctr -n k8s.io images import FILE takes each in", first, f.profile.Metadata.Name)
 }
 
 // missingImages are those of images that a node does not have, as far as its kubelet tells.

@@ -1,6 +1,12 @@
 package labs
 
 import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
 	"golang.org/x/sync/errgroup"
 
 	"wirelab.dev/wirelab/images"
@@ -36,4 +42,48 @@ func (i programs) all() []*image.Image {
 		out = append(out, i.relay)
 	}
 	return append(out, i.nettool)
+}
+
+// WriteImages writes the images that nodes need for a profile into a folder, an archive each that ctr images import and
+// docker load read, and returns the files.
+func WriteImages(p *profiles.Profile, dir string) ([]string, error) {
+	i, err := buildPrograms(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secrets
+		return nil, err
+	}
+	var out []string
+	for _, img := range i.all() {
+		name := filepath.Join(dir, strings.ReplaceAll(img.Repository, "/", "-")+".tar")
+		if err := writeImage(name, img); err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	return out, nil
+}
+
+// writeImage writes an archive aside and renames it, so that a file of that name is whole.
+func writeImage(file string, img *image.Image) (err error) {
+	r, err := img.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = io.Copy(f, r)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
 }

@@ -13,6 +13,7 @@ import (
 
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
+	"wirelab.dev/wirelab/verify"
 )
 
 // clusterFlags say which cluster, by its context in a kubeconfig.
@@ -78,6 +79,8 @@ Before it changes anything it looks for what would be in the way: another networ
 the profile replaces it, podCIDRs that do not fit, kernels that are too old, names and ports that are
 taken, rights that are missing. Each is named, with what to do. When a first install fails, or is
 interrupted, it is taken away again. On a cluster that has the network already it is brought up to date.
+The checks of lab verify run last, where the nodes are containers that kind made on this machine: what
+they look with is on nodes, not in the API server.
 
 No registry has the images: the nodes must have them. With --images they are written to a folder, an
 archive each, and no cluster is asked; on a node, ctr -n k8s.io images import FILE takes one in.
@@ -109,6 +112,7 @@ With --values the values that the chart would get are printed, and the cluster i
 	f.StringVar(&a.imagesTo, "images", "", "write the images that the nodes must have to this folder, and do nothing else")
 	f.BoolVar(&a.values, "values", false, "print the values that the chart would get, and do nothing else")
 	f.BoolVar(&a.Retain, "retain", false, "leave what was installed when something fails, to look at it")
+	f.BoolVar(&a.SkipVerify, "no-verify", false, "do not run the checks")
 	f.DurationVar(&a.ReadyTimeout, "wait", 3*time.Minute, "how long nodes, agent, DNS and demo may take to become ready")
 	must(cmd.MarkFlagDirname("images"))
 	setFlag(cmd, &a.set)
@@ -146,12 +150,28 @@ func install(cmd *cobra.Command, a *installArgs) error {
 	a.Progress = show.event
 	r, err := labs.Install(cmd.Context(), a.InstallOptions)
 	show.close()
-	if err != nil {
+	if r.Report != nil && !r.Report.Passed() && a.out.value == "text" {
+		err = errors.Join(err, r.Report.WriteText(cmd.ErrOrStderr(), false))
+	}
+	if err != nil && r.Report != nil && r.Report.Count(verify.Fail) > 0 {
+		err = claimError{err}
+	}
+	if err != nil && a.out.value == "json" {
+		show.event(labs.Event{Step: "install", State: labs.StepFailed, Note: err.Error()})
+		err = reportedError{err}
+	} else if err != nil {
 		return err
 	}
-	return a.out.print(cmd.OutOrStdout(), r, func() string {
-		return fmt.Sprintf("profile %s is on the cluster of context %s: %s get pods -A\n", r.Profile, r.Context, kubectlOf(a.Kubeconfig, r.Context))
-	})
+	printed := a.out.print(cmd.OutOrStdout(), r, func() string { return installText(r, kubectlOf(a.Kubeconfig, r.Context)) })
+	return errors.Join(err, printed)
+}
+
+func installText(r *labs.InstallResult, kubectl string) string {
+	s := fmt.Sprintf("profile %s is on the cluster of context %s", r.Profile, r.Context)
+	if r.Report != nil {
+		s += " and verified"
+	}
+	return s + fmt.Sprintf(": %s get pods -A\n", kubectl)
 }
 
 func newUninstallCmd() *cobra.Command {

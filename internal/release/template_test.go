@@ -20,6 +20,9 @@ import (
 	"wirelab.dev/wirelab/profiles"
 )
 
+// ofCluster is what the cluster runs; helm template takes it by --kube-version, or has its own.
+var ofCluster = chartutil.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}
+
 // sent is a cluster that keeps what it is asked to make.
 type sent struct {
 	kubefake.PrintingKubeClient
@@ -85,6 +88,8 @@ func installed(t *testing.T, values map[string]any) map[string]map[string]any {
 	}
 	h, cluster := fixture(t), &sent{PrintingKubeClient: kubefake.PrintingKubeClient{Out: io.Discard}}
 	h.spec.Chart, h.spec.Values, h.cfg.KubeClient = ch, values, cluster
+	h.cfg.Capabilities = chartutil.DefaultCapabilities.Copy()
+	h.cfg.Capabilities.KubeVersion = ofCluster
 	h.must(t, Installed)
 	if hooks := h.last(t).Hooks; len(hooks) > 0 {
 		t.Errorf("the chart has hooks, which kubectl apply does not run: %s", hooks[0].Path)
@@ -113,6 +118,7 @@ func templated(t *testing.T, values map[string]any) map[string]map[string]any {
 	i := action.NewInstall(&action.Configuration{Log: func(string, ...any) {}})
 	i.ReleaseName, i.Namespace, i.Replace = "r", "ns", true
 	i.DryRun, i.DryRunOption, i.ClientOnly = true, "true", true
+	i.KubeVersion = &ofCluster
 	r, err := i.RunWithContext(t.Context(), ch, read)
 	if err != nil {
 		t.Fatal(err)
