@@ -23,6 +23,8 @@ func daemonSet(cfg Config) *appsv1.DaemonSet {
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}},
 		PeriodSeconds: 1,
 	}
+	spec := podSpec(c)
+	spec.Tolerations = []corev1.Toleration{{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}
 	return &appsv1.DaemonSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "DaemonSet"},
 		ObjectMeta: meta(Name, labels(Name)),
@@ -34,7 +36,7 @@ func daemonSet(cfg Config) *appsv1.DaemonSet {
 			},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels(Name)},
-				Spec:       podSpec(c),
+				Spec:       spec,
 			},
 		},
 	}
