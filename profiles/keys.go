@@ -83,7 +83,7 @@ func clusterRows() []settings.Row {
 		},
 		{
 			Path: "cluster.removeControlPlaneTaint", Default: "true",
-			Text: "Lets ordinary pods run on the control-plane node, so that the demo runs on every node.",
+			Text: "Lets ordinary pods run on the control-plane node. The demo runs on every node in any case.",
 		},
 		{
 			Path: "cluster.apiServerPort", Default: "0", Example: "6443", Min: 0, Max: 65535,
