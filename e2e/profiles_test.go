@@ -145,7 +145,7 @@ func testLife(t *testing.T, profile, name string) {
 func wantVerified(t *testing.T, r upResult) {
 	t.Helper()
 	if r.Report == nil || len(r.Report.Results) == 0 {
-		t.Fatal("lab up ran no check")
+		t.Fatal("no check was run")
 	}
 	for _, c := range r.Report.Results {
 		if c.Status != "pass" {
