@@ -45,7 +45,7 @@ func TestBadInput(t *testing.T) {
 		{"half a replacement", []string{"WIRELAB_NETWORK_KUBEPROXYREPLACEMENT=partial"}, []string{"up", "kubeproxy-replacement"}, 2, []string{"WIRELAB_NETWORK_KUBEPROXYREPLACEMENT", "some Services to kube-proxy"}},
 		{"two mistakes at once", nil, []string{"up", "kubeproxy", "--set", "network.mtu=big", "--set", "demo.nodePort=80"}, 2, []string{"network.mtu", "demo.nodePort"}},
 		{"bad name", nil, []string{"up", "kubeproxy", "--name", "Not A Name"}, 2, []string{"--name"}},
-		{"no such lab", nil, []string{"status", "e2e-nowhere"}, 1, []string{"e2e-nowhere"}},
+		{"no such lab", nil, []string{"status", "e2e-nowhere"}, 2, []string{"e2e-nowhere"}},
 		{"no such check", nil, []string{"verify", "--only", "nosuchcheck"}, 2, []string{"nosuchcheck"}},
 		{"no Docker", []string{"DOCKER_HOST=unix://" + dir + "/docker.sock"}, []string{"up", "kubeproxy", "--name", "e2e-nodocker"}, 1, []string{"Docker"}},
 		{"no such command", nil, []string{"upp"}, 2, []string{"upp"}},

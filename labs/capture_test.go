@@ -57,7 +57,9 @@ func TestCaptureTargets(t *testing.T) {
 		{"pulls", "pod default/pulls does not run: it is ImagePullBackOff"},
 		{"over", "pod default/over does not run: it is over (Completed)"},
 		{"waits", "pod default/waits does not run: it is Pending"},
-		{"nobody", `lab "l" has neither a node nor a pod "nobody": nodes are l-worker, l-worker2; lab status shows more`},
+		{"nobody", `lab "l" has neither a node nor a pod "nobody": nodes are l-worker, l-worker2; lab endpoint list has the pods`},
+		{"wrker2", `lab "l" has neither a node nor a pod "wrker2": did you mean worker2? nodes are l-worker, l-worker2; lab endpoint list has the pods`},
+		{"cnii", `lab "l" has neither a node nor a pod "cnii": did you mean cni? nodes are l-worker, l-worker2; lab endpoint list has the pods`},
 	} {
 		taps, err := l.taps(t.Context(), strings.Fields(tt.at))
 		var got []string

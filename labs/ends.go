@@ -260,7 +260,10 @@ func splitTarget(target string) (place string, port uint16, err error) {
 		return place, 0, nil
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || n == 0 || place == "" {
+	if place != "" && (err != nil || n == 0) {
+		return "", 0, fmt.Errorf("%q: the port %q is no number from 1 to 65535: lab service list has those of Services", target, text)
+	}
+	if place == "" {
 		return "", 0, fmt.Errorf("%q names no target: want a pod, node, Service or address, perhaps with a colon and a port, as demo:8080", target)
 	}
 	return place, uint16(n), nil

@@ -3,6 +3,7 @@ package labs
 import (
 	"maps"
 	"net/netip"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs/passport"
+	"wirelab.dev/wirelab/profiles"
 )
 
 // TestServicesByAddress: a headless Service has no address, and one of two families has two.
@@ -54,6 +56,29 @@ func TestNodePortEnd(t *testing.T) {
 		got, err := l.nodePortEnd(t.Context(), node, tt.port, tt.protocol)
 		if err != nil || got.End != tt.want || got.addr != node.addr {
 			t.Errorf("%d %s: %+v at %s, %v; want %+v at the node's address", tt.port, tt.protocol, got.End, got.addr, err, tt.want)
+		}
+	}
+}
+
+// TestNobodyHas: what is inside a range of the lab's own is nobody's, what is outside may be somebody's.
+func TestNobodyHas(t *testing.T) {
+	p, err := profiles.Load("ebpf", profiles.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]string{"10.96.0.77": "cluster.serviceSubnet", "10.0.9.9": "network.ipv4NativeRoutingCIDR", "8.8.8.8": ""} {
+		if got := nobodyHas(netip.MustParseAddr(addr), p); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
+	}
+}
+
+func TestPortOfTargetIsANumber(t *testing.T) {
+	for target, want := range map[string]string{
+		"demo:http": `the port "http" is no number`, "demo:0": `the port "0" is no number`, "demo:": `the port "" is no number`, ":80": "names no target",
+	} {
+		if _, _, err := splitTarget(target); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", target, err, want)
 		}
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/settings"
 	"wirelab.dev/wirelab/labs/passport"
+	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify/field"
 	"wirelab.dev/wirelab/verify/probe"
 )
@@ -162,6 +163,9 @@ func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
 	case protocol != passport.ICMP:
 		return errNoPort
 	}
+	if e.to.Kind == passport.Outside {
+		e.in.Nobody = nobodyHas(e.to.addr, e.lab.Profile)
+	}
 	e.control = rand.Text()[:16]
 	e.in.Probe = passport.Probe{
 		Protocol: protocol, From: e.from.End, To: e.to.End, Target: netip.AddrPortFrom(e.to.addr, port),
@@ -177,6 +181,23 @@ func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
 		return e.toAwait()
 	}
 	return nil
+}
+
+// nobodyHas says why an address that is no pod's, node's or Service's leads nowhere; empty where somebody outside may have it.
+func nobodyHas(addr netip.Addr, p *profiles.Profile) string {
+	for _, r := range []struct {
+		key  string
+		cidr fmt.Stringer
+		why  string
+	}{
+		{"cluster.serviceSubnet", p.Cluster.ServiceSubnet, "lab service list has the addresses of Services"},
+		{"network.ipv4NativeRoutingCIDR", p.Network.IPv4NativeRoutingCIDR, "where packets are not masqueraded: lab endpoint list has the pods' addresses"},
+	} {
+		if cidr, err := netip.ParsePrefix(r.cidr.String()); err == nil && cidr.Contains(addr) {
+			return fmt.Sprintf("no pod, node or Service of the lab has %s, and it is inside %s, %s, %s", addr, r.key, r.cidr, r.why)
+		}
+	}
+	return ""
 }
 
 // device is one of a node's, as ip prints it.

@@ -15,6 +15,7 @@ import (
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/docker"
 	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/internal/settings"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -176,18 +177,25 @@ func chooseLab(all []*cluster.Cluster, name string) (*cluster.Cluster, error) {
 	case len(names) == 0 && name == "":
 		return nil, fmt.Errorf("%w: there are none: make one with lab up kubeproxy", ErrNotFound)
 	case len(names) == 0:
-		return nil, fmt.Errorf("%w: %q: there are none: make one with lab up kubeproxy", ErrNotFound, name)
+		return nil, whichError(fmt.Sprintf("%s: %q: there are none: make one with lab up kubeproxy", ErrNotFound, name))
 	case name == "":
-		return nil, severalError{names}
+		return nil, whichError(fmt.Sprintf("which lab: there are %s: say it with --name, as in --name %s", strings.Join(names, ", "), names[0]))
 	}
-	return nil, fmt.Errorf("%w: %q: there are %s", ErrNotFound, name, strings.Join(names, ", "))
+	return nil, whichError(fmt.Sprintf("%s: %q: %s", ErrNotFound, name, thereAre(name, names)))
 }
 
-// severalError says that there are several labs and none was named. It is an [ErrNotFound] for those who ask.
-type severalError struct{ names []string }
+// whichError is an [ErrWhich] and an [ErrNotFound] for those who ask.
+type whichError string
 
-func (e severalError) Error() string {
-	return fmt.Sprintf("which lab: there are %s: say it with --name, as in --name %s", strings.Join(e.names, ", "), e.names[0])
+func (e whichError) Error() string { return string(e) }
+
+func (whichError) Unwrap() []error { return []error{ErrWhich, ErrNotFound} }
+
+// thereAre lists what there is, behind the one of it that was probably meant.
+func thereAre(word string, names []string) string {
+	list := "there are " + strings.Join(names, ", ")
+	if near := settings.Nearest(word, names); near != "" {
+		return "did you mean " + near + "? " + list
+	}
+	return list
 }
-
-func (severalError) Unwrap() error { return ErrNotFound }

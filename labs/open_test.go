@@ -102,7 +102,8 @@ func TestChooseLab(t *testing.T) {
 		{"the only one", "", []*cluster.Cluster{other, one}, one, ""},
 		{"one of two", "two", []*cluster.Cluster{one, two}, two, ""},
 		{"none", "", []*cluster.Cluster{other}, nil, "no such lab: there are none: make one with lab up kubeproxy"},
-		{"a wrong name", "tow", []*cluster.Cluster{one, two}, nil, `no such lab: "tow": there are one, two`},
+		{"a wrong name", "tow", []*cluster.Cluster{one, two}, nil, `no such lab: "tow": did you mean two? there are one, two`},
+		{"none like it", "other-name", []*cluster.Cluster{one, two}, nil, `no such lab: "other-name": there are one, two`},
 		{"two and no name", "", []*cluster.Cluster{one, two}, nil, "which lab: there are one, two: say it with --name, as in --name one"},
 	} {
 		got, err := chooseLab(tt.all, tt.name)

@@ -18,6 +18,8 @@ import (
 var (
 	// ErrNotFound means that there is no lab of that name.
 	ErrNotFound = errors.New("no such lab")
+	// ErrWhich means that the name says no lab: none has it, or it is empty and there are several. It goes with ErrNotFound.
+	ErrWhich = errors.New("the name says no lab")
 	// ErrTaken means that the name is in use by a cluster that is no lab, or by a lab of another profile.
 	ErrTaken = errors.New("the name is taken")
 	// ErrFixed means that the profile asks of a lab that is up what only a new cluster can give.

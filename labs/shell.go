@@ -13,6 +13,7 @@ import (
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/docker"
 	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // node finds a node by its full name or by what follows the lab's name and a dash.
@@ -22,7 +23,15 @@ func (l *Lab) node(name string) (cluster.Node, error) {
 			return n, nil
 		}
 	}
-	return cluster.Node{}, fmt.Errorf("lab %q has no node %q: there are %s", l.Name, name, strings.Join(l.nodeNames(), ", "))
+	return cluster.Node{}, fmt.Errorf("lab %q has no node %q: %s", l.Name, name, thereAre(l.fullName(name), l.nodeNames()))
+}
+
+// fullName is what a node is called that somebody wrote without the lab's name.
+func (l *Lab) fullName(node string) string {
+	if strings.HasPrefix(node, l.Name+"-") {
+		return node
+	}
+	return l.Name + "-" + node
 }
 
 // nodesOf are the node of that name, or all of them where it is empty.
@@ -124,6 +133,22 @@ func containerID(p *corev1.Pod) string {
 	return ""
 }
 
+// nowhere is the error of a place that is neither a node nor one of pods, with the one that was probably meant.
+func (l *Lab) nowhere(place string, pods []corev1.Pod) error {
+	var names []string
+	for _, n := range l.nodeNames() {
+		names = append(names, n, strings.TrimPrefix(n, l.Name+"-"))
+	}
+	for _, p := range pods {
+		names = append(names, p.Name, p.Namespace+"/"+p.Name)
+	}
+	near := settings.Nearest(place, names)
+	if near != "" {
+		near = "did you mean " + near + "? "
+	}
+	return fmt.Errorf("lab %q has neither a node nor a pod %q: %snodes are %s; lab endpoint list has the pods", l.Name, place, near, strings.Join(l.nodeNames(), ", "))
+}
+
 // findPod finds a running pod by what a person typed.
 func (l *Lab) findPod(ctx context.Context, place string) (*corev1.Pod, error) {
 	ns, name, qualified := strings.Cut(strings.TrimPrefix(place, "pod/"), "/")
@@ -139,7 +164,7 @@ func (l *Lab) findPod(ctx context.Context, place string) (*corev1.Pod, error) {
 	case 1:
 		return &fits[0], nil
 	case 0:
-		return nil, fmt.Errorf("lab %q has neither a node nor a pod %q: nodes are %s; lab status shows more", l.Name, place, strings.Join(l.nodeNames(), ", "))
+		return nil, l.nowhere(place, list.Items)
 	}
 	var names []string
 	for _, p := range fits {

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 // Kind is what decides which checks are claimed of a lab. What is not known of it leaves no check out.
@@ -83,6 +85,14 @@ func (s Selection) check(claimed []Check) error {
 			return fmt.Errorf("select checks by %q: %w", pattern, err)
 		}
 		if !slices.ContainsFunc(claimed, func(c Check) bool { return matches(pattern, c.Name) }) {
+			var names []string
+			for _, c := range claimed {
+				group, _, _ := strings.Cut(c.Name, "/")
+				names = append(names, group, c.Name)
+			}
+			if near := settings.Nearest(pattern, names); near != "" {
+				return fmt.Errorf("select checks: %q picks none: did you mean %s? lab verify --list prints all names, and the modes and settings of each", pattern, near)
+			}
 			return fmt.Errorf("select checks: %q picks none: lab verify --list prints their names, and the modes and settings of each", pattern)
 		}
 	}

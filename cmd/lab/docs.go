@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,21 +21,27 @@ import (
 
 	"wirelab.dev/wirelab/docs"
 	"wirelab.dev/wirelab/internal/docsite"
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 func newDocsCmd() *cobra.Command {
 	var listen, dir string
 	cmd := &cobra.Command{
-		Use:   "docs",
+		Use:   "docs [PAGE]",
 		Short: "Serve wirelab's documentation, or write it as static pages",
 		Long: `docs serves the pages that lab carries, with a reference of its commands, until it is interrupted.
 They need no network: a room can read them from one laptop with --listen, and --write makes a
-folder of them that a browser opens as it is.`,
+folder of them that a browser opens as it is. With the name of a page it says where that one is.`,
 		Example: `  lab docs
+  lab docs questions
   lab docs --listen 0.0.0.0:8000
   lab docs --write wirelab-docs`,
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:              usageArgs(oneOf("page")),
+		ValidArgsFunction: completePages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir != "" && len(args) > 0 {
+				return usageError{errors.New("--write makes all pages, and not one")}
+			}
 			if dir != "" && cmd.Flags().Changed("listen") {
 				return usageError{errors.New("--listen is for pages that are served, and --write serves none")}
 			}
@@ -46,10 +53,16 @@ folder of them that a browser opens as it is.`,
 			if err != nil {
 				return err
 			}
+			page := ""
+			if len(args) > 0 {
+				if page, err = findPage(site, args[0]); err != nil {
+					return usageError{err}
+				}
+			}
 			if dir != "" {
 				return writeSite(cmd.OutOrStdout(), site, dir)
 			}
-			return serveSite(cmd.Context(), cmd.OutOrStdout(), site, at)
+			return serveSite(cmd.Context(), cmd.OutOrStdout(), site, at, page)
 		},
 	}
 	f := cmd.Flags()
@@ -110,8 +123,44 @@ func writeSite(out io.Writer, site docsite.Site, dir string) error {
 	return nil
 }
 
-// serveSite answers until ctx ends.
-func serveSite(ctx context.Context, out io.Writer, site docsite.Site, at netip.AddrPort) error {
+// pageNames are the pages by what they are called on the command line: their paths, without those of commands.
+func pageNames(site docsite.Site) []string {
+	var names []string
+	for file := range site {
+		if name, is := strings.CutSuffix(file, ".html"); is && !strings.HasPrefix(name, "commands/") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// findPage is the file of a page that is named by its path, as questions, questions.md or walkthroughs/ebpf, by the end of
+// that, as ebpf, or by the command that it is about.
+func findPage(site docsite.Site, name string) (string, error) {
+	name = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(name, "docs/"), ".html"), ".md")
+	for _, file := range []string{name, "walkthroughs/" + name, "commands/lab_" + name} {
+		if _, is := site[file+".html"]; is {
+			return file + ".html", nil
+		}
+	}
+	names := pageNames(site)
+	if near := settings.Nearest(name, names); near != "" {
+		return "", fmt.Errorf("no page %q: did you mean %s?", name, near)
+	}
+	return "", fmt.Errorf("no page %q: there are %s", name, strings.Join(names, ", "))
+}
+
+func completePages(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	site, err := documentation(cmd.Root())
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return pageNames(site), cobra.ShellCompDirectiveNoFileComp
+}
+
+// serveSite answers until ctx ends, and says where page is, or the first one where that is empty.
+func serveSite(ctx context.Context, out io.Writer, site docsite.Site, at netip.AddrPort, page string) error {
 	listener, err := listenAt(ctx, at)
 	if err != nil {
 		return fmt.Errorf("serve the pages: %w", err)
@@ -119,7 +168,7 @@ func serveSite(ctx context.Context, out io.Writer, site docsite.Site, at netip.A
 	server := &http.Server{Handler: site, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // nothing is under way that matters
 	defer stop()
-	fmt.Fprintf(out, "the documentation is at http://%s/ until this command is interrupted\n", listener.Addr())
+	fmt.Fprintf(out, "the documentation is at http://%s/%s until this command is interrupted\n", listener.Addr(), page)
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the pages: %w", err)
 	}

@@ -54,12 +54,27 @@ func TestDocsWritten(t *testing.T) {
 	}
 }
 
+func TestFindPage(t *testing.T) {
+	site, err := documentation(newRootCmd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"questions": "questions.html", "docs/questions.md": "questions.html", "ebpf": "walkthroughs/ebpf.html",
+		"walkthroughs/ebpf.md": "walkthroughs/ebpf.html", "explain": "explain.html", "shell": "commands/lab_shell.html",
+	} {
+		if got, err := findPage(site, name); got != want || err != nil {
+			t.Errorf("%s: %s, %v; want %s", name, got, err, want)
+		}
+	}
+}
+
 func TestDocsServed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r, w := io.Pipe()
 	root := newRootCmd()
-	root.SetArgs([]string{"docs"})
+	root.SetArgs([]string{"docs", "questions"})
 	root.SetOut(w)
 	ended := make(chan error, 1)
 	go func() {
@@ -71,7 +86,7 @@ func TestDocsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/`).FindString(string(told[:n]))
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/questions\.html`).FindString(string(told[:n]))
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +97,7 @@ func TestDocsServed(t *testing.T) {
 	}
 	defer answer.Body.Close()
 	page, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK || !strings.Contains(string(page), "<title>wirelab</title>") {
+	if err != nil || answer.StatusCode != http.StatusOK || !strings.Contains(string(page), "<title>Which question, which command") {
 		t.Errorf("%d, %v: %s", answer.StatusCode, err, page)
 	}
 	cancel()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +45,9 @@ cluster that lab did not make is left alone.`,
 				return err
 			}
 			return out.print(cmd.OutOrStdout(), r, func() string {
+				if names := labNames(cmd); !r.Removed && len(names) > 0 {
+					return fmt.Sprintf("lab %s is not there: there are %s\n", r.Lab, strings.Join(names, ", "))
+				}
 				if !r.Removed {
 					return fmt.Sprintf("lab %s is not there\n", r.Lab)
 				}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -241,6 +243,8 @@ func TestExitCode(t *testing.T) {
 		{invalid, exitUsage},
 		{failedError{invalid}, exitFailed},
 		{claimError{errors.New("a check failed")}, exitClaim},
+		{fmt.Errorf("open: %w", labs.ErrWhich), exitUsage},
+		{labs.ErrNotFound, exitFailed}, // gone while something was done with it
 		{errors.Join(claimError{errors.New("a check failed")}, errors.New("no report")), exitClaim},
 	} {
 		if got := exitCode(tt.err); got != tt.want {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"wirelab.dev/wirelab/internal/settings"
 )
 
 func newRootCmd() *cobra.Command {
@@ -16,9 +20,9 @@ func newRootCmd() *cobra.Command {
 A lab is a kind cluster with wirelab's own network agent and a small demo. Nothing but
 Docker is needed: lab carries the programs it installs.
 
-The exit status is 0 when all is fine, 2 when the request itself is wrong, 3 when up or verify
-has looked and a claim does not hold, and 1 for all else: what could not be done, or not be
-looked at. shell, and monitor and capture with a command, end with the command's own.`,
+The exit status is 0 when all is fine, 2 when the request itself is wrong, as it is when it names
+a profile, a setting or a lab that is not there, 3 when up or verify has looked and a claim does
+not hold, and 1 for all else: what could not be done, or not be looked at. shell, and monitor and capture with a command, end with the command's own.`,
 		Example: `  lab up kubeproxy          make a lab and verify it
   lab status                how it is
   lab verify                run the checks again
@@ -36,7 +40,7 @@ looked at. shell, and monitor and capture with a command, end with the command's
 			return nil
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{knownFlag(cmd, err)} })
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddGroup(&cobra.Group{ID: groupLife, Title: "A lab's life:"}, &cobra.Group{ID: groupLook, Title: "Looking into it:"},
 		&cobra.Group{ID: groupBefore, Title: "Before there is one:"})
@@ -96,6 +100,24 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("unknown command %q: %s --help lists those there are", args[0], cmd.CommandPath())
 	}
 	return fmt.Errorf("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))
+}
+
+// knownFlag adds to the error of a flag that is not there the one that was probably meant, or where the flags are listed.
+func knownFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := settings.Nearest(unknown.GetSpecifiedName(), names); near != "" && len(unknown.GetSpecifiedName()) > 1 {
+		return fmt.Errorf("%w: did you mean --%s?", err, near)
+	}
+	return fmt.Errorf("%w: %s --help lists those there are", err, cmd.CommandPath())
 }
 
 // named wants one argument and says, where it is missing, what there is to choose from.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,8 +29,12 @@ start of it when that fits just one. The exit status is the command's.`,
 		Args:              usageArgs(given("a node or a pod", cobra.MinimumNArgs(1))),
 		ValidArgsFunction: completePlaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if dash := cmd.ArgsLenAtDash(); dash != 1 && len(args) > 1 {
-				return usageError{fmt.Errorf("put -- before the command: lab shell %s -- %s", args[0], args[1])}
+			switch dash := cmd.ArgsLenAtDash(); {
+			case dash == 0:
+				return usageError{fmt.Errorf("say where before the --: lab shell NODE|POD -- %s", strings.Join(args, " "))}
+			case dash != 1 && len(args) > 1:
+				return usageError{fmt.Errorf("put -- between the place and the command: lab shell %s -- %s, or, if %s is the command, lab shell NODE|POD -- %s",
+					args[0], strings.Join(args[1:], " "), args[0], strings.Join(args, " "))}
 			}
 			say := waiting(cmd.ErrOrStderr())
 			if _, _, ok := terminals(cmd); ok { // it is raw by the time that a pod is waited for

@@ -28,7 +28,7 @@ func ParseEnd(text string, podAddr func(namespace, name string) (netip.Addr, err
 	}
 	namespace, name, ok := strings.Cut(text, "/")
 	if !ok || namespace == "" || name == "" {
-		return End{}, fmt.Errorf("pick events by %q: want a pod as default/demo, an address, or an identity's number", text)
+		return End{}, fmt.Errorf("pick events by %q: want a pod with its namespace, as default/demo, an address, or an identity's number", text)
 	}
 	addr, err := podAddr(namespace, name)
 	if err != nil {

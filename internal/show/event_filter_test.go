@@ -30,7 +30,7 @@ func TestParseEnd(t *testing.T) {
 			t.Errorf("%s is said again as %s", text, got)
 		}
 	}
-	for text, say := range map[string]string{"demo": "want a pod as default/demo", "0": "want a pod", "/": "want a pod", "default/none": `"default/none": no such pod`} {
+	for text, say := range map[string]string{"demo": "want a pod with its namespace, as default/demo", "0": "want a pod", "/": "want a pod", "default/none": `"default/none": no such pod`} {
 		if _, err := ParseEnd(text, pods); err == nil || !strings.Contains(err.Error(), say) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", text, err, say)
 		}

@@ -156,8 +156,15 @@ func (j *joiner) notes(ways ...Way) (out []string) {
 	}
 	if request := ways[0]; request.Arrived && j.Failed != "" {
 		if last := request.Hops[len(request.Hops)-1]; last.Packet != nil && j.Probe.To.Kind == Outside && j.Probe.From.Kind == Pod && !j.nodesAddress(last.Packet.Src.Addr()) {
-			out = append(out, fmt.Sprintf("it left %s of node %s with the pod's own address, which others cannot answer: nothing masqueraded it; lab status says what is to (Masquerading), and iptables-save -t nat on the node has rules that do", last.Device, last.Node))
+			if j.Nobody != "" {
+				out = append(out, j.Nobody)
+			} else {
+				out = append(out, fmt.Sprintf("it left %s of node %s with the pod's own address, which others cannot answer: nothing masqueraded it; lab status says what is to (Masquerading), and iptables-save -t nat on the node has rules that do", last.Device, last.Node))
+			}
 		}
+	}
+	if len(ways) > 1 && j.Failed != "" && strings.HasPrefix(ways[1].Kind, "RST") && (j.Probe.To.Kind == Pod || j.Probe.To.Kind == Node) {
+		out = append(out, fmt.Sprintf("%s is reached and refuses: nothing listens at its port %d", j.Probe.To.Name, j.Probe.Target.Port()))
 	}
 	for _, w := range ways {
 		out = append(out, disagreements(w.Hops)...)

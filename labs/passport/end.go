@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // end says where a packet's way ended, and if that was not where it was to go, why.
@@ -49,7 +51,7 @@ func (j *joiner) seenNowhere(w *Way) {
 	switch {
 	case j.Failed != "":
 		w.Why = "the sender's socket sent nothing: " + j.Failed
-		w.WayOut = "lab service list says what the Service has; without a backend, programs at sockets refuse to connect"
+		w.WayOut = j.unsent()
 	case j.Probe.From.Kind == Node:
 		w.End = "it was answered, and not known again where it was seen"
 		w.Why = "the sender's stack gave it another port before a device had it, as kube-proxy's rules do with what nodes send to Services"
@@ -59,6 +61,23 @@ func (j *joiner) seenNowhere(w *Way) {
 		w.Why = "the pod itself answered, as what was asked for or as the backend that its socket was given: what a pod sends to its own address goes by its lo"
 		w.WayOut = "explain it from another pod, or, where there are other backends, again"
 	}
+}
+
+// unsent is the way out where the sender's socket failed and nothing was seen.
+func (j *joiner) unsent() string {
+	from := "the sender"
+	if j.Probe.From.Name != "" {
+		from = j.Probe.From.Name
+	}
+	switch {
+	case strings.Contains(j.Failed, unix.EPERM.Error()):
+		return fmt.Sprintf("a rule at OUTPUT of %s drops it, or a program at its sockets refuses it: iptables-save -c there has the rules", from)
+	case strings.Contains(j.Failed, unix.ENETUNREACH.Error()), strings.Contains(j.Failed, unix.EHOSTUNREACH.Error()):
+		return fmt.Sprintf("%s has no way there: ip route get %s there says so", from, j.Probe.Target.Addr())
+	case j.Probe.To.Kind == Service:
+		return "lab service list says what the Service has; without a backend, programs at sockets refuse to connect"
+	}
+	return "lab monitor --type drop, while it is sent again, says what programs drop"
 }
 
 // notTaken is the end of a packet that came to a pod's device with the MAC of another.
@@ -95,6 +114,11 @@ func (j *joiner) lost(w *Way, last Hop) {
 		if n := j.node(p.Node); n != nil && p.Device == n.NIC && p.Pod == "" && p.MAC == last.Packet.DstMAC.String() {
 			return
 		}
+	}
+	if j.Probe.To.Kind == Service && last.Packet.Dst.Addr() == j.Probe.Target.Addr() {
+		w.Why = "nothing translated the Service's address, which led out of the lab: the Service has no such port, or who is to translate it did not"
+		w.WayOut = "lab service list has the ports of Services and their backends, lab status --verbose the programs that translate"
+		return
 	}
 	w.Why = fmt.Sprintf("it was sent to %s, which is no node's MAC: the node's route leads out of the lab", last.Packet.DstMAC)
 	w.WayOut = fmt.Sprintf("ip route get %s on the node says which route it is; routes to other nodes' pods are in lab status --verbose", last.Packet.Dst.Addr())

@@ -107,6 +107,8 @@ type Input struct {
 	Nodes  []OnNode    `json:"nodes"`
 	Events []api.Event `json:"events"`
 	Notes  []string    `json:"notes,omitempty"` // what was known before, a sentence each
+	// Nobody says that, and why, nobody has the target's address; empty: somebody outside the lab may.
+	Nobody string `json:"nobody,omitempty"`
 }
 
 // Passport is the account of a probe.

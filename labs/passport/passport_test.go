@@ -228,6 +228,51 @@ func TestAnothersPort(t *testing.T) {
 	}
 }
 
+// TestWayOutOfWhatWasNotSent: the way out is that of what the sender's socket got.
+func TestWayOutOfWhatWasNotSent(t *testing.T) {
+	in := recorded(t, "testdata/ebpf-service.json")
+	in.Sights, in.Events = nil, nil
+	for _, c := range []struct{ failed, kind, want string }{
+		{"sendto: operation not permitted", Pod, "iptables-save -c there has the rules"},
+		{"sendto: operation not permitted", Service, "iptables-save -c there has the rules"},
+		{"connect: network is unreachable", Pod, "ip route get " + in.Probe.Target.Addr().String()},
+		{"connect: connection refused", Service, "lab service list"},
+		{"connect: connection refused", Pod, "lab monitor --type drop"},
+	} {
+		in.Failed, in.Probe.To.Kind = c.failed, c.kind
+		if got := Make(in).Request.WayOut; !strings.Contains(got, c.want) {
+			t.Errorf("%s, to a %s: %q, want %q", c.failed, c.kind, got, c.want)
+		}
+	}
+}
+
+// TestWhatIsKnownOfTheTargetIsNoted: who refuses is told from who is not there, and an address that nobody has from one that
+// was not masqueraded.
+func TestWhatIsKnownOfTheTargetIsNoted(t *testing.T) {
+	in := recorded(t, "testdata/ebpf-service.json")
+	const refuses = "refuses: nothing listens at its port"
+	ways := []Way{{}, {Kind: "RST ACK"}}
+	for _, c := range []struct {
+		failed, kind string
+		want         bool
+	}{{"connect: connection refused", Pod, true}, {"", Pod, false}, {"connect: connection refused", Outside, false}} {
+		in.Failed, in.Probe.To.Kind = c.failed, c.kind
+		j := &joiner{Input: in}
+		if got := strings.Join(j.notes(ways...), "\n"); strings.Contains(got, refuses) != c.want {
+			t.Errorf("%q of a %s: %s", c.failed, c.kind, got)
+		}
+	}
+	in.Failed, in.Probe.To.Kind, in.Probe.From.Kind = "no answer", Outside, Pod
+	left := Way{Arrived: true, Hops: []Hop{{Device: "eth0", Node: "worker", Packet: &Packet{Src: in.Probe.Target}}}}
+	for nobody, want := range map[string]string{"": "nothing masqueraded it", "no pod has it": "no pod has it"} {
+		in.Nobody = nobody
+		j := &joiner{Input: in}
+		if got := strings.Join(j.notes(left), "\n"); !strings.Contains(got, want) || nobody != "" && strings.Contains(got, "masqueraded") {
+			t.Errorf("%q: %s", nobody, got)
+		}
+	}
+}
+
 // TestSeenNowhere: what a pod sends to itself leaves it nowhere, which is only known of a pod at which captures were proven.
 func TestSeenNowhere(t *testing.T) {
 	unproven := recorded(t, "testdata/ebpf-service.json")
