@@ -57,7 +57,7 @@ func (f *preflight) run(ctx context.Context, say func(string)) error {
 		f.patience = reportPatience
 	}
 	deadline := time.Now().Add(f.patience)
-	for {
+	for said := ""; ; {
 		stays, passes, err := f.look(ctx)
 		if err != nil {
 			return err
@@ -68,7 +68,10 @@ func (f *preflight) run(ctx context.Context, say func(string)) error {
 		if len(stays) > 0 || time.Now().After(deadline) {
 			return fmt.Errorf("%w: %s", ErrUnfit, strings.Join(append(stays, passes...), "; "))
 		}
-		say(passes[0])
+		if passes[0] != said {
+			said = passes[0]
+			say(said)
+		}
 		if err := pause(ctx); err != nil {
 			return err
 		}
