@@ -15,7 +15,7 @@ import (
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/docker"
 	"wirelab.dev/wirelab/internal/kube"
-	"wirelab.dev/wirelab/internal/settings"
+	"wirelab.dev/wirelab/internal/nearest"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -194,7 +194,7 @@ func (whichError) Unwrap() []error { return []error{ErrWhich, ErrNotFound} }
 // thereAre lists what there is, behind the one of it that was probably meant.
 func thereAre(word string, names []string) string {
 	list := "there are " + strings.Join(names, ", ")
-	if near := settings.Nearest(word, names); near != "" {
+	if near := nearest.Of(word, names); near != "" {
 		return "did you mean " + near + "? " + list
 	}
 	return list

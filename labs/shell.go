@@ -13,7 +13,7 @@ import (
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/docker"
 	"wirelab.dev/wirelab/internal/kube"
-	"wirelab.dev/wirelab/internal/settings"
+	"wirelab.dev/wirelab/internal/nearest"
 )
 
 // node finds a node by its full name or by what follows the lab's name and a dash.
@@ -142,7 +142,7 @@ func (l *Lab) nowhere(place string, pods []corev1.Pod) error {
 	for _, p := range pods {
 		names = append(names, p.Name, p.Namespace+"/"+p.Name)
 	}
-	near := settings.Nearest(place, names)
+	near := nearest.Of(place, names)
 	if near != "" {
 		near = "did you mean " + near + "? "
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"wirelab.dev/wirelab/internal/nearest"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -171,7 +172,7 @@ func readFile(path string) (data []byte, err error) {
 func unknownProfile(name string) error {
 	names := shippedNames()
 	hint := "shipped are " + strings.Join(names, ", ")
-	if near := settings.Nearest(name, names); near != "" {
+	if near := nearest.Of(name, names); near != "" {
 		hint = "did you mean " + near + "?"
 	}
 	if name == "" {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"wirelab.dev/wirelab/internal/nearest"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -46,7 +47,7 @@ func envLayer(root *settings.Key, env []string, found *problems) layer {
 		}
 		n := byName[name]
 		if n == nil {
-			found.add(&Problem{Source: name, Message: "no key of a profile has this variable; unset it or mend its name", Nearest: settings.Nearest(name, names)})
+			found.add(&Problem{Source: name, Message: "no key of a profile has this variable; unset it or mend its name", Nearest: nearest.Of(name, names)})
 			continue
 		}
 		l.read(n, raw, name, found)
@@ -66,7 +67,7 @@ func isOverride(root *settings.Key, name string) bool {
 			continue
 		}
 		// One slip: DMEO is demo, TEST is not.
-		if settings.Distance(word, n.Name) <= len(n.Name)/4 {
+		if nearest.Distance(word, n.Name) <= len(n.Name)/4 {
 			return true
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"wirelab.dev/wirelab/internal/settings"
+	"wirelab.dev/wirelab/internal/nearest"
 )
 
 // Kind is what decides which checks are claimed of a lab. What is not known of it leaves no check out.
@@ -90,7 +90,7 @@ func (s Selection) check(claimed []Check) error {
 				group, _, _ := strings.Cut(c.Name, "/")
 				names = append(names, group, c.Name)
 			}
-			if near := settings.Nearest(pattern, names); near != "" {
+			if near := nearest.Of(pattern, names); near != "" {
 				return fmt.Errorf("select checks: %q picks none: did you mean %s? lab verify --list prints all names, and the modes and settings of each", pattern, near)
 			}
 			return fmt.Errorf("select checks: %q picks none: lab verify --list prints their names, and the modes and settings of each", pattern)

@@ -21,7 +21,7 @@ import (
 
 	"wirelab.dev/wirelab/docs"
 	"wirelab.dev/wirelab/internal/docsite"
-	"wirelab.dev/wirelab/internal/settings"
+	"wirelab.dev/wirelab/internal/nearest"
 )
 
 func newDocsCmd() *cobra.Command {
@@ -145,7 +145,7 @@ func findPage(site docsite.Site, name string) (string, error) {
 		}
 	}
 	names := pageNames(site)
-	if near := settings.Nearest(name, names); near != "" {
+	if near := nearest.Of(name, names); near != "" {
 		return "", fmt.Errorf("no page %q: did you mean %s?", name, near)
 	}
 	return "", fmt.Errorf("no page %q: there are %s", name, strings.Join(names, ", "))

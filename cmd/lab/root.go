@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"wirelab.dev/wirelab/internal/settings"
+	"wirelab.dev/wirelab/internal/nearest"
 )
 
 func newRootCmd() *cobra.Command {
@@ -114,7 +114,7 @@ func knownFlag(cmd *cobra.Command, err error) error {
 			names = append(names, f.Name)
 		}
 	})
-	if near := settings.Nearest(unknown.GetSpecifiedName(), names); near != "" && len(unknown.GetSpecifiedName()) > 1 {
+	if near := nearest.Of(unknown.GetSpecifiedName(), names); near != "" && len(unknown.GetSpecifiedName()) > 1 {
 		return fmt.Errorf("%w: did you mean --%s?", err, near)
 	}
 	return fmt.Errorf("%w: %s --help lists those there are", err, cmd.CommandPath())

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"wirelab.dev/wirelab/internal/nearest"
 )
 
 // Complaint is what is wrong with a value, without saying where. Nearest is the word that was probably meant; may be
@@ -40,7 +42,7 @@ func (k *Key) Scalar(raw string) (any, *Complaint) {
 	}
 	if len(k.Allowed) > 0 && !slices.Contains(k.Allowed, raw) {
 		bad := complain("%s is not offered; allowed: %s", strconv.Quote(raw), k.Choices())
-		if near := Nearest(raw, k.Allowed); near != "" && k.Shape == Text {
+		if near := nearest.Of(raw, k.Allowed); near != "" && k.Shape == Text {
 			bad.Nearest = near
 		}
 		return nil, bad

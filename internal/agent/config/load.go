@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"wirelab.dev/wirelab/internal/nearest"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -148,7 +149,7 @@ func (l *loader) environment(env []string) {
 			l.text(k, raw, k.Typed)
 			continue
 		}
-		l.bad(name, "unknown variable%s", hint(settings.Nearest(name, slices.Sorted(maps.Keys(byName))), "the agent's start with "+settings.EnvPrefix))
+		l.bad(name, "unknown variable%s", hint(nearest.Of(name, slices.Sorted(maps.Keys(byName))), "the agent's start with "+settings.EnvPrefix))
 	}
 }
 
