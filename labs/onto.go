@@ -140,6 +140,9 @@ func (i *installer) steps() []step {
 }
 
 func (i *installer) examine(ctx context.Context, say func(string)) (note string, err error) {
+	if err := answers(ctx, i.kube); err != nil {
+		return "", err
+	}
 	if i.programs, err = buildPrograms(i.Profile); err != nil {
 		return "", err
 	}

@@ -5,19 +5,23 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -153,15 +157,24 @@ func TestPodsWithoutNetwork(t *testing.T) {
 
 // TestWriteImages: each file is an archive with an image in it.
 func TestWriteImages(t *testing.T) {
-	p, err := profiles.Load("ebpf", profiles.Options{Set: []string{"network.flows.relay.enabled=true"}})
+	z, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := buildPrograms(p)
-	if err != nil {
-		t.Fatal(err)
+	payload := fstest.MapFS{}
+	for _, name := range []string{"wirelab-agent", "wirelab-cni", "wirelab-operator", "wirelab-relay"} {
+		payload[name+".zst"] = &fstest.MapFile{Data: z.EncodeAll([]byte(name), nil)}
 	}
-	files, err := WriteImages(p, filepath.Join(t.TempDir(), "new", "folder"))
+	var i programs
+	for _, each := range []struct {
+		of   **image.Image
+		make func(fs.FS) (*image.Image, error)
+	}{{&i.agent, image.Agent}, {&i.operator, image.Operator}, {&i.nettool, image.Relay}} {
+		if *each.of, err = each.make(payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := writeImages(i, filepath.Join(t.TempDir(), "new", "folder"))
 	if err != nil || len(files) != len(i.all()) {
 		t.Fatalf("got %v, %v; want %d files", files, err, len(i.all()))
 	}

@@ -44,9 +44,6 @@ type preflight struct {
 
 // run fails with a sentence for each thing in the way. What passes by itself is given a while.
 func (f *preflight) run(ctx context.Context, say func(string)) error {
-	if err := answers(ctx, f.client); err != nil {
-		return err
-	}
 	if err := mayDoAll(ctx, f.client); err != nil {
 		return err
 	}

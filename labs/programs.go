@@ -51,6 +51,10 @@ func WriteImages(p *profiles.Profile, dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return writeImages(i, dir)
+}
+
+func writeImages(i programs, dir string) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secrets
 		return nil, err
 	}
