@@ -163,7 +163,7 @@ func TestWriteImages(t *testing.T) {
 	}
 	payload := fstest.MapFS{}
 	for _, name := range []string{"wirelab-agent", "wirelab-cni", "wirelab-operator", "wirelab-relay"} {
-		payload[name+".zst"] = &fstest.MapFile{Data: z.EncodeAll([]byte(name), nil)}
+		payload["payload/"+name+".zst"] = &fstest.MapFile{Data: z.EncodeAll([]byte(name), nil)}
 	}
 	var i programs
 	for _, each := range []struct {
