@@ -286,7 +286,7 @@ func TestMonitor(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"--from default/none": `pick events by "default/none": there is no such pod`,
-		"--to demo":           "want a pod as default/demo",
+		"--to demo":           "want a pod with its namespace, as default/demo",
 		"--type drops":        "there are trace, drop, step",
 	} {
 		out, err := runCmd(t, append([]string{"monitor", "--socket", socket}, strings.Fields(args)...)...)
