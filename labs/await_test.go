@@ -72,6 +72,10 @@ func TestNotedPacket(t *testing.T) {
 			t.Errorf("%q: %+v, %v; want %+v", line, got, err, want)
 		}
 	}
+	control := notedLine.FindStringSubmatch("\t\telements = { info-request . 0x0 . 0x2c0000 expires 9s }")
+	if control == nil || control[3] != controlType {
+		t.Errorf("the control is read as %q", control)
+	}
 	for _, line := range []string{"\tset forward_in {", "\t\ttypeof ip saddr . ip daddr . @th,32,32 . @nh,16,32", "\t\ttcp dport { 80, 8080 } update @forward_in { ip saddr . ip daddr . @th,32,32 . @nh,16,32 }"} {
 		if m := notedLine.FindStringSubmatch(line); m != nil {
 			t.Errorf("%q is taken for a packet: %q", line, m)

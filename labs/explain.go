@@ -49,9 +49,9 @@ const (
 	silentPatience  = 10 * time.Second
 )
 
-// Explain sends one probe, or waits for a packet, and returns all that captures at the devices on its way, programs and the hooks of the nodes' stacks
-// have seen meanwhile, of which [passport.Make] makes its passport. That nobody answers is no error, and that a node's agent is
-// away is noted; that there is nobody to send it, or no such target, is an error.
+// Explain sends one probe, or waits for a packet, and returns all that captures at the devices on its way, programs and the hooks
+// of the nodes' stacks have seen meanwhile, of which [passport.Make] makes its passport. That nobody answers is no error, and that
+// a node's agent is away is noted; that there is nobody to send it, no such target, or that no packet came, is an error.
 func (l *Lab) Explain(ctx context.Context, o ExplainOptions) (in passport.Input, err error) {
 	err = withFreePort(func() error {
 		in, err = l.explain(ctx, o)
@@ -75,7 +75,7 @@ func withFreePort(try func() error) error {
 // explain is Explain, from one port.
 func (l *Lab) explain(ctx context.Context, o ExplainOptions) (passport.Input, error) {
 	e := &explaining{lab: l, options: o, nodes: map[string]*passport.OnNode{}}
-	if err := e.find(ctx, o); err != nil {
+	if err := e.find(ctx); err != nil {
 		return passport.Input{}, err
 	}
 	if err := e.look(ctx); err != nil {
@@ -122,7 +122,8 @@ type explaining struct {
 }
 
 // find says who sends what to whom.
-func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
+func (e *explaining) find(ctx context.Context) (err error) {
+	o := e.options
 	place, port, err := splitTarget(o.To)
 	if err != nil {
 		return err
@@ -187,13 +188,13 @@ func (e *explaining) find(ctx context.Context, o ExplainOptions) (err error) {
 func nobodyHas(addr netip.Addr, p *profiles.Profile) string {
 	for _, r := range []struct {
 		key  string
-		cidr fmt.Stringer
+		cidr netip.Prefix // zero: it has no addresses
 		why  string
 	}{
 		{"cluster.serviceSubnet", p.Cluster.ServiceSubnet, "lab service list has the addresses of Services"},
 		{"network.ipv4NativeRoutingCIDR", p.Network.IPv4NativeRoutingCIDR, "where packets are not masqueraded: lab endpoint list has the pods' addresses"},
 	} {
-		if cidr, err := netip.ParsePrefix(r.cidr.String()); err == nil && cidr.Contains(addr) {
+		if r.cidr.Contains(addr) {
 			return fmt.Sprintf("no pod, node or Service of the lab has %s, and it is inside %s, %s, %s", addr, r.key, r.cidr, r.why)
 		}
 	}
@@ -308,7 +309,7 @@ func (e *explaining) controlFrame(i int, devices []device) []byte {
 	b := gopacket.NewSerializeBuffer()
 	err = gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
 		&layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 0}, DstMAC: mac, EthernetType: layers.EthernetTypeIPv4},
-		&layers.IPv4{Version: 4, TTL: 8, Protocol: layers.IPProtocolICMPv4, SrcIP: net.IP{192, 0, 2, 1}, DstIP: other.AsSlice()},
+		&layers.IPv4{Version: 4, TTL: 8, Protocol: layers.IPProtocolICMPv4, SrcIP: controlSource().AsSlice(), DstIP: other.AsSlice()},
 		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeInfoRequest, 0)},
 		gopacket.Payload(e.control))
 	if err != nil || !other.Is4() {
@@ -321,7 +322,7 @@ func (e *explaining) controlFrame(i int, devices []device) []byte {
 func (e *explaining) counted() counted {
 	p := e.in.Probe
 	payload := func(marker string) string { return fmt.Sprintf("@th,64,128 0x%x", marker) }
-	c := counted{control: "icmp type info-request " + payload(e.control)}
+	c := counted{control: "icmp type " + controlType + " " + payload(e.control)}
 	if e.awaited != nil {
 		c.noted, c.key = e.awaited.noted(p.Protocol)
 		return c

@@ -20,6 +20,7 @@ import (
 type hookCounter struct {
 	node  cluster.Node
 	table string
+	notes bool // packets one by one
 	in    *io.PipeWriter
 	lines *bufio.Scanner
 	over  chan error
@@ -38,9 +39,15 @@ type counted struct {
 const (
 	keyOfPorts = "ip saddr . ip daddr . @th,32,32 . @nh,16,32"
 	keyOfEcho  = "icmp type . @th,32,32 . @nh,16,32"
-	// notedFor is how long a noted packet is kept, in nft's words.
-	notedFor = "10s"
+	// notedFor is how long a noted packet is kept, in nft's words, mostNoted how many of a hook are.
+	notedFor  = "10s"
+	mostNoted = 65535
 )
+
+// controlType is the type of the control in nft's words, controlSource who seems to send it: nobody, by RFC 5737.
+const controlType = "info-request"
+
+func controlSource() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
 
 // stackHooks are the hooks in the order in which a packet passes them, and their names for nft.
 func stackHooks() []string {
@@ -70,8 +77,8 @@ func (c counted) script(table string) string {
 			if c.key == "" {
 				continue
 			}
-			add("add set ip %s %s { typeof %s; flags dynamic,timeout; timeout %s; size 65535; }", table, chain, c.key, notedFor)
-			for _, match := range c.noted {
+			add("add set ip %s %s { typeof %s; flags dynamic,timeout; timeout %s; size %d; }", table, chain, c.key, notedFor, mostNoted)
+			for _, match := range append([]string{c.control}, c.noted...) {
 				add("add rule ip %s %s %s update @%s { %s }", table, chain, match, chain, c.key)
 			}
 		}
@@ -83,7 +90,7 @@ func (c counted) script(table string) string {
 func countHooks(ctx context.Context, n cluster.Node, table string, c counted) (*hookCounter, error) {
 	stdin, in := io.Pipe()
 	out, stdout := io.Pipe()
-	h := &hookCounter{node: n, table: table, in: in, lines: bufio.NewScanner(out), over: make(chan error, 1)}
+	h := &hookCounter{node: n, table: table, notes: c.key != "", in: in, lines: bufio.NewScanner(out), over: make(chan error, 1)}
 	go func() {
 		var words strings.Builder
 		code, err := n.Engine().ExecStream(ctx, n.Name, stdin, stdout, &words, "nft", "-i")
@@ -117,10 +124,12 @@ func (h *hookCounter) end() error {
 	return <-h.over
 }
 
-// listed is what a table has counted, by the comments of its rules, and noted, by the chains.
+// listed is what a table has counted, by the comments of its rules, and noted, by the chains; controlled are those that have noted
+// the control.
 type listed struct {
-	counts map[string]int
-	noted  map[string][]passport.HookPacket
+	counts     map[string]int
+	noted      map[string][]passport.HookPacket
+	controlled map[string]bool
 }
 
 // tell has nft do what a script says, and returns what has been counted then.
@@ -128,7 +137,7 @@ func (h *hookCounter) tell(script string) (listed, error) {
 	if _, err := io.WriteString(h.in, script+"list table ip "+h.table+"\n"); err != nil {
 		return listed{}, fmt.Errorf("tell nft: %w", err)
 	}
-	out := listed{map[string]int{}, map[string][]passport.HookPacket{}}
+	out := listed{map[string]int{}, map[string][]passport.HookPacket{}, map[string]bool{}}
 	set := ""
 	for h.lines.Scan() {
 		line := h.lines.Text()
@@ -147,7 +156,11 @@ func (h *hookCounter) tell(script string) (listed, error) {
 			if err != nil {
 				return listed{}, fmt.Errorf("read what nft has noted: %w", err)
 			}
-			out.noted[set] = append(out.noted[set], p)
+			if m[3] == controlType || p.Src == controlSource() {
+				out.controlled[set] = true
+			} else {
+				out.noted[set] = append(out.noted[set], p)
+			}
 		}
 		if line == "}" {
 			return out, nil
@@ -159,7 +172,7 @@ func (h *hookCounter) tell(script string) (listed, error) {
 var (
 	countedLine = regexp.MustCompile(`counter packets (\d+) bytes \d+ comment "([^"]+)"`)
 	setLine     = regexp.MustCompile(`^\tset (\w+) {$`)
-	notedLine   = regexp.MustCompile(`(?:([0-9.]+) \. ([0-9.]+)|(echo-\w+)) \. 0x([0-9a-f]+) \. 0x([0-9a-f]+)`)
+	notedLine   = regexp.MustCompile(`(?:([0-9.]+) \. ([0-9.]+)|([a-z]+-[a-z]+)) \. 0x([0-9a-f]+) \. 0x([0-9a-f]+)`)
 )
 
 // notedPacket reads an element of a set: the ends or the type of ICMP, 32 bits at offset 4 of the transport's header, and the IP
@@ -201,10 +214,17 @@ func (h *hookCounter) hooks() ([]passport.Hook, error) {
 		}
 		hook := passport.Hook{Name: name, Request: count("request"), Reply: count("reply"), Proven: count("control").In > 0}
 		for _, place := range []string{"in", "out"} {
-			for _, p := range had.noted[strings.ToLower(name)+"_"+place] {
+			chain := strings.ToLower(name) + "_" + place
+			for _, p := range had.noted[chain] {
 				p.Behind = place == "out"
 				hook.Packets = append(hook.Packets, p)
 			}
+			if h.notes && len(had.noted[chain]) >= mostNoted-1 { // what there was no room for is not absent
+				hook.Proven = false
+			}
+		}
+		if h.notes {
+			hook.Proven = hook.Proven && had.controlled[strings.ToLower(name)+"_in"]
 		}
 		out = append(out, hook)
 	}
