@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a cluster of two nodes with kubeadm, in containers and without kind, and takes lab install and lab uninstall through it:
-# installed and verified, then nodes as they were. Takes two to three minutes. usage: hack/install-on-kubeadm.sh [PROFILE]
+# installed and verified, then nodes as they were. It takes two to three minutes. usage: hack/install-on-kubeadm.sh [PROFILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-ebpf}

@@ -326,14 +326,7 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	has := func(context.Context) (string, error) { return u.programs.nettool.Ref(), nil } // loaded by a step of its own
-	report, err := l.verify(ctx, has, verify.Selection{Skip: u.Profile.Verify.Skip}, func(p verify.Progress) {
-		if p.Total > 0 {
-			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))
-			return
-		}
-		say(p.Step)
-	})
+	report, err := l.verifyAsStep(ctx, u.programs, say)
 	u.result.Report = report
 	if err != nil {
 		return "", err
@@ -342,6 +335,18 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 		return "", fmt.Errorf("%w: %s: see lab verify %s", ErrNotVerified, report.Verdict(), u.Name)
 	}
 	return report.Verdict(), nil
+}
+
+// verifyAsStep runs the checks that the profile does not skip, with an image that the nodes have, and says how far it is.
+func (l *Lab) verifyAsStep(ctx context.Context, i programs, say func(string)) (*verify.Report, error) {
+	has := func(context.Context) (string, error) { return i.nettool.Ref(), nil }
+	return l.verify(ctx, has, verify.Selection{Skip: l.Profile.Verify.Skip}, func(p verify.Progress) {
+		if p.Total > 0 {
+			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))
+			return
+		}
+		say(p.Step)
+	})
 }
 
 // open gives the lab of this run as commands see it, without asking the cluster for what is known here.

@@ -42,9 +42,9 @@ interrupt. It says on standard error where it listens, and at the end how many p
 	cmd.Flags().StringVarP(&path, "write", "w", "", "write packets to this file, - for standard output")
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		args, command, err := splitCommand(cmd, args)
+		args, run, err := behindDash(cmd, args)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		at, filter, err := captureArgs(args)
 		switch {
@@ -54,11 +54,7 @@ interrupt. It says on standard error where it listens, and at the end how many p
 			return usageError{errors.New("standard output can have packets by -w - or JSON by -o json, not both")}
 		}
 		o := labs.CaptureOptions{At: at, Filter: filter, Say: waiting(cmd.ErrOrStderr())}
-		var run *meanwhile
-		if command != nil {
-			if run, err = newMeanwhile(cmd, command); err != nil {
-				return usageError{err}
-			}
+		if run != nil {
 			o.While = run.run
 		}
 		c := &capturing{out: cmd.OutOrStdout(), say: o.Say, json: out.value == "json"}

@@ -78,15 +78,11 @@ kernel removes when explain ends, however it does. Programs are as they were.`,
 		if o.Protocol != "" && !slices.Contains(protocols(), o.Protocol) {
 			return usageError{fmt.Errorf("--proto %q: there are %s", o.Protocol, strings.Join(protocols(), ", "))}
 		}
-		args, command, err := splitCommand(cmd, args)
+		args, run, err := behindDash(cmd, args)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
-		var run *meanwhile
-		if command != nil {
-			if run, err = newMeanwhile(cmd, command); err != nil {
-				return usageError{err}
-			}
+		if run != nil {
 			o.Meanwhile = run.run
 		}
 		if err := files.prepare(); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -37,12 +38,7 @@ func (c *clusterFlags) contexts() []string {
 	if err != nil {
 		return nil
 	}
-	var out []string
-	for name := range cfg.Contexts {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
+	return slices.Sorted(maps.Keys(cfg.Contexts))
 }
 
 // named wants the context to be said: a cluster is never changed because it happens to be the current one.

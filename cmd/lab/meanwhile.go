@@ -37,6 +37,18 @@ func splitCommand(cmd *cobra.Command, args []string) (before, command []string, 
 	return args[:dash], args[dash:], nil
 }
 
+// behindDash takes the command behind -- off the arguments and finds it; nil where there is no --.
+func behindDash(cmd *cobra.Command, args []string) (before []string, m *meanwhile, err error) {
+	before, command, err := splitCommand(cmd, args)
+	if err == nil && command != nil {
+		m, err = newMeanwhile(cmd, command)
+	}
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return before, m, nil
+}
+
 // newMeanwhile finds the command. What it prints goes to lab's standard error, as standard output is for what is watched.
 // It does not read from a terminal, which it would take from lab.
 func newMeanwhile(of *cobra.Command, argv []string) (*meanwhile, error) {

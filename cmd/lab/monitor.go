@@ -50,15 +50,9 @@ the command prints goes to standard error.`,
 		if err := flags.Check(); err != nil {
 			return usageError{err}
 		}
-		_, command, err := splitCommand(cmd, args)
+		_, run, err := behindDash(cmd, args)
 		if err != nil {
-			return usageError{err}
-		}
-		var run *meanwhile
-		if command != nil {
-			if run, err = newMeanwhile(cmd, command); err != nil {
-				return usageError{err}
-			}
+			return err
 		}
 		l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
 		if err != nil {

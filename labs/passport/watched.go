@@ -67,7 +67,7 @@ func answered(p, by Packet) bool {
 
 func head(p Packet) []byte { return p.mark.payload[:min(len(p.mark.payload), maxPayload)] }
 
-// asks says whether a packet is one that is answered, and by whom it is.
+// asks says whether a packet is one that is to be answered.
 func asks(p Packet) bool {
 	switch p.mark.protocol {
 	case TCP: // not what acknowledges alone, or resets
@@ -193,7 +193,8 @@ func firstOfEach[T any, K comparable](all []T, place func(T) K) []T {
 	had := map[K]bool{}
 	return slices.DeleteFunc(all, func(each T) bool {
 		at := place(each)
-		defer func() { had[at] = true }()
-		return had[at]
+		again := had[at]
+		had[at] = true
+		return again
 	})
 }

@@ -10,7 +10,6 @@ import (
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/docker"
-	"wirelab.dev/wirelab/verify"
 )
 
 // errInstalledOnly means that the network is there and a check did not pass.
@@ -37,14 +36,7 @@ func (i *installer) verify(ctx context.Context, say func(string)) (string, error
 	}
 	defer unlock()
 	l := &Lab{Name: c.Name, Profile: i.Profile, Kube: i.kube, Nodes: c.KubeNodes(), Cluster: c, Engine: e}
-	has := func(context.Context) (string, error) { return i.programs.nettool.Ref(), nil } // preflight has looked
-	report, err := l.verify(ctx, has, verify.Selection{Skip: i.Profile.Verify.Skip}, func(p verify.Progress) {
-		if p.Total > 0 {
-			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))
-			return
-		}
-		say(p.Step)
-	})
+	report, err := l.verifyAsStep(ctx, i.programs, say)
 	i.result.Report = report
 	if err != nil {
 		return "", err
