@@ -65,8 +65,9 @@ $(CARRIED:%=$(PAYLOAD)/%.zst): $(PAYLOAD)/%.zst: bin/% images/pack/main.go
 $(PAYLOAD)/demo-tools.tar.gz: $(wildcard images/demo/*)
 	images/demo/build.sh $@
 
-node-image: deps ## the node image, from Debian's packages and Go modules alone
-	images/node/build.sh
+KUBERNETES ?=
+node-image: deps ## the node image, from Debian's packages and Go modules alone; KUBERNETES=v1.36.3: with another Kubernetes
+	KUBERNETES='$(KUBERNETES)' images/node/build.sh
 
 generate: ## rewrite what is generated: the Go and objects of the BPF programs
 	go generate ./bpf/...
@@ -128,10 +129,14 @@ test-race: ## a whole agent, and Services that change while they are read, under
 bin/flow-client: e2e/flowclient/build.sh e2e/flowclient/go.mod e2e/flowclient/go.sum
 	e2e/flowclient/build.sh $@
 
+# The Kubernetes that one of the labs of e2e has in place of the default.
+OTHER_KUBERNETES := v1.36.3
+
 # What failed is told once more at the end.
 test-e2e: deps build bin/flow-client ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
-	WIRELAB_TEST_STRICT=1 $(GO_TOOL) gotestsum --format standard-verbose -- -count=1 -tags e2e -timeout 90m ./e2e/...
+	$(MAKE) node-image KUBERNETES=$(OTHER_KUBERNETES)
+	WIRELAB_TEST_OTHER_KUBERNETES=$(OTHER_KUBERNETES) WIRELAB_TEST_STRICT=1 $(GO_TOOL) gotestsum --format standard-verbose -- -count=1 -tags e2e -timeout 90m ./e2e/...
 
 ##@ speed
 .PHONY: bench

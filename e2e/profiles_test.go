@@ -67,14 +67,23 @@ func testRefused(t *testing.T, profile string) {
 // relayOf is the profile whose lab is made with a relay, which answers clients that have a certificate only.
 const relayOf = "ebpf"
 
+// otherKubernetesOf is the profile whose lab has a Kubernetes that is not the default. Its kube-proxy, too, is of that version.
+const otherKubernetesOf = "kubeproxy"
+
 // up is how a lab of a profile is made, and found again as it is to be.
 func up(profile, name string) []string {
 	args := []string{"up", profile, "--name", name}
-	if profile == relayOf {
+	switch profile {
+	case relayOf:
 		args = append(args, "--set", "network.flows.relay.enabled=true", "--set", "network.flows.relay.tls=true")
+	case otherKubernetesOf:
+		args = append(args, "--set", "cluster.image=wirelab/node:"+otherKubernetes())
 	}
 	return args
 }
+
+// otherKubernetes is a version of Kubernetes that is not the default, and that a node image has been built with.
+func otherKubernetes() string { return os.Getenv("WIRELAB_TEST_OTHER_KUBERNETES") }
 
 func testLife(t *testing.T, profile, name string) {
 	t.Cleanup(func() { mustLab(t, "down", name) })
@@ -83,6 +92,9 @@ func testLife(t *testing.T, profile, name string) {
 	wantVerified(t, made)
 	if !made.Created {
 		t.Error("lab up says that it found the lab; there was none")
+	}
+	if profile == otherKubernetesOf {
+		wantKubernetes(t, name, otherKubernetes())
 	}
 	for _, s := range made.Steps {
 		t.Logf("%-14s %6.1f s", s.Name, s.DurationNs.Seconds())
@@ -169,6 +181,16 @@ func testConverges(t *testing.T, profile, name string) {
 	}
 	if now := kubectl(t, name, "-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"); now != before {
 		t.Errorf("system pods were %s and are %s: nothing had changed", before, now)
+	}
+}
+
+// wantKubernetes holds every node's kubelet to a version.
+func wantKubernetes(t *testing.T, name, version string) {
+	t.Helper()
+	for _, kubelet := range strings.Fields(kubectl(t, name, "get", "nodes", "-o", "jsonpath={.items[*].status.nodeInfo.kubeletVersion}")) {
+		if kubelet != version {
+			t.Errorf("a kubelet is %s, want %s", kubelet, version)
+		}
 	}
 }
 

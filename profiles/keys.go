@@ -67,7 +67,7 @@ func clusterRows() []settings.Row {
 		},
 		{
 			Path: "cluster.image", Example: "kindest/node:v1.37.0",
-			Text: "The node image. Empty means the one that kind is made for or, where no registry answers, the one that `make node-image` builds.",
+			Text: "The node image. Empty means the one that kind is made for or, where no registry answers, the one that `make node-image` builds. It says which Kubernetes the lab has: `make node-image KUBERNETES=v1.36.3` builds wirelab/node:v1.36.3.",
 		},
 		{
 			Path: "cluster.podSubnet", Default: "10.244.0.0/16",

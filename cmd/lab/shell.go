@@ -52,9 +52,13 @@ start of it when that fits just one. The exit status is the command's.`,
 	return cmd
 }
 
-// shell connects the command's streams. With a terminal on both ends the far end gets one too.
+// shell connects the command's streams. With a terminal on both ends the far end gets one too. A command whose output goes
+// elsewhere gets nothing that is typed: what waits in the terminal is for the shell that reads the output.
 func shell(cmd *cobra.Command, l *labs.Lab, place string, argv []string) error {
 	s := kube.Streams{Stdin: cmd.InOrStdin(), Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr()}
+	if len(argv) > 0 && isTerminal(cmd.InOrStdin()) && !isTerminal(cmd.OutOrStdout()) {
+		s.Stdin = nil
+	}
 	var sizes chan labs.Size
 	if in, out, ok := terminals(cmd); ok {
 		state, err := term.MakeRaw(int(in.Fd()))
@@ -77,13 +81,16 @@ func shell(cmd *cobra.Command, l *labs.Lab, place string, argv []string) error {
 	return nil
 }
 
+// isTerminal tells whether a stream of a command is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := fileOf(stream)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 func terminals(cmd *cobra.Command) (in, out *os.File, ok bool) {
 	in, inOK := fileOf(cmd.InOrStdin())
 	out, outOK := fileOf(cmd.OutOrStdout())
-	if !inOK || !outOK || !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())) {
-		return nil, nil, false
-	}
-	return in, out, true
+	return in, out, inOK && outOK && isTerminal(in) && isTerminal(out)
 }
 
 // watchSize sends the terminal's size now and whenever it changes. stop ends it and waits for it.

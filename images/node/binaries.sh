@@ -8,11 +8,9 @@ cd "$(dirname "$0")"
 component=$1 out=$2
 export CGO_ENABLED=0
 
-# build DIR FLAGS... PACKAGE: static, and the same bytes wherever it is built.
+# build FLAGS... PACKAGE: static, and the same bytes wherever it is built.
 build() {
-	local dir=$1
-	shift
-	(cd "$dir" && go build -trimpath -buildvcs=false "$@")
+	(cd "tools/$component" && go build -trimpath -buildvcs=false -modfile="$(cd ../.. && module_file "$component")" "$@")
 }
 
 # kubernetes_version: what `kubectl version` and the API report. It is linked in twice.
@@ -25,17 +23,17 @@ kubernetes_version() {
 }
 
 case $component in
-kubernetes) build tools/kubernetes -ldflags "-s -w $(kubernetes_version | tr '\n' ' ')" -o "$out/" tool ;;
+kubernetes) build -ldflags "-s -w $(kubernetes_version | tr '\n' ' ')" -o "$out/" tool ;;
 containerd)
-	build tools/containerd -tags 'no_btrfs no_devmapper no_zfs' -o "$out/" \
+	build -tags 'no_btrfs no_devmapper no_zfs' -o "$out/" \
 		-ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$CONTAINERD_VERSION" tool
 	;;
-etcd) build tools/etcd -ldflags '-s -w' -o "$out/etcd" go.etcd.io/etcd/server/v3 ;;
-coredns) build tools/coredns -ldflags '-s -w' -o "$out/coredns" . ;;
+etcd) build -ldflags '-s -w' -o "$out/etcd" go.etcd.io/etcd/server/v3 ;;
+coredns) build -ldflags '-s -w' -o "$out/coredns" . ;;
 cni)
-	build tools/cni -o "$out/" \
+	build -o "$out/" \
 		-ldflags "-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$CNI_PLUGINS_VERSION" tool
 	;;
-pause) build pause -ldflags '-s -w' -o "$out/pause" main.go ;;
+pause) (cd pause && go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$out/pause" main.go) ;;
 *) echo "binaries.sh: no component $component" >&2 && exit 2 ;;
 esac

@@ -41,12 +41,12 @@ main() {
 	forget
 }
 
-# forget keeps of each stage the two results that were used last: a person goes back and forth between
-# two versions, and rarely among three.
+# forget keeps of each stage the three results that were used last: a person goes back and forth between
+# two versions, and CI has one more.
 forget() {
 	local name
 	for name in rootfs "${components[@]}" controlplane; do
-		find "$cache" -maxdepth 1 -name "$name-*" -printf '%T@ %p\0' | sort -z -rn | tail -z -n +3 |
+		find "$cache" -maxdepth 1 -name "$name-*" -printf '%T@ %p\0' | sort -z -rn | tail -z -n +4 |
 			cut -z -d' ' -f2- | xargs -0 --no-run-if-empty rm -rf
 	done
 }
@@ -75,10 +75,11 @@ check_machine() {
 
 # check_versions: the modules under tools/ are of the versions that versions.env promises.
 check_versions() {
-	local folder module version
+	local folder module version file
 	while read -r folder module version; do
-		grep -Eq "^(require )?[[:space:]]*$module $version\b" "tools/$folder/go.mod" ||
-			die "versions.env wants $module $version and tools/$folder/go.mod does not: change one of them"
+		file=tools/$folder/$(module_file "$folder")
+		grep -Eq "^(require )?[[:space:]]*$module $version\b" "$file" ||
+			die "versions.env wants $module $version and $file does not: change one of them"
 	done <<-END
 		kubernetes k8s.io/kubernetes $KUBERNETES_VERSION
 		etcd go.etcd.io/etcd/server/v3 $ETCD_VERSION
@@ -106,17 +107,28 @@ hash_of() {
 # results of a stage are inputs of the next, and are known by their names before they are there.
 declare -A binaries
 name_stages() {
-	local component sources arch compiler
+	local component arch compiler
 	arch=$(go env GOARCH)
 	compiler=$(go env GOVERSION)
 	rootfs=$cache/rootfs-$(hash_of "$arch" "$DEBIAN_SUITE" rootfs.sh)
 	for component in "${components[@]}"; do
-		sources=tools/$component
-		[ -d "$sources" ] || sources=$component
-		binaries[$component]=$cache/$component-$(hash_of "$arch" "$compiler" binaries.sh "$sources")
+		# shellcheck disable=SC2046 # one word a file
+		binaries[$component]=$cache/$component-$(hash_of "$arch" "$compiler" binaries.sh $(sources "$component"))
 	done
 	controlplane=$cache/controlplane-$(hash_of "${rootfs##*/}" "${binaries[*]##*/}" controlplane.sh)
 	image_key=$(hash_of "${controlplane##*/}" "$NODE_IMAGE" build.sh rootfs)
+}
+
+# sources COMPONENT: the files it is built of. The module files of another version of Kubernetes are not among them.
+sources() {
+	local file
+	if [ -d "$1" ]; then
+		echo "$1"
+		return
+	fi
+	file=tools/$1/$(module_file "$1")
+	echo "$file" "${file%.mod}.sum"
+	find "tools/$1" -name '*.go' | LC_ALL=C sort
 }
 
 # stage DIR WHAT COMMAND...: runs COMMAND to fill DIR unless an earlier run has. An interrupted one

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -20,9 +21,19 @@ func (e *Engine) Exec(ctx context.Context, container string, stdin io.Reader, cm
 	return command.Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, err
 }
 
-// ExecStream is Exec that hands output on as it comes. It returns the exit status.
+// ExecStream is Exec that hands output on as it comes. It returns the exit status. stdin has to end: where the command
+// succeeded, that all of it could be sent is waited for.
 func (e *Engine) ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error) {
-	return e.Interact(ctx, container, Terminal{Stdin: stdin, Stdout: stdout, Stderr: stderr}, cmd...)
+	code, err := e.stream(ctx, container, Terminal{Stdin: stdin, Stdout: stdout, Stderr: stderr}, true, cmd)
+	return code, named(container, cmd, err)
+}
+
+// named says which command an error is about.
+func named(container string, cmd []string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
 }
 
 // inspectExec asks how a command is, or ended.
@@ -46,7 +57,8 @@ func (e *Engine) start(ctx context.Context, container string, t Terminal, cmd []
 	return made.ID, att, late(err)
 }
 
-func (e *Engine) stream(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {
+// stream runs cmd without a terminal. With whole, what could not be sent of t.Stdin is an error where the command succeeded.
+func (e *Engine) stream(ctx context.Context, container string, t Terminal, whole bool, cmd []string) (int, error) {
 	id, att, err := e.start(ctx, container, t, cmd)
 	if err != nil {
 		return 0, err
@@ -77,7 +89,7 @@ func (e *Engine) stream(ctx context.Context, container string, t Terminal, cmd [
 		return 0, err
 	}
 	// A command may end without having read all of its input; only its exit status counts then.
-	if st.ExitCode == 0 && t.Stdin != nil {
+	if whole && st.ExitCode == 0 && t.Stdin != nil {
 		select {
 		case err := <-sent:
 			if err != nil {

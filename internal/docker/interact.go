@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 
 	"github.com/moby/moby/client"
@@ -25,16 +24,15 @@ type Terminal struct {
 // Interact runs cmd as root in a running container, connected to t, and returns its exit status. It returns when the
 // command ends, also when t.Stdin does not.
 func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd ...string) (int, error) {
-	run := e.stream
+	var code int
+	var err error
 	if t.TTY {
 		t.Env = append([]string{"TERM=xterm-256color"}, t.Env...)
-		run = e.interact
+		code, err = e.interact(ctx, container, t, cmd)
+	} else {
+		code, err = e.stream(ctx, container, t, false, cmd)
 	}
-	code, err := run(ctx, container, t, cmd)
-	if err != nil {
-		return 0, fmt.Errorf("run %q in %s: %w", strings.Join(cmd, " "), container, err)
-	}
-	return code, nil
+	return code, named(container, cmd, err)
 }
 
 func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {

@@ -43,13 +43,31 @@ type Engine interface {
 	Pull(ctx context.Context, ref string, p docker.Patience, say func(done, total int64)) error
 }
 
+// kindNode is what all of kind's node images are called, but for their tag.
+const kindNode = "kindest/node:"
+
 // DefaultNodeImage is the node image this version of kind was released with, by digest.
 const DefaultNodeImage = defaults.Image
 
 // LocalNodeImage is the tag of the image that make node-image builds: the same Kubernetes version as [DefaultNodeImage].
-func LocalNodeImage() string {
-	_, tag, _ := strings.Cut(Short(DefaultNodeImage), ":")
+func LocalNodeImage() string { return builtFor(DefaultNodeImage) }
+
+// builtFor is the tag of the image that make node-image builds in place of one of kind's: the same Kubernetes version.
+func builtFor(ref string) string {
+	_, tag, _ := strings.Cut(Short(ref), ":")
 	return "wirelab/node:" + tag
+}
+
+// builtInstead says that the image of the same version that make node-image builds is here, where one of kind's is wanted and it is.
+func builtInstead(ctx context.Context, e Engine, want string) string {
+	built := builtFor(want)
+	if !strings.HasPrefix(want, kindNode) {
+		return ""
+	}
+	if have, err := e.HasImage(ctx, built); err != nil || !have {
+		return ""
+	}
+	return fmt.Sprintf(", and %s, which make node-image has built, is: take that, or go where a registry answers", built)
 }
 
 // Short is an image's name without its digest.
@@ -96,7 +114,7 @@ func EnsureNodeImage(ctx context.Context, e Engine, want string, say func(string
 		return NodeImage{}, ctx.Err()
 	}
 	if want != "" {
-		return NodeImage{}, fmt.Errorf("node image %s of the profile (cluster.image) is not here and cannot be had: %w", want, pullErr)
+		return NodeImage{}, fmt.Errorf("node image %s of the profile (cluster.image) is not here and cannot be had%s: %w", want, builtInstead(ctx, e, want), pullErr)
 	}
 	return localNodeImage(ctx, e, pullErr)
 }
@@ -135,7 +153,7 @@ func localNodeImage(ctx context.Context, e Engine, pullErr error) (NodeImage, er
 	if !have {
 		return NodeImage{}, fmt.Errorf("no node image: %s cannot be pulled and %s is not built: run make node-image, or go where a registry answers: %w", Short(DefaultNodeImage), local, pullErr)
 	}
-	return NodeImage{Ref: local, Origin: OriginBuilt, Note: Short(DefaultNodeImage) + " cannot be pulled: " + reason(pullErr)}, nil
+	return NodeImage{Ref: local, Origin: OriginBuilt, Note: "in place of " + Short(DefaultNodeImage) + ", which no registry gives: " + reason(pullErr)}, nil
 }
 
 // reason is the last part of an engine's long sentence about a failed pull.

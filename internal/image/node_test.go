@@ -46,6 +46,7 @@ func TestEnsureNode(t *testing.T) {
 		"profile's own is here":     {shelf{have: map[string]bool{"my/node:1": true}}, "my/node:1", "my/node:1", OriginPresent, "", 0},
 		"profile's own, no other":   {shelf{have: map[string]bool{LocalNodeImage(): true}, pullErr: silent}, "my/node:1", "", "", "cluster.image", 1},
 		"profile's own from afar":   {shelf{}, "my/node:1", "my/node:1", OriginPulled, "", 1},
+		"another version, built":    {shelf{have: map[string]bool{"wirelab/node:v1.36.3": true}, pullErr: silent}, "kindest/node:v1.36.3", "", "", "and wirelab/node:v1.36.3, which make node-image has built, is", 1},
 		"profile names the default": {shelf{pullErr: silent, have: map[string]bool{LocalNodeImage(): true}}, DefaultNodeImage, "", "", "cluster.image", 1},
 	}
 	for name, tt := range tests {
