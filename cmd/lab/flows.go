@@ -25,7 +25,8 @@ func newFlowsCmd() *cobra.Command {
 		Use:   "flows [LAB]",
 		Short: show.FlowsShort,
 		Long:  show.FlowsLong("the nodes of a lab"),
-		Example: `  lab flows --pod default/demo-abcde -f
+		Example: `  lab flows --no-nodes -f
+  lab flows --pod default/demo-abcde -f
   lab flows --verdict dropped --since 10m
   lab flows --protocol udp --port 53 --last 100 -o json
   lab flows --serve`,

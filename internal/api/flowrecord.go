@@ -143,7 +143,9 @@ type FlowFilter struct {
 	Protocol  string // as FlowRecord has it
 	Port      uint16 // of either end
 	Identity  uint32 // of either end
-	Since     time.Time
+	// NoNodes leaves out what has a node at an end, such as the kubelet's probes and what pods ask the API server.
+	NoNodes bool
+	Since   time.Time
 	// Last is how many records to begin with, the latest ones that match; 0: none, negative: all.
 	Last int
 	// Follow goes on as records come.
@@ -184,8 +186,8 @@ func FlowVerdicts() []string { return []string{FlowForwarded, FlowDropped} }
 // FlowProtocols: see FlowVerdicts.
 func FlowProtocols() []string { return []string{"tcp", "udp", "icmp", "sctp"} }
 
-// Set sets what one of the keys "pod", "to-pod", "namespace", "verdict", "protocol", "port", "identity", "since", "last" and
-// "follow" is to be, as a person types it. An error is a sentence.
+// Set sets what one of the keys "pod", "to-pod", "namespace", "verdict", "protocol", "port", "identity", "no-nodes", "since",
+// "last" and "follow" is to be, as a person types it. An error is a sentence.
 func (f *FlowFilter) Set(key, value string) (err error) {
 	switch key {
 	case "pod":
@@ -215,6 +217,10 @@ func (f *FlowFilter) Set(key, value string) (err error) {
 		n, wrong := strconv.ParseUint(value, 10, 32)
 		if f.Identity = uint32(n); wrong != nil || n == 0 {
 			err = fmt.Errorf("identity %q: want its number, as identity list has it", value)
+		}
+	case "no-nodes":
+		if f.NoNodes, err = strconv.ParseBool(value); err != nil {
+			err = fmt.Errorf("no-nodes %q: want true or false", value)
 		}
 	case "since":
 		if f.Since, err = time.Parse(time.RFC3339Nano, value); err != nil {
@@ -249,6 +255,7 @@ func (f FlowFilter) Values() url.Values {
 	set("protocol", f.Protocol, f.Protocol != "")
 	set("port", strconv.Itoa(int(f.Port)), f.Port != 0)
 	set("identity", strconv.FormatUint(uint64(f.Identity), 10), f.Identity != 0)
+	set("no-nodes", "true", f.NoNodes)
 	set("since", f.Since.Format(time.RFC3339Nano), !f.Since.IsZero())
 	set("last", strconv.Itoa(f.Last), f.Last != 0)
 	set("follow", "true", f.Follow)
@@ -278,10 +285,16 @@ func (f *FlowFilter) Match(r *FlowRecord) bool {
 		f.ToPod != PodName{} && !f.ToPod.is(&r.Destination),
 		f.Namespace != "" && !either(func(e *FlowEnd) bool { return e.Namespace == f.Namespace }),
 		f.Port != 0 && !either(func(e *FlowEnd) bool { return e.Port == f.Port }),
-		f.Identity != 0 && !either(func(e *FlowEnd) bool { return e.Identity == f.Identity }):
+		f.Identity != 0 && !either(func(e *FlowEnd) bool { return e.Identity == f.Identity }),
+		f.NoNodes && either((*FlowEnd).node):
 		return false
 	}
 	return true
+}
+
+// node says whether an end is a node, by the name of its identity.
+func (e *FlowEnd) node() bool {
+	return slices.Contains([]string{"host", "remote-node", "kube-apiserver", "health"}, e.Name)
 }
 
 func (p PodName) is(e *FlowEnd) bool { return e.Pod == p.Name && e.Namespace == p.Namespace }

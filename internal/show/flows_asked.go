@@ -38,6 +38,7 @@ func (a *FlowsAsked) Flags(f *pflag.FlagSet) {
 	for _, key := range api.FlowFilterKeys() {
 		f.String(key, "", FlowUsage(key))
 	}
+	f.BoolVar(&a.filter.NoNodes, "no-nodes", false, "not those from or to nodes, such as the kubelet's probes")
 	f.BoolVarP(&a.filter.Follow, "follow", "f", false, "go on as flows come")
 	f.IntVar(&a.filter.Last, "last", 0, fmt.Sprintf("how many flows to begin with; -1: all (default: %d, with --since all, with --follow none)", lastFlows))
 	f.StringVar(&a.since, "since", "", "only flows of so long ago or later, as 10m, or since a time as 2026-01-02T15:04:05Z")

@@ -80,7 +80,7 @@ func TestFlowsAsked(t *testing.T) {
 	now := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
 	for args, want := range map[string]api.FlowFilter{
 		"":                                    {Last: 20},
-		"-f":                                  {Follow: true},
+		"-f --no-nodes":                       {Follow: true, NoNodes: true},
 		"--since 10m":                         {Last: -1, Since: now.Add(-10 * time.Minute)},
 		"--since 2026-01-02T15:00:00Z -f":     {Last: -1, Follow: true, Since: now.Add(-245 * time.Second)},
 		"--last 3 -f --pod demo --protocol 6": {Last: 3, Follow: true, Pod: api.PodName{Namespace: "default", Name: "demo"}, Protocol: "tcp"},
