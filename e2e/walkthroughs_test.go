@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // walkthrough is where the page of a profile is, if it has one.
@@ -121,9 +123,10 @@ func typeAlong(t *testing.T, steps []step, was, is string) (out, errs []string) 
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	// Not by standard input: commands would read what is left of it.
+	// Not by standard input: commands would read what is left of it. That is a terminal, as a reader's is, in which nothing is typed.
 	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
 	cmd.Dir = ".."
+	cmd.Stdin = silentTerminal(t)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	// With all that it has started, or a command that waits would hold the pipes.
@@ -135,6 +138,30 @@ func typeAlong(t *testing.T, steps []step, was, is string) (out, errs []string) 
 	} // the status of its last command is none of ours: grep -c has 1 for none
 	split := func(b bytes.Buffer) []string { return strings.Split(b.String(), mark)[1:] }
 	return split(stdout), split(stderr)
+}
+
+// silentTerminal is one in which nobody types.
+func silentTerminal(t *testing.T) *os.File {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { keyboard.Close() })
+	fd := int(keyboard.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatalf("unlock a terminal: %v", err)
+	}
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatalf("number of a terminal: %v", err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return terminal
 }
 
 // readSteps reads the console blocks of a Markdown file: commands behind "$ ", which go on in lines behind "> ", and what

@@ -11,7 +11,6 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
-	"golang.org/x/term"
 
 	"wirelab.dev/wirelab/internal/version"
 	"wirelab.dev/wirelab/labs"
@@ -30,7 +29,7 @@ type captureFile struct {
 // openCaptureFile makes sure that packets can be written. The caller closes it.
 func openCaptureFile(path string, stdout io.Writer) (*captureFile, error) {
 	if path == "-" {
-		if f, ok := fileOf(stdout); ok && term.IsTerminal(int(f.Fd())) {
+		if isTerminal(stdout) {
 			return nil, usageError{errors.New("-w - writes packets to standard output, which is a terminal: leave -w away to read them here")}
 		}
 		return &captureFile{path: path, out: stdout}, nil

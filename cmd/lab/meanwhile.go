@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"wirelab.dev/wirelab/internal/interrupt"
 )
@@ -62,7 +61,7 @@ func newMeanwhile(of *cobra.Command, argv []string) (*meanwhile, error) {
 	}
 	if in, ok := fileOf(of.InOrStdin()); !ok {
 		cmd.Stdin = of.InOrStdin()
-	} else if !term.IsTerminal(int(in.Fd())) {
+	} else if !isTerminal(in) {
 		cmd.Stdin = in
 	}
 	// A group of its own, so that an interrupt reaches it once: from here.

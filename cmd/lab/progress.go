@@ -40,7 +40,7 @@ func newProgress(w io.Writer, machine bool) *progress {
 		return p
 	}
 	f, ok := fileOf(w)
-	onTerminal := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	onTerminal := ok && isTerminal(f) && os.Getenv("TERM") != "dumb"
 	for _, c := range []*color.Color{p.good, p.bad, p.faint} {
 		if onTerminal && os.Getenv("NO_COLOR") == "" {
 			c.EnableColor()

@@ -81,12 +81,6 @@ func shell(cmd *cobra.Command, l *labs.Lab, place string, argv []string) error {
 	return nil
 }
 
-// isTerminal tells whether a stream of a command is a terminal.
-func isTerminal(stream any) bool {
-	f, ok := fileOf(stream)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
 func terminals(cmd *cobra.Command) (in, out *os.File, ok bool) {
 	in, inOK := fileOf(cmd.InOrStdin())
 	out, outOK := fileOf(cmd.OutOrStdout())

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/term"
+
 	"wirelab.dev/wirelab/internal/interrupt"
 )
 
@@ -66,4 +68,10 @@ func fileOf(stream any) (*os.File, bool) {
 	}
 	f, ok := stream.(*os.File)
 	return f, ok
+}
+
+// isTerminal tells whether a stream of a command is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := fileOf(stream)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
