@@ -97,12 +97,12 @@ ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/ag
 
 # And so do those that need an API server under test-apiserver, and a browser under test-page.
 APISERVER_PACKAGES := ./internal/crd ./internal/operator ./internal/relay
-PAGE_PACKAGES := ./internal/ui
+PAGE_PACKAGES := ./internal/ui ./internal/docsite
 
 test-unit: ## tests that need nothing
 	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES) $(PAGE_PACKAGES))")
 
-test-page: ## the page of lab ui, in headless Chromium
+test-page: ## the page of lab ui and the pages of lab docs, in headless Chromium
 	WIRELAB_TEST_STRICT=1 go test -count=1 $(PAGE_PACKAGES)
 
 # kube-apiserver and etcd are those that the node image is made of.

@@ -4,11 +4,12 @@ package docsite
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -21,10 +22,9 @@ const front = "index.md"
 var (
 	//go:embed look/page.html
 	layout string
-	//go:embed look/site.css
-	style []byte
-	//go:embed look/search.js
-	script []byte
+	// look is what all pages load.
+	//go:embed look/*.css look/*.js look/*.svg
+	look embed.FS
 
 	pageTemplate = template.Must(template.New("page").Parse(layout))
 )
@@ -32,7 +32,14 @@ var (
 // Build makes the site of files: each page name.md becomes name.html, and what is no page stays as it is. The error
 // joins one for each link that leads nowhere, and for each page that no link leads to.
 func Build(files Files) (Site, error) {
-	site := Site{"site.css": style, "search.js": script}
+	site := Site{}
+	loaded, err := fs.Sub(look, "look")
+	if err != nil {
+		return nil, err
+	}
+	if err := Files(site).Add(loaded); err != nil {
+		return nil, err
+	}
 	pages := map[string]*page{}
 	for name, content := range files {
 		if path.Ext(name) == ".md" {
