@@ -4,6 +4,7 @@
 PROFILE ?= kubeproxy
 NAME    ?= $(PROFILE)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,7 +12,7 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 
 export CGO_ENABLED := 0
-LDFLAGS   := -s -w -X wirelab.dev/wirelab/internal/version.Version=$(VERSION)
+LDFLAGS   := -s -w -X wirelab.dev/wirelab/internal/version.Version=$(VERSION) -X wirelab.dev/wirelab/internal/version.Commit=$(COMMIT)
 GO_BUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
 GO_TOOL   := go tool -modfile=hack/tools/go.mod
 SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml' '*.tpl' '*.json' '*.txt' 'internal/ui/page/*' go.mod go.sum 2>/dev/null)
@@ -159,6 +160,14 @@ LAB ?=
 docs-pictures: deps build ## renew docs/pictures from real labs; LAB=name: from one that is up
 	bin/lab image >/dev/null || $(MAKE) node-image
 	hack/docs-pictures.sh $(LAB)
+
+##@ a release
+.PHONY: release release-check
+release: ## static binaries, images, chart, checksums and SBOMs of this commit, in dist/release (docs/releases.md)
+	go run ./hack/release dist/release
+
+release-check: release ## make them again, with nothing compiled before, and compare; takes many minutes
+	go run ./hack/release -check dist/release
 
 .PHONY: clean
 clean: ## remove what make built here; labs and caches stay

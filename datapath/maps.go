@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/api"
 )
 
 const (
 	pinRoot = "wirelab"
-	// layout is the version of the maps' keys and values, and of what they mean. Pinned maps of another
-	// version are not read.
-	layout = "v3"
+	// layout is that of the maps. Pinned maps of another version are not read.
+	layout = api.MapLayout
 
 	sysctlsMap = "lab_sysctls"
 

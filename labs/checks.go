@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -50,7 +51,7 @@ func (l *Lab) down() map[string]string {
 
 // loadNettool gives the image that probes run from to the nodes that lack it, and returns its name.
 func (l *Lab) loadNettool(ctx context.Context) (string, error) {
-	nettool, err := image.Nettool(images.Payload)
+	nettool, err := image.Nettool(images.Payload, runtime.GOARCH)
 	if err != nil {
 		return "", err
 	}

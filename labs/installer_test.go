@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -168,9 +169,9 @@ func TestWriteImages(t *testing.T) {
 	var i programs
 	for _, each := range []struct {
 		of   **image.Image
-		make func(fs.FS) (*image.Image, error)
+		make func(fs.FS, string) (*image.Image, error)
 	}{{&i.agent, image.Agent}, {&i.operator, image.Operator}, {&i.nettool, image.Relay}} {
-		if *each.of, err = each.make(payload); err != nil {
+		if *each.of, err = each.make(payload, runtime.GOARCH); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -25,11 +26,11 @@ type programs struct {
 // buildPrograms writes the images in memory.
 func buildPrograms(p *profiles.Profile) (i programs, err error) {
 	var g errgroup.Group
-	g.Go(func() (err error) { i.agent, err = image.Agent(images.Payload); return err })
-	g.Go(func() (err error) { i.operator, err = image.Operator(images.Payload); return err })
-	g.Go(func() (err error) { i.nettool, err = image.Nettool(images.Payload); return err })
+	g.Go(func() (err error) { i.agent, err = image.Agent(images.Payload, runtime.GOARCH); return err })
+	g.Go(func() (err error) { i.operator, err = image.Operator(images.Payload, runtime.GOARCH); return err })
+	g.Go(func() (err error) { i.nettool, err = image.Nettool(images.Payload, runtime.GOARCH); return err })
 	if p.Network.Flows.Relay.Enabled {
-		g.Go(func() (err error) { i.relay, err = image.Relay(images.Payload); return err })
+		g.Go(func() (err error) { i.relay, err = image.Relay(images.Payload, runtime.GOARCH); return err })
 	}
 	err = g.Wait()
 	return i, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"wirelab.dev/wirelab/bench"
@@ -88,7 +89,7 @@ func sizes(plugin string) []bench.Row {
 	whole := atMost("C10", "agent's image, MB", 60, 40)
 	small := atMost("C10", "CNI plugin, MB", 5, 3)
 	var rows []bench.Row
-	if img, err := image.Agent(images.Payload); err != nil {
+	if img, err := image.Agent(images.Payload, runtime.GOARCH); err != nil {
 		rows = append(rows, whole.Fail(err))
 	} else {
 		rows = append(rows, whole.Judge(one(float64(img.Size())/megabyte), "not compressed"))

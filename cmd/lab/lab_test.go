@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -14,9 +15,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/docker/dockertest"
 	"wirelab.dev/wirelab/internal/doctor"
+	"wirelab.dev/wirelab/internal/image"
+	"wirelab.dev/wirelab/internal/version"
 	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/profiles"
 )
 
 // call runs lab in-process.
@@ -346,6 +351,23 @@ func TestVersion(t *testing.T) {
 	out, _, code := call(t, "version")
 	if code != exitFine || !strings.HasPrefix(out, "lab ") || !strings.Contains(out, "kindest/node:") {
 		t.Errorf("exit %d: %s", code, out)
+	}
+	out, _, code = call(t, "version", "-o", "json")
+	var v map[string]string
+	if err := json.Unmarshal([]byte(out), &v); code != exitFine || err != nil {
+		t.Fatalf("exit %d, %v:\n%s", code, err, out)
+	}
+	for key, want := range map[string]string{
+		"version": version.Version, "commit": version.Commit, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
+		"nodeImage": image.Short(image.DefaultNodeImage), "profileAPI": profiles.APIVersion, "mapLayout": api.MapLayout,
+	} {
+		if got, ok := v[key]; !ok || got != want {
+			t.Errorf("%s = %q, want %q", key, got, want)
+		}
+		delete(v, key)
+	}
+	if len(v) > 0 {
+		t.Errorf("nobody tests %v", v)
 	}
 }
 

@@ -80,6 +80,7 @@ var allowed = []struct{ from, to string }{
 	{"verify/checks", "verify/field"},
 	{"labs", "verify"},
 	{"labs", "charts"},
+	{"hack/release", "internal/image"},
 }
 
 // TestRules writes a module with every package of this one, each with a

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Makes the tools layer of the demo image: build.sh OUT writes a gzipped tar of a root file system with
 # the real ip, ss, ping, arping, tcpdump and curl, from the distribution's packages, with the libraries they
-# load, and busybox for all else. Needs no root.
+# load, and busybox for all else. Needs no root. --arch arm64 takes the packages of another architecture; what of them has to
+# run here, their loader and busybox, then runs under qemu-user.
 #
 # The same packages give the same bytes. The result is kept in the cache under the hash of what it is made
-# from: this script and the distribution's release; `build.sh --fresh OUT` asks for newer package versions.
+# from: this script, the distribution's release and the architecture; `build.sh --fresh OUT` asks for newer package versions.
 set -euo pipefail
 umask 022
 
@@ -18,11 +19,13 @@ die() { echo "demo tools: $*" >&2; exit 1; }
 main() {
 	local fresh=
 	if [ "${1-}" = --fresh ]; then fresh=1; shift; fi
-	[ $# = 1 ] || { echo "usage: build.sh [--fresh] OUT" >&2; exit 2; }
-	local out=$1 self cache key kept
+	arch=
+	if [ "${1-}" = --arch ]; then arch=${2-}; shift 2; fi
+	[ $# = 1 ] || { echo "usage: build.sh [--fresh] [--arch amd64|arm64] OUT" >&2; exit 2; }
+	local out=$1 self key kept
 	self=$(realpath "$0")
 	cache=${XDG_CACHE_HOME:-$HOME/.cache}/wirelab/demo-tools
-	key=$(cat "$self" /etc/os-release <(uname -m) | sha256sum | cut -c1-16)
+	key=$(cat "$self" /etc/os-release <(echo "${arch:-$(uname -m)}") | sha256sum | cut -c1-16)
 	kept=$cache/$key.tar.gz
 	mkdir -p "$cache" "$(dirname "$out")"
 	exec 9>"$cache/lock"
@@ -41,6 +44,7 @@ make_layer() {
 	command -v apt-get >/dev/null || die "this machine has no apt-get; the tools come from Debian's or Ubuntu's packages"
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
+	choose_architecture
 	unpack
 	lay_out
 	record
@@ -50,21 +54,40 @@ make_layer() {
 	say "$(du -h "$kept" | cut -f1) compressed, $(du -sh "$work/root" | cut -f1) unpacked"
 }
 
+# choose_architecture sets how apt is asked for the packages, and what runs their programs. Of this machine's own architecture
+# that is as ever; of another one the package lists are kept apart, so that nothing of it is known to this machine.
+choose_architecture() {
+	apt=(apt-get -qq -o Debug::NoLocking=1)
+	run=()
+	# apt fetches as a user of its own, which may not write into a folder of root's.
+	[ "$(id -u)" != 0 ] || apt+=(-o APT::Sandbox::User=root)
+	[ -n "$arch" ] && [ "$arch" != "$(dpkg --print-architecture)" ] || return 0
+	case $arch in
+	amd64) run=(qemu-x86_64) ;;
+	arm64) run=(qemu-aarch64) ;;
+	*) die "there is no wirelab for $arch: take amd64 or arm64" ;;
+	esac
+	command -v "${run[0]}" >/dev/null || die "${run[0]} is missing, under which the loader of $arch's packages runs: run make deps"
+	mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
+	apt+=(-o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache")
+	say "reading the package lists of $arch"
+	if ! "${apt[@]}" update >"$work/apt.log" 2>&1 || ! "${apt[@]}" -o Dir::State::status=/dev/null --print-uris install busybox-static >>"$work/apt.log" 2>&1; then
+		die "this machine's package sources have none for $arch, as Debian's have: $(tail -n1 "$work/apt.log")"
+	fi
+}
+
 # unpack downloads the packages and all they depend on, as on a machine where nothing is installed.
 unpack() {
 	mkdir "$work/debs" "$work/all"
 	: >"$work/status"
 	local list
-	list=$(apt-get -qq --print-uris --no-install-recommends -o Debug::NoLocking=1 \
+	list=$("${apt[@]}" --print-uris --no-install-recommends \
 		-o Dir::State::status="$work/status" install "${packages[@]}" 2>"$work/apt.log") ||
 		die "the package lists do not offer ${packages[*]}: run apt-get update, then again ($(tail -n1 "$work/apt.log"))"
 	# A line is 'URI' FILE SIZE HASH; FILE is name_version_arch.deb with %3a for a colon.
 	awk '{print $2}' <<<"$list" | sed -E 's/^([^_]+)_([^_]+)_.*/\1=\2/; s/%3a/:/' | LC_ALL=C sort >"$work/versions"
 	say "downloading $(wc -l <"$work/versions") packages"
-	local user=()
-	# apt fetches as a user of its own, which may not write into a folder of root's.
-	[ "$(id -u)" != 0 ] || user=(-o APT::Sandbox::User=root)
-	(cd "$work/debs" && xargs apt-get -qq "${user[@]}" download <"$work/versions") 2>"$work/apt.log" ||
+	(cd "$work/debs" && xargs "${apt[@]}" download <"$work/versions") 2>"$work/apt.log" ||
 		die "the packages could not be downloaded: run apt-get update, then again ($(tail -n1 "$work/apt.log"))"
 	local deb
 	for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/all"; done
@@ -84,7 +107,7 @@ lay_out() {
 		add_libraries "$root/usr/bin/$tool"
 	done
 	ln -s bash "$root/usr/bin/sh"
-	for tool in $("$root/usr/bin/busybox" --list); do
+	for tool in $("${run[@]}" "$root/usr/bin/busybox" --list); do
 		[ -e "$root/usr/bin/$tool" ] || ln -s busybox "$root/usr/bin/$tool"
 	done
 	write_etc "$root/etc"
@@ -108,7 +131,7 @@ add_libraries() {
 	while read -r library path; do
 		[ -n "$path" ] || die "$(basename "$1") needs $library, which no package brought"
 		[ -e "$work/root/usr/lib/$library" ] || install -m 644 "$path" "$work/root/usr/lib/$library"
-	done < <("$loader" --library-path "$dirs" --list "$1" | awk '$2 == "=>" && $1 !~ /^\// {print $1, ($3 ~ /^\//) ? $3 : ""}')
+	done < <("${run[@]}" "$loader" --library-path "$dirs" --list "$1" | awk '$2 == "=>" && $1 !~ /^\// {print $1, ($3 ~ /^\//) ? $3 : ""}')
 }
 
 write_etc() {

@@ -53,6 +53,9 @@ const (
 	RelayCertSecret = "wirelab-relay"
 )
 
+// MapLayout is the version of what the keys and values of the pinned BPF maps are and mean.
+const MapLayout = "v3"
+
 // HTTPError is the body of every answer on AgentSocket that is not 200.
 type HTTPError struct {
 	Message string `json:"message"`

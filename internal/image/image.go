@@ -5,12 +5,12 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"runtime"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -40,6 +40,52 @@ func (i *Image) Ref() string { return i.Repository + ":" + i.Tag }
 // any number of times, also at once.
 func (i *Image) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(i.archive)), nil }
 
+// Named is the archive of [Image.Open] in which the image has another tag, too.
+func (i *Image) Named(tag string) ([]byte, error) {
+	also, err := name.NewTag(i.Repository+":"+tag, name.WithDefaultRegistry(""))
+	if err != nil {
+		return nil, fmt.Errorf("name image %s: %w", i.Repository, err)
+	}
+	var b bytes.Buffer
+	r, w := tar.NewReader(bytes.NewReader(i.archive)), tar.NewWriter(&b)
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			err := w.Close()
+			return b.Bytes(), err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read image %s: %w", i.Ref(), err)
+		}
+		content, err := io.ReadAll(r)
+		if err == nil && h.Name == "manifest.json" {
+			content, err = addTag(content, also.String())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read image %s: %w", i.Ref(), err)
+		}
+		h.Size = int64(len(content))
+		if err := w.WriteHeader(h); err != nil {
+			return nil, fmt.Errorf("archive image %s: %w", i.Ref(), err)
+		}
+		if _, err := w.Write(content); err != nil {
+			return nil, fmt.Errorf("archive image %s: %w", i.Ref(), err)
+		}
+	}
+}
+
+// addTag gives each image of an archive's manifest.json another name.
+func addTag(manifest []byte, ref string) ([]byte, error) {
+	var m tarball.Manifest
+	if err := json.Unmarshal(manifest, &m); err != nil {
+		return nil, err
+	}
+	for i := range m {
+		m[i].RepoTags = append(m[i].RepoTags, ref)
+	}
+	return json.Marshal(m)
+}
+
 // Size is the archive's length in bytes.
 func (i *Image) Size() int { return len(i.archive) }
 
@@ -49,8 +95,8 @@ type file struct {
 	to   string // absolute path in the image
 }
 
-// build makes an image of files on top of layers that are whole tar archives.
-func build(payload fs.FS, repo string, cfg v1.Config, tars [][]byte, files []file) (*Image, error) {
+// build makes an image for linux on arch of files on top of layers that are whole tar archives.
+func build(payload fs.FS, arch, repo string, cfg v1.Config, tars [][]byte, files []file) (*Image, error) {
 	layer, err := filesLayer(payload, files)
 	if err != nil {
 		return nil, err
@@ -67,7 +113,7 @@ func build(payload fs.FS, repo string, cfg v1.Config, tars [][]byte, files []fil
 		return nil, fmt.Errorf("build image %s: %w", repo, err)
 	}
 	cf = cf.DeepCopy()
-	cf.Architecture, cf.OS, cf.Config, cf.Created = runtime.GOARCH, "linux", cfg, v1.Time{Time: time.Unix(0, 0).UTC()}
+	cf.Architecture, cf.OS, cf.Config, cf.Created = arch, "linux", cfg, v1.Time{Time: time.Unix(0, 0).UTC()}
 	if img, err = mutate.ConfigFile(img, cf); err != nil {
 		return nil, fmt.Errorf("build image %s: %w", repo, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -82,7 +83,7 @@ func contents(t *testing.T, i *Image) (files map[string]string, entrypoint []str
 }
 
 func TestAgentHoldsAgentAndPlugin(t *testing.T) {
-	i, err := Agent(payload(t, "agent"))
+	i, err := Agent(payload(t, "agent"), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestAgentHoldsAgentAndPlugin(t *testing.T) {
 }
 
 func TestNettoolHasToolsBelow(t *testing.T) {
-	i, err := Nettool(payload(t, "agent"))
+	i, err := Nettool(payload(t, "agent"), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,15 +108,15 @@ func TestNettoolHasToolsBelow(t *testing.T) {
 }
 
 func TestTagFollowsContentAlone(t *testing.T) {
-	a, err := Agent(payload(t, "one"))
+	a, err := Agent(payload(t, "one"), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Agent(payload(t, "one"))
+	again, err := Agent(payload(t, "one"), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Agent(payload(t, "two"))
+	b, err := Agent(payload(t, "two"), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,10 +128,47 @@ func TestTagFollowsContentAlone(t *testing.T) {
 	}
 }
 
+// TestNamed: the release's tag is beside the one that the content gives, always in that order, on the same image.
+func TestNamed(t *testing.T) {
+	i, err := Agent(payload(t, "agent"), "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := i.Named("v1.2.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil }
+	m, err := tarball.LoadManifest(open)
+	if err != nil || len(m) != 1 || !slices.Equal(m[0].RepoTags, []string{i.Ref(), "wirelab/agent:v1.2.3"}) {
+		t.Fatalf("manifest = %+v (%v)", m, err)
+	}
+	for _, ref := range m[0].RepoTags {
+		tag, err := name.NewTag(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := tarball.Image(open, &tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := img.ConfigName()
+		if err != nil || id.Hex[:12] != i.Tag {
+			t.Errorf("%s is %s (%v), want %s", ref, id, err, i.Tag)
+		}
+		if c, err := img.ConfigFile(); err != nil || c.Architecture != "arm64" || c.OS != "linux" {
+			t.Errorf("%s is for %s/%s (%v)", ref, c.OS, c.Architecture, err)
+		}
+	}
+	if _, err := i.Named("1 2"); err == nil {
+		t.Error("a tag with a space is taken")
+	}
+}
+
 func TestNoPayload(t *testing.T) {
 	for _, f := range []func() (*Image, error){
-		func() (*Image, error) { return Agent(fstest.MapFS{}) },
-		func() (*Image, error) { return Nettool(fstest.MapFS{}) },
+		func() (*Image, error) { return Agent(fstest.MapFS{}, "arm64") },
+		func() (*Image, error) { return Nettool(fstest.MapFS{}, "arm64") },
 	} {
 		if _, err := f(); !errors.Is(err, ErrNoPayload) {
 			t.Errorf("error = %v, want ErrNoPayload", err)

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// bom is what is read and written of a CycloneDX document, version 1.6, in JSON.
+type bom struct {
+	Schema       string         `json:"$schema,omitempty"`
+	Format       string         `json:"bomFormat"`
+	SpecVersion  string         `json:"specVersion"`
+	Version      int            `json:"version"`
+	Metadata     map[string]any `json:"metadata"`
+	Components   []component    `json:"components"`
+	Dependencies []dependency   `json:"dependencies"`
+}
+
+type component map[string]any
+
+func (c component) ref() string {
+	ref, _ := c["bom-ref"].(string)
+	return ref
+}
+
+type dependency struct {
+	Ref       string   `json:"ref"`
+	DependsOn []string `json:"dependsOn,omitempty"`
+}
+
+// mergeBOMs makes one document of those of several programs of one module, and adds the Debian packages that the demo's tools
+// are of. It has the time of the commit, and no serial number, which would be another each time.
+func mergeBOMs(documents [][]byte, packages []component, at time.Time) ([]byte, error) {
+	var out bom
+	components, dependencies := map[string]component{}, map[string]map[string]bool{}
+	for i, document := range documents {
+		var b bom
+		if err := json.Unmarshal(document, &b); err != nil {
+			return nil, fmt.Errorf("read an SBOM: %w", err)
+		}
+		if i == 0 {
+			out = b
+		}
+		for _, c := range b.Components {
+			components[c.ref()] = c
+		}
+		for _, d := range b.Dependencies {
+			if dependencies[d.Ref] == nil {
+				dependencies[d.Ref] = map[string]bool{}
+			}
+			for _, on := range d.DependsOn {
+				dependencies[d.Ref][on] = true
+			}
+		}
+	}
+	self, ok := out.Metadata["component"].(map[string]any)
+	if !ok {
+		return nil, errors.New("an SBOM has no component that it is about")
+	}
+	for _, p := range packages {
+		components[p.ref()] = p
+		dependencies[component(self).ref()][p.ref()] = true
+	}
+	out.Metadata["timestamp"] = at.UTC().Format(time.RFC3339)
+	out.Components = slices.SortedFunc(maps.Values(components), func(a, b component) int { return cmp.Compare(a.ref(), b.ref()) })
+	out.Dependencies = nil
+	for _, ref := range slices.Sorted(maps.Keys(dependencies)) {
+		out.Dependencies = append(out.Dependencies, dependency{ref, slices.Sorted(maps.Keys(dependencies[ref]))})
+	}
+	b, err := json.MarshalIndent(out, "", "  ")
+	return append(b, '\n'), err
+}
+
+// packageList is where images/demo/build.sh notes which packages it has taken, a name=version a line.
+const packageList = "usr/share/doc/wirelab-demo/packages"
+
+// debianPackages are those that a layer of the demo's tools is made of. distribution is the ID of os-release.
+func debianPackages(layer io.Reader, distribution, arch string) ([]component, error) {
+	z, err := gzip.NewReader(layer)
+	if err != nil {
+		return nil, fmt.Errorf("read the demo's tools: %w", err)
+	}
+	r := tar.NewReader(z)
+	for {
+		h, err := r.Next()
+		if err != nil {
+			return nil, fmt.Errorf("find %s in the demo's tools: %w", packageList, err)
+		}
+		if path.Clean(h.Name) == packageList {
+			break
+		}
+	}
+	var list bytes.Buffer
+	if _, err := list.ReadFrom(r); err != nil {
+		return nil, fmt.Errorf("read the demo's tools: %w", err)
+	}
+	var all []component
+	for line := range strings.Lines(list.String()) {
+		name, version, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok {
+			return nil, fmt.Errorf("%s of the demo's tools has %q, want name=version", packageList, line)
+		}
+		purl := fmt.Sprintf("pkg:deb/%s/%s@%s?arch=%s", distribution, url.PathEscape(name), url.QueryEscape(version), arch)
+		all = append(all, component{"bom-ref": purl, "type": "library", "name": name, "version": version, "purl": purl})
+	}
+	return all, nil
+}
