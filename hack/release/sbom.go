@@ -40,18 +40,31 @@ type dependency struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 }
 
-// mergeBOMs makes one document of those of several programs of one module, and adds the Debian packages that the demo's tools
-// are of. It has the time of the commit, and no serial number, which would be another each time.
+// about is the component that a document is about; nil where it is about none.
+func (b *bom) about() component {
+	c, _ := b.Metadata["component"].(map[string]any)
+	return c
+}
+
+// mergeBOMs makes one document, about the first program, of those of several, which that program carries as it carries the Debian
+// packages that the demo's tools are of. It has the time of the commit, and nothing that is another on each machine: no serial
+// number, and no hash of the tool that wrote it.
 func mergeBOMs(documents [][]byte, packages []component, at time.Time) ([]byte, error) {
 	var out bom
 	components, dependencies := map[string]component{}, map[string]map[string]bool{}
+	carried := slices.Clone(packages)
 	for i, document := range documents {
 		var b bom
 		if err := json.Unmarshal(document, &b); err != nil {
 			return nil, fmt.Errorf("read an SBOM: %w", err)
 		}
-		if i == 0 {
+		switch {
+		case b.about().ref() == "":
+			return nil, errors.New("an SBOM does not say what it is about")
+		case i == 0:
 			out = b
+		default:
+			carried = append(carried, b.about())
 		}
 		for _, c := range b.Components {
 			components[c.ref()] = c
@@ -65,13 +78,15 @@ func mergeBOMs(documents [][]byte, packages []component, at time.Time) ([]byte, 
 			}
 		}
 	}
-	self, ok := out.Metadata["component"].(map[string]any)
-	if !ok {
-		return nil, errors.New("an SBOM has no component that it is about")
+	for _, c := range carried {
+		components[c.ref()] = c
+		dependencies[out.about().ref()][c.ref()] = true
 	}
-	for _, p := range packages {
-		components[p.ref()] = p
-		dependencies[component(self).ref()][p.ref()] = true
+	tools, _ := out.Metadata["tools"].([]any)
+	for _, tool := range tools {
+		if tool, ok := tool.(map[string]any); ok {
+			delete(tool, "hashes")
+		}
 	}
 	out.Metadata["timestamp"] = at.UTC().Format(time.RFC3339)
 	out.Components = slices.SortedFunc(maps.Values(components), func(a, b component) int { return cmp.Compare(a.ref(), b.ref()) })

@@ -13,11 +13,14 @@ import (
 // TestMergeBOMs: each module is in it once, with what any of the programs needs of it, in one order.
 func TestMergeBOMs(t *testing.T) {
 	program := func(name string, components ...string) []byte {
-		b := bom{Format: "CycloneDX", SpecVersion: "1.6", Version: 1, Metadata: map[string]any{"component": component{"bom-ref": "self", "name": name}}}
+		b := bom{Format: "CycloneDX", SpecVersion: "1.6", Version: 1, Metadata: map[string]any{
+			"component": component{"bom-ref": name},
+			"tools":     []any{map[string]any{"name": "tool", "hashes": []string{name}}},
+		}}
 		for _, c := range components {
 			b.Components = append(b.Components, component{"bom-ref": c, "name": c})
 		}
-		b.Dependencies = []dependency{{"self", components}, {components[0], nil}}
+		b.Dependencies = []dependency{{name, components}, {components[0], nil}}
 		out, err := json.Marshal(b)
 		if err != nil {
 			t.Fatal(err)
@@ -37,14 +40,16 @@ func TestMergeBOMs(t *testing.T) {
 	for _, c := range b.Components {
 		refs = append(refs, c.ref())
 	}
-	if want := []string{"a", "b", "c", "pkg:deb/x"}; !slices.Equal(refs, want) {
+	if want := []string{"a", "agent", "b", "c", "pkg:deb/x"}; !slices.Equal(refs, want) {
 		t.Errorf("components = %v, want %v", refs, want)
 	}
-	self := slices.IndexFunc(b.Dependencies, func(d dependency) bool { return d.Ref == "self" })
-	if self < 0 || !slices.Equal(b.Dependencies[self].DependsOn, refs) || len(b.Dependencies) != 3 {
-		t.Errorf("dependencies = %+v", b.Dependencies)
+	for ref, want := range map[string][]string{"lab": {"agent", "b", "c", "pkg:deb/x"}, "agent": {"a", "b"}} {
+		i := slices.IndexFunc(b.Dependencies, func(d dependency) bool { return d.Ref == ref })
+		if i < 0 || !slices.Equal(b.Dependencies[i].DependsOn, want) {
+			t.Errorf("dependencies = %+v, want %s with %v", b.Dependencies, ref, want)
+		}
 	}
-	if about := b.Metadata["component"].(map[string]any)["name"]; about != "lab" || b.Metadata["timestamp"] != "2026-01-31T22:59:58Z" {
+	if b.about().ref() != "lab" || b.Metadata["timestamp"] != "2026-01-31T22:59:58Z" || bytes.Contains(got, []byte("hashes")) {
 		t.Errorf("metadata = %v", b.Metadata)
 	}
 	for range 20 {
