@@ -128,7 +128,7 @@ test-race: ## a whole agent, and Services that change while they are read, under
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m -run '^(TestListing|TestGenerations|TestChurn)' ./datapath
 	CGO_ENABLED=1 go test -race -count=1 ./datapath/lb ./internal/agent/services
 
-test-arm64: deps ## the programs for arm64, compiled and run under qemu-user
+test-arm64: ## the programs for arm64, compiled and run under qemu-user, which has to be installed; takes minutes
 	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 60m $(ARM64_PACKAGES)
 
 # The flow API's own client, which takes minutes to build once.

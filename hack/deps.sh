@@ -35,7 +35,6 @@ libc6-dev              /usr/include/stdlib.h
 shellcheck             shellcheck
 nodejs                 node
 chromium               chromium
-qemu-user              qemu-aarch64
 ca-certificates        /etc/ssl/certs/ca-certificates.crt
 '
 

@@ -24,9 +24,9 @@ func emulator(t *testing.T) []string {
 		}
 	}
 	if os.Getenv("WIRELAB_TEST_STRICT") == "1" {
-		t.Fatal("programs for arm64 run under qemu-aarch64: install qemu-user, as make deps does")
+		t.Fatal("programs for arm64 run under qemu-aarch64: apt-get install qemu-user")
 	}
-	t.Skip("programs for arm64 run under qemu-aarch64, which is not here: install qemu-user")
+	t.Skip("programs for arm64 run under qemu-aarch64, which is not here: apt-get install qemu-user")
 	return nil
 }
 

@@ -23,9 +23,12 @@ main() {
 	if [ "${1-}" = --arch ]; then arch=${2-}; shift 2; fi
 	[ $# = 1 ] || { echo "usage: build.sh [--fresh] [--arch amd64|arm64] OUT" >&2; exit 2; }
 	local out=$1 self key kept
+	command -v apt-get >/dev/null || die "this machine has no apt-get; the tools come from Debian's or Ubuntu's packages"
+	native=$(dpkg --print-architecture)
+	arch=${arch:-$native}
 	self=$(realpath "$0")
 	cache=${XDG_CACHE_HOME:-$HOME/.cache}/wirelab/demo-tools
-	key=$(cat "$self" /etc/os-release <(echo "${arch:-$(uname -m)}") | sha256sum | cut -c1-16)
+	key=$(cat "$self" /etc/os-release <(echo "$arch") | sha256sum | cut -c1-16)
 	kept=$cache/$key.tar.gz
 	mkdir -p "$cache" "$(dirname "$out")"
 	exec 9>"$cache/lock"
@@ -41,7 +44,6 @@ main() {
 
 make_layer() {
 	local kept=$1
-	command -v apt-get >/dev/null || die "this machine has no apt-get; the tools come from Debian's or Ubuntu's packages"
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	choose_architecture
@@ -61,13 +63,13 @@ choose_architecture() {
 	run=()
 	# apt fetches as a user of its own, which may not write into a folder of root's.
 	[ "$(id -u)" != 0 ] || apt+=(-o APT::Sandbox::User=root)
-	[ -n "$arch" ] && [ "$arch" != "$(dpkg --print-architecture)" ] || return 0
+	[ "$arch" != "$native" ] || return 0
 	case $arch in
 	amd64) run=(qemu-x86_64) ;;
 	arm64) run=(qemu-aarch64) ;;
 	*) die "there is no wirelab for $arch: take amd64 or arm64" ;;
 	esac
-	command -v "${run[0]}" >/dev/null || die "${run[0]} is missing, under which the loader of $arch's packages runs: run make deps"
+	command -v "${run[0]}" >/dev/null || die "${run[0]} is missing, under which the loader of $arch's packages runs: apt-get install qemu-user"
 	mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
 	apt+=(-o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache")
 	say "reading the package lists of $arch"
