@@ -20,6 +20,8 @@ var (
 	ErrNotFound = errors.New("no such lab")
 	// ErrWhich means that the name says no lab: none has it, or it is empty and there are several. It goes with ErrNotFound.
 	ErrWhich = errors.New("the name says no lab")
+	// ErrPlace means that a name says no node or pod of the lab, or more than one.
+	ErrPlace = errors.New("the name says no node and no pod")
 	// ErrTaken means that the name is in use by a cluster that is no lab, or by a lab of another profile.
 	ErrTaken = errors.New("the name is taken")
 	// ErrFixed means that the profile asks of a lab that is up what only a new cluster can give.

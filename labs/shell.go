@@ -23,8 +23,15 @@ func (l *Lab) node(name string) (cluster.Node, error) {
 			return n, nil
 		}
 	}
-	return cluster.Node{}, fmt.Errorf("lab %q has no node %q: %s", l.Name, name, thereAre(l.fullName(name), l.nodeNames()))
+	return cluster.Node{}, placeError(fmt.Sprintf("lab %q has no node %q: %s", l.Name, name, thereAre(l.fullName(name), l.nodeNames())))
 }
+
+// placeError is an [ErrPlace] for those who ask.
+type placeError string
+
+func (e placeError) Error() string { return string(e) }
+
+func (placeError) Unwrap() error { return ErrPlace }
 
 // fullName is what a node is called that somebody wrote without the lab's name.
 func (l *Lab) fullName(node string) string {
@@ -146,7 +153,8 @@ func (l *Lab) nowhere(place string, pods []corev1.Pod) error {
 	if near != "" {
 		near = "did you mean " + near + "? "
 	}
-	return fmt.Errorf("lab %q has neither a node nor a pod %q: %snodes are %s; lab endpoint list has the pods", l.Name, place, near, strings.Join(l.nodeNames(), ", "))
+	return placeError(fmt.Sprintf("lab %q has neither a node nor a pod %q: %snodes are %s; lab endpoint list has the pods",
+		l.Name, place, near, strings.Join(l.nodeNames(), ", ")))
 }
 
 // findPod finds a running pod by what a person typed.
@@ -170,7 +178,7 @@ func (l *Lab) findPod(ctx context.Context, place string) (*corev1.Pod, error) {
 	for _, p := range fits {
 		names = append(names, p.Namespace+"/"+p.Name)
 	}
-	return nil, fmt.Errorf("%q fits %d pods: say which: %s", place, len(fits), strings.Join(names, ", "))
+	return nil, placeError(fmt.Sprintf("%q fits %d pods: say which: %s", place, len(fits), strings.Join(names, ", ")))
 }
 
 // matching are the pods of exactly that name, those of the default namespace first choice; if there are none, those

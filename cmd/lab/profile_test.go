@@ -244,6 +244,7 @@ func TestExitCode(t *testing.T) {
 		{failedError{invalid}, exitFailed},
 		{claimError{errors.New("a check failed")}, exitClaim},
 		{fmt.Errorf("open: %w", labs.ErrWhich), exitUsage},
+		{fmt.Errorf("look: %w", labs.ErrPlace), exitUsage},
 		{labs.ErrNotFound, exitFailed}, // gone while something was done with it
 		{errors.Join(claimError{errors.New("a check failed")}, errors.New("no report")), exitClaim},
 	} {

@@ -21,9 +21,9 @@ A lab is a kind cluster with wirelab's own network agent and a small demo. Nothi
 Docker is needed: lab carries the programs it installs.
 
 The exit status is 0 when all is fine, 2 when the request itself is wrong, as it is when it names
-a profile, a setting or a lab that is not there, 3 when up, install or verify has looked and a
-claim does not hold, and 1 for all else: what could not be done, or not be looked at. shell, and
-monitor, capture and explain with a command, end with the command's own.`,
+a profile, a setting, a lab, a node or a pod that is not there, 3 when up, install or verify has
+looked and a claim does not hold, and 1 for all else: what could not be done, or not be looked at.
+shell, and monitor, capture and explain with a command, end with the command's own.`,
 		Example: `  lab up kubeproxy          make a lab and verify it
   lab status                how it is
   lab verify                run the checks again

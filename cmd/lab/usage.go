@@ -10,7 +10,7 @@ import (
 )
 
 // Exit codes of lab. Usage covers all that is wrong with the request itself: an unknown
-// command, flag, key, profile or lab, an invalid profile or setting. Claim is for what was looked
+// command, flag, key, profile, lab, node or pod, an invalid profile or setting. Claim is for what was looked
 // at and does not hold, failed for all that was not to be had, a check that could not look too.
 const (
 	exitFine   = 0
@@ -46,7 +46,7 @@ func exitCode(err error) int {
 		return exitClaim
 	case errors.As(err, &failed):
 		return exitFailed
-	case errors.As(err, &usage), errors.Is(err, labs.ErrWhich), errors.Is(err, profiles.ErrUnknown), len(profiles.Problems(err)) > 0:
+	case errors.As(err, &usage), errors.Is(err, labs.ErrWhich), errors.Is(err, labs.ErrPlace), errors.Is(err, profiles.ErrUnknown), len(profiles.Problems(err)) > 0:
 		return exitUsage
 	default:
 		return exitFailed
