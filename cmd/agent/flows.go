@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -70,7 +71,10 @@ func flowWords(ctx context.Context, key string, c *client.Client) (words []strin
 
 func printFlows(ctx context.Context, out io.Writer, q *question, filter api.FlowFilter) error {
 	enc := json.NewEncoder(out)
-	table := show.FlowTable{}
+	var table show.FlowTable
+	if f, ok := out.(*os.File); ok {
+		table.Width = show.WidthOf(f)
+	}
 	for line, err := range q.client().FlowRecords(ctx, filter) {
 		switch {
 		case err != nil:

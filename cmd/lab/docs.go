@@ -31,7 +31,8 @@ func newDocsCmd() *cobra.Command {
 		Short: "Serve wirelab's documentation, or write it as static pages",
 		Long: `docs serves the pages that lab carries, with a reference of its commands, until it is interrupted.
 They need no network: a room can read them from one laptop with --listen, and --write makes a
-folder of them that a browser opens as it is. With the name of a page it says where that one is.`,
+folder of them that a browser opens as it is. With the name of a page, the address that it prints
+is that page's.`,
 		Example: `  lab docs
   lab docs questions
   lab docs --listen 0.0.0.0:8000

@@ -69,6 +69,9 @@ func flowPrinter(out io.Writer, l *labs.Lab, asJSON bool) func(api.FlowLine) err
 	enc := json.NewEncoder(out)
 	short := func(node string) string { return strings.TrimPrefix(node, l.Name+"-") }
 	var table show.FlowTable
+	if f, ok := fileOf(out); ok {
+		table.Width = show.WidthOf(f)
+	}
 	for _, n := range l.Nodes {
 		table.Node = max(table.Node, len(short(n.Name)))
 	}

@@ -114,7 +114,7 @@ func reported[T any](l show.List[T], of func(*profiles.Profile) bool) labs.Agent
 
 // flowsText lays out lines of flows.
 func flowsText(answer []byte) (string, error) {
-	var table show.FlowTable
+	table := show.FlowTable{Width: 100}
 	text := table.Head()
 	for line := range strings.Lines(string(answer)) {
 		var l api.FlowLine

@@ -35,6 +35,14 @@ func Terminal(f *os.File) (colors bool, width int) {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", AtMost(width)
 }
 
+// Width is how wide lines on f may be: as a terminal is, or as COLUMNS says; 0 where neither does, as in a pipe.
+func Width(f *os.File) int {
+	if _, width := Terminal(f); width > 0 {
+		return width
+	}
+	return Columns()
+}
+
 // AtMost is usual, or what COLUMNS says where that is less.
 func AtMost(usual int) int {
 	if n := Columns(); n > 0 {

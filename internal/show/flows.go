@@ -3,6 +3,7 @@ package show
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -42,14 +43,16 @@ func FlowsKept(f *api.FlowsKept) string {
 	return text
 }
 
-// flowColumns is how wide a table of flows is at most.
-const flowColumns = 100
-
 // FlowTable lays out flow records one by one, as they come.
 type FlowTable struct {
 	// Node is how wide the column of nodes is; 0: there is none.
 	Node int
+	// Width is how wide a line may be, and longer ones are folded; 0: none is.
+	Width int
 }
+
+// WidthOf is how wide lines on f may be, as for a [FlowTable].
+func WidthOf(f *os.File) int { return screen.Width(f) }
 
 // Head is the line above the table.
 func (t FlowTable) Head() string { return t.row("TIME", "NODE", "VERDICT", "AT", "FLOW") }
@@ -81,9 +84,12 @@ func (t FlowTable) row(clock, node, verdict, at, text string) string {
 		lead += pad(node, t.Node)
 	}
 	lead += pad(verdict, len(api.FlowForwarded)) + pad(at, len("from-network"))
-	room := screen.AtMost(flowColumns) - utf8.RuneCountInString(lead)
-	if room < foldable {
-		return strings.Join(screen.Wrap(lead+text, screen.AtMost(flowColumns)), "\n  ") + "\n"
+	room := t.Width - utf8.RuneCountInString(lead)
+	switch {
+	case t.Width == 0:
+		return lead + text + "\n"
+	case room < foldable:
+		return strings.Join(screen.Wrap(lead+text, t.Width), "\n  ") + "\n"
 	}
 	return lead + strings.Join(screen.Wrap(text, room), "\n"+strings.Repeat(" ", utf8.RuneCountInString(lead))) + "\n"
 }

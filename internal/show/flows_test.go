@@ -13,12 +13,11 @@ import (
 )
 
 func TestFlowTable(t *testing.T) {
-	t.Setenv("COLUMNS", "")
 	at := time.Date(2026, 1, 2, 15, 4, 5, 123e6, time.Local)
 	pod := func(name, addr string, port uint16) api.FlowEnd {
 		return api.FlowEnd{Addr: netip.MustParseAddr(addr), Port: port, Namespace: "kube-system", Pod: name}
 	}
-	table := FlowTable{Node: len("control-plane")}
+	table := FlowTable{Node: len("control-plane"), Width: 100}
 	lines := []string{table.Head()}
 	for _, l := range []api.FlowLine{
 		{Flow: &api.FlowRecord{
@@ -51,6 +50,11 @@ func TestFlowTable(t *testing.T) {
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	table.Width = 0
+	whole := table.Line(api.FlowLine{Lost: &api.LostFlows{Time: at, Count: 1234, By: api.LostByReader}}, "control-plane")
+	if want := "15:04:05.123  control-plane  lost                     1234 flows: they were not taken from the agent in time\n"; whole != want {
+		t.Errorf("where lines are not folded, got\n%swant\n%s", whole, want)
 	}
 	for line := range strings.Lines(got) {
 		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 {
