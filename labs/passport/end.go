@@ -105,6 +105,11 @@ func (j *joiner) lost(w *Way, last Hop) {
 	if last.Packet == nil {
 		return
 	}
+	if n := j.unheard(last.Packet); n != nil {
+		w.Why = fmt.Sprintf("it may have gone to node %s, where nobody listened: %s", n.Name, n.Away)
+		w.WayOut = "lab status says how the node is; lab up starts or resumes it"
+		return
+	}
 	if t := last.Packet.Tunnel; t != nil {
 		w.Why = fmt.Sprintf("it went to %s, and came out of no tunnel", t.Dst)
 		w.WayOut = "lab bpf ipcache list says to which node it should go"
@@ -122,6 +127,25 @@ func (j *joiner) lost(w *Way, last Hop) {
 	}
 	w.Why = fmt.Sprintf("it was sent to %s, which is no node's MAC: the node's route leads out of the lab", last.Packet.DstMAC)
 	w.WayOut = fmt.Sprintf("ip route get %s on the node says which route it is; routes to other nodes' pods are in lab status --verbose", last.Packet.Dst.Addr())
+}
+
+// unheard is a node where nothing was listened at and that the packet may have gone to, as far as its addresses say; nil where there
+// is none.
+func (j *joiner) unheard(p *Packet) *OnNode {
+	for i, n := range j.Nodes {
+		listened := slices.ContainsFunc(j.Points, func(at Point) bool { return at.Node == n.Name && at.Pod == "" })
+		if n.Away == "" || listened {
+			continue
+		}
+		if p.Tunnel != nil && p.Tunnel.Dst == n.IP {
+			return &j.Nodes[i]
+		}
+		of := func(at Point) bool { return at.Pod == "" && at.MAC == p.DstMAC.String() }
+		if p.Tunnel == nil && !slices.ContainsFunc(j.Points, of) {
+			return &j.Nodes[i]
+		}
+	}
+	return nil
 }
 
 // dropped is the end of a packet that a program dropped.

@@ -299,3 +299,38 @@ func TestSeenNowhere(t *testing.T) {
 		}
 	}
 }
+
+// TestUnheardNode: a packet whose next hop is a node that is paused has not left the lab, as far as anybody knows; where all nodes were
+// listened at, it has.
+func TestUnheardNode(t *testing.T) {
+	in := recorded(t, "testdata/ebpf-across.json")
+	far := in.Probe.To.Node
+	points, sights := in.Points, in.Sights
+	in.Points, in.Sights = nil, nil
+	kept := map[int]int{}
+	for i, p := range points {
+		if p.Node != far {
+			kept[i] = len(in.Points)
+			in.Points = append(in.Points, p)
+		}
+	}
+	for _, seen := range sights {
+		if at, is := kept[seen.Point]; is {
+			seen.Point = at
+			in.Sights = append(in.Sights, seen)
+		}
+	}
+	in.Events = slices.DeleteFunc(in.Events, func(e api.Event) bool { return e.Node == far })
+	in.Failed = "no answer"
+	if p := Make(in); !strings.Contains(p.Request.Why, "which is no node's MAC") {
+		t.Errorf("nobody knows of a node, and it says:\n%s", words(p))
+	}
+	for i := range in.Nodes {
+		if in.Nodes[i].Name == far {
+			in.Nodes[i].Away = "the node is paused"
+		}
+	}
+	if p := Make(in); p.Request.Why != "it may have gone to node "+far+", where nobody listened: the node is paused" {
+		t.Errorf("%s", words(p))
+	}
+}
