@@ -24,8 +24,8 @@ var (
 	ErrPlace = errors.New("the name says no node and no pod")
 	// ErrTaken means that the name is in use by a cluster that is no lab, or by a lab of another profile.
 	ErrTaken = errors.New("the name is taken")
-	// ErrFixed means that the profile asks of a lab that is up what only a new cluster can give.
-	ErrFixed = errors.New("a cluster cannot change while it is up")
+	// ErrFixed means that the profile asks of a lab that is up what only a new one can have.
+	ErrFixed = errors.New("not while the lab is up")
 	// ErrRequirements means that the doctor found something missing.
 	ErrRequirements = errors.New("this machine cannot run the lab")
 	// ErrNotVerified means that the lab is up and a check did not pass.

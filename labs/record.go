@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,15 +40,6 @@ func madeFrom(c *cluster.Cluster) (*profiles.Profile, error) {
 		return nil, fmt.Errorf("read the profile lab %q was made from: %w: remove the lab with lab down %s", c.Name, err, c.Name)
 	}
 	return p, nil
-}
-
-// adjustable tells whether a setting can be changed in a lab that is up. What makes the cluster cannot.
-func adjustable(key string) bool {
-	switch {
-	case strings.HasPrefix(key, "cluster.registryMirrors"), key == "cluster.removeControlPlaneTaint":
-		return true
-	}
-	return !strings.HasPrefix(key, "cluster.")
 }
 
 func orNone(s string) string {

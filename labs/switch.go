@@ -19,82 +19,51 @@ type Switch struct {
 
 // String says what changes: "network.mtu from 1500 to 1400".
 func (s *Switch) String() string {
-	var words []string
-	for _, c := range s.Changes {
-		words = append(words, fmt.Sprintf("%s from %s to %s", c.Key, orNone(c.A), orNone(c.B)))
-	}
-	if len(words) == 0 {
+	if len(s.Changes) == 0 {
 		return "no setting"
 	}
+	return changed(s.Changes)
+}
+
+func changed(changes []profiles.Change) string {
+	var words []string
+	for _, c := range changes {
+		words = append(words, fmt.Sprintf("%s from %s to %s", c.Key, orNone(c.A), orNone(c.B)))
+	}
 	return strings.Join(words, ", ")
-}
-
-// keepsLab are settings of the network that keep a lab from being switched, and why. All others an agent takes over when it
-// starts with them.
-var keepsLab = []struct{ key, why string }{
-	{"network.routingMode", oneByOne + ", and pods keep the MTU that they began with"},
-	{"network.tunnelProtocol", oneByOne},
-	{"network.tunnelPort", oneByOne},
-	{"network.mtu", "pods keep the MTU that they began with"},
-	{"network.ipam.", "nodes keep the podCIDRs that they have"},
-}
-
-const oneByOne = "nodes change one by one and lose each other's packets meanwhile"
-
-// cannotSwitch says why a setting cannot change in a lab that is up; empty when it can.
-func cannotSwitch(key string) string {
-	if !adjustable(key) {
-		return "the cluster is made with it"
-	}
-	for _, k := range keepsLab {
-		if strings.HasPrefix(key, k.key) {
-			return k.why
-		}
-	}
-	return ""
 }
 
 // becomes decides whether a lab with profile old in force can become what p says without being made anew. allowed is the
 // user's word that it may get another profile. What changes then is returned; nil where the profile stays.
 func becomes(lab string, old, p *profiles.Profile, allowed bool) (*Switch, error) {
 	changes := profiles.Diff(old, p)
+	fixed := slices.DeleteFunc(slices.Clone(changes), func(c profiles.Change) bool { return c.Stays == "" })
+	var keys, reasons []string
+	for _, c := range fixed {
+		keys = append(keys, c.Key)
+		if !slices.Contains(reasons, c.Stays) {
+			reasons = append(reasons, c.Stays)
+		}
+	}
+	because := strings.Join(reasons, "; ")
 	if old.Metadata.Name == p.Metadata.Name {
-		return nil, unchanged(lab, changes)
+		if len(fixed) > 0 {
+			return nil, fmt.Errorf("%w: lab %q would have to change %s (%s): leave that as it is, take the lab down first with lab down %s, or make another with --name",
+				ErrFixed, lab, changed(fixed), because, lab)
+		}
+		return nil, nil
 	}
 	s := &Switch{From: old.Metadata.Name, Changes: changes}
 	differs := fmt.Sprintf("lab %q has profile %s, and %s changes %s", lab, s.From, p.Metadata.Name, s)
-	var keys, reasons []string
-	for _, c := range changes {
-		if why := cannotSwitch(c.Key); why != "" {
-			keys = append(keys, c.Key)
-			if !slices.Contains(reasons, why) {
-				reasons = append(reasons, why)
-			}
-		}
-	}
 	switch {
-	case len(keys) > 0:
+	case len(fixed) > 0:
 		return nil, fmt.Errorf("%w: %s; it cannot change %s while it is up (%s): take it down first with lab down %s, or make another lab with --name",
-			ErrTaken, differs, strings.Join(keys, ", "), strings.Join(reasons, "; "), lab)
+			ErrTaken, differs, strings.Join(keys, ", "), because, lab)
 	case !allowed:
 		return nil, fmt.Errorf("%w: %s: do that to it while it is up with --switch, take it down first with lab down %s, or make another lab with --name",
 			ErrTaken, differs, lab)
 	}
 	return s, nil
-}
-
-// unchanged refuses changes of what the cluster is made of.
-func unchanged(lab string, changes []profiles.Change) error {
-	var fixed []string
-	for _, d := range changes {
-		if !adjustable(d.Key) {
-			fixed = append(fixed, fmt.Sprintf("%s %s (the profile says %s)", d.Key, orNone(d.A), orNone(d.B)))
-		}
-	}
-	if len(fixed) > 0 {
-		return fmt.Errorf("%w: lab %q has %s: take it down first with lab down %s", ErrFixed, lab, strings.Join(fixed, ", "), lab)
-	}
-	return nil
 }
 
 // inForce is the profile in force, as Docker alone tells: the one that the lab was brought up with last.

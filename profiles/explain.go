@@ -21,6 +21,10 @@ type Doc struct {
 	Allowed string `json:"allowed,omitempty" yaml:"allowed,omitempty"`
 	// Required is set for keys that each file must write itself.
 	Required bool `json:"required,omitempty" yaml:"required,omitempty"`
+	// Live is what comes of changing the key in a lab that is up, Stays why it cannot change there; both are empty for
+	// sections and for keys that belong to the file.
+	Live  string `json:"live,omitempty" yaml:"live,omitempty"`
+	Stays string `json:"stays,omitempty" yaml:"stays,omitempty"`
 	// Env and Set are how to override the key; empty where that cannot be done.
 	Env string `json:"env,omitempty" yaml:"env,omitempty"`
 	Set string `json:"set,omitempty" yaml:"set,omitempty"`
@@ -64,7 +68,7 @@ func ending(n *settings.Key, key string) []*settings.Key {
 }
 
 func docOf(n *settings.Key) Doc {
-	d := Doc{Key: n.Path, Type: n.Word(), Text: n.Text, Default: n.Default, Allowed: n.Choices(), Required: n.Required}
+	d := Doc{Key: n.Path, Type: n.Word(), Text: n.Text, Default: n.Default, Allowed: n.Choices(), Required: n.Required, Live: n.Live, Stays: n.Stays}
 	if n.Shape == settings.Section && n.Path == "" {
 		d.Type = "profile"
 	}

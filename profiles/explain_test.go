@@ -22,8 +22,9 @@ func TestExplain(t *testing.T) {
 	}
 	want := Doc{
 		Key: "network.mtu", Type: "whole number", Default: "0", Allowed: "0, 576 to 65535",
-		Text: "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address, or the smallest of network.devices, which is right unless something between the nodes carries less. When it changes, pods that come later get the new one.",
-		Env:  "WIRELAB_NETWORK_MTU", Set: "--set network.mtu=1400",
+		Text:  "The MTU of pod interfaces in bytes. 0 takes that of the network device with the node's address, or the smallest of network.devices, which is right unless something between the nodes carries less. When it changes, pods that come later get the new one.",
+		Stays: "pods keep the MTU that they began with",
+		Env:   "WIRELAB_NETWORK_MTU", Set: "--set network.mtu=1400",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

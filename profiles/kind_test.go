@@ -125,10 +125,10 @@ func TestDiff(t *testing.T) {
 	b := parse(t, head, Options{Set: []string{"demo.port=81", "network.devices=eth0", "cluster.registryMirrors=a.example=http://b.example", "verify.timeout=90s"}})
 	b.Metadata.Name = "other"
 	want := []Change{
-		{"cluster.registryMirrors", "[]", "[a.example=http://b.example]"},
-		{"network.devices", "[]", "[eth0]"},
-		{"demo.port", "8080", "81"},
-		{"verify.timeout", "1m", "1m30s"},
+		{"cluster.registryMirrors", "[]", "[a.example=http://b.example]", ""},
+		{"network.devices", "[]", "[eth0]", ""},
+		{"demo.port", "8080", "81", ""},
+		{"verify.timeout", "1m", "1m30s", ""},
 	}
 	if diff := cmp.Diff(want, Diff(a, b)); diff != "" {
 		t.Error(diff)

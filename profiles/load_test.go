@@ -90,7 +90,10 @@ func TestShippedReplacementDiffersByWhoServesServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Change{{"cluster.kubeProxyMode", "iptables", "none"}, {"network.kubeProxyReplacement", "false", "true"}}
+	want := []Change{
+		{"cluster.kubeProxyMode", "iptables", "none", madeWith},
+		{"network.kubeProxyReplacement", "false", "true", madeWith},
+	}
 	if diff := cmp.Diff(want, Diff(a, b)); diff != "" {
 		t.Error(diff)
 	}
@@ -108,7 +111,7 @@ func TestShippedEBPFDiffersByOneSetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Change{{"network.bpf.masquerade", "false", "true"}}, Diff(a, b)); diff != "" {
+	if diff := cmp.Diff([]Change{{"network.bpf.masquerade", "false", "true", ""}}, Diff(a, b)); diff != "" {
 		t.Error(diff)
 	}
 	if b.Mode() != settings.ModeEBPF {

@@ -46,6 +46,8 @@ type Change struct {
 	Key string `json:"key" yaml:"key"`
 	A   string `json:"a" yaml:"a"`
 	B   string `json:"b" yaml:"b"`
+	// Stays is why the key cannot change in a lab that is up; empty where it can.
+	Stays string `json:"stays,omitempty" yaml:"stays,omitempty"`
 }
 
 // Diff lists the keys in which a and b differ, in the order of the file. Names and
@@ -58,7 +60,7 @@ func Diff(a, b *Profile) []Change {
 		}
 		va, vb := settings.Written(n.Value(a)), settings.Written(n.Value(b))
 		if va != vb {
-			changes = append(changes, Change{Key: n.Path, A: va, B: vb})
+			changes = append(changes, Change{Key: n.Path, A: va, B: vb, Stays: n.Stays})
 		}
 	}
 	return changes

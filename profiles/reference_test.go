@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "rewrite the reference in docs/profiles.
 
 const (
 	reference       = "../docs/profiles.md"
-	referenceMarker = "<!-- The rest is written by `go test ./profiles -run TestReference -update`. -->\n"
+	referenceMarker = "<!-- The rest is written by `go test ./profiles -update`. -->\n"
 )
 
 // TestReference holds the list of keys in the documentation against the table.
@@ -43,7 +43,7 @@ func TestReference(t *testing.T) {
 		return
 	}
 	if diff := cmp.Diff(b.String(), old); diff != "" {
-		t.Errorf("the documentation differs from the table; run go test ./profiles -run TestReference -update\n%s", diff)
+		t.Errorf("the documentation differs from the table; run go test ./profiles -update\n%s", diff)
 	}
 }
 
@@ -69,6 +69,12 @@ func describeKey(b *strings.Builder, d Doc) {
 		fmt.Fprintf(b, "\n- %s\n", strings.Join(facts, "; "))
 		if d.Env != "" {
 			fmt.Fprintf(b, "- `%s`, `%s`\n", d.Env, d.Set)
+		}
+		switch {
+		case d.Live != "":
+			fmt.Fprintf(b, "- while a lab is up it can change: %s\n", d.Live)
+		case d.Stays != "":
+			fmt.Fprintf(b, "- while a lab is up it stays: %s\n", d.Stays)
 		}
 	}
 	for _, c := range d.Children {

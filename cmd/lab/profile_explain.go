@@ -37,12 +37,23 @@ func facts(doc profiles.Doc) []string {
 	} else {
 		rows = append(rows, "  default\t"+orQuotes(doc.Default))
 	}
-	for _, fact := range [][2]string{{"allowed", doc.Allowed}, {"environment", doc.Env}, {"flag", doc.Set}} {
+	for _, fact := range [][2]string{{"allowed", doc.Allowed}, {"environment", doc.Env}, {"flag", doc.Set}, {"while up", whileUp(doc)}} {
 		if fact[1] != "" {
 			rows = append(rows, "  "+fact[0]+"\t"+fact[1])
 		}
 	}
 	return rows
+}
+
+// whileUp says whether the key can change in a lab that is up.
+func whileUp(doc profiles.Doc) string {
+	switch {
+	case doc.Stays != "":
+		return "stays: " + doc.Stays
+	case doc.Live != "":
+		return "can change: " + doc.Live
+	}
+	return ""
 }
 
 // below lists keys and all that is under them.

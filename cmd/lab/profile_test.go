@@ -136,6 +136,7 @@ func TestProfileExplain(t *testing.T) {
   allowed       0, 576 to 65535
   environment   WIRELAB_NETWORK_MTU
   flag          --set network.mtu=1400
+  while up      stays: pods keep the MTU that they began with
 `
 	if diff := cmp.Diff(want, out); diff != "" || code != exitFine {
 		t.Errorf("exit %d, %v:\n%s", code, err, diff)

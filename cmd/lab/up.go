@@ -29,10 +29,11 @@ func newUpCmd() *cobra.Command {
 name of a shipped profile (see lab profile list) or a file.
 
 A lab that is there already is brought up to date: images, network settings, demo. What
-the cluster is made of cannot change while it is up. One of another profile is left alone,
-and up says what would change; with --switch it does that while the lab is up, where all of
-it can change then. A lab whose making was interrupted is made anew. When making it fails,
-or is interrupted, everything is removed again.
+cannot change while it is up is refused before anything is touched; lab profile explain KEY
+says of each key whether it can. One of another profile is left alone, and up says what would
+change; with --switch it does that while the lab is up, where all of it can change then. A lab
+whose making was interrupted is made anew. When making it fails, or is interrupted, everything
+is removed again.
 
 The lab's context goes into the user's kubeconfig and becomes the current one there. With
 --keep-context the current one stays. With --kubeconfig no other file is written to, and the

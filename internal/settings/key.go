@@ -30,6 +30,9 @@ type Row struct {
 	Fixed bool
 	// Example is a value to show where the default is empty.
 	Example string
+	// Live is what comes of changing the setting in a cluster that is up, Stays why it cannot change there. A setting that
+	// can be set has one of the two.
+	Live, Stays string
 	// Chart is the key's name in the chart's values where that is another.
 	Chart string
 	Text  string

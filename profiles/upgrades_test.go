@@ -1,0 +1,74 @@
+package profiles
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wirelab.dev/wirelab/internal/settings"
+)
+
+// The tables of what can change stand in their page between these lines.
+const (
+	upgradesPage  = "../docs/upgrades.md"
+	upgradesBegin = "<!-- settings: written by go test ./profiles -update -->\n"
+	upgradesEnd   = "<!-- end of settings -->\n"
+)
+
+// TestEverySettingStaysOrChanges: of each setting that can be set the table says what comes of changing it in a lab that is up, or
+// why it cannot change there. One that cannot be set says neither.
+func TestEverySettingStaysOrChanges(t *testing.T) {
+	newSchema().Walk(func(n *settings.Key) {
+		if says := (n.Live != "") != (n.Stays != ""); says != n.Settable() {
+			t.Errorf("%s can be set: %t, and says of a lab that is up: can change %q, stays %q", n.Path, n.Settable(), n.Live, n.Stays)
+		}
+	})
+}
+
+// TestUpgradesAreDocumented holds the page's tables against the table of keys.
+func TestUpgradesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile(upgradesPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begins := strings.Cut(string(page), upgradesBegin)
+	have, after, ends := strings.Cut(rest, upgradesEnd)
+	if !begins || !ends {
+		t.Fatalf("%s has no place for the settings: the lines %q and %q", upgradesPage, upgradesBegin, upgradesEnd)
+	}
+	want := "| can change | what comes of it |\n|---|---|\n" + keysBy(func(n *settings.Key) string { return n.Live }) +
+		"\n| stays | because |\n|---|---|\n" + keysBy(func(n *settings.Key) string { return n.Stays })
+	if *update {
+		if err := os.WriteFile(upgradesPage, []byte(before+upgradesBegin+want+upgradesEnd+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("%s differs from the table of keys; run go test ./profiles -update\n%s", upgradesPage, diff)
+	}
+}
+
+// keysBy are rows of the settings of which the same is said.
+func keysBy(said func(*settings.Key) string) string {
+	keys, order := map[string][]string{}, []string{}
+	for _, n := range newSchema().Settings() {
+		text := said(n)
+		if text == "" {
+			continue
+		}
+		if !slices.Contains(order, text) {
+			order = append(order, text)
+		}
+		keys[text] = append(keys[text], "`"+n.Path+"`")
+	}
+	var b strings.Builder
+	for _, text := range order {
+		fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(keys[text], ", "), text)
+	}
+	return b.String()
+}
