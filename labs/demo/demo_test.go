@@ -1,6 +1,8 @@
 package demo
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,6 +55,19 @@ func TestShellPodFollowsTheImage(t *testing.T) {
 	p, err := k.CoreV1().Pods(Namespace).Get(t.Context(), Shell, metav1.GetOptions{})
 	if err != nil || p.Spec.Containers[0].Image != next.Image {
 		t.Errorf("pod %+v, %v: want the new image", p, err)
+	}
+}
+
+// TestPodsListenWhereTheyAreAsked: the port that the Service and the kubelet ask at is the one that the pods listen on.
+func TestPodsListenWhereTheyAreAsked(t *testing.T) {
+	for _, port := range []int{80, 8088} {
+		moved := cfg
+		moved.TargetPort = port
+		c := daemonSet(moved).Spec.Template.Spec.Containers[0]
+		at := fmt.Sprintf("serve --listen 0.0.0.0:%d", port)
+		if got := strings.Join(c.Args, " "); got != at || c.ReadinessProbe.TCPSocket.Port.IntValue() != port || service(moved).Spec.Ports[0].TargetPort.IntValue() != port {
+			t.Errorf("for port %d: %q, probed at %s", port, got, c.ReadinessProbe.TCPSocket.Port.String())
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package demo
 
 import (
+	"net/netip"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -17,7 +19,8 @@ func meta(name string, with map[string]string) metav1.ObjectMeta {
 // daemonSet is privileged, so that a walkthrough can capture packets and read the node's routes in it.
 func daemonSet(cfg Config) *appsv1.DaemonSet {
 	c := container(cfg)
-	port := intstr.FromInt32(int32(cfg.TargetPort)) //nolint:gosec // a port
+	port := intstr.FromInt32(int32(cfg.TargetPort))                                                                      //nolint:gosec // a port
+	c.Args = []string{"serve", "--listen", netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(cfg.TargetPort)).String()} //nolint:gosec // a port
 	c.Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: port.IntVal, Protocol: corev1.ProtocolTCP}}
 	c.ReadinessProbe = &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}},
