@@ -50,6 +50,7 @@ JSON. A reply with "error" says that the probe could not be sent, one with
 	cmd.Flags().IntVar(&spec.Count, "count", 1, "how many requests")
 	cmd.Flags().Float64Var(&spec.Rate, "rate", 0, "requests to start in a second at most; 0: one after another")
 	cmd.Flags().BoolVar(&spec.KeepAlive, "keepalive", false, "reuse connections")
+	cmd.Flags().IntVar(&spec.Connections, "connections", 0, "take turns on so many lasting connections, and count those that are lost")
 	cmd.Flags().StringVar(&source, "source", "", "local address to send from")
 	cmd.Flags().StringVar(&spec.Interface, "interface", "", "device to send from")
 	cmd.Flags().DurationVar(&each, "request-timeout", probe.DefaultTimeout, "how long one request may take")

@@ -18,6 +18,8 @@ type HTTP struct {
 	Rate  float64 `json:"rate,omitempty"`
 	// KeepAlive reuses connections; without it each request dials anew.
 	KeepAlive bool `json:"keepAlive,omitempty"`
+	// Connections is how many connections the requests take turns on, each to last as long as they do; 0: as KeepAlive says.
+	Connections int `json:"connections,omitempty"`
 	// RequestTimeout bounds each request. 0 means DefaultTimeout.
 	RequestTimeout Duration `json:"requestTimeout,omitempty"`
 }
@@ -27,6 +29,8 @@ type HTTPResult struct {
 	Sent   int `json:"sent"`
 	OK     int `json:"ok"`
 	Status int `json:"status,omitempty"` // of the last answer
+	// Lost is how many connections ended, or were given up for an answer that did not come, where the requests take turns on some.
+	Lost int `json:"lost,omitempty"`
 	// Identity is the last answer's; AnsweredBy counts answers by pod name.
 	Identity   *Identity      `json:"identity,omitempty"`
 	AnsweredBy map[string]int `json:"answeredBy,omitempty"`

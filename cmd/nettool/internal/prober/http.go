@@ -28,17 +28,26 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 	if each <= 0 {
 		each = probe.DefaultTimeout
 	}
-	client := &http.Client{Transport: transport(spec)}
-	defer client.CloseIdleConnections()
-
 	tally := &tally{start: time.Now(), result: probe.HTTPResult{AnsweredBy: map[string]int{}}}
+	transport := transport(spec)
+	defer transport.CloseIdleConnections()
+	senders := []sender{(&http.Client{Transport: transport}).Do}
+	if spec.Connections > 0 {
+		senders = nil
+	}
+	for range spec.Connections {
+		l := &lasting{dial: transport.DialContext, lost: tally.lose}
+		defer l.close()
+		senders = append(senders, l.send)
+	}
 	var requests sync.WaitGroup
 	limit := rate.Inf
 	if spec.Rate > 0 {
 		limit = rate.Limit(spec.Rate)
 	}
 	pace := rate.NewLimiter(limit, 1)
-	for range count {
+	for i := range count {
+		send := senders[i%len(senders)]
 		if pace.Wait(ctx) != nil {
 			break
 		}
@@ -46,7 +55,7 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 			ctx, cancel := context.WithTimeout(ctx, each)
 			defer cancel()
 			begin := time.Now()
-			status, id, err := getOnce(ctx, client, spec.URL)
+			status, id, err := getOnce(ctx, send, spec.URL)
 			tally.add(begin, status, id, err)
 		}
 		if spec.Rate > 0 {
@@ -77,14 +86,17 @@ func transport(spec probe.HTTP) *http.Transport {
 	return &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: !spec.KeepAlive, MaxIdleConnsPerHost: 100}
 }
 
-func getOnce(ctx context.Context, client *http.Client, url string) (int, *probe.Identity, error) {
+// sender sends a request and gets its answer.
+type sender func(*http.Request) (*http.Response, error)
+
+func getOnce(ctx context.Context, send sender, url string) (int, *probe.Identity, error) {
 	var conn connected
 	request, err := http.NewRequestWithContext(conn.watch(ctx), http.MethodGet, url, nil)
 	if err != nil {
 		return 0, nil, fmt.Errorf("make the request: %w", err)
 	}
 	request.Header.Set("Accept", "application/json")
-	response, err := client.Do(request)
+	response, err := send(request)
 	if err != nil {
 		return 0, nil, conn.explain(err)
 	}
@@ -130,6 +142,12 @@ func (t *tally) add(begin time.Time, status int, id *probe.Identity, err error) 
 	t.latencies = append(t.latencies, time.Since(begin))
 }
 
+func (t *tally) lose() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.result.Lost++
+}
+
 func (t *tally) total(count int) (*probe.HTTPResult, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,6 +158,8 @@ func (t *tally) total(count int) (*probe.HTTPResult, error) {
 		t.result.Max = probe.Duration(t.latencies[n-1])
 	}
 	switch {
+	case t.result.OK == count && t.result.Lost > 0:
+		return &t.result, failf("%d connections were lost", t.result.Lost)
 	case t.result.OK == count:
 		return &t.result, nil
 	case t.result.Sent < count && len(t.result.Failures) == 0:

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,6 +81,42 @@ func TestHTTPAtARate(t *testing.T) {
 	// The last of 50 starts after 49 intervals of 4 ms.
 	if took := time.Since(start); took < 196*time.Millisecond {
 		t.Errorf("50 requests at 250 a second took %s", took)
+	}
+}
+
+// TestLastingConnections: requests take turns on connections, and one that its server closes is lost, with its request or without.
+func TestLastingConnections(t *testing.T) {
+	at := serving(t)
+	spec := probe.HTTP{URL: "http://" + at.String(), Count: 30, Rate: 1000, Connections: 3}
+	if reply := runProbe(t, probe.Request{HTTP: &spec}); reply.Failure != "" || reply.HTTP.OK != 30 || reply.HTTP.Lost != 0 {
+		t.Errorf("with a server that keeps them: %+v %+v", reply, reply.HTTP)
+	}
+	var mu sync.Mutex
+	opened, answered := 0, 0
+	closing := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch answered++; answered {
+		case 10:
+			w.Header().Set("Connection", "close")
+		case 20:
+			panic(http.ErrAbortHandler) // which closes the connection
+		}
+		fmt.Fprint(w, `{"client":"127.0.0.1:1"}`)
+	}))
+	closing.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			mu.Lock()
+			defer mu.Unlock()
+			opened++
+		}
+	}
+	closing.Start()
+	defer closing.Close()
+	spec.URL = closing.URL
+	reply := runProbe(t, probe.Request{HTTP: &spec})
+	if reply.HTTP.OK != 29 || reply.HTTP.Lost != 2 || opened != 5 || !strings.Contains(reply.Failure, "29 of 30 requests were answered") {
+		t.Errorf("with a server that closes two, %d were opened: %+v %+v", opened, reply, reply.HTTP)
 	}
 }
 
