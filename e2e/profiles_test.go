@@ -141,7 +141,11 @@ func testLife(t *testing.T, profile, name string) {
 		t.Run("features", func(t *testing.T) { testFeatures(t, name) })
 		t.Run("server away", func(t *testing.T) { testServerAway(t, name) })
 	}
-	t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
+	if profile == "ebpf" { // an upgrade makes every agent anew
+		t.Run("upgrade", func(t *testing.T) { testUpgrade(t, name) })
+	} else {
+		t.Run("restart", func(t *testing.T) { testAgentRestart(t, name) })
+	}
 	t.Run("faults", func(t *testing.T) { testFaults(t, name, profile) })
 	t.Run("churn", func(t *testing.T) { testChurn(t, name) })
 	if profile == "ebpf" { // its page uses most of what there is to look with

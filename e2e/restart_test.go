@@ -28,31 +28,29 @@ func podsOf(t *testing.T, lab, namespace, label string) []pod {
 	return pods
 }
 
-// testAgentRestart deletes the agents of two nodes, then kills them, while requests run from a pod of
-// the one to a pod of the other, and from the other to the demo's Service. Not one request may fail.
+// testAgentRestart deletes the agents of two nodes, then kills them, under traffic.
 func testAgentRestart(t *testing.T, lab string) {
-	demo := podsOf(t, lab, "default", "app=demo")
-	if len(demo) < 2 || demo[0].Node == demo[1].Node {
-		t.Fatalf("this needs demo pods on two nodes: %v", demo)
-	}
-	client, server := demo[0], demo[1]
-	const rate, seconds = 250, 40 // twice 250 a second leave two CPUs time for Kubernetes
-	service := kubectl(t, lab, "get", "service", "demo", "-o", "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}")
-	traffic := []stream{startRequests(t, lab, client, server.IP, rate, seconds), startRequests(t, lab, server, service, rate, seconds)}
-
-	for _, node := range []string{client.Node, server.Node} {
-		old := agentOn(t, lab, node)
-		kubectl(t, lab, "-n", "kube-system", "delete", "pod", old.Name, "--wait=false")
-		eventually(t, time.Minute, "a new agent on "+node, func() string {
-			for _, p := range podsOf(t, lab, "kube-system", "app.kubernetes.io/name=wirelab-agent") {
-				if p.Node == node && p.UID != old.UID && agentReady(t, lab, p) {
-					return ""
+	underTraffic(t, lab, 40, "two deleted and two killed agents", func(nodes []string) {
+		for _, node := range nodes {
+			old := agentOn(t, lab, node)
+			kubectl(t, lab, "-n", "kube-system", "delete", "pod", old.Name, "--wait=false")
+			eventually(t, time.Minute, "a new agent on "+node, func() string {
+				for _, p := range podsOf(t, lab, "kube-system", "app.kubernetes.io/name=wirelab-agent") {
+					if p.Node == node && p.UID != old.UID && agentReady(t, lab, p) {
+						return ""
+					}
 				}
-			}
-			return "none is ready"
-		})
-	}
-	for _, node := range []string{client.Node, server.Node} {
+				return "none is ready"
+			})
+		}
+		killAgents(t, lab, nodes)
+	})
+}
+
+// killAgents kills the agent of each node and waits until it is back.
+func killAgents(t *testing.T, lab string, nodes []string) {
+	t.Helper()
+	for _, node := range nodes {
 		agent := agentOn(t, lab, node)
 		restarts := restartsOf(t, lab, agent)
 		pid := onNode(t, node, "pgrep", "-o", "-x", "wirelab-agent")
@@ -67,21 +65,49 @@ func testAgentRestart(t *testing.T, lab string) {
 			return ""
 		})
 	}
+}
+
+// underTraffic does something to the agents while requests run from a pod to one of another node, and from that one to the
+// demo's Service: each on a connection of its own, and others on connections that last. Not one request may fail, and no
+// connection may be lost. It has to be done within so many seconds.
+func underTraffic(t *testing.T, lab string, seconds int, what string, do func(nodes []string)) {
+	t.Helper()
+	client, server := demoPair(t, lab)
+	const fresh, lasting, connections = 200, 50, "20" // twice 250 a second leave two CPUs time for Kubernetes
+	service := kubectl(t, lab, "get", "service", "demo", "-o", "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}")
+	traffic := []stream{
+		startRequests(t, lab, client, server.IP, fresh, seconds), startRequests(t, lab, server, service, fresh, seconds),
+		startRequests(t, lab, client, server.IP, lasting, seconds, "--connections", connections),
+		startRequests(t, lab, server, service, lasting, seconds, "--connections", connections),
+	}
+
+	do([]string{client.Node, server.Node})
 
 	for _, s := range traffic {
 		s.wantRunning(t)
 	}
 	for _, s := range traffic {
 		r := s.result(t)
-		if r.Sent != rate*seconds || r.OK != r.Sent {
-			t.Errorf("to %s: %d of %d requests failed: %s", s.to, r.Sent-r.OK, r.Sent, r.Failures)
+		if r.Sent != s.count || r.OK != r.Sent || r.Lost > 0 {
+			t.Errorf("to %s: %d of %d requests failed, and %d connections were lost: %s", s.to, r.Sent-r.OK, r.Sent, r.Lost, r.Failures)
 		}
-		t.Logf("to %s: %d requests at %d/s at most across two deleted and two killed agents, %d failed, the slowest took %s", s.to, r.Sent, rate, r.Sent-r.OK, r.Max)
+		t.Logf("to %s: %d requests across %s, %d failed, %d connections lost, the slowest took %s", s.to, r.Sent, what, r.Sent-r.OK, r.Lost, r.Max)
 	}
+}
+
+// demoPair are pods of the demo on two nodes.
+func demoPair(t *testing.T, lab string) (client, server pod) {
+	t.Helper()
+	demo := podsOf(t, lab, "default", "app=demo")
+	if len(demo) < 2 || demo[0].Node == demo[1].Node {
+		t.Fatalf("this needs demo pods on two nodes: %v", demo)
+	}
+	return demo[0], demo[1]
 }
 
 type requests struct {
 	Sent, OK int
+	Lost     int // connections that were to last
 	Failures json.RawMessage
 	Max      string // how long the slowest took
 }
@@ -89,18 +115,20 @@ type requests struct {
 // stream is requests under way, each on a connection of its own.
 type stream struct {
 	to    string
+	count int // of requests
 	ended chan error
 	out   *strings.Builder // to be read when the stream has ended
 }
 
-// startRequests sends requests from client to an address, at a rate and for so long.
-func startRequests(t *testing.T, lab string, client pod, to string, rate, seconds int) stream {
+// startRequests sends requests from client to an address, at a rate and for so long, with more flags of nettool's.
+func startRequests(t *testing.T, lab string, client pod, to string, rate, seconds int, more ...string) stream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(seconds+60)*time.Second)
 	t.Cleanup(cancel)
-	s := stream{to: to, ended: make(chan error, 1), out: new(strings.Builder)}
-	cmd := exec.CommandContext(ctx, "docker", "exec", lab+"-control-plane", "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf",
-		"exec", client.Name, "--", "nettool", "probe", "http", "http://"+to+"/", "--rate", fmt.Sprint(rate), "--count", fmt.Sprint(rate*seconds))
+	s := stream{to: to, count: rate * seconds, ended: make(chan error, 1), out: new(strings.Builder)}
+	args := []string{"exec", lab + "-control-plane", "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "exec", client.Name, "--",
+		"nettool", "probe", "http", "http://" + to + "/", "--rate", fmt.Sprint(rate), "--count", fmt.Sprint(s.count)}
+	cmd := exec.CommandContext(ctx, "docker", append(args, more...)...)
 	cmd.Stdout = s.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -114,7 +142,7 @@ func (s stream) wantRunning(t *testing.T) {
 	t.Helper()
 	select {
 	case err := <-s.ended:
-		t.Fatalf("the requests to %s ended before the restarts did (%v): %s", s.to, err, s.out)
+		t.Fatalf("the requests to %s ended before what they were to outlast did (%v): %s", s.to, err, s.out)
 	default:
 	}
 }
