@@ -19,8 +19,9 @@ func meta(name string, with map[string]string) metav1.ObjectMeta {
 // daemonSet is privileged, so that a walkthrough can capture packets and read the node's routes in it.
 func daemonSet(cfg Config) *appsv1.DaemonSet {
 	c := container(cfg)
-	port := intstr.FromInt32(int32(cfg.TargetPort))                                                                      //nolint:gosec // a port
-	c.Args = []string{"serve", "--listen", netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(cfg.TargetPort)).String()} //nolint:gosec // a port
+	listen := netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(cfg.TargetPort)) //nolint:gosec // a port
+	c.Args = []string{"serve", "--listen", listen.String()}
+	port := intstr.FromInt32(int32(listen.Port()))
 	c.Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: port.IntVal, Protocol: corev1.ProtocolTCP}}
 	c.ReadinessProbe = &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}},
