@@ -42,20 +42,20 @@ func testUpgrade(t *testing.T, lab string) {
 	for _, node := range containers(t, lab) {
 		onNode(t, node, "ctr", "-n", "k8s.io", "images", "tag", "docker.io/"+image, "docker.io/"+repository+":another")
 	}
-	underTraffic(t, lab, 60, "an upgrade, a rollback and two killed agents", func(nodes []string) {
+	underTraffic(t, lab, 110, "an upgrade, a rollback and two killed agents", func(nodes []string) {
 		chart, err := loader.Load("../charts/wirelab")
 		if err != nil {
 			t.Fatal(err)
 		}
 		u := action.NewUpgrade(h)
-		u.Namespace, u.ReuseValues, u.Timeout = "kube-system", true, time.Minute
+		u.Namespace, u.ReuseValues, u.Timeout = "kube-system", true, 2*time.Minute
 		values := map[string]any{"image": map[string]any{"tag": "another"}, "prometheus": map[string]any{"enabled": false}}
 		if _, err := u.RunWithContext(context.WithoutCancel(t.Context()), "wirelab", chart, values); err != nil {
 			t.Fatal(err)
 		}
 		wantAgents(t, lab, repository+":another")
 		r := action.NewRollback(h)
-		r.Version, r.Timeout = deployed.Version, time.Minute
+		r.Version, r.Timeout = deployed.Version, 2*time.Minute
 		if err := r.Run("wirelab"); err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func helmOf(t *testing.T, lab string) *action.Configuration {
 // wantAgents waits until every node's agent is ready and runs an image.
 func wantAgents(t *testing.T, lab, image string) {
 	t.Helper()
-	kubectl(t, lab, "-n", "kube-system", "rollout", "status", "daemonset/wirelab-agent", "--timeout=50s")
+	kubectl(t, lab, "-n", "kube-system", "rollout", "status", "daemonset/wirelab-agent", "--timeout=100s")
 	images := kubectl(t, lab, "-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=wirelab-agent", "-o",
 		`jsonpath={range .items[*]}{.spec.containers[0].image}{"\n"}{end}`)
 	for _, has := range strings.Fields(images) {
