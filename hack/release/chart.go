@@ -55,7 +55,7 @@ func packChart(fsys fs.FS, dir string, e edition, at time.Time) ([]byte, error) 
 // stamp puts the version into a Chart.yaml: appVersion is the tag of the images that it takes.
 func stamp(chartYAML []byte, e edition) ([]byte, error) {
 	if n := len(chartVersions.FindAll(chartYAML, -1)); n != 2 {
-		return nil, fmt.Errorf("Chart.yaml has %d lines with a version, want version and appVersion", n)
+		return nil, fmt.Errorf("a Chart.yaml with %d lines with a version, want version and appVersion", n)
 	}
 	return chartVersions.ReplaceAllFunc(chartYAML, func(line []byte) []byte {
 		if bytes.HasPrefix(line, []byte("appVersion")) {
