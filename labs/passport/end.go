@@ -196,7 +196,7 @@ func (j *joiner) arrived(last Hop, answer bool) bool {
 	if answer {
 		end = j.Probe.From
 	}
-	inStack := last.Device == "" && slices.Contains(last.Hooks, input)
+	inStack := last.Device == "" && slices.Contains(last.Hooks, input) && !j.stoppedAt(input, last.Node, answer)
 	switch end.Kind {
 	case Pod:
 		return last.Pod == end.Name && last.Direction == "in"
@@ -207,6 +207,15 @@ func (j *joiner) arrived(last Hop, answer bool) bool {
 	}
 	n := j.node(last.Node)
 	return n != nil && last.Device == n.NIC && last.Direction == "out"
+}
+
+// stoppedAt says whether a packet came to a hook of a node's stack and was not left behind its rules.
+func (j *joiner) stoppedAt(hook, node string, answer bool) bool {
+	n := j.node(node)
+	return n != nil && slices.ContainsFunc(n.Hooks, func(h Hook) bool {
+		c := h.count(answer)
+		return h.Name == hook && c.In > c.Out
+	})
 }
 
 // Hooks of a node's stack.

@@ -334,3 +334,23 @@ func TestUnheardNode(t *testing.T) {
 		t.Errorf("%s", words(p))
 	}
 }
+
+// TestDroppedAtInput: what a rule at INPUT of the node that it is for drops has not arrived, an answer too.
+func TestDroppedAtInput(t *testing.T) {
+	in := recorded(t, "testdata/ebpf-node.json")
+	if p := Make(in); p.Answer == nil || !p.Answer.Arrived {
+		t.Fatalf("without a rule:\n%s", words(p))
+	}
+	node, dropped := in.Probe.From.Node, false
+	for i, n := range in.Nodes {
+		for j, h := range n.Hooks {
+			if n.Name == node && h.Name == input {
+				in.Nodes[i].Hooks[j].Reply.Out, dropped = 0, h.Reply.In > 0
+			}
+		}
+	}
+	want := "the stack of node " + node + " dropped it at INPUT"
+	if p := Make(in); !dropped || p.Answer.Arrived || p.Answer.End != want || p.Answer.WayOut == "" {
+		t.Errorf("want %q:\n%s", want, words(p))
+	}
+}
