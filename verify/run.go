@@ -105,10 +105,13 @@ func NotRun(lab string, k Kind, sel Selection, all []Check, err error) *Report {
 	return &Report{Lab: lab, Mode: k.Mode, Started: time.Now(), Results: notRun(checks, err), Skipped: skipped}
 }
 
+// notRunFor begins the error of a check that did not run; the reason follows.
+const notRunFor = "not run: "
+
 func notRun(checks []Check, err error) []Result {
 	results := make([]Result, len(checks))
 	for i, c := range checks {
-		results[i] = Result{Name: c.Name, Claim: c.Claim, Status: Error, Error: "not run: " + err.Error()}
+		results[i] = Result{Name: c.Name, Claim: c.Claim, Status: Error, Error: notRunFor + err.Error()}
 	}
 	return results
 }

@@ -37,7 +37,11 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 	}
 	claimColumn := len("ERROR  ") + nameWidth + len("  00.0s  ")
 	fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", "", nameWidth, "check", "time", "claim")
-	for _, result := range WorstFirst(r.Results) {
+	ran, idle := r.Results, []Result(nil)
+	if !verbose {
+		ran, idle = withoutIdle(r.Results)
+	}
+	for _, result := range WorstFirst(ran) {
 		claim := screen.Wrap(result.Claim, max(width()-claimColumn, 20))
 		fmt.Fprintf(out, "%-5s  %-*s  %5s  %s\n", result.Status.mark(), nameWidth, result.Name, seconds(result.Duration), claim[0])
 		for _, line := range claim[1:] {
@@ -45,12 +49,49 @@ func writeText(w io.Writer, r *Report, verbose bool) error {
 		}
 		writeEvidence(out, result, verbose)
 	}
+	writeIdle(out, idle)
 	tableOf(r.Results).write(out)
 	fmt.Fprintf(out, "\n%s\n", strings.Join(screen.Wrap(summary(r), width()), "\n"))
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
+}
+
+// fewIdle is how many checks that did not run, all for one reason, are written one by one.
+const fewIdle = 3
+
+// withoutIdle takes out what did not run, where that is many checks and they all have one reason, as when somebody interrupts.
+func withoutIdle(results []Result) (ran, idle []Result) {
+	for _, r := range results {
+		if strings.HasPrefix(r.Error, notRunFor) && (len(idle) == 0 || r.Error == idle[0].Error) {
+			idle = append(idle, r)
+		} else {
+			ran = append(ran, r)
+		}
+	}
+	if len(idle) <= fewIdle {
+		return results, nil
+	}
+	return ran, idle
+}
+
+// writeIdle writes what did not run with the reason, which is that of all.
+func writeIdle(w io.Writer, idle []Result) {
+	if len(idle) == 0 {
+		return
+	}
+	var names []string
+	for _, r := range idle {
+		names = append(names, r.Name)
+	}
+	const indent = len("ERROR  ")
+	for i, line := range screen.Wrap(fmt.Sprintf("%d checks were %s", len(idle), idle[0].Error), width()-indent) {
+		fmt.Fprintf(w, "%-*s%s\n", indent, []string{Error.mark(), ""}[min(i, 1)], line)
+	}
+	for _, line := range screen.Wrap(strings.Join(names, ", "), width()-indent) {
+		fmt.Fprintf(w, "%*s%s\n", indent, "", line)
+	}
 }
 
 // WorstFirst are the results that are to be read first: what failed, what could not look, what passed, each in their order.
