@@ -216,13 +216,19 @@ func TestIdentities(t *testing.T) {
 			t.Errorf("%s: %v, got\n%s\nwant\n%s", tt.command, err, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 		}
 	}
+	whole, err := runCmd(t, "endpoint", "get", "default/demo", "--socket", socket)
+	for _, name := range []string{"demo", "10.0.1.2", "2"} {
+		if got, gotErr := runCmd(t, "endpoint", "get", name, "--socket", socket); err != nil || gotErr != nil || got != whole {
+			t.Errorf("endpoint get %s: %v, %v, got\n%s\nwant\n%s", name, err, gotErr, got, whole)
+		}
+	}
 	out, err := runCmd(t, "endpoint", "get", "10.0.1.2", "-o", "json", "--socket", socket)
 	var found []api.LabeledEndpoint
 	if jsonErr := json.Unmarshal([]byte(out), &found); err != nil || jsonErr != nil || len(found) != 1 || found[0].Labels["tier"] != "front" {
 		t.Errorf("as JSON: %v, %v, %s", err, jsonErr, out)
 	}
 	for command, want := range map[string]string{
-		"endpoint get default/nobody": "there is no endpoint default/nobody",
+		"endpoint get default/nobody": "there is no endpoint default/nobody: endpoint list has what there is",
 		"identity get 7":              "there is no identity 7",
 		"identity get":                "accepts 1 arg",
 		"endpoint list --identity x":  "want its number",
@@ -286,7 +292,7 @@ func TestMonitor(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"--from default/none": `pick events by "default/none": there is no such pod`,
-		"--to demo":           "want a pod with its namespace, as default/demo",
+		"--to a/b/c":          "want a pod, as demo or kube-system/coredns",
 		"--type drops":        "there are trace, drop, step",
 	} {
 		out, err := runCmd(t, append([]string{"monitor", "--socket", socket}, strings.Fields(args)...)...)

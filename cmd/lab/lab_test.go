@@ -157,7 +157,7 @@ func TestBadUsage(t *testing.T) {
 		{"monitor --", "no command"},
 		{"monitor -- no-such-command-here", "no-such-command-here"},
 		{"monitor --type drops", "there are trace, drop, step"},
-		{"monitor --from demo", "want a pod with its namespace, as default/demo"},
+		{"monitor --from a/b/c", "want a pod, as demo or kube-system/coredns"},
 		{"service list --frontend demo", "with a port or without"},
 		{"flows --verdict maybe", "there are forwarded and dropped"},
 		{"flows --last 0", "shows nothing"},

@@ -17,7 +17,7 @@ type End struct {
 	Identity uint32
 }
 
-// ParseEnd reads what a person names an end by: an address, an identity's number or, as namespace/name, a pod, whose
+// ParseEnd reads what a person names an end by: an address, an identity's number or, as [api.ParsePodName] reads it, a pod, whose
 // addresses podAddr finds.
 func ParseEnd(text string, podAddr func(namespace, name string) (netip.Addr, error)) (End, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
@@ -26,11 +26,11 @@ func ParseEnd(text string, podAddr func(namespace, name string) (netip.Addr, err
 	if n, err := strconv.ParseUint(text, 10, 32); err == nil && n != 0 {
 		return End{Identity: uint32(n)}, nil
 	}
-	namespace, name, ok := strings.Cut(text, "/")
-	if !ok || namespace == "" || name == "" {
-		return End{}, fmt.Errorf("pick events by %q: want a pod with its namespace, as default/demo, an address, or an identity's number", text)
+	pod, err := api.ParsePodName(text)
+	if err != nil {
+		return End{}, fmt.Errorf("pick events by %q: want a pod, as demo or kube-system/coredns, an address, or an identity's number", text)
 	}
-	addr, err := podAddr(namespace, name)
+	addr, err := podAddr(pod.Namespace, pod.Name)
 	if err != nil {
 		return End{}, fmt.Errorf("pick events by %q: %w", text, err)
 	}

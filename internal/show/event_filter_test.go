@@ -21,6 +21,7 @@ func TestParseEnd(t *testing.T) {
 		"10.0.1.7":     {Addr: netip.MustParseAddr("10.0.1.7")},
 		"20034":        {Identity: 20034},
 		"default/demo": {Addr: netip.MustParseAddr("10.0.1.3")},
+		"demo":         {Addr: netip.MustParseAddr("10.0.1.3")},
 	} {
 		got, err := ParseEnd(text, pods)
 		if err != nil || got != want {
@@ -30,7 +31,7 @@ func TestParseEnd(t *testing.T) {
 			t.Errorf("%s is said again as %s", text, got)
 		}
 	}
-	for text, say := range map[string]string{"demo": "want a pod with its namespace, as default/demo", "0": "want a pod", "/": "want a pod", "default/none": `"default/none": no such pod`} {
+	for text, say := range map[string]string{"none": `"none": no such pod`, "0": `"0": no such pod`, "/": "want a pod, as demo", "a/b/c": "want a pod", "default/none": `"default/none": no such pod`} {
 		if _, err := ParseEnd(text, pods); err == nil || !strings.Contains(err.Error(), say) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", text, err, say)
 		}

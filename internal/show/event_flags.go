@@ -25,7 +25,7 @@ type EventFlags struct {
 // Add adds the flags to a command's.
 func (e *EventFlags) Add(f *pflag.FlagSet) {
 	f.StringSliceVar(&e.types, "type", nil, "only these types of events: "+strings.Join(EventTypes(), ", "))
-	f.StringVar(&e.from, "from", "", "only packets from this pod (namespace/name), address or identity (number)")
+	f.StringVar(&e.from, "from", "", "only packets from this pod (namespace/name, or a name in the namespace default), address or identity (number)")
 	f.StringVar(&e.to, "to", "", "only packets to this pod, address or identity")
 	f.StringVar(&e.related, "related-to", "", "only packets from or to this pod, address or identity")
 	f.CountVarP(&e.detail, "verbose", "v", "say more in the line: interface, MACs, TTL and endpoints; -vv: and the packet's layers below it")

@@ -140,10 +140,13 @@ numbers, as in "endpoint 3->4". health_endpoint is where other nodes probe this 
 		Narrow: "--identity 4", Filters: []string{"identity"}, Pick: Filter.Endpoints,
 		Table: LabeledEndpoints,
 		Get: &Get[api.LabeledEndpoint]{
-			What: "endpoint", Short: "Show one endpoint by its pod or address", Example: "endpoint get default/demo",
+			What: "endpoint", Short: "Show one endpoint by its pod, its address, or its number on a node", Example: "endpoint get default/demo",
 			Is: func(e api.LabeledEndpoint, name string) bool {
-				addr, err := netip.ParseAddr(name)
-				return name == e.Namespace+"/"+e.Pod || err == nil && addr == e.Addr
+				if addr, err := netip.ParseAddr(name); err == nil {
+					return addr == e.Addr
+				}
+				pod, err := api.ParsePodName(name)
+				return name == strconv.FormatUint(uint64(e.ID), 10) || err == nil && pod == api.PodName{Namespace: e.Namespace, Name: e.Pod}
 			},
 			Names:    func(e api.LabeledEndpoint) []string { return []string{e.Namespace + "/" + e.Pod} },
 			Describe: LabeledEndpoint,

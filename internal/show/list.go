@@ -38,7 +38,7 @@ type Get[T any] struct {
 func (g Get[T]) Find(all []T, name string) ([]T, error) {
 	found := keep(all, func(t T) bool { return g.Is(t, name) })
 	if len(found) == 0 {
-		return nil, fmt.Errorf("there is no %s %s", g.What, name)
+		return nil, fmt.Errorf("there is no %s %s: %s list has what there is", g.What, name, g.What)
 	}
 	return found, nil
 }
