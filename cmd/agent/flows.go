@@ -59,7 +59,7 @@ func flowWords(ctx context.Context, key string, c *client.Client) (words []strin
 		return api.FlowProtocols(), nil
 	case "identity":
 		return identityNumbers(ctx, c)
-	case "pod", "to-pod":
+	case "pod", "from-pod", "to-pod":
 		endpoints, err := c.Endpoints(ctx)
 		for _, e := range endpoints {
 			words = append(words, e.Namespace+"/"+e.Pod)

@@ -54,7 +54,7 @@ func newFlowsCmd() *cobra.Command {
 	out.flag(cmd)
 	serve.addFlags(cmd)
 	for key, complete := range map[string]cobra.CompletionFunc{
-		"pod": completePods, "to-pod": completePods, "namespace": completeNamespaces, "identity": completeIdentities, "port": cobra.NoFileCompletions,
+		"pod": completePods, "from-pod": completePods, "to-pod": completePods, "namespace": completeNamespaces, "identity": completeIdentities, "port": cobra.NoFileCompletions,
 		"verdict":  cobra.FixedCompletions(api.FlowVerdicts(), cobra.ShellCompDirectiveNoFileComp),
 		"protocol": cobra.FixedCompletions(api.FlowProtocols(), cobra.ShellCompDirectiveNoFileComp),
 		"last":     cobra.NoFileCompletions, "since": cobra.NoFileCompletions,

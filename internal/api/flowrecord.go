@@ -137,6 +137,7 @@ type FlowsKept struct {
 // FlowFilter picks flow records. What is not set picks all.
 type FlowFilter struct {
 	Pod       PodName // at either end
+	FromPod   PodName // at the source
 	ToPod     PodName // at the destination
 	Namespace string  // of either end
 	Verdict   string
@@ -177,7 +178,7 @@ func (p PodName) String() string {
 
 // FlowFilterKeys are the keys of [FlowFilter.Set] that pick records by what they are of.
 func FlowFilterKeys() []string {
-	return []string{"pod", "to-pod", "namespace", "verdict", "protocol", "port", "identity"}
+	return []string{"pod", "from-pod", "to-pod", "namespace", "verdict", "protocol", "port", "identity"}
 }
 
 // FlowVerdicts and FlowProtocols are what a [FlowFilter] takes as verdict and, besides numbers, as protocol.
@@ -186,12 +187,14 @@ func FlowVerdicts() []string { return []string{FlowForwarded, FlowDropped} }
 // FlowProtocols: see FlowVerdicts.
 func FlowProtocols() []string { return []string{"tcp", "udp", "icmp", "sctp"} }
 
-// Set sets what one of the keys "pod", "to-pod", "namespace", "verdict", "protocol", "port", "identity", "no-nodes", "since",
-// "last" and "follow" is to be, as a person types it. An error is a sentence.
+// Set sets what one of the keys "pod", "from-pod", "to-pod", "namespace", "verdict", "protocol", "port", "identity", "no-nodes",
+// "since", "last" and "follow" is to be, as a person types it. An error is a sentence.
 func (f *FlowFilter) Set(key, value string) (err error) {
 	switch key {
 	case "pod":
 		f.Pod, err = ParsePodName(value)
+	case "from-pod":
+		f.FromPod, err = ParsePodName(value)
 	case "to-pod":
 		f.ToPod, err = ParsePodName(value)
 	case "namespace":
@@ -249,6 +252,7 @@ func (f FlowFilter) Values() url.Values {
 		}
 	}
 	set("pod", f.Pod.String(), f.Pod != PodName{})
+	set("from-pod", f.FromPod.String(), f.FromPod != PodName{})
 	set("to-pod", f.ToPod.String(), f.ToPod != PodName{})
 	set("namespace", f.Namespace, f.Namespace != "")
 	set("verdict", f.Verdict, f.Verdict != "")
@@ -282,6 +286,7 @@ func (f *FlowFilter) Match(r *FlowRecord) bool {
 		f.Protocol != "" && r.Protocol != f.Protocol,
 		!f.Since.IsZero() && r.Time.Before(f.Since),
 		f.Pod != PodName{} && !either(f.Pod.is),
+		f.FromPod != PodName{} && !f.FromPod.is(&r.Source),
 		f.ToPod != PodName{} && !f.ToPod.is(&r.Destination),
 		f.Namespace != "" && !either(func(e *FlowEnd) bool { return e.Namespace == f.Namespace }),
 		f.Port != 0 && !either(func(e *FlowEnd) bool { return e.Port == f.Port }),

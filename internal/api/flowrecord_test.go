@@ -11,7 +11,7 @@ import (
 func TestFlowFilterTravels(t *testing.T) {
 	var f FlowFilter
 	for key, value := range map[string]string{
-		"pod": "demo", "to-pod": "shop/web", "namespace": "shop", "verdict": "Dropped", "protocol": "6", "port": "80", "identity": "300", "no-nodes": "true",
+		"pod": "demo", "from-pod": "shop/till", "to-pod": "shop/web", "namespace": "shop", "verdict": "Dropped", "protocol": "6", "port": "80", "identity": "300", "no-nodes": "true",
 		"since": "2026-01-02T15:04:05.5Z", "last": "-1", "follow": "true",
 	} {
 		if err := f.Set(key, value); err != nil {
@@ -19,7 +19,7 @@ func TestFlowFilterTravels(t *testing.T) {
 		}
 	}
 	want := FlowFilter{
-		Pod: PodName{"default", "demo"}, ToPod: PodName{"shop", "web"}, Namespace: "shop", Verdict: FlowDropped, Protocol: "tcp", Port: 80, Identity: 300, NoNodes: true,
+		Pod: PodName{"default", "demo"}, FromPod: PodName{"shop", "till"}, ToPod: PodName{"shop", "web"}, Namespace: "shop", Verdict: FlowDropped, Protocol: "tcp", Port: 80, Identity: 300, NoNodes: true,
 		Since: time.Date(2026, 1, 2, 15, 4, 5, 5e8, time.UTC), Last: -1, Follow: true,
 	}
 	if f != want {
@@ -43,7 +43,7 @@ func TestFlowFilterRefuses(t *testing.T) {
 		"pod=a/b/c": `"a/b/c" names no pod`, "pod=": `"" names no pod`, "pod=/x": "names no pod", "verdict=lost": "there are forwarded and dropped",
 		"protocol=gre": "or its number", "protocol=256": "or its number", "port=0": "from 1 to 65535", "port=65536": "from 1 to 65535",
 		"identity=web": "want its number", "since=yesterday": "want a time", "last=many": "a number of flows", "follow=maybe": "true or false", "no-nodes=maybe": "true or false",
-		"pods=x": `cannot be picked by "pods": there are pod, to-pod`, "port=1&port=2": "port is given 2 times",
+		"pods=x": `cannot be picked by "pods": there are pod, from-pod, to-pod`, "port=1&port=2": "port is given 2 times",
 	} {
 		values, err := url.ParseQuery(query)
 		if err != nil {
@@ -68,6 +68,7 @@ func TestFlowFilterMatch(t *testing.T) {
 	}{
 		{FlowFilter{}, true},
 		{FlowFilter{Pod: PodName{"default", "demo"}}, true}, {FlowFilter{Pod: PodName{"shop", "web"}}, true}, {FlowFilter{Pod: PodName{"default", "web"}}, false},
+		{FlowFilter{FromPod: PodName{"default", "demo"}}, true}, {FlowFilter{FromPod: PodName{"shop", "web"}}, false},
 		{FlowFilter{ToPod: PodName{"shop", "web"}}, true}, {FlowFilter{ToPod: PodName{"default", "demo"}}, false},
 		{FlowFilter{Namespace: "shop"}, true}, {FlowFilter{Namespace: "other"}, false},
 		{FlowFilter{Verdict: FlowForwarded}, true}, {FlowFilter{Verdict: FlowDropped}, false},

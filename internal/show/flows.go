@@ -17,6 +17,8 @@ func FlowUsage(flag string) string {
 	switch flag {
 	case "pod":
 		return "only flows from or to this pod: namespace/name, or a name in the namespace default"
+	case "from-pod":
+		return "only flows from this pod"
 	case "to-pod":
 		return "only flows to this pod"
 	case "namespace":

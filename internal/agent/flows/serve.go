@@ -68,7 +68,7 @@ func (b *Buffer) serve(ctx context.Context, w http.ResponseWriter, f api.FlowFil
 
 // unknown is what f names of which neither names nor the buffer have anything.
 func (b *Buffer) unknown(f api.FlowFilter, names Names) (unknown []string) {
-	for _, pod := range []api.PodName{f.Pod, f.ToPod} {
+	for _, pod := range []api.PodName{f.Pod, f.FromPod, f.ToPod} {
 		if pod != (api.PodName{}) && !names.HasPod(pod) && !b.Has(api.FlowFilter{Pod: pod}) {
 			unknown = append(unknown, "pod "+pod.String())
 		}
