@@ -2,7 +2,6 @@ package labs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -139,7 +138,7 @@ func (e *explaining) noneCame() error {
 	}
 	what := fmt.Sprintf("no %s packet from %s to %s came", p.Protocol, p.From.Name, to)
 	if e.awaited.ran {
-		return errors.New(what + " while the command ran")
+		return fmt.Errorf("%s while the command ran: that is run on this machine, and lab shell %s -- COMMAND runs one there", what, p.From.Name)
 	}
 	return fmt.Errorf("%s within %s: have one sent meanwhile, or wait longer with --timeout", what, e.options.Watch)
 }

@@ -124,7 +124,7 @@ func TestAwait(t *testing.T) {
 	}
 	ran := false
 	o := ExplainOptions{Watch: time.Hour, Meanwhile: func(context.Context) { ran = true }}
-	if err := await(t.Context(), o).noneCame(); !ran || !strings.HasSuffix(err.Error(), "while the command ran") {
+	if err := await(t.Context(), o).noneCame(); !ran || !strings.HasSuffix(err.Error(), "while the command ran: that is run on this machine, and lab shell default/cni -- COMMAND runs one there") {
 		t.Errorf("the command ran: %t: %v", ran, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
