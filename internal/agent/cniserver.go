@@ -92,7 +92,7 @@ func (s *cniServer) handle(ctx context.Context, conn *net.UnixConn) {
 	if err != nil {
 		s.log.Warn("CNI call failed", "command", req.Command, "pod", podName(req), "err", err)
 		reply.Error = cniErrorOf(req, err)
-	} else {
+	} else if req.Command != "STATUS" { // which the runtime asks every few seconds
 		s.log.Debug("CNI call", "command", req.Command, "pod", podName(req), "took", took)
 	}
 	if err := api.ReplyCNI(conn, reply); err != nil {
