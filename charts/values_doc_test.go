@@ -3,46 +3,20 @@ package charts_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"wirelab.dev/wirelab/internal/pagetest"
 	"wirelab.dev/wirelab/internal/settings"
-)
-
-// The table of values stands in its page between these lines.
-const (
-	valuesPage  = "../docs/chart.md"
-	valuesBegin = "<!-- values: written by go test ./charts -update -->\n"
-	valuesEnd   = "<!-- end of values -->\n"
 )
 
 // TestValuesAreDocumented holds the page's table against values.yaml, which says what each value does and what it is by
 // default, and against the schema, which says what it may be.
 func TestValuesAreDocumented(t *testing.T) {
-	page, err := os.ReadFile(valuesPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begins := strings.Cut(string(page), valuesBegin)
-	have, after, ends := strings.Cut(rest, valuesEnd)
-	if !begins || !ends {
-		t.Fatalf("%s has no place for the values: the lines %q and %q", valuesPage, valuesBegin, valuesEnd)
-	}
-	want := valuesTable(t)
-	if *update {
-		if err := os.WriteFile(valuesPage, []byte(before+valuesBegin+want+valuesEnd+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, have); diff != "" {
-		t.Errorf("%s differs from values.yaml and its schema; run go test ./charts -update\n%s", valuesPage, diff)
-	}
+	pagetest.Hold(t, "../docs/chart.md", "values", "go test ./charts -update", valuesTable(t), *update)
 }
 
 // valueSchema is as much of a value's schema as a reader wants to know.

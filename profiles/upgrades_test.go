@@ -2,21 +2,12 @@ package profiles
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"wirelab.dev/wirelab/internal/pagetest"
 	"wirelab.dev/wirelab/internal/settings"
-)
-
-// The tables of what can change stand in their page between these lines.
-const (
-	upgradesPage  = "../docs/upgrades.md"
-	upgradesBegin = "<!-- settings: written by go test ./profiles -update -->\n"
-	upgradesEnd   = "<!-- end of settings -->\n"
 )
 
 // TestEverySettingStaysOrChanges: of each setting that can be set the table says what comes of changing it in a lab that is up, or
@@ -31,26 +22,9 @@ func TestEverySettingStaysOrChanges(t *testing.T) {
 
 // TestUpgradesAreDocumented holds the page's tables against the table of keys.
 func TestUpgradesAreDocumented(t *testing.T) {
-	page, err := os.ReadFile(upgradesPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begins := strings.Cut(string(page), upgradesBegin)
-	have, after, ends := strings.Cut(rest, upgradesEnd)
-	if !begins || !ends {
-		t.Fatalf("%s has no place for the settings: the lines %q and %q", upgradesPage, upgradesBegin, upgradesEnd)
-	}
 	want := "| can change | what comes of it |\n|---|---|\n" + keysBy(func(n *settings.Key) string { return n.Live }) +
 		"\n| stays | because |\n|---|---|\n" + keysBy(func(n *settings.Key) string { return n.Stays })
-	if *update {
-		if err := os.WriteFile(upgradesPage, []byte(before+upgradesBegin+want+upgradesEnd+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, have); diff != "" {
-		t.Errorf("%s differs from the table of keys; run go test ./profiles -update\n%s", upgradesPage, diff)
-	}
+	pagetest.Hold(t, "../docs/upgrades.md", "settings", "go test ./profiles -update", want, *update)
 }
 
 // keysBy are rows of the settings of which the same is said.
