@@ -90,6 +90,26 @@ func TestPage(t *testing.T) {
 	b.Within(soon, "a node is away", `document.querySelector('#nodes [data-state="away"]')?.innerText === 'worker is away'`)
 }
 
+// TestCrowdedMap: of many arrows those that have faded have no words, so that those of the others can be read, until one is
+// chosen or a filter leaves it.
+func TestCrowdedMap(t *testing.T) {
+	s, f := serving(t, "l-control-plane", "l-worker")
+	b := browse(t, s)
+	const arrows = 14
+	tell := func(n int) { f.tell(passes("tcp", podEnd(fmt.Sprintf("a/from%c", 'a'+n), 40000), podEnd("b/to", 80))) }
+	for n := range arrows {
+		tell(n)
+	}
+	words := cy + `.edges().filter((e) => e.style('label') !== '').length`
+	b.Within(soon, "each arrow has words", words+fmt.Sprintf(` === %d`, arrows))
+	b.Within(soon, "words go when nothing goes along", words+` === 0`)
+	tell(0)
+	b.Within(soon, "and come back", words+` === 1`)
+	browsertest.Call(b, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: "/", Text: "/"})
+	b.Run(chromedp.KeyEvent("fromb"))
+	b.Within(soon, "what a filter leaves has words", cy+`.edges().not('.out').length === 1 && `+cy+`.edges().not('.out')[0].style('label') !== ''`)
+}
+
 // TestPageOfMany draws a lab of 500 pods with 500 flows a second, and goes on drawing.
 func TestPageOfMany(t *testing.T) {
 	s, f := serving(t, "l-control-plane", "l-worker", "l-worker2")

@@ -3,6 +3,7 @@
 const dotsMost = 24;
 const perLine = 8;
 const quiet = 10_000; // milliseconds after which an arrow fades
+const crowd = 12; // of more arrows than this, those that have faded lose their words
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -98,7 +99,8 @@ export class ServiceMap {
       { selector: 'edge[?red]', style: { 'line-color': c.red, 'target-arrow-color': c.red, color: c.red, 'line-style': 'solid', 'font-weight': 600 } },
       { selector: '.out', style: { opacity: 0.12, 'text-opacity': 0.25 } },
       { selector: 'node.at', style: { 'border-color': c.accent, 'border-width': 3 } },
-      { selector: 'edge.at', style: { 'underlay-color': c.accent, 'underlay-opacity': 0.25, 'underlay-padding': 5 } },
+      { selector: 'edge[?mute]', style: { label: '' } },
+      { selector: 'edge.at', style: { label: 'data(label)', 'underlay-color': c.accent, 'underlay-opacity': 0.25, 'underlay-padding': 5 } },
     ]);
     for (const node of this.cy.nodes()) node.data(this.card(node.data('group')));
   }
@@ -133,9 +135,11 @@ export class ServiceMap {
           placed ||= data.width > width + 20 || data.height > height + 10;
         }
       }
+      const crowded = bundles.size > crowd;
       for (const b of bundles.values()) {
+        const idle = !b.red && now - b.seen > quiet;
         const data = {
-          protocol: b.protocol, red: b.red, idle: !b.red && now - b.seen > quiet, says: b.says, label: [b.name, b.says].filter(Boolean).join('\n'),
+          protocol: b.protocol, red: b.red, idle, mute: idle && crowded && !shown?.has(b.id), says: b.says, label: [b.name, b.says].filter(Boolean).join('\n'),
           width: 1.5 + Math.min(Math.log2(1 + b.rate + b.dropRate) / 1.8, 4.5),
         };
         const edge = this.cy.getElementById(b.id);
