@@ -23,7 +23,8 @@ Docker is needed: lab carries the programs it installs.
 The exit status is 0 when all is fine, 2 when the request itself is wrong, as it is when it names
 a profile, a setting, a lab, a node or a pod that is not there, 3 when up, install or verify has
 looked and a claim does not hold, and 1 for all else: what could not be done, or not be looked at.
-shell, and monitor, capture and explain with a command, end with the command's own.`,
+For down a lab that is not there is one that is down: 0. shell, and monitor, capture and explain
+with a command, end with the command's own.`,
 		Example: `  lab up kubeproxy          make a lab and verify it
   lab status                how it is
   lab verify                run the checks again
