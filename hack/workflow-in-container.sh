@@ -95,7 +95,7 @@ for file in results.xml summary.md report; do
 	fi
 done
 say "of results.xml:"
-grep -o '<testsuites [^>]*>' "$work/workspace/results.xml"
+grep -o '<testsuite [^>]*>' "$work/workspace/results.xml"
 grep -m 1 -A 6 '<failure' "$work/workspace/results.xml"
 say "of the job's summary:"
 head -20 "$work/summary.md"
