@@ -16,6 +16,8 @@ LDFLAGS   := -s -w -X wirelab.dev/wirelab/internal/version.Version=$(VERSION) -X
 GO_BUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
 GO_TOOL   := go tool -modfile=hack/tools/go.mod
 SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml' '*.tpl' '*.json' '*.txt' 'internal/ui/page/*' go.mod go.sum 2>/dev/null)
+# What lab alone carries beside them.
+PAGES     := $(shell git ls-files -co --exclude-standard -- 'docs/*' '*.html' '*.css' '*.js' '*.svg' 2>/dev/null)
 PAYLOAD   := images/payload
 CARRIED   := wirelab-agent wirelab-operator wirelab-relay wirelab-cni nettool
 
@@ -42,7 +44,7 @@ deps: ## install what is missing on this machine, from the distribution's packag
 
 build: bin/lab ## every binary, in bin/
 
-bin/lab: $(SOURCES) $(CARRIED:%=$(PAYLOAD)/%.zst) $(PAYLOAD)/demo-tools.tar.gz
+bin/lab: $(SOURCES) $(PAGES) $(CARRIED:%=$(PAYLOAD)/%.zst) $(PAYLOAD)/demo-tools.tar.gz
 	$(GO_BUILD) -o $@ ./cmd/lab
 
 bin/wirelab-agent: $(SOURCES)
