@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,13 +60,15 @@ type LogOptions struct {
 
 // LogLine is one line of one pod's log.
 type LogLine struct {
-	Node string `json:"node"`
-	Pod  string `json:"pod"`
-	Line string `json:"line"`
+	// Time is when it was written, as the node's runtime says.
+	Time time.Time `json:"time,omitzero"`
+	Node string    `json:"node"`
+	Pod  string    `json:"pod"`
+	Line string    `json:"line"`
 }
 
-// Logs hands the log lines of a component's pods to emit, one call at a time: pod by pod, or with Follow as they come
-// until ctx ends, which is no error then.
+// Logs hands the log lines of a component's pods to emit, one call at a time: in the order of their times, or with Follow as they
+// come until ctx ends, which is no error then.
 func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error {
 	i := slices.IndexFunc(components(), func(c component) bool { return c.name == o.Component })
 	if i < 0 {
@@ -76,23 +80,16 @@ func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error 
 	if err != nil {
 		return err
 	}
-	if !o.Follow {
-		var errs []error
-		for i := range pods {
-			if err := l.readLog(ctx, &pods[i], o, emit); err != nil {
-				errs = append(errs, err)
-			}
-			if ctx.Err() != nil {
-				break
-			}
-		}
-		return errors.Join(errs...)
-	}
 	var mu sync.Mutex
+	var read []LogLine
 	one := func(line LogLine) {
 		mu.Lock()
 		defer mu.Unlock()
-		emit(line)
+		if o.Follow {
+			emit(line)
+		} else {
+			read = append(read, line)
+		}
 	}
 	// One that ends, as with its node, does not end the others.
 	failures := make([]error, len(pods))
@@ -101,11 +98,15 @@ func (l *Lab) Logs(ctx context.Context, o LogOptions, emit func(LogLine)) error 
 		all.Go(func() { failures[i] = l.readLog(ctx, &pods[i], o, one) })
 	}
 	all.Wait()
-	err = errors.Join(failures...)
-	if ctx.Err() != nil {
+	// Those of one time stay as their nodes are.
+	slices.SortStableFunc(read, func(a, b LogLine) int { return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.Node, b.Node)) })
+	for _, line := range read {
+		emit(line)
+	}
+	if o.Follow && ctx.Err() != nil {
 		return nil
 	}
-	return err
+	return errors.Join(failures...)
 }
 
 // podsOf lists a component's pods, sorted by node. None is an error that says so.
@@ -141,7 +142,7 @@ func (l *Lab) readLog(ctx context.Context, p *corev1.Pod, o LogOptions, emit fun
 	log := podLog{
 		pod:  ref,
 		open: func(opts corev1.PodLogOptions) (io.ReadCloser, error) { return l.Kube.Logs(ctx, ref, opts) },
-		emit: func(line string) { emit(LogLine{Node: p.Spec.NodeName, Pod: p.Name, Line: line}) },
+		emit: func(line writtenLine) { emit(LogLine{line.at, p.Spec.NodeName, p.Name, line.text}) },
 	}
 	return onNode(p.Spec.NodeName, "pod "+ref.String(), l.toldWhenStarted(ctx, "pod "+ref.String(), func() error { return log.show(o) }))
 }

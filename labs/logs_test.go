@@ -60,3 +60,43 @@ func TestOnlyAgentsLogPackets(t *testing.T) {
 		}
 	}
 }
+
+// TestLogsOfNodesByTime: lines of several nodes are in the order in which they were written.
+func TestLogsOfNodesByTime(t *testing.T) {
+	pod := func(name, node string) corev1.Pod {
+		return corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: SystemNamespace, Name: name},
+			Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c"}}},
+		}
+	}
+	logs := map[string]string{
+		"x": "2026-01-01T00:00:01Z one\n2026-01-01T00:00:03.5Z three\n",
+		"y": "2026-01-01T00:00:02Z two\n2026-01-01T00:00:03.6Z four\n",
+	}
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, text := range logs {
+			if strings.HasSuffix(r.URL.Path, "/"+name+"/log") {
+				fmt.Fprint(w, text)
+				return
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		pods := corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{pod("x", "l-worker"), pod("y", "l-worker2")}}
+		if err := json.NewEncoder(w).Encode(pods); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer api.Close()
+	client, err := kube.NewForConfig(&rest.Config{Host: api.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Lab{Name: "l", Nodes: []cluster.Node{{Name: "l-worker", Running: true}, {Name: "l-worker2", Running: true}}, Kube: client}
+	var got []string
+	if err := l.Logs(t.Context(), LogOptions{Component: "agent", Tail: -1}, func(line LogLine) { got = append(got, line.Node+" "+line.Line) }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"l-worker one", "l-worker2 two", "l-worker three", "l-worker2 four"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -19,18 +19,24 @@ import (
 type podLog struct {
 	pod  kube.PodRef
 	open func(corev1.PodLogOptions) (io.ReadCloser, error)
-	emit func(line string)
+	emit func(writtenLine)
+}
+
+// writtenLine is a line of a log and when it was written, the zero time where nobody says.
+type writtenLine struct {
+	at   time.Time
+	text string
 }
 
 // show emits the lines that o asks for.
 func (l podLog) show(o LogOptions) error {
-	opts := corev1.PodLogOptions{Follow: o.Follow}
 	if o.Packets || o.Tail < 0 {
+		opts := corev1.PodLogOptions{Follow: o.Follow}
 		if o.Tail >= 0 {
 			opts.TailLines = &o.Tail
 		}
-		return l.read(opts, func(line string) {
-			if o.Packets || !aboutPacket(line) {
+		return l.read(opts, func(line writtenLine) {
+			if o.Packets || !aboutPacket(line.text) {
 				l.emit(line)
 			}
 		})
@@ -52,17 +58,16 @@ func aboutPacket(line string) bool {
 
 // last are the n last lines that are not about packets, and when the last line of all was written. It asks for more lines
 // as long as too many of them are.
-func (l podLog) last(n int) (lines []string, until time.Time, err error) {
+func (l podLog) last(n int) (lines []writtenLine, until time.Time, err error) {
 	for ask := max(20*int64(n), 1000); ; ask *= 10 {
 		lines = nil
 		all := int64(0)
-		err = l.read(corev1.PodLogOptions{TailLines: &ask, Timestamps: true}, func(stamped string) {
+		err = l.read(corev1.PodLogOptions{TailLines: &ask}, func(line writtenLine) {
 			all++
-			at, line := unstamped(stamped)
-			if at.After(until) {
-				until = at
+			if line.at.After(until) {
+				until = line.at
 			}
-			if !aboutPacket(line) {
+			if !aboutPacket(line.text) {
 				lines = append(lines, line)
 			}
 		})
@@ -74,29 +79,30 @@ func (l podLog) last(n int) (lines []string, until time.Time, err error) {
 
 // follow goes on with lines that were written later. The API is precise to a second, the lines' own times are not.
 func (l podLog) follow(after time.Time) error {
-	opts := corev1.PodLogOptions{Follow: true, Timestamps: true}
+	opts := corev1.PodLogOptions{Follow: true}
 	if !after.IsZero() {
 		since := metav1.NewTime(after.Truncate(time.Second))
 		opts.SinceTime = &since
 	}
-	return l.read(opts, func(stamped string) {
-		if at, line := unstamped(stamped); at.After(after) && !aboutPacket(line) {
+	return l.read(opts, func(line writtenLine) {
+		if line.at.After(after) && !aboutPacket(line.text) {
 			l.emit(line)
 		}
 	})
 }
 
-// unstamped is when a line was written, and the line.
-func unstamped(stamped string) (time.Time, string) {
+// unstamped is a line without the time that the API has put before it.
+func unstamped(stamped string) writtenLine {
 	stamp, line, _ := strings.Cut(stamped, " ")
 	at, err := time.Parse(time.RFC3339Nano, stamp)
 	if err != nil {
-		return time.Time{}, stamped
+		return writtenLine{text: stamped}
 	}
-	return at, line
+	return writtenLine{at, line}
 }
 
-func (l podLog) read(opts corev1.PodLogOptions, each func(line string)) error {
+func (l podLog) read(opts corev1.PodLogOptions, each func(writtenLine)) error {
+	opts.Timestamps = true
 	r, err := l.open(opts)
 	if err != nil {
 		return err
@@ -107,7 +113,7 @@ func (l podLog) read(opts corev1.PodLogOptions, each func(line string)) error {
 		// Not a Scanner: a log line has no longest length.
 		line, err := lines.ReadString('\n')
 		if line != "" {
-			each(strings.TrimSuffix(line, "\n"))
+			each(unstamped(strings.TrimSuffix(line, "\n")))
 		}
 		if errors.Is(err, io.EOF) {
 			return nil

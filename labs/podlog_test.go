@@ -65,7 +65,7 @@ func TestLogsLeaveOutPackets(t *testing.T) {
 	f := &fakeLog{lines: agentLines(), began: time.Unix(1_000_000_000, 0)}
 	show := func(o LogOptions) []string {
 		var got []string
-		log := podLog{open: f.open, emit: func(line string) { got = append(got, line) }}
+		log := podLog{open: f.open, emit: func(line writtenLine) { got = append(got, line.text) }}
 		if err := log.show(o); err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestLogsLeaveOutPackets(t *testing.T) {
 func TestLogsGoOnWhereTheyEnded(t *testing.T) {
 	f := &fakeLog{lines: []string{"a", "b"}, began: time.Unix(1_000_000_000, 0)}
 	var got []string
-	log := podLog{emit: func(line string) { got = append(got, line) }}
+	log := podLog{emit: func(line writtenLine) { got = append(got, line.text) }}
 	log.open = func(o corev1.PodLogOptions) (io.ReadCloser, error) {
 		if o.Follow {
 			f.lines = append(f.lines, "c", "x topic=packets", "d")
@@ -113,7 +113,7 @@ func TestLogsGoOnWhereTheyEnded(t *testing.T) {
 func TestLogThatBreaksOff(t *testing.T) {
 	var got []string
 	log := podLog{
-		pod: kube.PodRef{Namespace: "ns", Name: "x"}, emit: func(line string) { got = append(got, line) },
+		pod: kube.PodRef{Namespace: "ns", Name: "x"}, emit: func(line writtenLine) { got = append(got, line.text) },
 		open: func(corev1.PodLogOptions) (io.ReadCloser, error) {
 			return io.NopCloser(io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(io.ErrUnexpectedEOF))), nil
 		},

@@ -16,9 +16,9 @@ func newLogsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs [agent|coredns|demo|kube-proxy|relay]",
 		Short: "Show what a lab's parts have logged",
-		Long: `logs shows the logs of one part of a lab on every node, the agent's unless said otherwise.
-Without --packets it leaves out what the agent logs of single packets.
-With -o json each line is an object with node, pod and line.`,
+		Long: `logs shows the logs of one part of a lab on every node, the agent's unless said otherwise, in the
+order of time. Without --packets it leaves out what the agent logs of single packets.
+With -o json each line is an object with time, node, pod and line.`,
 		Example: `  lab logs
   lab logs agent --node worker -f
   lab logs coredns --tail -1 --name kubeproxy`,
