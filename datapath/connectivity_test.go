@@ -213,15 +213,20 @@ func testLargeSendsStayLarge(t *testing.T, l *lab) {
 		t.Run(name, func(t *testing.T) {
 			server.ServeTCP(anyPort)
 			eth := server.Capture("eth0")
-			_, err := a.Ask("tcp4", server.at(port), bytes.Repeat([]byte("x"), 1<<20))
-			must(t, err)
 			largest := 0
-			for _, f := range eth.Frames() {
-				if !f.Outgoing {
-					largest = max(largest, len(f.Data()))
+			for range 3 { // on a machine that is slow or busy windows are small, and so is what is sent at once
+				_, err := a.Ask("tcp4", server.at(port), bytes.Repeat([]byte("x"), 1<<20))
+				must(t, err)
+				for _, f := range eth.Frames() {
+					if !f.Outgoing {
+						largest = max(largest, len(f.Data()))
+					}
+				}
+				if largest >= 5*1500 {
+					break
 				}
 			}
-			if largest < 5*1500 { // on a slow machine windows are small, and so is what is sent at once
+			if largest < 5*1500 {
 				t.Errorf("the largest frame has %d bytes", largest)
 			}
 		})
