@@ -86,6 +86,9 @@ func up(profile, name string) []string {
 func otherKubernetes() string { return os.Getenv("WIRELAB_TEST_OTHER_KUBERNETES") }
 
 func testLife(t *testing.T, profile, name string) {
+	if profile == otherKubernetesOf && otherKubernetes() == "" {
+		t.Fatal("WIRELAB_TEST_OTHER_KUBERNETES is to name a version that make node-image KUBERNETES=… has built, as make test-e2e does")
+	}
 	t.Cleanup(func() { mustLab(t, "down", name) })
 	var made upResult
 	o := labJSON(t, &made, up(profile, name)...)

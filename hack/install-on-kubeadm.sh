@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-ebpf}
 name=wirelab-kubeadm
-image=wirelab/node:v1.37.0
+# shellcheck source=/dev/null
+. images/node/versions.env
+image=$NODE_IMAGE
 socket=unix:///run/containerd/containerd.sock
 dir=$(mktemp -d)
 nodes=("$name-control-plane" "$name-worker")
@@ -50,7 +52,7 @@ nodeRegistration: {criSocket: $socket}
 ---
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
-kubernetesVersion: v1.37.0
+kubernetesVersion: $KUBERNETES_VERSION
 networking: {podSubnet: 10.244.0.0/16}
 ---
 apiVersion: kubelet.config.k8s.io/v1beta1

@@ -73,7 +73,7 @@ func printFlows(ctx context.Context, out io.Writer, q *question, filter api.Flow
 	enc := json.NewEncoder(out)
 	var table show.FlowTable
 	if f, ok := out.(*os.File); ok {
-		table.Width = show.WidthOf(f)
+		table.On(f)
 	}
 	for line, err := range q.client().FlowRecords(ctx, filter) {
 		switch {

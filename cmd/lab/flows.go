@@ -70,7 +70,7 @@ func flowPrinter(out io.Writer, l *labs.Lab, asJSON bool) func(api.FlowLine) err
 	short := func(node string) string { return strings.TrimPrefix(node, l.Name+"-") }
 	var table show.FlowTable
 	if f, ok := fileOf(out); ok {
-		table.Width = show.WidthOf(f)
+		table.On(f)
 	}
 	for _, n := range l.Nodes {
 		table.Node = max(table.Node, len(short(n.Name)))

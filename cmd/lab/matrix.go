@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
 )
@@ -148,7 +149,7 @@ func (a axes) settings() ([][]string, error) {
 		if !kubernetesForm.MatchString(v) {
 			return nil, fmt.Errorf("--kubernetes %s: want a version such as v1.37.0", v)
 		}
-		add(imageKey, imageKey+"="+kindImage+v)
+		add(imageKey, imageKey+"="+image.KindNode+v)
 	}
 	all := [][]string{{}}
 	for _, key := range keys {
@@ -163,9 +164,6 @@ func (a axes) settings() ([][]string, error) {
 	return all, nil
 }
 
-// kindImage is the image of kind's nodes, but for its tag.
-const kindImage = "kindest/node:"
-
 // rowOf reads a profile with settings as lab up would.
 func rowOf(ref string, set []string) (row, error) {
 	p, err := profiles.Load(ref, profiles.Options{Set: set})
@@ -177,7 +175,7 @@ func rowOf(ref string, set []string) (row, error) {
 	}
 	r := row{Name: p.Metadata.Name, Title: ref, Profile: ref, Set: []string{}}
 	for _, s := range set {
-		if version, ok := strings.CutPrefix(s, imageKey+"="+kindImage); ok {
+		if version, ok := strings.CutPrefix(s, imageKey+"="+image.KindNode); ok {
 			r.Kubernetes = version
 			r.Title += ", " + version
 			continue

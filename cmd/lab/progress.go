@@ -39,8 +39,8 @@ func newProgress(w io.Writer, machine bool) *progress {
 		p.json = json.NewEncoder(w)
 		return p
 	}
-	f, ok := fileOf(w)
-	onTerminal := ok && isTerminal(f) && os.Getenv("TERM") != "dumb"
+	f, _ := fileOf(w)
+	onTerminal := isTerminal(w) && os.Getenv("TERM") != "dumb"
 	for _, c := range []*color.Color{p.good, p.bad, p.faint} {
 		if onTerminal && os.Getenv("NO_COLOR") == "" {
 			c.EnableColor()

@@ -82,9 +82,9 @@ func shell(cmd *cobra.Command, l *labs.Lab, place string, argv []string) error {
 }
 
 func terminals(cmd *cobra.Command) (in, out *os.File, ok bool) {
-	in, inOK := fileOf(cmd.InOrStdin())
-	out, outOK := fileOf(cmd.OutOrStdout())
-	return in, out, inOK && outOK && isTerminal(in) && isTerminal(out)
+	in, _ = fileOf(cmd.InOrStdin())
+	out, _ = fileOf(cmd.OutOrStdout())
+	return in, out, isTerminal(cmd.InOrStdin()) && isTerminal(cmd.OutOrStdout())
 }
 
 // watchSize sends the terminal's size now and whenever it changes. stop ends it and waits for it.

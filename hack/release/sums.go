@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // sumsFile says of each file of a release what it has to be, as sha256sum -c reads it.
@@ -15,67 +17,69 @@ const sumsFile = "SHA256SUMS"
 
 // checksums are the lines of a folder's [sumsFile], sorted by name.
 func checksums(dir string) ([]byte, error) {
-	files, err := os.ReadDir(dir)
+	sums, err := sumsIn(dir)
 	if err != nil {
 		return nil, err
 	}
+	delete(sums, sumsFile)
 	var out bytes.Buffer
-	for _, f := range files {
-		if f.Name() == sumsFile {
-			continue
-		}
-		sum, err := sumOf(filepath.Join(dir, f.Name()))
-		if err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(&out, "%x  %s\n", sum, f.Name())
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		fmt.Fprintf(&out, "%x  %s\n", sums[name], name)
 	}
 	return out.Bytes(), nil
 }
 
-func sumOf(file string) ([]byte, error) {
-	f, err := os.Open(file)
+// sumsIn are the SHA-256 of a folder's files by their names.
+func sumsIn(dir string) (map[string][sha256.Size]byte, error) {
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return nil, err
+	sums := map[string][sha256.Size]byte{}
+	for _, f := range files {
+		if sums[f.Name()], err = sumOf(filepath.Join(dir, f.Name())); err != nil {
+			return nil, err
+		}
 	}
-	return sum.Sum(nil), nil
+	return sums, nil
+}
+
+func sumOf(file string) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return sum, err
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
 // compare says each file in which two folders differ.
 func compare(a, b string) error {
-	sums := map[string]string{}
+	first, err := sumsIn(a)
+	if err != nil {
+		return err
+	}
+	second, err := sumsIn(b)
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, dir := range []string{a, b} {
-		files, err := os.ReadDir(dir)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			sum, err := sumOf(filepath.Join(dir, f.Name()))
-			if err != nil {
-				return err
-			}
-			before, there := sums[f.Name()]
-			switch {
-			case dir == a:
-				sums[f.Name()] = string(sum)
-			case !there:
-				errs = append(errs, fmt.Errorf("%s is only in %s", f.Name(), b))
-			case before != string(sum):
-				errs = append(errs, fmt.Errorf("%s differs", f.Name()))
-			}
-			if dir == b {
-				delete(sums, f.Name())
-			}
+	for name, sum := range first {
+		switch other, there := second[name]; {
+		case !there:
+			errs = append(errs, fmt.Errorf("%s is only in %s", name, a))
+		case other != sum:
+			errs = append(errs, fmt.Errorf("%s differs", name))
 		}
 	}
-	for name := range sums {
-		errs = append(errs, fmt.Errorf("%s is only in %s", name, a))
+	for name := range second {
+		if _, there := first[name]; !there {
+			errs = append(errs, fmt.Errorf("%s is only in %s", name, b))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -43,8 +43,8 @@ type Engine interface {
 	Pull(ctx context.Context, ref string, p docker.Patience, say func(done, total int64)) error
 }
 
-// kindNode is what all of kind's node images are called, but for their tag.
-const kindNode = "kindest/node:"
+// KindNode is what all of kind's node images are called, but for their tag.
+const KindNode = "kindest/node:"
 
 // DefaultNodeImage is the node image this version of kind was released with, by digest.
 const DefaultNodeImage = defaults.Image
@@ -60,10 +60,10 @@ func builtFor(ref string) string {
 
 // builtInstead says that the image of the same version that make node-image builds is here, where one of kind's is wanted and it is.
 func builtInstead(ctx context.Context, e Engine, want string) string {
-	built := builtFor(want)
-	if !strings.HasPrefix(want, kindNode) {
+	if !strings.HasPrefix(want, KindNode) {
 		return ""
 	}
+	built := builtFor(want)
 	if have, err := e.HasImage(ctx, built); err != nil || !have {
 		return ""
 	}

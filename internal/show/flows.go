@@ -53,8 +53,8 @@ type FlowTable struct {
 	Width int
 }
 
-// WidthOf is how wide lines on f may be, as for a [FlowTable].
-func WidthOf(f *os.File) int { return screen.Width(f) }
+// On lays out for what f is: as wide as a terminal is, and without folding for a pipe.
+func (t *FlowTable) On(f *os.File) { t.Width = screen.Width(f) }
 
 // Head is the line above the table.
 func (t FlowTable) Head() string { return t.row("TIME", "NODE", "VERDICT", "AT", "FLOW") }

@@ -196,7 +196,7 @@ func (j *joiner) arrived(last Hop, answer bool) bool {
 	if answer {
 		end = j.Probe.From
 	}
-	inStack := last.Device == "" && slices.Contains(last.Hooks, input) && !j.stoppedAt(input, last.Node, answer)
+	inStack := last.Device == "" && slices.Contains(last.Hooks, input) && j.stoppedAt(last.Node, answer) != input
 	switch end.Kind {
 	case Pod:
 		return last.Pod == end.Name && last.Direction == "in"
@@ -209,13 +209,16 @@ func (j *joiner) arrived(last Hop, answer bool) bool {
 	return n != nil && last.Device == n.NIC && last.Direction == "out"
 }
 
-// stoppedAt says whether a packet came to a hook of a node's stack and was not left behind its rules.
-func (j *joiner) stoppedAt(hook, node string, answer bool) bool {
-	n := j.node(node)
-	return n != nil && slices.ContainsFunc(n.Hooks, func(h Hook) bool {
-		c := h.count(answer)
-		return h.Name == hook && c.In > c.Out
-	})
+// stoppedAt is the hook of a node's stack that the packet came to, and behind whose rules it was not left; empty where there is none.
+func (j *joiner) stoppedAt(node string, answer bool) string {
+	if n := j.node(node); n != nil {
+		for _, h := range n.Hooks {
+			if c := h.count(answer); c.In > c.Out {
+				return h.Name
+			}
+		}
+	}
+	return ""
 }
 
 // Hooks of a node's stack.
@@ -230,18 +233,14 @@ const (
 // endInStack is the end of a packet that a node's stack had and did not send on.
 func (j *joiner) endInStack(w *Way, last Hop, answer bool) {
 	w.End = fmt.Sprintf("the stack of node %s had it, and it came out nowhere", last.Node)
-	n := j.node(last.Node)
-	if n == nil || len(last.Hooks) == 0 {
+	if len(last.Hooks) == 0 {
 		return
 	}
-	for _, h := range n.Hooks {
-		c := h.count(answer)
-		if c.In > c.Out {
-			w.End = fmt.Sprintf("the stack of node %s dropped it at %s", last.Node, h.Name)
-			w.Why = fmt.Sprintf("a rule or the policy of a chain at that hook: it came to %s and was not left behind its rules", h.Name)
-			w.WayOut = "iptables-save -c and nft list ruleset on the node show rules and policies with what they have counted"
-			return
-		}
+	if hook := j.stoppedAt(last.Node, answer); hook != "" {
+		w.End = fmt.Sprintf("the stack of node %s dropped it at %s", last.Node, hook)
+		w.Why = fmt.Sprintf("a rule or the policy of a chain at that hook: it came to %s and was not left behind its rules", hook)
+		w.WayOut = "iptables-save -c and nft list ruleset on the node show rules and policies with what they have counted"
+		return
 	}
 	switch last.Hooks[len(last.Hooks)-1] {
 	case prerouting:

@@ -31,14 +31,14 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 	tally := &tally{start: time.Now(), result: probe.HTTPResult{AnsweredBy: map[string]int{}}}
 	transport := transport(spec)
 	defer transport.CloseIdleConnections()
-	senders := []sender{(&http.Client{Transport: transport}).Do}
-	if spec.Connections > 0 {
-		senders = nil
-	}
+	var senders []sender // which requests take turns on
 	for range spec.Connections {
 		l := &lasting{dial: transport.DialContext, lost: tally.lose}
 		defer l.close()
 		senders = append(senders, l.send)
+	}
+	if len(senders) == 0 {
+		senders = append(senders, (&http.Client{Transport: transport}).Do)
 	}
 	var requests sync.WaitGroup
 	limit := rate.Inf
