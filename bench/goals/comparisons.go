@@ -43,7 +43,7 @@ const (
 // Comparisons are the goals about paths, and then what is for information. The numbers are those of
 // docs/performance.md.
 func Comparisons() []bench.Comparison {
-	return slices.Concat(byTheYardstick(), byKubeProxy(), byTheBridge(), byTheKernelsTunnel(), byFewServices(), ratios())
+	return slices.Concat(byTheYardstick(), byKubeProxy(), byTheBridge(), byTheKernelsTunnel(), byFewServices(), byTellingNothing(), ratios())
 }
 
 // byTheYardstick say what the programs themselves cost, with many Services.
@@ -101,6 +101,15 @@ func byFewServices() []bench.Comparison {
 	service := func(fill testbed.Fill) string { return testbed.ToService(testbed.EBPF, fill) }
 	return []bench.Comparison{
 		speed(atLeast("P14", "TCP_CRR to a Service, 10,000 Services / few", 0.97, 1), crr, service(testbed.Many), service(testbed.Few)),
+	}
+}
+
+// byTellingNothing say what is left where nodes tell of flows, and somebody reads that.
+func byTellingNothing() []bench.Comparison {
+	told, untold := testbed.ToPod(testbed.Told, testbed.Few), testbed.ToPod(testbed.EBPF, testbed.Few)
+	return []bench.Comparison{
+		speed(atLeast("P17", "ebpf, flows told (medium) / not told: TCP_RR", 0.99, 1), rr, told, untold),
+		speed(atLeast("P17", "the same: TCP_CRR to a pod's address", 0.95, 0.98), crr, told, untold),
 	}
 }
 

@@ -27,7 +27,8 @@ func paths(kind workload.Kind) []string {
 	case workload.TCPRR:
 		more = append(tunnels,
 			slower, testbed.BareVeth, testbed.Bridge,
-			testbed.ToPod(replacement, few), testbed.ToPod(replacement, many), testbed.ToPod(ebpf, few), testbed.SameNode(ebpf, many),
+			testbed.ToPod(replacement, few), testbed.ToPod(replacement, many), testbed.ToPod(ebpf, few), testbed.ToPod(testbed.Told, few),
+			testbed.SameNode(ebpf, many),
 		)
 	case workload.UDPRR:
 		more = []string{testbed.ToPod(replacement, many)}
@@ -36,7 +37,7 @@ func paths(kind workload.Kind) []string {
 			testbed.Bridge,
 			testbed.ToService(kubeproxy, few), testbed.ToService(kubeproxy, many),
 			testbed.ToService(replacement, few), testbed.ToService(replacement, many),
-			testbed.ToPod(ebpf, few), testbed.ToService(ebpf, few), testbed.ToService(ebpf, many),
+			testbed.ToPod(ebpf, few), testbed.ToPod(testbed.Told, few), testbed.ToService(ebpf, few), testbed.ToService(ebpf, many),
 			testbed.ToPodBySocketless(ebpf, many), testbed.ToServiceByPackets(ebpf, many), testbed.SameNode(ebpf, many),
 		)
 	case workload.TCPStream:

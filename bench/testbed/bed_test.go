@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/bench/workload"
+	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
@@ -96,6 +97,30 @@ func TestTunnelsAreUsed(t *testing.T) {
 		nowSent, nowReceived = packets(nic)
 		if wireSent, wireReceived = nowSent-wireSent, nowReceived-wireReceived; wireSent > sent+10 || wireReceived > received+10 {
 			t.Errorf("%s: the wire carried %d and %d packets, of which %d and %d came by %s", name, wireSent, wireReceived, sent, received, way.device)
+		}
+	}
+}
+
+// Nodes that tell of flows are read from while such a path is measured, and one that tells of nothing is found out.
+func TestToldFlowsAreRead(t *testing.T) {
+	netnstest.RequireRoot(t)
+	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
+	b, err := Make(0)
+	must(t, err)
+	t.Cleanup(func() { must(t, b.Close()) })
+	window := workload.Window{WarmUp: time.Millisecond, Length: 400 * time.Millisecond}
+	for name, set := range map[string]func(*datapath.Config){Told: told, EBPF: byEBPF} {
+		c, err := b.cluster(t.Context(), name, 3, set)
+		must(t, err)
+		for _, n := range c.Nodes {
+			b.listen(n)
+		}
+		pair := b.across(c).Pair(workload.TCPCRR, window)
+		pair.Client.Delay = 500 * time.Microsecond // a busy machine keeps up with that
+		err = c.Nodes[0].heard(func() error { _, err := pair.Measure(); return err })
+		t.Logf("%s: %d events read: %v", name, c.Nodes[0].reader.read.Load(), err)
+		if (err == nil) != (name == Told) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

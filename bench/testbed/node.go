@@ -101,6 +101,8 @@ type Node struct {
 	pods   []Pod
 	// mapsDir is where the node's maps are pinned.
 	mapsDir string
+	// reader is who reads the node's events; nil where nobody does.
+	reader *reader
 }
 
 // podIdentity is every pod's: the first that a cluster gives to a set of labels.

@@ -86,9 +86,22 @@ func (p Path) Pair(kind workload.Kind, w workload.Window) workload.Pair {
 	}
 }
 
+func (p Path) measure(kind workload.Kind, w workload.Window) (r workload.Result, err error) {
+	measure := func() (err error) {
+		r, err = p.Pair(kind, w).Measure()
+		return err
+	}
+	for _, n := range p.nodes {
+		inner := measure
+		measure = func() error { return n.heard(inner) }
+	}
+	err = measure()
+	return r, err
+}
+
 // Arm is the path in a suite.
 func (p Path) Arm(name string, kind workload.Kind, w workload.Window) (bench.Arm, error) {
-	a := bench.Arm{Name: name, Measure: p.Pair(kind, w).Measure}
+	a := bench.Arm{Name: name, Measure: func() (workload.Result, error) { return p.measure(kind, w) }}
 	l, err := p.space.link(nic)
 	if err != nil {
 		return a, err

@@ -52,11 +52,11 @@ func modes() []mode {
 	return []mode{
 		{KubeProxy, func(*datapath.Config) {}},
 		{KubeProxyReplacement, func(c *datapath.Config) { c.KubeProxyReplacement = true }},
-		{EBPF, func(c *datapath.Config) {
-			c.KubeProxyReplacement, c.BPF.Masquerade = true, true
-		}},
+		{EBPF, byEBPF},
 	}
 }
+
+func byEBPF(c *datapath.Config) { c.KubeProxyReplacement, c.BPF.Masquerade = true, true }
 
 // Names of the modes, and of the one with a tunnel between the nodes, as profile vxlan has it.
 const (
@@ -66,9 +66,18 @@ const (
 	Tunnel               = EBPF + " by VXLAN"
 )
 
-// tunnel is how a node of that one is set.
+// Told is the mode ebpf in which nodes tell of flows, as bpf.monitorAggregation medium has it, and somebody reads that.
+const Told = EBPF + " that tells of flows"
+
+// told is how a node of that one is set.
+func told(c *datapath.Config) {
+	byEBPF(c)
+	c.BPF.MonitorAggregation = settings.AggregationMedium
+}
+
+// tunnel is how a node of the one with a tunnel is set.
 func tunnel(c *datapath.Config) {
-	c.KubeProxyReplacement, c.BPF.Masquerade = true, true
+	byEBPF(c)
 	c.RoutingMode, c.TunnelProtocol, c.AutoDirectNodeRoutes = settings.RoutingTunnel, settings.TunnelVXLAN, false
 }
 
@@ -121,7 +130,21 @@ func (b *Bed) SetUp(ctx context.Context, sizes Sizes, progress func(string)) (*S
 			l.Paths[SameNode(m.name, fill)] = b.within(c)
 		}
 	}
-	return l, b.setUpTunnels(ctx, sizes, l.Paths, progress)
+	return l, errors.Join(b.setUpTold(ctx, sizes, l.Paths, progress), b.setUpTunnels(ctx, sizes, l.Paths, progress))
+}
+
+// setUpTold makes what tells of flows.
+func (b *Bed) setUpTold(ctx context.Context, sizes Sizes, paths Paths, progress func(string)) error {
+	progress("nodes that tell of flows")
+	c, err := b.cluster(ctx, Told, sizes[Few], told)
+	if err != nil {
+		return fmt.Errorf("set up %s: %w", Told, err)
+	}
+	for _, n := range c.Nodes {
+		b.listen(n)
+	}
+	paths[ToPod(Told, Few)] = b.across(c)
+	return nil
 }
 
 // setUpTunnels makes what has a tunnel between the nodes.
