@@ -1,10 +1,10 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"fmt"
 	stdmaps "maps"
 	"time"
+	"unsafe"
 
 	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/internal/api"
@@ -59,12 +59,22 @@ var (
 	}
 )
 
+// decode reads what a record begins with. T is generated from the C type that the program wrote, and has its layout in memory.
+// To look at each field by reflection, as [binary.Decode] does, takes most of the time that a reader has for an event.
+func decode[T bpf.EventHeader | bpf.Event | bpf.Step](record []byte) (v T, err error) {
+	if len(record) < int(unsafe.Sizeof(v)) {
+		return v, fmt.Errorf("read the event ring: a record of %d bytes is too short for %T", len(record), v)
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), record) //nolint:gosec // see above
+	return v, nil
+}
+
 // decodeHeader reads what every record begins with.
 func decodeHeader(record []byte) (h bpf.EventHeader, err error) {
-	if _, err := binary.Decode(record, binary.NativeEndian, &h); err != nil || int(h.Length) != len(record) {
-		return h, fmt.Errorf("read the event ring: a record of %d bytes is not an event", len(record))
+	if h, err = decode[bpf.EventHeader](record); err == nil && int(h.Length) != len(record) {
+		err = fmt.Errorf("read the event ring: a record of %d bytes says that it has %d", len(record), h.Length)
 	}
-	return h, nil
+	return h, err
 }
 
 // names are those of devices and Services, as a reader has looked them up.
@@ -119,17 +129,16 @@ func (n *names) event(head bpf.EventHeader, now clock, record []byte) (*api.Even
 	}
 	switch head.Type {
 	case bpf.PodLabEventTypeEVENT_TRACE, bpf.PodLabEventTypeEVENT_DROP:
-		var raw bpf.Event
-		size, err := binary.Decode(record, binary.NativeEndian, &raw)
+		raw, err := decode[bpf.Event](record)
 		if err != nil {
-			return nil, fmt.Errorf("read the event ring: %w", err)
+			return nil, err
 		}
 		n.packet(e, raw)
-		e.Data = append(e.Data, record[size:]...)
+		e.Data = append(e.Data, record[unsafe.Sizeof(raw):]...)
 	case bpf.PodLabEventTypeEVENT_STEP:
-		var raw bpf.Step
-		if _, err := binary.Decode(record, binary.NativeEndian, &raw); err != nil {
-			return nil, fmt.Errorf("read the event ring: %w", err)
+		raw, err := decode[bpf.Step](record)
+		if err != nil {
+			return nil, err
 		}
 		e.Type, e.Step = api.EventStep, n.step(raw)
 	default:
