@@ -53,6 +53,7 @@ const (
 	HostVarCfgNativeMask   = "cfg_native_mask"
 	HostVarCfgNodeIp       = "cfg_node_ip"
 	HostVarCfgNodeNetns    = "cfg_node_netns"
+	HostVarCfgObserved     = "cfg_observed"
 	HostVarCfgPayload      = "cfg_payload"
 	HostVarCfgPodCidr      = "cfg_pod_cidr"
 	HostVarCfgPodMask      = "cfg_pod_mask"
@@ -156,6 +157,7 @@ type HostVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.VariableSpec `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
@@ -261,6 +263,7 @@ type HostVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.Variable `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`

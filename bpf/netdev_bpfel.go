@@ -58,6 +58,7 @@ const (
 	NetdevVarCfgNativeMask   = "cfg_native_mask"
 	NetdevVarCfgNodeIp       = "cfg_node_ip"
 	NetdevVarCfgNodeNetns    = "cfg_node_netns"
+	NetdevVarCfgObserved     = "cfg_observed"
 	NetdevVarCfgPayload      = "cfg_payload"
 	NetdevVarCfgPodCidr      = "cfg_pod_cidr"
 	NetdevVarCfgPodMask      = "cfg_pod_mask"
@@ -167,6 +168,7 @@ type NetdevVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.VariableSpec `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
@@ -279,6 +281,7 @@ type NetdevVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.Variable `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`

@@ -71,6 +71,16 @@ const (
 	PodCtKindCT_INBOUND    PodCtKind = 2
 )
 
+type PodDecision struct {
+	_      structs.HostLayout
+	At     uint64
+	Began  uint64
+	Place  uint32
+	Lo     bool
+	Counts bool
+	Pad    [2]uint8
+}
+
 type PodEndpoint struct {
 	_        structs.HostLayout
 	Ifindex  uint32
@@ -428,31 +438,34 @@ type PodNode struct {
 }
 
 type PodObserved struct {
-	_  structs.HostLayout
-	Lo struct {
-		_       structs.HostLayout
-		Packets uint64
-		Bytes   uint64
-		Seen    uint32
-		By      uint8
-		Fin     bool
-		Pad     [2]uint8
-	}
+	_        structs.HostLayout
+	Key      PodObservedKey
 	Began    uint64
 	Told     uint32
 	Service  uint32
 	LoOpened bool
 	Replied  bool
 	Over     bool
-	Pad      [45]uint8
-	Hi       struct {
+	Pad      [5]uint8
+	Lo       struct {
 		_       structs.HostLayout
 		Packets uint64
 		Bytes   uint64
+		Began   uint64
 		Seen    uint32
 		By      uint8
 		Fin     bool
-		Pad     [2]uint8
+		Pad     [34]uint8
+	}
+	Hi struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+		Began   uint64
+		Seen    uint32
+		By      uint8
+		Fin     bool
+		Pad     [34]uint8
 	}
 }
 
@@ -605,7 +618,8 @@ type PodTelling struct {
 	Sent        PodMetric
 	Returned    PodMetric
 	Key         PodObservedKey
-	Entry       PodObserved
+	Began       uint64
+	Place       uint32
 	SrcIdentity uint32
 	DstIdentity uint32
 	Service     uint32
@@ -620,12 +634,13 @@ type PodTelling struct {
 	Answers     bool
 	Cached      bool
 	Fresh       bool
+	Counts      bool
 	Direction   PodLabDirection
 	Point       PodLabPoint
 	State       PodLabState
 	Occasion    PodLabOccasion
 	TcpFlags    uint8
-	Pad         [1]uint8
+	_           [4]byte
 	Step        PodStep
 	Event       PodEvent
 	Frame       [1024]uint8
@@ -806,6 +821,7 @@ const (
 	PodVarCfgNativeMask   = "cfg_native_mask"
 	PodVarCfgNodeIp       = "cfg_node_ip"
 	PodVarCfgNodeNetns    = "cfg_node_netns"
+	PodVarCfgObserved     = "cfg_observed"
 	PodVarCfgPayload      = "cfg_payload"
 	PodVarCfgPodCidr      = "cfg_pod_cidr"
 	PodVarCfgPodMask      = "cfg_pod_mask"
@@ -912,6 +928,7 @@ type PodVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.VariableSpec `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
@@ -1023,6 +1040,7 @@ type PodVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.Variable `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`

@@ -75,6 +75,7 @@ const (
 	SockVarCfgNativeMask   = "cfg_native_mask"
 	SockVarCfgNodeIp       = "cfg_node_ip"
 	SockVarCfgNodeNetns    = "cfg_node_netns"
+	SockVarCfgObserved     = "cfg_observed"
 	SockVarCfgPayload      = "cfg_payload"
 	SockVarCfgPodCidr      = "cfg_pod_cidr"
 	SockVarCfgPodMask      = "cfg_pod_mask"
@@ -177,6 +178,7 @@ type SockVariableSpecs struct {
 	CfgNativeMask   *ebpf.VariableSpec `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.VariableSpec `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.VariableSpec `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.VariableSpec `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.VariableSpec `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.VariableSpec `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.VariableSpec `ebpf:"cfg_pod_mask"`
@@ -268,6 +270,7 @@ type SockVariables struct {
 	CfgNativeMask   *ebpf.Variable `ebpf:"cfg_native_mask"`
 	CfgNodeIp       *ebpf.Variable `ebpf:"cfg_node_ip"`
 	CfgNodeNetns    *ebpf.Variable `ebpf:"cfg_node_netns"`
+	CfgObserved     *ebpf.Variable `ebpf:"cfg_observed"`
 	CfgPayload      *ebpf.Variable `ebpf:"cfg_payload"`
 	CfgPodCidr      *ebpf.Variable `ebpf:"cfg_pod_cidr"`
 	CfgPodMask      *ebpf.Variable `ebpf:"cfg_pod_mask"`

@@ -188,8 +188,7 @@ func (d *Datapath) forgetAddrs(addrs map[bpf.IP]resting) error {
 	var errs []error
 	_, err := removeIf(d.maps.kernelCT, func(f bpf.KernelFlow, _ bpf.PodPresent) bool { return names(f.Lo, f.Hi) })
 	errs = append(errs, err)
-	_, err = removeIf(d.maps.observed, func(f bpf.ObservedKey, _ bpf.Observed) bool { return names(f.Lo, f.Hi) })
-	errs = append(errs, err)
+	errs = append(errs, d.maps.forgetObserved(func(o bpf.Observed) bool { return names(o.Key.Lo, o.Key.Hi) }))
 	if s := d.maps.services; s != nil {
 		errs = append(errs, s.forgetFlows(func(t bpf.Tuple, e bpf.FlowEntry) bool { return names(t.Src, t.Dst, e.To.Src, e.To.Dst) }))
 		_, err = removeIf(s.affinity, func(k bpf.PodAffinityKey, _ bpf.PodAffinity) bool { return names(k.Client) })
@@ -213,6 +212,25 @@ func (s *serviceMaps) forgetFlows(which func(bpf.Tuple, bpf.FlowEntry) bool) err
 		flows, err := removeIf(s.ct, which)
 		if err != nil || answers+flows == 0 {
 			return err
+		}
+	}
+	return nil
+}
+
+// forgetObserved has events forget flows.
+func (m *maps) forgetObserved(which func(bpf.Observed) bool) error {
+	var places []uint32
+	err := eachBatch(m.observed, func(place uint32, o bpf.Observed) {
+		if o.Began != 0 && which(o) {
+			places = append(places, place)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, place := range places {
+		if err := m.observed.Put(place, bpf.Observed{}); err != nil {
+			return fmt.Errorf("forget a flow of map %s: %w", m.observed, err)
 		}
 	}
 	return nil

@@ -74,14 +74,8 @@ func (d *Datapath) EvictFlows(t testing.TB, ct, nat bool) {
 // ForgetObserved has events begin anew with all flows.
 func (d *Datapath) ForgetObserved(t testing.TB) {
 	t.Helper()
-	var keys []bpf.ObservedKey
-	if err := eachEntry(d.maps.observed, func(key bpf.ObservedKey, _ bpf.Observed) { keys = append(keys, key) }); err != nil {
+	if err := d.maps.forgetObserved(func(bpf.Observed) bool { return true }); err != nil {
 		t.Fatal(err)
-	}
-	for _, key := range keys {
-		if err := d.maps.observed.Delete(key); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package datapath
 
 import (
+	stdmaps "maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,10 +32,15 @@ func (m *model) datagram(sport uint16) {
 	m.must(err)
 }
 
-func (m *model) observed() map[bpf.ObservedKey]bpf.Observed {
+// observed are the flows that events tell of, by their places.
+func (m *model) observed() map[uint32]bpf.Observed {
 	m.t.Helper()
-	flows := map[bpf.ObservedKey]bpf.Observed{}
-	m.must(eachEntry(m.d.maps.observed, func(key bpf.ObservedKey, o bpf.Observed) { flows[key] = o }))
+	flows := map[uint32]bpf.Observed{}
+	m.must(eachBatch(m.d.maps.observed, func(place uint32, o bpf.Observed) {
+		if o.Began != 0 {
+			flows[place] = o
+		}
+	}))
 	return flows
 }
 
@@ -46,16 +53,16 @@ func TestObservedFlowsAreSeenByAllCPUs(t *testing.T) {
 			t.Fatalf("at first is told %+v", told)
 		}
 		before := m.observed()
-		for key, o := range before {
+		for place, o := range before {
 			o.Lo.Seen, o.Told = o.Lo.Seen+2, o.Told+2
-			m.must(m.d.maps.observed.Put(key, o))
+			m.must(m.d.maps.observed.Put(place, o))
 		}
 		m.datagram(1000)
 		if told := eventsOf(t, ring); len(told) != 0 {
 			t.Errorf("then is told %+v", told)
 		}
-		for key, o := range m.observed() {
-			if was := before[key]; o.Lo.Packets != was.Lo.Packets+1 || o.Began != was.Began || o.Lo.By != was.Lo.By {
+		for place, o := range m.observed() {
+			if was := before[place]; o.Lo.Packets != was.Lo.Packets+1 || o.Began != was.Began || o.Lo.By != was.Lo.By {
 				t.Errorf("the flow was %+v, and is %+v", was, o)
 			}
 		}
@@ -67,14 +74,48 @@ func TestObservedFlowsEndWithTheirAddress(t *testing.T) {
 	m, _ := observer(t)
 	onOneCPU(m, func() {
 		m.datagram(1000)
-		other := bpf.ObservedKey{Lo: bpf.IPOf(m.local[1]), Hi: bpf.IPOf(far.Addr()), Proto: 6}
-		m.must(m.d.maps.observed.Put(other, bpf.Observed{}))
+		const other = uint32(7)
+		m.must(m.d.maps.observed.Put(other, bpf.Observed{
+			Key: bpf.ObservedKey{Lo: bpf.IPOf(m.local[1]), Hi: bpf.IPOf(far.Addr()), Proto: 6}, Began: 1,
+		}))
 		if n := len(m.observed()); n != 2 {
 			t.Fatalf("there are %d flows, want 2", n)
 		}
 		m.must(m.d.forgetAddrs(map[bpf.IP]resting{bpf.IPOf(m.local[0]): {}}))
 		if _, ok := m.observed()[other]; !ok || len(m.observed()) != 1 {
 			t.Errorf("there are %+v", m.observed())
+		}
+	})
+}
+
+// A new flow takes the place of one that is over, else of the one that was silent the longest, and no other.
+func TestObservedFlowsTakePlaces(t *testing.T) {
+	m, _ := observer(t)
+	onOneCPU(m, func() {
+		m.datagram(1000)
+		all := m.observed()
+		place := slices.Collect(stdmaps.Keys(all))[0]
+		flow, first := all[place], place/4*4
+		for name, set := range map[string]func(*bpf.Observed){
+			"that is over":                func(o *bpf.Observed) { o.Over = true },
+			"that was silent the longest": func(o *bpf.Observed) { o.Lo.Seen -= 5 },
+		} {
+			for i := range uint32(4) {
+				other := flow
+				other.Key.LoPort = uint16(i) + 1 //nolint:gosec // below 4
+				other.Lo.Seen -= 1
+				other.Lo.Began++ // or the remembered decision took it for the flow
+				if i == 2 {
+					set(&other)
+				}
+				m.must(m.d.maps.observed.Put(first+i, other))
+			}
+			m.datagram(1000)
+			for place, o := range m.observed() {
+				if (o.Key == flow.Key) != (place == first+2) {
+					t.Errorf("beside one %s, in place %d there is %+v", name, place-first, o.Key)
+				}
+			}
 		}
 	})
 }

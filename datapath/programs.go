@@ -145,6 +145,7 @@ func setConstants(spec *ebpf.CollectionSpec, cfg Config) error {
 		bpf.PodVarCfgAggregation:   aggregations[cfg.BPF.MonitorAggregation],
 		bpf.PodVarCfgSteps:         cfg.Debug.Datapath(),
 		bpf.PodVarCfgTells:         cfg.observes(),
+		bpf.PodVarCfgObserved:      uint32(cfg.BPF.CTMax),          //nolint:gosec // validated
 		bpf.PodVarCfgPayload:       uint32(cfg.BPF.MonitorPayload), //nolint:gosec // validated
 		bpf.PodVarCfgMode:          modes[cfg.Mode()],
 		bpf.PodVarCfgNodeIp:        bpf.IPOf(cfg.NodeIP),

@@ -77,20 +77,22 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 } lab_flow_cache SEC(".maps");
 
-/* When the decisions in lab_flow_cache were made, where events tell it: nanoseconds of the coarse clock. */
+/* What events have to know of a decision in lab_flow_cache. */
+struct decision {
+	__u64 at; /* it was made then: nanoseconds of the coarse clock */
+	__u64 began; /* the flow did; 0: each of its packets has to be looked at */
+	__u32 place; /* of the flow in lab_observed */
+	bool lo; /* the sender is lo of the flow */
+	bool counts; /* this program counts the sender's packets */
+	__u8 pad[2];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct decision);
 	__uint(max_entries, CACHED_FLOWS);
 } lab_flow_decided SEC(".maps");
-
-static __always_inline bool tuple_equal(const struct tuple *a, const struct tuple *b)
-{
-	const __u64 *x = (const void *)a, *y = (const void *)b;
-
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4];
-}
 
 static __always_inline struct cached_flow *place_of(__u32 hash)
 {
@@ -177,7 +179,7 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool fr
 		return NULL;
 	h = hash(&t);
 	known = place_of(h);
-	if (!known || !tuple_equal(&known->key, &t))
+	if (!known || !keys_equal(&known->key, &t))
 		return NULL;
 	g = generations();
 	if (!g)
@@ -235,8 +237,8 @@ static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow
 	return 0;
 }
 
-/* The time when the decision about packets with that tuple was made. */
-static __always_inline __u64 *time_of_decision(const struct tuple *t)
+/* What events know of the decision about packets with that tuple. */
+static __always_inline struct decision *decision_about(const struct tuple *t)
 {
 	__u32 place = own_place(packet_hash(t), CACHED_FLOWS);
 
@@ -259,8 +261,8 @@ static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, cons
 {
 	const struct work *w = this_work();
 	enum lab_point came = POINT_FROM_NETWORK;
+	const struct decision *decision;
 	const struct endpoint *self;
-	const __u64 *decided;
 
 	if (!t || !w || !known)
 		return 0;
@@ -269,8 +271,8 @@ static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, cons
 		if (self)
 			know_sender(identity_of_pod(self));
 	}
-	decided = time_of_decision(&known->key);
-	t->decided = decided ? t->now - *decided : 0;
+	decision = decision_about(&known->key);
+	t->decided = decision ? t->now - decision->at : 0;
 	t->cached = true;
 	if (has_tunnel() && ctx->ifindex == cfg_tunnel_device)
 		came = POINT_FROM_TUNNEL;
@@ -285,17 +287,64 @@ static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, cons
 	return step_observed(t, STEP_LOOKUP);
 }
 
+/*
+ * Counts a packet of which nothing is told, as its flow goes on. That is not so of an event after EVENT_INTERVAL, but of each
+ * flow one packet in every moment is decided about, and looked at then. False: this packet has to be looked at.
+ */
+static __always_inline bool count_unseen(struct __sk_buff *ctx, const struct cached_flow *known)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const __u8 *tcp_flags = data + PLAIN_L4 + 13;
+	struct observed_side *side, *other;
+	const struct decision *decision;
+	struct observed *o;
+	bool fin = false;
+
+	if (tells_all())
+		return false;
+	if (known->key.proto == IPPROTO_TCP) {
+		if ((void *)(tcp_flags + 1) > data_end || *tcp_flags & TCP_RST)
+			return false;
+		fin = *tcp_flags & TCP_FIN;
+	}
+	decision = decision_about(&known->key);
+	if (!decision || !decision->began)
+		return false;
+	if (!decision->counts)
+		return true;
+	o = bpf_map_lookup_elem(&lab_observed, &decision->place);
+	if (!o)
+		return false;
+	side = decision->lo ? &o->lo : &o->hi;
+	if (side->began != decision->began)
+		return false;
+	if (fin) {
+		side->fin = true;
+		other = decision->lo ? &o->hi : &o->lo;
+		if (other->fin)
+			return false; /* it ends the flow */
+	}
+	__sync_fetch_and_add(&side->packets, 1);
+	__sync_fetch_and_add(&side->bytes, ctx->len);
+	return true;
+}
+
 /* Looks up the flow of a packet that follows a remembered decision, and tells what is worth it. */
 static __noinline int witness_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const __u8 *tcp_flags = data + PLAIN_L4 + 13;
-	struct telling *t;
+	struct telling *t = this_telling();
 	bool due;
 
+	if (!t || !known)
+		return 0;
+	if (count_unseen(ctx, known)) {
+		t->reader = false; /* nothing is told of where it goes, either */
+		return 0;
+	}
 	begin_telling();
-	t = this_telling();
-	if (!t || !known || !t->reader)
+	if (!t->reader)
 		return 0;
 	if (known->key.proto == IPPROTO_TCP && (void *)(tcp_flags + 1) <= data_end)
 		t->tcp_flags = *tcp_flags;
@@ -400,13 +449,19 @@ static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w,
 	w->routes = routes;
 }
 
-/* Notes when a decision was made. */
+/* Notes what events have to know of a decision. */
 static __always_inline void note_decision(const struct work *w)
 {
-	__u64 *decided = time_of_decision(&w->own);
+	struct decision *decision = decision_about(&w->own);
+	const struct telling *t = this_telling();
 
-	if (decided)
-		*decided = bpf_ktime_get_coarse_ns();
+	if (!decision || !t)
+		return;
+	decision->at = t->now;
+	decision->began = t->began;
+	decision->place = t->place;
+	decision->lo = t->lo;
+	decision->counts = t->counts;
 }
 
 /*

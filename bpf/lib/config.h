@@ -28,6 +28,10 @@ volatile const bool cfg_steps;
 /* Whether either has events tell of packets that are not dropped. One constant, for the path of known flows, where each one read is an instruction that stays. */
 volatile const bool cfg_tells;
 
+/* How many flows events can tell of at once. */
+#define OBSERVED_FLOWS 65536
+volatile const __u32 cfg_observed = OBSERVED_FLOWS;
+
 /* How many bytes of a packet events show. */
 volatile const __u32 cfg_payload;
 

@@ -22,12 +22,46 @@
 /* Seconds between two events about a flow that goes on. */
 #define EVENT_INTERVAL 5
 
+/* So many flows have the same places. One that is new takes the place of one that is over, or of who was silent the longest. */
+#define OBSERVED_PLACES 4
+
+/*
+ * An array, which is searched here, so that a remembered decision can say in which place its flow is: packets that follow it
+ * search nothing. There is no lock. What may come of that is an event too many, or a packet that is not counted.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct observed_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
 	__type(value, struct observed);
-	__uint(max_entries, 65536);
+	__uint(max_entries, OBSERVED_FLOWS);
+	__uint(map_flags, BPF_F_MMAPABLE); /* aligns the values to pages, and so to cache lines */
 } lab_observed SEC(".maps");
+
+/* The first of a flow's places. */
+static __always_inline __u32 first_place(const struct observed_key *key)
+{
+	const __u64 *word = (const void *)key;
+	__u64 all = cfg_observed / OBSERVED_PLACES;
+
+	return (__u32)(all * hash_of(word, word[4]) >> 32) * OBSERVED_PLACES;
+}
+
+/* The entry of the flow that has the telling's key, NULL if there is none. */
+static __always_inline struct observed *find_observed(struct telling *t)
+{
+	__u32 place = first_place(&t->key), i;
+	struct observed *o;
+
+#pragma unroll
+	for (i = 0; i < OBSERVED_PLACES; i++, place++) {
+		o = bpf_map_lookup_elem(&lab_observed, &place);
+		if (o && o->began && keys_equal(&o->key, &t->key)) {
+			t->place = place;
+			return o;
+		}
+	}
+	return NULL;
+}
 
 /* Sets the key of the flow that goes from src to dst. */
 static __always_inline void set_key(struct telling *t, const struct ip *src, const struct ip *dst, __be16 sport, __be16 dport, __u8 proto)
@@ -54,12 +88,18 @@ static __always_inline __u32 observed_timeout(__u8 proto)
 	return proto == IPPROTO_UDP ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_ECHO;
 }
 
-/* Whether the packet that is told of cannot belong to a flow any more. */
-static __always_inline bool is_outdated(const struct observed *o, const struct telling *t, __u32 now)
+/* Seconds since a packet of the flow was seen. */
+static __always_inline __u32 silence(const struct observed *o, __u32 now)
 {
 	__u32 seen = (__s32)(o->lo.seen - o->hi.seen) > 0 || !o->hi.seen ? o->lo.seen : o->hi.seen;
 
-	return (o->over && t->opens) || since(seen, now) > observed_timeout(t->key.proto);
+	return since(seen, now);
+}
+
+/* Whether the packet that is told of cannot belong to a flow any more. */
+static __always_inline bool is_outdated(const struct observed *o, const struct telling *t, __u32 now)
+{
+	return (o->over && t->opens) || silence(o, now) > observed_timeout(t->key.proto);
 }
 
 /* What a packet of a flow that is not known is in it: a segment that opens none belongs to one that is older. */
@@ -102,13 +142,13 @@ static __noinline int observe(struct telling *t)
 {
 	struct observed_side *mine, *other;
 	struct observed *o;
-	bool reply, counts;
+	bool reply;
 	__u32 now;
 
 	if (!t)
 		return 0;
 	now = t->now / 1000000000;
-	o = bpf_map_lookup_elem(&lab_observed, &t->key);
+	o = find_observed(t);
 	if (!o || is_outdated(o, t, now)) {
 		meet_flow(t);
 		return 0;
@@ -116,12 +156,13 @@ static __noinline int observe(struct telling *t)
 	reply = t->lo != o->lo_opened;
 	mine = t->lo ? &o->lo : &o->hi;
 	other = t->lo ? &o->hi : &o->lo;
-	counts = mine->by == t->direction + 1;
-	if (!counts && (!mine->by || since(mine->seen, now) > EVENT_INTERVAL)) {
+	t->began = o->began;
+	t->counts = mine->by == t->direction + 1;
+	if (!t->counts && (!mine->by || since(mine->seen, now) > EVENT_INTERVAL)) {
 		mine->by = t->direction + 1;
-		counts = true;
+		t->counts = true;
 	}
-	if (counts) {
+	if (t->counts) {
 		__sync_fetch_and_add(&mine->packets, 1);
 		__sync_fetch_and_add(&mine->bytes, t->length);
 		if (mine->seen != now)
@@ -163,34 +204,72 @@ static __noinline int step_observed(struct telling *t, enum lab_step kind)
 	return tell_step(t);
 }
 
+/* How well a place can be taken for the flow of the telling: the larger the better. */
+static __always_inline __u32 room_at(const struct observed *o, const struct telling *t, __u32 now)
+{
+	if (!o->began)
+		return ~0U - 1;
+	if (o->over || keys_equal(&o->key, &t->key))
+		return ~0U; /* before those that nobody has used: what is used is in the CPU's caches */
+	return silence(o, now);
+}
+
+/* The place that is taken for the flow of the telling. */
+static __always_inline struct observed *place_observed(struct telling *t, __u32 now)
+{
+	__u32 place = first_place(&t->key), best = 0, room, i;
+	struct observed *o, *chosen = NULL;
+
+#pragma unroll
+	for (i = 0; i < OBSERVED_PLACES; i++, place++) {
+		o = bpf_map_lookup_elem(&lab_observed, &place);
+		if (!o)
+			continue;
+		room = room_at(o, t, now);
+		if (!chosen || room > best) {
+			chosen = o;
+			best = room;
+			t->place = place;
+		}
+	}
+	return chosen;
+}
+
 /* Makes the entry of a flow that was not there. */
 static __noinline int enter_observed(struct telling *t)
 {
 	struct observed_side *mine;
 	struct observed *o;
+	__u32 now;
 
 	if (!t)
 		return 0;
-	o = &t->entry;
-	o->began = t->now;
-	o->told = t->now / 1000000000;
+	now = t->now / 1000000000;
+	o = place_observed(t, now);
+	if (!o)
+		return 0;
+	__builtin_memset(o, 0, sizeof(*o));
+	o->told = now;
 	o->service = t->service;
 	o->lo_opened = t->lo != t->answers;
 	o->replied = t->state != STATE_NEW; /* as far as that is known */
+	o->over = t->tcp_flags & TCP_RST;
+	o->lo.began = o->hi.began = t->now;
 	mine = t->lo ? &o->lo : &o->hi;
 	mine->packets = 1;
 	mine->bytes = t->length;
-	mine->seen = o->told;
+	mine->seen = now;
 	mine->by = t->direction + 1;
 	mine->fin = t->tcp_flags & TCP_FIN;
-	o->over = t->tcp_flags & TCP_RST;
-	bpf_map_update_elem(&lab_observed, &t->key, o, BPF_ANY);
+	o->key = t->key;
+	o->began = t->began = t->now;
+	t->counts = true;
 	return cfg_steps ? step_observed(t, STEP_CREATED) : 0;
 }
 
 /* Whether the flow is known that an ICMP error with that key is about. */
 static __always_inline void relate(struct telling *t)
 {
-	t->related = bpf_map_lookup_elem(&lab_observed, &t->key);
+	t->related = find_observed(t);
 	t->key.error = true;
 }

@@ -200,26 +200,28 @@ _Static_assert(sizeof(struct observed_key) == 40, "shared with datapath/");
 struct observed_side {
 	__u64 packets;
 	__u64 bytes;
-	__u32 seen; /* the latest: seconds of CLOCK_MONOTONIC */
+	__u64 began; /* the flow did, as in struct observed */
+	__u32 seen; /* when one was looked at last, and not only counted: seconds of CLOCK_MONOTONIC */
 	__u8 by; /* the program that counts them, as a direction and 1: others see the same packets */
 	bool fin;
-	__u8 pad[2];
+	__u8 pad[34];
 };
-_Static_assert(sizeof(struct observed_side) == 24, "shared with datapath/");
+_Static_assert(sizeof(struct observed_side) == 64, "a cache line, shared with datapath/");
 
 /* A flow that events tell of. What each side writes with every packet is in a cache line of its own. */
 struct observed {
-	struct observed_side lo;
-	__u64 began; /* nanoseconds of the coarse clock */
+	struct observed_key key;
+	__u64 began; /* nanoseconds of the coarse clock; 0: there is no flow */
 	__u32 told; /* when an event told of it last: seconds */
 	__u32 service; /* that was asked for; 0: none */
 	bool lo_opened; /* it, and not hi */
 	bool replied;
 	bool over; /* both have closed it, or one has reset it */
-	__u8 pad[45];
+	__u8 pad[5];
+	struct observed_side lo;
 	struct observed_side hi;
 };
-_Static_assert(sizeof(struct observed) == 112, "shared with datapath/");
+_Static_assert(sizeof(struct observed) == 192, "three cache lines, shared with datapath/");
 
 /* All that is told of the packet that a program works on, and the records in which that is done. */
 struct telling {
@@ -230,7 +232,8 @@ struct telling {
 	struct metric sent;
 	struct metric returned;
 	struct observed_key key;
-	struct observed entry; /* that is made */
+	__u64 began; /* the flow did; 0: its entry is not known */
+	__u32 place; /* of the flow's entry */
 	__u32 src_identity;
 	__u32 dst_identity;
 	__u32 service;
@@ -245,12 +248,12 @@ struct telling {
 	bool answers; /* and opens none */
 	bool cached;
 	bool fresh; /* no entry of its flow was found */
+	bool counts; /* this program counts the packets of who sends it */
 	enum lab_direction direction;
 	enum lab_point point;
 	enum lab_state state;
 	enum lab_occasion occasion;
 	__u8 tcp_flags;
-	__u8 pad[1];
 	struct step step;
 	struct event event;
 	__u8 frame[PAYLOAD_MAX]; /* directly behind it */
