@@ -158,7 +158,7 @@ bench: deps build ## measure against the goals of docs/performance.md, as root; 
 	bin/bench -samples $(BENCH_SAMPLES) -report $(BENCH_REPORT) $(BENCH)
 
 ##@ documentation
-.PHONY: docs docs-pictures
+.PHONY: docs docs-pictures docs-recording
 docs: build ## the documentation as static pages, in dist/docs; lab docs serves the same
 	rm -rf dist/docs
 	bin/lab docs --write dist/docs
@@ -167,6 +167,10 @@ LAB ?=
 docs-pictures: deps build ## renew docs/pictures from real labs; LAB=name: from one that is up
 	bin/lab image >/dev/null || $(MAKE) node-image
 	hack/docs-pictures.sh $(LAB)
+
+docs-recording: deps build ## renew docs/recording.svg from a terminal in which a lab is made
+	bin/lab image >/dev/null || $(MAKE) node-image
+	hack/docs-recording.sh
 
 ##@ a release
 .PHONY: release release-check
