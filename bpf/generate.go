@@ -8,7 +8,7 @@ package bpf
 //go:generate -command bpf2go go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-Werror @compile_flags.txt"
 
 // The pod's program owns the types that the maps share.
-//go:generate bpf2go -type lab_reason -type lab_direction -type lab_scope -type lab_frontend -type lab_service_flag -type lab_backend_flag -type lab_timeout -type ct_kind -type flow -type translation -type tuple_direction -type tuple_flag -type lab_node_flag -type lab_ipcache_flag -type lab_mark -type lab_event_type -type lab_event_version -type lab_point -type lab_state -type lab_occasion -type lab_step -type lab_table -type event_header -type event -type step -type observed_key -type mac -type metric Pod pod.c
+//go:generate bpf2go -type lab_reason -type lab_direction -type lab_scope -type lab_frontend -type lab_service_flag -type lab_backend_flag -type lab_timeout -type ct_kind -type flow -type translation -type tuple_direction -type tuple_flag -type lab_node_flag -type lab_ipcache_flag -type lab_mark -type lab_event_type -type lab_event_version -type lab_point -type lab_state -type lab_occasion -type lab_step -type lab_table -type event_header -type event -type step -type mac -type metric Pod pod.c
 //go:generate bpf2go -no-global-types Host host.c
 //go:generate bpf2go -no-global-types Netdev netdev.c
 //go:generate bpf2go -no-global-types -type peer_key -type peer Sock sock.c

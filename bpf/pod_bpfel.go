@@ -438,8 +438,17 @@ type PodNode struct {
 }
 
 type PodObserved struct {
-	_        structs.HostLayout
-	Key      PodObservedKey
+	_   structs.HostLayout
+	Key struct {
+		_      structs.HostLayout
+		Lo     PodIp
+		Hi     PodIp
+		LoPort uint16
+		HiPort uint16
+		Proto  uint8
+		Error  bool
+		Pad    [2]uint8
+	}
 	Began    uint64
 	Told     uint32
 	Service  uint32
@@ -467,17 +476,6 @@ type PodObserved struct {
 		Fin     bool
 		Pad     [34]uint8
 	}
-}
-
-type PodObservedKey struct {
-	_      structs.HostLayout
-	Lo     PodIp
-	Hi     PodIp
-	LoPort uint16
-	HiPort uint16
-	Proto  uint8
-	Error  bool
-	Pad    [2]uint8
 }
 
 type PodOpening struct {
@@ -610,14 +608,23 @@ type PodStep struct {
 }
 
 type PodTelling struct {
-	_           structs.HostLayout
-	First       uint64
-	Now         uint64
-	Age         uint64
-	Decided     uint64
-	Sent        PodMetric
-	Returned    PodMetric
-	Key         PodObservedKey
+	_        structs.HostLayout
+	First    uint64
+	Now      uint64
+	Age      uint64
+	Decided  uint64
+	Sent     PodMetric
+	Returned PodMetric
+	Key      struct {
+		_      structs.HostLayout
+		Lo     PodIp
+		Hi     PodIp
+		LoPort uint16
+		HiPort uint16
+		Proto  uint8
+		Error  bool
+		Pad    [2]uint8
+	}
 	Began       uint64
 	Place       uint32
 	SrcIdentity uint32

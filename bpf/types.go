@@ -7,7 +7,6 @@ type (
 	Endpoint    = PodEndpoint
 	Event       = PodEvent
 	Observed    = PodObserved
-	ObservedKey = PodObservedKey
 	Occasion    = PodLabOccasion
 	Point       = PodLabPoint
 	State       = PodLabState

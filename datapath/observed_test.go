@@ -75,9 +75,9 @@ func TestObservedFlowsEndWithTheirAddress(t *testing.T) {
 	onOneCPU(m, func() {
 		m.datagram(1000)
 		const other = uint32(7)
-		m.must(m.d.maps.observed.Put(other, bpf.Observed{
-			Key: bpf.ObservedKey{Lo: bpf.IPOf(m.local[1]), Hi: bpf.IPOf(far.Addr()), Proto: 6}, Began: 1,
-		}))
+		flow := bpf.Observed{Began: 1}
+		flow.Key.Lo, flow.Key.Hi, flow.Key.Proto = bpf.IPOf(m.local[1]), bpf.IPOf(far.Addr()), 6
+		m.must(m.d.maps.observed.Put(other, flow))
 		if n := len(m.observed()); n != 2 {
 			t.Fatalf("there are %d flows, want 2", n)
 		}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renews docs/recording.svg: records a terminal in which a lab is made, looked at and taken down again, and draws that.
+# Renews docs/recording.svg: records a terminal in which a lab is made and looked at, and draws that. The lab is taken down again.
 # It needs asciinema, Debian's package.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,9 +42,9 @@ trap 'bin/lab down "$profile" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 asciinema rec --quiet --cols "$columns" --rows "$rows" -c "hack/docs-recording.sh typed" "$work/cast"
 go build -C hack/tools -o "$work/recording" ./recording
 "$work/recording" -speed "$speed" -title "a lab is made and looked at, $speed times as fast as it was" "$work/cast" >"$work/svg"
-for step in doctor cluster images release demo ready verify; do
-	if ! grep -q "✓.*$step" "$work/svg"; then
-		say "the picture has lost the line of step $step"
+for line in '✓.*'{doctor,cluster,images,release,demo,ready,verify} 'request: SYN' 'answer: SYN ACK' 'NodePort.*default/demo:http'; do
+	if ! grep -q "$line" "$work/svg"; then
+		say "no line of the picture is like $line"
 		exit 1
 	fi
 done

@@ -15,19 +15,25 @@ import (
 // short is long enough to see that a path works, and tells nothing about how fast.
 var short = workload.Window{WarmUp: time.Millisecond, Length: 10 * time.Millisecond}
 
-// setUp makes everything for a test.
-func setUp(t *testing.T) (*Bed, *Setup) {
+// bed makes a bed for a test.
+func bed(t *testing.T) *Bed {
 	t.Helper()
 	netnstest.RequireRoot(t)
+	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
 	b, err := Make(0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return b
+}
+
+// setUp makes everything for a test.
+func setUp(t *testing.T) (*Bed, *Setup) {
+	t.Helper()
+	b := bed(t)
 	l, err := b.SetUp(t.Context(), Sizes{Few: 3, Many: 20}, func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +43,6 @@ func setUp(t *testing.T) (*Bed, *Setup) {
 
 // Every path carries every workload that it is for.
 func TestEveryPathWorks(t *testing.T) {
-	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
 	b, l := setUp(t)
 	for name, path := range l.Paths {
 		for _, kind := range workload.Kinds() {
@@ -64,11 +69,7 @@ func TestEveryPathWorks(t *testing.T) {
 
 // The paths that are compared by their tunnels have one, and all that goes that way is in it.
 func TestTunnelsAreUsed(t *testing.T) {
-	netnstest.RequireRoot(t)
-	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
-	b, err := Make(0)
-	must(t, err)
-	t.Cleanup(func() { must(t, b.Close()) })
+	b := bed(t)
 	hosts, pods, err := b.kernelTunnel(KernelTunnel)
 	must(t, err)
 	c, err := b.cluster(t.Context(), Tunnel, 3, tunnel)
@@ -103,11 +104,7 @@ func TestTunnelsAreUsed(t *testing.T) {
 
 // Nodes that tell of flows are read from while such a path is measured, and one that tells of nothing is found out.
 func TestToldFlowsAreRead(t *testing.T) {
-	netnstest.RequireRoot(t)
-	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
-	b, err := Make(0)
-	must(t, err)
-	t.Cleanup(func() { must(t, b.Close()) })
+	b := bed(t)
 	window := workload.Window{WarmUp: time.Millisecond, Length: 400 * time.Millisecond}
 	for name, set := range map[string]func(*datapath.Config){Told: told, EBPF: byEBPF} {
 		c, err := b.cluster(t.Context(), name, 3, set)
@@ -115,9 +112,10 @@ func TestToldFlowsAreRead(t *testing.T) {
 		for _, n := range c.Nodes {
 			b.listen(n)
 		}
-		pair := b.across(c).Pair(workload.TCPCRR, window)
+		path := b.across(c)
+		pair := path.Pair(workload.TCPCRR, window)
 		pair.Client.Delay = 500 * time.Microsecond // a busy machine keeps up with that
-		err = c.Nodes[0].heard(func() error { _, err := pair.Measure(); return err })
+		_, err = path.measure(pair)
 		t.Logf("%s: %d events read: %v", name, c.Nodes[0].reader.read.Load(), err)
 		if (err == nil) != (name == Told) {
 			t.Errorf("%s: %v", name, err)

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -86,22 +87,23 @@ func (p Path) Pair(kind workload.Kind, w workload.Window) workload.Pair {
 	}
 }
 
-func (p Path) measure(kind workload.Kind, w workload.Window) (r workload.Result, err error) {
-	measure := func() (err error) {
-		r, err = p.Pair(kind, w).Measure()
-		return err
-	}
+// measure runs a pair of the path, and fails where nodes in the way tell of flows and nobody hears that.
+func (p Path) measure(pair workload.Pair) (workload.Result, error) {
+	var heard []func() error
 	for _, n := range p.nodes {
-		inner := measure
-		measure = func() error { return n.heard(inner) }
+		heard = append(heard, n.hear())
 	}
-	err = measure()
+	r, err := pair.Measure()
+	for _, check := range heard {
+		err = errors.Join(err, check())
+	}
 	return r, err
 }
 
 // Arm is the path in a suite.
 func (p Path) Arm(name string, kind workload.Kind, w workload.Window) (bench.Arm, error) {
-	a := bench.Arm{Name: name, Measure: func() (workload.Result, error) { return p.measure(kind, w) }}
+	pair := p.Pair(kind, w)
+	a := bench.Arm{Name: name, Measure: func() (workload.Result, error) { return p.measure(pair) }}
 	l, err := p.space.link(nic)
 	if err != nil {
 		return a, err

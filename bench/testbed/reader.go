@@ -47,19 +47,19 @@ func (r *reader) run(ctx context.Context, dp *datapath.Datapath) error {
 	return nil
 }
 
-// heard has f measure, and fails where the node's events are read and none were, or more than a tenth was lost, which costs less.
-func (n *Node) heard(f func() error) error {
+// hear returns what says, later, whether the node's events were read since: an error where none were, or more than a tenth was
+// lost, which costs less. Of a node without a reader it is nil.
+func (n *Node) hear() func() error {
 	r := n.reader
 	if r == nil {
-		return f()
+		return func() error { return nil }
 	}
 	read, lost := r.read.Load(), r.lost.Load()
-	if err := f(); err != nil {
-		return err
+	return func() error {
+		read, lost := r.read.Load()-read, r.lost.Load()-lost
+		if read == 0 || lost > read/10 {
+			return fmt.Errorf("of the events of %s %d were read, and %d lost", n.cfg.NodeName, read, lost)
+		}
+		return nil
 	}
-	read, lost = r.read.Load()-read, r.lost.Load()-lost
-	if read == 0 || lost > read/10 {
-		return fmt.Errorf("of the events of %s %d were read, and %d lost", n.cfg.NodeName, read, lost)
-	}
-	return nil
 }

@@ -130,7 +130,10 @@ func (b *Bed) SetUp(ctx context.Context, sizes Sizes, progress func(string)) (*S
 			l.Paths[SameNode(m.name, fill)] = b.within(c)
 		}
 	}
-	return l, errors.Join(b.setUpTold(ctx, sizes, l.Paths, progress), b.setUpTunnels(ctx, sizes, l.Paths, progress))
+	if err := b.setUpTold(ctx, sizes, l.Paths, progress); err != nil {
+		return nil, err
+	}
+	return l, b.setUpTunnels(ctx, sizes, l.Paths, progress)
 }
 
 // setUpTold makes what tells of flows.

@@ -40,10 +40,9 @@ struct {
 /* The first of a flow's places. */
 static __always_inline __u32 first_place(const struct observed_key *key)
 {
-	const __u64 *word = (const void *)key;
 	__u64 all = cfg_observed / OBSERVED_PLACES;
 
-	return (__u32)(all * hash_of(word, word[4]) >> 32) * OBSERVED_PLACES;
+	return (__u32)(all * hash(key) >> 32) * OBSERVED_PLACES;
 }
 
 /* The entry of the flow that has the telling's key, NULL if there is none. */

@@ -78,8 +78,9 @@ static __always_inline bool keys_equal(const void *a, const void *b)
  * Spreads keys of 40 bytes evenly over all 32-bit numbers: multilinear hashing (Lemire and Kaser, Strongly universal
  * string hashing is fast), by the digits of pi. It is the same on every node and after a restart.
  */
-static __always_inline __u32 hash_of(const __u64 *word, __u64 last)
+static __always_inline __u32 hash_of(const void *key, __u64 last)
 {
+	const __u64 *word = key;
 	__u64 h = word[0] * 0x243f6a8885a308d3 + word[1] * 0x13198a2e03707345 + word[2] * 0xa4093822299f31d1 +
 		word[3] * 0x082efa98ec4e6c89 + last * 0x452821e638d01377;
 
@@ -87,19 +88,15 @@ static __always_inline __u32 hash_of(const __u64 *word, __u64 last)
 	return (h * 0x9e3779b97f4a7c15) >> 32; /* 2^64 / golden ratio */
 }
 
-static __always_inline __u32 hash(const struct tuple *t)
+static __always_inline __u32 hash(const void *key)
 {
-	const __u64 *word = (const __u64 *)t;
-
-	return hash_of(word, word[4]);
+	return hash_of(key, ((const __u64 *)key)[4]);
 }
 
 /* That of a packet with the tuple's addresses, ports and protocol, whatever else the tuple says. */
 static __always_inline __u32 packet_hash(const struct tuple *t)
 {
-	const __u64 *word = (const __u64 *)t;
-
-	return hash_of(word, word[4] & bpf_cpu_to_be64(0xffffffffff000000));
+	return hash_of(t, ((const __u64 *)t)[4] & bpf_cpu_to_be64(0xffffffffff000000));
 }
 
 /* How a packet shows its flow, which is also how it has to be rewritten. */

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -73,7 +74,7 @@ func play(cast io.Reader) (*recording, error) {
 	lines := bufio.NewScanner(cast)
 	lines.Buffer(nil, 1<<20)
 	if !lines.Scan() {
-		return nil, fmt.Errorf("the recording is empty: %w", lines.Err())
+		return nil, fmt.Errorf("read the recording: %w", cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 	}
 	var head struct{ Version, Width, Height int }
 	if err := json.Unmarshal(lines.Bytes(), &head); err != nil || head.Version != 2 {
