@@ -17,21 +17,7 @@ import (
 // testUpgrade upgrades the chart to an agent of another tag with Helm and rolls back, then kills agents, under traffic. Before that
 // it has traffic lost, as what counts the losses has to see them.
 func testUpgrade(t *testing.T, lab string) {
-	client, server := demoPair(t, lab)
-	lost := startRequests(t, lab, client, server.IP, 20, 8, "--connections", "5", "--request-timeout", "500ms")
-	eventually(t, 5*time.Second, "connections to be there", func() string {
-		if there := lines(kubectl(t, lab, "exec", client.Name, "--", "ss", "-Htn", "state", "established", "dst", server.IP)); len(there) < 5 {
-			return strings.Join(there, "; ")
-		}
-		return ""
-	})
-	onNode(t, client.Node, "ip", "route", "add", "blackhole", server.IP)
-	time.Sleep(time.Second) // each connection has a request meanwhile, which waits for half of that
-	onNode(t, client.Node, "ip", "route", "del", "blackhole", server.IP)
-	if r := lost.result(t); r.OK == r.Sent || r.Lost == 0 {
-		t.Errorf("without a way for a second: %+v: this does not see what is lost", r)
-	}
-
+	lost := loseTraffic(t, lab)
 	h := helmOf(t, lab)
 	deployed, err := h.Releases.Deployed("wirelab")
 	if err != nil {
@@ -62,6 +48,9 @@ func testUpgrade(t *testing.T, lab string) {
 		wantAgents(t, lab, image)
 		killAgents(t, lab, nodes)
 	})
+	if r := lost.result(t); r.OK == r.Sent || r.Lost == 0 {
+		t.Errorf("without a way for a second: %+v: this does not see what is lost", r)
+	}
 	var again struct{ Steps []struct{ Name, Note string } }
 	labJSON(t, &again, append(up("ebpf", lab), "--no-verify")...)
 	for _, s := range again.Steps {
@@ -69,6 +58,25 @@ func testUpgrade(t *testing.T, lab string) {
 			t.Errorf("after the rollback lab up finds the release %s", s.Note)
 		}
 	}
+}
+
+// loseTraffic takes the way from requests that are under way for a second. They go on for half a minute, to outlast it on a busy
+// machine, too.
+func loseTraffic(t *testing.T, lab string) stream {
+	t.Helper()
+	client, server := demoPair(t, lab)
+	s := startRequests(t, lab, client, server.IP, 20, 30, "--connections", "5", "--request-timeout", "500ms")
+	eventually(t, 10*time.Second, "connections to be there", func() string {
+		if there := lines(kubectl(t, lab, "exec", client.Name, "--", "ss", "-Htn", "state", "established", "dst", server.IP)); len(there) < 5 {
+			return strings.Join(there, "; ")
+		}
+		return ""
+	})
+	onNode(t, client.Node, "ip", "route", "add", "blackhole", server.IP)
+	time.Sleep(time.Second) // each connection has a request meanwhile, which waits for half of that
+	onNode(t, client.Node, "ip", "route", "del", "blackhole", server.IP)
+	s.wantRunning(t)
+	return s
 }
 
 // helmOf is Helm on a lab's cluster, as its command line would be.
