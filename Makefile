@@ -19,7 +19,8 @@ SOURCES   := $(shell git ls-files -co --exclude-standard -- '*.go' '*.o' '*.yaml
 # What lab alone carries beside them.
 PAGES     := $(shell git ls-files -co --exclude-standard -- 'docs/*' '*.html' '*.css' '*.js' '*.svg' 2>/dev/null)
 PAYLOAD   := images/payload
-CARRIED   := wirelab-agent wirelab-operator wirelab-relay wirelab-cni nettool
+CARRIED   := wirelab-agent wirelab-operator wirelab-relay wirelab-cni nettool demo-tools.tar
+PACKED    := $(CARRIED:%=$(PAYLOAD)/%.zst)
 
 .PHONY: help
 help: ## this list
@@ -44,7 +45,7 @@ deps: ## install what is missing on this machine, from the distribution's packag
 
 build: bin/lab ## every binary, in bin/
 
-bin/lab: $(SOURCES) $(PAGES) $(CARRIED:%=$(PAYLOAD)/%.zst) $(PAYLOAD)/demo-tools.tar.gz
+bin/lab: $(SOURCES) $(PAGES) $(PACKED)
 	$(GO_BUILD) -o $@ ./cmd/lab
 
 bin/wirelab-agent: $(SOURCES)
@@ -62,10 +63,10 @@ bin/wirelab-cni: $(SOURCES)
 bin/nettool: $(SOURCES)
 	$(GO_BUILD) -o $@ ./cmd/nettool
 
-$(CARRIED:%=$(PAYLOAD)/%.zst): $(PAYLOAD)/%.zst: bin/% images/pack/main.go
+$(PACKED): $(PAYLOAD)/%.zst: bin/% images/pack/main.go
 	go run ./images/pack $< $@
 
-$(PAYLOAD)/demo-tools.tar.gz: $(wildcard images/demo/*)
+bin/demo-tools.tar: $(wildcard images/demo/*)
 	images/demo/build.sh $@
 
 KUBERNETES ?=
@@ -182,4 +183,4 @@ release-check: release ## make them again, with nothing compiled before, and com
 
 .PHONY: clean
 clean: ## remove what make built here; labs and caches stay
-	rm -rf bin dist $(addprefix $(PAYLOAD)/,$(CARRIED) demo-tools.tar.gz)
+	rm -rf bin dist $(PACKED)

@@ -4,8 +4,8 @@ package images
 
 import "embed"
 
-// Payload holds payload/, in which are wirelab-agent, wirelab-operator, wirelab-relay, wirelab-cni and nettool, each
-// compressed by images/pack, and demo-tools.tar.gz, or nothing but a .gitignore when lab was built without them.
+// Payload holds payload/, in which are wirelab-agent, wirelab-operator, wirelab-relay, wirelab-cni, nettool and demo-tools.tar, each
+// compressed by images/pack, or nothing but a .gitignore when lab was built without them.
 //
 //go:embed all:payload
 var Payload embed.FS

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"debug/elf"
 	"errors"
@@ -84,7 +83,11 @@ func (b *builder) platform(ctx context.Context, arch string) error {
 		binaries = append(binaries, binary)
 	}
 	b.say("the demo's tools for " + arch)
-	if err := b.run(ctx, nil, "images/demo/build.sh", "--arch", arch, b.payload("demo-tools.tar.gz")); err != nil {
+	tools := filepath.Join(programs, "demo-tools.tar")
+	if err := b.run(ctx, nil, "images/demo/build.sh", "--arch", arch, tools); err != nil {
+		return err
+	}
+	if err := b.run(ctx, nil, "go", "run", "./images/pack", tools, b.payload("demo-tools.tar.zst")); err != nil {
 		return err
 	}
 	b.say("lab for " + arch)
@@ -100,7 +103,7 @@ func (b *builder) platform(ctx context.Context, arch string) error {
 		return err
 	}
 	b.say("the SBOM for " + arch)
-	return b.sbom(ctx, arch, binaries)
+	return b.sbom(ctx, arch, tools, binaries)
 }
 
 // payload is where in the tree lab's build finds what it carries.
@@ -177,8 +180,8 @@ func (b *builder) images(arch string) error {
 	return nil
 }
 
-// sbom writes what lab, the first of binaries, and the programs that it carries are made of.
-func (b *builder) sbom(ctx context.Context, arch string, binaries []string) error {
+// sbom writes what lab, the first of binaries, and the programs that it carries are made of. tools is the file with the demo's tools.
+func (b *builder) sbom(ctx context.Context, arch, tools string, binaries []string) error {
 	var documents [][]byte
 	for _, binary := range binaries {
 		document, err := output(b.command(ctx, nil, "go", "tool", "-modfile=hack/tools/go.mod", "cyclonedx-gomod", "bin", "-json", "-std",
@@ -188,15 +191,16 @@ func (b *builder) sbom(ctx context.Context, arch string, binaries []string) erro
 		}
 		documents = append(documents, []byte(document))
 	}
-	layer, err := os.ReadFile(b.payload("demo-tools.tar.gz"))
+	layer, err := os.Open(tools)
 	if err != nil {
 		return err
 	}
+	defer layer.Close()
 	distribution, err := distributionID()
 	if err != nil {
 		return err
 	}
-	packages, err := debianPackages(bytes.NewReader(layer), distribution, arch)
+	packages, err := debianPackages(layer, distribution, arch)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,11 +102,7 @@ const packageList = "usr/share/doc/wirelab-demo/packages"
 
 // debianPackages are those that a layer of the demo's tools is made of. distribution is the ID of os-release.
 func debianPackages(layer io.Reader, distribution, arch string) ([]component, error) {
-	z, err := gzip.NewReader(layer)
-	if err != nil {
-		return nil, fmt.Errorf("read the demo's tools: %w", err)
-	}
-	r := tar.NewReader(z)
+	r := tar.NewReader(layer)
 	for {
 		h, err := r.Next()
 		if err != nil {

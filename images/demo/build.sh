@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes the tools layer of the demo image: build.sh OUT writes a gzipped tar of a root file system with
+# Makes the tools layer of the demo image: build.sh OUT writes a tar of a root file system with
 # the real ip, ss, ping, arping, tcpdump and curl, from the distribution's packages, with the libraries they
 # load, and busybox for all else. Needs no root. --arch arm64 takes the packages of another architecture; what of them has to
 # run here, their loader and busybox, then runs under qemu-user.
@@ -29,13 +29,13 @@ main() {
 	self=$(realpath "$0")
 	cache=${XDG_CACHE_HOME:-$HOME/.cache}/wirelab/demo-tools
 	key=$(cat "$self" /etc/os-release <(echo "$arch") | sha256sum | cut -c1-16)
-	kept=$cache/$key.tar.gz
+	kept=$cache/$key.tar
 	mkdir -p "$cache" "$(dirname "$out")"
 	exec 9>"$cache/lock"
 	flock -w 600 9 || die "another build has held $cache/lock for ten minutes: let it end first"
 	if [ -n "$fresh" ] || [ ! -s "$kept" ]; then
 		make_layer "$kept"
-		find "$cache" -name '*.tar.gz' ! -path "$kept" -mtime +30 -delete
+		find "$cache" -name '*.tar' ! -path "$kept" -mtime +30 -delete
 	fi
 	cmp -s "$kept" "$out" || { cp "$kept" "$out.new" && mv "$out.new" "$out"; }
 	# make compares times: a file that is right must not look older than what it is made from.
@@ -50,10 +50,9 @@ make_layer() {
 	unpack
 	lay_out
 	record
-	(cd "$work/root" && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=gnu -cf - .) |
-		gzip -n -9 >"$work/layer.tar.gz"
-	mv "$work/layer.tar.gz" "$kept"
-	say "$(du -h "$kept" | cut -f1) compressed, $(du -sh "$work/root" | cut -f1) unpacked"
+	tar -C "$work/root" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=gnu -cf "$work/layer.tar" .
+	mv "$work/layer.tar" "$kept"
+	say "$(du -h "$kept" | cut -f1)"
 }
 
 # choose_architecture sets how apt is asked for the packages, and what runs their programs. Of this machine's own architecture

@@ -1,4 +1,4 @@
-// Command pack compresses a program that lab carries: pack FROM TO. The same program gives the same bytes.
+// Command pack compresses a file that lab carries: pack FROM TO. The same file gives the same bytes.
 package main
 
 import (

@@ -3,10 +3,10 @@ package image
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -19,27 +19,26 @@ import (
 func payload(t *testing.T, agent string) fstest.MapFS {
 	t.Helper()
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
+	w := tar.NewWriter(&b)
 	body := []byte("#!/bin/sh\n")
 	for _, err := range []error{
 		w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "bin/tool", Mode: 0o755, Size: int64(len(body))}),
 		func() error { _, err := w.Write(body); return err }(),
-		w.Close(), z.Close(),
+		w.Close(),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	packer, err := zstd.NewWriter(nil)
+	packer, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true)) // or what is so small does not say its size
 	if err != nil {
 		t.Fatal(err)
 	}
 	return fstest.MapFS{
-		"payload/wirelab-agent.zst": {Data: packer.EncodeAll([]byte(agent), nil)},
-		"payload/wirelab-cni.zst":   {Data: packer.EncodeAll([]byte("cni"), nil)},
-		"payload/nettool.zst":       {Data: packer.EncodeAll([]byte("nettool"), nil)},
-		"payload/demo-tools.tar.gz": {Data: b.Bytes()},
+		"payload/wirelab-agent.zst":  {Data: packer.EncodeAll([]byte(agent), nil)},
+		"payload/wirelab-cni.zst":    {Data: packer.EncodeAll([]byte("cni"), nil)},
+		"payload/nettool.zst":        {Data: packer.EncodeAll([]byte("nettool"), nil)},
+		"payload/demo-tools.tar.zst": {Data: packer.EncodeAll(b.Bytes(), nil)},
 	}
 }
 
@@ -128,7 +127,37 @@ func TestTagFollowsContentAlone(t *testing.T) {
 	}
 }
 
-// TestNamed: the release's tag is beside the one that the content gives, always in that order, on the same image.
+// TestLayersStayPacked: a layer is compressed, and says truly how long it is without that; a program that somebody else compressed,
+// whose size is not known before it is unpacked, is refused.
+func TestLayersStayPacked(t *testing.T) {
+	p := payload(t, strings.Repeat("agent", 100_000))
+	i, err := Agent(p, "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := i.Unpacked()
+	if err != nil || n < 500_000 || n%tarBlock != 0 || len(i.archive) > 50_000 {
+		t.Errorf("the layers have %d bytes, the archive %d (%v)", n, len(i.archive), err)
+	}
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = z.Write([]byte(strings.Repeat("agent", 100_000))); err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p["payload/wirelab-agent.zst"].Data = b.Bytes()
+	if _, err := Agent(p, "arm64"); err == nil || !strings.Contains(err.Error(), "does not say its size") {
+		t.Errorf("a stream of unknown length: %v", err)
+	}
+}
+
+// TestNamed: the release's tag is beside the one that the content gives, always in that order, on the same image, whose layers
+// every Docker reads.
 func TestNamed(t *testing.T) {
 	i, err := Agent(payload(t, "agent"), "arm64")
 	if err != nil {
@@ -142,6 +171,11 @@ func TestNamed(t *testing.T) {
 	m, err := tarball.LoadManifest(open)
 	if err != nil || len(m) != 1 || !slices.Equal(m[0].RepoTags, []string{i.Ref(), "wirelab/agent:v1.2.3"}) {
 		t.Fatalf("manifest = %+v (%v)", m, err)
+	}
+	for _, name := range m[0].Layers {
+		if layer := fileIn(t, archive, name); len(layer) < tarBlock || string(layer[257:262]) != "ustar" {
+			t.Errorf("a layer is stored as %.20q", layer)
+		}
 	}
 	for _, ref := range m[0].RepoTags {
 		tag, err := name.NewTag(ref)
@@ -162,6 +196,25 @@ func TestNamed(t *testing.T) {
 	}
 	if _, err := i.Named("1 2"); err == nil {
 		t.Error("a tag with a space is taken")
+	}
+}
+
+// fileIn is a file of a tar archive.
+func fileIn(t *testing.T, archive []byte, name string) []byte {
+	t.Helper()
+	r := tar.NewReader(bytes.NewReader(archive))
+	for {
+		h, err := r.Next()
+		if err != nil {
+			t.Fatalf("find %s: %v", name, err)
+		}
+		if h.Name == name {
+			content, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return content
+		}
 	}
 }
 

@@ -1,10 +1,6 @@
 package image
 
 import (
-	"bytes"
-	"compress/gzip"
-	"fmt"
-	"io"
 	"io/fs"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -48,18 +44,9 @@ func Relay(payload fs.FS, arch string) (*Image, error) {
 // Nettool is the image of the demo workload: nettool on top of a small system with the tools a walkthrough types.
 // Started without arguments it serves. payload, arch and errors are as for [Agent].
 func Nettool(payload fs.FS, arch string) (*Image, error) {
-	packed, err := readPayload(payload, "demo-tools.tar.gz")
+	tools, err := readPayload(payload, "demo-tools.tar.zst")
 	if err != nil {
 		return nil, err
-	}
-	// Unpacked once here, not once on every node.
-	zr, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, fmt.Errorf("read demo-tools.tar.gz: %w", err)
-	}
-	tools, err := io.ReadAll(zr)
-	if err != nil {
-		return nil, fmt.Errorf("read demo-tools.tar.gz: %w", err)
 	}
 	cfg := v1.Config{Entrypoint: []string{"/usr/bin/nettool"}, Cmd: []string{"serve"}, Env: []string{searchPath}}
 	return build(payload, arch, NettoolRepository, cfg, [][]byte{tools}, []file{{"nettool", "/usr/bin/nettool"}})
