@@ -2,8 +2,10 @@
 //go:build ignore
 
 /*
- * An iterator that lists the node's UDP sockets which are connected to a Service's backend. User space destroys those
- * whose backend is gone. sock_diag does not report the storage that BPF programs keep with a UDP socket.
+ * An iterator that lists the UDP sockets of the node's network namespace which are connected to a Service's backend. User space
+ * destroys those whose backend is gone. sock_diag does not report the storage that BPF programs keep with a UDP socket. The
+ * iterator goes through the sockets and not through the storage: some kernels load no program that gets a value of a map to write
+ * to, as an iterator of maps does.
  */
 
 #include <linux/bpf.h>
@@ -11,24 +13,30 @@
 
 #include "lib/sockets.h"
 
-/* The fields of the kernel's structures that are needed to find that storage. */
+/* The fields of the kernel's structures that are needed to find those sockets. */
 struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
 } __attribute__((preserve_access_index));
 
-struct bpf_iter__bpf_sk_storage_map {
+struct udp_sock;
+
+struct bpf_iter__udp {
 	struct bpf_iter_meta *meta;
-	void *value;
+	struct udp_sock *udp_sk;
 } __attribute__((preserve_access_index));
 
-SEC("iter/bpf_sk_storage_map")
-int lab_connected(struct bpf_iter__bpf_sk_storage_map *ctx)
+SEC("iter/udp")
+int lab_connected(struct bpf_iter__udp *ctx)
 {
-	const struct udp_socket *to = ctx->value;
+	struct udp_sock *sk = ctx->udp_sk;
+	const struct udp_socket *to;
 	struct udp_socket copy;
 
+	if (!sk)
+		return 0; /* the end of the list */
+	to = bpf_sk_storage_get(&lab_sockets, sk, NULL, 0);
 	if (!to || !to->service)
 		return 0;
 	copy = *to;

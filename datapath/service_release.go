@@ -63,11 +63,12 @@ func (v *Services) lostSockets(ctx context.Context) (lost []diagSocket, err erro
 	return lost, nil
 }
 
-// connectedSockets are the UDP sockets that have been connected through a Service, by their cookies.
+// connectedSockets are the UDP sockets of the caller's network namespace, the node's, that have been connected through a Service, by
+// their cookies.
 func (v *Services) connectedSockets() (map[uint64]bpf.ConnectedUdpSocket, error) {
-	it, err := link.AttachIter(link.IterOptions{Program: v.d.progs.services.connected, Map: v.d.maps.services.sockets})
+	it, err := link.AttachIter(link.IterOptions{Program: v.d.progs.services.connected})
 	if err != nil {
-		return nil, fmt.Errorf("attach to the sockets that programs keep something with: %w", err)
+		return nil, fmt.Errorf("attach to the node's UDP sockets: %w", err)
 	}
 	defer it.Close()
 	r, err := it.Open()
