@@ -66,7 +66,7 @@ func loseTraffic(t *testing.T, lab string) stream {
 	t.Helper()
 	client, server := demoPair(t, lab)
 	s := startRequests(t, lab, client, server.IP, 20, 30, "--connections", "5", "--request-timeout", "500ms")
-	eventually(t, 10*time.Second, "connections to be there", func() string {
+	eventually(t, 5*time.Second, "connections to be there", func() string {
 		if there := lines(kubectl(t, lab, "exec", client.Name, "--", "ss", "-Htn", "state", "established", "dst", server.IP)); len(there) < 5 {
 			return strings.Join(there, "; ")
 		}

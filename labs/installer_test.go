@@ -2,6 +2,7 @@ package labs
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -156,7 +157,7 @@ func TestPodsWithoutNetwork(t *testing.T) {
 	}
 }
 
-// TestWriteImages: each file is an archive with an image in it.
+// TestWriteImages: each file is an archive with an image in it, of which nothing is compressed.
 func TestWriteImages(t *testing.T) {
 	z, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true)) // or what is so small does not say its size
 	if err != nil {
@@ -183,6 +184,9 @@ func TestWriteImages(t *testing.T) {
 		names, err := inArchive(file)
 		if err != nil || !strings.Contains(names, "index.json") && !strings.Contains(names, "manifest.json") {
 			t.Errorf("%s has %s, %v", filepath.Base(file), names, err)
+		}
+		if content, err := os.ReadFile(file); err != nil || bytes.Contains(content, []byte("\x28\xb5\x2f\xfd")) { // RFC 8878, 3.1.1
+			t.Errorf("%s has a layer that is compressed with zstd, or cannot be read: %v", filepath.Base(file), err)
 		}
 	}
 }

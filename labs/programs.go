@@ -1,8 +1,6 @@
 package labs
 
 import (
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"wirelab.dev/wirelab/images"
+	"wirelab.dev/wirelab/internal/atomicfile"
 	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/profiles"
 )
@@ -62,33 +61,14 @@ func writeImages(i programs, dir string) ([]string, error) {
 	var out []string
 	for _, img := range i.all() {
 		name := filepath.Join(dir, strings.ReplaceAll(img.Repository, "/", "-")+".tar")
-		if err := writeImage(name, img); err != nil {
+		archive, err := img.Portable()
+		if err != nil {
+			return nil, err
+		}
+		if err := atomicfile.Replace(name, archive, 0o644); err != nil {
 			return nil, err
 		}
 		out = append(out, name)
 	}
 	return out, nil
-}
-
-// writeImage writes an archive aside and renames it, so that a file of that name is whole.
-func writeImage(file string, img *image.Image) (err error) {
-	r, err := img.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = io.Copy(f, r)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
 }

@@ -169,7 +169,7 @@ func (b *builder) images(arch string) error {
 		if err != nil {
 			return err
 		}
-		archive, err := img.Named(b.version)
+		archive, err := img.Portable(b.version)
 		if err != nil {
 			return err
 		}

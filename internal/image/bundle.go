@@ -400,10 +400,10 @@ func (b *Bundle) Open() (io.ReadCloser, error) {
 	var parts []io.Reader
 	add := func(name string, size int64, content io.Reader) error {
 		var head bytes.Buffer
-		if err := tar.NewWriter(&head).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size}); err != nil {
+		if err := addHeader(&head, &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size}); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
-		parts = append(parts, &head, content, bytes.NewReader(make([]byte, -size&(tarBlock-1))))
+		parts = append(parts, &head, content, bytes.NewReader(padding(size)))
 		return nil
 	}
 	layout := b.found["oci-layout"]
@@ -413,9 +413,6 @@ func (b *Bundle) Open() (io.ReadCloser, error) {
 		e := b.found[name]
 		err = errors.Join(err, add(name, e.size, io.NewSectionReader(b.file, e.at, e.size)))
 	}
-	parts = append(parts, bytes.NewReader(make([]byte, 2*tarBlock))) // the end of a tar
+	parts = append(parts, bytes.NewReader(make([]byte, tarEnd)))
 	return io.NopCloser(io.MultiReader(parts...)), err
 }
-
-// tarBlock is what tars are made of.
-const tarBlock = 512

@@ -39,12 +39,16 @@ func (i *Image) Ref() string { return i.Repository + ":" + i.Tag }
 // be called any number of times, also at once.
 func (i *Image) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(i.archive)), nil }
 
-// Named is an archive in which the image has another tag, too, and its layers are not compressed: docker load reads zstd from
-// Docker 23 on.
-func (i *Image) Named(tag string) ([]byte, error) {
-	also, err := name.NewTag(i.Repository+":"+tag, name.WithDefaultRegistry(""))
-	if err != nil {
-		return nil, fmt.Errorf("name image %s: %w", i.Repository, err)
+// Portable is an archive for a file, with further tags. Its layers are not compressed: docker load of Docker 20.10 reads none that
+// are with zstd.
+func (i *Image) Portable(tags ...string) ([]byte, error) {
+	var also []string
+	for _, tag := range tags {
+		ref, err := name.NewTag(i.Repository+":"+tag, name.WithDefaultRegistry(""))
+		if err != nil {
+			return nil, fmt.Errorf("name image %s: %w", i.Repository, err)
+		}
+		also = append(also, ref.String())
 	}
 	var b bytes.Buffer
 	r, w := tar.NewReader(bytes.NewReader(i.archive)), tar.NewWriter(&b)
@@ -61,7 +65,7 @@ func (i *Image) Named(tag string) ([]byte, error) {
 		switch {
 		case err != nil:
 		case h.Name == "manifest.json":
-			content, err = addTag(content, also.String())
+			content, err = addTags(content, also)
 		case strings.HasSuffix(h.Name, ".tar.gz"): // a layer is called so however it is compressed
 			content, err = unpackAll(content)
 		}
@@ -78,14 +82,14 @@ func (i *Image) Named(tag string) ([]byte, error) {
 	}
 }
 
-// addTag gives each image of an archive's manifest.json another name.
-func addTag(manifest []byte, ref string) ([]byte, error) {
+// addTags gives each image of an archive's manifest.json further names.
+func addTags(manifest []byte, refs []string) ([]byte, error) {
 	var m tarball.Manifest
 	if err := json.Unmarshal(manifest, &m); err != nil {
 		return nil, err
 	}
 	for i := range m {
-		m[i].RepoTags = append(m[i].RepoTags, ref)
+		m[i].RepoTags = append(m[i].RepoTags, refs...)
 	}
 	return json.Marshal(m)
 }
@@ -122,7 +126,7 @@ type file struct {
 }
 
 // build makes an image for linux on arch of files on top of layers that are whole tar archives. The layers stay compressed as the
-// payload is: nodes read a third as much, and unpack faster than they read.
+// payload is: they take a third of the bytes on their way to each node.
 func build(payload fs.FS, arch, repo string, cfg v1.Config, tars [][]byte, files []file) (*Image, error) {
 	layer, err := filesLayer(payload, files)
 	if err != nil {
@@ -202,14 +206,11 @@ func filesLayer(payload fs.FS, files []file) ([]byte, error) {
 		}
 		layer = append(z.EncodeAll(between.Bytes(), layer), packed...)
 		between.Reset()
-		between.Write(make([]byte, -size&(tarBlock-1)))
+		between.Write(padding(size))
 	}
-	between.Write(make([]byte, 2*tarBlock)) // the archive's end
+	between.Write(make([]byte, tarEnd))
 	return z.EncodeAll(between.Bytes(), layer), nil
 }
-
-// addHeader writes what is before a file's content in a tar archive.
-func addHeader(to io.Writer, h *tar.Header) error { return tar.NewWriter(to).WriteHeader(h) }
 
 func addDirs(to io.Writer, dir string, done map[string]bool) error {
 	if done[dir] {

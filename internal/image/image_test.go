@@ -156,14 +156,14 @@ func TestLayersStayPacked(t *testing.T) {
 	}
 }
 
-// TestNamed: the release's tag is beside the one that the content gives, always in that order, on the same image, whose layers
+// TestPortable: the release's tag is beside the one that the content gives, always in that order, on the same image, whose layers
 // every Docker reads.
-func TestNamed(t *testing.T) {
+func TestPortable(t *testing.T) {
 	i, err := Agent(payload(t, "agent"), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive, err := i.Named("v1.2.3")
+	archive, err := i.Portable("v1.2.3")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestNamed(t *testing.T) {
 			t.Errorf("%s is for %s/%s (%v)", ref, c.OS, c.Architecture, err)
 		}
 	}
-	if _, err := i.Named("1 2"); err == nil {
+	if _, err := i.Portable("1 2"); err == nil {
 		t.Error("a tag with a space is taken")
 	}
 }
