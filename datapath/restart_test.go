@@ -3,6 +3,7 @@ package datapath_test
 import (
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,23 +32,15 @@ func restart(t *testing.T, with ...func(*datapath.Config)) {
 	l := newLab(t, 2, with...)
 	a, b, c := l.nodes[0].addPod("a"), l.nodes[0].addPod("b"), l.nodes[1].addPod("c")
 	serve(b.NS, c.NS)
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var asked atomic.Int64
+	var conns []net.Conn
 	for _, client := range []*netnstest.NS{a.NS, l.nodes[0].NS} {
 		for _, to := range []*pod{b, c} {
 			for _, network := range []string{"tcp4", "udp4"} {
-				conn, err := client.Dial(network, to.at(port))
-				must(t, err)
-				t.Cleanup(func() { conn.Close() })
-				clients.Go(func() { pingPong(t, conn, network == "tcp4", &asked, stop) })
+				conns = append(conns, dial(t, client, network, to.at(port)))
 			}
 		}
 	}
-	seen := func(more int64) {
-		target := asked.Load() + more
-		eventually(t, func() bool { return asked.Load() >= target || t.Failed() }, "traffic goes on")
-	}
+	seen, end := pingPong(t, conns)
 	seen(1000)
 	for i := range 6 {
 		for _, n := range l.nodes {
@@ -58,44 +51,73 @@ func restart(t *testing.T, with ...func(*datapath.Config)) {
 			seen(100)
 		}
 	}
-	close(stop)
-	clients.Wait()
-	t.Logf("%d questions were answered", asked.Load())
+	end()
 }
 
-// pingPong asks one question after the other on a connection; a lost one fails the test.
-func pingPong(t *testing.T, c net.Conn, stream bool, asked *atomic.Int64, stop <-chan struct{}) {
+func dial(t *testing.T, from *netnstest.NS, network string, to netip.AddrPort) net.Conn {
+	t.Helper()
+	c, err := from.Dial(network, to)
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// pingPong asks one question after the other on the connections, until end is called; a lost one fails the test. Two clients
+// have half of them each: with one for each connection, what goes on beside them would hardly get a processor. seen waits for so
+// many more answers.
+func pingPong(t *testing.T, conns []net.Conn) (seen func(more int64), end func()) {
+	t.Helper()
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var asked atomic.Int64
+	for _, own := range [][]net.Conn{conns[:len(conns)/2], conns[len(conns)/2:]} {
+		clients.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := ask(own[n%len(own)], n < len(own)); err != nil {
+					t.Errorf("after %d answers: %v", asked.Load(), err)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	seen = func(more int64) {
+		t.Helper()
+		target := asked.Load() + more
+		eventually(t, func() bool { return asked.Load() >= target || t.Failed() }, "traffic goes on")
+	}
+	end = func() {
+		close(stop)
+		clients.Wait()
+		t.Logf("%d questions were answered", asked.Load())
+	}
+	return seen, end
+}
+
+// ask sends a question and waits for the answer. By TCP the server greets first.
+func ask(c net.Conn, first bool) error {
+	c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
 	buf := make([]byte, 2048)
-	if stream { // the server's greeting
-		c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
+	_, stream := c.(*net.TCPConn)
+	if stream && first {
 		if _, err := c.Read(buf); err != nil {
-			t.Error(err)
-			return
+			return err
 		}
 	}
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
-		if _, err := c.Write([]byte("question")); err != nil {
-			t.Error(err)
-			return
-		}
-		var err error
-		if stream {
-			_, err = io.ReadFull(c, buf[:len("question")])
-		} else {
-			_, err = c.Read(buf)
-		}
-		if err != nil {
-			t.Errorf("after %d answers: %v", asked.Load(), err)
-			return
-		}
-		asked.Add(1)
+	if _, err := c.Write([]byte("question")); err != nil {
+		return err
 	}
+	if stream {
+		_, err := io.ReadFull(c, buf[:len("question")])
+		return err
+	}
+	_, err := c.Read(buf)
+	return err
 }
 
 // A map of another shape, or the lack of all maps, is no reason to forget the endpoints.

@@ -1,11 +1,10 @@
 package datapath_test
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"wirelab.dev/wirelab/datapath"
@@ -35,21 +34,13 @@ func testUpgrade(t *testing.T, mode setup) {
 		t.Fatalf("the node does not look like one of layout %s: %v", datapath.LastLayout, pins)
 	}
 
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var asked atomic.Int64
+	var conns []net.Conn
 	for to, from := range targets {
 		for _, network := range []string{"tcp4", "tcp4", "tcp4", "udp4", "udp4", "udp4"} {
-			conn, err := from.Dial(network, to)
-			must(t, err)
-			t.Cleanup(func() { conn.Close() })
-			clients.Go(func() { pingPong(t, conn, network == "tcp4", &asked, stop) })
+			conns = append(conns, dial(t, from, network, to))
 		}
 	}
-	seen := func(more int64) {
-		target := asked.Load() + more
-		eventually(t, func() bool { return asked.Load() >= target || t.Failed() }, "traffic goes on")
-	}
+	seen, end := pingPong(t, conns)
 	seen(1000)
 	n.open()
 	seen(1000)
@@ -60,9 +51,7 @@ func testUpgrade(t *testing.T, mode setup) {
 	if n.cfg.KubeProxyReplacement { // who connects now finds the Services of before
 		must(t, second(whoAt(t, a.NS, "tcp4", service)))
 	}
-	close(stop)
-	clients.Wait()
-	t.Logf("%d questions were answered", asked.Load())
+	end()
 }
 
 func hasPins(pins []string, layout string) bool {
