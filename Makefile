@@ -141,21 +141,11 @@ bin/flow-client: e2e/flowclient/build.sh e2e/flowclient/go.mod e2e/flowclient/go
 # The Kubernetes that one of the labs of e2e has in place of the default.
 OTHER_KUBERNETES := v1.36.3
 
+# What failed is told once more at the end.
 test-e2e: deps build bin/flow-client ## lab itself on kind, every shipped profile; needs Docker
 	bin/lab image >/dev/null || $(MAKE) node-image
 	$(MAKE) node-image KUBERNETES=$(OTHER_KUBERNETES)
-	$(MAKE) -j 2 test-e2e-some test-e2e-others
-
-# A lab waits as much as it computes, so two are made beside each other, each on a network of its own. What some does not run,
-# others does. What failed is told once more at the end.
-SOME_E2E := ^TestProfiles$$/^(ebpf|kubeproxy)$$
-E2E := WIRELAB_TEST_OTHER_KUBERNETES=$(OTHER_KUBERNETES) WIRELAB_TEST_STRICT=1
-GOTESTSUM := $(GO_TOOL) gotestsum --format standard-verbose -- -count=1 -tags e2e -timeout 90m ./e2e/...
-.PHONY: test-e2e-some test-e2e-others
-test-e2e-some:
-	$(E2E) WIRELAB_TEST_NETWORK=wirelab-e2e-1 $(GOTESTSUM) -run '$(SOME_E2E)'
-test-e2e-others:
-	$(E2E) WIRELAB_TEST_NETWORK=wirelab-e2e-2 $(GOTESTSUM) -skip '$(SOME_E2E)'
+	WIRELAB_TEST_OTHER_KUBERNETES=$(OTHER_KUBERNETES) WIRELAB_TEST_STRICT=1 $(GO_TOOL) gotestsum --format standard-verbose -- -count=1 -tags e2e -timeout 90m ./e2e/...
 
 ##@ speed
 .PHONY: bench

@@ -4,7 +4,6 @@
 package e2e
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +16,8 @@ import (
 )
 
 // network is the Docker network that labs of these tests are made on, and its bridge. Both are ours
-// alone: a rule about them concerns nobody else's containers. Tests that run beside others have one of their own.
-var network = cmp.Or(os.Getenv("WIRELAB_TEST_NETWORK"), "wirelab-e2e")
+// alone: a rule about them concerns nobody else's containers.
+const network = "wirelab-e2e"
 
 // labBin is the binary under test, an absolute path.
 var labBin string

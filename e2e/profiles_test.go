@@ -115,7 +115,9 @@ func testLife(t *testing.T, profile, name string) {
 		t.Run("ui", func(t *testing.T) { testUI(t, name) })
 	}
 	t.Run("relay", func(t *testing.T) { testRelay(t, profile, name) })
-	t.Run("verify", func(t *testing.T) { testVerify(t, name) })
+	if profile == "vxlan" { // a report has the same formats in all
+		t.Run("verify", func(t *testing.T) { testVerify(t, name) })
+	}
 	if profile != "geneve" { // which has no page of its own
 		t.Run("walkthrough", func(t *testing.T) { typePage(t, name, profile, walkthrough(profile)) })
 	}
