@@ -49,6 +49,9 @@ func TestEveryModeLoads(t *testing.T) {
 					continue // that is iptables' there
 				}
 				for _, tunnel := range []bool{false, true} {
+					if netnstest.OtherKernel() && mode != bpf.PodLabModeLAB_KUBEPROXY && masquerade != tunnel {
+						continue // this machine's verifier is given these; emulated, all of them take most of a run's time
+					}
 					want := bars
 					if tunnel {
 						want = tunnelBars
@@ -58,6 +61,9 @@ func TestEveryModeLoads(t *testing.T) {
 							spec, err := loadSpec()
 							must(t, err)
 							maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !loads(name, mode, tunnel) })
+							if len(spec.Programs) == 0 {
+								continue
+							}
 							loadMode(t, spec, kernel, mode, masquerade, tunnel, what, want)
 						}
 					})

@@ -112,22 +112,30 @@ func TestBothEndsCloseAtOnce(t *testing.T) {
 					s.Close()
 				}
 			})
-			seen := 0
+			var seen, reset int
 			eventually(t, func() bool {
-				seen = 0
+				seen, reset = 0, 0
 				left := n.entriesWith(func(f api.Flow) bool {
-					if f.Protocol != "tcp" {
+					closed := f.Expires < 2*time.Minute
+					switch {
+					case f.Protocol != "tcp":
 						return false
-					}
-					closing := f.State == "closing" && f.Expires < 2*time.Minute
-					if closing {
+					case closed && f.State == "closing":
 						seen++
+					case closed && f.State == "reset":
+						reset++
+					default:
+						return true
 					}
-					// An ACK that its FIN has overtaken is answered by TIME_WAIT, and that by a RST where the socket is gone.
-					return !closing && f.State != "reset"
+					return false
 				})
 				return len(left) == 0
 			}, "no flow stays")
+			// An ACK that its FIN has overtaken is answered by TIME_WAIT, and that by a RST where the socket is gone: in one of
+			// some hundred thousand connections.
+			if reset > 6 { // of three
+				t.Errorf("%d entries are of flows that were reset, and %d of flows that both ends closed", reset, seen)
+			}
 			if seen < test.times {
 				t.Errorf("the maps have %d entries of %d flows that both ends closed: this says nothing", seen, 2*test.times)
 			}

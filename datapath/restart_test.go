@@ -3,7 +3,6 @@ package datapath_test
 import (
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,7 +35,7 @@ func restart(t *testing.T, with ...func(*datapath.Config)) {
 	for _, client := range []*netnstest.NS{a.NS, l.nodes[0].NS} {
 		for _, to := range []*pod{b, c} {
 			for _, network := range []string{"tcp4", "udp4"} {
-				conns = append(conns, dial(t, client, network, to.at(port)))
+				conns = append(conns, dialFrom(t, client, network, 0, to.at(port)))
 			}
 		}
 	}
@@ -54,14 +53,6 @@ func restart(t *testing.T, with ...func(*datapath.Config)) {
 	end()
 }
 
-func dial(t *testing.T, from *netnstest.NS, network string, to netip.AddrPort) net.Conn {
-	t.Helper()
-	c, err := from.Dial(network, to)
-	must(t, err)
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
 // pingPong asks one question after the other on the connections, until end is called; a lost one fails the test. Two clients
 // have half of them each: with one for each connection, what goes on beside them would hardly get a processor. seen waits for so
 // many more answers.
@@ -72,13 +63,14 @@ func pingPong(t *testing.T, conns []net.Conn) (seen func(more int64), end func()
 	var asked atomic.Int64
 	for _, own := range [][]net.Conn{conns[:len(conns)/2], conns[len(conns)/2:]} {
 		clients.Go(func() {
+			buf := make([]byte, 2048)
 			for n := 0; ; n++ {
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				if err := ask(own[n%len(own)], n < len(own)); err != nil {
+				if err := ask(own[n%len(own)], buf, n < len(own)); err != nil {
 					t.Errorf("after %d answers: %v", asked.Load(), err)
 					return
 				}
@@ -99,10 +91,9 @@ func pingPong(t *testing.T, conns []net.Conn) (seen func(more int64), end func()
 	return seen, end
 }
 
-// ask sends a question and waits for the answer. By TCP the server greets first.
-func ask(c net.Conn, first bool) error {
+// ask sends a question and waits for the answer, which is read into buf. By TCP the server greets first.
+func ask(c net.Conn, buf []byte, first bool) error {
 	c.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
-	buf := make([]byte, 2048)
 	_, stream := c.(*net.TCPConn)
 	if stream && first {
 		if _, err := c.Read(buf); err != nil {

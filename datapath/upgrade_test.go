@@ -37,7 +37,7 @@ func testUpgrade(t *testing.T, mode setup) {
 	var conns []net.Conn
 	for to, from := range targets {
 		for _, network := range []string{"tcp4", "tcp4", "tcp4", "udp4", "udp4", "udp4"} {
-			conns = append(conns, dial(t, from, network, to))
+			conns = append(conns, dialFrom(t, from, network, 0, to))
 		}
 	}
 	seen, end := pingPong(t, conns)

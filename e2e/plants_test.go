@@ -38,7 +38,6 @@ func faults() []fault {
 		"the stack of node worker had it, and it came out nowhere\n", "why: it passed PREROUTING and came to no other hook: the node does not forward",
 		"way out: sysctl net.ipv4.ip_forward",
 	}
-	withoutDNS := []string{"dns/*", "demo/answers", "services/headless"}
 	noBackend := "note: Service kube-system/kube-dns has no backend that is ready: lab service list"
 	return []fault{
 		{
@@ -81,9 +80,8 @@ func faults() []fault {
 			passport: in("ebpf", concerned{"pod", "gateway", append([]string{"unknown: lab_to_network is not attached to eth0"}, unmasqueraded...)}),
 		},
 		{
-			// Where the stack routes and where programs do: the others deliver as one of these.
 			name: "wrong MAC in the endpoint map", plant: spoilMAC,
-			red: map[string][]string{"kubeproxy": {"demo/answers"}, "ebpf": {"demo/answers"}},
+			red: map[string][]string{"": {"demo/answers"}},
 			passport: in("ebpf", concerned{
 				"far", "pod", []string{"did not take it\n", "why: the frame is for ", "way out: lab endpoint list has the MAC that the node's map has"},
 			}),
@@ -140,9 +138,8 @@ func faults() []fault {
 			passport: in("vxlan", concerned{"pod", "far", []string{"note: node worker2 takes who gets it for identity ", "lab bpf ipcache list has what nodes know of addresses"}}),
 		},
 		{
-			// By kube-proxy's Services and by ours: the others have these.
 			name: "CoreDNS gone", plant: stopCoreDNS,
-			red: map[string][]string{"kubeproxy": withoutDNS, "ebpf": withoutDNS},
+			red: map[string][]string{"": {"dns/*", "demo/answers", "services/headless"}},
 			passport: map[string]concerned{
 				"kubeproxy": {"pod", "dns", []string{"the stack of node worker dropped it at FORWARD\n", noBackend}},
 				"ebpf":      {"pod", "dns", []string{"dropped it\n", "why: no-backend: ", "way out: lab service list names its backends", noBackend}},

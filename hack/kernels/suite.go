@@ -33,8 +33,7 @@ var chosen = []suite{
 	// First, as nothing may use the module.
 	{folder: "datapath", without: "nf_conntrack", parts: "^ebpf$", tests: []string{"TestNothingThatTheKernelTranslatesIsStray"}},
 	{folder: "internal/netnstest", tests: []string{"TestKernelsHaveWhatTheTableSays"}},
-	// With masquerading and a tunnel, and with neither: the verifier of this machine's kernel is given the rest, too.
-	{folder: "bpf", parts: "(^mode_0|masquerade_false,_tunnel_false|masquerade_true,_tunnel_true)", tests: []string{"TestEveryModeLoads"}},
+	{folder: "bpf", tests: []string{"TestEveryModeLoads"}},
 	{folder: "datapath", parts: "^(kubeproxy|ebpf|vxlan|geneve)$", tests: []string{
 		"TestOldKernelsAreRefused", "TestPathsOfAnEcho", "TestClsactIsMendedAndCleaned", "TestNodePort",
 		"TestSocketsAreGivenABackend", "TestMasquerade", "TestUpgradeLosesNoConnection",
