@@ -21,11 +21,11 @@ import (
 var bars = map[bpf.Mode]map[string]int{
 	bpf.PodLabModeLAB_KUBEPROXY: {"lab_from_pod": 1080, "lab_to_pod": 780},
 	bpf.PodLabModeLAB_KUBEPROXY_REPLACEMENT: {
-		"lab_from_pod": 4300, "lab_to_pod": 1740, "lab_from_network": 5100, "lab_to_network": 2850,
+		"lab_from_pod": 4300, "lab_to_pod": 1760, "lab_from_network": 5100, "lab_to_network": 2850,
 		"lab_connect4": 1100, "lab_connect6": 1100, "lab_sendmsg4": 1100, "lab_recvmsg4": 100, "lab_recvmsg6": 100, "lab_peername4": 100, "lab_peername6": 100,
 	},
 	bpf.PodLabModeLAB_EBPF: {
-		"lab_from_pod": 5900, "lab_to_pod": 1740, "lab_from_network": 7300, "lab_to_network": 2850,
+		"lab_from_pod": 5900, "lab_to_pod": 1760, "lab_from_network": 7300, "lab_to_network": 2850,
 	},
 }
 

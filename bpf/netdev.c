@@ -113,7 +113,7 @@ static __always_inline bool is_answer(struct __sk_buff *ctx, const struct packet
 }
 
 /* Whether events tell of a packet that comes in: one for pods or Services. What else a NIC has is nobody's business. */
-static __noinline int concerns_us(struct __sk_buff *ctx, const struct packet *p)
+__noinline int concerns_us(struct __sk_buff *ctx, const struct packet *p)
 {
 	struct service_key asked = { .scope = LAB_OUTSIDE };
 
@@ -126,7 +126,7 @@ static __noinline int concerns_us(struct __sk_buff *ctx, const struct packet *p)
 }
 
 /* Whether events tell of a packet that goes out: one of pods or Services. */
-static __noinline int concerned_us(struct __sk_buff *ctx, const struct packet *p)
+__noinline int concerned_us(struct __sk_buff *ctx, const struct packet *p)
 {
 	return p && (is_own_pod(&p->ev.src) || is_answer(ctx, p));
 }

@@ -288,7 +288,7 @@ static __noinline int refuse_source(struct bpf_sock_addr *ctx, const struct wher
 	count(REASON_SOURCE_RANGE, DIR_TO_NETWORK, 0);
 	if (cfg_tells)
 		begin_telling();
-	report(NULL, &p, NULL, REASON_SOURCE_RANGE, DIR_TO_NETWORK);
+	write_event(NULL, &p, NULL, REASON_SOURCE_RANGE, DIR_TO_NETWORK);
 	return DENY;
 }
 

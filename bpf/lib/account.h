@@ -122,13 +122,13 @@ static __always_inline void set_view(struct telling *t, const struct work *w)
 }
 
 /* Looks up the flow of a packet that is not dropped. */
-static __noinline int look_up_observed(struct __sk_buff *ctx, const struct work *w, enum lab_direction dir)
+__noinline int look_up_observed(struct __sk_buff *ctx, const struct work *w, enum lab_direction dir)
 {
 	struct telling *t = this_telling();
 	const struct change *c;
 	bool translated;
 
-	if (!t || !w || !t->reader)
+	if (!cfg_tells || !t || !w || !t->reader)
 		return 0;
 	c = &w->c;
 	translated = has_kube_proxy_replacement() && c->outcome == TRANSLATED;
@@ -152,11 +152,12 @@ static __noinline int look_up_observed(struct __sk_buff *ctx, const struct work 
 }
 
 /* Finds out who the ends of a packet are, where that is told, and makes the entry of its flow. */
-static __noinline int identify(const struct work *w)
+__noinline int identify(void)
 {
 	struct telling *t = this_telling();
+	const struct work *w = this_work();
 
-	if (!t || !w || !t->has_key)
+	if (!cfg_tells || !t || !w || !t->has_key)
 		return 0;
 	if (is_due(t) || cfg_steps) {
 		if (!t->src_identity)
@@ -172,7 +173,7 @@ static __noinline int identify(const struct work *w)
 static __always_inline void witness(struct __sk_buff *ctx, const struct work *w, enum lab_direction dir)
 {
 	look_up_observed(ctx, w, dir);
-	identify(w);
+	identify();
 }
 
 /* Where a packet goes for a reason that is no drop. */
@@ -194,12 +195,12 @@ static __always_inline enum lab_point point_to(enum lab_reason reason, enum lab_
 }
 
 /* Tells of a packet where it goes. */
-static __noinline int depart(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, enum lab_direction dir)
+__noinline int depart(struct __sk_buff *ctx, const struct work *w, enum lab_reason reason, enum lab_direction dir)
 {
 	struct telling *t = this_telling();
 	struct ip node;
 
-	if (!t || !w || !t->reader || !t->met)
+	if (!cfg_tells || !t || !w || !t->reader || !t->met)
 		return 0;
 	t->point = point_to(reason, t->point);
 	if (cfg_steps) {
@@ -247,7 +248,7 @@ static __always_inline enum lab_reason account(struct __sk_buff *ctx, const stru
 static struct packet unseen;
 
 /* Drops a packet because the work area was not found, which it always should be. Its caller has no stack left for a struct packet. */
-static __noinline int drop_unseen(struct __sk_buff *ctx, enum lab_direction dir)
+__noinline int drop_unseen(struct __sk_buff *ctx, enum lab_direction dir)
 {
 	look_at_frame(ctx, &unseen);
 	count(REASON_NO_WORK_AREA, dir, unseen.ev.length);

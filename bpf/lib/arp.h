@@ -38,14 +38,14 @@ static __always_inline bool arp_is_ipv4(const struct arp_ipv4 *arp)
 }
 
 /* Turns the request into the answer "target is at mac" and sends it back. */
-static __noinline int arp_answer(struct __sk_buff *ctx, const struct packet *p, const struct mac *mac)
+__noinline int arp_answer(struct __sk_buff *ctx, const struct packet *p, const struct mac *mac)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	struct arp_ipv4 *arp = data + ETH_HLEN;
 	__be32 target;
 
-	if ((void *)(arp + 1) > data_end)
+	if (!p || !mac || (void *)(arp + 1) > data_end)
 		return TC_ACT_SHOT;
 	target = arp->target;
 	copy_mac(eth->h_dest, arp->sender_mac);

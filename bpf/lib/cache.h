@@ -246,7 +246,7 @@ static __always_inline struct decision *decision_about(const struct tuple *t)
 }
 
 /* A remembered decision is followed. */
-static __noinline int step_cache(struct telling *t)
+__noinline int step_cache(struct telling *t)
 {
 	struct step *s = begin_step(t, STEP_CACHE);
 
@@ -361,7 +361,7 @@ static __noinline int witness_cached(struct __sk_buff *ctx, const struct cached_
 		tell_cached(ctx, t, known);
 	}
 	if (due || t->fresh)
-		identify(this_work());
+		identify();
 	return 0;
 }
 
@@ -469,21 +469,25 @@ static __always_inline void note_decision(const struct work *w)
  * MAC is known, are worth it, and only packets that show their flow themselves. What is forwarded to an address of the node's
  * pods is not: it rests on that there is no such pod, and the stack has nobody to give it to either.
  */
-static __noinline void remember_flow_of(const struct work *w, enum lab_reason reason)
+__noinline int remember_flow_of(const struct work *w, enum lab_reason reason)
 {
-	const struct packet *p = &w->p;
-	const struct route *route = &w->route;
+	const struct route *route;
+	const struct packet *p;
 	struct cached_flow *place;
 
+	if (!w)
+		return 0;
+	p = &w->p;
+	route = &w->route;
 	if (p->fragment || p->options || (p->ev.proto != IPPROTO_TCP && p->ev.proto != IPPROTO_UDP))
-		return;
+		return 0;
 	if (reason == REASON_FORWARDED ? !route->neighbour.ifindex : reason != REASON_DELIVERED && reason != REASON_TUNNELED)
-		return;
+		return 0;
 	if (reason == REASON_FORWARDED && is_own_pod(w->c.outcome == TRANSLATED ? &w->c.to.dst : &p->ev.dst))
-		return;
+		return 0;
 	place = place_of(w->hash);
 	if (!place)
-		return;
+		return 0;
 	place->key = w->own;
 	place->basis = w->basis;
 	place->basis.generation = w->generation + w->c.begun + (reason == REASON_DELIVERED ? w->pod_generation : w->routes);
@@ -507,15 +511,16 @@ static __noinline void remember_flow_of(const struct work *w, enum lab_reason re
 		place->mtu = cfg_mtu;
 		place->dst_id = p->ev.dst_id;
 		place->next = w->verdict.pod;
-		return;
+		return 0;
 	}
 	place->mtu = route->mtu;
 	if (reason == REASON_TUNNELED) {
 		place->far = w->verdict.far;
-		return;
+		return 0;
 	}
 	place->leaves = w->verdict.mark;
 	place->next = route->neighbour;
+	return 0;
 }
 
 /* Remembers what was decided about a packet, unless the next one has to be seen, by which a flow is more than opened. */

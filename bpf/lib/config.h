@@ -86,6 +86,13 @@ volatile const __u64 cfg_node_netns;
  */
 #define APART() asm volatile("r0 = 0" ::: "r0")
 
+/*
+ * A __noinline function that is not static is global: the verifier looks at it once, with any arguments, and not again on
+ * each way that leads to it, so programs load in a fraction of the time. Its pointers may be NULL then, its numbers are
+ * in no bounds, and before Linux 6.2 what its pointers lead to is no key of a map. Before 6.8 the verifier looks at it
+ * where nobody calls it, too: a large one asks the setting that its callers ask.
+ */
+
 /* Whether Services are translated here, in place of kube-proxy. */
 static __always_inline bool has_kube_proxy_replacement(void)
 {

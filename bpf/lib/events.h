@@ -23,7 +23,7 @@ static __always_inline void count(enum lab_reason reason, enum lab_direction dir
 
 	if (!all)
 		return;
-	m = &all->of[dir][reason % REASON_MAX]; /* which it is below, and the verifier has to see */
+	m = &all->of[dir % DIR_MAX][reason % REASON_MAX]; /* which they are below, and the verifier has to see */
 	m->packets++;
 	m->bytes += bytes;
 }
@@ -89,5 +89,5 @@ static __always_inline bool begin_record(struct telling *t, struct event_header 
 static __always_inline void end_record(struct event_header *h, __u32 length, enum lab_direction dir)
 {
 	if (bpf_ringbuf_output(&lab_events, h, length, BPF_RB_NO_WAKEUP))
-		count(REASON_EVENT_LOST, dir % DIR_MAX, 0); /* which it is below, and the verifier has to see */
+		count(REASON_EVENT_LOST, dir, 0);
 }

@@ -17,14 +17,16 @@
  * Sends an ICMP error to the sender of a dropped packet, for the reasons that a router reports. mtu is the size that
  * would have passed. There is no error about errors, about fragments but the first, and for blackhole routes.
  */
-static __noinline int explain(struct __sk_buff *ctx, const struct packet *p, enum shape shape, enum lab_reason reason, __u16 mtu)
+__noinline int explain(struct __sk_buff *ctx, const struct packet *p, enum shape shape, enum lab_reason reason, __u16 mtu)
 {
-	const struct ip from = address_of(p->ev.ifindex);
-	struct icmp_error e = { .type = ICMP_DEST_UNREACH, .from = v4(&from), .quote = QUOTE_MAX };
+	struct icmp_error e = { .type = ICMP_DEST_UNREACH, .quote = QUOTE_MAX };
 	const struct pace pace = { .second = 100, .burst = 50 };
+	struct ip from;
 
-	if (shape != SHAPE_PACKET && shape != SHAPE_ECHO)
+	if (!p || (shape != SHAPE_PACKET && shape != SHAPE_ECHO))
 		return TC_ACT_SHOT;
+	from = address_of(p->ev.ifindex);
+	e.from = v4(&from);
 	switch (reason) {
 	case REASON_TTL:
 		e.type = ICMP_TIME_EXCEEDED;

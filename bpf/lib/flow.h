@@ -27,12 +27,12 @@
 #define PORT_TRIES 16
 
 /* Gives the other entry of a flow the state that e has after a packet: see touch(). */
-static __noinline bool touch_other(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back)
+__noinline bool touch_other(struct flow_entry *e, const struct tuple *t, __u8 tcp_flags, bool back)
 {
 	struct opening *o = this_opening();
 	struct flow_entry *other;
 
-	if (!o)
+	if (!o || !e || !t)
 		return true;
 	answer_to(&o->key, &e->to, t->proto);
 	if (tcp_flags & TCP_RST) {
@@ -195,13 +195,13 @@ static __always_inline struct opening *new_opening(const struct tuple *t, enum c
 }
 
 /* Whether a socket of the node's takes packets with that tuple. One that listens counts where listeners says so. */
-static __noinline bool has_socket(struct __sk_buff *ctx, const struct tuple *packets, bool listeners)
+__noinline bool has_socket(struct __sk_buff *ctx, const struct tuple *packets, bool listeners)
 {
 	struct opening *o = this_opening();
 	struct bpf_sock *sk = NULL;
 	bool listens = false;
 
-	if (!o)
+	if (!o || !packets)
 		return false;
 	o->socket.ipv4.saddr = v4(&packets->src);
 	o->socket.ipv4.daddr = v4(&packets->dst);
@@ -241,7 +241,6 @@ static __always_inline __u32 rests(const struct flow_entry *taken, const struct 
  * Enters the answers' direction, in the place of another flow that rests for no longer than that. Returns 0, or for
  * how long the other one rests. A port of the node's may be a socket's: these are kept out of the range, but not those
  * that ask for a port by its number.
- * Global, as is enter(): the verifier looks at it once, not on every way that leads here.
  */
 __noinline __u32 claim(struct __sk_buff *ctx, bool own_port, __u32 rest)
 {

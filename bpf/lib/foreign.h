@@ -16,7 +16,7 @@
  * Whether a pod's ICMP error quotes a packet that was not sent to the pod, or not sent by the receiver of the error. Such
  * an error would be taken for one about the flow of others. A pod does not forward, so it has no reason to send one.
  */
-static __noinline int is_foreign_error(struct __sk_buff *ctx)
+__noinline int is_foreign_error(struct __sk_buff *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN, *quoted;

@@ -123,7 +123,7 @@ static __always_inline bool can_be_told(const struct iphdr *ip)
  * Turns a packet without IP options into the ICMP error about it. Where the packet's checksum was left for a device to
  * complete, the packet comes from this host, and the error goes back to it: nobody checks that checksum.
  */
-static __noinline int make_icmp_error(struct __sk_buff *ctx, const struct icmp_error *e)
+__noinline int make_icmp_error(struct __sk_buff *ctx, const struct icmp_error *e)
 {
 	const __u32 added = sizeof(struct iphdr) + sizeof(struct icmphdr);
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;

@@ -137,14 +137,14 @@ static __always_inline enum lab_occasion occasion_of(struct observed *o, struct 
 }
 
 /* Looks up the flow that has the key, counts the packet, and finds out what is to be told of it. The entry of one that is not there is made by enter_observed(). */
-static __noinline int observe(struct telling *t)
+__noinline int observe(struct telling *t)
 {
 	struct observed_side *mine, *other;
 	struct observed *o;
 	bool reply;
 	__u32 now;
 
-	if (!t)
+	if (!cfg_tells || !t)
 		return 0;
 	now = t->now / 1000000000;
 	o = find_observed(t);
@@ -183,7 +183,7 @@ static __noinline int observe(struct telling *t)
 }
 
 /* The look-up of the packet's flow, or the making of its entry. */
-static __noinline int step_observed(struct telling *t, enum lab_step kind)
+__noinline int step_observed(struct telling *t, enum lab_step kind)
 {
 	struct step *s = begin_step(t, kind);
 
@@ -235,13 +235,13 @@ static __always_inline struct observed *place_observed(struct telling *t, __u32 
 }
 
 /* Makes the entry of a flow that was not there. */
-static __noinline int enter_observed(struct telling *t)
+__noinline int enter_observed(struct telling *t)
 {
 	struct observed_side *mine;
 	struct observed *o;
 	__u32 now;
 
-	if (!t)
+	if (!cfg_tells || !t)
 		return 0;
 	now = t->now / 1000000000;
 	o = place_observed(t, now);

@@ -25,7 +25,7 @@
  * Who has sent a packet that came out of the tunnel, which is what the tunnel says, as long as the node that it came from
  * has the packet's source address. REASON_NONE: it has.
  */
-static __noinline enum lab_reason leave_tunnel(struct __sk_buff *ctx, struct far_end *from)
+__noinline enum lab_reason leave_tunnel(struct __sk_buff *ctx, struct far_end *from)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
@@ -51,7 +51,7 @@ static __noinline enum lab_reason leave_tunnel(struct __sk_buff *ctx, struct far
 }
 
 /* Whether a packet at a NIC is one that the tunnel's device of this node takes: there is nothing to do about it. */
-static __noinline bool is_for_tunnel(struct __sk_buff *ctx)
+__noinline bool is_for_tunnel(struct __sk_buff *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;

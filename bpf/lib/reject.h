@@ -49,20 +49,23 @@ static __always_inline __u32 pseudo_header(__be32 src, __be32 dst, __u8 proto, _
 	return bpf_csum_diff(NULL, 0, words, sizeof(words), 0);
 }
 
-static __noinline bool make_reset(struct __sk_buff *ctx, __u8 l4)
+__noinline bool make_reset(struct __sk_buff *ctx, const struct packet *p)
 {
 	const __u32 length = ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr);
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
-	struct tcphdr *tcp = data + l4, reset;
+	struct tcphdr *tcp, reset;
 	__be32 src, dst;
 	__u32 headers;
 
+	if (!p)
+		return false;
+	tcp = data + p->l4;
 	if ((void *)(ip + 1) > data_end || (void *)(tcp + 1) > data_end || tcp->rst)
 		return false;
 	src = ip->saddr;
 	dst = ip->daddr;
-	headers = l4 - ETH_HLEN + tcp->doff * 4;
+	headers = p->l4 - ETH_HLEN + tcp->doff * 4;
 	reset_header(&reset, tcp, bpf_ntohs(ip->tot_len) - headers);
 	reset.check = csum_add(0xffff, bpf_csum_diff(NULL, 0, (__be32 *)&reset, sizeof(reset), pseudo_header(dst, src, IPPROTO_TCP, sizeof(reset))));
 	if (bpf_skb_change_tail(ctx, length, 0))
@@ -81,14 +84,17 @@ static __noinline bool make_reset(struct __sk_buff *ctx, __u8 l4)
  * Answers a packet to a Service without backends, from the Service's address: TCP by a RST, UDP by "port unreachable".
  * The limit for the latter is so high that a client which waits for each answer does not reach it.
  */
-static __noinline int reject(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
+__noinline int reject(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {
-	const struct icmp_error nobody = { .type = ICMP_DEST_UNREACH, .code = ICMP_PORT_UNREACH, .from = v4(&p->ev.dst), .quote = QUOTE_MIN };
+	struct icmp_error nobody = { .type = ICMP_DEST_UNREACH, .code = ICMP_PORT_UNREACH, .quote = QUOTE_MIN };
 	const struct pace pace = { .second = 1000, .burst = 1000 };
 	bool made = false;
 
+	if (!has_kube_proxy_replacement() || !p || !c)
+		return TC_ACT_SHOT;
+	nobody.from = v4(&p->ev.dst);
 	if (c->shape == SHAPE_PACKET && p->ev.proto == IPPROTO_TCP)
-		made = make_reset(ctx, p->l4);
+		made = make_reset(ctx, p);
 	else if (c->shape == SHAPE_PACKET && may_tell(v4(&p->ev.src), pace))
 		made = make_icmp_error(ctx, &nobody);
 	return made ? bpf_redirect(p->ev.ifindex, 0) : TC_ACT_SHOT;

@@ -64,7 +64,7 @@ static __always_inline void tell_flow(struct event *e, const struct telling *t, 
  * Writes an event, if somebody reads events: a drop, or, for a reason that is none, what is at the point that was set. ctx
  * is NULL where there is no frame, and c where addresses are as they came.
  */
-static __noinline int report(struct __sk_buff *ctx, const struct packet *p, const struct change *c, enum lab_reason reason, enum lab_direction dir)
+static __always_inline int write_event(struct __sk_buff *ctx, const struct packet *p, const struct change *c, enum lab_reason reason, enum lab_direction dir)
 {
 	struct telling *t = this_telling();
 	bool drop = is_drop(reason, dir);
@@ -115,4 +115,10 @@ static __noinline int report(struct __sk_buff *ctx, const struct packet *p, cons
 	if (begin_record(t, &e->head, drop ? EVENT_DROP : EVENT_TRACE, length))
 		end_record(&e->head, length, dir);
 	return 0;
+}
+
+/* That, in a program that has a frame. */
+__noinline int report(struct __sk_buff *ctx, const struct packet *p, const struct change *c, enum lab_reason reason, enum lab_direction dir)
+{
+	return write_event(ctx, p, c, reason, dir);
 }

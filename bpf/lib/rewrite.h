@@ -122,14 +122,17 @@ static __always_inline bool rewrite_fragment(struct __sk_buff *ctx, const struct
  * source address is translated only when it is an end of the flow; a router's stays. The checksum of a quoted TCP segment is
  * not updated: many quotes are too short to have it, and receivers do not check it.
  */
-static __noinline bool rewrite_error(struct __sk_buff *ctx, __u8 l4, const struct change *c)
+__noinline bool rewrite_error(struct __sk_buff *ctx, const struct packet *p, const struct change *c)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN, *quoted;
-	struct icmphdr *icmp = data + l4;
+	struct icmphdr *icmp;
 	struct udphdr *udp;
 	__be32 old[7], diff;
 
+	if (!p || !c)
+		return false;
+	icmp = data + p->l4;
 	quoted = (void *)(icmp + 1);
 	udp = (void *)(quoted + 1);
 	if ((void *)(ip + 1) > data_end || (void *)(udp + 1) > data_end)
@@ -150,7 +153,7 @@ static __noinline bool rewrite_error(struct __sk_buff *ctx, __u8 l4, const struc
 		set_ports((__be16 *)udp, c->to.dport, c->to.sport);
 	}
 	diff = bpf_csum_diff(old, sizeof(old), (__be32 *)quoted, sizeof(old), 0);
-	return !bpf_l4_csum_replace(ctx, l4 + offsetof(struct icmphdr, checksum), 0, diff, 0);
+	return !bpf_l4_csum_replace(ctx, p->l4 + offsetof(struct icmphdr, checksum), 0, diff, 0);
 }
 
 /* Makes the change. Pointers into the packet have to be read again after it. */
@@ -166,7 +169,7 @@ static __always_inline bool rewrite(struct __sk_buff *ctx, const struct packet *
 	case SHAPE_FRAGMENT:
 		return rewrite_fragment(ctx, c);
 	case SHAPE_ERROR:
-		return rewrite_error(ctx, p->l4, c);
+		return rewrite_error(ctx, p, c);
 	case SHAPE_NONE:
 		break;
 	}

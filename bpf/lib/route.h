@@ -177,16 +177,15 @@ static __always_inline void set_route_key(struct __sk_buff *ctx, const struct pa
 }
 
 /* A route was found. */
-static __noinline int step_route(const struct route *route, bool cached)
+__noinline int step_route(const struct route *route, bool cached)
 {
-	const struct next_hop *hop = &route->hop;
 	struct telling *t = this_telling();
 	struct step *s = begin_step(t, STEP_ROUTE);
 
-	if (!s)
+	if (!s || !route)
 		return 0;
-	s->dst = ip_from_v4(*(const __be32 *)hop->neighbour.ipv6_nh);
-	s->ifindex = hop->ifindex;
+	s->dst = ip_from_v4(*(const __be32 *)route->hop.neighbour.ipv6_nh);
+	s->ifindex = route->hop.ifindex;
 	s->mtu = route->neighbour.ifindex ? route->mtu : 0; /* which the kernel says only together with the neighbour */
 	s->found = cached;
 	return tell_step(t);

@@ -17,7 +17,7 @@
 /* NULL: nobody is told. */
 static __always_inline struct step *begin_step(struct telling *t, enum lab_step kind)
 {
-	if (!t || !t->steps || !t->met)
+	if (!cfg_steps || !t || !t->steps || !t->met)
 		return NULL;
 	__builtin_memset(&t->step, 0, sizeof(t->step));
 	t->step.kind = kind;
@@ -41,7 +41,7 @@ static __always_inline void set_ends(struct step *s, const struct tuple *t)
 }
 
 /* A tuple was looked up in lab_ct or lab_nat; e is what was found. */
-static __noinline int step_lookup(const struct tuple *tuple, const struct flow_entry *e)
+__noinline int step_lookup(const struct tuple *tuple, const struct flow_entry *e)
 {
 	struct telling *t = this_telling();
 	struct step *s = begin_step(t, STEP_LOOKUP);
@@ -59,7 +59,7 @@ static __noinline int step_lookup(const struct tuple *tuple, const struct flow_e
 }
 
 /* A flow was entered in lab_ct. */
-static __noinline int step_created(const struct tuple *tuple)
+__noinline int step_created(const struct tuple *tuple)
 {
 	struct telling *t = this_telling();
 	struct step *s = begin_step(t, STEP_CREATED);
@@ -72,7 +72,7 @@ static __noinline int step_created(const struct tuple *tuple)
 }
 
 /* Addresses and ports become others. */
-static __noinline int step_translation(const struct tuple *from, const struct translation *to, __u32 service)
+__noinline int step_translation(const struct tuple *from, const struct translation *to, __u32 service)
 {
 	struct telling *t = this_telling();
 	struct step *s = begin_step(t, STEP_TRANSLATION);
@@ -89,7 +89,7 @@ static __noinline int step_translation(const struct tuple *from, const struct tr
 }
 
 /* A kind of step that has an address, a number or a device. */
-static __noinline int step_to(enum lab_step kind, const struct ip *src, const struct ip *dst, __u32 number, __u32 ifindex)
+__noinline int step_to(enum lab_step kind, const struct ip *src, const struct ip *dst, __u32 number, __u32 ifindex)
 {
 	struct telling *t = this_telling();
 	struct step *s = begin_step(t, kind);

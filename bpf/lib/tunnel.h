@@ -45,11 +45,11 @@ static __always_inline __u32 tunnel_mtu(void)
  * Finds out whether an address is reached by the tunnel, and who is at its other end. Nodes' own addresses are reached by
  * pods alone that way.
  */
-static __noinline bool find_far_end(struct work *w, const struct ip *a, bool by_pod)
+__noinline bool find_far_end(struct work *w, const struct ip *a, bool by_pod)
 {
 	const struct ipcache_entry *e;
 
-	if (!w || !a)
+	if (!has_tunnel() || !w || !a)
 		return false;
 	w->verdict.far.node = 0;
 	e = who_has(a);
@@ -70,13 +70,13 @@ static __always_inline enum lab_reason decide_tunnel(struct __sk_buff *ctx, stru
  * Gives a packet to the tunnel's device; hop says that it is routed here, which is a hop: the tunnel is none. The program at
  * the NIC has nothing to do with what comes of it.
  */
-static __noinline int enter_tunnel(struct __sk_buff *ctx, const struct far_end *far, bool hop)
+__noinline int enter_tunnel(struct __sk_buff *ctx, const struct far_end *far, bool hop)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
 	struct bpf_tunnel_key key = { .tunnel_ttl = OUTER_TTL };
 
-	if (!far || (void *)(ip + 1) > data_end)
+	if (!has_tunnel() || !far || (void *)(ip + 1) > data_end)
 		return TC_ACT_SHOT;
 	if (hop)
 		decrement_ttl(ip);

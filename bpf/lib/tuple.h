@@ -192,17 +192,19 @@ static __always_inline void set_fragment_key(struct fragment_key *key, const str
 }
 
 /* Remembers or recalls the ports of a datagram in fragments. */
-static __noinline enum shape fragment_tuple(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
+__noinline enum shape fragment_tuple(struct __sk_buff *ctx, const struct packet *p, struct tuple *t)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
-	struct fragment_ports *known, ports = { .sport = p->ev.sport, .dport = p->ev.dport };
+	struct fragment_ports *known, ports = {};
 	struct fragment_key key;
 
-	if ((void *)(ip + 1) > data_end)
+	if (!p || !t || (void *)(ip + 1) > data_end)
 		return SHAPE_NONE;
 	set_fragment_key(&key, p, ip);
 	if (!(ip->frag_off & bpf_htons(IP_OFFSET_MASK))) {
+		ports.sport = p->ev.sport;
+		ports.dport = p->ev.dport;
 		bpf_map_update_elem(&lab_fragments, &key, &ports, BPF_ANY);
 		return SHAPE_PACKET;
 	}

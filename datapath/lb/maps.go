@@ -65,22 +65,35 @@ func (m Maps) read(used extent) (*Tables, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read services: %w", err)
 	}
-	slots := make([]uint32, 0, used.slots)
-	err = m.Slots.Each(func(i, backend uint32) bool {
-		if i < used.slots {
-			slots = append(slots, backend)
+	return t, m.readLists(t, used.slots)
+}
+
+// readLists reads the lists of the frontends that t has. Slots behind the last of them are in no list, and are not read:
+// the map is large, and mostly empty.
+func (m Maps) readLists(t *Tables, used uint32) error {
+	var end uint32
+	for _, s := range t.frontends {
+		if list := uint64(s.First) + uint64(s.Count); list <= uint64(used) {
+			end = max(end, uint32(list)) //nolint:gosec // not more than used
 		}
-		return i < used.slots
+	}
+	if end == 0 {
+		return nil
+	}
+	slots := make([]uint32, 0, end)
+	err := m.Slots.Each(func(i, backend uint32) bool {
+		slots = append(slots, backend)
+		return i+1 < end
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read services' backends: %w", err)
+		return fmt.Errorf("read services' backends: %w", err)
 	}
 	for _, s := range t.frontends {
 		if s.Count > 0 && uint64(s.First)+uint64(s.Count) <= uint64(len(slots)) {
 			t.lists[s.First] = slices.Clone(slots[s.First : s.First+s.Count])
 		}
 	}
-	return t, nil
+	return nil
 }
 
 // write writes the plan into the maps. Entries are written before the entries that refer to them, and removed after those
