@@ -10,7 +10,7 @@ import (
 )
 
 // churn is how many pods come and go on one node.
-const churn = 60
+const churn = 24
 
 // testChurn makes and deletes pods on one node. What the kernel and the file system hold of pods must
 // be afterwards what it was before; in between it must not be, or the comparison would see nothing.

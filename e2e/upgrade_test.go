@@ -28,7 +28,7 @@ func testUpgrade(t *testing.T, lab string) {
 	for _, node := range containers(t, lab) {
 		onNode(t, node, "ctr", "-n", "k8s.io", "images", "tag", "docker.io/"+image, "docker.io/"+repository+":another")
 	}
-	underTraffic(t, lab, 110, "an upgrade, a rollback and two killed agents", func(nodes []string) {
+	underTraffic(t, lab, "an upgrade, a rollback and two killed agents", func(nodes []string) {
 		chart, err := loader.Load("../charts/wirelab")
 		if err != nil {
 			t.Fatal(err)

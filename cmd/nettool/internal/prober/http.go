@@ -21,7 +21,8 @@ import (
 // getHTTP makes the requests one after another, or at most Rate of them a
 // second whether or not the earlier ones have been answered. What a busy machine
 // could not start in time starts late, never in a burst: a burst would measure
-// the machine, and keep it busy.
+// the machine, and keep it busy. Who asks may end it before all are made; those
+// that are under way then are waited for.
 func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 	count := max(spec.Count, 1)
 	each := time.Duration(spec.RequestTimeout)
@@ -52,7 +53,7 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 			break
 		}
 		one := func() {
-			ctx, cancel := context.WithTimeout(ctx, each)
+			ctx, cancel := untilTimeout(ctx, each)
 			defer cancel()
 			begin := time.Now()
 			status, id, err := getOnce(ctx, send, spec.URL)
@@ -65,7 +66,18 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 		}
 	}
 	requests.Wait()
+	if canceled(ctx) && tally.result.Sent > 0 {
+		count = tally.result.Sent
+	}
 	return tally.total(count)
+}
+
+// untilTimeout is for what takes at most so long, and ends with ctx if that has run out of time, but not if it was canceled.
+func untilTimeout(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end))
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), most)
 }
 
 func transport(spec probe.HTTP) *http.Transport {

@@ -84,6 +84,29 @@ func TestHTTPAtARate(t *testing.T) {
 	}
 }
 
+// TestHTTPIsEnded: who asks ends it while a request is under way, which still gets its answer.
+func TestHTTPIsEnded(t *testing.T) {
+	var end context.CancelFunc
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		end()
+		time.Sleep(100 * time.Millisecond)
+		fmt.Fprint(w, `{"client":"127.0.0.1:1"}`)
+	}))
+	defer slow.Close()
+	for name, spec := range map[string]probe.HTTP{
+		"one after another": {URL: slow.URL, Count: 1000},
+		"at a rate":         {URL: slow.URL, Count: 1000, Rate: 1000, Connections: 2},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		end = cancel
+		reply := Prober{}.Run(ctx, probe.Request{Timeout: probe.Duration(time.Minute), HTTP: &spec}, func(probe.Reply) {})
+		if r := reply.HTTP; reply.Failure != "" || reply.Error != "" || r.Sent == 0 || r.Sent == 1000 || r.OK != r.Sent || r.Lost != 0 {
+			t.Errorf("%s: %+v %+v", name, reply, r)
+		}
+		cancel()
+	}
+}
+
 // TestLastingConnections: requests take turns on connections, and one that its server closes is lost, with its request or without.
 func TestLastingConnections(t *testing.T) {
 	at := serving(t)
