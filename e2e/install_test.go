@@ -55,6 +55,9 @@ func testInstall(t *testing.T, profile, name string) {
 	if first.Change != "installed" || again.Change != "unchanged" {
 		t.Errorf("installed twice, the chart was %s, then %s", first.Change, again.Change)
 	}
+	if o := lab(t, "install", profile, "--context", context, "--set", "network.tunnelPort=9999"); o.code != 1 || !strings.Contains(o.stderr, "cannot change network.tunnelPort from 0 to 9999") {
+		t.Errorf("with another port of the tunnel: exit status %d: %s", o.code, o.stderr)
+	}
 	demo := podsOf(t, name, "default", "app=demo")
 	if len(demo) < 2 || demo[0].Node == demo[1].Node {
 		t.Fatalf("this needs demo pods on two nodes: %v", demo)

@@ -30,7 +30,7 @@ func objectKinds() []string {
 		apps + "daemonsets", apps + "deployments", apps + "replicasets",
 		"/apis/coordination.k8s.io/v1/namespaces/" + SystemNamespace + "/leases",
 		ours + "labnodes", ours + "labidentities",
-		system + "/configmaps/wirelab-config", system + "/configmaps/" + recordName, system + "/configmaps/coredns",
+		system + "/configmaps/" + configName, system + "/configmaps/" + recordName, system + "/configmaps/coredns",
 		system + "/configmaps/kube-proxy", system + "/configmaps/kubeadm-config",
 	}
 }

@@ -26,6 +26,8 @@ const (
 	releaseName     = "wirelab"
 	agentName       = "wirelab-agent" // DaemonSet, and the value of the pods' app.kubernetes.io/name
 	agentContainer  = "agent"
+	configName      = "wirelab-config" // ConfigMap that tells the agents their settings
+	configFile      = "config.yaml"
 	operatorName    = "wirelab-operator" // Deployment
 	relayName       = "wirelab-relay"    // Deployment, where the profile has it
 	coreDNSName     = "coredns"          // Deployment, of kubeadm's and k3s'

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
 	authv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -111,8 +112,34 @@ func (f *preflight) look(ctx context.Context) (stays, passes []string, err error
 	if missing := f.withoutImages(); missing != "" {
 		passes = append(passes, missing)
 	}
+	installed, err := f.settled(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	more, err := f.taken(ctx)
-	return append(stays, more...), passes, err
+	return slices.Concat(stays, installed, more), passes, err
+}
+
+// settled is what would have to change of a network that is there already, and cannot.
+func (f *preflight) settled(ctx context.Context) ([]string, error) {
+	m, err := f.client.CoreV1().ConfigMaps(SystemNamespace).Get(ctx, configName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask what is installed: %w", err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte(m.Data[configFile]), &values); err != nil {
+		return nil, fmt.Errorf("read what is installed, in ConfigMap %s: %w", configName, err)
+	}
+	is := *f.profile
+	is.Network.Take(values)
+	fixed, because := fixedAmong(profiles.Diff(&is, f.profile))
+	if len(fixed) == 0 {
+		return nil, nil
+	}
+	return []string{fmt.Sprintf("the network that is installed cannot change %s while it is there (%s): leave that as it is, or take the network away first with lab uninstall", changed(fixed), because)}, nil
 }
 
 // kubeProxy is what is wrong with kube-proxy being there or not.

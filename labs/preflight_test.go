@@ -40,6 +40,14 @@ func daemonOf(name, mounts string) *appsv1.DaemonSet {
 	return d
 }
 
+// installed is what tells that a network is there, and its settings.
+func installed(settings ...string) []k8sruntime.Object {
+	return []k8sruntime.Object{
+		daemonOf(agentName, "/etc/cni/net.d"),
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: SystemNamespace, Name: configName}, Data: map[string]string{configFile: strings.Join(settings, "\n")}},
+	}
+}
+
 func serviceAt(name, ip string, nodePort int32) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name},
@@ -83,6 +91,8 @@ func TestPreflight(t *testing.T) {
 		{name: "demo's name", profile: "ebpf", more: []k8sruntime.Object{serviceAt("demo", "10.96.0.9", 0)}, say: []string{"service default/demo is not lab's"}},
 		{name: "demo's name, without a demo", profile: "ebpf", set: []string{"demo.enabled=false"}, more: []k8sruntime.Object{serviceAt("demo", "10.96.0.9", 0)}},
 		{name: "node port", profile: "ebpf", set: []string{"demo.nodePort=31999"}, more: []k8sruntime.Object{serviceAt("web", "10.96.0.9", 31999)}, say: []string{"Service default/web has node port 31999"}},
+		{name: "installed already, and live settings change", profile: "ebpf", set: []string{"network.bpf.monitorAggregation=none"}, more: installed("MTU: 0", "kubeProxyReplacement: true", "bpf: {monitorAggregation: medium}")},
+		{name: "installed already, and others would", profile: "ebpf", set: []string{"network.mtu=1400"}, more: installed("MTU: 1300", "kubeProxyReplacement: true"), say: []string{"cannot change network.mtu from 1300 to 1400", "pods keep the MTU", "lab uninstall"}},
 		{name: "a lab", profile: "ebpf", more: []k8sruntime.Object{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: SystemNamespace, Name: recordName}}}, say: []string{"lab up changes it"}},
 		{name: "no rights", profile: "ebpf", denied: true, say: []string{"an administrator"}},
 	} {

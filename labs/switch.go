@@ -33,19 +33,27 @@ func changed(changes []profiles.Change) string {
 	return strings.Join(words, ", ")
 }
 
-// becomes decides whether a lab with profile old in force can become what p says without being made anew. allowed is the
-// user's word that it may get another profile. What changes then is returned; nil where the profile stays.
-func becomes(lab string, old, p *profiles.Profile, allowed bool) (*Switch, error) {
-	changes := profiles.Diff(old, p)
-	fixed := slices.DeleteFunc(slices.Clone(changes), func(c profiles.Change) bool { return c.Stays == "" })
-	var keys, reasons []string
+// fixedAmong are those changes that cannot be made in a network that is up, and why.
+func fixedAmong(changes []profiles.Change) (fixed []profiles.Change, because string) {
+	fixed = slices.DeleteFunc(slices.Clone(changes), func(c profiles.Change) bool { return c.Stays == "" })
+	var reasons []string
 	for _, c := range fixed {
-		keys = append(keys, c.Key)
 		if !slices.Contains(reasons, c.Stays) {
 			reasons = append(reasons, c.Stays)
 		}
 	}
-	because := strings.Join(reasons, "; ")
+	return fixed, strings.Join(reasons, "; ")
+}
+
+// becomes decides whether a lab with profile old in force can become what p says without being made anew. allowed is the
+// user's word that it may get another profile. What changes then is returned; nil where the profile stays.
+func becomes(lab string, old, p *profiles.Profile, allowed bool) (*Switch, error) {
+	changes := profiles.Diff(old, p)
+	fixed, because := fixedAmong(changes)
+	var keys []string
+	for _, c := range fixed {
+		keys = append(keys, c.Key)
+	}
 	if old.Metadata.Name == p.Metadata.Name {
 		if len(fixed) > 0 {
 			return nil, fmt.Errorf("%w: lab %q would have to change %s (%s): leave that as it is, take the lab down first with lab down %s, or make another with --name",

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // native is a network that is right as it stands.
@@ -240,5 +242,30 @@ func TestValues(t *testing.T) {
 		if !reflect.DeepEqual(got[key], want) {
 			t.Errorf("%s is %#v, want %#v", key, got[key], want)
 		}
+	}
+}
+
+// TestTake: what a network's values say is read back, and what is none of a setting's values changes nothing.
+func TestTake(t *testing.T) {
+	n := native(func(n *Network) {
+		n.Devices, n.MTU, n.KubeProxyReplacement = []string{"eth0", "eth1"}, 1400, true
+		n.IPAM.Operator.ClusterPoolIPv4MaskSize = 26
+	})
+	raw, err := yaml.Marshal(n.Values())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal(raw, &values); err != nil {
+		t.Fatal(err)
+	}
+	got := Default()
+	got.Take(values)
+	if !reflect.DeepEqual(got, n) {
+		t.Errorf("got %+v, want %+v", got, n)
+	}
+	got.Take(map[string]any{"MTU": "large", "ipam": 1, "devices": "eth2", "routingMode": map[string]any{"native": true}, "unknown": []any{1}})
+	if !reflect.DeepEqual(got, n) {
+		t.Errorf("by what it cannot be it became %+v", got)
 	}
 }
