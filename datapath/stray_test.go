@@ -16,12 +16,14 @@ import (
 	"wirelab.dev/wirelab/internal/netnstest"
 )
 
-// evictions are which entries of a flow are lost, and what brings them back.
-var evictions = map[string]struct {
+// eviction is which entries of a flow are lost, and what brings them back.
+type eviction struct {
 	ct, nat bool
 	// client says that the client speaks, after the server; agent that the agent's collection comes then.
 	client, agent bool
-}{
+}
+
+var evictions = map[string]eviction{
 	"the opener's":                       {ct: true},
 	"the answers', the client speaks":    {nat: true, client: true},
 	"the answers', the agent looks":      {nat: true, agent: true},
@@ -34,61 +36,86 @@ var evictions = map[string]struct {
 // The far end of a connection speaks first after the node has lost what it knew of it. The node says nothing, and
 // the connection goes on.
 func TestFarEndSpeaksFirst(t *testing.T) {
-	for kind, make := range map[string]func(*testing.T, *lab) (client, server *net.TCPConn){
-		"masqueraded": func(t *testing.T, l *lab) (client, server *net.TCPConn) {
+	type connect func(*testing.T) (client, server *net.TCPConn)
+	for kind, lay := range map[string]func(*testing.T, *lab) connect{
+		"masqueraded": func(t *testing.T, l *lab) connect {
 			to := netip.AddrPortFrom(l.outside.Addr, port)
-			return pair(t, l.nodes[0].addPod("a").NS, to, accepting(t, l.outside.NS, to))
+			a, served := l.nodes[0].addPod("a"), accepting(t, l.outside.NS, to)
+			return func(t *testing.T) (client, server *net.TCPConn) { return pair(t, a.NS, to, served) }
 		},
-		"a NodePort's": func(t *testing.T, l *lab) (client, server *net.TCPConn) {
+		"a NodePort's": func(t *testing.T, l *lab) connect {
 			b := l.nodes[1].addPod("b")
 			l.balance(both(withNodePort(demo(ready(b, l.nodes[1]))))...)
-			return pair(t, l.outside.NS, netip.AddrPortFrom(l.nodes[0].Host.Addr, nodePort), accepting(t, b.NS, b.at(port)))
+			served := accepting(t, b.NS, b.at(port))
+			return func(t *testing.T) (client, server *net.TCPConn) {
+				return pair(t, l.outside.NS, netip.AddrPortFrom(l.nodes[0].Host.Addr, nodePort), served)
+			}
 		},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			inMasqueradeModes(t, func(t *testing.T, mode setup) {
+				l := newLab(t, 2, mode)
+				connect := lay(t, l)
 				for name, evict := range evictions {
 					t.Run(name, func(t *testing.T) {
-						l := newLab(t, 2, mode)
-						n := l.nodes[0]
-						c, s := make(t, l)
-						say(t, c, s, "hello")
-						say(t, s, c, "hello back")
-						dropped := n.packets("no-flow", datapath.FromNetwork)
-						n.dp.EvictFlows(t, evict.ct, evict.nat)
-						n.dp.AgeFlows(t)
-						must(t, second(s.Write([]byte("pushed"))))
-						if evict.nat {
-							eventually(t, func() bool { return n.packets("no-flow", datapath.FromNetwork) > dropped }, "an answer that is nobody's is dropped")
-						}
-						if evict.client {
-							must(t, second(c.Write([]byte("more"))))
-						}
-						if evict.agent {
-							got, err := n.dp.Services().Collect(ctx(t))
-							must(t, err)
-							if evict.nat && got.Restored == 0 {
-								t.Errorf("collected %+v, and restored nothing", got)
-							}
-						}
-						buf := []byte("pushed")
-						c.SetReadDeadline(time.Now().Add(15 * time.Second))
-						if size, err := c.Read(buf); err != nil || string(buf[:size]) != "pushed" {
-							t.Fatalf("what the server said came as %q, %v", buf[:size], err)
-						}
-						if evict.client {
-							s.SetReadDeadline(time.Now().Add(15 * time.Second))
-							if size, err := s.Read(buf); err != nil || string(buf[:size]) != "more" {
-								t.Fatalf("what the client said came as %q, %v", buf[:size], err)
-							}
-						}
-						say(t, s, c, "and on")
-						say(t, c, s, "and on")
+						c, s := connect(t)
+						testSpeaksFirst(t, l.nodes[0], c, s, evict)
+						// Nothing of it is left to the next one.
+						closeBoth(t, l.nodes[0], c, s)
+						l.nodes[0].dp.EvictFlows(t, true, true)
 					})
 				}
 			})
 		})
 	}
+}
+
+// testSpeaksFirst has the server speak first after an eviction.
+func testSpeaksFirst(t *testing.T, n *node, c, s *net.TCPConn, evict eviction) {
+	t.Helper()
+	say(t, c, s, "hello")
+	say(t, s, c, "hello back")
+	dropped := n.packets("no-flow", datapath.FromNetwork)
+	n.dp.EvictFlows(t, evict.ct, evict.nat)
+	n.dp.AgeFlows(t)
+	must(t, second(s.Write([]byte("pushed"))))
+	if evict.nat {
+		eventually(t, func() bool { return n.packets("no-flow", datapath.FromNetwork) > dropped }, "an answer that is nobody's is dropped")
+	}
+	if evict.client {
+		must(t, second(c.Write([]byte("more"))))
+	}
+	if evict.agent {
+		got, err := n.dp.Services().Collect(ctx(t))
+		must(t, err)
+		if evict.nat && got.Restored == 0 {
+			t.Errorf("collected %+v, and restored nothing", got)
+		}
+	}
+	buf := []byte("pushed")
+	c.SetReadDeadline(time.Now().Add(15 * time.Second))
+	if size, err := c.Read(buf); err != nil || string(buf[:size]) != "pushed" {
+		t.Fatalf("what the server said came as %q, %v", buf[:size], err)
+	}
+	if evict.client {
+		s.SetReadDeadline(time.Now().Add(15 * time.Second))
+		if size, err := s.Read(buf); err != nil || string(buf[:size]) != "more" {
+			t.Fatalf("what the client said came as %q, %v", buf[:size], err)
+		}
+	}
+	say(t, s, c, "and on")
+	say(t, c, s, "and on")
+}
+
+// closeBoth closes the only connection that a node knows of.
+func closeBoth(t *testing.T, n *node, ends ...*net.TCPConn) {
+	t.Helper()
+	for _, end := range ends {
+		must(t, end.CloseWrite())
+	}
+	eventually(t, func() bool {
+		return len(n.entriesWith(func(f api.Flow) bool { return f.State == "closing" })) == 2
+	}, "the flow is closed")
 }
 
 // A collection puts nothing back that was not lost, and no flow that is over or has never been answered.
@@ -114,12 +141,7 @@ func TestOnlyLiveFlowsAreRestored(t *testing.T) {
 			t.Errorf("%d entries of a live flow were restored, want 1", got)
 		}
 		say(t, s, c, "hello")
-		for _, end := range []*net.TCPConn{c, s} {
-			must(t, end.CloseWrite())
-		}
-		eventually(t, func() bool {
-			return len(n.entriesWith(func(f api.Flow) bool { return f.State == "closing" })) == 2
-		}, "the flow is closed")
+		closeBoth(t, n, c, s)
 		u, err := a.Dial("udp4", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.250"), 9)) // nobody's
 		must(t, err)
 		defer u.Close()
