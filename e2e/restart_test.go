@@ -137,6 +137,7 @@ func startRequests(t *testing.T, lab string, client pod, to string, rate, second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.end(t) }) // with docker's client they do not end
 	go func() { s.ended <- cmd.Wait() }()
 	return s
 }
@@ -151,10 +152,10 @@ func (s stream) wantRunning(t *testing.T) {
 	}
 }
 
-// end ends the requests: those that are under way still get their answers.
+// end ends the requests, if they run: those that are under way still get their answers.
 func (s stream) end(t *testing.T) {
 	t.Helper()
-	onNode(t, s.node, "kill", "-TERM", onNode(t, s.node, "pgrep", "-x", "-f", strings.Join(s.argv, " ")))
+	onNode(t, s.node, "sh", "-c", `pids=$(pgrep -x -f "$0") || exit 0; kill -TERM $pids`, strings.Join(s.argv, " "))
 }
 
 // result waits for the last request.

@@ -21,9 +21,9 @@ import (
 // getHTTP makes the requests one after another, or at most Rate of them a
 // second whether or not the earlier ones have been answered. What a busy machine
 // could not start in time starts late, never in a burst: a burst would measure
-// the machine, and keep it busy. Who asks may end it before all are made; those
-// that are under way then are waited for.
-func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
+// the machine, and keep it busy. When asked ends, no more are made; those that are
+// under way then have as long as ctx.
+func getHTTP(asked, ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 	count := max(spec.Count, 1)
 	each := time.Duration(spec.RequestTimeout)
 	if each <= 0 {
@@ -49,11 +49,11 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 	pace := rate.NewLimiter(limit, 1)
 	for i := range count {
 		send := senders[i%len(senders)]
-		if pace.Wait(ctx) != nil {
+		if pace.Wait(asked) != nil {
 			break
 		}
 		one := func() {
-			ctx, cancel := untilTimeout(ctx, each)
+			ctx, cancel := context.WithTimeout(ctx, each)
 			defer cancel()
 			begin := time.Now()
 			status, id, err := getOnce(ctx, send, spec.URL)
@@ -66,18 +66,10 @@ func getHTTP(ctx context.Context, spec probe.HTTP) (*probe.HTTPResult, error) {
 		}
 	}
 	requests.Wait()
-	if canceled(ctx) && tally.result.Sent > 0 {
+	if canceled(asked) && tally.result.Sent > 0 {
 		count = tally.result.Sent
 	}
 	return tally.total(count)
-}
-
-// untilTimeout is for what takes at most so long, and ends with ctx if that has run out of time, but not if it was canceled.
-func untilTimeout(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
-	if end, ok := ctx.Deadline(); ok {
-		most = min(most, time.Until(end))
-	}
-	return context.WithTimeout(context.WithoutCancel(ctx), most)
 }
 
 func transport(spec probe.HTTP) *http.Transport {

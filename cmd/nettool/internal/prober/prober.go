@@ -28,11 +28,7 @@ func failf(format string, args ...any) error { return failure{fmt.Errorf(format,
 // capture or serve when it is under way, with the reply that says so. When ctx
 // ends those two end as well, and answer as if they had been asked to.
 func (p Prober) Run(ctx context.Context, request probe.Request, ready func(probe.Reply)) probe.Reply {
-	timeout := time.Duration(request.Timeout)
-	if timeout <= 0 {
-		timeout = probe.DefaultTimeout
-	}
-	timed, cancel := context.WithTimeoutCause(ctx, timeout, failf("no answer within %s", timeout))
+	timed, cancel := withTimeout(ctx, request)
 	defer cancel()
 	start := time.Now()
 	reply := probe.Reply{}
@@ -52,6 +48,15 @@ func (p Prober) Run(ctx context.Context, request probe.Request, ready func(probe
 	return reply
 }
 
+// withTimeout is ctx for as long as a request may take.
+func withTimeout(ctx context.Context, request probe.Request) (context.Context, context.CancelFunc) {
+	timeout := time.Duration(request.Timeout)
+	if timeout <= 0 {
+		timeout = probe.DefaultTimeout
+	}
+	return context.WithTimeoutCause(ctx, timeout, failf("no answer within %s", timeout))
+}
+
 func (p Prober) dispatch(ctx context.Context, request probe.Request, reply *probe.Reply, ready func(probe.Reply)) error {
 	if err := request.Check(); err != nil {
 		return err
@@ -62,7 +67,9 @@ func (p Prober) dispatch(ctx context.Context, request probe.Request, reply *prob
 	}
 	switch kind {
 	case "http":
-		reply.HTTP, err = getHTTP(ctx, *request.HTTP)
+		patient, cancel := withTimeout(context.WithoutCancel(ctx), request)
+		defer cancel()
+		reply.HTTP, err = getHTTP(ctx, patient, *request.HTTP)
 	case "tcp":
 		reply.TCP, err = transferTCP(ctx, *request.TCP)
 	case "udp":

@@ -84,6 +84,16 @@ func TestHTTPAtARate(t *testing.T) {
 	}
 }
 
+// TestHTTPRunsOutOfTime: a request that has as long as the whole probe fails by the probe's time.
+func TestHTTPRunsOutOfTime(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer silent.Close()
+	reply := runProbe(t, probe.Request{Timeout: probe.Duration(200 * time.Millisecond), HTTP: &probe.HTTP{URL: silent.URL}})
+	if !strings.Contains(reply.Failure, "no answer within 200ms") {
+		t.Errorf("%+v %+v", reply, reply.HTTP)
+	}
+}
+
 // TestHTTPIsEnded: who asks ends it while a request is under way, which still gets its answer.
 func TestHTTPIsEnded(t *testing.T) {
 	var end context.CancelFunc
