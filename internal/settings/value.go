@@ -3,6 +3,7 @@ package settings
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -146,6 +147,40 @@ func (k *Key) Choices() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// Decoded turns what YAML has made of a value, in the chart's values or the agent's file, into what k's field holds.
+func (k *Key) Decoded(value any) (any, *Complaint) {
+	switch v := value.(type) {
+	case nil:
+		return nil, complain("has no value")
+	case []any:
+		if k.Shape == TextList {
+			list := make([]string, len(v))
+			for i, item := range v {
+				list[i] = fmt.Sprint(item)
+			}
+			return list, nil
+		}
+		return nil, complain("%v stands where a %s belongs", v, k.Word())
+	case map[string]any:
+		return nil, complain("%v stands where a %s belongs", v, k.Word())
+	case float64:
+		// Helm writes large numbers as 1e+06.
+		if v == math.Trunc(v) {
+			return k.Scalar(strconv.FormatFloat(v, 'f', -1, 64))
+		}
+	}
+	return k.Scalar(k.Masked(fmt.Sprint(value)))
+}
+
+// Masked is the text of a prefix without bits beyond its length, of which the chart's schema cannot tell whether they are set;
+// any other text is as it was.
+func (k *Key) Masked(raw string) string {
+	if p, err := netip.ParsePrefix(raw); k.Shape == Prefix && err == nil {
+		return p.Masked().String()
+	}
+	return raw
 }
 
 // Typed reads a value as it is typed after --set or stands in the environment: lists

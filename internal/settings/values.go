@@ -1,7 +1,5 @@
 package settings
 
-import "fmt"
-
 // Values are n as values of the chart: nested map[string]any with bool, string, int and []any below, as Helm wants them.
 // An MTU of 0, no device and no native-routing CIDR are passed on as such. Debug.Verbose is not where Debug is off, which
 // makes no difference but that the chart refuses it: a profile may have it from one that it extends.
@@ -41,24 +39,11 @@ func (n *Network) Take(values map[string]any) { Keys().take(n, values) }
 
 func (k *Key) take(document any, values map[string]any) {
 	for _, c := range k.Below {
-		switch v := values[c.InChart()].(type) {
-		case nil:
-		case map[string]any:
-			if c.Shape == Section {
-				c.take(document, v)
-			}
-		case []any:
-			if c.Shape == TextList {
-				list := make([]string, len(v))
-				for i, item := range v {
-					list[i] = fmt.Sprint(item)
-				}
-				c.Put(document, list)
-			}
-		default:
-			if value, bad := c.Scalar(fmt.Sprint(v)); bad == nil {
-				c.Put(document, value)
-			}
+		value := values[c.InChart()]
+		if below, ok := value.(map[string]any); ok && c.Shape == Section {
+			c.take(document, below)
+		} else if v, bad := c.Decoded(value); bad == nil {
+			c.Put(document, v)
 		}
 	}
 }

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
-	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -89,43 +86,13 @@ func (l *loader) section(k *settings.Key, values map[string]any) {
 			l.section(child, below)
 			continue
 		}
-		l.value(child, values[name])
+		value, wrong := child.Decoded(values[name])
+		l.value(child, value, wrong)
 	}
 }
 
-// value takes what YAML has made of k's value.
-func (l *loader) value(k *settings.Key, value any) {
-	if items, ok := value.([]any); ok && k.Shape == settings.TextList {
-		list := make([]string, len(items))
-		for i, item := range items {
-			list[i] = fmt.Sprint(item)
-		}
-		k.Put(&l.config, list)
-		return
-	}
-	switch v := value.(type) {
-	case nil:
-		l.bad(k.Path, "has no value")
-	case map[string]any, []any:
-		l.bad(k.Path, "%v stands where a %s belongs", v, k.Word())
-	case float64:
-		// Helm writes large numbers as 1e+06.
-		if v == math.Trunc(v) {
-			l.text(k, strconv.FormatFloat(v, 'f', -1, 64), k.Scalar)
-			return
-		}
-		l.text(k, fmt.Sprint(v), k.Scalar)
-	default:
-		l.text(k, fmt.Sprint(v), k.Scalar)
-	}
-}
-
-// text takes a value as it is written.
-func (l *loader) text(k *settings.Key, raw string, read func(string) (any, *settings.Complaint)) {
-	if p, err := netip.ParsePrefix(raw); k.Shape == settings.Prefix && err == nil {
-		raw = p.Masked().String() // the chart's schema cannot tell whether bits are set beyond the length
-	}
-	value, wrong := read(raw)
+// value takes what k's value is, unless something is wrong with it.
+func (l *loader) value(k *settings.Key, value any, wrong *settings.Complaint) {
 	if wrong != nil {
 		l.bad(k.Path, "%s%s", wrong.Message, hint(wrong.Nearest, ""))
 		return
@@ -146,7 +113,8 @@ func (l *loader) environment(env []string) {
 			continue
 		}
 		if k, ok := byName[name]; ok {
-			l.text(k, raw, k.Typed)
+			value, wrong := k.Typed(k.Masked(raw))
+			l.value(k, value, wrong)
 			continue
 		}
 		l.bad(name, "unknown variable%s", hint(nearest.Of(name, slices.Sorted(maps.Keys(byName))), "the agent's start with "+settings.EnvPrefix))
