@@ -82,7 +82,7 @@ page-vendor: ## fetch the libraries of lab ui's page as its lock file names them
 ##@ proof
 .PHONY: test test-beside lint test-generate test-unit test-page test-apiserver test-datapath test-kernels test-race test-arm64 test-e2e
 test: deps test-generate ## every test there is
-	docker ps -aq --filter network=wirelab-e2e | xargs -r docker rm -f -v >/dev/null # of a run that was killed: its labs compute
+	docker ps -aq --filter network=wirelab-e2e | xargs -r docker rm -f -v >/dev/null # labs of a run that was killed, which take processor time
 	$(MAKE) -j 2 test-datapath test-beside
 	$(MAKE) test-kernels test-e2e
 

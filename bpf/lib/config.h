@@ -88,7 +88,7 @@ volatile const __u64 cfg_node_netns;
 
 /*
  * A __noinline function that is not static is global: the verifier looks at it once, with any arguments, and not again on
- * each way that leads to it, so programs load in a fraction of the time. Its pointers may be NULL then, its numbers are
+ * each way that leads to it, so programs load in about half the time. Its pointers may be NULL then, its numbers are
  * in no bounds, and before Linux 6.2 what its pointers lead to is no key of a map. Before 6.8 the verifier looks at it
  * where nobody calls it, too: a large one asks the setting that its callers ask.
  */
