@@ -31,6 +31,7 @@ const (
 	HostMapLabKernelCt     = "lab_kernel_ct"
 	HostMapLabMetrics      = "lab_metrics"
 	HostMapLabNat          = "lab_nat"
+	HostMapLabNetns        = "lab_netns"
 	HostMapLabNodes        = "lab_nodes"
 	HostMapLabObserved     = "lab_observed"
 	HostMapLabOpening      = "lab_opening"
@@ -130,6 +131,7 @@ type HostMapSpecs struct {
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNetns       *ebpf.MapSpec `ebpf:"lab_netns"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabObserved    *ebpf.MapSpec `ebpf:"lab_observed"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
@@ -205,6 +207,7 @@ type HostMaps struct {
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
+	LabNetns       *ebpf.Map `ebpf:"lab_netns"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabObserved    *ebpf.Map `ebpf:"lab_observed"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
@@ -235,6 +238,7 @@ func (m *HostMaps) Close() error {
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
+		m.LabNetns,
 		m.LabNodes,
 		m.LabObserved,
 		m.LabOpening,

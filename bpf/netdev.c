@@ -94,6 +94,8 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct 
 		back = reason == REASON_DELIVERED && !opens(p) && translate_back(p, &c->from, c);
 		if (!back && !tunneled && cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
+		else if (!back && !translate_on(p, c))
+			set_apart(ctx, p, LAB_OUTSIDE, c);
 	}
 	return reason == REASON_TO_KERNEL && c->outcome != TRANSLATED ? REASON_NONE : reason;
 }

@@ -34,6 +34,7 @@ const (
 	NetdevMapLabKernelCt     = "lab_kernel_ct"
 	NetdevMapLabMetrics      = "lab_metrics"
 	NetdevMapLabNat          = "lab_nat"
+	NetdevMapLabNetns        = "lab_netns"
 	NetdevMapLabNodes        = "lab_nodes"
 	NetdevMapLabObserved     = "lab_observed"
 	NetdevMapLabOpening      = "lab_opening"
@@ -141,6 +142,7 @@ type NetdevMapSpecs struct {
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNetns       *ebpf.MapSpec `ebpf:"lab_netns"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabObserved    *ebpf.MapSpec `ebpf:"lab_observed"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
@@ -220,6 +222,7 @@ type NetdevMaps struct {
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
+	LabNetns       *ebpf.Map `ebpf:"lab_netns"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabObserved    *ebpf.Map `ebpf:"lab_observed"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
@@ -253,6 +256,7 @@ func (m *NetdevMaps) Close() error {
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
+		m.LabNetns,
 		m.LabNodes,
 		m.LabObserved,
 		m.LabOpening,

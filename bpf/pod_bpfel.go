@@ -495,10 +495,11 @@ type PodOpening struct {
 		}
 		_ [24]byte
 	}
+	_      [4]byte
+	Netns  uint64
 	Least  uint32
 	Rested uint16
 	Pad    [2]uint8
-	_      [4]byte
 }
 
 type PodPresent struct {
@@ -806,6 +807,7 @@ const (
 	PodMapLabKernelCt     = "lab_kernel_ct"
 	PodMapLabMetrics      = "lab_metrics"
 	PodMapLabNat          = "lab_nat"
+	PodMapLabNetns        = "lab_netns"
 	PodMapLabNodes        = "lab_nodes"
 	PodMapLabObserved     = "lab_observed"
 	PodMapLabOpening      = "lab_opening"
@@ -908,6 +910,7 @@ type PodMapSpecs struct {
 	LabKernelCt    *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat         *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNetns       *ebpf.MapSpec `ebpf:"lab_netns"`
 	LabNodes       *ebpf.MapSpec `ebpf:"lab_nodes"`
 	LabObserved    *ebpf.MapSpec `ebpf:"lab_observed"`
 	LabOpening     *ebpf.MapSpec `ebpf:"lab_opening"`
@@ -986,6 +989,7 @@ type PodMaps struct {
 	LabKernelCt    *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics     *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat         *ebpf.Map `ebpf:"lab_nat"`
+	LabNetns       *ebpf.Map `ebpf:"lab_netns"`
 	LabNodes       *ebpf.Map `ebpf:"lab_nodes"`
 	LabObserved    *ebpf.Map `ebpf:"lab_observed"`
 	LabOpening     *ebpf.Map `ebpf:"lab_opening"`
@@ -1019,6 +1023,7 @@ func (m *PodMaps) Close() error {
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
+		m.LabNetns,
 		m.LabNodes,
 		m.LabObserved,
 		m.LabOpening,

@@ -51,6 +51,7 @@ const (
 	SockMapLabKernelCt     = "lab_kernel_ct"
 	SockMapLabMetrics      = "lab_metrics"
 	SockMapLabNat          = "lab_nat"
+	SockMapLabNetns        = "lab_netns"
 	SockMapLabPeers        = "lab_peers"
 	SockMapLabServices     = "lab_services"
 	SockMapLabSlots        = "lab_slots"
@@ -155,6 +156,7 @@ type SockMapSpecs struct {
 	LabKernelCt   *ebpf.MapSpec `ebpf:"lab_kernel_ct"`
 	LabMetrics    *ebpf.MapSpec `ebpf:"lab_metrics"`
 	LabNat        *ebpf.MapSpec `ebpf:"lab_nat"`
+	LabNetns      *ebpf.MapSpec `ebpf:"lab_netns"`
 	LabPeers      *ebpf.MapSpec `ebpf:"lab_peers"`
 	LabServices   *ebpf.MapSpec `ebpf:"lab_services"`
 	LabSlots      *ebpf.MapSpec `ebpf:"lab_slots"`
@@ -223,6 +225,7 @@ type SockMaps struct {
 	LabKernelCt   *ebpf.Map `ebpf:"lab_kernel_ct"`
 	LabMetrics    *ebpf.Map `ebpf:"lab_metrics"`
 	LabNat        *ebpf.Map `ebpf:"lab_nat"`
+	LabNetns      *ebpf.Map `ebpf:"lab_netns"`
 	LabPeers      *ebpf.Map `ebpf:"lab_peers"`
 	LabServices   *ebpf.Map `ebpf:"lab_services"`
 	LabSlots      *ebpf.Map `ebpf:"lab_slots"`
@@ -246,6 +249,7 @@ func (m *SockMaps) Close() error {
 		m.LabKernelCt,
 		m.LabMetrics,
 		m.LabNat,
+		m.LabNetns,
 		m.LabPeers,
 		m.LabServices,
 		m.LabSlots,

@@ -110,6 +110,9 @@ func (b *build) run(ctx context.Context) error {
 	if err := b.d.maps.enter(b.spec.Addr, b.entry(), ebpf.UpdateNoExist); err != nil {
 		return err
 	}
+	if err := b.d.maps.enterNetNS(b.spec.Addr, b.veth); err != nil {
+		return err
+	}
 	if err := b.d.nl.LinkSetUp(b.veth); err != nil {
 		return fmt.Errorf("set %s up: %w", b.ep.HostIf, err)
 	}

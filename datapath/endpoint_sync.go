@@ -220,6 +220,9 @@ func (d *Datapath) attachEndpoint(addr netip.Addr, e bpf.Endpoint, veth netlink.
 	if err := d.maps.ifaces.Put(e.Ifindex, bpf.IPOf(addr)); err != nil {
 		return fmt.Errorf("enter interface %d of %s: %w", e.Ifindex, addr, err)
 	}
+	if err := d.maps.enterNetNS(addr, veth); err != nil {
+		return err
+	}
 	ep := withoutProgram(addr, e, veth)
 	if veth.Attrs().RawFlags&unix.IFF_UP == 0 {
 		if err := d.nl.LinkSetUp(veth); err != nil {

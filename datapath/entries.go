@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"wirelab.dev/wirelab/bpf"
 )
@@ -36,7 +37,20 @@ func (m *maps) enter(addr netip.Addr, e bpf.Endpoint, flags ebpf.MapUpdateFlags)
 	return errors.Join(fmt.Errorf("enter endpoint %s: %w", addr, err), forget(m.ifaces, e.Ifindex))
 }
 
-// remove undoes enter, for an entry that was read before. The address rests from before it is free.
+// enterNetNS writes by which id the network namespace of the endpoint behind a host-side veth is known in the node's, where
+// Services are looked up: programs look for the pod's sockets. Without it they find none.
+func (m *maps) enterNetNS(addr netip.Addr, veth netlink.Link) error {
+	id := veth.Attrs().NetNsID
+	if m.services == nil || id < 0 {
+		return nil
+	}
+	if err := m.services.netns.Put(bpf.IPOf(addr), uint32(id)); err != nil {
+		return fmt.Errorf("enter the network namespace of %s: %w", addr, err)
+	}
+	return nil
+}
+
+// remove undoes enter and enterNetNS, for an entry that was read before. The address rests from before it is free.
 func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
 	if err := m.rest(addr); err != nil {
 		return err
@@ -47,6 +61,9 @@ func (m *maps) remove(addr netip.Addr, e bpf.Endpoint) error {
 	}
 	if err := forget(m.ifaces, e.Ifindex); err != nil {
 		errs = append(errs, fmt.Errorf("remove interface %d of %s: %w", e.Ifindex, addr, err))
+	}
+	if m.services != nil {
+		errs = append(errs, forget(m.services.netns, bpf.IPOf(addr)))
 	}
 	return errors.Join(append(errs, m.newEndpointGeneration(addr))...)
 }

@@ -19,6 +19,8 @@ type serviceMaps struct {
 	udpFlows                                     *ebpf.Map
 	// nodes and devices say whom to masquerade, and with which address: see bpf/lib/node.h.
 	nodes, devices *ebpf.Map
+	// netns are the pods' network namespaces: see bpf/lib/maps.h.
+	netns *ebpf.Map
 }
 
 func (m *serviceMaps) byName() map[string]**ebpf.Map {
@@ -37,6 +39,7 @@ func (m *serviceMaps) byName() map[string]**ebpf.Map {
 		bpf.SockMapLabUdpFlows:  &m.udpFlows,
 		bpf.PodMapLabNodes:      &m.nodes,
 		bpf.NetdevMapLabDevices: &m.devices,
+		bpf.PodMapLabNetns:      &m.netns,
 	}
 }
 

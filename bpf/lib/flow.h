@@ -186,6 +186,7 @@ static __always_inline struct opening *new_opening(const struct tuple *t, enum c
 		return NULL;
 	__builtin_memset(&o->e, 0, sizeof(o->e));
 	o->t = *t;
+	o->netns = NO_NETNS;
 	o->e.flow.kind = kind;
 	o->e.to.src = *src;
 	o->e.to.dst = *dst;
@@ -194,30 +195,48 @@ static __always_inline struct opening *new_opening(const struct tuple *t, enum c
 	return o;
 }
 
+/* Whether a TCP socket takes packets with the tuple o->socket: one of the network namespace with that id. One that listens counts where listeners says so. */
+static __always_inline bool has_tcp_socket(struct __sk_buff *ctx, struct opening *o, __u64 netns, bool listeners)
+{
+	struct bpf_sock *sk = bpf_skc_lookup_tcp(ctx, &o->socket, sizeof(o->socket.ipv4), netns, 0);
+	bool listens;
+
+	if (!sk)
+		return false;
+	listens = sk->state == BPF_TCP_LISTEN;
+	bpf_sk_release(sk);
+	return listeners || !listens;
+}
+
+static __always_inline bool has_udp_socket(struct __sk_buff *ctx, struct opening *o)
+{
+	struct bpf_sock *sk = bpf_sk_lookup_udp(ctx, &o->socket, sizeof(o->socket.ipv4), BPF_F_CURRENT_NETNS, 0);
+
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+static __always_inline void set_socket(struct opening *o, const struct ip *src, const struct ip *dst, __be16 sport, __be16 dport)
+{
+	o->socket.ipv4.saddr = v4(src);
+	o->socket.ipv4.daddr = v4(dst);
+	o->socket.ipv4.sport = sport;
+	o->socket.ipv4.dport = dport;
+}
+
 /* Whether a socket of the node's takes packets with that tuple. One that listens counts where listeners says so. */
 __noinline bool has_socket(struct __sk_buff *ctx, const struct tuple *packets, bool listeners)
 {
 	struct opening *o = this_opening();
-	struct bpf_sock *sk = NULL;
-	bool listens = false;
 
 	if (!o || !packets)
 		return false;
-	o->socket.ipv4.saddr = v4(&packets->src);
-	o->socket.ipv4.daddr = v4(&packets->dst);
-	o->socket.ipv4.sport = packets->sport;
-	o->socket.ipv4.dport = packets->dport;
-	if (packets->proto == IPPROTO_TCP) {
-		sk = bpf_skc_lookup_tcp(ctx, &o->socket, sizeof(o->socket.ipv4), BPF_F_CURRENT_NETNS, 0);
-		if (sk)
-			listens = sk->state == BPF_TCP_LISTEN;
-	} else if (packets->proto == IPPROTO_UDP) {
-		sk = bpf_sk_lookup_udp(ctx, &o->socket, sizeof(o->socket.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
-	if (!sk)
-		return false;
-	bpf_sk_release(sk);
-	return listeners || !listens;
+	set_socket(o, &packets->src, &packets->dst, packets->sport, packets->dport);
+	if (packets->proto == IPPROTO_TCP)
+		return has_tcp_socket(ctx, o, BPF_F_CURRENT_NETNS, listeners);
+	return packets->proto == IPPROTO_UDP && has_udp_socket(ctx, o);
 }
 
 #define RESTS_FOREVER ~0u
@@ -237,6 +256,38 @@ static __always_inline __u32 rests(const struct flow_entry *taken, const struct 
 	return 1 + left + (taken->flow.reset ? LAB_TIMEOUT_TCP_CLOSING : 0);
 }
 
+/* The network namespace of a pod of this node. */
+static __always_inline __u64 netns_of(const struct ip *pod)
+{
+	const __u32 *id = bpf_map_lookup_elem(&lab_netns, pod);
+
+	return id ? *id : NO_NETNS;
+}
+
+/* Whether the pod of that network namespace has a connection, be it in TIME_WAIT, whose packets have these addresses and ports. */
+static __always_inline bool has_connection(struct __sk_buff *ctx, struct opening *o, __u64 netns, const struct ip *src, const struct ip *dst, __be16 sport, __be16 dport)
+{
+	if (netns == NO_NETNS || o->t.proto != IPPROTO_TCP)
+		return false;
+	set_socket(o, src, dst, sport, dport);
+	return has_tcp_socket(ctx, o, netns, false);
+}
+
+/* Whether the pod that the flow is to has a connection with what the flow is to go on as: to its own address, so that nothing is known of it. */
+__noinline bool is_connected(struct __sk_buff *ctx)
+{
+	struct opening *o = this_opening();
+	const struct flow_entry *taken;
+
+	if (!o || o->netns == NO_NETNS)
+		return false;
+	answer_to(&o->key, &o->e.to, o->t.proto);
+	taken = bpf_map_lookup_elem(&lab_nat, &o->key);
+	if (taken && answers(&taken->to, &o->t))
+		return false; /* it is the flow's own */
+	return has_connection(ctx, o, o->netns, &o->e.to.src, &o->e.to.dst, o->e.to.sport, o->e.to.dport);
+}
+
 /*
  * Enters the answers' direction, in the place of another flow that rests for no longer than that. Returns 0, or for
  * how long the other one rests. A port of the node's may be a socket's: these are kept out of the range, but not those
@@ -249,6 +300,8 @@ __noinline __u32 claim(struct __sk_buff *ctx, bool own_port, __u32 rest)
 	__u32 left;
 
 	if (!o)
+		return RESTS_FOREVER;
+	if (!rest && is_connected(ctx))
 		return RESTS_FOREVER;
 	answer_to(&o->key, &o->e.to, o->t.proto);
 	if (own_port && has_socket(ctx, &o->key, true))
@@ -382,38 +435,60 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
 		o->e.to.src = cfg_node_ip;
 		own_port = true;
+	} else if (scope == LAB_OUTSIDE) {
+		o->netns = netns_of(&o->e.to.dst); /* who keeps the own address may have connected to the backend's, too */
 	} else if (ip_equal(&o->e.to.dst, &o->e.to.src)) {
 		o->e.to.src = ip_from_v4(HAIRPIN_V4);
 	}
 	if (!enter(ctx, own_port))
 		return REASON_NAT_PORTS;
 	begin(c, &o->e, FOUND_IN_CT);
-	if (c->from.proto == IPPROTO_UDP && scope == LAB_INSIDE)
+	if (c->from.proto == IPPROTO_UDP)
 		renew_direct(o);
 	return REASON_NONE;
 }
 
+/* Forgets a flow that is over: a connection with the tuple of its packets is another, which is not translated. */
+static __always_inline void forget_flow(struct opening *o, const struct tuple *t)
+{
+	const struct flow_entry *e = bpf_map_lookup_elem(&lab_ct, t), *back;
+
+	if (!e)
+		return;
+	answer_to(&o->key, &e->to, t->proto);
+	back = bpf_map_lookup_elem(&lab_nat, &o->key);
+	if (back && answers(&back->to, t)) /* it is not another flow's by now */
+		bpf_map_delete_elem(&lab_nat, &o->key);
+	bpf_map_delete_elem(&lab_ct, t);
+	renew(t);
+}
+
 /*
- * A pod that speaks to a backend by its own address, from a port from which it speaks to the same one
+ * A client that speaks to a backend by its own address, from a port from which it speaks to the same one
  * through a Service: the answers could not be told apart, so this flow gets another port. When the other
- * flow is over, it is forgotten.
+ * flow is over, it is forgotten, unless the backend's end of it is in TIME_WAIT and may not take a SYN.
  */
-static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet *p, struct change *c)
+static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet *p, enum lab_scope scope, struct change *c)
 {
 	struct opening *o = this_opening();
 	const struct flow_entry *other;
+	__u64 netns = NO_NETNS;
 
 	if (!o || c->shape != SHAPE_PACKET || (p->ev.proto == IPPROTO_TCP && !opens(p)))
 		return;
+	if (scope == LAB_OUTSIDE && opens(p))
+		forget_flow(o, &c->from);
 	answered_by(&o->t, &c->from);
 	other = bpf_map_lookup_elem(&lab_nat, &o->t);
 	if (cfg_steps)
 		step_lookup(&o->t, other);
 	if (!other)
 		return;
-	if (opens(p) && translate_on(p, c))
+	if (scope == LAB_INSIDE && opens(p) && translate_on(p, c))
 		return; /* it was set apart before */
-	if (is_over(&other->flow, c->from.proto, seconds())) {
+	if (scope == LAB_OUTSIDE)
+		netns = netns_of(&c->from.dst);
+	if (is_over(&other->flow, c->from.proto, seconds()) && !has_connection(ctx, o, netns, &c->from.src, &c->from.dst, c->from.sport, c->from.dport)) {
 		bpf_map_delete_elem(&lab_nat, &o->t);
 		renew(&o->t);
 		return;
@@ -421,6 +496,7 @@ static __always_inline void set_apart(struct __sk_buff *ctx, const struct packet
 	o = new_opening(&c->from, CT_SERVICE, &c->from.src, &c->from.dst, 0, c->from.dport);
 	if (!o)
 		return;
+	o->netns = netns;
 	update(&o->e.flow, p->ev.tcp_flags, false, seconds());
 	if (enter(ctx, true))
 		begin(c, &o->e, FOUND_IN_CT);
@@ -457,6 +533,6 @@ static __always_inline enum lab_reason translate(struct __sk_buff *ctx, const st
 	if (s)
 		return open_flow(ctx, p, s, scope, c);
 	if (scope == LAB_INSIDE && c->outcome != TRANSLATED)
-		set_apart(ctx, p, c);
+		set_apart(ctx, p, scope, c);
 	return REASON_NONE;
 }

@@ -46,6 +46,15 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } lab_ifaces SEC(".maps");
 
+/* The id that the node's network namespace has for a pod's (ip-netns(8), list-id), by the pod's address: sockets are looked up there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct ip);
+	__type(value, __u32);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} lab_netns SEC(".maps");
+
 /* A flow between two local pods, the same key for both directions. ICMP echo has its id in both ports. */
 struct kernel_flow {
 	struct ip lo;

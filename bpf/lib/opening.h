@@ -19,10 +19,13 @@ struct opening {
 	struct tuple key; /* of another entry */
 	struct flow_entry back; /* the entry there */
 	struct bpf_sock_tuple socket; /* whose is looked for */
+	__u64 netns; /* of the pod that the flow is to, where that may have another with the same tuple; NO_NETNS: it may not */
 	__u32 least; /* of the ports that were tried, and rest: for how many seconds */
 	__be16 rested; /* that port */
 	__u8 pad[2];
 };
+
+#define NO_NETNS (~0ull)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
