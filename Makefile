@@ -80,15 +80,11 @@ page-vendor: ## fetch the libraries of lab ui's page as its lock file names them
 	internal/ui/page/vendor.sh
 
 ##@ proof
-.PHONY: test test-beside lint test-generate test-unit test-page test-apiserver test-datapath test-kernels test-race test-arm64 test-e2e
+.PHONY: test lint test-generate test-unit test-page test-apiserver test-datapath test-kernels test-race test-arm64 test-e2e
 test: deps test-generate ## every test there is
 	docker ps -aq --filter network=wirelab-e2e | xargs -r docker rm -f -v >/dev/null # labs of a run that was killed, which take processor time
-	$(MAKE) -j 2 test-datapath test-beside
+	$(MAKE) -j 2 test-datapath test-race test-apiserver lint test-unit test-page # the longest first
 	$(MAKE) test-kernels test-e2e
-
-# The tests of the programs wait most of the time. What computes runs beside them.
-test-beside:
-	$(MAKE) -j 1 lint test-unit test-page test-apiserver test-race
 
 lint: ## formatting, vet, staticcheck, clang-tidy, unused exports, the import arrows, shell scripts
 	hack/lint.sh
