@@ -112,6 +112,16 @@ func containers(t *testing.T, lab string) []string {
 	return strings.Fields(out)
 }
 
+// leftOf lists what Docker has of a lab that is down: its containers and its images, those without a tag too.
+func leftOf(t *testing.T, lab string) []string {
+	t.Helper()
+	out, err := command("docker", "images", "-a", "--filter", "label=dev.wirelab.lab="+lab, "--format", "image {{.ID}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(containers(t, lab), lines(out)...)
+}
+
 // eventually polls until ok returns an empty string, and fails the test with what it said last.
 func eventually(t *testing.T, within time.Duration, what string, ok func() string) {
 	t.Helper()

@@ -113,12 +113,15 @@ func TestInterrupted(t *testing.T) {
 		if left := contextsIn(t, own); left != "" {
 			t.Errorf("lab down left contexts %s in the lab's own kubeconfig", left)
 		}
+		if left := leftOf(t, name); len(left) > 0 {
+			t.Errorf("lab down left %v", left)
+		}
 	})
 
 	if code := signalled(t, name, syscall.SIGINT, small); code == 0 {
 		t.Error("an interrupted lab up exits with status 0")
 	}
-	if left := containers(t, name); len(left) > 0 {
+	if left := leftOf(t, name); len(left) > 0 {
 		t.Errorf("an interrupted lab up left %v", left)
 	}
 	signalled(t, name, syscall.SIGKILL, small)

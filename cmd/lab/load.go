@@ -76,7 +76,7 @@ func completeImages(cmd *cobra.Command, args []string, _ string) ([]string, cobr
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	defer e.Close()
-	all, err := e.Images(ctx, "")
+	all, err := e.Images(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveDefault
 	}

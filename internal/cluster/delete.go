@@ -29,8 +29,8 @@ func (c *Clusters) Delete(ctx context.Context, name string) error {
 	imgErr := c.engine.RemoveImage(ctx, NodeTag(name))
 	nodeErr := c.removeAll(ctx, name)
 	cfgErr := forget(ctx, name, []kubeconfig.Files{kubeconfig.FromEnv()})
-	if nodeErr == nil && imgErr != nil {
-		imgErr = c.engine.RemoveImage(ctx, NodeTag(name))
+	if nodeErr == nil { // the image may have lost no more than its tag, to a node that was just being made
+		imgErr = c.removeImages(ctx, name)
 	}
 	return errors.Join(nodeErr, imgErr, knownErr, namedErr, cfgErr)
 }
@@ -38,8 +38,8 @@ func (c *Clusters) Delete(ctx context.Context, name string) error {
 // HasLeftovers tells whether a lab that has no nodes left something behind: its labelled image or the helper
 // container that labelled it.
 func (c *Clusters) HasLeftovers(ctx context.Context, name string) (bool, error) {
-	if have, err := c.engine.HasImage(ctx, NodeTag(name)); err != nil || have {
-		return have, err
+	if images, err := c.engine.ImagesWith(ctx, LabelLab+"="+name); err != nil || len(images) > 0 {
+		return len(images) > 0, err
 	}
 	found, err := c.engine.Containers(ctx, LabelLab+"="+name)
 	return len(found) > 0, err
@@ -59,11 +59,11 @@ func (c *Clusters) Leftovers(ctx context.Context, name string) ([]string, error)
 			}
 		}
 	}
-	have, err := c.engine.HasImage(ctx, NodeTag(name))
+	images, err := c.engine.ImagesWith(ctx, LabelLab+"="+name)
 	if err != nil {
 		return nil, err
 	}
-	if have {
+	if len(images) > 0 {
 		out = append(out, "image "+NodeTag(name))
 	}
 	if kubeconfig.FromEnv().Has(ContextName(name)) {
@@ -111,6 +111,16 @@ func (c *Clusters) removeAll(ctx context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// removeImages removes every image with the lab's mark.
+func (c *Clusters) removeImages(ctx context.Context, name string) error {
+	images, err := c.engine.ImagesWith(ctx, LabelLab+"="+name)
+	errs := []error{err}
+	for _, id := range images {
+		errs = append(errs, c.engine.RemoveImage(ctx, id))
+	}
+	return errors.Join(errs...)
 }
 
 // removeNodes removes, at once, every container with the lab's mark and, in a cluster with the mark, kind's load

@@ -20,11 +20,13 @@ import (
 	"wirelab.dev/wirelab/internal/docker/dockertest"
 )
 
-// node stands in for an engine with one container, the control plane of lab x, and the files in it.
+// node stands in for an engine with one container, the control plane of lab x, the files in it, and the image that it was
+// made of, which has lost its tag.
 type node struct {
-	mu      sync.Mutex
-	removed bool
-	files   map[string][]byte
+	mu             sync.Mutex
+	removed        bool
+	removedImageID string
+	files          map[string][]byte
 }
 
 func (n *node) serve(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +70,16 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodDelete && strings.HasPrefix(at, "/containers/"):
 		n.removed = true
 		w.WriteHeader(http.StatusNoContent)
-	default: // images
+	case at == "/images/json":
+		found := []map[string]any{}
+		if n.removedImageID == "" && strings.Contains(r.URL.Query().Get("filters"), LabelLab+"=x") {
+			found = append(found, map[string]any{"Id": "sha256:2", "RepoTags": []string{"<none>:<none>"}})
+		}
+		_ = json.NewEncoder(w).Encode(found)
+	case r.Method == http.MethodDelete && at == "/images/sha256:2":
+		n.removedImageID = "sha256:2"
+		fmt.Fprint(w, "[]")
+	default: // images by their tag
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprint(w, `{"message":"no such image"}`)
 	}
@@ -152,7 +163,7 @@ func TestExportGoesWhereItIsToldAndComesBack(t *testing.T) {
 		}
 	}
 	left, err := c.Leftovers(t.Context(), "x")
-	for _, want := range []string{"container x-control-plane", "context kind-x", "context kind-x in " + one, "context kind-x in " + two} {
+	for _, want := range []string{"container x-control-plane", "context kind-x", "context kind-x in " + one, "context kind-x in " + two, "image " + NodeTag("x")} {
 		if err != nil || !slices.Contains(left, want) {
 			t.Errorf("%s is not told of among what is left: %q, %v", want, left, err)
 		}
@@ -160,8 +171,8 @@ func TestExportGoesWhereItIsToldAndComesBack(t *testing.T) {
 	if err := c.Delete(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	if got := []string{contexts(t, user), contexts(t, one), contexts(t, two)}; !slices.Equal(got, []string{"work*", "", ""}) || !n.removed {
-		t.Errorf("after removing: contexts %q, node removed: %v", got, n.removed)
+	if got := []string{contexts(t, user), contexts(t, one), contexts(t, two)}; !slices.Equal(got, []string{"work*", "", ""}) || !n.removed || n.removedImageID == "" {
+		t.Errorf("after removing: contexts %q, node removed: %v, image removed: %q", got, n.removed, n.removedImageID)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 
 	"wirelab.dev/wirelab/internal/interrupt"
@@ -132,7 +133,7 @@ func (e *Engine) LabelImage(ctx context.Context, base, tag string, labels map[st
 	return err
 }
 
-// RemoveImage removes a tag and what only it held. One that is gone is no error.
+// RemoveImage removes a tag, or an image by its ID, and what only that held. One that is gone is no error.
 func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
 	lctx, late, cancel := limit(ctx, e.doIt)
 	defer cancel()
@@ -143,8 +144,27 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
 	return nil
 }
 
-// Images lists the tags of the images that carry a label (name or name=value), of all where it is empty.
-func (e *Engine) Images(ctx context.Context, label string) ([]string, error) {
+// Images lists the tags of all images.
+func (e *Engine) Images(ctx context.Context) ([]string, error) {
+	var out []string
+	all, err := e.listImages(ctx, "")
+	for _, i := range all {
+		out = append(out, i.RepoTags...)
+	}
+	return out, err
+}
+
+// ImagesWith lists the images that carry a label (name or name=value) by their IDs, so also those that have lost their tag.
+func (e *Engine) ImagesWith(ctx context.Context, label string) ([]string, error) {
+	var out []string
+	all, err := e.listImages(ctx, label)
+	for _, i := range all {
+		out = append(out, i.ID)
+	}
+	return out, err
+}
+
+func (e *Engine) listImages(ctx context.Context, label string) ([]image.Summary, error) {
 	lctx, late, cancel := limit(ctx, e.lookUp)
 	defer cancel()
 	var which client.ImageListOptions
@@ -155,9 +175,5 @@ func (e *Engine) Images(ctx context.Context, label string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", late(err))
 	}
-	var out []string
-	for _, i := range r.Items {
-		out = append(out, i.RepoTags...)
-	}
-	return out, nil
+	return r.Items, nil
 }
