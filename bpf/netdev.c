@@ -78,6 +78,12 @@ static __always_inline enum lab_reason decide_answer(struct __sk_buff *ctx, stru
 	return reason;
 }
 
+/* Whether a packet may be of a flow that was set apart from one through a Service. */
+static __always_inline bool may_be_apart(const struct change *c)
+{
+	return c->shape != SHAPE_NONE && c->shape != SHAPE_ECHO;
+}
+
 /* A packet to a pod's own address: an answer to a client of a Service, or a flow from outside that is not masqueraded. */
 static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct work *w, bool tunneled)
 {
@@ -94,7 +100,7 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct 
 		back = reason == REASON_DELIVERED && !opens(p) && translate_back(p, &c->from, c);
 		if (!back && !tunneled && cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
-		else if (!back && !translate_on(p, c))
+		else if (!back && may_be_apart(c) && !translate_on(p, c))
 			set_apart(ctx, p, LAB_OUTSIDE, c);
 	}
 	return reason == REASON_TO_KERNEL && c->outcome != TRANSLATED ? REASON_NONE : reason;

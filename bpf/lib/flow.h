@@ -435,10 +435,10 @@ static __always_inline enum lab_reason open_flow(struct __sk_buff *ctx, const st
 	if (scope == LAB_OUTSIDE && !(b->flags & LAB_ON_NODE)) {
 		o->e.to.src = cfg_node_ip;
 		own_port = true;
-	} else if (scope == LAB_OUTSIDE) {
-		o->netns = netns_of(&o->e.to.dst); /* who keeps the own address may have connected to the backend's, too */
 	} else if (ip_equal(&o->e.to.dst, &o->e.to.src)) {
 		o->e.to.src = ip_from_v4(HAIRPIN_V4);
+	} else if (scope == LAB_OUTSIDE && opens(p)) {
+		o->netns = netns_of(&o->e.to.dst); /* who keeps the own address may have connected to the backend's, too */
 	}
 	if (!enter(ctx, own_port))
 		return REASON_NAT_PORTS;
