@@ -44,7 +44,7 @@ struct service {
 	__u32 id; /* of the Service's port: the same for all its frontends */
 	__u32 first;
 	__u32 count;
-	__u32 affinity; /* seconds a client keeps its backend; 0: none */
+	__u32 affinity; /* seconds a client keeps its backend, at least: up to one more; 0: none */
 	enum lab_service_flag flags;
 	enum lab_frontend kind;
 	__u8 pad[2];
@@ -170,7 +170,7 @@ static __noinline const struct backend *choose(const struct service *s, const st
 	if (!s->affinity)
 		return pick(s, random, id);
 	a = bpf_map_lookup_elem(&lab_affinity, &key);
-	if (a && now - a->seen < s->affinity) {
+	if (a && now - a->seen <= s->affinity) { /* of the second in which it was seen, only a part had to pass */
 		*id = a->backend;
 		b = member(s, *id);
 		if (b) {
