@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -177,28 +178,32 @@ func TestFullFlowBuffer(t *testing.T) {
 	stuck := n.stuckFollower()
 	defer stuck.Close()
 	before := n.memory()
-	const packets = 50000
+	const packets, bursts = 50000, 3
 	c, err := pods[0].Dial("udp", netip.AddrPortFrom(addrs[1], 9))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	began := time.Now()
-	for range packets {
-		_, _ = c.Write([]byte("x")) // a refusal of the packet before is no matter
+	// What the collector has yet to collect is in RAM, too, and after one burst it may be as much as the buffer: it is not so after each.
+	least := math.MaxInt
+	for range bursts {
+		told := n.status().Flows
+		for range packets {
+			_, _ = c.Write([]byte("x")) // a refusal of the packet before is no matter
+		}
+		eventually(t, "all packets are seen or counted as lost", func() bool {
+			s := n.status().Flows
+			return s.Kept == s.Capacity && s.Seen+s.Lost >= told.Seen+told.Lost+packets
+		})
+		if _, all, _ := n.flows(api.FlowFilter{Last: -1}); len(all) == 0 || len(all) > 4096 {
+			t.Errorf("%d records are told", len(all))
+		}
+		s, after := n.status().Flows, n.memory()
+		t.Logf("%+v; memory of the agent: %d KiB, %d KiB before", *s, after>>10, before>>10)
+		least = min(least, after-before)
 	}
-	t.Logf("%d packets in %s", packets, time.Since(began))
-	eventually(t, "all packets are seen or counted as lost", func() bool {
-		s := n.status().Flows
-		return s.Kept == s.Capacity && s.Seen+s.Lost >= packets
-	})
-	if _, all, _ := n.flows(api.FlowFilter{Last: -1}); len(all) == 0 || len(all) > 4096 {
-		t.Errorf("%d records are told", len(all))
-	}
-	s, after := n.status().Flows, n.memory()
-	t.Logf("%+v; memory of the agent: %d KiB, %d KiB before", *s, after>>10, before>>10)
-	if grown := after - before; !underRace && grown > 15<<20 {
-		t.Errorf("the agent has grown by %d KiB", grown>>10)
+	if !underRace && least > 15<<20 {
+		t.Errorf("the agent has grown by %d KiB at least", least>>10)
 	}
 }
 
