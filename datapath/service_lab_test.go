@@ -121,6 +121,28 @@ func signAt(t *testing.T, at netip.AddrPort, hosts ...*netnstest.NS) {
 	}
 }
 
+// acceptAll serves each connection to a network namespace as handle says, and ends it then.
+func acceptAll(t *testing.T, on *netnstest.NS, handle func(net.Conn)) {
+	t.Helper()
+	on.Do(func() {
+		l, err := net.Listen("tcp4", anyPort.String())
+		must(t, err)
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					handle(c)
+				}()
+			}
+		}()
+	})
+}
+
 func signTCP(l net.Listener, name string) {
 	for {
 		c, err := l.Accept()

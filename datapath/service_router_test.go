@@ -20,23 +20,7 @@ import (
 // echoTCP serves what it is sent, however much.
 func echoTCP(t *testing.T, ns *netnstest.NS) {
 	t.Helper()
-	ns.Do(func() {
-		l, err := net.Listen("tcp4", anyPort.String())
-		must(t, err)
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					io.Copy(c, c)
-				}()
-			}
-		}()
-	})
+	acceptAll(t, ns, func(c net.Conn) { io.Copy(c, c) })
 }
 
 // exchange sends much over a new connection, and wants all of it back.

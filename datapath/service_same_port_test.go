@@ -61,7 +61,7 @@ func testSamePortInTurn(t *testing.T, l *lab) {
 	n, m := l.nodes[0], l.nodes[1]
 	b, c := n.addPod("b"), m.addPod("c")
 	l.balance(both(withNodePort(demo(ready(b, n))))...)
-	hangUp(t, b.NS)
+	acceptAll(t, b.NS, func(c net.Conn) { io.WriteString(c, "bye") }) // it ends each connection first
 	for i := range 24 {
 		to := netip.AddrPortFrom(n.Host.Addr, nodePort)
 		if i%3 == 0 {
@@ -74,26 +74,6 @@ func testSamePortInTurn(t *testing.T, l *lab) {
 		}
 		conn.Close()
 	}
-}
-
-// hangUp makes a server that ends each connection first, so that its end goes to TIME_WAIT.
-func hangUp(t *testing.T, on *netnstest.NS) {
-	t.Helper()
-	on.Do(func() {
-		l, err := net.Listen("tcp4", anyPort.String())
-		must(t, err)
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				io.WriteString(c, "bye")
-				c.Close()
-			}
-		}()
-	})
 }
 
 // fromPort connects from a port that may be in use for somebody else.
