@@ -2,12 +2,14 @@ package datapath_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gopacket/gopacket"
@@ -136,7 +138,20 @@ func TestMasqueradeKeepsFlowsApart(t *testing.T) {
 // dialFrom connects from a port, and stays connected until the test ends.
 func dialFrom(t *testing.T, ns *netnstest.NS, network string, from int, to netip.AddrPort) net.Conn {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{Port: from}}
+	return dialWith(t, net.Dialer{}, ns, network, from, to)
+}
+
+// dialShared is dialFrom from a port that others may have too.
+func dialShared(t *testing.T, ns *netnstest.NS, network string, from int, to netip.AddrPort) net.Conn {
+	t.Helper()
+	return dialWith(t, net.Dialer{Timeout: netnstest.ProbeTimeout, Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }), err)
+	}}, ns, network, from, to)
+}
+
+func dialWith(t *testing.T, d net.Dialer, ns *netnstest.NS, network string, from int, to netip.AddrPort) net.Conn {
+	t.Helper()
+	d.LocalAddr = &net.TCPAddr{Port: from}
 	if network == "udp4" {
 		d.LocalAddr = &net.UDPAddr{Port: from}
 	}

@@ -128,22 +128,12 @@ func acceptAll(t *testing.T, on *netnstest.NS, handle func(net.Conn)) {
 		l, err := net.Listen("tcp4", anyPort.String())
 		must(t, err)
 		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					handle(c)
-				}()
-			}
-		}()
+		go accept(l, handle)
 	})
 }
 
-func signTCP(l net.Listener, name string) {
+// accept serves each connection to a listener, until that is closed.
+func accept(l net.Listener, handle func(net.Conn)) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -151,15 +141,21 @@ func signTCP(l net.Listener, name string) {
 		}
 		go func() {
 			defer c.Close()
-			buf := make([]byte, 64)
-			for {
-				if _, err := c.Read(buf); err != nil {
-					return
-				}
-				c.Write([]byte(name))
-			}
+			handle(c)
 		}()
 	}
+}
+
+func signTCP(l net.Listener, name string) {
+	accept(l, func(c net.Conn) {
+		buf := make([]byte, 64)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			c.Write([]byte(name))
+		}
+	})
 }
 
 func signUDP(c *net.UDPConn, name string) {

@@ -1,15 +1,11 @@
 package datapath_test
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/datapath/lb"
 	"wirelab.dev/wirelab/internal/netnstest"
@@ -113,24 +109,10 @@ func (n *node) apply(s lb.State) {
 // dialOwn connects from a port that others may have too. Its end leaves nothing behind.
 func (n *node) dialOwn(t *testing.T, network string, from int, to netip.AddrPort) net.Conn {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{Port: from}, Control: func(_, _ string, c syscall.RawConn) (err error) {
-		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }), err)
-	}}
-	if network == "udp4" {
-		d.LocalAddr = &net.UDPAddr{Port: from}
+	c := dialShared(t, n.NS, network, from, to)
+	if tcp, ok := c.(*net.TCPConn); ok {
+		t.Cleanup(func() { must(t, tcp.SetLinger(0)) })
 	}
-	var c net.Conn
-	n.Do(func() {
-		var err error
-		c, err = d.DialContext(ctx(t), network, to.String())
-		must(t, err)
-	})
-	t.Cleanup(func() {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			must(t, tcp.SetLinger(0))
-		}
-		c.Close()
-	})
 	return c
 }
 

@@ -2,17 +2,13 @@ package datapath_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/netnstest"
 )
@@ -39,7 +35,7 @@ func testSamePortAtOnce(t *testing.T, l *lab) {
 			t.Run(network+", "+order, func(t *testing.T) {
 				var conns []net.Conn
 				for _, to := range way {
-					conns = append(conns, fromPort(t, clientPort, c.NS, network, to))
+					conns = append(conns, dialShared(t, c.NS, network, clientPort, to))
 					for range 2 { // those that are open go on
 						for i, conn := range conns {
 							if err := said(conn, c.Addr); err != nil {
@@ -67,36 +63,13 @@ func testSamePortInTurn(t *testing.T, l *lab) {
 		if i%3 == 0 {
 			to = b.at(port)
 		}
-		conn := fromPort(t, 40000, c.NS, "tcp4", to)
+		conn := dialShared(t, c.NS, "tcp4", 40000, to)
 		conn.SetDeadline(time.Now().Add(netnstest.ProbeTimeout))
 		if said, err := io.ReadAll(conn); err != nil || string(said) != "bye" {
 			t.Errorf("connection %d, to %s: %q, %v", i, to, said, err)
 		}
 		conn.Close()
 	}
-}
-
-// fromPort connects from a port that may be in use for somebody else.
-func fromPort(t *testing.T, clientPort int, from *netnstest.NS, network string, to netip.AddrPort) (conn net.Conn) {
-	t.Helper()
-	dialer := net.Dialer{LocalAddr: &net.UDPAddr{Port: clientPort}, Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		if ctlErr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }); ctlErr != nil {
-			return ctlErr
-		}
-		return err
-	}}
-	if network == "tcp4" {
-		dialer.LocalAddr = &net.TCPAddr{Port: clientPort}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), netnstest.ProbeTimeout)
-	defer cancel()
-	var err error
-	from.Do(func() { conn, err = dialer.DialContext(ctx, network, to.String()) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
 }
 
 // said says something to a server of serve, which is to see it come from client.
