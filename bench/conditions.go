@@ -18,8 +18,8 @@ type Conditions struct {
 	Load float64 `json:"load"`
 	// Steal is the part of the time that the hypervisor gave the pinned CPU to others, 0 to 1.
 	Steal float64 `json:"steal"`
-	// Foreign is the CPU time, in CPUs, that went to other processes. The kernel counts in ticks, so in a
-	// sample of less than a second it is good to a few hundredths.
+	// Foreign is the CPU time, in CPUs, that went to other processes. The kernel counts both in ticks of 10 ms, so in a
+	// short sample they are coarse, and their means over many say more.
 	Foreign float64 `json:"foreign_cpus"`
 	CPU     int     `json:"cpu"`
 	Kernel  string  `json:"kernel"`

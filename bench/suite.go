@@ -2,7 +2,7 @@
 //
 // Everything that is compared exists at once. In each round all arms of a suite are measured in a new order,
 // with a reference before every fourth sample and at the end, and each result is divided by the two
-// references nearest to it in time: what disturbs the machine for longer than a second disturbs both. The
+// references nearest to it in time: what disturbs the machine for longer than these samples take disturbs both. The
 // reference is an arm too, by another name (A/A): where that is not 1, the run proves nothing.
 package bench
 

@@ -174,7 +174,7 @@ func judge(o options, report *bench.Report) {
 // progressTo says now and then how far a suite is.
 func progressTo(w io.Writer) func(suite string, done, of int) {
 	return func(suite string, done, of int) {
-		if done%20 == 0 {
+		if done%200 == 0 {
 			fmt.Fprintf(w, "measuring %s: %d of %d\n", suite, done, of)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"wirelab.dev/wirelab/bench/workload"
 )
@@ -22,6 +23,14 @@ type options struct {
 	plugin  string
 	samples string
 	report  string
+}
+
+// shortWindow and manyRounds: a processor's core is slower by a quarter while another machine uses its other half, for a tenth of
+// a second or for many. Two samples that are to be compared have to be nearer to each other than that.
+const manyRounds = 54
+
+func shortWindow() workload.Window {
+	return workload.Window{WarmUp: 10 * time.Millisecond, Length: 40 * time.Millisecond}
 }
 
 // Parts of a run beside the workloads.
@@ -54,11 +63,11 @@ func (o options) shares() []int {
 func (o options) wants(part string) bool { return slices.Contains(o.parts, part) }
 
 func parse(args []string, stderr io.Writer) (options, error) {
-	o := options{window: workload.DefaultWindow()}
+	o := options{window: shortWindow()}
 	var only string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.IntVar(&o.rounds, "rounds", 9, "how often every path is measured; 7 at least for a result")
+	f.IntVar(&o.rounds, "rounds", manyRounds, "how often every path is measured; 7 at least for a result")
 	f.IntVar(&o.setups, "setups", 3, "how many setups share the rounds, one made after another: where the kernel puts one in memory counts, too")
 	f.DurationVar(&o.window.WarmUp, "warm-up", o.window.WarmUp, "how long before each measurement")
 	f.DurationVar(&o.window.Length, "window", o.window.Length, "how long each measurement")

@@ -88,7 +88,8 @@ func arm(l *testbed.Setup, name string, kind workload.Kind, w workload.Window) (
 	return path.Arm(name, kind, w)
 }
 
-// slowed is the reference with a delay in every operation that is a part of what one takes now.
+// slowed is the reference with a delay in every operation that is a part of what one took just before: a delay is a time, and
+// what it is a part of changes with the machine's speed.
 func slowed(l *testbed.Setup, kind workload.Kind, w workload.Window) (bench.Arm, error) {
 	path, err := l.Paths.Get(testbed.HostToHost)
 	if err != nil {
@@ -98,12 +99,14 @@ func slowed(l *testbed.Setup, kind workload.Kind, w workload.Window) (bench.Arm,
 	if err != nil {
 		return a, err
 	}
-	pair := path.Pair(kind, w)
-	now, err := pair.Measure()
-	if err != nil {
-		return a, err
+	a.Measure = func() (workload.Result, error) {
+		pair := path.Pair(kind, w)
+		now, err := pair.Measure()
+		if err != nil {
+			return now, err
+		}
+		pair.Client.Delay = time.Duration(float64(now.P50) * slowerBy)
+		return pair.Measure()
 	}
-	pair.Client.Delay = time.Duration(float64(now.P50) * slowerBy)
-	a.Measure = pair.Measure
 	return a, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
@@ -56,6 +57,9 @@ func (n *Node) hear() func() error {
 	}
 	read, lost := r.read.Load(), r.lost.Load()
 	return func() error {
+		for begin := time.Now(); r.read.Load() == read && time.Since(begin) < datapath.Soon; {
+			time.Sleep(late) // the last of them may be on their way
+		}
 		read, lost := r.read.Load()-read, r.lost.Load()-lost
 		if read == 0 || lost > read/10 {
 			return fmt.Errorf("of the events of %s %d were read, and %d lost", n.cfg.NodeName, read, lost)

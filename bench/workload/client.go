@@ -170,9 +170,9 @@ func (c Client) connection(to *socketAddr, request, answer []byte) error {
 	return nil
 }
 
-// streamSlack is how much longer the client sends than it measures: the server's window begins later by the
+// slack is how much longer the client of a stream sends than it measures: the server's window begins later by the
 // time that the first bytes take.
-const streamSlack = 50 * time.Millisecond
+func (w Window) slack() time.Duration { return w.Length / 4 }
 
 func (c Client) stream() (r Result, err error) {
 	to := toSocketAddr(c.To)
@@ -217,7 +217,7 @@ func (c Client) send(fd int) (share float64, err error) {
 	end := begin.Add(c.Window.Length)
 	var cpu0, cpu1 time.Duration
 	var began, ended time.Time
-	for now := time.Now(); ended.IsZero() || now.Before(end.Add(streamSlack)); now = time.Now() {
+	for now := time.Now(); ended.IsZero() || now.Before(end.Add(c.Window.slack())); now = time.Now() {
 		switch {
 		case began.IsZero() && now.After(begin):
 			cpu0, err = threadCPU()
