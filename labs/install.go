@@ -125,12 +125,21 @@ func allAnswer(ctx context.Context, nodes []cluster.Node) bool {
 func (u *up) connect(ctx context.Context) (*kube.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	c, err := u.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.kube = c
+	return c, nil
+}
+
+// reach is connect for as long as ctx.
+func (u *up) reach(ctx context.Context) (*kube.Client, error) {
 	for {
 		c, err := u.tryConnect(ctx)
 		if err == nil {
-			u.mu.Lock()
-			defer u.mu.Unlock()
-			u.kube = c
 			return c, nil
 		}
 		if waitErr := pause(ctx); waitErr != nil {

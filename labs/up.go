@@ -302,6 +302,15 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 	next := sync.OnceFunc(unlock)
 	defer next()
 	booted := sync.OnceFunc(func() { next(); close(u.booted) })
+	joining, joined := context.WithCancel(ctx)
+	var signer sync.WaitGroup
+	signer.Go(func() {
+		if _, err := u.bootedNodes(joining); err == nil {
+			u.signClusterInfo(joining)
+		}
+	})
+	defer signer.Wait()
+	defer joined()
 	err = u.clusters.Create(ctx, cluster.Spec{
 		Name: u.Name, Config: cfg, Base: u.node.Ref, Labels: labels, Retain: u.Retain,
 		Export: u.export(), Booted: booted,

@@ -66,12 +66,21 @@ func (p *Profile) kindNodes(image string) []v1alpha4.Node {
 
 // kubeadmPatches change what kind tells kubeadm. Since Kubernetes 1.35 the kubelet does
 // not start on a host with cgroup v1 unless it is told to; with cgroup v2 the setting
-// has no effect.
+// has no effect. The some twenty RSA keys of a cluster take seconds to be found; who is
+// told in kubeadm's older configuration, which kind gives to Kubernetes before 1.36,
+// knows no other algorithm.
 func (p *Profile) kubeadmPatches() []string {
-	patches := []string{lines(
-		"kind: KubeletConfiguration",
-		"failCgroupV1: false",
-	)}
+	patches := []string{
+		lines(
+			"kind: KubeletConfiguration",
+			"failCgroupV1: false",
+		),
+		lines(
+			"apiVersion: kubeadm.k8s.io/v1beta4",
+			"kind: ClusterConfiguration",
+			"encryptionAlgorithm: ECDSA-P256",
+		),
+	}
 	// In a cluster of one node kind removes the taint itself, and fails when there is none.
 	if p.Cluster.RemoveControlPlaneTaint && p.Nodes() > 1 {
 		patches = append(patches, lines(

@@ -38,6 +38,7 @@ func TestKindConfig(t *testing.T) {
 		},
 		KubeadmConfigPatches: []string{
 			"kind: KubeletConfiguration\nfailCgroupV1: false\n",
+			"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nencryptionAlgorithm: ECDSA-P256\n",
 			"kind: InitConfiguration\nnodeRegistration:\n  taints: []\n",
 		},
 	}
