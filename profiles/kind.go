@@ -66,9 +66,9 @@ func (p *Profile) kindNodes(image string) []v1alpha4.Node {
 
 // kubeadmPatches change what kind tells kubeadm. Since Kubernetes 1.35 the kubelet does
 // not start on a host with cgroup v1 unless it is told to; with cgroup v2 the setting
-// has no effect. The some twenty RSA keys of a cluster take seconds to be found; who is
-// told in kubeadm's older configuration, which kind gives to Kubernetes before 1.36,
-// knows no other algorithm.
+// has no effect. A cluster has some twenty keys, and RSA keys take seconds to be found.
+// For Kubernetes before 1.36 kind writes kubeadm's configuration in v1beta3, which has no
+// other algorithm: the patch is not for that.
 func (p *Profile) kubeadmPatches() []string {
 	patches := []string{
 		lines(
