@@ -196,7 +196,8 @@ func TestNoSecrets(t *testing.T) {
 		"kubelet-saw-this":        `err="container &Container{Name:c,Command:[],Args:[],Env:[]EnvVar{EnvVar{Name:X,Value:kubelet-saw-this,ValueFrom:nil,},},Resources:ResourceRequirements{"`,
 		"kubelet-saw-that":        `err="container &Container{Name:c,Command:[sh -c kubelet-saw-that],Args:[],WorkingDir:,"`,
 	}
-	r := &Report{Lab: "x", Secrets: []string{"Hunter2-of-a-Secret", `value/"quoted"`, "first-line\nsecond-line\n", "true"}}
+	const anotherKey = "-----BEGIN PRIVATE KEY-----\nYW5vdGhlciBrZXk=\n-----END PRIVATE KEY-----\n" // which begins and ends as those that nobody knows
+	r := &Report{Lab: "x", Secrets: []string{"Hunter2-of-a-Secret", `value/"quoted"`, "first-line\nsecond-line\n", "true", anotherKey}}
 	for _, text := range planted {
 		r.About = append(r.About, [2]string{"a", text})
 		r.Red = append(r.Red, Red{text, text})

@@ -42,6 +42,9 @@ func newScrubber(secrets []string) scrubber {
 		all = append(all, base64.StdEncoding.EncodeToString([]byte(s)))
 		for line := range strings.Lines(s) {
 			line = strings.TrimSpace(line)
+			if strings.HasPrefix(line, "-----") {
+				continue // is no secret, and without it other private keys would not be found by their shape
+			}
 			all = append(all, line, base64.StdEncoding.EncodeToString([]byte(line)), inJSON(line))
 		}
 	}
