@@ -28,6 +28,11 @@ const (
 // only some seconds later; by then kubeadm has asked in vain, and asks again after 5 s. So whatever fails here is left to
 // the controller manager, and ctx is to end when the nodes have joined.
 func (u *up) signClusterInfo(ctx context.Context) {
+	select {
+	case <-u.booted:
+	case <-ctx.Done():
+		return
+	}
 	c, err := u.reach(ctx)
 	for err == nil {
 		var signed bool

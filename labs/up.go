@@ -304,11 +304,7 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 	booted := sync.OnceFunc(func() { next(); close(u.booted) })
 	joining, joined := context.WithCancel(ctx)
 	var signer sync.WaitGroup
-	signer.Go(func() {
-		if _, err := u.bootedNodes(joining); err == nil {
-			u.signClusterInfo(joining)
-		}
-	})
+	signer.Go(func() { u.signClusterInfo(joining) })
 	defer signer.Wait()
 	defer joined()
 	err = u.clusters.Create(ctx, cluster.Spec{

@@ -187,6 +187,7 @@ func TestNoSecrets(t *testing.T) {
 		inside:                 "a: " + strings.ReplaceAll(pemKey, "\n", "\nb: ") + "after",
 		inside[:30]:            string(quoted),
 		base64.StdEncoding.EncodeToString([]byte(pemKey))[:60]: "client-key-data: " + base64.StdEncoding.EncodeToString([]byte(pemKey)),
+		"-----of-a-Secret":        "worker: -----of-a-Secret",
 		jwt:                       "Authorization: Bearer " + jwt,
 		jwt[40:]:                  "token=" + jwt,
 		"abcdef.0123456789abcdef": "kubeadm join --token abcdef.0123456789abcdef",
@@ -197,7 +198,7 @@ func TestNoSecrets(t *testing.T) {
 		"kubelet-saw-that":        `err="container &Container{Name:c,Command:[sh -c kubelet-saw-that],Args:[],WorkingDir:,"`,
 	}
 	const anotherKey = "-----BEGIN PRIVATE KEY-----\nYW5vdGhlciBrZXk=\n-----END PRIVATE KEY-----\n" // which begins and ends as those that nobody knows
-	r := &Report{Lab: "x", Secrets: []string{"Hunter2-of-a-Secret", `value/"quoted"`, "first-line\nsecond-line\n", "true", anotherKey}}
+	r := &Report{Lab: "x", Secrets: []string{"Hunter2-of-a-Secret", `value/"quoted"`, "first-line\nsecond-line\n", "true", anotherKey, "-----of-a-Secret"}}
 	for _, text := range planted {
 		r.About = append(r.About, [2]string{"a", text})
 		r.Red = append(r.Red, Red{text, text})

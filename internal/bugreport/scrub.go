@@ -33,6 +33,9 @@ var shapes = []struct {
 	{regexp.MustCompile(`Env:\[\]EnvVar\{.*?\},Resources:`), "Env:" + LeftOut + ",Resources:"},
 }
 
+// pemBoundary is the first or last line of a block of PEM (RFC 7468).
+var pemBoundary = regexp.MustCompile(`^-----(BEGIN|END) [A-Z0-9 ]+-----$`)
+
 // scrubber takes secrets out of text.
 type scrubber struct{ known *strings.Replacer }
 
@@ -42,8 +45,8 @@ func newScrubber(secrets []string) scrubber {
 		all = append(all, base64.StdEncoding.EncodeToString([]byte(s)))
 		for line := range strings.Lines(s) {
 			line = strings.TrimSpace(line)
-			if strings.HasPrefix(line, "-----") {
-				continue // is no secret, and without it other private keys would not be found by their shape
+			if pemBoundary.MatchString(line) {
+				continue // it is no secret, and without it other private keys would not be found by their shape
 			}
 			all = append(all, line, base64.StdEncoding.EncodeToString([]byte(line)), inJSON(line))
 		}
