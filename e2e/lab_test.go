@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -58,9 +59,23 @@ func mustLab(t *testing.T, args ...string) outcome {
 	t.Helper()
 	o := lab(t, args...)
 	if o.code != 0 {
-		t.Fatalf("lab %s: exit status %d\nstdout: %s\nstderr: %s", strings.Join(args, " "), o.code, o.stdout, o.stderr)
+		t.Fatalf("lab %s: exit status %d\n%sstderr: %s\nstdout: %s", strings.Join(args, " "), o.code, notPassed(o.stdout), o.stderr, o.stdout)
 	}
 	return o
+}
+
+// notPassed lists the checks of an answer with a report that have not passed, a line each: a CI system may cut the rest off.
+func notPassed(answer string) string {
+	var a struct{ Report struct{ Results []checked } }
+	var lines strings.Builder
+	if json.Unmarshal([]byte(answer), &a) == nil {
+		for _, c := range a.Report.Results {
+			if c.Status != "pass" {
+				fmt.Fprintf(&lines, "%s: %s: %s\n", c.Name, c.Status, c.why())
+			}
+		}
+	}
+	return lines.String()
 }
 
 // labJSON runs the binary with -o json and decodes its standard output into v.

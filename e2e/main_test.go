@@ -107,6 +107,16 @@ func cleanup() error {
 
 // command runs a short command and returns its standard output, trimmed.
 func command(name string, args ...string) (string, error) {
+	for try := 1; ; try++ {
+		out, err := commandOnce(name, args...)
+		// runc now and then loses the process that is to become a command. Nothing has begun then.
+		if err == nil || try == 3 || !strings.Contains(err.Error(), "read init-p:") {
+			return out, err
+		}
+	}
+}
+
+func commandOnce(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).Output()

@@ -75,7 +75,12 @@ func ExecStream(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, p
 	if !s.TTY {
 		opts.Stderr = s.Stderr
 	}
-	err = ex.StreamWithContext(ctx, opts)
+	for range execTries {
+		// Of an input some may be gone by then.
+		if err = ex.StreamWithContext(ctx, opts); !notBegun(err) || s.Stdin != nil || ctx.Err() != nil {
+			break
+		}
+	}
 	var code utilexec.CodeExitError
 	if errors.As(err, &code) {
 		return code.Code, nil
@@ -84,4 +89,14 @@ func ExecStream(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, p
 		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
 	}
 	return 0, nil
+}
+
+// execTries is how often a command is started that a container runtime loses before it has begun.
+const execTries = 3
+
+// notBegun tells an error of a container runtime that lost the process which was to become the command: runc's own, before
+// it read what it was to run ("waiting for init preliminary setup: read init-p: connection reset by peer",
+// libcontainer/process_linux.go). It passes; that there is no such command does not.
+func notBegun(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed to start exec") && strings.Contains(err.Error(), "read init-p:")
 }

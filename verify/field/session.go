@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wirelab.dev/wirelab/verify/probe"
@@ -44,37 +45,54 @@ func newSession(life context.Context, name string, shell shell) *session {
 }
 
 // Probe implements [Prober].
-func (s *session) Probe(ctx context.Context, request probe.Request) (probe.Reply, error) {
-	running, err := s.send(ctx, request)
-	if err != nil {
-		return probe.Reply{}, err
-	}
-	defer running.forget()
+func (s *session) Probe(ctx context.Context, request probe.Request) (reply probe.Reply, err error) {
 	timeout := time.Duration(request.Timeout)
 	if timeout == 0 {
 		timeout = probe.DefaultTimeout
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout+replySlack, errors.New("nettool does not reply"))
-	defer cancel()
-	return running.final(ctx)
+	err = s.ask(ctx, request, func(r *running) (err error) {
+		defer r.forget()
+		ctx, cancel := context.WithTimeoutCause(ctx, timeout+replySlack, errors.New("nettool does not reply"))
+		defer cancel()
+		reply, err = r.final(ctx)
+		return err
+	})
+	return reply, err
 }
 
 // Start implements [Prober].
 func (s *session) Start(ctx context.Context, request probe.Request) (Running, error) {
-	running, err := s.send(ctx, request)
+	var begun *running
+	err := s.ask(ctx, request, func(r *running) (err error) {
+		if r.first, err = r.next(ctx); err == nil && !r.first.Ready {
+			err = fmt.Errorf("%s: the probe ended before it began: %s", s.name, r.first.Failure)
+		}
+		if err != nil {
+			r.forget()
+		}
+		begun = r
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	running.first, err = running.next(ctx)
-	if err != nil {
-		running.forget()
-		return nil, err
+	return begun, nil
+}
+
+// ask sends a request and hears the answer. It does so a second time where the command ended before it had answered
+// anything at all: a container runtime that could not start it is at fault, which passes.
+func (s *session) ask(ctx context.Context, request probe.Request, hear func(*running) error) error {
+	r, err := s.send(ctx, request)
+	if err == nil {
+		err = hear(r)
 	}
-	if !running.first.Ready {
-		running.forget()
-		return nil, fmt.Errorf("%s: the probe ended before it began: %s", s.name, running.first.Failure)
+	if err == nil || r == nil || !r.link.broken() || r.link.heard.Load() || ctx.Err() != nil {
+		return err
 	}
-	return running, nil
+	if r, err = s.send(ctx, request); err != nil {
+		return err
+	}
+	return hear(r)
 }
 
 // Close ends the command and waits for it.
@@ -86,6 +104,7 @@ func (s *session) Close() {
 	}
 }
 
+// send hands a request to the command. With an error it is told which run of the command that was, if there was one.
 func (s *session) send(ctx context.Context, request probe.Request) (*running, error) {
 	if err := request.Check(); err != nil {
 		return nil, fmt.Errorf("%s: the probe could not be sent: %w", s.name, err)
@@ -98,7 +117,7 @@ func (s *session) send(ctx context.Context, request probe.Request) (*running, er
 	request.ID = r.id
 	if err := l.write(ctx, request); err != nil {
 		r.forget()
-		return nil, err
+		return r, err
 	}
 	return r, nil
 }
@@ -124,6 +143,7 @@ type link struct {
 	err   error
 	stop  context.CancelCauseFunc
 	all   sync.WaitGroup // its three goroutines
+	heard atomic.Bool    // it has answered something
 
 	mu      sync.Mutex
 	nextID  int
@@ -198,6 +218,7 @@ func (l *link) readAll(stdout *io.PipeReader) {
 }
 
 func (l *link) deliver(reply probe.Reply) {
+	l.heard.Store(true)
 	l.mu.Lock()
 	waiting := l.waiting[reply.ID]
 	l.mu.Unlock()

@@ -87,6 +87,28 @@ func TestSessionOpensAgainAfterItBroke(t *testing.T) {
 	}
 }
 
+// A container runtime now and then fails to start a command. What had answered before is not asked twice.
+func TestSessionIsOpenedTwiceIfItNeverBegan(t *testing.T) {
+	var opened atomic.Int32
+	s := newSession(t.Context(), "pod a", func(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
+		if opened.Add(1) == 1 {
+			return errors.New("failed to start exec")
+		}
+		return echoShell(ctx, stdin, stdout, stderr)
+	})
+	defer s.Close()
+	if reply, err := ask1(t.Context(), s, "word"); err != nil || reply.Exec.Stdout != "word" {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	if _, err := ask1(t.Context(), s, "die"); err == nil || opened.Load() != 2 {
+		t.Errorf("error %v after %d starts, want one after 2", err, opened.Load())
+	}
+	opened.Store(0)
+	if _, err := s.Start(t.Context(), probe.Request{Capture: &probe.Capture{Interface: "eth0"}}); err != nil || opened.Load() != 2 {
+		t.Errorf("error %v after %d starts, want none after 2", err, opened.Load())
+	}
+}
+
 func TestSessionWaitsNoLongerThanAsked(t *testing.T) {
 	s := newSession(t.Context(), "pod a", echoShell)
 	defer s.Close()
