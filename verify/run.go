@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"wirelab.dev/wirelab/internal/interrupt"
 )
@@ -116,28 +115,33 @@ func notRun(checks []Check, err error) []Result {
 	return results
 }
 
-// runChecks runs checks, at most cfg.Parallel at once, and returns their
+// placeFor is how long a check keeps others from running. One that takes longer waits, as a rule, for what does not come, which
+// costs nothing: as many as run at once may wait besides.
+const placeFor = 2 * time.Second
+
+// runChecks runs checks, cfg.Parallel at once and no more than that which have run for longer than placeFor, and returns their
 // results in the same order.
 func runChecks(ctx context.Context, cfg Config, checks []Check) []Result {
 	results := make([]Result, len(checks))
 	ended := make(chan int)
-	var group errgroup.Group
-	group.SetLimit(cfg.Parallel)
+	places, all := make(chan struct{}, cfg.Parallel), make(chan struct{}, 2*cfg.Parallel)
 	go func() {
-		defer close(ended)
 		for i, check := range checks {
-			group.Go(func() error {
+			places <- struct{}{}
+			all <- struct{}{}
+			leave := sync.OnceFunc(func() { <-places })
+			waits := time.AfterFunc(placeFor, leave)
+			go func() {
 				results[i] = check.Look(ctx, cfg.CheckTimeout)
+				waits.Stop()
+				leave()
+				<-all
 				ended <- i
-				return nil
-			})
+			}()
 		}
-		_ = group.Wait() // no check returns an error to it
 	}()
-	done := 0
-	for i := range ended {
-		done++
-		cfg.Progress(Progress{Step: "check", Done: done, Total: len(checks), Result: &results[i]})
+	for done := range len(checks) {
+		cfg.Progress(Progress{Step: "check", Done: done + 1, Total: len(checks), Result: &results[<-ended]})
 	}
 	return results
 }

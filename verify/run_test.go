@@ -65,7 +65,7 @@ func TestChecksRunAtOnceUpToTheLimitAndKeepTheirOrder(t *testing.T) {
 		for i := range 9 {
 			checks = append(checks, checkOf(fmt.Sprintf("a/%d", i), func(_ context.Context, ev *Evidence) error {
 				most.Store(max(most.Load(), running.Add(1)))
-				time.Sleep(time.Duration(10-i) * time.Second)
+				time.Sleep(time.Duration(9-i) * placeFor / 10)
 				running.Add(-1)
 				ev.Saw("it")
 				return nil
@@ -84,6 +84,28 @@ func TestChecksRunAtOnceUpToTheLimitAndKeepTheirOrder(t *testing.T) {
 		}
 		if len(seen) != 9 || seen[8] != 9 {
 			t.Errorf("progress: %v", seen)
+		}
+	})
+}
+
+// Of checks that wait in vain, two run at once, two more when these have waited for a while, and the fifth when one has ended.
+func TestChecksThatWaitKeepNoOthersWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := make(chan time.Duration, 5)
+		began := time.Now()
+		wait := checkOf("a/waits", func(ctx context.Context, _ *Evidence) error {
+			begun <- time.Since(began)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		results := runChecks(t.Context(), Config{Parallel: 2, CheckTimeout: time.Minute, Progress: func(Progress) {}}, []Check{wait, wait, wait, wait, wait})
+		for _, want := range []time.Duration{0, 0, placeFor, placeFor, time.Minute} {
+			if at := <-begun; at != want {
+				t.Errorf("begun after %s, want %s", at, want)
+			}
+		}
+		if took := time.Since(began); len(results) != 5 || took != 2*time.Minute {
+			t.Errorf("%d results after %s", len(results), took)
 		}
 	})
 }
