@@ -329,8 +329,11 @@ static __always_inline bool count_unseen(struct __sk_buff *ctx, const struct cac
 	return true;
 }
 
-/* Looks up the flow of a packet that follows a remembered decision, and tells what is worth it. */
-static __noinline int witness_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+/*
+ * Looks up the flow of a packet that follows a remembered decision, and tells what is worth it. False: nobody reads that, so
+ * nothing is told of where the packet goes, either.
+ */
+static __noinline bool witness_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const __u8 *tcp_flags = data + PLAIN_L4 + 13;
@@ -338,14 +341,10 @@ static __noinline int witness_cached(struct __sk_buff *ctx, const struct cached_
 	bool due;
 
 	if (!t || !known)
-		return 0;
-	if (count_unseen(ctx, known)) {
-		t->reader = false; /* nothing is told of where it goes, either */
-		return 0;
-	}
+		return false;
 	begin_telling();
 	if (!t->reader)
-		return 0;
+		return false;
 	if (known->key.proto == IPPROTO_TCP && (void *)(tcp_flags + 1) <= data_end)
 		t->tcp_flags = *tcp_flags;
 	t->direction = dir;
@@ -362,7 +361,7 @@ static __noinline int witness_cached(struct __sk_buff *ctx, const struct cached_
 	}
 	if (due || t->fresh)
 		identify();
-	return 0;
+	return true;
 }
 
 /* Tells where a packet goes that follows a remembered decision. */
@@ -384,6 +383,14 @@ static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flo
 	return TC_ACT_SHOT;
 }
 
+/* Drops one of which nothing was told. */
+static __noinline int drop_untold(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+{
+	if (cfg_tells)
+		begin_telling();
+	return drop_cached(ctx, known, dir);
+}
+
 /* Gives a packet the addresses that those before it got. */
 static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached_flow *known)
 {
@@ -394,17 +401,13 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
  * Does with a packet what was decided about an earlier one. The kernel's neighbour table does not see these packets. It
  * sees those that are decided about, which is one of each flow in a moment, so it keeps the next hop's entry.
  */
-static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
+static __always_inline int do_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool tell)
 {
 	bool tunneled = has_tunnel() && known->reason == REASON_TUNNELED;
-	bool tell = cfg_tells;
 
-	if (tell)
-		witness_cached(ctx, known, dir);
-	if (known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known))
-		return drop_cached(ctx, known, dir);
-	if (!tunneled && !address(ctx, &known->next.mac, &known->next.own_mac, true))
-		return drop_cached(ctx, known, dir);
+	if ((known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known)) ||
+		(!tunneled && !address(ctx, &known->next.mac, &known->next.own_mac, true)))
+		return tell ? drop_cached(ctx, known, dir) : drop_untold(ctx, known, dir);
 	count(known->reason, dir, ctx->len);
 	if (tell)
 		depart_cached(ctx, known->reason, dir);
@@ -415,6 +418,20 @@ static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *kno
 		return enter_tunnel(ctx, &known->far, dir != DIR_FROM_POD);
 	set_mark(ctx, known->leaves);
 	return bpf_redirect(known->next.ifindex, 0);
+}
+
+/* Does so, and tells of the packet, if somebody reads that. */
+static __noinline int follow_telling(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+{
+	return known ? do_again(ctx, known, dir, witness_cached(ctx, known, dir)) : TC_ACT_SHOT;
+}
+
+/* Follows a remembered decision. */
+static __always_inline int follow(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+{
+	if (cfg_tells && !count_unseen(ctx, known))
+		return follow_telling(ctx, known, dir);
+	return do_again(ctx, known, dir, false);
 }
 
 static __always_inline void own_tuple(struct tuple *t, const struct packet *p)

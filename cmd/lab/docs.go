@@ -61,7 +61,7 @@ is that page's.`,
 				}
 			}
 			if dir != "" {
-				return writeSite(cmd.OutOrStdout(), site, dir)
+				return writeSite(cmd.Context(), cmd.OutOrStdout(), site, dir)
 			}
 			return serveSite(cmd.Context(), cmd.OutOrStdout(), site, at, page)
 		},
@@ -106,7 +106,7 @@ func commandPages(cmd *cobra.Command, to docsite.Files) error {
 }
 
 // writeSite writes the pages to a folder of their own, so that nothing of anybody else's is replaced.
-func writeSite(out io.Writer, site docsite.Site, dir string) error {
+func writeSite(ctx context.Context, out io.Writer, site docsite.Site, dir string) error {
 	there, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("write the pages: %w", err)
@@ -114,14 +114,37 @@ func writeSite(out io.Writer, site docsite.Site, dir string) error {
 	if len(there) > 0 {
 		return fmt.Errorf("write the pages: %s is not empty: name a new folder", dir)
 	}
-	for name, content := range site {
-		file := filepath.Join(dir, filepath.FromSlash(name))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, content, resultMode)); err != nil { //nolint:gosec // for others to read
-			return fmt.Errorf("write the pages: %w", err)
-		}
+	if err := writePages(ctx, site, dir); err != nil {
+		return fmt.Errorf("write the pages: %w", errors.Join(err, clearFolder(dir)))
 	}
 	fmt.Fprintf(out, "%d files, to begin with %s\n", len(site), filepath.Join(dir, "index.html"))
 	return nil
+}
+
+func writePages(ctx context.Context, site docsite.Site, dir string) error {
+	for name, content := range site {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, content, resultMode)); err != nil { //nolint:gosec // for others to read
+			return err
+		}
+	}
+	return nil
+}
+
+// clearFolder makes a folder as empty as it was: half a site looks like a whole one.
+func clearFolder(dir string) error {
+	made, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, each := range made {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, each.Name())))
+	}
+	return errors.Join(errs...)
 }
 
 // pageNames are the pages by what they are called on the command line: their paths, without those of commands.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wirelab.dev/wirelab/internal/docsite"
 )
 
 // TestDocumentation: every page is led to, no link leads nowhere, and each command has its page.
@@ -51,6 +53,32 @@ func TestDocsWritten(t *testing.T) {
 	}
 	if _, errOut, code = call(t, "docs", "--listen", "127.0.0.1:99999"); code != exitUsage || !strings.Contains(errOut, "want an address and a port") {
 		t.Errorf("a port that there cannot be: exit %d: %s", code, errOut)
+	}
+}
+
+// What cannot be written whole is not left there in part.
+func TestDocsWrittenInPart(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		site docsite.Site
+	}{
+		"a file where a folder has to be": {t.Context(), docsite.Site{"index.html": nil, "a.html": nil, "a.html/b.html": nil}},
+		"interrupted":                     {ended, docsite.Site{"index.html": nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := writeSite(test.ctx, io.Discard, test.site, dir); err == nil {
+				t.Error("no error")
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+			if err := writeSite(t.Context(), io.Discard, docsite.Site{"index.html": nil}, dir); err != nil {
+				t.Errorf("again: %v", err)
+			}
+		})
 	}
 }
 
