@@ -66,10 +66,13 @@ func mustLab(t *testing.T, args ...string) outcome {
 
 // notPassed lists the checks of an answer with a report that have not passed, a line each: a CI system may cut the rest off.
 func notPassed(answer string) string {
-	var a struct{ Report struct{ Results []checked } }
+	var a struct {
+		Report  struct{ Results []checked } // of lab up and lab install
+		Results []checked                   // of lab verify
+	}
 	var lines strings.Builder
 	if json.Unmarshal([]byte(answer), &a) == nil {
-		for _, c := range a.Report.Results {
+		for _, c := range slices.Concat(a.Report.Results, a.Results) {
 			if c.Status != "pass" {
 				fmt.Fprintf(&lines, "%s: %s: %s\n", c.Name, c.Status, c.why())
 			}

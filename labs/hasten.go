@@ -7,13 +7,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"wirelab.dev/wirelab/internal/kube"
 )
 
-// hastenAnnotation is on a pod for a moment, by which its kubelet sees that the pod has changed.
-const hastenAnnotation = "wirelab.dev/probe-again"
+// markOfProbe is the annotation that a pod has for a moment, by which its kubelet sees that the pod has changed.
+const markOfProbe = "wirelab.dev/probe-again"
 
 // hastenEvery is the pause between two probes that are asked for.
 const hastenEvery = time.Second
@@ -37,8 +36,7 @@ func (l *Lab) hastened(w kube.Want, selector string) kube.Want {
 
 // probeAgain has kubelets probe those pods of kube-system that run and are not ready.
 func (l *Lab) probeAgain(ctx context.Context, selector string) error {
-	pods := l.Kube.CoreV1().Pods(SystemNamespace)
-	list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: selector})
+	list, err := l.Kube.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return fmt.Errorf("list pods %s: %w", selector, err)
 	}
@@ -47,10 +45,9 @@ func (l *Lab) probeAgain(ctx context.Context, selector string) error {
 		if p.Status.Phase != corev1.PodRunning || kube.IsReady(p) {
 			continue
 		}
-		for _, value := range []string{`"now"`, "null"} {
-			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, hastenAnnotation, value)
-			if _, err := pods.Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-				return fmt.Errorf("have pod %s/%s probed: %w", SystemNamespace, p.Name, err)
+		for _, value := range []*string{new("now"), nil} {
+			if err := l.markPod(ctx, p, markOfProbe, value); err != nil {
+				return err
 			}
 		}
 	}

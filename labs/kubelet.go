@@ -184,10 +184,8 @@ func (l *Lab) kubeletHears(ctx context.Context, node, mark string) (bool, error)
 		return true, nil
 	}
 	if agent.Annotations[markOfHearing] != mark {
-		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, markOfHearing, mark)
-		_, err := l.Kube.CoreV1().Pods(agent.Namespace).Patch(ctx, agent.Name, types.MergePatchType, patch, metav1.PatchOptions{})
-		if err != nil {
-			return false, fmt.Errorf("mark pod %s/%s: %w", agent.Namespace, agent.Name, err)
+		if err := l.markPod(ctx, agent, markOfHearing, &mark); err != nil {
+			return false, err
 		}
 	}
 	for deadline := time.Now().Add(moment); ; {
@@ -207,6 +205,18 @@ func (l *Lab) kubeletHears(ctx context.Context, node, mark string) (bool, error)
 			return false, err
 		}
 	}
+}
+
+// markPod gives a pod an annotation, or takes it away where value is nil. The pod's kubelet hears of it.
+func (l *Lab) markPod(ctx context.Context, p *corev1.Pod, annotation string, value *string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]*string{annotation: value}}})
+	if err == nil {
+		_, err = l.Kube.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("mark pod %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	return nil
 }
 
 // askKubelet asks a kubelet for its health by way of the API server, as commands in pods go.

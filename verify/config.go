@@ -10,7 +10,7 @@ type Config struct {
 	// "is paused". Checks look at the others.
 	Down map[string]string
 
-	Parallel     int           // checks at once; 0 means DefaultParallel
+	Parallel     int           // checks at once, besides as many that have long waited; 0 means DefaultParallel
 	CheckTimeout time.Duration // of each check; 0 means DefaultCheckTimeout
 	SetupTimeout time.Duration // 0 means DefaultSetupTimeout
 	// Progress, if set, is told what happens, one call at a time.

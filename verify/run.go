@@ -119,8 +119,8 @@ func notRun(checks []Check, err error) []Result {
 // costs nothing: as many as run at once may wait besides.
 const placeFor = 2 * time.Second
 
-// runChecks runs checks, cfg.Parallel at once and no more than that which have run for longer than placeFor, and returns their
-// results in the same order.
+// runChecks runs checks at once, at most cfg.Parallel that have run for less than placeFor and twice as many in all, and returns
+// their results in the same order.
 func runChecks(ctx context.Context, cfg Config, checks []Check) []Result {
 	results := make([]Result, len(checks))
 	ended := make(chan int)
