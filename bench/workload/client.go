@@ -170,10 +170,6 @@ func (c Client) connection(to *socketAddr, request, answer []byte) error {
 	return nil
 }
 
-// slack is how much longer the client of a stream sends than it measures: the server's window begins later by the
-// time that the first bytes take.
-func (w Window) slack() time.Duration { return w.Length / 4 }
-
 func (c Client) stream() (r Result, err error) {
 	to := toSocketAddr(c.To)
 	fd, err := dial(c.Kind, &to, c.Congestion)
@@ -199,7 +195,7 @@ func (c Client) stream() (r Result, err error) {
 	}
 	server := decodeReport(answer)
 	if server.elapsed == 0 || server.bytes == 0 {
-		return r, fmt.Errorf("nothing arrived within %s", c.Window.Length)
+		return r, errors.New("the server reports no bytes")
 	}
 	kib := float64(server.bytes) / 1024
 	r.Bytes, r.Elapsed = int64(server.bytes), server.elapsed //nolint:gosec // far below
@@ -210,21 +206,27 @@ func (c Client) stream() (r Result, err error) {
 	return r, nil
 }
 
-// send fills the connection until the window is over and returns the thread's share of a CPU in it.
+// send fills the connection until the window is over, and on until the server's report is there: its window begins
+// later. It returns the thread's share of a CPU in the client's window.
 func (c Client) send(fd int) (share float64, err error) {
 	block := make([]byte, blockSize)
 	begin := time.Now().Add(c.Window.WarmUp)
 	end := begin.Add(c.Window.Length)
 	var cpu0, cpu1 time.Duration
 	var began, ended time.Time
-	for now := time.Now(); ended.IsZero() || now.Before(end.Add(c.Window.slack())); now = time.Now() {
-		switch {
+	for reported := false; !reported; {
+		switch now := time.Now(); {
 		case began.IsZero() && now.After(begin):
 			cpu0, err = threadCPU()
 			began = now
 		case ended.IsZero() && now.After(end):
 			cpu1, err = threadCPU()
 			ended = now
+		case ended.IsZero():
+		case now.After(ended.Add(patience)):
+			err = fmt.Errorf("the server reported nothing within %s", patience)
+		default:
+			reported, err = rawReadable(fd)
 		}
 		if err != nil {
 			return 0, err

@@ -267,28 +267,30 @@ func (s *Server) serveStream(fd int) error {
 		return fmt.Errorf("read window: %w", err)
 	}
 	begin := time.Now().Add(time.Duration(binary.BigEndian.Uint64(header)))
-	end := begin.Add(time.Duration(binary.BigEndian.Uint64(header[8:])))
+	length := time.Duration(binary.BigEndian.Uint64(header[8:]))
 	buf := make([]byte, blockSize)
 	var t tally
-	var r report
-	for {
+	for reported := false; ; {
 		n, err := rawRead(fd, buf)
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
 		if n == 0 {
-			break
+			return nil
 		}
 		t.bytes += uint64(n)
 		switch now := time.Now(); {
-		case t.began.IsZero() && now.After(begin):
-			t, err = startTally() // and forgets the bytes of the warm-up
-		case r.elapsed == 0 && now.After(end):
-			r, err = t.end()
+		case reported: // and reads until the client has seen it
+		case t.began.IsZero():
+			if now.After(begin) {
+				t, err = startTally() // and forgets the bytes of the warm-up
+			}
+		case now.After(t.began.Add(length)):
+			err = t.finish(func(report []byte) error { return rawWrite(fd, report) })
+			reported = true
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return rawWrite(fd, r.encode())
 }

@@ -51,6 +51,23 @@ func rawSend(fd int, b []byte, flags int) error {
 	return nil
 }
 
+// rawReadable reports whether there is something to read, and does not wait for it.
+func rawReadable(fd int) (bool, error) {
+	var b [1]byte
+	for {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+			unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == 0: // the end of the connection too
+			return true, nil
+		case errno == unix.EAGAIN:
+			return false, nil
+		case !interrupted(errno):
+			return false, errno
+		}
+	}
+}
+
 // readFull reads as many bytes as b has room for.
 func readFull(fd int, b []byte) error {
 	for len(b) > 0 {

@@ -16,7 +16,10 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 var short = Window{WarmUp: 5 * time.Millisecond, Length: 20 * time.Millisecond}
 
 // serve serves one workload until the test ends.
-func serve(t *testing.T, kind Kind) *Server {
+func serve(t *testing.T, kind Kind) *Server { return serveAfter(t, 0, kind) }
+
+// serveAfter is a server that the machine gives no time to at first: clients can connect before it serves them.
+func serveAfter(t *testing.T, delay time.Duration, kind Kind) *Server {
 	t.Helper()
 	s, err := Listen(Here(), kind, loopback, DefaultCongestion)
 	if err != nil {
@@ -25,6 +28,7 @@ func serve(t *testing.T, kind Kind) *Server {
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
+		time.Sleep(delay)
 		if err := s.Serve(ctx, func(err error) { t.Errorf("a session broke off: %v", err) }); err != nil {
 			t.Error(err)
 		}
@@ -67,6 +71,18 @@ func TestEveryWorkloadMeasures(t *testing.T) {
 				t.Errorf("no session of 50 took half of its %s", short.Length)
 			}
 		})
+	}
+}
+
+// A server whose window begins when its client's is over measures a whole window.
+func TestServerIsLate(t *testing.T) {
+	s := serveAfter(t, 3*(short.WarmUp+short.Length), TCPStream)
+	r, err := Client{Place: Here(), Kind: TCPStream, To: s.Addr(), Window: short}.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Elapsed < short.Length || r.Bytes == 0 {
+		t.Errorf("got %+v", r)
 	}
 }
 
