@@ -41,6 +41,7 @@ type Agent struct {
 
 	kube    *kube
 	cni     cniFiles
+	proxy   *kubeProxy // nil when the agent carries Services
 	metrics *metrics
 	phase   atomic.Value         // string: what is waited for until node is set
 	node    atomic.Pointer[node] // nil until the datapath is open
@@ -63,6 +64,9 @@ func New(cfg config.Config, server apiserver.Server, log *slog.Logger) (*Agent, 
 	a := &Agent{
 		cfg: cfg, client: server.Kubernetes, objects: server.Objects, server: server.URL, log: log, started: time.Now(),
 		kube: k, cni: newCNIFiles(cfg.Paths),
+	}
+	if !cfg.KubeProxyReplacement {
+		a.proxy = newKubeProxy(server.Service, log)
 	}
 	a.phase.Store("the agent is starting")
 	a.metrics = newMetrics(a.snapshot, cfg.Flows.Metrics)
@@ -202,7 +206,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	}
 	n.makeReconcilers(a.kube, own, a.condition(n.clusterHealth), a.cni, services.NewHealthChecks(ctx, eg), a.metrics, a.log)
 	a.node.Store(n)
-	server := &cniServer{eps: n.eps, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
+	eg.Go(func() error { a.proxy.run(ctx, kubeProxyPatience); return nil })
+	server := &cniServer{eps: n.eps, proxy: a.proxy, cfg: n.dp.Config(), observe: a.metrics.observeCNI, log: a.log}
 	n.serving.Store(true)
 	eg.Go(func() error { return server.serve(ctx, l) })
 	a.log.Info("serving pods", "node", a.cfg.NodeName, "ip", s.IP, "podCIDR", s.PodCIDR,

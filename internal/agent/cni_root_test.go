@@ -166,6 +166,44 @@ func TestCNICommands(t *testing.T) {
 	}
 }
 
+// A pod is added when kube-proxy translates Services. What is asked of a pod that is there does not wait for that.
+func TestCNIAddWaitsForKubeProxy(t *testing.T) {
+	netnstest.RequireRoot(t)
+	n := newTestNode(t)
+	n.start()
+	r := n.runtime()
+	old := netnstest.New(t, "pod")
+	r.mustAdd("old", old)
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	service := netip.AddrPortFrom(n.Addr, 6443)
+	n.launch(kubernetesService + "=" + service.String())
+	n.tell("node %s %s %s", n.cfg.NodeName, n.Addr, n.podCIDR)
+	n.tell("pod old app=old")
+	eventually(t, "the agent says that pods wait", func() bool { return strings.Contains(strings.Join(n.status().NotReady, ""), "pods wait for kube-proxy") })
+	if err := r.check("old", old); err != nil {
+		t.Errorf("CHECK of a pod that is there: %v", err)
+	}
+	added := make(chan error, 1)
+	pod := netnstest.New(t, "pod")
+	n.tell("pod new app=new")
+	go func() {
+		_, err := r.addTold("new", pod)
+		added <- err
+	}()
+	select {
+	case err := <-added:
+		t.Fatalf("a pod was added: %v", err)
+	case <-time.After(time.Second):
+	}
+	n.ServeTCP(service)
+	if err := <-added; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the agent is ready", func() bool { return n.status().Ready })
+}
+
 func TestCNIGarbageCollection(t *testing.T) {
 	netnstest.RequireRoot(t)
 	n := newTestNode(t)

@@ -26,6 +26,7 @@ type observeCNI func(command string, ok bool, took time.Duration)
 // cniServer answers the CNI plugin.
 type cniServer struct {
 	eps     *endpoints
+	proxy   *kubeProxy // pods are added when it is there; nil when nobody waits for it
 	cfg     datapath.Config
 	observe observeCNI
 	log     *slog.Logger
@@ -108,6 +109,9 @@ func (s *cniServer) do(ctx context.Context, req api.CNIRequest, netns *os.File) 
 	}
 	switch req.Command {
 	case api.CNIAdd:
+		if err := s.proxy.await(ctx); err != nil {
+			return api.CNIReply{}, err
+		}
 		ep, err := s.eps.add(ctx, req, netns)
 		if err != nil {
 			return api.CNIReply{}, err

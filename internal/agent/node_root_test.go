@@ -48,6 +48,9 @@ const asAgent = "WIRELAB_TEST_AS_AGENT"
 // serverAway is set where that API server shows the agent nothing until it is told to be back.
 const serverAway = "WIRELAB_TEST_SERVER_AWAY"
 
+// kubernetesService is the address of that API server's Service, for which pods wait.
+const kubernetesService = "WIRELAB_TEST_KUBERNETES_SERVICE"
+
 func TestMain(m *testing.M) {
 	if cfg := os.Getenv(asAgent); cfg != "" {
 		if err := runAsAgent(cfg); err != nil {
@@ -92,7 +95,7 @@ func runAsAgent(encoded string) error {
 	var away atomic.Bool
 	away.Store(os.Getenv(serverAway) != "")
 	refuse(&away, &cluster.Fake, labObjects)
-	a, err := New(cfg, apiserver.Server{Kubernetes: cluster, Objects: objects, URL: "fake"}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	a, err := New(cfg, apiserver.Server{Kubernetes: cluster, Objects: objects, URL: "fake", Service: os.Getenv(kubernetesService)}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func (a *Agent) problems() []string {
 	if n == nil {
 		return []string{a.phase.Load().(string)}
 	}
-	problems := n.reconcilers.all.Problems()
+	problems := append(n.reconcilers.all.Problems(), a.proxy.problems()...)
 	if !n.serving.Load() {
 		problems = append(problems, "the CNI socket is not served")
 	}
