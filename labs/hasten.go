@@ -3,6 +3,8 @@ package labs
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,45 +13,63 @@ import (
 	"wirelab.dev/wirelab/internal/kube"
 )
 
-// markOfProbe is the annotation that a pod has for a moment, by which its kubelet sees that the pod has changed.
-const markOfProbe = "wirelab.dev/probe-again"
+// markOfHaste is the annotation that a pod has for a moment, by which its kubelet sees that the pod has changed.
+const markOfHaste = "wirelab.dev/look-again"
 
-// hastenEvery is the pause between two probes that are asked for.
+// hastenEvery is the pause between two looks for pods that kubelets leave lying.
 const hastenEvery = time.Second
 
-// hastened is a want for pods of kube-system that are probed too seldom to be waited for: CoreDNS, as kubeadm makes it, every 10 s,
-// and the first time before it listens. A kubelet probes a pod that is not ready anew when the pod changes
-// (pkg/kubelet/prober/prober_manager.go, UpdatePodStatus), so the pods are changed and changed back as long as they are waited for.
-func (l *Lab) hastened(w kube.Want, selector string) kube.Want {
-	var asked time.Time
-	look := w.Look
-	w.Look = func(ctx context.Context) (kube.State, error) {
-		s, err := look(ctx)
-		if err != nil || s.Ready || time.Since(asked) < hastenEvery {
-			return s, err
+// hasten has kubelets see at once to pods of kube-system that they would see to after 10 s, until the function that it returns
+// is called, which waits for the last. A kubelet takes up a pod that changes, so the pods are changed and changed back.
+func (l *Lab) hasten(ctx context.Context) (stop func()) {
+	looking, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			// What the API server did not answer it may the next time, and who waits for these pods says so else.
+			_ = l.lookAgain(looking)
+			select {
+			case <-looking.Done():
+				return
+			case <-time.After(hastenEvery):
+			}
 		}
-		asked = time.Now()
-		return s, l.probeAgain(ctx, selector)
-	}
-	return w
+	})
+	return func() { cancel(); done.Wait() }
 }
 
-// probeAgain has kubelets probe those pods of kube-system that run and are not ready.
-func (l *Lab) probeAgain(ctx context.Context, selector string) error {
-	list, err := l.Kube.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+// lookAgain changes the pods that kubelets leave lying, and changes them back, also when ctx ends meanwhile.
+func (l *Lab) lookAgain(ctx context.Context) error {
+	list, err := l.Kube.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("list pods %s: %w", selector, err)
+		return fmt.Errorf("list pods of %s: %w", SystemNamespace, err)
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
 	for i := range list.Items {
 		p := &list.Items[i]
-		if p.Status.Phase != corev1.PodRunning || kube.IsReady(p) {
+		if !liesThere(p) {
 			continue
 		}
 		for _, value := range []*string{new("now"), nil} {
-			if err := l.markPod(ctx, p, markOfProbe, value); err != nil {
+			if err := l.markPod(ctx, p, markOfHaste, value); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// liesThere tells whether a kubelet has put a pod off, for one of two reasons. CoreDNS, as kubeadm makes it, is probed every 10 s,
+// and the first time before it listens; a pod that is not ready is probed anew when it changes
+// (pkg/kubelet/prober/prober_manager.go, UpdatePodStatus). And of a kubelet that has just started, pods come before Services, without
+// which no container is made (pkg/kubelet/kubelet_pods.go, makeEnvironmentVariables); it tries again 10 s later.
+func liesThere(p *corev1.Pod) bool {
+	const configError = "CreateContainerConfigError" // pkg/kubelet/kuberuntime
+	if p.Labels["k8s-app"] == "kube-dns" && p.Status.Phase == corev1.PodRunning && !kube.IsReady(p) {
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), func(s corev1.ContainerStatus) bool {
+		return s.State.Waiting != nil && s.State.Waiting.Reason == configError
+	})
 }

@@ -3,6 +3,7 @@ package labs
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,44 +15,56 @@ import (
 	"wirelab.dev/wirelab/internal/kube"
 )
 
-// Pods that run and are not ready are changed and changed back, at most once a pause; others are left alone.
-func TestHastened(t *testing.T) {
-	pod := func(name string, phase corev1.PodPhase, ready corev1.ConditionStatus) *corev1.Pod {
-		return &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: SystemNamespace, Labels: map[string]string{"k8s-app": "kube-dns"}},
+// Pods that kubelets leave lying are changed and changed back; others are left alone.
+func TestHasten(t *testing.T) {
+	const running, pending = corev1.PodRunning, corev1.PodPending
+	pod := func(name, app string, phase corev1.PodPhase, ready corev1.ConditionStatus, waits string) *corev1.Pod {
+		p := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: SystemNamespace, Labels: map[string]string{"k8s-app": app}},
 			Status:     corev1.PodStatus{Phase: phase, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}},
 		}
+		if waits != "" {
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: waits}}}}
+		}
+		return p
 	}
-	client := fake.NewClientset(pod("late", corev1.PodRunning, corev1.ConditionFalse), pod("ready", corev1.PodRunning, corev1.ConditionTrue), pod("waits", corev1.PodPending, corev1.ConditionFalse))
+	init := pod("init", "kube-proxy", pending, corev1.ConditionFalse, "PodInitializing")
+	init.Status.InitContainerStatuses = pod("", "", "", "", "CreateContainerConfigError").Status.ContainerStatuses
+	client := fake.NewClientset(
+		pod("dns-late", "kube-dns", running, corev1.ConditionFalse, ""), pod("dns-ready", "kube-dns", running, corev1.ConditionTrue, ""),
+		pod("dns-waits", "kube-dns", pending, corev1.ConditionFalse, "ContainerCreating"), pod("other-late", "other", running, corev1.ConditionFalse, ""),
+		pod("put-off", "kube-proxy", pending, corev1.ConditionFalse, "CreateContainerConfigError"), init,
+	)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
 	var patched []string
+	all := make(chan struct{})
 	client.PrependReactor("patch", "pods", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		p := a.(k8stesting.PatchAction)
-		patched = append(patched, p.GetName()+" "+string(p.GetPatch()))
+		if len(patched) == 0 {
+			cancel() // what is begun is ended all the same
+		}
+		if patched = append(patched, p.GetName()+" "+string(p.GetPatch())); len(patched) == 6 {
+			close(all)
+		}
 		return false, nil, nil
 	})
 	l := &Lab{Kube: &kube.Client{Interface: client}}
-	ready := false
-	w := l.hastened(kube.Want{Name: "CoreDNS", Look: func(context.Context) (kube.State, error) { return kube.State{Ready: ready}, nil }}, dnsLabel)
-	look := func() {
-		t.Helper()
-		if s, err := w.Look(t.Context()); err != nil || s.Ready != ready {
-			t.Fatalf("%+v, %v", s, err)
-		}
+	stop := l.hasten(ctx)
+	<-all
+	stop()
+	var want []string
+	for _, name := range []string{"dns-late", "init", "put-off"} {
+		want = append(want, name+` {"metadata":{"annotations":{"wirelab.dev/look-again":"now"}}}`, name+` {"metadata":{"annotations":{"wirelab.dev/look-again":null}}}`)
 	}
-	look()
-	look()
-	want := []string{`late {"metadata":{"annotations":{"wirelab.dev/probe-again":"now"}}}`, `late {"metadata":{"annotations":{"wirelab.dev/probe-again":null}}}`}
 	if !slices.Equal(patched, want) {
 		t.Errorf("patched %q, want %q", patched, want)
 	}
-	p, err := client.CoreV1().Pods(SystemNamespace).Get(t.Context(), "late", metav1.GetOptions{})
-	if err != nil || len(p.Annotations) > 0 {
-		t.Errorf("the pod has annotations %v, %v", p.Annotations, err)
-	}
-	patched, ready = nil, true
-	w = l.hastened(w, dnsLabel)
-	look()
-	if len(patched) > 0 {
-		t.Errorf("ready, and patched %q", patched)
+	list, err := client.CoreV1().Pods(SystemNamespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil || slices.ContainsFunc(list.Items, func(p corev1.Pod) bool { return len(p.Annotations) > 0 }) {
+		t.Errorf("pods have annotations: %v, %v", list, err)
 	}
 }

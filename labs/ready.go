@@ -23,7 +23,7 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 			kubelets = append(kubelets, l.kubeletAnswers(n.Name))
 		}
 	}
-	wants := slices.Concat(kubelets, l.wants(l.hastened(l.coreDNSReady(), dnsLabel)))
+	wants := slices.Concat(kubelets, l.wants())
 	if !u.restarted.IsZero() {
 		if len(u.started) > 0 {
 			wants = append(wants, l.Kube.StartedSince(u.restarted, u.started...))
@@ -34,6 +34,7 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	}
 	tell := waitingFor(say)
 	note := fmt.Sprintf("%d nodes, agent, DNS", len(l.Nodes)) + demoNote(u.Profile)
+	defer l.hasten(ctx)()
 	if u.existing != nil {
 		first := append(slices.Clone(kubelets), l.agentReady())
 		for _, n := range slices.Concat(u.started, u.resumed) {
@@ -92,10 +93,9 @@ func demoNote(p *profiles.Profile) string {
 	return ""
 }
 
-// wants are what a ready lab has, with its DNS. The agent first: without it nothing else gets ready, and an error names the first
-// thing missing.
-func (l *Lab) wants(coreDNS kube.Want) []kube.Want {
-	return slices.Concat(l.networkWants(), l.controllers(), l.nodeWants(), []kube.Want{coreDNS, l.dnsAnswers()}, l.workloadWants())
+// wants are what a ready lab has. The agent first: without it nothing else gets ready, and an error names the first thing missing.
+func (l *Lab) wants() []kube.Want {
+	return slices.Concat(l.networkWants(), l.controllers(), l.nodeWants(), []kube.Want{l.coreDNSReady(), l.dnsAnswers()}, l.workloadWants())
 }
 
 // networkWants are the network's own parts.

@@ -104,7 +104,7 @@ func (l *Lab) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { s.Problems = kube.Look(ctx, l.wants(l.coreDNSReady())...) })
+	wg.Go(func() { s.Problems = kube.Look(ctx, l.wants()...) })
 	for i, n := range l.Nodes {
 		wg.Go(func() {
 			s.Nodes[i] = l.nodeStatus(ctx, n, nodes.Items, agents[n.Name])

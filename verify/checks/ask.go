@@ -141,10 +141,10 @@ func through(ctx context.Context, env *field.Env, node *field.Node) func(field.P
 	}
 }
 
-// askAll asks everything at once, each over both protocols.
+// askAll asks everything over both protocols at once.
 func askAll(ctx context.Context, ev *verify.Evidence, asks []ask) error {
 	return verify.Each(asks, func(a ask) error {
-		return errors.Join(a.over(ctx, "http", ev), a.over(ctx, "udp", ev))
+		return verify.Each([]string{"http", "udp"}, func(protocol string) error { return a.over(ctx, protocol, ev) })
 	})
 }
 

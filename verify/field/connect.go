@@ -74,7 +74,11 @@ func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 		return nil
 	}
 	e.services = once(func(ctx context.Context) error { return awaitServices(ctx, e) })
-	return readServices(ctx, e, only)
+	if err := readServices(ctx, e, only); err != nil {
+		return err
+	}
+	go e.ServicesReady(e.stage.life) //nolint:errcheck // by the first check that needs them the wait is half over, and the check hears of errors
+	return nil
 }
 
 func (e *Env) has(part verify.Part) bool { return slices.Contains(e.parts, part) }
