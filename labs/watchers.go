@@ -32,27 +32,37 @@ func (l *Lab) watchersBack() kube.Want {
 	}}
 }
 
-// heardAgain tells whether pods have heard from the API server, which is one of them, by now. What has started since that is
-// ready has. What is older asked at intervals that double while it was away, so it asks again before twice the time has passed
-// that it may have been without, and within askAgain.
+// heardAgain tells whether pods have heard from the API server, which is one of them, by now. What it has made since it was
+// started has not been without it, and what has started since it is ready has heard from it. What is older asked at intervals
+// that double while it was away, so it asks again before twice the time has passed that it may have been without, and within askAgain.
 func heardAgain(pods []corev1.Pod, now time.Time) kube.State {
-	var back time.Time
+	var begun, back time.Time
+	var starting *corev1.Pod
 	for i := range pods {
 		p := &pods[i]
 		if p.Labels["component"] != "kube-apiserver" {
 			continue
 		}
-		since := readySince(p)
+		since, started := readySince(p), startedAt(p)
 		if since.IsZero() {
-			return kube.State{Why: "is not ready", Blame: kube.Object{Kind: "Pod", Namespace: p.Namespace, Name: p.Name}}
+			starting = p
 		}
-		back = later(back, since)
+		if started.IsZero() {
+			started = now // it answers, and its kubelet has not yet said that it runs again
+		}
+		begun, back = later(begun, started), later(back, since)
 	}
 	for i := range pods {
 		p := &pods[i]
 		started := startedAt(p)
-		if p.Annotations[corev1.MirrorPodAnnotationKey] != "" || started.IsZero() || !started.Before(back) {
+		if p.Annotations[corev1.MirrorPodAnnotationKey] != "" || started.IsZero() || p.CreationTimestamp.After(begun) {
 			continue // the control plane ends when it loses the API server
+		}
+		if starting != nil {
+			return kube.State{Why: "is not ready", Blame: kube.Object{Kind: "Pod", Namespace: starting.Namespace, Name: starting.Name}}
+		}
+		if !started.Before(back) {
+			continue
 		}
 		if wait := min(2*back.Sub(started), askAgain); now.Sub(back) < wait {
 			return kube.State{

@@ -30,8 +30,14 @@ func TestHeardAgain(t *testing.T) {
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-ready))}}
 		return p
 	}
+	createdFor := func(age time.Duration, p corev1.Pod) corev1.Pod {
+		p.CreationTimestamp = metav1.NewTime(now.Add(-age))
+		return p
+	}
 	starting := server(time.Second)
 	starting.Status.Conditions[0].Status = corev1.ConditionFalse
+	down := server(time.Second)
+	down.Status = corev1.PodStatus{}
 	for _, tt := range []struct {
 		what string
 		pods []corev1.Pod
@@ -39,6 +45,11 @@ func TestHeardAgain(t *testing.T) {
 	}{
 		{"a new lab", []corev1.Pod{server(20 * time.Second), runs("coredns", 15*time.Second), static(runs("kube-scheduler", 25*time.Second))}, ""},
 		{"a server that is starting", []corev1.Pod{starting, runs("coredns", time.Hour)}, "is not ready"},
+		{"a new lab whose server is not called ready yet", []corev1.Pod{starting, createdFor(9*time.Second, runs("coredns", time.Second))}, ""},
+		{"a new lab whose server was called ready late", []corev1.Pod{server(20 * time.Second), createdFor(29*time.Second, runs("coredns", 25*time.Second))}, ""},
+		{"a pod as old as its server", []corev1.Pod{server(5 * time.Second), createdFor(15*time.Second, runs("coredns", 10*time.Second))}, "until 03:04:10"},
+		{"a pod that was started again with its server", []corev1.Pod{server(5 * time.Second), createdFor(time.Hour, runs("coredns", 10*time.Second))}, "until 03:04:10"},
+		{"a server that is said not to run", []corev1.Pod{down, createdFor(9*time.Second, runs("coredns", time.Second))}, "is not ready"},
 		{"a server that is back", []corev1.Pod{runs("coredns", time.Hour), server(20 * time.Second)}, "until 03:05:00"},
 		{"one that has been back for long", []corev1.Pod{runs("coredns", time.Hour), server(76 * time.Second)}, ""},
 		{"one of two", []corev1.Pod{runs("coredns", time.Hour), server(time.Hour), server(74 * time.Second)}, "until 03:04:06"},
