@@ -41,7 +41,8 @@ func (p *Profile) KindConfig(t Target) ([]byte, error) {
 			DisableDefaultCNI: true,
 			KubeProxyMode:     v1alpha4.ProxyMode(p.Cluster.KubeProxyMode),
 		},
-		KubeadmConfigPatches: p.kubeadmPatches(),
+		KubeadmConfigPatches:         p.kubeadmPatches(),
+		KubeadmConfigPatchesJSON6902: hastyPatches(),
 	}
 	if len(p.Cluster.RegistryMirrors) > 0 {
 		config.ContainerdConfigPatches = containerdPatches()
@@ -90,6 +91,31 @@ func (p *Profile) kubeadmPatches() []string {
 		))
 	}
 	return patches
+}
+
+// hastyPatches spare a new cluster what it would wait for. They add to lists that have entries of kind's own. v1beta3 has other
+// lists, and the patches are not for that.
+//
+// No node joins and no pod is made before kube-controller-manager has begun. With its own 20 requests a second, of which each of
+// its controllers takes some before the first of them begins, that takes five seconds; and where it asks for its lease before the
+// API server lets it, it asks again after 2.0 to 4.4 s.
+//
+// kubeadm restarts the kubelet of the first control plane, so that it reads its certificate from the file that it keeps its newer
+// ones in, in a year. A kubelet that has just started waits for up to a period before it first probes a pod
+// (pkg/kubelet/prober/worker.go, run): with CoreDNS 10 s.
+func hastyPatches() []v1alpha4.PatchJSON6902 {
+	const add = `{"op": "add", "path": %q, "value": %s}`
+	var args []string
+	for _, arg := range [][2]string{{"kube-api-qps", "200"}, {"kube-api-burst", "400"}, {"leader-elect-retry-period", "1s"}} {
+		args = append(args, fmt.Sprintf(add, "/controllerManager/extraArgs/-", fmt.Sprintf(`{"name": %q, "value": %q}`, arg[0], arg[1])))
+	}
+	patch := func(kind string, operations ...string) v1alpha4.PatchJSON6902 {
+		return v1alpha4.PatchJSON6902{Group: "kubeadm.k8s.io", Version: "v1beta4", Kind: kind, Patch: "[\n  " + strings.Join(operations, ",\n  ") + "\n]\n"}
+	}
+	return []v1alpha4.PatchJSON6902{
+		patch("ClusterConfiguration", args...),
+		patch("InitConfiguration", fmt.Sprintf(add, "/skipPhases/-", `"kubelet-finalize"`)),
+	}
 }
 
 // containerdPatches point containerd at MirrorDir. The section is named differently in
