@@ -56,7 +56,7 @@ func (l *Lab) loadNettool(ctx context.Context) (string, error) {
 		return "", err
 	}
 	running := slices.DeleteFunc(slices.Clone(l.Nodes), func(n cluster.Node) bool { return n.Down() != "" })
-	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImage(ctx, running, nettool.Ref(), nettool.Open)
+	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImages(ctx, running, []string{nettool.Ref()}, func([]string) (io.ReadCloser, error) { return nettool.Open() })
 }
 
 func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string, error), sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {

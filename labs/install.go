@@ -13,7 +13,6 @@ import (
 
 	"wirelab.dev/wirelab/charts"
 	"wirelab.dev/wirelab/internal/cluster"
-	"wirelab.dev/wirelab/internal/image"
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/internal/release"
 	"wirelab.dev/wirelab/labs/demo"
@@ -55,21 +54,15 @@ func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
 		return "", err
 	}
 	say("loading into nodes")
-	var refs []string
-	for _, i := range u.programs.all() {
-		if err := u.load(ctx, nodes, i); err != nil {
-			return "", err
-		}
-		refs = append(refs, i.Ref())
-	}
-	return strings.Join(refs, ", "), nil
+	refs := u.programs.refs()
+	return strings.Join(refs, ", "), u.load(ctx, nodes, refs)
 }
 
 // load tries again for a while: kind may restart containerd on a node after having changed its settings.
-func (u *up) load(ctx context.Context, nodes []cluster.Node, i *image.Image) error {
+func (u *up) load(ctx context.Context, nodes []cluster.Node, refs []string) error {
 	deadline := time.Now().Add(time.Minute)
 	for {
-		err := u.clusters.LoadImage(ctx, nodes, i.Ref(), i.Open)
+		err := u.clusters.LoadImages(ctx, nodes, refs, u.programs.archive)
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
 		}

@@ -1,9 +1,11 @@
 package labs
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -42,6 +44,19 @@ func (i programs) all() []*image.Image {
 		out = append(out, i.relay)
 	}
 	return append(out, i.nettool)
+}
+
+// refs are the names of all.
+func (i programs) refs() (out []string) {
+	for _, img := range i.all() {
+		out = append(out, img.Ref())
+	}
+	return out
+}
+
+// archive has the images of the given names.
+func (i programs) archive(refs []string) (io.ReadCloser, error) {
+	return image.Together(slices.DeleteFunc(i.all(), func(img *image.Image) bool { return !slices.Contains(refs, img.Ref()) })...)
 }
 
 // WriteImages writes the images that nodes need for a profile into a folder, an archive each that ctr images import and

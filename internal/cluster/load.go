@@ -23,17 +23,18 @@ func (n Node) Images(ctx context.Context) ([]string, error) {
 	return strings.Fields(list), err
 }
 
-// LoadImage loads an image into every node that lacks it, all at once. ref is its short name such as
-// wirelab/agent:abc; open gives its docker archive, once per node.
-func (c *Clusters) LoadImage(ctx context.Context, to []Node, ref string, open func() (io.ReadCloser, error)) error {
+// LoadImages loads images into the nodes that lack them, into all at once. refs are their short names such as
+// wirelab/agent:abc; open gives a docker archive of some of them, once per node that lacks any.
+func (c *Clusters) LoadImages(ctx context.Context, to []Node, refs []string, open func(refs []string) (io.ReadCloser, error)) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range to {
 		g.Go(func() error {
 			have, err := n.Images(gctx)
-			if err != nil || slices.Contains(have, "docker.io/"+ref) {
+			missing := slices.DeleteFunc(slices.Clone(refs), func(ref string) bool { return slices.Contains(have, "docker.io/"+ref) })
+			if err != nil || len(missing) == 0 {
 				return err
 			}
-			return c.loadInto(gctx, n, ref, open)
+			return c.loadInto(gctx, n, strings.Join(missing, ", "), func() (io.ReadCloser, error) { return open(missing) })
 		})
 	}
 	return g.Wait()
@@ -144,7 +145,7 @@ func (c *Clusters) loadInto(ctx context.Context, n Node, ref string, open func()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return fmt.Errorf("load image %s into node %s: %w", ref, n.Name, explain(err))
+		return fmt.Errorf("load %s into node %s: %w", ref, n.Name, explain(err))
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (i *Image) Portable(tags ...string) ([]byte, error) {
 		content, err := io.ReadAll(r)
 		switch {
 		case err != nil:
-		case h.Name == "manifest.json":
+		case h.Name == manifestFile:
 			content, err = addTags(content, also)
 		case strings.HasSuffix(h.Name, ".tar.gz"): // a layer is called so however it is compressed
 			content, err = unpackAll(content)
@@ -82,7 +82,10 @@ func (i *Image) Portable(tags ...string) ([]byte, error) {
 	}
 }
 
-// addTags gives each image of an archive's manifest.json further names.
+// manifestFile is what a docker archive says its images in.
+const manifestFile = "manifest.json"
+
+// addTags gives each image of an archive's manifest further names.
 func addTags(manifest []byte, refs []string) ([]byte, error) {
 	var m tarball.Manifest
 	if err := json.Unmarshal(manifest, &m); err != nil {
