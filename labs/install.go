@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,13 @@ func (u *up) loadImages(ctx context.Context, say func(string)) (string, error) {
 	}
 	say("loading into nodes")
 	refs := u.programs.refs()
-	return strings.Join(refs, ", "), u.load(ctx, nodes, refs)
+	// Workers come last: they wait for the control plane, which has enough to do meanwhile.
+	for _, role := range []string{cluster.RoleControlPlane, cluster.RoleWorker} {
+		if err := u.load(ctx, slices.DeleteFunc(slices.Clone(nodes), func(n cluster.Node) bool { return n.Role != role }), refs); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(refs, ", "), nil
 }
 
 // load tries again for a while: kind may restart containerd on a node after having changed its settings.

@@ -181,7 +181,9 @@ func TestCNIAddWaitsForKubeProxy(t *testing.T) {
 	n.launch(kubernetesService + "=" + service.String())
 	n.tell("node %s %s %s", n.cfg.NodeName, n.Addr, n.podCIDR)
 	n.tell("pod old app=old")
-	eventually(t, "the agent says that pods wait", func() bool { return strings.Contains(strings.Join(n.status().NotReady, ""), "pods wait for kube-proxy") })
+	eventually(t, "the agent says that pods wait", func() bool {
+		return strings.Contains(strings.Join(n.status().NotReady, ""), "pods wait for kube-proxy")
+	})
 	if err := r.check("old", old); err != nil {
 		t.Errorf("CHECK of a pod that is there: %v", err)
 	}
@@ -197,7 +199,7 @@ func TestCNIAddWaitsForKubeProxy(t *testing.T) {
 		t.Fatalf("a pod was added: %v", err)
 	case <-time.After(time.Second):
 	}
-	n.ServeTCP(service)
+	n.Do(func() { serveService(t, listen(t, service.String())) })
 	if err := <-added; err != nil {
 		t.Fatal(err)
 	}

@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"wirelab.dev/wirelab/internal/apiserver"
 )
 
 // How long pods wait for kube-proxy's rules, how often it is asked for them, and how long an answer may take: one that
@@ -16,24 +17,24 @@ import (
 const (
 	kubeProxyPatience = 15 * time.Second
 	kubeProxyOften    = 100 * time.Millisecond
-	kubeProxyAnswer   = 500 * time.Millisecond
+	kubeProxyAnswer   = time.Second
 )
 
 // kubeProxy is another program on this node that translates Services. A pod that starts before it has written its first
 // rules sends its SYN to a ClusterIP untranslated. The kernel's conntrack keeps that for the connection, so its SYNs stay
 // unanswered until the client gives it up, which takes client-go 30 s: CoreDNS, among the first pods of a node, would
 // serve nothing for so long. kube-proxy's /healthz says 200 before it has written anything (pkg/proxy/healthcheck), so
-// it is asked for what pods need of it.
+// what is asked for is what pods need of it.
 type kubeProxy struct {
-	service string // address of the Service kubernetes
+	service *apiserver.Service
 	log     *slog.Logger
 	done    chan struct{} // closed when no pod waits any more
 	problem atomic.Pointer[string]
 }
 
-// newKubeProxy returns nil, which nobody waits for, without the address of a Service.
-func newKubeProxy(service string, log *slog.Logger) *kubeProxy {
-	if service == "" {
+// newKubeProxy returns nil, which nobody waits for, without a Service.
+func newKubeProxy(service *apiserver.Service, log *slog.Logger) *kubeProxy {
+	if service == nil {
 		return nil
 	}
 	p := &kubeProxy{service: service, log: log, done: make(chan struct{})}
@@ -43,7 +44,7 @@ func newKubeProxy(service string, log *slog.Logger) *kubeProxy {
 
 // waits says what pods wait for. err is why they still do, and may be nil.
 func (p *kubeProxy) waits(err error) {
-	text := "pods wait for kube-proxy to translate the Service kubernetes, " + p.service
+	text := "pods wait for kube-proxy to translate the Service kubernetes, " + p.service.Addr
 	if err != nil {
 		text += ": " + err.Error()
 	}
@@ -57,19 +58,19 @@ func (p *kubeProxy) run(ctx context.Context, patience time.Duration) {
 	}
 	defer close(p.done)
 	start := time.Now()
-	dialer := net.Dialer{Timeout: kubeProxyAnswer}
 	err := wait.PollUntilContextTimeout(ctx, kubeProxyOften, patience, true, func(ctx context.Context) (bool, error) {
-		conn, err := dialer.DialContext(ctx, "tcp", p.service)
+		ctx, cancel := context.WithTimeout(ctx, kubeProxyAnswer)
+		defer cancel()
+		err := p.service.Ask(ctx)
 		if err != nil {
 			p.waits(err)
-			return false, nil
 		}
-		return true, conn.Close()
+		return err == nil, nil
 	})
 	took := time.Since(start).Round(time.Millisecond)
 	switch {
 	case err == nil:
-		p.log.Info("kube-proxy translates Services", "service", p.service, "took", took)
+		p.log.Info("kube-proxy translates Services", "service", p.service.Addr, "took", took)
 	case ctx.Err() == nil:
 		p.log.Warn("pods start without kube-proxy", "waited", took, "reason", *p.problem.Load())
 	}

@@ -95,7 +95,7 @@ func runAsAgent(encoded string) error {
 	var away atomic.Bool
 	away.Store(os.Getenv(serverAway) != "")
 	refuse(&away, &cluster.Fake, labObjects)
-	a, err := New(cfg, apiserver.Server{Kubernetes: cluster, Objects: objects, URL: "fake", Service: os.Getenv(kubernetesService)}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	a, err := New(cfg, apiserver.Server{Kubernetes: cluster, Objects: objects, URL: "fake", Service: testService(os.Getenv(kubernetesService))}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,6 @@ package apiserver
 
 import (
 	"fmt"
-	"os"
-	"strings"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -19,9 +17,8 @@ type Server struct {
 	Kubernetes kubernetes.Interface
 	Objects    *crd.Client
 	URL        string
-	// Service is the address, with its port, of the Service kubernetes, by which other pods reach the API server.
-	// It is empty where this program is in no pod.
-	Service string
+	// Service is nil where this program is in no pod.
+	Service *Service
 }
 
 // Connect returns the API server, asked in the name of a program, with the pod's service account if kubeconfig is empty.
@@ -44,17 +41,8 @@ func Connect(kubeconfig, program string, qps float32, burst int) (Server, error)
 	if err != nil {
 		return Server{}, fmt.Errorf("make a client of %s: %w", cfg.Host, err)
 	}
-	return Server{Kubernetes: client, Objects: objects, URL: cfg.Host, Service: service(os.Getenv("KUBERNETES_PORT"))}, nil
-}
-
-// service is the address in what the kubelet tells each pod of the Service kubernetes: tcp://10.96.0.1:443, say. The
-// variables that tell the same apart, KUBERNETES_SERVICE_HOST and _PORT, may name the API server itself instead.
-func service(port string) string {
-	addr, found := strings.CutPrefix(port, "tcp://")
-	if !found {
-		return ""
-	}
-	return addr
+	service, err := serviceOf(cfg)
+	return Server{Kubernetes: client, Objects: objects, URL: cfg.Host, Service: service}, err
 }
 
 func restConfig(kubeconfig string) (*rest.Config, error) {
