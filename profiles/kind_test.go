@@ -41,6 +41,18 @@ func TestKindConfig(t *testing.T) {
 			"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nencryptionAlgorithm: ECDSA-P256\n",
 			"kind: InitConfiguration\nnodeRegistration:\n  taints: []\n",
 		},
+		KubeadmConfigPatchesJSON6902: []v1alpha4.PatchJSON6902{
+			{Group: "kubeadm.k8s.io", Version: "v1beta4", Kind: "ClusterConfiguration", Patch: `[
+  {"op": "add", "path": "/controllerManager/extraArgs/-", "value": {"name": "kube-api-qps", "value": "200"}},
+  {"op": "add", "path": "/controllerManager/extraArgs/-", "value": {"name": "kube-api-burst", "value": "400"}},
+  {"op": "add", "path": "/controllerManager/extraArgs/-", "value": {"name": "leader-elect-retry-period", "value": "1s"}}
+]
+`},
+			{Group: "kubeadm.k8s.io", Version: "v1beta4", Kind: "InitConfiguration", Patch: `[
+  {"op": "add", "path": "/skipPhases/-", "value": "kubelet-finalize"}
+]
+`},
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
