@@ -26,8 +26,7 @@ func (l *Lab) hasten(ctx context.Context) (stop func()) {
 	var done sync.WaitGroup
 	done.Go(func() {
 		for {
-			// What the API server did not answer it may the next time, and who waits for these pods says so else.
-			_ = l.lookAgain(looking)
+			_ = l.lookAgain(looking) // an API server that does not answer may in a second, and lab up tells what it waits for
 			select {
 			case <-looking.Done():
 				return

@@ -56,7 +56,7 @@ func (i programs) refs() (out []string) {
 
 // archive has the images of the given names.
 func (i programs) archive(refs []string) (io.ReadCloser, error) {
-	return image.Together(slices.DeleteFunc(i.all(), func(img *image.Image) bool { return !slices.Contains(refs, img.Ref()) })...)
+	return image.Together(slices.DeleteFunc(i.all(), func(img *image.Image) bool { return !slices.Contains(refs, img.Ref()) })...), nil
 }
 
 // WriteImages writes the images that nodes need for a profile into a folder, an archive each that ctr images import and

@@ -12,15 +12,20 @@ import (
 )
 
 // Together gives several images as one archive of the same kind as Open's, which a node reads at once. What images share is in it
-// once.
-func Together(images ...*Image) (io.ReadCloser, error) {
-	var b bytes.Buffer
+// once. It is written as it is read.
+func Together(images ...*Image) io.ReadCloser {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(writeTogether(w, images)) }()
+	return r
+}
+
+func writeTogether(to io.Writer, images []*Image) error {
 	var all tarball.Manifest
-	w, done := tar.NewWriter(&b), map[string]bool{}
+	w, done := tar.NewWriter(to), map[string]bool{}
 	for _, i := range images {
 		m, err := i.copyTo(w, done)
 		if err != nil {
-			return nil, fmt.Errorf("archive image %s: %w", i.Ref(), err)
+			return fmt.Errorf("archive image %s: %w", i.Ref(), err)
 		}
 		all = append(all, m...)
 	}
@@ -32,9 +37,9 @@ func Together(images ...*Image) (io.ReadCloser, error) {
 		_, err = w.Write(manifest)
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
-		return nil, fmt.Errorf("archive images: %w", err)
+		return fmt.Errorf("archive images: %w", err)
 	}
-	return io.NopCloser(&b), nil
+	return nil
 }
 
 // copyTo writes what is in the image's archive and not done yet, but for its manifest, which it returns.

@@ -20,11 +20,7 @@ func TestTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Together(agent, nettool, agent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	archive, err := io.ReadAll(r)
+	archive, err := io.ReadAll(Together(agent, nettool, agent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +49,9 @@ func TestTogether(t *testing.T) {
 				t.Errorf("read a layer of %s: %v", i.Ref(), err)
 			}
 		}
+	}
+	if _, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return Together(&Image{archive: agent.archive[:700]}), nil }); err == nil {
+		t.Error("an image that is cut off is written")
 	}
 	if most := len(agent.archive) + len(nettool.archive); len(archive) > most {
 		t.Errorf("%d bytes, of which an image is there twice: apart they have %d", len(archive), most)
