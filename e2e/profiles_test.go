@@ -231,8 +231,16 @@ func testLook(t *testing.T, profile, name string) {
 	if text := mustLab(t, "status", name).stdout; !strings.Contains(text, profile) {
 		t.Errorf("lab status as text does not name the profile:\n%s", text)
 	}
-	if logs := mustLab(t, "logs", "agent", "--name", name, "--tail", "5").stdout; logs == "" {
+	logs := mustLab(t, "logs", "agent", "--name", name, "--tail", "-1").stdout
+	if logs == "" {
 		t.Error("lab logs agent prints nothing")
+	}
+	want := 0
+	if profile == "kubeproxy" { // where pods wait for it on every node
+		want = status.Sum.Nodes
+	}
+	if n := strings.Count(logs, "kube-proxy translates Services"); n != want {
+		t.Errorf("%d agents have seen kube-proxy at work, want %d:\n%s", n, want, logs)
 	}
 }
 

@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// dnsLabel is that of CoreDNS's pods; the name is older than CoreDNS.
-	dnsLabel = "k8s-app=kube-dns"
+	// dnsLabel is that of CoreDNS's pods, with its value; the name is older than CoreDNS.
+	dnsLabel = dnsKey + "=" + dnsValue
+	dnsKey   = "k8s-app"
+	dnsValue = "kube-dns"
 	// apiServerName is a name that every cluster's DNS must know.
 	apiServerName = "kubernetes.default.svc.cluster.local."
 )

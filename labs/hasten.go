@@ -65,7 +65,7 @@ func (l *Lab) lookAgain(ctx context.Context) error {
 // which no container is made (pkg/kubelet/kubelet_pods.go, makeEnvironmentVariables); it tries again 10 s later.
 func liesThere(p *corev1.Pod) bool {
 	const configError = "CreateContainerConfigError" // pkg/kubelet/kuberuntime
-	if p.Labels["k8s-app"] == "kube-dns" && p.Status.Phase == corev1.PodRunning && !kube.IsReady(p) {
+	if p.Labels[dnsKey] == dnsValue && p.Status.Phase == corev1.PodRunning && !kube.IsReady(p) {
 		return true
 	}
 	return slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), func(s corev1.ContainerStatus) bool {

@@ -56,7 +56,7 @@ func heardAgain(pods []corev1.Pod, now time.Time) kube.State {
 		p := &pods[i]
 		started := startedAt(p)
 		if p.Annotations[corev1.MirrorPodAnnotationKey] != "" || started.IsZero() || p.CreationTimestamp.After(begun) {
-			continue // the control plane ends when it loses the API server
+			continue // the control plane, too, which ends when it loses the API server
 		}
 		if starting != nil {
 			return kube.State{Why: "is not ready", Blame: kube.Object{Kind: "Pod", Namespace: starting.Namespace, Name: starting.Name}}
