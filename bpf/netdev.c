@@ -146,7 +146,7 @@ static __always_inline void let_pass(struct __sk_buff *ctx, const struct work *w
 
 	if (!t || !t->met)
 		return;
-	witness(ctx, w, dir);
+	witness(ctx, dir);
 	t->point = to;
 	if (cfg_steps && to == POINT_TO_STACK)
 		step_to(STEP_STACK, NULL, NULL, 0, 0);

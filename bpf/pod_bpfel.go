@@ -457,24 +457,28 @@ type PodObserved struct {
 	Over     bool
 	Pad      [5]uint8
 	Lo       struct {
-		_       structs.HostLayout
-		Packets uint64
-		Bytes   uint64
-		Began   uint64
-		Seen    uint32
-		By      uint8
-		Fin     bool
-		Pad     [34]uint8
+		_        structs.HostLayout
+		Packets  uint64
+		Bytes    uint64
+		Began    uint64
+		Seen     uint32
+		By       uint8
+		Fin      bool
+		Pad      [2]uint8
+		Identity uint32
+		Unused   [28]uint8
 	}
 	Hi struct {
-		_       structs.HostLayout
-		Packets uint64
-		Bytes   uint64
-		Began   uint64
-		Seen    uint32
-		By      uint8
-		Fin     bool
-		Pad     [34]uint8
+		_        structs.HostLayout
+		Packets  uint64
+		Bytes    uint64
+		Began    uint64
+		Seen     uint32
+		By       uint8
+		Fin      bool
+		Pad      [2]uint8
+		Identity uint32
+		Unused   [28]uint8
 	}
 }
 

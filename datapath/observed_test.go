@@ -119,3 +119,98 @@ func TestObservedFlowsTakePlaces(t *testing.T) {
 		}
 	})
 }
+
+// A flow whose place another takes goes on in one of the places behind, with what was known of it.
+func TestObservedFlowsMoveOn(t *testing.T) {
+	m, ring := observer(t)
+	onOneCPU(m, func() {
+		m.datagram(1000)
+		flow, at := m.onlyFlow()
+		const first = 64
+		if at >= first {
+			t.Fatalf("a flow begins in place %d", at)
+		}
+		// So many flows that each of the places was taken from the first one.
+		for sport := range uint16(10 * first) {
+			m.datagram(2000 + sport)
+		}
+		eventsOf(t, ring)
+		m.datagram(1000)
+		if told := eventsOf(t, ring); len(told) != 0 {
+			t.Errorf("of a flow that moved on is told %+v", told)
+		}
+		found := 0
+		for place, o := range m.observed() {
+			if o.Key != flow.Key {
+				continue
+			}
+			found++
+			if place < first || o.Lo.Packets+o.Hi.Packets != 2 {
+				t.Errorf("in place %d it has %d packets, want 2", place, o.Lo.Packets+o.Hi.Packets)
+			}
+		}
+		if found != 1 || len(m.observed()) != 10*first+1 {
+			t.Errorf("the flow is in %d places, and there are %d flows, want 1 and %d", found, len(m.observed()), 10*first+1)
+		}
+		m.datagram(1000) // by the remembered decision
+		for _, o := range m.observed() {
+			if o.Key == flow.Key && o.Lo.Packets+o.Hi.Packets != 3 {
+				t.Errorf("of the decision's flow %d packets were counted, want 3", o.Lo.Packets+o.Hi.Packets)
+			}
+		}
+	})
+}
+
+// onlyFlow is the one flow that there is, and its place.
+func (m *model) onlyFlow() (flow bpf.Observed, at uint32) {
+	m.t.Helper()
+	flows := m.observed()
+	if len(flows) != 1 {
+		m.t.Fatalf("there are %d flows, want 1", len(flows))
+	}
+	for place, o := range flows {
+		flow, at = o, place
+	}
+	return flow, at
+}
+
+// Who the ends of a flow are is asked for at its first event, and again after an interval; one that is not known yet, at every event.
+func TestObservedFlowsRememberIdentities(t *testing.T) {
+	m, ring := observer(t)
+	onOneCPU(m, func() {
+		next := func(when string, src, dst uint32) {
+			t.Helper()
+			m.datagram(1000)
+			if told := eventsOf(t, ring); len(told) != 1 || told[0].SrcIdentity != src || told[0].DstIdentity != dst {
+				t.Errorf("%s is told %+v, want identities %d and %d", when, told, src, dst)
+			}
+		}
+		// due has the next packet be told of: as the flow's first answer, or after an interval.
+		due := func(change func(*bpf.Observed)) {
+			t.Helper()
+			m.must(m.d.maps.newGeneration())
+			for place, o := range m.observed() {
+				change(&o)
+				m.must(m.d.maps.observed.Put(place, o))
+			}
+		}
+		answer := func(o *bpf.Observed) { o.LoOpened, o.Replied = bpf.PortOf(o.Key.HiPort) == 1000, false }
+		late := func(o *bpf.Observed) { o.Told -= 10 }
+		m.must(m.d.SetIdentity(m.local[0], 300))
+		m.must(m.d.SetIdentity(m.local[1], 301))
+		next("at first", 300, 301)
+		m.must(m.d.SetIdentity(m.local[1], 302))
+		due(answer)
+		next("soon after a change", 300, 301)
+		due(late)
+		next("after an interval", 300, 302)
+		due(answer)
+		next("soon after that", 300, 302)
+		m.must(m.d.SetIdentity(m.local[1], 0))
+		due(late)
+		next("where it is not known", 300, 5)
+		m.must(m.d.SetIdentity(m.local[1], 303))
+		due(answer)
+		next("once it is known", 300, 303)
+	})
+}

@@ -122,20 +122,17 @@ static __always_inline void set_view(struct telling *t, const struct work *w)
 }
 
 /* Looks up the flow of a packet that is not dropped. */
-__noinline int look_up_observed(struct __sk_buff *ctx, const struct work *w, enum lab_direction dir)
+static __always_inline void look_up_observed(struct __sk_buff *ctx, const struct work *w, struct telling *t, enum lab_direction dir)
 {
-	struct telling *t = this_telling();
 	const struct change *c;
 	bool translated;
 
-	if (!cfg_tells || !t || !w || !t->reader)
-		return 0;
 	c = &w->c;
 	translated = has_kube_proxy_replacement() && c->outcome == TRANSLATED;
 	t->met = true;
 	t->direction = dir;
 	if (!w->p.family)
-		return 0;
+		return;
 	t->length = ctx->len;
 	if (translated)
 		t->service = c->service;
@@ -148,32 +145,36 @@ __noinline int look_up_observed(struct __sk_buff *ctx, const struct work *w, enu
 			step_translation(&c->from, &c->to, c->service);
 		step_observed(t, STEP_LOOKUP);
 	}
-	return 0;
 }
 
 /* Finds out who the ends of a packet are, where that is told, and makes the entry of its flow. */
-__noinline int identify(void)
+static __always_inline void identify(const struct work *w, struct telling *t)
 {
-	struct telling *t = this_telling();
-	const struct work *w = this_work();
-
-	if (!cfg_tells || !t || !w || !t->has_key)
-		return 0;
+	if (!t->has_key)
+		return;
 	if (is_due(t) || cfg_steps) {
 		if (!t->src_identity)
 			t->src_identity = identity_at(&w->p.ev.src);
-		t->dst_identity = identity_at(has_kube_proxy_replacement() && w->c.outcome == TRANSLATED ? &w->c.to.dst : &w->p.ev.dst);
+		if (!t->dst_identity)
+			t->dst_identity = identity_at(has_kube_proxy_replacement() && w->c.outcome == TRANSLATED ? &w->c.to.dst : &w->p.ev.dst);
 	}
 	if (t->fresh)
 		enter_observed(t);
-	return 0;
+	else if (t->occasion == OCCASION_INTERVAL)
+		renew_identities(t);
 }
 
 /* Tells of a packet that is not dropped. What is asked for here is asked for events only. */
-static __always_inline void witness(struct __sk_buff *ctx, const struct work *w, enum lab_direction dir)
+__noinline int witness(struct __sk_buff *ctx, enum lab_direction dir)
 {
-	look_up_observed(ctx, w, dir);
-	identify();
+	const struct work *w = this_work(); /* and no argument, which could be no key of a map before Linux 6.2 */
+	struct telling *t = this_telling();
+
+	if (!cfg_tells || !t || !w || !t->reader)
+		return 0;
+	look_up_observed(ctx, w, t, dir);
+	identify(w, t);
+	return 0;
 }
 
 /* Where a packet goes for a reason that is no drop. */
@@ -215,7 +216,7 @@ __noinline int depart(struct __sk_buff *ctx, const struct work *w, enum lab_reas
 	}
 	if (!is_due(t))
 		return 0;
-	return report(ctx, &w->p, has_kube_proxy_replacement() ? &w->c : NULL, reason, dir);
+	return write_event(ctx, &w->p, has_kube_proxy_replacement() ? &w->c : NULL, reason, dir);
 }
 
 /* Tells of a decision before it is carried out, so that an event shows a dropped packet as it came: some are turned into the answer. */
@@ -224,7 +225,7 @@ static __always_inline void announce(struct __sk_buff *ctx, const struct work *w
 	if (is_drop(reason, dir))
 		report(ctx, &w->p, NULL, reason, dir);
 	else if (cfg_tells)
-		witness(ctx, w, dir);
+		witness(ctx, dir);
 }
 
 /*

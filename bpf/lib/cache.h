@@ -245,6 +245,15 @@ static __always_inline struct decision *decision_about(const struct tuple *t)
 	return bpf_map_lookup_elem(&lab_flow_decided, &place);
 }
 
+/* Notes where the packet's flow is. */
+static __always_inline void note_place(struct decision *decision, const struct telling *t)
+{
+	decision->began = t->began;
+	decision->place = t->place;
+	decision->lo = t->lo;
+	decision->counts = t->counts;
+}
+
 /* A remembered decision is followed. */
 __noinline int step_cache(struct telling *t)
 {
@@ -261,18 +270,15 @@ static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, cons
 {
 	const struct work *w = this_work();
 	enum lab_point came = POINT_FROM_NETWORK;
-	const struct decision *decision;
 	const struct endpoint *self;
 
 	if (!t || !w || !known)
 		return 0;
-	if (t->direction == DIR_FROM_POD) {
+	if (t->direction == DIR_FROM_POD && !t->src_identity) {
 		self = bpf_map_lookup_elem(&lab_endpoints, &known->key.src);
 		if (self)
 			know_sender(identity_of_pod(self));
 	}
-	decision = decision_about(&known->key);
-	t->decided = decision ? t->now - decision->at : 0;
 	t->cached = true;
 	if (has_tunnel() && ctx->ifindex == cfg_tunnel_device)
 		came = POINT_FROM_TUNNEL;
@@ -338,9 +344,11 @@ static __noinline bool witness_cached(struct __sk_buff *ctx, const struct cached
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const __u8 *tcp_flags = data + PLAIN_L4 + 13;
 	struct telling *t = this_telling();
+	const struct work *w = this_work();
+	struct decision *decision;
 	bool due;
 
-	if (!t || !known)
+	if (!t || !w || !known)
 		return false;
 	begin_telling();
 	if (!t->reader)
@@ -353,6 +361,12 @@ static __noinline bool witness_cached(struct __sk_buff *ctx, const struct cached
 		set_key(t, &known->to.src, &known->to.dst, known->to.sport, known->to.dport, known->key.proto);
 	else
 		set_key(t, &known->key.src, &known->key.dst, known->key.sport, known->key.dport, known->key.proto);
+	decision = decision_about(&known->key);
+	if (decision) {
+		t->decided = t->now - decision->at;
+		t->began = decision->began;
+		t->place = decision->place;
+	}
 	observe(t);
 	due = is_due(t) || cfg_steps;
 	if (due) {
@@ -360,7 +374,9 @@ static __noinline bool witness_cached(struct __sk_buff *ctx, const struct cached
 		tell_cached(ctx, t, known);
 	}
 	if (due || t->fresh)
-		identify();
+		identify(w, t);
+	if (decision)
+		note_place(decision, t); /* it may have moved on, or been entered anew */
 	return true;
 }
 
@@ -475,10 +491,7 @@ static __always_inline void note_decision(const struct work *w)
 	if (!decision || !t)
 		return;
 	decision->at = t->now;
-	decision->began = t->began;
-	decision->place = t->place;
-	decision->lo = t->lo;
-	decision->counts = t->counts;
+	note_place(decision, t);
 }
 
 /*

@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "ct.h"
+#include "identity.h"
 #include "record.h"
 #include "step.h"
 #include "tuple.h"
@@ -26,6 +27,12 @@
 #define OBSERVED_PLACES 4
 
 /*
+ * Flows begin in the first places of the table, which are few, so that these are in the CPU's caches. Most flows end there. One
+ * whose place another takes before moves on to the other places, of which there are many.
+ */
+#define OBSERVED_FIRST 64
+
+/*
  * An array, which is searched here, so that a remembered decision can say in which place its flow is: packets that follow it
  * search nothing. There is no lock. What may come of that is an event too many, or a packet that is not counted.
  */
@@ -37,19 +44,25 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE); /* aligns the values to pages, and so to cache lines */
 } lab_observed SEC(".maps");
 
-/* The first of a flow's places. */
-static __always_inline __u32 first_place(const struct observed_key *key)
+/* The first of the places where a flow begins. */
+static __always_inline __u32 first_place(__u32 hash)
 {
-	__u64 all = cfg_observed / OBSERVED_PLACES;
-
-	return (__u32)(all * hash(key) >> 32) * OBSERVED_PLACES;
+	return hash % (OBSERVED_FIRST / OBSERVED_PLACES) * OBSERVED_PLACES;
 }
 
-/* The entry of the flow that has the telling's key, NULL if there is none. */
-static __always_inline struct observed *find_observed(struct telling *t)
+/* The first of the places that a flow moves on to. */
+static __always_inline __u32 later_place(__u32 hash)
 {
-	__u32 place = first_place(&t->key), i;
+	__u64 all = (cfg_observed - OBSERVED_FIRST) / OBSERVED_PLACES;
+
+	return OBSERVED_FIRST + (__u32)(all * hash >> 32) * OBSERVED_PLACES;
+}
+
+/* The entry, in one of the places from that one on, of the flow that has the telling's key. NULL: there is none. */
+static __always_inline struct observed *look_at_places(struct telling *t, __u32 place)
+{
 	struct observed *o;
+	__u32 i;
 
 #pragma unroll
 	for (i = 0; i < OBSERVED_PLACES; i++, place++) {
@@ -60,6 +73,23 @@ static __always_inline struct observed *find_observed(struct telling *t)
 		}
 	}
 	return NULL;
+}
+
+/*
+ * The entry of the flow that has the telling's key, NULL if there is none. It is in the telling's place, where that is known. A
+ * segment that opens a flow is not looked up among those that have moved on: the flow that it finds there is over, or another.
+ */
+static __always_inline struct observed *find_observed(struct telling *t)
+{
+	struct observed *o = t->began ? bpf_map_lookup_elem(&lab_observed, &t->place) : NULL;
+	__u32 h;
+
+	if (o && o->began == t->began && keys_equal(&o->key, &t->key))
+		return o;
+	t->began = 0;
+	h = hash(&t->key);
+	o = look_at_places(t, first_place(h));
+	return o || t->opens ? o : look_at_places(t, later_place(h));
 }
 
 /* Sets the key of the flow that goes from src to dst. */
@@ -136,21 +166,51 @@ static __always_inline enum lab_occasion occasion_of(struct observed *o, struct 
 	return occasion;
 }
 
+/* An identity that is worth to be remembered: one that is not known yet is asked for again. */
+static __always_inline __u32 known_identity(__u32 identity)
+{
+	return identity == LAB_INIT ? 0 : identity;
+}
+
+/* Remembers who the ends of a flow are, until the next event after EVENT_INTERVAL. */
+static __always_inline void note_identities(struct observed *o, const struct telling *t)
+{
+	(t->lo ? &o->lo : &o->hi)->identity = known_identity(t->src_identity);
+	(t->lo ? &o->hi : &o->lo)->identity = known_identity(t->dst_identity);
+}
+
+/* Remembers that in the flow's entry. */
+static __always_inline void renew_identities(const struct telling *t)
+{
+	struct observed *o = bpf_map_lookup_elem(&lab_observed, &t->place);
+
+	if (o && keys_equal(&o->key, &t->key))
+		note_identities(o, t);
+}
+
+/* Says who the ends are as it was found out before. ICMP errors about a flow may come from anybody. */
+static __always_inline void recall_identities(struct telling *t, const struct observed_side *mine, const struct observed_side *other)
+{
+	if (cfg_steps || t->occasion == OCCASION_INTERVAL || t->key.error)
+		return;
+	if (!t->src_identity)
+		t->src_identity = mine->identity;
+	t->dst_identity = other->identity;
+}
+
 /* Looks up the flow that has the key, counts the packet, and finds out what is to be told of it. The entry of one that is not there is made by enter_observed(). */
-__noinline int observe(struct telling *t)
+static __always_inline void observe(struct telling *t)
 {
 	struct observed_side *mine, *other;
 	struct observed *o;
 	bool reply;
 	__u32 now;
 
-	if (!cfg_tells || !t)
-		return 0;
 	now = t->now / 1000000000;
 	o = find_observed(t);
 	if (!o || is_outdated(o, t, now)) {
 		meet_flow(t);
-		return 0;
+		return;
 	}
 	reply = t->lo != o->lo_opened;
 	mine = t->lo ? &o->lo : &o->hi;
@@ -175,11 +235,11 @@ __noinline int observe(struct telling *t)
 	else
 		t->service = o->service;
 	t->age = t->now - o->began;
+	recall_identities(t, mine, other);
 	mine = o->lo_opened ? &o->lo : &o->hi;
 	other = o->lo_opened ? &o->hi : &o->lo;
 	t->sent = (struct metric){ .packets = mine->packets, .bytes = mine->bytes };
 	t->returned = (struct metric){ .packets = other->packets, .bytes = other->bytes };
-	return 0;
 }
 
 /* The look-up of the packet's flow, or the making of its entry. */
@@ -203,50 +263,80 @@ __noinline int step_observed(struct telling *t, enum lab_step kind)
 	return tell_step(t);
 }
 
-/* How well a place can be taken for the flow of the telling: the larger the better. */
-static __always_inline __u32 room_at(const struct observed *o, const struct telling *t, __u32 now)
+/* How well the place of that entry can be taken for a flow: the larger the better. */
+static __always_inline __u32 room_at(const struct observed *o, const struct observed_key *key, __u32 now)
 {
 	if (!o->began)
 		return ~0U - 1;
-	if (o->over || keys_equal(&o->key, &t->key))
+	if (o->over || keys_equal(&o->key, key))
 		return ~0U; /* before those that nobody has used: what is used is in the CPU's caches */
 	return silence(o, now);
 }
 
-/* The place that is taken for the flow of the telling. */
-static __always_inline struct observed *place_observed(struct telling *t, __u32 now)
+/* The best of the places from *place on, which becomes that one. */
+static __always_inline struct observed *best_place(const struct observed_key *key, __u32 now, __u32 *place)
 {
-	__u32 place = first_place(&t->key), best = 0, room, i;
+	__u32 at = *place, best = 0, room, i;
 	struct observed *o, *chosen = NULL;
 
 #pragma unroll
-	for (i = 0; i < OBSERVED_PLACES; i++, place++) {
-		o = bpf_map_lookup_elem(&lab_observed, &place);
+	for (i = 0; i < OBSERVED_PLACES; i++, at++) {
+		o = bpf_map_lookup_elem(&lab_observed, &at);
 		if (!o)
 			continue;
-		room = room_at(o, t, now);
+		room = room_at(o, key, now);
 		if (!chosen || room > best) {
 			chosen = o;
 			best = room;
-			t->place = place;
+			*place = at;
 		}
 	}
 	return chosen;
 }
 
+/* Whether packets of the flow may still come. */
+static __always_inline bool goes_on(const struct observed *o, __u32 now)
+{
+	return o->began && !o->over && silence(o, now) <= observed_timeout(o->key.proto);
+}
+
+/* Moves a flow on from the first places. */
+__noinline int move_on(__u32 place, __u32 now)
+{
+	struct observed *o = bpf_map_lookup_elem(&lab_observed, &place), *later;
+
+	if (!cfg_tells || !o)
+		return 0;
+	place = later_place(hash(&o->key));
+	later = best_place(&o->key, now, &place);
+	if (later)
+		*later = *o;
+	return 0;
+}
+
+/* The place that is taken for the flow of the telling. */
+static __always_inline struct observed *place_observed(struct telling *t, __u32 now)
+{
+	struct observed *chosen;
+
+	t->place = first_place(hash(&t->key));
+	chosen = best_place(&t->key, now, &t->place);
+	if (chosen && goes_on(chosen, now) && !keys_equal(&chosen->key, &t->key))
+		move_on(t->place, now);
+	return chosen;
+}
+
 /* Makes the entry of a flow that was not there. */
-__noinline int enter_observed(struct telling *t)
+static __always_inline void enter_observed(struct telling *t)
 {
 	struct observed_side *mine;
 	struct observed *o;
 	__u32 now;
 
-	if (!cfg_tells || !t)
-		return 0;
 	now = t->now / 1000000000;
 	o = place_observed(t, now);
 	if (!o)
-		return 0;
+		return;
 	__builtin_memset(o, 0, sizeof(*o));
 	o->told = now;
 	o->service = t->service;
@@ -260,10 +350,12 @@ __noinline int enter_observed(struct telling *t)
 	mine->seen = now;
 	mine->by = t->direction + 1;
 	mine->fin = t->tcp_flags & TCP_FIN;
+	note_identities(o, t);
 	o->key = t->key;
 	o->began = t->began = t->now;
 	t->counts = true;
-	return cfg_steps ? step_observed(t, STEP_CREATED) : 0;
+	if (cfg_steps)
+		step_observed(t, STEP_CREATED);
 }
 
 /* Whether the flow is known that an ICMP error with that key is about. */

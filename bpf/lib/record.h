@@ -204,7 +204,9 @@ struct observed_side {
 	__u32 seen; /* when one was looked at last, and not only counted: seconds of CLOCK_MONOTONIC */
 	__u8 by; /* the program that counts them, as a direction and 1: others see the same packets */
 	bool fin;
-	__u8 pad[34];
+	__u8 pad[2];
+	__u32 identity; /* of who sends them, as far as events know; 0: not known, or not any more */
+	__u8 unused[28];
 };
 _Static_assert(sizeof(struct observed_side) == 64, "a cache line, shared with datapath/");
 
