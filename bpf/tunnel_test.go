@@ -188,6 +188,7 @@ func (f *tunnelFixture) checkOnce(t *testing.T, prog string, dir bpf.Direction, 
 	skb := skbContext(int(ifindex))
 	binary.NativeEndian.PutUint32(skb[markOffset:], row.mark)
 	binary.NativeEndian.PutUint32(skb[gsoOffset:], row.gso)
+	f.tape.Own(skb)
 	opts := &ebpf.RunOptions{Data: row.frame, DataOut: make([]byte, len(row.frame)+256), Context: skb, ContextOut: make([]byte, len(skb))}
 	f.tape.ComeFrom(row.from)
 	before := f.counted(t)
@@ -206,6 +207,12 @@ func (f *tunnelFixture) checkOnce(t *testing.T, prog string, dir bpf.Direction, 
 	if now := f.counted(t); !maps.Equal(now, before) {
 		t.Errorf("counted are %v, want %v", now, before)
 	}
+	f.ns.Do(func() { // what others send is not recorded
+		other := make([]byte, 60)
+		copy(other[12:], []byte{0x86, 0xdd})
+		_, err := f.progs[prog].Run(&ebpf.RunOptions{Data: other, Context: skbContext(int(ifindex))})
+		must(t, err)
+	})
 	key, redirect := f.tape.Last()
 	if key != nil {
 		key.Flags &= progtest.Checksum | progtest.DontFragment

@@ -47,6 +47,9 @@ func (m *model) testRun(ifindex int, frame []byte) *ebpf.RunOptions {
 	const ifindexOffset, size = 40, 192 // in struct __sk_buff
 	skb := make([]byte, size)
 	binary.NativeEndian.PutUint32(skb[ifindexOffset:], uint32(ifindex))
+	if m.tunnel != nil {
+		m.tunnel.Own(skb)
+	}
 	return &ebpf.RunOptions{Data: frame, Context: skb}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -56,8 +57,21 @@ type tape struct {
 	In       rawKey
 	Play     uint32 // whether the packet has that key
 	Out      rawKey
-	Errno    int32 // of reading Out
+	Errno    int32  // of reading Out
+	CPU      uint32 // where the run is, counted from 1; 0: there is none
 	Redirect Redirect
+}
+
+// mine is what the context of a run that is recorded has at cbOffset, the place of cb[0] in struct __sk_buff. A program that is
+// attached sees other packets, too, as those by which the kernel looks for IPv6 neighbours and routers.
+const (
+	mine     = 0x57a9e001
+	cbOffset = 48
+)
+
+// Own has a run be recorded: the context, a struct __sk_buff, is its.
+func (r *Recorder) Own(context []byte) {
+	binary.NativeEndian.PutUint32(context[cbOffset:], mine)
 }
 
 // NewRecorder makes a recorder that lasts until the test ends.
@@ -109,8 +123,8 @@ func (r *Recorder) get() (t tape) {
 	return t
 }
 
-// redirects are helpers whose first argument is a device.
-var redirects = []asm.BuiltinFunc{asm.FnRedirect, asm.FnRedirectPeer, asm.FnRedirectNeigh}
+// redirects are helpers whose first argument is a device, and how many they have.
+var redirects = map[asm.BuiltinFunc]int{asm.FnRedirect: 2, asm.FnRedirectPeer: 2, asm.FnRedirectNeigh: 4}
 
 // Record has a program's runs be recorded. The program is called by another in its place, which is of the same name, and
 // calls redirecting helpers by functions that write down where to.
@@ -118,7 +132,7 @@ func (r *Recorder) Record(spec *ebpf.ProgramSpec) {
 	r.tb.Helper()
 	source := spec.Instructions[0].Source() // the kernel wants a line of each function
 	insns := append(begin("record_"+spec.Name, source, r.caller(spec.Name)), spec.Instructions...)
-	for _, helper := range redirects {
+	for helper := range redirects {
 		name := "record_" + helper.String()
 		called := false
 		for i := range insns {
@@ -142,9 +156,15 @@ func (r *Recorder) at(to asm.Register, offset uintptr) asm.Instruction {
 // caller calls the program with a packet that has the key that is wanted, and reads its key afterwards.
 func (r *Recorder) caller(program string) asm.Instructions {
 	const size, readFlags = int32(unsafe.Sizeof(rawKey{})), 1 << 4 // BPF_F_TUNINFO_FLAGS
+	cpu := int16(unsafe.Offsetof(tape{}.CPU))
 	return asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, cbOffset, asm.Word),
+		asm.JNE.Imm32(asm.R2, mine, "pass_"+program),
 		asm.Mov.Reg(asm.R6, asm.R1),
 		r.at(asm.R7, 0),
+		asm.FnGetSmpProcessorId.Call(),
+		asm.Add.Imm(asm.R0, 1),
+		asm.StoreMem(asm.R7, cpu, asm.R0, asm.Word),
 		asm.Mov.Imm(asm.R1, 0),
 		asm.StoreMem(asm.R7, int16(unsafe.Offsetof(tape{}.Redirect)), asm.R1, asm.DWord),
 		asm.LoadMem(asm.R1, asm.R7, int16(unsafe.Offsetof(tape{}.Play)), asm.Word),
@@ -163,22 +183,37 @@ func (r *Recorder) caller(program string) asm.Instructions {
 		asm.Mov.Imm(asm.R4, readFlags),
 		asm.FnSkbGetTunnelKey.Call(),
 		asm.StoreMem(asm.R7, int16(unsafe.Offsetof(tape{}.Errno)), asm.R0, asm.Word),
+		asm.StoreImm(asm.R7, cpu, 0, asm.Word),
 		asm.Mov.Reg(asm.R0, asm.R8),
+		asm.Return(),
+		asm.Call.Label(program).WithSymbol("pass_" + program),
 		asm.Return(),
 	}
 }
 
-// redirector calls a helper and writes down that it did.
+// redirector calls a helper and writes down that it did, in a run that is recorded: nothing else runs on its CPU meanwhile.
 func (r *Recorder) redirector(helper asm.BuiltinFunc) asm.Instructions {
-	at := unsafe.Offsetof(tape{}.Redirect)
-	return asm.Instructions{
+	at, goOn := unsafe.Offsetof(tape{}.Redirect), "go_on_"+helper.String()
+	var kept, back asm.Instructions
+	for arg := range asm.Register(redirects[helper]) {
+		kept = append(kept, asm.Mov.Reg(asm.R6+arg, asm.R1+arg))
+		back = append(back, asm.Mov.Reg(asm.R1+arg, asm.R6+arg))
+	}
+	back[0] = back[0].WithSymbol(goOn)
+	return slices.Concat(kept, asm.Instructions{
+		asm.FnGetSmpProcessorId.Call(),
+		asm.Add.Imm(asm.R0, 1),
+		r.at(asm.R5, unsafe.Offsetof(tape{}.CPU)),
+		asm.LoadMem(asm.R5, asm.R5, 0, asm.Word),
+		asm.JNE.Reg(asm.R5, asm.R0, goOn),
 		r.at(asm.R5, at+unsafe.Offsetof(Redirect{}.Helper)),
 		asm.StoreImm(asm.R5, 0, int64(helper), asm.Word),
 		r.at(asm.R5, at+unsafe.Offsetof(Redirect{}.Ifindex)),
-		asm.StoreMem(asm.R5, 0, asm.R1, asm.Word),
+		asm.StoreMem(asm.R5, 0, asm.R6, asm.Word),
+	}, back, asm.Instructions{
 		helper.Call(),
 		asm.Return(),
-	}
+	})
 }
 
 // begin makes instructions a function.
