@@ -23,39 +23,46 @@ func known(t *testing.T, m *model, frame []byte, reason bpf.Reason) {
 	})
 }
 
+// mac returns the address of a pod's device that ends in last.
+func mac(last byte) bpf.MAC { return bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, last}} }
+
+// goesTo returns whom a frame is for after the program: for the device it came by, whose address is random, if it goes nowhere.
+func (m *model) goesTo(at stage, frame []byte) bpf.MAC {
+	m.t.Helper()
+	_, out := m.runOn(at.prog, at.ifindex, frame)
+	return bpf.MAC{B: [6]uint8(out)}
+}
+
 // What was decided about a flow is remembered, which shows by an entry that is changed behind the
 // programs' back; and it counts for no packet after the datapath has changed an endpoint.
 func TestDecisionsAreRemembered(t *testing.T) {
 	m := router(t)
 	at := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}
 	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), netip.AddrPortFrom(m.local[1], 80), ackFlag)
-	entry := func(mac byte) bpf.Endpoint {
-		return bpf.Endpoint{Ifindex: uint32(m.ifindex(m.local[1])), Id: 3, Veth: 1, Mac: bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, mac}}}
+	entry := func(last byte) bpf.Endpoint {
+		return bpf.Endpoint{Ifindex: uint32(m.ifindex(m.local[1])), Id: 3, Veth: 1, Mac: mac(last)}
 	}
-	goesTo := func() byte {
-		_, out := m.runOn(at.prog, at.ifindex, frame)
-		return out[5]
-	}
+	goesTo := func() bpf.MAC { return m.goesTo(at, frame) }
 	m.must(m.d.maps.enter(m.local[1], entry(1), ebpf.UpdateAny))
-	if got := goesTo(); got != 1 {
-		t.Fatalf("a packet goes to %d, want 1", got)
+	if got := goesTo(); got != mac(1) {
+		t.Fatalf("a packet goes to %v, want %v", got, mac(1))
 	}
 	// A decision holds for a part of a second: one of these three has another one that is younger.
 	remembered := false
-	for mac := byte(2); mac <= 4; mac++ {
+	for last := byte(2); last <= 4; last++ {
 		goesTo()
-		m.must(m.d.maps.endpoints.Put(bpf.IPOf(m.local[1]), entry(mac)))
-		remembered = remembered || goesTo() == mac-1
+		m.must(m.d.maps.endpoints.Put(bpf.IPOf(m.local[1]), entry(last)))
+		remembered = remembered || goesTo() == mac(last-1)
 	}
 	if !remembered {
 		t.Error("nothing is remembered")
 	}
 	m.must(m.d.maps.enter(m.local[1], entry(9), ebpf.UpdateAny))
-	if got := goesTo(); got != 9 {
-		t.Errorf("after the endpoint has changed a packet goes to %d, want 9", got)
+	if got := goesTo(); got != mac(9) {
+		t.Errorf("after the endpoint has changed a packet goes to %v, want %v", got, mac(9))
 	}
 	m.must(m.d.maps.remove(m.local[1], entry(9)))
-	if got := goesTo(); got == 9 {
+	if got := goesTo(); got == mac(9) {
 		t.Error("after the endpoint is gone packets go to it")
 	}
 }
@@ -66,8 +73,8 @@ func TestDecisionsRestOnTheirOwn(t *testing.T) {
 	m := router(t)
 	sender, receiver, added := m.local[0], m.local[1], netip.MustParseAddr("10.244.0.9")
 	at := stage{m.d.progs.fromPod, m.ifindex(sender)}
-	entry := func(pod netip.Addr, mac byte) bpf.Endpoint {
-		return bpf.Endpoint{Ifindex: uint32(m.ifindex(pod)), Mac: bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, mac}}}
+	entry := func(pod netip.Addr, last byte) bpf.Endpoint {
+		return bpf.Endpoint{Ifindex: uint32(m.ifindex(pod)), Mac: mac(last)}
 	}
 	change := func(addr netip.Addr, e bpf.Endpoint) { m.must(m.d.maps.enter(addr, e, ebpf.UpdateAny)) }
 	route := func(to string) {
@@ -139,16 +146,13 @@ func TestNewEndpointsGetTheirPackets(t *testing.T) {
 	m.ns.Run("ip", "neigh", "replace", m.d.cfg.Router().String(), "lladdr", "02:00:00:00:00:01", "dev", hostDevice, "nud", "permanent")
 	at, added := stage{m.d.progs.fromPod, m.ifindex(m.local[0])}, netip.MustParseAddr("10.244.0.9")
 	frame := packet(layers.IPProtocolTCP, netip.AddrPortFrom(m.local[0], 40000), netip.AddrPortFrom(added, 80), ackFlag)
-	goesTo := func() byte {
-		_, out := m.runOn(at.prog, at.ifindex, frame)
-		return out[5]
-	}
+	goesTo := func() bpf.MAC { return m.goesTo(at, frame) }
 	for range 3 {
 		goesTo()
 		goesTo()
-		m.must(m.d.maps.endpoints.Put(bpf.IPOf(added), bpf.Endpoint{Ifindex: uint32(m.ifindex(m.local[1])), Mac: bpf.MAC{B: [6]uint8{2, 0, 0, 0, 0, 9}}}))
-		if got := goesTo(); got != 9 {
-			t.Errorf("a packet goes to %d, want 9", got)
+		m.must(m.d.maps.endpoints.Put(bpf.IPOf(added), bpf.Endpoint{Ifindex: uint32(m.ifindex(m.local[1])), Mac: mac(9)}))
+		if got := goesTo(); got != mac(9) {
+			t.Errorf("a packet goes to %v, want %v", got, mac(9))
 		}
 		m.must(m.d.maps.removeAt(added))
 	}
