@@ -19,9 +19,6 @@ import (
 const (
 	// Soon is how late events may be for a person who watches them.
 	Soon = 200 * time.Millisecond
-	// busy is how many bytes a reader finds in the ring when it reads again after a brief pause, whatever pause it has else.
-	busy  = 64 << 10
-	brief = 5 * time.Millisecond
 	// namesLast is how long a device's name is remembered. The kernel counts indexes up before it gives one
 	// to another device.
 	namesLast = 10 * time.Second
@@ -46,35 +43,37 @@ type hub struct {
 	// switching is held while the reader is started or stopped; a ring has one reader at a time.
 	switching sync.Mutex
 	stop      func()        // nil when no reader runs
-	joined    chan struct{} // tells the reader of somebody who may wait less long than it pauses
+	wake      chan struct{} // tells the reader of somebody who may wait less long than it pauses
 	closed    bool
 
 	mu        sync.Mutex // guards what follows
 	listeners map[*listener]struct{}
+	hurries   int  // how many [Datapath.Hurry] are not done
 	failed    bool // the reader has ended by itself, and takes no more
 }
 
 type listener struct {
-	events chan api.Event
-	done   chan struct{} // closed when err is set and no event follows
+	events chan *api.Event // they are shared with other listeners
+	done   chan struct{}   // closed when err is set and no event follows
 	err    error
 	late   time.Duration
 	gaps   gaps
 	missed []int // of each CPU's events; what the listener has not been told of yet
 	marks  bool
+	steps  bool
 }
 
 // Events yields events from now on, until ctx is done or the consumer stops. The ring is polled, as programs wake nobody;
-// an event is yielded late at most after it happened, or earlier, if another consumer asks for that. There may be any
-// number of consumers. Programs write events only while there is one, and never overwrite any: an event that finds the
+// an event is yielded late at most after it happened, or earlier, if another consumer or [Datapath.Hurry] asks for that.
+// There may be any number of consumers. Programs write events only while there is one, and never overwrite any: an event that finds the
 // ring full is counted as "event-lost" in [Datapath.Metrics], and told by an [api.EventLost] at the gap, as is one for
 // which a slow consumer has no room. An error ends the sequence; that ctx is done is no error.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api.Event, error] {
-	return d.listenTo(ctx, late, false)
+	return d.listenTo(ctx, late, false, false)
 }
 
 // listenTo is [Datapath.Events], with what [Datapath.Watch] asks for besides.
-func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks bool) iter.Seq2[api.Event, error] {
+func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks, steps bool) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		l, err := d.listen(late)
 		if err != nil {
@@ -83,8 +82,7 @@ func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks bool)
 		}
 		defer d.unlisten(l)
 		if marks {
-			d.events.wantMarks(l)
-			if err := d.announce(announced); err != nil { // that steps are read, too
+			if err := d.wantMarks(l, steps); err != nil {
 				yield(api.Event{}, err)
 				return
 			}
@@ -97,7 +95,7 @@ func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks bool)
 			case <-ctx.Done():
 				return
 			case e := <-l.events:
-				if !yield(e, nil) {
+				if !yield(*e, nil) {
 					return
 				}
 			case <-l.done:
@@ -115,7 +113,7 @@ func (d *Datapath) listen(late time.Duration) (*listener, error) {
 	if h.closed {
 		return nil, errClosed
 	}
-	l := &listener{events: make(chan api.Event, backlog), done: make(chan struct{}), late: late}
+	l := &listener{events: make(chan *api.Event, backlog), done: make(chan struct{}), late: late}
 	failed, err := d.join(l)
 	if err != nil {
 		return nil, err
@@ -130,10 +128,7 @@ func (d *Datapath) listen(late time.Duration) (*listener, error) {
 		}
 		return l, nil
 	}
-	select {
-	case h.joined <- struct{}{}:
-	default: // it has been told
-	}
+	h.wakeReader()
 	return l, nil
 }
 
@@ -155,11 +150,16 @@ func (d *Datapath) join(l *listener) (failed bool, err error) {
 	return failed, nil
 }
 
-// wantMarks has a listener told how far events are, from now on.
-func (h *hub) wantMarks(l *listener) {
+// wantMarks has a listener told how far events are, from now on, and of steps.
+func (d *Datapath) wantMarks(l *listener, steps bool) error {
+	h := &d.events
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	l.marks = true
+	l.marks, l.steps = true, steps
+	h.mu.Unlock()
+	if !steps {
+		return nil
+	}
+	return d.announce(announced)
 }
 
 // leave removes a listener, and says whether it was the last.
@@ -179,11 +179,11 @@ func (d *Datapath) startReader() error {
 	if err := d.announce(announced); err != nil {
 		return errors.Join(err, ring.Close())
 	}
-	quit, finished, joined := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
-	d.events.joined = joined
+	quit, finished, wake := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
+	d.events.wake = wake
 	go func() {
 		defer close(finished)
-		if err := d.read(ring, quit, joined); !errors.Is(err, os.ErrClosed) {
+		if err := d.read(ring, quit, wake); !errors.Is(err, os.ErrClosed) {
 			d.events.end(err)
 		}
 	}()
@@ -204,6 +204,10 @@ func (d *Datapath) unlisten(l *listener) {
 	defer h.switching.Unlock()
 	if h.leave(l) {
 		h.stopReader()
+	} else if l.steps {
+		if err := d.announce(announced); err != nil {
+			d.log.Warn("programs go on writing steps for a moment", "err", err)
+		}
 	}
 }
 
@@ -247,7 +251,7 @@ func (d *Datapath) readUntil(events, steps uint64) error {
 // watched says whether somebody has use for steps. It is called with mu held.
 func (h *hub) watched() bool {
 	for l := range h.listeners {
-		if l.marks {
+		if l.steps {
 			return true
 		}
 	}
@@ -255,11 +259,12 @@ func (h *hub) watched() bool {
 }
 
 // read takes events until the ring is closed, and returns why it ended; os.ErrClosed then.
-func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) error {
+func (d *Datapath) read(ring *ringbuf.Reader, quit, wake <-chan struct{}) error {
 	known, since, renewed := d.newNames(), time.Now(), time.Now()
 	var record ringbuf.Record
-	taken := 0           // bytes since the ring was empty
-	var numbers []uint64 // when it was empty last
+	taken, emptied, pause := 0, time.Now(), brief // bytes since the ring was empty, when that was, and for how long the reader paused then
+	var numbers []uint64                          // when it was empty last
+	size := int(d.maps.events.MaxEntries())
 	now, marked := newClock(), time.Now()
 	ring.SetDeadline(time.Unix(1, 0)) // it takes what is there, and does not hold a thread to wait for more
 	for {
@@ -274,19 +279,18 @@ func (d *Datapath) read(ring *ringbuf.Reader, quit, joined <-chan struct{}) erro
 				return err
 			}
 			d.events.mark(looked.Add(-inFlight))
-			pause := d.events.pause()
-			if taken > busy {
-				pause = min(pause, brief)
+			pause = min(d.events.pause(), filling(size, taken, looked.Sub(emptied), pause))
+			taken, emptied = 0, looked
+			if time.Since(renewed)+pause > announced/2 {
+				if err := d.announce(pause + announced); err != nil {
+					return err
+				}
+				renewed = time.Now()
 			}
-			taken = 0
-			if err := d.announce(pause + announced); err != nil {
-				return err
-			}
-			renewed = time.Now()
 			select {
 			case <-quit:
-			case <-joined:
-			case <-time.After(pause):
+			case <-wake:
+			case <-time.After(together(pause)):
 			}
 			now, marked = newClock(), time.Now()
 			continue
@@ -369,17 +373,6 @@ func (c *gap) upTo(sequence uint64) (missing int) {
 	return missing
 }
 
-// pause is how long the reader may wait before it looks into the ring again.
-func (h *hub) pause() time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	pause := time.Minute
-	for l := range h.listeners {
-		pause = min(pause, l.late)
-	}
-	return pause
-}
-
 // publish hands out the event with this header; e is nil where it is of a kind that is not known here.
 func (h *hub) publish(head bpf.EventHeader, e *api.Event) {
 	h.mu.Lock()
@@ -390,11 +383,11 @@ func (h *hub) publish(head bpf.EventHeader, e *api.Event) {
 			continue
 		}
 		l.missed[head.Cpu] += missed
-		if e != nil && e.Type == api.EventStep && !l.marks {
+		if e != nil && e.Type == api.EventStep && !l.steps {
 			continue
 		}
 		if e != nil && l.tell(e.CPU, e.Node, 1) {
-			l.events <- *e
+			l.events <- e
 		} else if e != nil {
 			l.missed[head.Cpu]++
 		}
@@ -426,7 +419,7 @@ func (l *listener) tell(cpu int, node string, others int) bool {
 	if room < 1 {
 		return false
 	}
-	l.events <- api.Event{Type: api.EventLost, Time: time.Now(), Node: node, CPU: cpu, Missed: l.missed[cpu]}
+	l.events <- &api.Event{Type: api.EventLost, Time: time.Now(), Node: node, CPU: cpu, Missed: l.missed[cpu]}
 	l.missed[cpu] = 0
 	return true
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/bpf"
+	"wirelab.dev/wirelab/internal/pulse"
 )
 
 // Parts are parts of the data plane, named after what keeps them.
@@ -314,13 +315,11 @@ func attribute(data []byte, kind uint16) []byte {
 
 // lookForPrograms tells of places whose program is gone.
 func (f *Follower) lookForPrograms(ctx context.Context) {
-	tick := time.NewTicker(programsEvery)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(pulse.Until(programsEvery)):
 			f.tell(f.d.missingPrograms())
 		}
 	}

@@ -55,7 +55,7 @@ func (l *lab) listen(want func(api.Event) bool, traffic func()) map[string][]api
 		var started sync.WaitGroup
 		started.Add(1)
 		readers.Go(func() {
-			for line, err := range n.dp.Watch(c, datapath.Soon) {
+			for line, err := range n.dp.Watch(c, datapath.Soon, true) {
 				if err != nil {
 					l.t.Error(err)
 					return

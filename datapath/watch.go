@@ -8,12 +8,12 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Watch is [Datapath.Events] with marks between the events. A mark says up to when all there is has been told; the first
-// one comes at once.
-func (d *Datapath) Watch(ctx context.Context, late time.Duration) iter.Seq2[api.MonitorLine, error] {
+// Watch is [Datapath.Events] with marks between the events, and steps if they are asked for. A mark says up to when all there
+// is has been told; the first one comes at once.
+func (d *Datapath) Watch(ctx context.Context, late time.Duration, steps bool) iter.Seq2[api.MonitorLine, error] {
 	return func(yield func(api.MonitorLine, error) bool) {
 		began := time.Now()
-		for e, err := range d.listenTo(ctx, late, true) {
+		for e, err := range d.listenTo(ctx, late, true, steps) {
 			line := api.MonitorLine{Event: &e}
 			switch {
 			case err != nil:
@@ -45,7 +45,7 @@ func (h *hub) mark(upTo time.Time) {
 	defer h.mu.Unlock()
 	for l := range h.listeners {
 		if l.marks && len(l.events) < cap(l.events)/2 { // the next one will do as well
-			l.events <- api.Event{Type: mark, Time: upTo}
+			l.events <- &api.Event{Type: mark, Time: upTo}
 		}
 	}
 }

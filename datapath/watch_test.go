@@ -17,7 +17,7 @@ func TestMarksFollowWhatTheyAreAbout(t *testing.T) {
 	began := time.Now()
 	var sent, last, upTo time.Time
 	events, marks := 0, 0
-	for line, err := range m.d.Watch(ctx, Soon) {
+	for line, err := range m.d.Watch(ctx, Soon, true) {
 		m.must(err)
 		switch {
 		case line.Event == nil && marks == 0:
@@ -69,22 +69,34 @@ func TestMarksFollowWhatTheyAreAbout(t *testing.T) {
 	}
 }
 
-// Steps are written while somebody watches, and not for a moment longer.
+// Steps are written while somebody watches them, and not for a moment longer, whoever listens to events.
 func TestStepsAreReadWhileSomebodyWatches(t *testing.T) {
 	m := router(t)
 	until := func() (steps uint64) {
 		m.must(m.d.maps.eventUntil.Lookup(readSteps, &steps))
 		return steps
 	}
-	for _, err := range m.d.Watch(t.Context(), Soon) {
-		m.must(err)
-		if until() < monotonic() {
-			t.Error("somebody watches, and steps are not written")
+	watch := func(steps bool, others string) {
+		t.Helper()
+		for _, err := range m.d.Watch(t.Context(), Soon, steps) {
+			m.must(err)
+			if got := until() > monotonic(); got != steps {
+				t.Errorf("somebody watches, steps asked for: %v, and written: %v; %s", steps, got, others)
+			}
+			break
 		}
-		break
+		if until() != 0 {
+			t.Errorf("nobody watches any more, and steps are written; %s", others)
+		}
 	}
-	if until() != 0 {
-		t.Error("nobody watches any more, and steps are written")
+	for _, steps := range []bool{true, false} {
+		watch(steps, "nobody listens else")
+	}
+	l, err := m.d.listen(time.Minute)
+	m.must(err)
+	defer m.d.unlisten(l)
+	for _, steps := range []bool{true, false} {
+		watch(steps, "somebody listens besides")
 	}
 }
 

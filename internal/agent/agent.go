@@ -321,7 +321,7 @@ func (a *Agent) openNode(ctx context.Context, s self) (*node, error) {
 		who:     flows.NewWho(a.kube.identities.Numbers()),
 	}
 	if a.cfg.Flows.Capacity > 0 {
-		n.flows = flows.NewBuffer(a.cfg.NodeName, a.cfg.Flows.Capacity, 2*datapath.Soon)
+		n.flows = flows.NewBuffer(a.cfg.NodeName, a.cfg.Flows.Capacity, n.dp.Hurry)
 	}
 	return n, nil
 }

@@ -7,19 +7,22 @@ import (
 	"net/http"
 	"time"
 
-	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/agent/flows"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/identity"
 )
 
-// flowsAgain is when the agent reads events again for the flows that it keeps, after that went wrong.
-const flowsAgain = 5 * time.Second
+const (
+	// flowsLate is how late flows may be kept while nobody asks for them. An agent that is woken often costs CPU time.
+	flowsLate = time.Second
+	// flowsAgain is when the agent reads events again for the flows that it keeps, after that went wrong.
+	flowsAgain = 5 * time.Second
+)
 
 // keepFlows keeps the flows that the programs report, and has m count them, until ctx is done.
 func (n *node) keepFlows(ctx context.Context, m *flows.Metrics, log *slog.Logger) {
 	for {
-		err := n.flows.Keep(ctx, n.dp.Events(ctx, datapath.Soon), n.who, m)
+		err := n.flows.Keep(ctx, n.dp.Watch(ctx, flowsLate, false), n.who, m)
 		if err == nil {
 			return
 		}

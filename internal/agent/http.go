@@ -118,7 +118,7 @@ const unread = 30 * time.Second
 
 // monitor streams events until the client goes away or the agent stops.
 func (a *Agent) monitor(w http.ResponseWriter, r *http.Request, n *node) {
-	if err := stream(w, n.dp.Watch(r.Context(), datapath.Soon), unread); err != nil && r.Context().Err() == nil {
+	if err := stream(w, n.dp.Watch(r.Context(), datapath.Soon, true), unread); err != nil && r.Context().Err() == nil {
 		a.log.Warn("stopped streaming events", "err", err)
 	}
 }

@@ -51,14 +51,14 @@ func everySeries(t *testing.T) *metrics {
 	drop, echo := syn, syn
 	drop.Type, drop.Reason, drop.Point, drop.State = api.EventDrop, "source-address", api.FromPod, ""
 	echo.Proto, echo.ICMPType, echo.TCPFlags = unix.IPPROTO_ICMP, 8, 0
-	events := iter.Seq2[api.Event, error](func(yield func(api.Event, error) bool) {
+	events := iter.Seq2[api.MonitorLine, error](func(yield func(api.MonitorLine, error) bool) {
 		for _, e := range []api.Event{syn, drop, echo} {
-			if !yield(e, nil) {
+			if !yield(api.MonitorLine{Event: &e}, nil) {
 				return
 			}
 		}
 	})
-	if err := flows.NewBuffer("a", 16, 0).Keep(t.Context(), events, flows.NewWho(identity.NewNumbers()), m.flows); err != nil {
+	if err := flows.NewBuffer("a", 16, nil).Keep(t.Context(), events, flows.NewWho(identity.NewNumbers()), m.flows); err != nil {
 		t.Fatal(err)
 	}
 	return m

@@ -29,7 +29,7 @@ func relayPort(t *testing.T, log io.Writer) (a *mtlstest.Authority, addr string,
 	a.Sign(t, "tls", api.AgentCertName, time.Now().Add(time.Hour))
 	a.Sign(t, "relay", api.RelayCertName, time.Now().Add(time.Hour))
 	agent := &Agent{cfg: config.Config{NodeName: "n1"}, log: slog.New(slog.NewTextHandler(log, nil)), started: time.Now()}
-	buffer = flows.NewBuffer("n1", 16, 0)
+	buffer = flows.NewBuffer("n1", 16, nil)
 	agent.node.Store(&node{flows: buffer, who: flows.NewWho(identity.NewNumbers())})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

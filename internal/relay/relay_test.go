@@ -71,7 +71,7 @@ func (b *bed) agentWith(name string, files mtls.Files) (buffer *flows.Buffer, st
 	if i < 0 {
 		b.at = append(b.at, place{name: name, addr: addr})
 	}
-	buffer = flows.NewBuffer(name, 64, 0)
+	buffer = flows.NewBuffer(name, 64, nil)
 	who := flows.NewWho(identity.NewNumbers())
 	mux := http.NewServeMux()
 	mux.HandleFunc(api.StatusPath, func(w http.ResponseWriter, _ *http.Request) {

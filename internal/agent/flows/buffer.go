@@ -14,18 +14,23 @@ import (
 // his own: one who is slow costs no memory, and loses what is overwritten before he comes to it. It is safe for concurrent
 // use.
 type Buffer struct {
-	node string
-	late time.Duration
-	now  func() time.Time
+	node  string
+	hurry Hurry
+	now   func() time.Time
 
 	mu   sync.Mutex
 	ring []entry
 	next uint64        // how many there have been; the place of the next is next % len(ring)
-	more chan struct{} // closed when there is more; nil when nobody waits
+	upTo time.Time     // what happened before is there
+	more chan struct{} // closed when there is more, or upTo is later; nil when nobody waits
 	seen uint64
 	lost uint64
 	rate rate
 }
+
+// Hurry has records come soon until done is called. What happened before upTo is there once the buffer is marked to be
+// complete up to then.
+type Hurry func() (upTo time.Time, done func())
 
 // entry is a record or, where lost is not 0, how many are missing.
 type entry struct {
@@ -33,9 +38,9 @@ type entry struct {
 	lost uint64
 }
 
-// NewBuffer keeps capacity records of a node, which is not 0. Late is how late records may come.
-func NewBuffer(node string, capacity int, late time.Duration) *Buffer {
-	return &Buffer{node: node, late: late, now: time.Now, ring: make([]entry, capacity)}
+// NewBuffer keeps capacity records of a node, which is not 0. Hurry is nil where records are put as they happen.
+func NewBuffer(node string, capacity int, hurry Hurry) *Buffer {
+	return &Buffer{node: node, hurry: hurry, now: time.Now, ring: make([]entry, capacity)}
 }
 
 // Put adds a record.
@@ -56,10 +61,59 @@ func (b *Buffer) put(e entry) {
 		b.seen++
 		b.rate.count(b.now())
 	}
+	b.wake()
+}
+
+// Mark says that all that happened before t is there, or lost.
+func (b *Buffer) Mark(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.upTo = t
+	b.wake()
+}
+
+// wake tells those who wait. The caller holds mu.
+func (b *Buffer) wake() {
 	if b.more != nil {
 		close(b.more)
 		b.more = nil
 	}
+}
+
+// complete is up to when all is there.
+func (b *Buffer) complete() time.Time {
+	if b.hurry == nil {
+		return b.now()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.upTo
+}
+
+// catchUp waits until all is there that happened before t, or ctx is done.
+func (b *Buffer) catchUp(ctx context.Context, t time.Time) {
+	for {
+		b.mu.Lock()
+		if !b.upTo.Before(t) {
+			b.mu.Unlock()
+			return
+		}
+		more := b.news()
+		b.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// news is closed when there is more. The caller holds mu.
+func (b *Buffer) news() <-chan struct{} {
+	if b.more == nil {
+		b.more = make(chan struct{})
+	}
+	return b.more
 }
 
 // Stats says how the buffer is.
@@ -119,7 +173,7 @@ func (b *Buffer) line(e *entry, f *api.FlowFilter) (api.FlowLine, bool) {
 const batch = 256
 
 // after are the lines that f picks of the entries from number from on, a batch at most, and the number of the entry after
-// those. It waits until there is an entry, or ctx is done.
+// those. It waits until there may be an entry, or ctx is done.
 func (b *Buffer) after(ctx context.Context, from uint64, f *api.FlowFilter) (lines []api.FlowLine, next uint64) {
 	if more := b.wait(from); more != nil {
 		select {
@@ -143,15 +197,12 @@ func (b *Buffer) after(ctx context.Context, from uint64, f *api.FlowFilter) (lin
 	return lines, next
 }
 
-// wait is closed when there is an entry with number from; nil when it is there.
+// wait is closed when there may be an entry with number from; nil when it is there.
 func (b *Buffer) wait(from uint64) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if from < b.next {
 		return nil
 	}
-	if b.more == nil {
-		b.more = make(chan struct{})
-	}
-	return b.more
+	return b.news()
 }

@@ -35,7 +35,7 @@ func text(lines []api.FlowLine) (out []int) {
 }
 
 func TestLatest(t *testing.T) {
-	b := NewBuffer("a", 8, 0)
+	b := NewBuffer("a", 8, nil)
 	for n := range 5 {
 		b.Put(numbered(n + 1))
 	}
@@ -67,7 +67,7 @@ func TestLatest(t *testing.T) {
 
 // TestSlowReaderLosesAndIsTold: what is overwritten before a reader comes to it is told as lost, and costs no memory.
 func TestSlowReaderLosesAndIsTold(t *testing.T) {
-	b := NewBuffer("a", 4, 0)
+	b := NewBuffer("a", 4, nil)
 	b.Put(numbered(1))
 	var all api.FlowFilter
 	lines, next := b.after(t.Context(), 0, &all)
@@ -84,7 +84,7 @@ func TestSlowReaderLosesAndIsTold(t *testing.T) {
 }
 
 func TestReaderWaits(t *testing.T) {
-	b := NewBuffer("a", 4, 0)
+	b := NewBuffer("a", 4, nil)
 	got := make(chan []api.FlowLine)
 	go func() {
 		lines, _ := b.after(t.Context(), 0, &api.FlowFilter{})

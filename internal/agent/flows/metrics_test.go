@@ -2,7 +2,6 @@ package flows
 
 import (
 	"fmt"
-	"iter"
 	"net/netip"
 	"strings"
 	"testing"
@@ -20,14 +19,7 @@ func counted(t *testing.T, groups []string, events ...api.Event) *prometheus.Reg
 	t.Helper()
 	m, r := NewMetrics(groups), prometheus.NewRegistry()
 	r.MustRegister(m.Collectors()...)
-	seq := iter.Seq2[api.Event, error](func(yield func(api.Event, error) bool) {
-		for _, e := range events {
-			if !yield(e, nil) {
-				return
-			}
-		}
-	})
-	if err := NewBuffer("a", 16, 0).Keep(t.Context(), seq, people(t), m); err != nil {
+	if err := NewBuffer("a", 16, nil).Keep(t.Context(), told(events), people(t), m); err != nil {
 		t.Fatal(err)
 	}
 	return r

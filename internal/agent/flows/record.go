@@ -13,13 +13,18 @@ import (
 
 // Keep puts what events tell of flows into the buffer, and has m count it, until they end. It returns why they did; nil when
 // ctx is done.
-func (b *Buffer) Keep(ctx context.Context, events iter.Seq2[api.Event, error], who *Who, m *Metrics) error {
-	for e, err := range events {
+func (b *Buffer) Keep(ctx context.Context, lines iter.Seq2[api.MonitorLine, error], who *Who, m *Metrics) error {
+	for line, err := range lines {
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err
+		case line.Event == nil:
+			b.Mark(line.UpTo)
+			continue
+		}
+		switch e := *line.Event; {
 		case e.Type == api.EventLost:
 			b.Lost(e.Time, uint64(e.Missed)) //nolint:gosec // a count
 			m.missed(e.Missed)

@@ -100,8 +100,20 @@ func TestGonePodIsRemembered(t *testing.T) {
 	}
 }
 
+// told are those events, as a datapath tells them that has told all up to the last one's time then.
+func told(events []api.Event) iter.Seq2[api.MonitorLine, error] {
+	return func(yield func(api.MonitorLine, error) bool) {
+		for _, e := range events {
+			if !yield(api.MonitorLine{Event: &e}, nil) {
+				return
+			}
+		}
+		yield(api.MonitorLine{UpTo: events[len(events)-1].Time}, nil)
+	}
+}
+
 func TestKeep(t *testing.T) {
-	b := NewBuffer("a", 16, 0)
+	b := NewBuffer("a", 16, nil)
 	src, dst := netip.MustParseAddrPort("10.0.1.7:40000"), netip.MustParseAddrPort("192.0.2.1:443")
 	base := api.Event{Type: api.EventTrace, Node: "a", Time: begin, Reason: "forwarded", Direction: "from-pod", Point: api.ToNetwork, State: api.StateNew, EtherType: unix.ETH_P_IP, Proto: 6, Src: src, Dst: dst, SrcEndpoint: 5}
 	changed := func(change func(*api.Event)) api.Event {
@@ -123,14 +135,7 @@ func TestKeep(t *testing.T) {
 			e.Direction, e.Point, e.State = "from-network", api.ToPod, api.StateReply
 		}),
 	}
-	seq := iter.Seq2[api.Event, error](func(yield func(api.Event, error) bool) {
-		for _, e := range events {
-			if !yield(e, nil) {
-				return
-			}
-		}
-	})
-	if err := b.Keep(t.Context(), seq, people(t), NewMetrics(nil)); err != nil {
+	if err := b.Keep(t.Context(), told(events), people(t), NewMetrics(nil)); err != nil {
 		t.Fatal(err)
 	}
 	demo := api.FlowEnd{Addr: src.Addr(), Port: 40000, Endpoint: 5, Identity: 300, Namespace: "default", Pod: "demo", Labels: map[string]string{"app": "demo"}}

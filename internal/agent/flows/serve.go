@@ -13,7 +13,7 @@ import (
 const (
 	// patience is how long a client may take to accept a batch. One that takes longer has stopped reading.
 	patience = 30 * time.Second
-	// marks are how far apart it is told up to when all is told.
+	// marks are how far apart it is told up to when all is told, and how long a client waits for what happened before it asked.
 	marks = 500 * time.Millisecond
 )
 
@@ -36,6 +36,13 @@ func (b *Buffer) serve(ctx context.Context, w http.ResponseWriter, f api.FlowFil
 	if err := out.write(api.FlowLine{Start: &api.FlowStart{Node: b.node, Unknown: b.unknown(f, names)}}); err != nil {
 		return err
 	}
+	if b.hurry != nil {
+		upTo, done := b.hurry()
+		defer done()
+		soon, cancel := context.WithTimeout(ctx, marks)
+		b.catchUp(soon, upTo)
+		cancel()
+	}
 	lines, next := b.latest(f)
 	for len(lines) > 0 {
 		n := min(batch, len(lines))
@@ -45,7 +52,7 @@ func (b *Buffer) serve(ctx context.Context, w http.ResponseWriter, f api.FlowFil
 		lines = lines[n:]
 	}
 	for f.Follow {
-		if err := out.write(api.FlowLine{UpTo: b.now().Add(-b.late)}); err != nil {
+		if err := out.write(api.FlowLine{UpTo: b.complete()}); err != nil {
 			return err
 		}
 		until, cancel := context.WithTimeout(ctx, marks)

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func serving(t *testing.T, b *Buffer) *client.Client {
 }
 
 func TestServe(t *testing.T) {
-	b := NewBuffer("a", 1000, 0)
+	b := NewBuffer("a", 1000, nil)
 	for n := range 600 {
 		b.Put(numbered(n + 1))
 	}
@@ -61,7 +62,7 @@ func TestServe(t *testing.T) {
 
 // TestFollow: what was there comes first, then that it was all, then what comes.
 func TestFollow(t *testing.T) {
-	b := NewBuffer("a", 1000, 0)
+	b := NewBuffer("a", 1000, nil)
 	b.Put(numbered(1))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -85,9 +86,56 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestCatchUp: who asks gets what happened before, although it came later into the buffer, and waits for nothing that
+// never comes. Records come soon for as long as he asks.
+func TestCatchUp(t *testing.T) {
+	var asking atomic.Int32
+	var comes func(asked time.Time)
+	b := NewBuffer("a", 10, func() (time.Time, func()) {
+		asking.Add(1)
+		asked := time.Now()
+		go comes(asked)
+		return asked, func() { asking.Add(-1) }
+	})
+	flowsOf := func(f api.FlowFilter) (flows []int, upTo time.Time) {
+		t.Helper()
+		for line, err := range serving(t, b).FlowRecords(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			flows = append(flows, text([]api.FlowLine{line})...)
+			if !line.UpTo.IsZero() {
+				return flows, line.UpTo
+			}
+		}
+		if n := asking.Load(); n != 0 {
+			t.Errorf("records come soon for %d who ask no more", n)
+		}
+		return flows, time.Time{}
+	}
+	comes = func(asked time.Time) {
+		time.Sleep(20 * time.Millisecond)
+		b.Put(numbered(1))
+		b.Mark(asked.Add(-1))
+		time.Sleep(20 * time.Millisecond)
+		b.Put(numbered(2))
+		b.Mark(asked)
+	}
+	if got, _ := flowsOf(api.FlowFilter{Last: -1}); fmt.Sprint(got) != "[1 2]" {
+		t.Errorf("got %v", got)
+	}
+	stuck := time.Now()
+	b.Mark(stuck)
+	comes = func(time.Time) { b.Put(numbered(3)) }
+	got, upTo := flowsOf(api.FlowFilter{Last: -1, Follow: true})
+	if fmt.Sprint(got) != "[1 2 3]" || !upTo.Equal(stuck) {
+		t.Errorf("got %v, all up to %s; want all up to %s", got, upTo, stuck)
+	}
+}
+
 // TestUnknown: a filter that names what nobody knows, and that no record has, says so.
 func TestUnknown(t *testing.T) {
-	b := NewBuffer("a", 10, 0)
+	b := NewBuffer("a", 10, nil)
 	b.Put(numbered(1))
 	c := serving(t, b)
 	for query, want := range map[string]string{
@@ -118,7 +166,7 @@ func TestUnknown(t *testing.T) {
 // TestStuckReader: a client that reads nothing costs a bounded amount of memory while records come, does not hold them up,
 // and is cut off.
 func TestStuckReader(t *testing.T) {
-	b := NewBuffer("a", 4096, 0)
+	b := NewBuffer("a", 4096, nil)
 	ended := make(chan error, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ended <- b.serve(r.Context(), w, api.FlowFilter{Follow: true}, nobody{}, 500*time.Millisecond)

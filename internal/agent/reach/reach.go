@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/pulse"
 )
 
 // Node is a node of the cluster.
@@ -116,8 +117,6 @@ func (p *Prober) session(ctx context.Context) error {
 	defer stop()
 	w := startWorkers(ns, p.probe)
 	defer w.stop()
-	tick := time.NewTicker(p.cfg.Pace.Again)
-	defer tick.Stop()
 	for attached := time.Now(); ctx.Err() == nil; {
 		if time.Since(attached) > p.cfg.Pace.Interval {
 			if err := p.attach(ctx, ns); err != nil {
@@ -128,7 +127,7 @@ func (p *Prober) session(ctx context.Context) error {
 		p.setBroken(p.dispatch(ctx, w))
 		select {
 		case <-ctx.Done():
-		case <-tick.C:
+		case <-time.After(pulse.Until(p.cfg.Pace.Again)):
 		}
 	}
 	return nil
