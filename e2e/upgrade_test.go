@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -68,7 +69,7 @@ func loseTraffic(t *testing.T, lab string) stream {
 	s := startRequests(t, lab, client, server.IP, 20, 30, "--connections", "5", "--request-timeout", "500ms")
 	eventually(t, 5*time.Second, "connections to be there", func() string {
 		if there := lines(kubectl(t, lab, "exec", client.Name, "--", "ss", "-Htn", "state", "established", "dst", server.IP)); len(there) < 5 {
-			return strings.Join(there, "; ")
+			return fmt.Sprintf("%d of 5: %s", len(there), strings.Join(there, "; "))
 		}
 		return ""
 	})
