@@ -65,9 +65,9 @@ type listener struct {
 
 // Events yields events from now on, until ctx is done or the consumer stops. The ring is polled, as programs wake nobody;
 // an event is yielded late at most after it happened, or earlier, if another consumer or [Datapath.Hurry] asks for that.
-// There may be any number of consumers. Programs write events only while there is one, and never overwrite any: an event that finds the
-// ring full is counted as "event-lost" in [Datapath.Metrics], and told by an [api.EventLost] at the gap, as is one for
-// which a slow consumer has no room. An error ends the sequence; that ctx is done is no error.
+// There may be any number of consumers. Programs write events only while there is one, and never overwrite any: an event
+// that finds the ring full is counted as "event-lost" in [Datapath.Metrics], and told by an [api.EventLost] at the gap, as
+// is one for which a slow consumer has no room. An error ends the sequence; that ctx is done is no error.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api.Event, error] {
 	return d.listenTo(ctx, late, false, false)
 }
@@ -150,7 +150,7 @@ func (d *Datapath) join(l *listener) (failed bool, err error) {
 	return failed, nil
 }
 
-// wantMarks has a listener told how far events are, from now on, and of steps.
+// wantMarks has a listener told how far events are, from now on, and of steps, if it has use for them.
 func (d *Datapath) wantMarks(l *listener, steps bool) error {
 	h := &d.events
 	h.mu.Lock()

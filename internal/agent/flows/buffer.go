@@ -21,7 +21,7 @@ type Buffer struct {
 	mu   sync.Mutex
 	ring []entry
 	next uint64        // how many there have been; the place of the next is next % len(ring)
-	upTo time.Time     // what happened before is there
+	upTo time.Time     // what happened before is there; zero when nobody says so
 	more chan struct{} // closed when there is more, or upTo is later; nil when nobody waits
 	seen uint64
 	lost uint64
@@ -38,7 +38,7 @@ type entry struct {
 	lost uint64
 }
 
-// NewBuffer keeps capacity records of a node, which is not 0. Hurry is nil where records are put as they happen.
+// NewBuffer keeps capacity records of a node, which is not 0. Hurry is nil where records come as they happen.
 func NewBuffer(node string, capacity int, hurry Hurry) *Buffer {
 	return &Buffer{node: node, hurry: hurry, now: time.Now, ring: make([]entry, capacity)}
 }
@@ -64,7 +64,7 @@ func (b *Buffer) put(e entry) {
 	b.wake()
 }
 
-// Mark says that all that happened before t is there, or lost.
+// Mark says that all that happened before t is there, or lost. A zero t says that nobody will say so any more.
 func (b *Buffer) Mark(t time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -80,21 +80,21 @@ func (b *Buffer) wake() {
 	}
 }
 
-// complete is up to when all is there.
+// complete is up to when all is there that will be.
 func (b *Buffer) complete() time.Time {
-	if b.hurry == nil {
-		return b.now()
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.upTo.IsZero() {
+		return b.now()
+	}
 	return b.upTo
 }
 
-// catchUp waits until all is there that happened before t, or ctx is done.
+// catchUp waits until all is there that happened before t, nobody says so, or ctx is done.
 func (b *Buffer) catchUp(ctx context.Context, t time.Time) {
 	for {
 		b.mu.Lock()
-		if !b.upTo.Before(t) {
+		if b.upTo.IsZero() || !b.upTo.Before(t) {
 			b.mu.Unlock()
 			return
 		}

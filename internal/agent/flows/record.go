@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +15,7 @@ import (
 // Keep puts what events tell of flows into the buffer, and has m count it, until they end. It returns why they did; nil when
 // ctx is done.
 func (b *Buffer) Keep(ctx context.Context, lines iter.Seq2[api.MonitorLine, error], who *Who, m *Metrics) error {
+	defer b.Mark(time.Time{})
 	for line, err := range lines {
 		switch {
 		case ctx.Err() != nil:

@@ -135,7 +135,17 @@ func TestKeep(t *testing.T) {
 			e.Direction, e.Point, e.State = "from-network", api.ToPod, api.StateReply
 		}),
 	}
-	if err := b.Keep(t.Context(), told(events), people(t), NewMetrics(nil)); err != nil {
+	marked := func(yield func(api.MonitorLine, error) bool) {
+		for line, err := range told(events) {
+			if !yield(line, err) {
+				return
+			}
+		}
+		if got := b.complete(); !got.Equal(begin) {
+			t.Errorf("all is there up to %s, want %s", got, begin)
+		}
+	}
+	if err := b.Keep(t.Context(), marked, people(t), NewMetrics(nil)); err != nil {
 		t.Fatal(err)
 	}
 	demo := api.FlowEnd{Addr: src.Addr(), Port: 40000, Endpoint: 5, Identity: 300, Namespace: "default", Pod: "demo", Labels: map[string]string{"app": "demo"}}

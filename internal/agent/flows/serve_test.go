@@ -121,6 +121,7 @@ func TestCatchUp(t *testing.T) {
 		b.Put(numbered(2))
 		b.Mark(asked)
 	}
+	b.Mark(time.Now())
 	if got, _ := flowsOf(api.FlowFilter{Last: -1}); fmt.Sprint(got) != "[1 2]" {
 		t.Errorf("got %v", got)
 	}
@@ -130,6 +131,12 @@ func TestCatchUp(t *testing.T) {
 	got, upTo := flowsOf(api.FlowFilter{Last: -1, Follow: true})
 	if fmt.Sprint(got) != "[1 2 3]" || !upTo.Equal(stuck) {
 		t.Errorf("got %v, all up to %s; want all up to %s", got, upTo, stuck)
+	}
+	// Where nothing is kept any more nothing is waited for, here or where the records of several nodes are put in order.
+	b.Mark(time.Time{})
+	asked := time.Now()
+	if _, upTo := flowsOf(api.FlowFilter{Last: -1, Follow: true}); upTo.Before(asked) || time.Since(asked) >= marks {
+		t.Errorf("nobody tells of records, and after %s all is there up to %s", time.Since(asked), upTo.Sub(asked))
 	}
 }
 
