@@ -33,15 +33,15 @@ func (b *Buffer) Serve(ctx context.Context, w http.ResponseWriter, f api.FlowFil
 func (b *Buffer) serve(ctx context.Context, w http.ResponseWriter, f api.FlowFilter, names Names, patience time.Duration) error {
 	w.Header().Set("Content-Type", "application/jsonl")
 	out := writer{control: http.NewResponseController(w), enc: json.NewEncoder(w), patience: patience}
-	if err := out.write(api.FlowLine{Start: &api.FlowStart{Node: b.node, Unknown: b.unknown(f, names)}}); err != nil {
-		return err
-	}
 	if b.hurry != nil {
 		upTo, done := b.hurry()
 		defer done()
 		soon, cancel := context.WithTimeout(ctx, marks)
 		b.catchUp(soon, upTo)
 		cancel()
+	}
+	if err := out.write(api.FlowLine{Start: &api.FlowStart{Node: b.node, Unknown: b.unknown(f, names)}}); err != nil {
+		return err
 	}
 	lines, next := b.latest(f)
 	for len(lines) > 0 {

@@ -103,6 +103,9 @@ func TestCatchUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if line.Start != nil && len(line.Start.Unknown) > 0 {
+				t.Errorf("%v is said to be unknown", line.Start.Unknown)
+			}
 			flows = append(flows, text([]api.FlowLine{line})...)
 			if !line.UpTo.IsZero() {
 				return flows, line.UpTo
@@ -122,7 +125,8 @@ func TestCatchUp(t *testing.T) {
 		b.Mark(asked)
 	}
 	b.Mark(time.Now())
-	if got, _ := flowsOf(api.FlowFilter{Last: -1}); fmt.Sprint(got) != "[1 2]" {
+	// Nor is a pod unknown that only those name.
+	if got, _ := flowsOf(api.FlowFilter{Last: -1, ToPod: api.PodName{Namespace: "shop", Name: "web"}}); fmt.Sprint(got) != "[1 2]" {
 		t.Errorf("got %v", got)
 	}
 	stuck := time.Now()
