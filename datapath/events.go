@@ -69,24 +69,33 @@ type listener struct {
 // that finds the ring full is counted as "event-lost" in [Datapath.Metrics], and told by an [api.EventLost] at the gap, as
 // is one for which a slow consumer has no room. An error ends the sequence; that ctx is done is no error.
 func (d *Datapath) Events(ctx context.Context, late time.Duration) iter.Seq2[api.Event, error] {
-	return d.listenTo(ctx, late, false, false)
+	return func(yield func(api.Event, error) bool) {
+		for e, err := range d.listenTo(ctx, late, false, false) {
+			if err != nil {
+				e = &api.Event{}
+			}
+			if !yield(*e, err) {
+				return
+			}
+		}
+	}
 }
 
-// listenTo is [Datapath.Events], with what [Datapath.Watch] asks for besides.
-func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks, steps bool) iter.Seq2[api.Event, error] {
-	return func(yield func(api.Event, error) bool) {
+// listenTo is [Datapath.Events], with what [Datapath.Watch] asks for besides. Others have the same events: they are to be read only.
+func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks, steps bool) iter.Seq2[*api.Event, error] {
+	return func(yield func(*api.Event, error) bool) {
 		l, err := d.listen(late)
 		if err != nil {
-			yield(api.Event{}, err)
+			yield(nil, err)
 			return
 		}
 		defer d.unlisten(l)
 		if marks {
 			if err := d.wantMarks(l, steps); err != nil {
-				yield(api.Event{}, err)
+				yield(nil, err)
 				return
 			}
-			if !yield(api.Event{Type: joined}, nil) {
+			if !yield(&api.Event{Type: joined}, nil) {
 				return
 			}
 		}
@@ -95,11 +104,11 @@ func (d *Datapath) listenTo(ctx context.Context, late time.Duration, marks, step
 			case <-ctx.Done():
 				return
 			case e := <-l.events:
-				if !yield(*e, nil) {
+				if !yield(e, nil) {
 					return
 				}
 			case <-l.done:
-				yield(api.Event{}, l.err)
+				yield(nil, l.err)
 				return
 			}
 		}

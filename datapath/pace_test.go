@@ -24,7 +24,7 @@ func TestHurry(t *testing.T) {
 			lines <- line
 		}
 	}()
-	// drops are told until nothing is for that long, or a mark is not older than upTo, and told says which.
+	// drops counts those that are told, for so long or until there is a mark that is not older than upTo, and says whether there was.
 	drops := func(upTo time.Time, wait time.Duration) (n int, marked bool) {
 		t.Helper()
 		for timer := time.After(wait); ; {

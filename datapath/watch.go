@@ -9,12 +9,12 @@ import (
 )
 
 // Watch is [Datapath.Events] with marks between the events, and steps if they are asked for. A mark says up to when all there
-// is has been told; the first one comes at once.
+// is has been told; the first one comes at once. Events are to be read only: others have the same.
 func (d *Datapath) Watch(ctx context.Context, late time.Duration, steps bool) iter.Seq2[api.MonitorLine, error] {
 	return func(yield func(api.MonitorLine, error) bool) {
 		began := time.Now()
 		for e, err := range d.listenTo(ctx, late, true, steps) {
-			line := api.MonitorLine{Event: &e}
+			line := api.MonitorLine{Event: e}
 			switch {
 			case err != nil:
 				line = api.MonitorLine{}
