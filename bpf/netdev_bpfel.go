@@ -25,7 +25,6 @@ const (
 	NetdevMapLabEventUntil   = "lab_event_until"
 	NetdevMapLabEvents       = "lab_events"
 	NetdevMapLabFlowCache    = "lab_flow_cache"
-	NetdevMapLabFlowDecided  = "lab_flow_decided"
 	NetdevMapLabFragments    = "lab_fragments"
 	NetdevMapLabGenerations  = "lab_generations"
 	NetdevMapLabIcmpPace     = "lab_icmp_pace"
@@ -133,7 +132,6 @@ type NetdevMapSpecs struct {
 	LabEventUntil  *ebpf.MapSpec `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
-	LabFlowDecided *ebpf.MapSpec `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
@@ -213,7 +211,6 @@ type NetdevMaps struct {
 	LabEventUntil  *ebpf.Map `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
-	LabFlowDecided *ebpf.Map `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
@@ -247,7 +244,6 @@ func (m *NetdevMaps) Close() error {
 		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFlowCache,
-		m.LabFlowDecided,
 		m.LabFragments,
 		m.LabGenerations,
 		m.LabIcmpPace,

@@ -47,8 +47,7 @@ type PodCachedFlow struct {
 		Dscp       uint8
 		Pad        uint8
 	}
-	SrcId  uint32
-	DstId  uint32
+	Place  uint32
 	Reason PodLabReason
 	Flags  uint8
 	Mtu    uint16
@@ -58,9 +57,10 @@ type PodCachedFlow struct {
 		Mac     PodMac
 		OwnMac  PodMac
 	}
-	Leaves PodLabMark
-	_      [2]byte
-	To     PodTranslation
+	Leaves  PodLabMark
+	Decided uint16
+	Began   uint32
+	To      PodTranslation
 }
 
 type PodCtKind uint8
@@ -70,16 +70,6 @@ const (
 	PodCtKindCT_MASQUERADE PodCtKind = 1
 	PodCtKindCT_INBOUND    PodCtKind = 2
 )
-
-type PodDecision struct {
-	_      structs.HostLayout
-	At     uint64
-	Began  uint64
-	Place  uint32
-	Lo     bool
-	Counts bool
-	Pad    [2]uint8
-}
 
 type PodEndpoint struct {
 	_        structs.HostLayout
@@ -460,25 +450,25 @@ type PodObserved struct {
 		_        structs.HostLayout
 		Packets  uint64
 		Bytes    uint64
-		Began    uint64
+		Began    uint32
 		Seen     uint32
 		By       uint8
 		Fin      bool
 		Pad      [2]uint8
 		Identity uint32
-		Unused   [28]uint8
+		Unused   [32]uint8
 	}
 	Hi struct {
 		_        structs.HostLayout
 		Packets  uint64
 		Bytes    uint64
-		Began    uint64
+		Began    uint32
 		Seen     uint32
 		By       uint8
 		Fin      bool
 		Pad      [2]uint8
 		Identity uint32
-		Unused   [28]uint8
+		Unused   [32]uint8
 	}
 }
 
@@ -630,7 +620,7 @@ type PodTelling struct {
 		Error  bool
 		Pad    [2]uint8
 	}
-	Began       uint64
+	Began       uint32
 	Place       uint32
 	SrcIdentity uint32
 	DstIdentity uint32
@@ -652,7 +642,6 @@ type PodTelling struct {
 	State       PodLabState
 	Occasion    PodLabOccasion
 	TcpFlags    uint8
-	_           [4]byte
 	Step        PodStep
 	Event       PodEvent
 	Frame       [1024]uint8
@@ -802,7 +791,6 @@ const (
 	PodMapLabEventUntil   = "lab_event_until"
 	PodMapLabEvents       = "lab_events"
 	PodMapLabFlowCache    = "lab_flow_cache"
-	PodMapLabFlowDecided  = "lab_flow_decided"
 	PodMapLabFragments    = "lab_fragments"
 	PodMapLabGenerations  = "lab_generations"
 	PodMapLabIcmpPace     = "lab_icmp_pace"
@@ -905,7 +893,6 @@ type PodMapSpecs struct {
 	LabEventUntil  *ebpf.MapSpec `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.MapSpec `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.MapSpec `ebpf:"lab_flow_cache"`
-	LabFlowDecided *ebpf.MapSpec `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.MapSpec `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.MapSpec `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.MapSpec `ebpf:"lab_icmp_pace"`
@@ -984,7 +971,6 @@ type PodMaps struct {
 	LabEventUntil  *ebpf.Map `ebpf:"lab_event_until"`
 	LabEvents      *ebpf.Map `ebpf:"lab_events"`
 	LabFlowCache   *ebpf.Map `ebpf:"lab_flow_cache"`
-	LabFlowDecided *ebpf.Map `ebpf:"lab_flow_decided"`
 	LabFragments   *ebpf.Map `ebpf:"lab_fragments"`
 	LabGenerations *ebpf.Map `ebpf:"lab_generations"`
 	LabIcmpPace    *ebpf.Map `ebpf:"lab_icmp_pace"`
@@ -1018,7 +1004,6 @@ func (m *PodMaps) Close() error {
 		m.LabEventUntil,
 		m.LabEvents,
 		m.LabFlowCache,
-		m.LabFlowDecided,
 		m.LabFragments,
 		m.LabGenerations,
 		m.LabIcmpPace,

@@ -195,7 +195,7 @@ func TestObservedFlowsRememberIdentities(t *testing.T) {
 			}
 		}
 		answer := func(o *bpf.Observed) { o.LoOpened, o.Replied = bpf.PortOf(o.Key.HiPort) == 1000, false }
-		late := func(o *bpf.Observed) { o.Told -= 10 }
+		late := func(o *bpf.Observed) { o.Told -= uint32(10 * time.Second >> 26) } // OBSERVED_UNIT
 		m.must(m.d.SetIdentity(m.local[0], 300))
 		m.must(m.d.SetIdentity(m.local[1], 301))
 		next("at first", 300, 301)

@@ -72,7 +72,7 @@ func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode sett
 			spec.MaxEntries = 1
 		}
 	}
-	for _, name := range []string{bpf.PodMapLabFlowCache, bpf.PodMapLabFlowDecided, bpf.PodMapLabRouteCache} {
+	for _, name := range []string{bpf.PodMapLabFlowCache, bpf.PodMapLabRouteCache} {
 		switch cache := declared[name]; {
 		case cache == nil:
 		case mode == settings.ModeEBPF:

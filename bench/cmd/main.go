@@ -17,6 +17,7 @@ import (
 	"wirelab.dev/wirelab/bench/controlplane"
 	"wirelab.dev/wirelab/bench/goals"
 	"wirelab.dev/wirelab/bench/testbed"
+	"wirelab.dev/wirelab/bench/workload"
 )
 
 func main() {
@@ -131,6 +132,11 @@ func sample(ctx context.Context, o options, runner bench.Runner, l *testbed.Setu
 	if err != nil {
 		return nil, err
 	}
+	restore, err := workload.KeepOff(o.cpu)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, restore()) }()
 	for _, s := range suites {
 		if !o.wants(s.Name) {
 			continue

@@ -1,10 +1,12 @@
 package workload
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,4 +69,46 @@ func threadCPU() (time.Duration, error) {
 		return 0, fmt.Errorf("read the thread's CPU time: %w", err)
 	}
 	return time.Duration(ts.Nano()), nil
+}
+
+// KeepOff has the process' threads, and all that they start, leave a CPU to what has its [Place] there, until restore is called. Where there
+// is no other CPU it does nothing.
+func KeepOff(cpu int) (restore func() error, err error) {
+	var before unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return nil, fmt.Errorf("read on which CPUs this process may run: %w", err)
+	}
+	others := before
+	others.Clear(cpu)
+	if others.Count() == 0 {
+		return func() error { return nil }, nil
+	}
+	return func() error { return setAffinity(before) }, setAffinity(others)
+}
+
+// setAffinity says on which CPUs the process' threads may run, and those that they start.
+func setAffinity(cpus unix.CPUSet) error {
+	for done := map[int]bool{}; ; {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return fmt.Errorf("list threads: %w", err)
+		}
+		seen := len(done)
+		for _, entry := range threads {
+			id, err := strconv.Atoi(entry.Name())
+			if err != nil {
+				return fmt.Errorf("list threads: %w", err)
+			}
+			if done[id] {
+				continue
+			}
+			if err := unix.SchedSetaffinity(id, &cpus); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("pin thread %d: %w", id, err)
+			}
+			done[id] = true
+		}
+		if len(done) == seen { // none has been started meanwhile
+			return nil
+		}
+	}
 }

@@ -3,11 +3,14 @@ package workload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var loopback = netip.MustParseAddrPort("127.0.0.1:0")
@@ -126,6 +129,54 @@ func TestPlaceThatIsNone(t *testing.T) {
 		if err := place.Do(func() error { return nil }); err == nil {
 			t.Errorf("%s: a thread entered a place that is none", name)
 		}
+	}
+}
+
+// What has no place of its own leaves the CPU alone, also in threads that begin later; what has its place there runs there.
+func TestKeepOff(t *testing.T) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	if all.Count() < 2 {
+		t.Skip("there is one CPU only")
+	}
+	cpu := 0
+	for !all.IsSet(cpu) {
+		cpu++
+	}
+	restore, err := KeepOff(cpu)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := all
+	others.Clear(cpu)
+	only := unix.CPUSet{}
+	only.Set(cpu)
+	for what, want := range map[Place]unix.CPUSet{Here(): others, {NetNS: -1, CPU: cpu}: only} {
+		if err := what.Do(runsOn(want)); err != nil {
+			t.Errorf("in %+v: %v", what, err)
+		}
+	}
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Here().Do(runsOn(all)); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// runsOn says whether the calling thread may run on these CPUs.
+func runsOn(want unix.CPUSet) func() error {
+	return func() error {
+		var got unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &got); err != nil {
+			return fmt.Errorf("read affinity: %w", err)
+		}
+		if got != want {
+			return fmt.Errorf("it may run on %d CPUs, want %d", got.Count(), want.Count())
+		}
+		return nil
 	}
 }
 

@@ -43,14 +43,17 @@ enum cache_flag {
 	CACHED_TRANSLATED = 1, /* its packets get other addresses; FIN and RST change the flow's state */
 	CACHED_IN_CT = 2, /* the state is in lab_ct, with the packets' tuple as key */
 	CACHED_IN_NAT = 4, /* the state is in lab_nat, with the packets' tuple as key */
-	CACHED_BACK = 8, /* its packets are answers, and get the addresses that the opener of the flow knows; set only with cfg_tells */
+	/* What events have to know of its packets, set only with cfg_tells. */
+	CACHED_BACK = 8, /* they are answers, and get the addresses that the opener of the flow knows */
+	CACHED_LO = 16, /* their sender is lo of the flow */
+	CACHED_COUNTS = 32, /* this program counts them */
+	CACHED_PLACE = CACHED_LO | CACHED_COUNTS, /* what note_place() says */
 } __attribute__((packed));
 
 struct cached_flow {
 	struct tuple key;
 	struct basis basis;
-	__u32 src_id;
-	__u32 dst_id;
+	__u32 place; /* of the flow in lab_observed */
 	enum lab_reason reason; /* REASON_DELIVERED, REASON_FORWARDED or REASON_TUNNELED */
 	enum cache_flag flags;
 	__u16 mtu; /* bytes of IP packet that may go that way */
@@ -59,6 +62,8 @@ struct cached_flow {
 		struct far_end far; /* where it is tunneled to */
 	};
 	enum lab_mark leaves; /* with these in its mark */
+	__u16 decided; /* when, for events: see decision_time() */
+	__u32 began; /* the flow did, as in struct observed_side; 0: events have to look at each of its packets */
 	struct translation to; /* what they have then, translated or not */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
@@ -76,23 +81,6 @@ struct {
 	__uint(max_entries, CACHED_FLOWS);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } lab_flow_cache SEC(".maps");
-
-/* What events have to know of a decision in lab_flow_cache. */
-struct decision {
-	__u64 at; /* it was made then: nanoseconds of the coarse clock */
-	__u64 began; /* the flow did; 0: each of its packets has to be looked at */
-	__u32 place; /* of the flow in lab_observed */
-	bool lo; /* the sender is lo of the flow */
-	bool counts; /* this program counts the sender's packets */
-	__u8 pad[2];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, struct decision);
-	__uint(max_entries, CACHED_FLOWS);
-} lab_flow_decided SEC(".maps");
 
 static __always_inline struct cached_flow *place_of(__u32 hash)
 {
@@ -201,11 +189,12 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool fr
  * Writes into the work area what is reported of a packet that follows a remembered decision, before its frame is changed.
  * The stack has no room for it: the functions that decide need it.
  */
-static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow *known)
+static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
 	const __u8 *tcp_flags = (void *)(ip + 1) + 13;
+	const struct endpoint *from = NULL, *to = NULL;
 	struct work *w = clean_work(ctx);
 	struct packet *p;
 
@@ -221,9 +210,17 @@ static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow
 	p->ev.sport = known->key.sport;
 	p->ev.dport = known->key.dport;
 	p->ev.proto = known->key.proto;
-	p->ev.src_id = known->src_id;
+	if (dir == DIR_FROM_POD)
+		from = bpf_map_lookup_elem(&lab_endpoints, &known->key.src);
 	if (known->reason == REASON_DELIVERED)
-		p->ev.dst_id = known->dst_id;
+		to = bpf_map_lookup_elem(&lab_endpoints, &known->to.dst);
+	if (from) {
+		p->ev.src_id = from->id;
+		if (cfg_tells)
+			know_sender(identity_of_pod(from));
+	}
+	if (to)
+		p->ev.dst_id = to->id;
 	if (!cfg_tells)
 		return 0;
 	w->c.from = known->key;
@@ -237,21 +234,23 @@ static __noinline int see_cached(struct __sk_buff *ctx, const struct cached_flow
 	return 0;
 }
 
-/* What events know of the decision about packets with that tuple. */
-static __always_inline struct decision *decision_about(const struct tuple *t)
+/* A time of the coarse clock, in units of about a millisecond. It comes again after a minute, and no decision holds for so long. */
+static __always_inline __u16 decision_time(__u64 ns)
 {
-	__u32 place = own_place(packet_hash(t), CACHED_FLOWS);
-
-	return bpf_map_lookup_elem(&lab_flow_decided, &place);
+	return ns >> 20;
 }
 
-/* Notes where the packet's flow is. */
-static __always_inline void note_place(struct decision *decision, const struct telling *t)
+static __always_inline __u64 nanoseconds_since(__u16 decided, __u64 now)
 {
-	decision->began = t->began;
-	decision->place = t->place;
-	decision->lo = t->lo;
-	decision->counts = t->counts;
+	return (__u64)(__u16)(decision_time(now) - decided) << 20;
+}
+
+/* Notes where the packet's flow is, and returns the flags that say more of it. */
+static __always_inline enum cache_flag note_place(struct cached_flow *known, const struct telling *t)
+{
+	known->began = t->began;
+	known->place = t->place;
+	return (t->lo ? CACHED_LO : 0) | (t->counts ? CACHED_COUNTS : 0);
 }
 
 /* A remembered decision is followed. */
@@ -270,15 +269,9 @@ static __noinline int tell_cached(struct __sk_buff *ctx, struct telling *t, cons
 {
 	const struct work *w = this_work();
 	enum lab_point came = POINT_FROM_NETWORK;
-	const struct endpoint *self;
 
 	if (!t || !w || !known)
 		return 0;
-	if (t->direction == DIR_FROM_POD && !t->src_identity) {
-		self = bpf_map_lookup_elem(&lab_endpoints, &known->key.src);
-		if (self)
-			know_sender(identity_of_pod(self));
-	}
 	t->cached = true;
 	if (has_tunnel() && ctx->ifindex == cfg_tunnel_device)
 		came = POINT_FROM_TUNNEL;
@@ -302,9 +295,8 @@ static __always_inline bool count_unseen(struct __sk_buff *ctx, const struct cac
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const __u8 *tcp_flags = data + PLAIN_L4 + 13;
 	struct observed_side *side, *other;
-	const struct decision *decision;
+	bool fin = false, lo = known->flags & CACHED_LO;
 	struct observed *o;
-	bool fin = false;
 
 	if (tells_all())
 		return false;
@@ -313,20 +305,19 @@ static __always_inline bool count_unseen(struct __sk_buff *ctx, const struct cac
 			return false;
 		fin = *tcp_flags & TCP_FIN;
 	}
-	decision = decision_about(&known->key);
-	if (!decision || !decision->began)
+	if (!known->began)
 		return false;
-	if (!decision->counts)
+	if (!(known->flags & CACHED_COUNTS))
 		return true;
-	o = bpf_map_lookup_elem(&lab_observed, &decision->place);
+	o = bpf_map_lookup_elem(&lab_observed, &known->place);
 	if (!o)
 		return false;
-	side = decision->lo ? &o->lo : &o->hi;
-	if (side->began != decision->began)
+	side = lo ? &o->lo : &o->hi;
+	if (side->began != known->began)
 		return false;
 	if (fin) {
 		side->fin = true;
-		other = decision->lo ? &o->hi : &o->lo;
+		other = lo ? &o->hi : &o->lo;
 		if (other->fin)
 			return false; /* it ends the flow */
 	}
@@ -339,13 +330,12 @@ static __always_inline bool count_unseen(struct __sk_buff *ctx, const struct cac
  * Looks up the flow of a packet that follows a remembered decision, and tells what is worth it. False: nobody reads that, so
  * nothing is told of where the packet goes, either.
  */
-static __noinline bool witness_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+static __noinline bool witness_cached(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const __u8 *tcp_flags = data + PLAIN_L4 + 13;
 	struct telling *t = this_telling();
 	const struct work *w = this_work();
-	struct decision *decision;
 	bool due;
 
 	if (!t || !w || !known)
@@ -361,22 +351,18 @@ static __noinline bool witness_cached(struct __sk_buff *ctx, const struct cached
 		set_key(t, &known->to.src, &known->to.dst, known->to.sport, known->to.dport, known->key.proto);
 	else
 		set_key(t, &known->key.src, &known->key.dst, known->key.sport, known->key.dport, known->key.proto);
-	decision = decision_about(&known->key);
-	if (decision) {
-		t->decided = t->now - decision->at;
-		t->began = decision->began;
-		t->place = decision->place;
-	}
+	t->decided = nanoseconds_since(known->decided, t->now);
+	t->began = known->began;
+	t->place = known->place;
 	observe(t);
 	due = is_due(t) || cfg_steps;
 	if (due) {
-		see_cached(ctx, known);
+		see_cached(ctx, known, dir);
 		tell_cached(ctx, t, known);
 	}
 	if (due || t->fresh)
 		identify(w, t);
-	if (decision)
-		note_place(decision, t); /* it may have moved on, or been entered anew */
+	known->flags = (known->flags & ~CACHED_PLACE) | note_place(known, t); /* it may have moved on, or been entered anew */
 	return true;
 }
 
@@ -391,7 +377,7 @@ static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flo
 {
 	const struct work *w;
 
-	see_cached(ctx, known);
+	see_cached(ctx, known, dir);
 	count(REASON_REWRITE, dir, ctx->len);
 	w = this_work();
 	if (w)
@@ -437,13 +423,13 @@ static __always_inline int do_again(struct __sk_buff *ctx, const struct cached_f
 }
 
 /* Does so, and tells of the packet, if somebody reads that. */
-static __noinline int follow_telling(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+static __noinline int follow_telling(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
 	return known ? do_again(ctx, known, dir, witness_cached(ctx, known, dir)) : TC_ACT_SHOT;
 }
 
 /* Follows a remembered decision. */
-static __always_inline int follow(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
+static __always_inline int follow(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
 	if (cfg_tells && !count_unseen(ctx, known))
 		return follow_telling(ctx, known, dir);
@@ -483,15 +469,14 @@ static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w,
 }
 
 /* Notes what events have to know of a decision. */
-static __always_inline void note_decision(const struct work *w)
+static __always_inline enum cache_flag note_decision(struct cached_flow *known)
 {
-	struct decision *decision = decision_about(&w->own);
 	const struct telling *t = this_telling();
 
-	if (!decision || !t)
-		return;
-	decision->at = t->now;
-	note_place(decision, t);
+	if (!t)
+		return 0;
+	known->decided = decision_time(t->now);
+	return note_place(known, t);
 }
 
 /*
@@ -504,6 +489,7 @@ __noinline int remember_flow_of(const struct work *w, enum lab_reason reason)
 	const struct route *route;
 	const struct packet *p;
 	struct cached_flow *place;
+	enum cache_flag flags;
 
 	if (!w)
 		return 0;
@@ -522,24 +508,21 @@ __noinline int remember_flow_of(const struct work *w, enum lab_reason reason)
 	place->basis = w->basis;
 	place->basis.generation = w->generation + w->c.begun + (reason == REASON_DELIVERED ? w->pod_generation : w->routes);
 	place->reason = reason;
-	place->flags = 0;
-	if (cfg_tells)
-		note_decision(w);
-	place->src_id = p->ev.src_id;
+	flags = cfg_tells ? note_decision(place) : 0;
 	place->to = (struct translation){ .src = w->own.src, .dst = w->own.dst, .sport = w->own.sport, .dport = w->own.dport };
 	if (w->c.outcome == TRANSLATED) {
-		place->flags = CACHED_TRANSLATED;
+		flags |= CACHED_TRANSLATED;
 		if (w->c.found == FOUND_IN_CT && !(w->c.from.flags & TUPLE_MASQUERADE))
-			place->flags |= CACHED_IN_CT;
+			flags |= CACHED_IN_CT;
 		else if (w->c.found == FOUND_IN_NAT)
-			place->flags |= CACHED_IN_NAT;
+			flags |= CACHED_IN_NAT;
 		if (cfg_tells && w->c.back)
-			place->flags |= CACHED_BACK;
+			flags |= CACHED_BACK;
 		place->to = w->c.to;
 	}
+	place->flags = flags;
 	if (reason == REASON_DELIVERED) {
 		place->mtu = cfg_mtu;
-		place->dst_id = p->ev.dst_id;
 		place->next = w->verdict.pod;
 		return 0;
 	}

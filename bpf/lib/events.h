@@ -52,18 +52,17 @@ static __always_inline bool has_reader(__u32 what, __u64 now)
 }
 
 /* Nothing has been told of the packet yet. */
-static __noinline int begin_telling(void)
+static __always_inline void begin_telling(void)
 {
 	struct telling *t = this_telling();
 
 	if (!t)
-		return 0;
+		return;
 	__builtin_memset(t, 0, offsetof(struct telling, step));
 	t->now = bpf_ktime_get_coarse_ns();
 	t->reader = has_reader(READ_EVENTS, t->now);
 	if (cfg_steps)
 		t->steps = has_reader(READ_STEPS, t->now);
-	return 0;
 }
 
 /* Fills in the header of a record. An event that finds no room takes a number of the sequence too, so a reader sees how many are missing. */

@@ -20,8 +20,12 @@
  * becomes of packets. A packet may pass several programs of a node: the first of them counts it.
  */
 
-/* Seconds between two events about a flow that goes on. */
-#define EVENT_INTERVAL 5
+/* Flows that are observed have their time in units of 2^26 ns of the coarse clock, which takes no division. */
+#define OBSERVED_UNIT 26
+#define OBSERVED_TIME(seconds) (((seconds) * 1000000000ULL + (1 << OBSERVED_UNIT) - 1) >> OBSERVED_UNIT)
+
+/* Between two events about a flow that goes on. */
+#define EVENT_INTERVAL OBSERVED_TIME(5)
 
 /* So many flows have the same places. One that is new takes the place of one that is over, or of who was silent the longest. */
 #define OBSERVED_PLACES 4
@@ -44,6 +48,12 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE); /* aligns the values to pages, and so to cache lines */
 } lab_observed SEC(".maps");
 
+/* A time of the coarse clock in so few bytes that it comes again after an hour only. */
+static __always_inline __u32 short_time(__u64 ns)
+{
+	return ns >> 10;
+}
+
 /* The first of the places where a flow begins. */
 static __always_inline __u32 first_place(__u32 hash)
 {
@@ -64,7 +74,8 @@ static __always_inline struct observed *look_at_places(struct telling *t, __u32 
 	struct observed *o;
 	__u32 i;
 
-#pragma unroll
+	/* A loop is a fourth of the code, and to fetch code takes longer than to run it. */
+#pragma clang loop unroll(disable)
 	for (i = 0; i < OBSERVED_PLACES; i++, place++) {
 		o = bpf_map_lookup_elem(&lab_observed, &place);
 		if (o && o->began && keys_equal(&o->key, &t->key)) {
@@ -84,7 +95,7 @@ static __always_inline struct observed *find_observed(struct telling *t)
 	struct observed *o = t->began ? bpf_map_lookup_elem(&lab_observed, &t->place) : NULL;
 	__u32 h;
 
-	if (o && o->began == t->began && keys_equal(&o->key, &t->key))
+	if (o && o->began && keys_equal(&o->key, &t->key))
 		return o;
 	t->began = 0;
 	h = hash(&t->key);
@@ -104,7 +115,7 @@ static __always_inline void set_key(struct telling *t, const struct ip *src, con
 	t->has_key = true;
 }
 
-/* Seconds since then; 0 where it is later than now: another CPU may have come by after this one had read the clock. */
+/* The time since then; 0 where it is later than now: another CPU may have come by after this one had read the clock. */
 static __always_inline __u32 since(__u32 then, __u32 now)
 {
 	return (__s32)(now - then) > 0 ? now - then : 0;
@@ -113,11 +124,11 @@ static __always_inline __u32 since(__u32 then, __u32 now)
 static __always_inline __u32 observed_timeout(__u8 proto)
 {
 	if (proto == IPPROTO_TCP)
-		return LAB_TIMEOUT_TCP;
-	return proto == IPPROTO_UDP ? LAB_TIMEOUT_UDP : LAB_TIMEOUT_ECHO;
+		return OBSERVED_TIME(LAB_TIMEOUT_TCP);
+	return proto == IPPROTO_UDP ? OBSERVED_TIME(LAB_TIMEOUT_UDP) : OBSERVED_TIME(LAB_TIMEOUT_ECHO);
 }
 
-/* Seconds since a packet of the flow was seen. */
+/* The time since a packet of the flow was seen. */
 static __always_inline __u32 silence(const struct observed *o, __u32 now)
 {
 	__u32 seen = (__s32)(o->lo.seen - o->hi.seen) > 0 || !o->hi.seen ? o->lo.seen : o->hi.seen;
@@ -206,7 +217,7 @@ static __always_inline void observe(struct telling *t)
 	bool reply;
 	__u32 now;
 
-	now = t->now / 1000000000;
+	now = t->now >> OBSERVED_UNIT;
 	o = find_observed(t);
 	if (!o || is_outdated(o, t, now)) {
 		meet_flow(t);
@@ -215,7 +226,7 @@ static __always_inline void observe(struct telling *t)
 	reply = t->lo != o->lo_opened;
 	mine = t->lo ? &o->lo : &o->hi;
 	other = t->lo ? &o->hi : &o->lo;
-	t->began = o->began;
+	t->began = short_time(o->began);
 	t->counts = mine->by == t->direction + 1;
 	if (!t->counts && (!mine->by || since(mine->seen, now) > EVENT_INTERVAL)) {
 		mine->by = t->direction + 1;
@@ -279,7 +290,7 @@ static __always_inline struct observed *best_place(const struct observed_key *ke
 	__u32 at = *place, best = 0, room, i;
 	struct observed *o, *chosen = NULL;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (i = 0; i < OBSERVED_PLACES; i++, at++) {
 		o = bpf_map_lookup_elem(&lab_observed, &at);
 		if (!o)
@@ -333,7 +344,7 @@ static __always_inline void enter_observed(struct telling *t)
 	struct observed *o;
 	__u32 now;
 
-	now = t->now / 1000000000;
+	now = t->now >> OBSERVED_UNIT;
 	o = place_observed(t, now);
 	if (!o)
 		return;
@@ -343,7 +354,7 @@ static __always_inline void enter_observed(struct telling *t)
 	o->lo_opened = t->lo != t->answers;
 	o->replied = t->state != STATE_NEW; /* as far as that is known */
 	o->over = t->tcp_flags & TCP_RST;
-	o->lo.began = o->hi.began = t->now;
+	o->lo.began = o->hi.began = t->began = short_time(t->now);
 	mine = t->lo ? &o->lo : &o->hi;
 	mine->packets = 1;
 	mine->bytes = t->length;
@@ -352,7 +363,7 @@ static __always_inline void enter_observed(struct telling *t)
 	mine->fin = t->tcp_flags & TCP_FIN;
 	note_identities(o, t);
 	o->key = t->key;
-	o->began = t->began = t->now;
+	o->began = t->now;
 	t->counts = true;
 	if (cfg_steps)
 		step_observed(t, STEP_CREATED);

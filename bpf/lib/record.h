@@ -200,13 +200,13 @@ _Static_assert(sizeof(struct observed_key) == 40, "shared with datapath/");
 struct observed_side {
 	__u64 packets;
 	__u64 bytes;
-	__u64 began; /* the flow did, as in struct observed */
-	__u32 seen; /* when one was looked at last, and not only counted: seconds of CLOCK_MONOTONIC */
+	__u32 began; /* the flow did: see short_time() */
+	__u32 seen; /* when one was looked at last, and not only counted: see OBSERVED_TIME() */
 	__u8 by; /* the program that counts them, as a direction and 1: others see the same packets */
 	bool fin;
 	__u8 pad[2];
 	__u32 identity; /* of who sends them, as far as events know; 0: not known, or not any more */
-	__u8 unused[28];
+	__u8 unused[32];
 };
 _Static_assert(sizeof(struct observed_side) == 64, "a cache line, shared with datapath/");
 
@@ -214,7 +214,7 @@ _Static_assert(sizeof(struct observed_side) == 64, "a cache line, shared with da
 struct observed {
 	struct observed_key key;
 	__u64 began; /* nanoseconds of the coarse clock; 0: there is no flow */
-	__u32 told; /* when an event told of it last: seconds */
+	__u32 told; /* when an event told of it last, as seen */
 	__u32 service; /* that was asked for; 0: none */
 	bool lo_opened; /* it, and not hi */
 	bool replied;
@@ -234,7 +234,7 @@ struct telling {
 	struct metric sent;
 	struct metric returned;
 	struct observed_key key;
-	__u64 began; /* the flow did; 0: its entry is not known */
+	__u32 began; /* the flow did, as in struct observed_side; 0: its entry is not known */
 	__u32 place; /* of the flow's entry */
 	__u32 src_identity;
 	__u32 dst_identity;
