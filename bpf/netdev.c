@@ -322,7 +322,7 @@ int lab_from_network(struct __sk_buff *ctx)
 		APART();
 		return decide(ctx);
 	}
-	known = recall(ctx, false);
+	known = recall(ctx, false, NULL);
 	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide(ctx);
 }
 
@@ -352,11 +352,12 @@ static __always_inline int answer_by_tunnel(struct __sk_buff *ctx, struct work *
 	return enter_tunnel(ctx, &w->verdict.far, false);
 }
 
-/* Every packet out of the tunnel whose fate is not known from the ones before it. origin is what is wrong with where it comes from. */
-static __noinline int decide_tunneled(struct __sk_buff *ctx, enum lab_reason origin, const struct far_end *from)
+/* Decides about a packet out of the tunnel that no remembered decision applies to. */
+static __noinline int decide_tunneled(struct __sk_buff *ctx, const struct far_end *from)
 {
+	__u32 before = has_cache() ? common_generation() : 0;
+	enum lab_reason origin = check_origin(ctx, from), reason = origin;
 	struct work *w = new_work(ctx);
-	enum lab_reason reason = origin;
 	int verdict;
 
 	if (!w || !from)
@@ -379,7 +380,7 @@ static __noinline int decide_tunneled(struct __sk_buff *ctx, enum lab_reason ori
 	if (is_drop(reason, DIR_FROM_NETWORK) && verdict == TC_ACT_REDIRECT)
 		verdict = answer_by_tunnel(ctx, w);
 	reason = account(ctx, w, reason, DIR_FROM_NETWORK, verdict);
-	if (has_cache())
+	if (has_cache() && common_generation() == before) /* or its origin may be another one than was found */
 		remember(w, reason);
 	return verdict;
 }
@@ -388,16 +389,15 @@ SEC("tcx/ingress")
 int lab_from_tunnel(struct __sk_buff *ctx)
 {
 	struct cached_flow *known = NULL;
-	enum lab_reason origin;
 	struct far_end from = {};
 
 	/* No more than is looked at: a packet of a large send has its headers in one piece, and to pull data in front of the rest is dear. */
 	if ((void *)(long)ctx->data + ETH_HLEN + sizeof(struct iphdr) > (void *)(long)ctx->data_end)
 		linearize(ctx);
-	origin = leave_tunnel(ctx, &from);
-	if (has_cache() && origin == REASON_NONE)
-		known = recall(ctx, false);
-	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide_tunneled(ctx, origin, &from);
+	leave_tunnel(ctx, &from);
+	if (has_cache() && !ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
+		known = recall(ctx, false, &from);
+	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide_tunneled(ctx, &from);
 }
 
 /* Decides about a packet that goes out. REASON_NONE: it is passed on unchanged and not counted. */

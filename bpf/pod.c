@@ -233,7 +233,7 @@ int lab_from_pod(struct __sk_buff *ctx)
 		return decide(ctx);
 	}
 	if (!ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
-		known = recall(ctx, true);
+		known = recall(ctx, true, NULL);
 	return known ? follow(ctx, known, DIR_FROM_POD) : decide(ctx);
 }
 

@@ -473,6 +473,22 @@ func TestOutOfTheTunnel(t *testing.T) {
 				f.check(t, "lab_from_tunnel", bpf.PodLabDirectionDIR_FROM_NETWORK, f.device, row)
 			})
 		}
+		// A decision that is remembered holds for what the same node sends, and for no other.
+		again := packet(elsewhere, addrB, tcpProto, tcp(1001, 80)).build()
+		for _, row := range []crossing{
+			arrives(again), dropped(again, outOf(node3, identityElsewhere), forgedSource), dropped(again, outOf(outside, identityElsewhere), noNode),
+			dropped(again, nil, noNode), arrives(again),
+		} {
+			f.check(t, "lab_from_tunnel", bpf.PodLabDirectionDIR_FROM_NETWORK, f.device, row)
+		}
+		// It does not outlive that the address is on another node.
+		f.knows(netip.PrefixFrom(elsewhere, 32), identityElsewhere, node3, 0)
+		must(t, f.maps["lab_generations"].Put(uint32(0), bpf.Generations{All: 1}))
+		moved := arrives(again)
+		moved.from = outOf(node3, identityElsewhere)
+		for _, row := range []crossing{dropped(again, from, forgedSource), moved, dropped(again, from, forgedSource)} {
+			f.check(t, "lab_from_tunnel", bpf.PodLabDirectionDIR_FROM_NETWORK, f.device, row)
+		}
 	})
 }
 

@@ -104,6 +104,14 @@ static __always_inline struct generations *generations(void)
 	return bpf_map_lookup_elem(&lab_generations, &only);
 }
 
+/* Of what all decisions rest on. */
+static __always_inline __u32 common_generation(void)
+{
+	const struct generations *g = generations();
+
+	return g ? *(const volatile __u32 *)&g->all : 0;
+}
+
 /* Of flows with that hash. */
 static __always_inline __u32 *flow_generation(struct generations *g, __u32 hash)
 {

@@ -64,7 +64,7 @@ struct cached_flow {
 	enum lab_mark leaves; /* with these in its mark */
 	__u16 decided; /* when, for events: see decision_time() */
 	__u32 began; /* the flow did, as in struct observed_side; 0: events have to look at each of its packets */
-	struct translation to; /* what they have then, translated or not */
+	struct translation to; /* what they have then, translated or not; in place of a backend there is their origin_of() */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct cached_flow) == 128, "two of the CPU's cache lines");
 
@@ -81,6 +81,12 @@ struct {
 	__uint(max_entries, CACHED_FLOWS);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } lab_flow_cache SEC(".maps");
+
+/* The node from which packets come by the tunnel, which was found to have their source address; 0: they come another way. */
+static __always_inline __be32 origin_of(const struct cached_flow *known)
+{
+	return known->to.backend;
+}
 
 static __always_inline struct cached_flow *place_of(__u32 hash)
 {
@@ -152,9 +158,10 @@ static __noinline bool see_end(const struct cached_flow *known, __u8 tcp_flags)
 
 /*
  * Returns the decision that a packet may follow, NULL when it has to be decided about. What a pod sends rests on the pod's own
- * endpoint, what is delivered on that of the pod that gets it, and what leaves the node on the node's routes.
+ * endpoint, what is delivered on that of the pod that gets it, and what leaves the node on the node's routes. from is NULL but for
+ * what came out of the tunnel: what another node sends as the same flow is not what was decided about.
  */
-static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool from_pod)
+static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool from_pod, const struct far_end *from)
 {
 	struct tuple t = {};
 	struct cached_flow *known;
@@ -167,7 +174,7 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool fr
 		return NULL;
 	h = hash(&t);
 	known = place_of(h);
-	if (!known || !keys_equal(&known->key, &t))
+	if (!known || !keys_equal(&known->key, &t) || (from && origin_of(known) != from->node))
 		return NULL;
 	g = generations();
 	if (!g)
@@ -520,6 +527,7 @@ __noinline int remember_flow_of(const struct work *w, enum lab_reason reason)
 			flags |= CACHED_BACK;
 		place->to = w->c.to;
 	}
+	place->to.backend = w->from.node;
 	place->flags = flags;
 	if (reason == REASON_DELIVERED) {
 		place->mtu = cfg_mtu;

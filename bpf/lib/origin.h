@@ -21,29 +21,34 @@
 
 /* What comes out of the tunnel. */
 
-/*
- * Who has sent a packet that came out of the tunnel, which is what the tunnel says, as long as the node that it came from
- * has the packet's source address. REASON_NONE: it has.
- */
-__noinline enum lab_reason leave_tunnel(struct __sk_buff *ctx, struct far_end *from)
+/* Who has sent a packet that came out of the tunnel, as the tunnel says. The node is 0 where it does not. */
+static __noinline void leave_tunnel(struct __sk_buff *ctx, struct far_end *from)
+{
+	struct bpf_tunnel_key key = {};
+
+	if (bpf_skb_get_tunnel_key(ctx, &key, TUNNEL_KEY_SIZE, 0))
+		return;
+	from->sender = key.tunnel_id;
+	from->node = bpf_htonl(key.remote_ipv4);
+}
+
+/* What is wrong with that: the node has to be the one that has the packet's source address. REASON_NONE: it is. */
+static __noinline enum lab_reason check_origin(struct __sk_buff *ctx, const struct far_end *from)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	const struct iphdr *ip = data + ETH_HLEN;
 	const struct ipcache_entry *e;
-	struct bpf_tunnel_key key = {};
 	struct ip a;
 
-	if (!from || bpf_skb_get_tunnel_key(ctx, &key, TUNNEL_KEY_SIZE, 0))
+	if (!from || !from->node)
 		return REASON_NO_NODE;
-	from->sender = key.tunnel_id;
-	from->node = bpf_htonl(key.remote_ipv4);
 	if (ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
 		return REASON_PROTOCOL;
 	if ((void *)(ip + 1) > data_end)
 		return REASON_MALFORMED;
 	a = ip_from_v4(ip->saddr);
 	e = who_has(&a);
-	if (e && from->node && v4(&e->node) == from->node)
+	if (e && v4(&e->node) == from->node)
 		return REASON_NONE;
 	a = ip_from_v4(from->node);
 	e = who_has(&a);
