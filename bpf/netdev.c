@@ -314,7 +314,7 @@ int lab_from_network(struct __sk_buff *ctx)
 	struct cached_flow *known;
 
 	/* Switches flood, and bridges pass on, what is for others. */
-	if (ctx->pkt_type != PACKET_HOST || ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
+	if (ctx->pkt_type != PACKET_HOST || !is_ipv4(ctx))
 		return TC_ACT_UNSPEC;
 	if (has_tunnel() && is_for_tunnel(ctx))
 		return TC_ACT_UNSPEC;
@@ -360,7 +360,7 @@ static __noinline int decide_tunneled(struct __sk_buff *ctx, const struct far_en
 	struct work *w = new_work(ctx);
 	int verdict;
 
-	if (!w || !from)
+	if (!w)
 		return drop_unseen(ctx, DIR_FROM_NETWORK);
 	w->from = *from;
 	if (cfg_tells)
@@ -395,7 +395,7 @@ int lab_from_tunnel(struct __sk_buff *ctx)
 	if ((void *)(long)ctx->data + ETH_HLEN + sizeof(struct iphdr) > (void *)(long)ctx->data_end)
 		linearize(ctx);
 	leave_tunnel(ctx, &from);
-	if (has_cache() && !ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
+	if (has_cache() && is_ipv4(ctx))
 		known = recall(ctx, false, &from);
 	return known ? follow(ctx, known, DIR_FROM_NETWORK) : decide_tunneled(ctx, &from);
 }
@@ -427,7 +427,7 @@ static __noinline int leave(struct __sk_buff *ctx)
 	struct work *w;
 	int verdict;
 
-	if (ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
+	if (!is_ipv4(ctx))
 		return TC_ACT_UNSPEC;
 	w = new_work(ctx);
 	if (!w)

@@ -232,7 +232,7 @@ int lab_from_pod(struct __sk_buff *ctx)
 		APART();
 		return decide(ctx);
 	}
-	if (!ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP))
+	if (is_ipv4(ctx))
 		known = recall(ctx, true, NULL);
 	return known ? follow(ctx, known, DIR_FROM_POD) : decide(ctx);
 }

@@ -71,8 +71,8 @@ func threadCPU() (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// KeepOff has the process' threads, and all that they start, leave a CPU to what has its [Place] there, until restore is called. Where there
-// is no other CPU it does nothing.
+// KeepOff has the process' threads, and all that they start, leave a CPU to what has its [Place] there, until restore is
+// called. Where there is no other CPU it does nothing.
 func KeepOff(cpu int) (restore func() error, err error) {
 	var before unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {

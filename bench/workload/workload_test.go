@@ -138,9 +138,6 @@ func TestKeepOff(t *testing.T) {
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		t.Fatal(err)
 	}
-	if all.Count() < 2 {
-		t.Skip("there is one CPU only")
-	}
 	cpu := 0
 	for !all.IsSet(cpu) {
 		cpu++
@@ -150,7 +147,9 @@ func TestKeepOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	others := all
-	others.Clear(cpu)
+	if all.Count() > 1 {
+		others.Clear(cpu)
+	}
 	only := unix.CPUSet{}
 	only.Set(cpu)
 	for what, want := range map[Place]unix.CPUSet{Here(): others, {NetNS: -1, CPU: cpu}: only} {

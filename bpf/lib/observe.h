@@ -68,6 +68,12 @@ static __always_inline __u32 later_place(__u32 hash)
 	return OBSERVED_FIRST + (__u32)(all * hash >> 32) * OBSERVED_PLACES;
 }
 
+/* Whether a place has the flow that has the telling's key. */
+static __always_inline bool has_flow_of(const struct observed *o, const struct telling *t)
+{
+	return o && o->began && keys_equal(&o->key, &t->key);
+}
+
 /* The entry, in one of the places from that one on, of the flow that has the telling's key. NULL: there is none. */
 static __always_inline struct observed *look_at_places(struct telling *t, __u32 place)
 {
@@ -78,7 +84,7 @@ static __always_inline struct observed *look_at_places(struct telling *t, __u32 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < OBSERVED_PLACES; i++, place++) {
 		o = bpf_map_lookup_elem(&lab_observed, &place);
-		if (o && o->began && keys_equal(&o->key, &t->key)) {
+		if (has_flow_of(o, t)) {
 			t->place = place;
 			return o;
 		}
@@ -95,7 +101,7 @@ static __always_inline struct observed *find_observed(struct telling *t)
 	struct observed *o = t->began ? bpf_map_lookup_elem(&lab_observed, &t->place) : NULL;
 	__u32 h;
 
-	if (o && o->began && keys_equal(&o->key, &t->key))
+	if (has_flow_of(o, t))
 		return o;
 	t->began = 0;
 	h = hash(&t->key);

@@ -17,6 +17,7 @@
 #include "drop.h"
 #include "identity.h"
 #include "ipcache.h"
+#include "parse.h"
 #include "tunnel.h"
 
 /* What comes out of the tunnel. */
@@ -40,9 +41,9 @@ static __noinline enum lab_reason check_origin(struct __sk_buff *ctx, const stru
 	const struct ipcache_entry *e;
 	struct ip a;
 
-	if (!from || !from->node)
+	if (!from->node)
 		return REASON_NO_NODE;
-	if (ctx->vlan_present || ctx->protocol != bpf_htons(ETH_P_IP))
+	if (!is_ipv4(ctx))
 		return REASON_PROTOCOL;
 	if ((void *)(ip + 1) > data_end)
 		return REASON_MALFORMED;

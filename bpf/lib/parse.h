@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -32,6 +33,12 @@ struct icmphdr {
 	__be16 id; /* of an echo */
 	__be16 sequence;
 };
+
+/* Whether a frame has an IPv4 packet, and no VLAN tag. */
+static __always_inline bool is_ipv4(const struct __sk_buff *ctx)
+{
+	return !ctx->vlan_present && ctx->protocol == bpf_htons(ETH_P_IP);
+}
 
 #define AF_INET 2
 
