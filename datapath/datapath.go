@@ -98,7 +98,13 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	for _, step := range []func(context.Context) error{
 		d.Sysctls().Apply,
 		d.Devices().Apply,
-		d.attachEndpoints,
+		func(ctx context.Context) error {
+			seen, err := d.look(ctx)
+			if err != nil {
+				return err
+			}
+			return d.attachEndpoints(ctx, seen)
+		},
 		d.dropOtherModes,
 	} {
 		if err := step(ctx); err != nil {
@@ -127,7 +133,7 @@ func (d *Datapath) load(ctx context.Context) (err error) {
 	if d.maps.services != nil {
 		d.services.balancer = lb.New(d.maps.services.balanced())
 	}
-	if err := d.restoreEntries(ctx); err != nil {
+	if _, err := d.restoreEntries(ctx); err != nil {
 		return err
 	}
 	if err := d.chooseNAT(); err != nil {

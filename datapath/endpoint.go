@@ -103,20 +103,39 @@ func toMAC(a net.HardwareAddr) (mac api.MAC) {
 	return mac
 }
 
+// seenEndpoints is what there was of all endpoints at one look.
+type seenEndpoints struct {
+	entries map[netip.Addr]bpf.Endpoint // of the pinned map
+	veths   map[string]netlink.Link     // by name, those without an entry too
+}
+
+// look reads the endpoints of the pinned map and the host-side veths of the node.
+func (d *Datapath) look(ctx context.Context) (seen seenEndpoints, err error) {
+	if seen.entries, err = d.maps.endpointEntries(); err != nil {
+		return seen, err
+	}
+	seen.veths, err = hostVeths(ctx, d.nl)
+	return seen, err
+}
+
+// veth is the device that an entry is about; nil when it is gone, whoever has its name by now.
+func (s seenEndpoints) veth(e bpf.Endpoint) netlink.Link {
+	if veth := s.veths[vethName(e.Veth)]; veth != nil && veth.Attrs().Index == int(e.Ifindex) {
+		return veth
+	}
+	return nil
+}
+
 // Endpoints lists the endpoints as netlink and the pinned map have them, sorted by address. It changes
 // nothing. An endpoint whose veth is gone is listed with HostIndex 0.
 func (d *Datapath) Endpoints(ctx context.Context) ([]api.Endpoint, error) {
-	entries, err := d.maps.endpointEntries()
+	seen, err := d.look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	veths, err := hostVeths(ctx, d.nl)
-	if err != nil {
-		return nil, err
-	}
-	eps := make([]api.Endpoint, 0, len(entries))
-	for addr, e := range entries {
-		ep, err := d.endpoint(addr, e, veths[vethName(e.Veth)])
+	eps := make([]api.Endpoint, 0, len(seen.entries))
+	for addr, e := range seen.entries {
+		ep, err := d.endpoint(addr, e, seen.veth(e))
 		if err != nil {
 			return nil, err
 		}

@@ -16,36 +16,40 @@ import (
 
 // SyncEndpoints repairs endpoints and removes dead ones. It attaches programs that are missing from a host-side veth and
 // enters lost map entries. It removes entries and links of veths that are gone, and veths whose making was cut off. It
-// returns the removed endpoints, sorted by address.
-func (d *Datapath) SyncEndpoints(ctx context.Context) (removed []api.Endpoint, err error) {
-	if err := d.restoreEntries(ctx); err != nil {
+// returns the endpoints that are there then, sorted by address and without Attached; when it fails, none.
+func (d *Datapath) SyncEndpoints(ctx context.Context) ([]api.Endpoint, error) {
+	seen, err := d.restoreEntries(ctx)
+	if err != nil {
 		return nil, err
 	}
-	removed, err = d.removeDead(ctx)
-	if err != nil {
-		return removed, err
+	if err := d.removeDead(seen); err != nil {
+		return nil, err
 	}
-	return removed, d.attachEndpoints(ctx)
+	if err := d.attachEndpoints(ctx, seen); err != nil {
+		return nil, err
+	}
+	live := make([]api.Endpoint, 0, len(seen.entries))
+	for addr, e := range seen.entries {
+		live = append(live, withoutProgram(addr, e, seen.veth(e)))
+	}
+	sortEndpoints(live)
+	return live, nil
 }
 
 // restoreEntries enters the endpoints that netlink knows and the map does not: all of them after a
 // change of layout, and those whose entries somebody deleted. A finished endpoint's veth has the pod's
-// address and MAC as a permanent neighbour.
-func (d *Datapath) restoreEntries(ctx context.Context) error {
-	entries, err := d.maps.endpointEntries()
+// address and MAC as a permanent neighbour. It returns what there is then.
+func (d *Datapath) restoreEntries(ctx context.Context) (seenEndpoints, error) {
+	seen, err := d.look(ctx)
 	if err != nil {
-		return err
+		return seen, err
 	}
 	known := map[uint32]bool{}
-	for _, e := range entries {
+	for _, e := range seen.entries {
 		known[e.Ifindex] = true
 	}
-	veths, err := hostVeths(ctx, d.nl)
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for name, veth := range veths {
+	for name, veth := range seen.veths {
 		if known[uint32(veth.Attrs().Index)] {
 			continue
 		}
@@ -55,13 +59,15 @@ func (d *Datapath) restoreEntries(ctx context.Context) error {
 			continue
 		}
 		number, _ := vethNumber(name)
-		if err := d.maps.enter(ep.Addr, endpointEntry(ep, number), ebpf.UpdateAny); err != nil {
+		entry := endpointEntry(ep, number)
+		if err := d.maps.enter(ep.Addr, entry, ebpf.UpdateAny); err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		seen.entries[ep.Addr] = entry
 		d.log.Info("endpoint is restored", "iface", name, "addr", ep.Addr)
 	}
-	return errors.Join(errs...)
+	return seen, errors.Join(errs...)
 }
 
 // fromNeighbour makes an endpoint from a host-side veth; not ok when it was never finished.
@@ -90,51 +96,39 @@ func (d *Datapath) fromNeighbour(ctx context.Context, veth netlink.Link) (api.En
 
 // removeDead removes endpoints without a veth, veths without an endpoint, and links and entries by
 // interface that belong to neither.
-func (d *Datapath) removeDead(ctx context.Context) ([]api.Endpoint, error) {
-	entries, err := d.maps.endpointEntries()
-	if err != nil {
-		return nil, err
-	}
-	veths, err := hostVeths(ctx, d.nl)
-	if err != nil {
-		return nil, err
-	}
+func (d *Datapath) removeDead(seen seenEndpoints) error {
 	var (
-		removed []api.Endpoint
 		errs    []error
-		alive   = map[string]netip.Addr{}
+		alive   = map[string]bool{}
 		indexes = map[uint32]bool{}
 	)
-	for addr, e := range entries {
-		ep := withoutProgram(addr, e, veths[vethName(e.Veth)])
-		if ep.HostIndex != 0 {
-			alive[ep.HostIf] = ep.Addr
-			indexes[uint32(ep.HostIndex)] = true
+	for addr, e := range seen.entries {
+		if seen.veth(e) != nil {
+			alive[vethName(e.Veth)] = true
+			indexes[e.Ifindex] = true
 			continue
 		}
 		// A living endpoint may have this one's name by now, so what goes is the address's entry.
-		errs = append(errs, d.maps.removeAt(ep.Addr))
-		removed = append(removed, ep)
-		d.log.Info("dead endpoint is removed", "iface", ep.HostIf, "addr", ep.Addr)
+		errs = append(errs, d.maps.removeAt(addr))
+		delete(seen.entries, addr)
+		d.log.Info("dead endpoint is removed", "iface", vethName(e.Veth), "addr", addr)
 	}
-	sortEndpoints(removed)
-	errs = append(errs, d.removeStrays(veths, alive), d.forgetInterfaces(indexes))
-	return removed, errors.Join(errs...)
+	return errors.Join(append(errs, d.removeStrays(seen.veths, alive), d.forgetInterfaces(indexes))...)
 }
 
 // removeStrays removes half-made veths and the links of devices that are gone.
-func (d *Datapath) removeStrays(veths map[string]netlink.Link, alive map[string]netip.Addr) error {
+func (d *Datapath) removeStrays(veths map[string]netlink.Link, alive map[string]bool) error {
 	pinned, err := d.attacher.remembered()
 	errs := []error{err}
 	for name := range veths {
-		if _, ok := alive[name]; ok {
+		if alive[name] {
 			continue
 		}
 		d.log.Warn("half-made endpoint is removed", "iface", name)
 		errs = append(errs, deleteLink(d.nl, name), d.attacher.forget(name))
 	}
 	for _, name := range pinned {
-		if _, ok := alive[name]; !ok && hostIfPattern.MatchString(name) {
+		if !alive[name] && hostIfPattern.MatchString(name) {
 			errs = append(errs, d.attacher.forget(name))
 		}
 	}
@@ -158,25 +152,17 @@ func (d *Datapath) forgetInterfaces(alive map[uint32]bool) error {
 	return errors.Join(errs...)
 }
 
-// attachEndpoints puts the loaded program on every endpoint's veth that runs another, or none, and
+// attachEndpoints puts the loaded program on the veth of every endpoint seen that runs another, or none, and
 // restores what else a live endpoint needs.
-func (d *Datapath) attachEndpoints(ctx context.Context) error {
-	entries, err := d.maps.endpointEntries()
-	if err != nil {
-		return err
-	}
-	veths, err := hostVeths(ctx, d.nl)
-	if err != nil {
-		return err
-	}
+func (d *Datapath) attachEndpoints(ctx context.Context, seen seenEndpoints) error {
 	neighbours, err := d.permanentNeighbours(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for addr, e := range entries {
-		veth := veths[vethName(e.Veth)]
-		if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
+	for addr, e := range seen.entries {
+		veth := seen.veth(e)
+		if veth == nil {
 			continue // dead: SyncEndpoints removes it
 		}
 		err := d.attachEndpoint(addr, e, veth, neighbours)
@@ -184,7 +170,7 @@ func (d *Datapath) attachEndpoints(ctx context.Context) error {
 			continue
 		}
 		if now, lookErr := linkByName(d.nl, veth.Attrs().Name); lookErr == nil && now == nil {
-			continue // died meanwhile
+			continue // died meanwhile: the kernel's message about it brings the next look
 		}
 		errs = append(errs, err)
 	}

@@ -160,7 +160,7 @@ func (f *Follower) listen(ctx context.Context, s *nl.NetlinkSocket, concerns fun
 func (f *Follower) routeMessage(kind uint16, data []byte) Parts {
 	switch kind {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		return linkParts(kind, data)
+		return f.linkParts(kind, data)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		return PartDevices | PartRoutes | PartServices
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
@@ -177,8 +177,8 @@ func (f *Follower) routeMessage(kind uint16, data []byte) Parts {
 	return 0
 }
 
-// linkParts leaves out what each new pod's veth goes through.
-func linkParts(kind uint16, data []byte) Parts {
+// linkParts leaves out what a pod's veth goes through when an endpoint is made, and when one is deleted: its entries go first.
+func (f *Follower) linkParts(kind uint16, data []byte) Parts {
 	if len(data) < unix.SizeofIfInfomsg {
 		return 0
 	}
@@ -188,7 +188,7 @@ func linkParts(kind uint16, data []byte) Parts {
 	}
 	msg := nl.DeserializeIfInfomsg(data)
 	putDown := msg.Change != ^uint32(0) && msg.Change&unix.IFF_UP != 0 && msg.Flags&unix.IFF_UP == 0
-	if kind == unix.RTM_DELLINK || putDown {
+	if (kind == unix.RTM_DELLINK || putDown) && f.isPod(uint32(msg.Index)) {
 		return PartEndpoints
 	}
 	return 0

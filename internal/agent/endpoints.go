@@ -24,7 +24,6 @@ type endpointDatapath interface {
 	DeleteEndpoint(ctx context.Context, hostIf string) ([]netip.Addr, error)
 	KeepEndpoints(ctx context.Context, hostIfs []string) ([]api.Endpoint, error)
 	SyncEndpoints(context.Context) ([]api.Endpoint, error)
-	Endpoints(context.Context) ([]api.Endpoint, error)
 	SetIdentity(addr netip.Addr, id uint32) error
 	Resting(context.Context) ([]datapath.RestingAddr, error)
 }
@@ -63,12 +62,9 @@ func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpo
 func (e *endpoints) sync(ctx context.Context) error {
 	e.whole.Lock()
 	defer e.whole.Unlock()
-	if _, err := e.dp.SyncEndpoints(ctx); err != nil {
-		return fmt.Errorf("mend the endpoints: %w", err)
-	}
-	live, err := e.dp.Endpoints(ctx)
+	live, err := e.dp.SyncEndpoints(ctx)
 	if err != nil {
-		return fmt.Errorf("list the endpoints: %w", err)
+		return fmt.Errorf("mend the endpoints: %w", err)
 	}
 	resting, err := e.dp.Resting(ctx)
 	if err != nil {

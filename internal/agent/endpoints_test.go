@@ -92,7 +92,8 @@ func (f *fakeDatapath) SyncEndpoints(context.Context) ([]api.Endpoint, error) {
 		f.t.Errorf("a sync ran beside work on %v", f.inWork)
 	}
 	f.mu.Unlock()
-	return f.drop(func(hostIf string) bool { return slices.Contains(f.missing, hostIf) }), nil
+	f.drop(func(hostIf string) bool { return slices.Contains(f.missing, hostIf) })
+	return f.Endpoints(), nil
 }
 
 func (f *fakeDatapath) drop(which func(string) bool) []api.Endpoint {
@@ -108,14 +109,14 @@ func (f *fakeDatapath) drop(which func(string) bool) []api.Endpoint {
 	return gone
 }
 
-func (f *fakeDatapath) Endpoints(context.Context) ([]api.Endpoint, error) {
+func (f *fakeDatapath) Endpoints() []api.Endpoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var eps []api.Endpoint
 	for _, ep := range f.eps {
 		eps = append(eps, ep)
 	}
-	return eps, nil
+	return eps
 }
 
 func (f *fakeDatapath) SetIdentity(addr netip.Addr, id uint32) error {
