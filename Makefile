@@ -80,7 +80,7 @@ page-vendor: ## fetch the libraries of lab ui's page as its lock file names them
 	internal/ui/page/vendor.sh
 
 ##@ proof
-.PHONY: test lint test-generate test-unit test-page test-apiserver test-datapath test-kernels test-race test-arm64 test-e2e
+.PHONY: test lint test-generate test-unit test-page test-apiserver test-datapath test-kernels test-race test-platforms test-e2e
 test: deps test-generate ## every test there is
 	docker ps -aq --filter network=wirelab-e2e | xargs -r docker rm -f -v >/dev/null # labs of a run that was killed, which take processor time
 	$(MAKE) -j 2 test-datapath test-race test-apiserver lint test-unit test-page # the longest first
@@ -99,11 +99,11 @@ ROOT_PACKAGES := ./bpf ./datapath ./internal/netnstest ./internal/agent ./cmd/ag
 # And so do those that need an API server under test-apiserver, and a browser under test-page.
 APISERVER_PACKAGES := ./internal/crd ./internal/operator ./internal/relay
 PAGE_PACKAGES := ./internal/ui ./internal/docsite
-# These compile everything for another architecture. That takes minutes, so they are not part of make test.
-ARM64_PACKAGES := ./hack/arm64
+# These compile everything for other platforms. That takes minutes, so they are not part of make test.
+PLATFORM_PACKAGES := ./hack/platforms
 
 test-unit: ## tests that need nothing
-	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES) $(PAGE_PACKAGES) $(ARM64_PACKAGES))")
+	go test $$(go list ./... | grep -vxF "$$(go list $(ROOT_PACKAGES) $(APISERVER_PACKAGES) $(PAGE_PACKAGES) $(PLATFORM_PACKAGES))")
 
 test-page: ## the page of lab ui and the pages of lab docs, in headless Chromium
 	WIRELAB_TEST_STRICT=1 go test -count=1 $(PAGE_PACKAGES)
@@ -128,8 +128,8 @@ test-race: ## a whole agent, and Services that change while they are read, under
 	CGO_ENABLED=1 WIRELAB_TEST_STRICT=1 go test -race -count=1 -timeout 30m -run '^(TestListing|TestGenerations|TestChurn)' ./datapath
 	CGO_ENABLED=1 go test -race -count=1 ./datapath/lb ./internal/agent/services
 
-test-arm64: ## the programs for arm64, compiled and run under qemu-user, which has to be installed; takes minutes
-	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 60m $(ARM64_PACKAGES)
+test-platforms: ## the programs for arm64, run under qemu-user, which has to be installed, and lab for macOS, compiled; takes minutes
+	WIRELAB_TEST_STRICT=1 go test -count=1 -timeout 60m $(PLATFORM_PACKAGES)
 
 # The flow API's own client, which takes minutes to build once.
 bin/flow-client: e2e/flowclient/build.sh e2e/flowclient/go.mod e2e/flowclient/go.sum

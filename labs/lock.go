@@ -7,11 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
-	"os/user"
-	"strconv"
-
-	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/docker"
 	"wirelab.dev/wirelab/internal/kube"
@@ -57,10 +52,8 @@ func awaitBoot(ctx context.Context, engine string, say func(string)) (unlock fun
 	}
 }
 
-// lockOn takes the lock of a lab on an engine. It is an abstract socket, which has no file and no owner: all users of
-// this machine meet in the same name whatever their folders and rights, and the kernel frees it when the process dies.
-// What it cannot see are commands in another network namespace, such as a container that has the engine's socket, or on
-// another machine.
+// lockOn takes the lock of a lab on an engine: see take. What it cannot see are commands in another network namespace, such as
+// a container that has the engine's socket, or on another machine.
 func lockOn(engine, name string) (unlock func(), err error) {
 	return lockAs(fmt.Sprintf("lab %q", name), engine, name)
 }
@@ -73,45 +66,13 @@ func lockCluster(c *kube.Client, context string) (unlock func(), err error) {
 
 func lockAs(what, engine, name string) (unlock func(), err error) {
 	sum := sha256.Sum256([]byte(engine))
-	at := "@wirelab/" + hex.EncodeToString(sum[:8]) + "/" + name
-	l, err := net.Listen("unix", at)
-	if errors.Is(err, unix.EADDRINUSE) {
+	at := hex.EncodeToString(sum[:8]) + "/" + name
+	unlock, err = take(at)
+	if errors.Is(err, ErrBusy) {
 		return nil, fmt.Errorf("%s: %w%s: wait for it to end", what, ErrBusy, holder(at))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", what, err)
 	}
-	go func() {
-		for {
-			c, err := l.Accept() // somebody wants to know who holds the lock, and the kernel has told
-			if err != nil {
-				return
-			}
-			_ = c.Close()
-		}
-	}()
-	return func() { _ = l.Close() }, nil
-}
-
-// holder says who holds a lock, as far as the kernel tells.
-func holder(at string) string {
-	c, err := net.Dial("unix", at)
-	if err != nil {
-		return ""
-	}
-	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return ""
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || credErr != nil || cred.Pid == 0 {
-		return ""
-	}
-	who := strconv.Itoa(int(cred.Uid))
-	if u, err := user.LookupId(who); err == nil {
-		who = u.Username
-	}
-	return fmt.Sprintf(" (process %d of user %s)", cred.Pid, who)
+	return unlock, nil
 }

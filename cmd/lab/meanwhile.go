@@ -65,13 +65,14 @@ func newMeanwhile(of *cobra.Command, argv []string) (*meanwhile, error) {
 		cmd.Stdin = in
 	}
 	// A group of its own, so that an interrupt reaches it once: from here.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endWithParent(cmd.SysProcAttr)
 	return &meanwhile{cmd: cmd}, nil
 }
 
 // run runs it to its end. The end of ctx interrupts it, and a second interrupt kills it.
 func (m *meanwhile) run(ctx context.Context) {
-	runtime.LockOSThread() // which Pdeathsig is about
+	runtime.LockOSThread() // which endWithParent is about
 	defer runtime.UnlockOSThread()
 	if m.failed = m.cmd.Start(); m.failed != nil {
 		return

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"debug/elf"
+	"debug/macho"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,11 +20,17 @@ var carried = [...]struct{ dir, name string }{
 	{"agent", "wirelab-agent"}, {"cni", "wirelab-cni"}, {"nettool", "nettool"}, {"operator", "wirelab-operator"}, {"relay", "wirelab-relay"},
 }
 
-// architectures are those of a release, as Go and Debian name them.
-var architectures = []string{"amd64", "arm64"}
+// architectures are those of a release, as Go and Debian name them, and systems are what lab runs on.
+var (
+	architectures = []string{"amd64", "arm64"}
+	systems       = []string{"linux", "darwin"}
+)
 
-// machines are what ELF calls them.
-var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+// What ELF and Mach-O call them.
+var (
+	machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+	cpus     = map[string]macho.Cpu{"amd64": macho.CpuAmd64, "arm64": macho.CpuArm64}
+)
 
 // builder makes a release's files of a commit's files in a folder.
 type builder struct {
@@ -40,7 +47,7 @@ type builder struct {
 func (b *builder) build(ctx context.Context) error {
 	for _, arch := range architectures {
 		if err := b.platform(ctx, arch); err != nil {
-			return fmt.Errorf("linux/%s: %w", arch, err)
+			return fmt.Errorf("%s: %w", arch, err)
 		}
 	}
 	chart, err := packChart(os.DirFS(b.tree), "charts/wirelab", b.edition, b.at)
@@ -60,7 +67,8 @@ func (b *builder) build(ctx context.Context) error {
 	return b.write(sumsFile, sums)
 }
 
-// platform makes lab, the images and the SBOM for an architecture. Whatever lab carries is of the same one.
+// platform makes the images for an architecture, and lab and its SBOM for each system. What lab carries is of the same
+// architecture, and for Linux, as nodes are.
 func (b *builder) platform(ctx context.Context, arch string) error {
 	programs := filepath.Join(b.tree, "bin", arch)
 	b.say("programs for " + arch)
@@ -68,10 +76,10 @@ func (b *builder) platform(ctx context.Context, arch string) error {
 	for _, c := range carried {
 		args = append(args, "./cmd/"+c.dir)
 	}
-	if err := b.compile(ctx, arch, args...); err != nil {
+	if err := b.compile(ctx, "linux", arch, args...); err != nil {
 		return err
 	}
-	binaries := []string{filepath.Join(b.out, b.name("lab", arch))}
+	var binaries []string
 	for _, c := range carried {
 		binary := filepath.Join(programs, c.dir)
 		if err := checkProgram(binary, arch); err != nil {
@@ -90,20 +98,29 @@ func (b *builder) platform(ctx context.Context, arch string) error {
 	if err := b.run(ctx, nil, "go", "run", "./images/pack", tools, b.payload("demo-tools.tar.zst")); err != nil {
 		return err
 	}
-	b.say("lab for " + arch)
-	lab := binaries[0]
-	if err := b.compile(ctx, arch, "build", "-o", lab, "./cmd/lab"); err != nil {
-		return err
-	}
-	if err := checkProgram(lab, arch); err != nil {
-		return err
-	}
 	b.say("images for " + arch)
 	if err := b.images(arch); err != nil {
 		return err
 	}
-	b.say("the SBOM for " + arch)
-	return b.sbom(ctx, arch, tools, binaries)
+	for _, system := range systems {
+		b.say("lab for " + system + ", " + arch)
+		lab := filepath.Join(b.out, b.name("lab", system, arch))
+		if err := b.compile(ctx, system, arch, "build", "-o", lab, "./cmd/lab"); err != nil {
+			return err
+		}
+		check := checkProgram
+		if system == "darwin" {
+			check = checkOnMac
+		}
+		if err := check(lab, arch); err != nil {
+			return err
+		}
+		b.say("its SBOM")
+		if err := b.sbom(ctx, system, arch, tools, append([]string{lab}, binaries...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // payload is where in the tree lab's build finds what it carries.
@@ -111,18 +128,20 @@ func (b *builder) payload(name string) string {
 	return filepath.Join(b.tree, "images", "payload", name)
 }
 
-// name is what a file of the release for an architecture is called.
-func (b *builder) name(what, arch string) string { return what + "_" + b.version + "_linux_" + arch }
+// name is what a file of the release for a system and an architecture is called.
+func (b *builder) name(what, system, arch string) string {
+	return strings.Join([]string{what, b.version, system, arch}, "_")
+}
 
 func (b *builder) write(name string, content []byte) error {
 	return os.WriteFile(filepath.Join(b.out, name), content, 0o644) //nolint:gosec // it is to be handed around
 }
 
 // compile runs go build as a release does it: static, without the paths of this machine and what git says of them.
-func (b *builder) compile(ctx context.Context, arch string, args ...string) error {
+func (b *builder) compile(ctx context.Context, system, arch string, args ...string) error {
 	const version = "wirelab.dev/wirelab/internal/version."
 	flags := []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X " + version + "Version=" + b.version + " -X " + version + "Commit=" + b.commit}
-	env := []string{"GOOS=linux", "GOARCH=" + arch, "GOAMD64=v1", "GOARM64=v8.0"}
+	env := []string{"GOOS=" + system, "GOARCH=" + arch, "GOAMD64=v1", "GOARM64=v8.0"}
 	return b.run(ctx, env, "go", append([]string{args[0]}, append(flags, args[1:]...)...)...)
 }
 
@@ -161,6 +180,19 @@ func checkProgram(file, arch string) error {
 	return nil
 }
 
+// checkOnMac holds that a program is for macOS on an architecture.
+func checkOnMac(file, arch string) error {
+	f, err := macho.Open(file)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	defer f.Close()
+	if f.Cpu != cpus[arch] || f.Type != macho.TypeExec {
+		return fmt.Errorf("%s is a file of %s for %s, want a program for %s", file, f.Type, f.Cpu, cpus[arch])
+	}
+	return nil
+}
+
 // images writes the images that lab installs, an archive each. Their tags are the release's version, which the chart asks for,
 // and the one by which lab knows them.
 func (b *builder) images(arch string) error {
@@ -173,7 +205,7 @@ func (b *builder) images(arch string) error {
 		if err != nil {
 			return err
 		}
-		if err := b.write(b.name(strings.ReplaceAll(img.Repository, "/", "-"), arch)+".tar", archive); err != nil {
+		if err := b.write(b.name(strings.ReplaceAll(img.Repository, "/", "-"), "linux", arch)+".tar", archive); err != nil {
 			return err
 		}
 	}
@@ -181,7 +213,7 @@ func (b *builder) images(arch string) error {
 }
 
 // sbom writes what lab, the first of binaries, and the programs that it carries are made of. tools is the file with the demo's tools.
-func (b *builder) sbom(ctx context.Context, arch, tools string, binaries []string) error {
+func (b *builder) sbom(ctx context.Context, system, arch, tools string, binaries []string) error {
 	var documents [][]byte
 	for _, binary := range binaries {
 		document, err := output(b.command(ctx, nil, "go", "tool", "-modfile=hack/tools/go.mod", "cyclonedx-gomod", "bin", "-json", "-std",
@@ -208,7 +240,7 @@ func (b *builder) sbom(ctx context.Context, arch, tools string, binaries []strin
 	if err != nil {
 		return err
 	}
-	return b.write(b.name("wirelab", arch)+".cdx.json", document)
+	return b.write(b.name("wirelab", system, arch)+".cdx.json", document)
 }
 
 // distributionID is the ID of the distribution, such as debian, whose packages the demo's tools are of.

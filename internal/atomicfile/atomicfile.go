@@ -138,13 +138,6 @@ func removeLeftovers(target string) {
 	}
 }
 
-// isMount tells whether something is mounted at the very file, which then cannot be renamed over.
-func isMount(name string) bool {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
-	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
-}
-
 func explainRename(err error, target string) error {
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%s is a mount point of its own and cannot be replaced whole: mount its folder instead", target)

@@ -88,6 +88,9 @@ func (d Doctor) isLocal(info system.Info) bool {
 	return err == nil && name == info.Name && unix.ByteSliceToString(u.Release[:]) == info.KernelVersion
 }
 
+// capSysResource is CAP_SYS_RESOURCE of linux/capability.h.
+const capSysResource = 24
+
 // privilege looks whether Docker can start privileged containers where the machine itself lacks a capability: runc
 // asks for all there are, and a sandbox may hold one back.
 func (d Doctor) privilege(m *machine) Finding {
@@ -106,7 +109,7 @@ func (d Doctor) privilege(m *machine) Finding {
 			}
 		}
 	}
-	if bound&(1<<unix.CAP_SYS_RESOURCE) != 0 {
+	if bound&(1<<capSysResource) != 0 {
 		return f
 	}
 	if m.info.DefaultRuntime == "runc" {

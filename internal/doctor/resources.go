@@ -68,7 +68,7 @@ func (d Doctor) disk(m *machine, n Needs) Finding {
 		f.State, f.Found, f.Mend = Unknown, fmt.Sprintf("cannot look at %s: %v", m.info.DockerRootDir, err), "run lab doctor as root"
 		return f
 	}
-	have := int64(st.Bavail) * st.Bsize //nolint:gosec // a disk's size
+	have := int64(st.Bavail) * int64(st.Bsize) //nolint:gosec,unconvert // a disk's size; macOS has blocks' in 32 bits
 	need := int64(diskFirst + diskEach*max(0, n.Nodes-1))
 	f.Found = fmt.Sprintf("%d MB free in %s, %d MB needed", have/mb, m.info.DockerRootDir, need/mb)
 	if have < need {

@@ -1,8 +1,10 @@
-// Package arm64 tests the programs for arm64 where there is no such machine.
-package arm64
+// Package platforms tests the programs for other machines where there are none: those for Linux on arm64 under QEMU, and lab for macOS
+// by reading it.
+package platforms
 
 import (
 	"bytes"
+	"debug/macho"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,12 +32,12 @@ func emulator(t *testing.T) []string {
 	return nil
 }
 
-// gotool runs go for arm64, from the top of the repository.
-func gotool(t *testing.T, args ...string) {
+// gotool runs go for a system on arm64, from the top of the repository.
+func gotool(t *testing.T, system string, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH=arm64", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -45,7 +47,7 @@ func gotool(t *testing.T, args ...string) {
 func TestPrograms(t *testing.T) {
 	qemu := emulator(t)
 	dir := t.TempDir()
-	gotool(t, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...")
+	gotool(t, "linux", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...")
 	for _, c := range []struct {
 		program string
 		args    []string
@@ -77,10 +79,24 @@ func TestObjects(t *testing.T) {
 	qemu := emulator(t)
 	const test = "TestObjectsAreForAnyLittleEndianMachine"
 	binary := filepath.Join(t.TempDir(), "bpf.test")
-	gotool(t, "test", "-c", "-trimpath", "-o", binary, "./bpf")
+	gotool(t, "linux", "test", "-c", "-trimpath", "-o", binary, "./bpf")
 	argv := append(qemu[:len(qemu):len(qemu)], binary, "-test.v", "-test.run=^"+test+"$")
 	out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+test)) {
 		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+// TestOnMacOS compiles lab for macOS. There is nothing here that runs it.
+func TestOnMacOS(t *testing.T) {
+	lab := filepath.Join(t.TempDir(), "lab")
+	gotool(t, "darwin", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", lab, "./cmd/lab")
+	f, err := macho.Open(lab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Cpu != macho.CpuArm64 || f.Type != macho.TypeExec {
+		t.Errorf("lab is a file of %s for %s, want a program for %s", f.Type, f.Cpu, macho.CpuArm64)
 	}
 }
