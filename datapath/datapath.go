@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -61,21 +60,10 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("check the datapath's settings: %w", err)
 	}
-	if err := needAtomics(); err != nil {
+	if err := cfg.askKernel(); err != nil {
 		return nil, err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("lift the limit of locked memory, which maps count for before kernel 5.11: %w", err)
-	}
-	d := &Datapath{cfg: cfg, log: log}
-	d.pins = pinsAt(d.cfg.BPFFS)
-	missing, err := missingHelpers()
-	if err != nil {
-		return nil, err
-	}
-	if err := d.cfg.chooseRouting(append(missing, cfg.lackHelpers...)); err != nil {
-		return nil, err
-	}
+	d := &Datapath{cfg: cfg, log: log, pins: pinsAt(cfg.BPFFS)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -86,11 +74,6 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Datapath, err e
 	}
 	if err := d.findNICs(ctx); err != nil {
 		return nil, err
-	}
-	if d.cfg.KubeProxyReplacement {
-		if d.cfg.netnsCookie, err = netnsCookie(); err != nil {
-			return nil, err
-		}
 	}
 	if err := d.load(ctx); err != nil {
 		return nil, err

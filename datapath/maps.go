@@ -115,15 +115,11 @@ func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 	return specs, addServiceSpecs(specs, pod)
 }
 
-// openMaps sizes maps by cfg and adopts the pinned maps and makes those that are missing or of another shape. A map that takes
-// an older one's place is in use by no program yet; the old one lives on until no program uses it.
-func openMaps(p pins, cfg Config) (_ *maps, err error) {
-	if err := growSysctls(p.mapAt(sysctlsMap)); err != nil {
-		return nil, err
-	}
+// sizedMaps are the specs of the maps that cfg has use of, sized by it, and where these maps go.
+func sizedMaps(cfg Config) (*maps, map[string]*ebpf.MapSpec, error) {
 	specs, err := mapSpecs()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m := &maps{}
 	specs[bpf.PodMapLabObserved].MaxEntries = 1
@@ -137,6 +133,19 @@ func openMaps(p pins, cfg Config) (_ *maps, err error) {
 		}
 		specs[bpf.PodMapLabTurns].MaxEntries = 1 + turnsOf(cfg.BPF.CTMax)
 		specs[bpf.PodMapLabKernelCt].MaxEntries = 1 // the stack translates nothing then
+	}
+	return m, specs, nil
+}
+
+// openMaps adopts the pinned maps and makes those that are missing or of another shape. A map that takes
+// an older one's place is in use by no program yet; the old one lives on until no program uses it.
+func openMaps(p pins, cfg Config) (_ *maps, err error) {
+	if err := growSysctls(p.mapAt(sysctlsMap)); err != nil {
+		return nil, err
+	}
+	m, specs, err := sizedMaps(cfg)
+	if err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {

@@ -30,10 +30,17 @@ func testInstall(t *testing.T, profile, name string) {
 	if o := lab(t, "install", "kubeproxy", "--context", context); o.code != 1 || !strings.Contains(o.stderr, "it has no kube-proxy") {
 		t.Errorf("without the kube-proxy that the profile needs: exit status %d: %s", o.code, o.stderr)
 	}
-	if found := kubectl(t, name, "-n", "kube-system", "get", "daemonsets", "-o", "name"); found != "" {
-		t.Errorf("what was refused has made %s", found)
-	}
 	nodes := containers(t, name)
+	if !kernelHas(t, "geneve") {
+		if o := lab(t, "install", "geneve", "--context", context); o.code != 1 || !strings.Contains(o.stderr, "load the module geneve") {
+			t.Errorf("without the devices that the profile needs: exit status %d: %s", o.code, o.stderr)
+		}
+	}
+	for _, made := range []string{"daemonsets", "pods --selector=app.kubernetes.io/name=wirelab-probe"} {
+		if found := kubectl(t, name, append([]string{"-n", "kube-system", "get", "-o", "name"}, strings.Fields(made)...)...); found != "" {
+			t.Errorf("what was refused has made %s", found)
+		}
+	}
 	before := map[string]string{}
 	for _, node := range nodes {
 		before[node] = onNode(t, node, "bash", "-c", asFound)

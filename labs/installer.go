@@ -154,6 +154,11 @@ func (i *installer) examine(ctx context.Context, say func(string)) (note string,
 	if err := f.run(ctx, say); err != nil {
 		return "", err
 	}
+	say("trying the nodes' kernels")
+	k := kernelProbe{client: i.kube, profile: i.Profile, image: i.programs.agent.Ref(), patience: probePatience}
+	if err := k.run(ctx, f.nodes); err != nil {
+		return "", err
+	}
 	i.nodes, i.ours = f.nodes, f.ours
 	return fmt.Sprintf("%d nodes, nothing in the way", len(f.nodes)), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/api"
+	"wirelab.dev/wirelab/internal/netnstest"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
@@ -420,5 +422,25 @@ func TestMountBPFFS(t *testing.T) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.BPF_FS_MAGIC {
 		t.Errorf("%s is of type %x, %v", dir, fs.Type, err)
+	}
+}
+
+// TestProbe: what is wrong is in the error and in the file, where a kubelet takes it from.
+func TestProbe(t *testing.T) {
+	netnstest.RequireRoot(t)
+	t.Setenv("WIRELAB_NODENAME", "n1")
+	said := filepath.Join(t.TempDir(), "said")
+	if _, err := runCmd(t, "probe", "--to", said, `{"ipv4NativeRoutingCIDR": "10.0.0.0/8", "kubeProxyReplacement": true}`); err != nil {
+		t.Errorf("on a kernel that runs the programs: %v", err)
+	}
+	if _, err := os.Stat(said); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("something is said where nothing is wrong: %v", err)
+	}
+	_, err := runCmd(t, "probe", "--to", said, `{"kubeProxyReplacement": "perhaps"}`)
+	if err == nil || !strings.Contains(err.Error(), "kubeProxyReplacement: ") {
+		t.Fatalf("with a setting that is none: %v", err)
+	}
+	if text, readErr := os.ReadFile(said); readErr != nil || string(text) != err.Error() {
+		t.Errorf("the file has %q, %v; want %q", text, readErr, err)
 	}
 }

@@ -72,9 +72,9 @@ k3s or kind, without a network of its own. It makes no cluster: what a profile's
 counts for nothing, but for its pod subnet and whether there is a kube-proxy.
 
 Before it changes anything it looks for what would be in the way: another network, kube-proxy where
-the profile replaces it, podCIDRs that do not fit, kernels that are too old, names and ports that are
-taken, rights that are missing. Each is named, with what to do. When a first install fails, or is
-interrupted, it is taken away again. On a cluster that has the network already it is brought up to date.
+the profile replaces it, podCIDRs that do not fit, names and ports that are taken, rights that are
+missing, and kernels that cannot run the profile's programs, which a pod on each node tries. Each is
+named, with what to do. When a first install fails, or is interrupted, it is taken away again. On a cluster that has the network already it is brought up to date.
 The checks of lab verify run last, where the nodes are containers that kind made on this machine: what
 they look with is on nodes, not in the API server.
 

@@ -35,7 +35,7 @@ var chosen = []suite{
 	{folder: "internal/netnstest", tests: []string{"TestKernelsHaveWhatTheTableSays"}},
 	{folder: "bpf", tests: []string{"TestEveryModeLoads"}},
 	{folder: "datapath", parts: "^(kubeproxy|ebpf|vxlan|geneve)$", tests: []string{
-		"TestOldKernelsAreRefused", "TestPathsOfAnEcho", "TestClsactIsMendedAndCleaned", "TestNodePort",
+		"TestOldKernelsAreRefused", "TestProbe", "TestPathsOfAnEcho", "TestClsactIsMendedAndCleaned", "TestNodePort",
 		"TestSocketsAreGivenABackend", "TestMasquerade", "TestUpgradeLosesNoConnection",
 		"TestTunnel", "TestTunnelDevice", "TestTunnelPortInUse",
 	}},

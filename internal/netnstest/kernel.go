@@ -80,6 +80,16 @@ func Needs(tb testing.TB, wanted ...Feature) {
 	}
 }
 
+// Has says whether the kernel has a feature, for a test that expects one thing or the other.
+func Has(tb testing.TB, f Feature) bool {
+	tb.Helper()
+	has, err := f.probe()
+	if err != nil {
+		tb.Fatalf("probe the kernel for %s: %v", f, err)
+	}
+	return has
+}
+
 // probe tries the feature.
 func (f Feature) probe() (bool, error) {
 	var err error

@@ -21,14 +21,36 @@ const DefaultPath = "/etc/wirelab/config.yaml"
 // it; see variable for their names. Unknown keys and variables are errors that name the nearest one there is; all
 // problems are reported at once.
 func Load(path string, env []string) (Config, error) {
-	l := &loader{keys: keys(), config: Default(), wrong: map[string]bool{}}
-	if path != "" {
-		document, err := readYAML(path)
-		if err != nil {
-			return Config{}, fmt.Errorf("read the agent's configuration %s: %w", path, err)
-		}
-		l.section(l.keys, document)
+	if path == "" {
+		return Parse(nil, env)
 	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the agent's configuration %s: %w", path, err)
+	}
+	document, err := decode(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the agent's configuration %s: %w", path, err)
+	}
+	return load(document, env)
+}
+
+// Parse is [Load] of what would be in the file.
+func Parse(text []byte, env []string) (Config, error) {
+	document, err := decode(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the agent's configuration: %w", err)
+	}
+	return load(document, env)
+}
+
+func decode(text []byte) (document map[string]any, err error) {
+	return document, yaml.Unmarshal(text, &document)
+}
+
+func load(document map[string]any, env []string) (Config, error) {
+	l := &loader{keys: keys(), config: Default(), wrong: map[string]bool{}}
+	l.section(l.keys, document)
 	l.environment(env)
 	if l.config.NodeName == "" {
 		l.bad("nodeName", "is empty: set %s to the node's name in Kubernetes", l.keys.Child("nodeName").EnvName())
@@ -45,14 +67,6 @@ func Load(path string, env []string) (Config, error) {
 		return Config{}, fmt.Errorf("load the agent's configuration: %w", err)
 	}
 	return l.config, nil
-}
-
-func readYAML(path string) (document map[string]any, err error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return document, yaml.Unmarshal(data, &document)
 }
 
 // loader fills config and notes everything wrong.
