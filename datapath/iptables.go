@@ -3,6 +3,7 @@ package datapath
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -89,13 +93,18 @@ func (t iptables) readNAT(ctx context.Context) (natTable, error) {
 const looks = 12
 
 // save is what iptables-save prints of the table. The kernel lists a chain of nf_tables in parts: when somebody adds or
-// deletes rules meanwhile, others are there twice, or missing. What two looks in a row agree about is what is there.
+// deletes rules meanwhile, others are there twice, or missing. What is there is what it prints while the generation of the rules
+// stays what it was, or, where the kernel does not tell that, what two looks in a row agree about.
 func (t iptables) save(ctx context.Context) (string, error) {
 	before := ""
 	for range looks {
+		was, counted := rulesGeneration()
 		out, err := t.run(ctx, "", "iptables-save", "-t", t.tableName())
 		if err != nil {
 			return "", err
+		}
+		if is, still := rulesGeneration(); counted && still && is == was {
+			return out, nil
 		}
 		now := uncounted.ReplaceAllString(out, "")
 		if now == before {
@@ -104,6 +113,23 @@ func (t iptables) save(ctx context.Context) (string, error) {
 		before = now
 	}
 	return "", fmt.Errorf("read table %s of the node's iptables: somebody changes it all the time", t.tableName())
+}
+
+// rulesGeneration is the number that each transaction of nf_tables raises, in this thread's network namespace; not ok where the
+// kernel does not tell it. What iptables-legacy prints is of one moment anyway.
+func rulesGeneration() (id uint32, ok bool) {
+	const header = 4 // struct nfgenmsg
+	req := nl.NewNetlinkRequest(nfnlSubsysNFTables<<8|unix.NFT_MSG_GETGEN, 0)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
+	answers, err := req.Execute(unix.NETLINK_NETFILTER, nfnlSubsysNFTables<<8|unix.NFT_MSG_NEWGEN)
+	if err != nil || len(answers) != 1 || len(answers[0]) < header {
+		return 0, false
+	}
+	value := attribute(answers[0][header:], unix.NFTA_GEN_ID)
+	if len(value) != 4 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(value), true
 }
 
 // uncounted is what differs from look to look: when it was, and how many packets chains have seen.

@@ -152,6 +152,35 @@ func TestVethNumber(t *testing.T) {
 	}
 }
 
+// What is read while nobody changes anything is read once.
+func TestRulesAreReadOnce(t *testing.T) {
+	ns := netnstest.New(t, "node")
+	dir := t.TempDir()
+	runs := filepath.Join(dir, "runs")
+	script := "#!/bin/sh\necho >>" + runs + "\nexec /usr/sbin/iptables-save \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "iptables-save"), []byte(script), 0o700); err != nil { //nolint:gosec // it is to be run
+		t.Fatal(err)
+	}
+	ns.Run("iptables", "-t", "nat", "-A", "POSTROUTING", "-j", "ACCEPT")
+	ns.Do(func() {
+		have, err := (iptables{dirs: []string{dir}}).readNAT(context.Background())
+		if err != nil || !slices.Equal(have["POSTROUTING"], []string{"-j ACCEPT"}) {
+			t.Errorf("read %v, %v", have, err)
+		}
+	})
+	if got, err := os.ReadFile(runs); err != nil || len(got) != 1 {
+		t.Errorf("iptables-save was run %d times, %v", len(got), err)
+	}
+	// Each change is a generation.
+	var before, after uint32
+	ns.Do(func() { before, _ = rulesGeneration() })
+	ns.Run("iptables", "-t", "nat", "-F")
+	ns.Do(func() { after, _ = rulesGeneration() })
+	if before == 0 || after <= before {
+		t.Errorf("generation %d came after %d", after, before)
+	}
+}
+
 // Others' rules come and go in the chain that leads to ours, while it is read and written.
 func TestJumpsStayWhileOthersChange(t *testing.T) {
 	ns := netnstest.New(t, "node")
