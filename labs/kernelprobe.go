@@ -37,13 +37,13 @@ type kernelProbe struct {
 
 // run fails with a sentence for each thing that kernels lack. It leaves no pod behind, nor those of a run that was killed.
 func (k kernelProbe) run(ctx context.Context, nodes []corev1.Node) (err error) {
-	if err := k.remove(ctx); err != nil {
+	if err := removeProbes(ctx, k.client); err != nil {
 		return err
 	}
 	defer func() {
 		clean, cancel := interrupt.Cleanup(ctx, undoDeadline)
 		defer cancel()
-		err = errors.Join(err, k.remove(clean))
+		err = errors.Join(err, removeProbes(clean, k.client))
 	}()
 	settings, err := json.Marshal(k.profile.Network.Values())
 	if err != nil {
@@ -77,8 +77,8 @@ func firstOf(nodes []string) string {
 	return fmt.Sprintf("%s (the first of %d such nodes)", nodes[0], len(nodes))
 }
 
-// pod is what tries a node's kernel: the agent's program, with the rights that it has there, and with nothing of the node's. It needs
-// no network of its own, as there is none.
+// pod is what tries a node's kernel: the agent's program, with the rights that it has there, and with nothing of the node's. It is on
+// the node's own network, as there is no other yet.
 func (k kernelProbe) pod(node, settings string) *corev1.Pod {
 	no, yes, seconds := false, true, int64(k.patience.Seconds())
 	return &corev1.Pod{
@@ -108,7 +108,7 @@ func (k kernelProbe) pod(node, settings string) *corev1.Pod {
 // await waits until the pods have ended, and returns what was found, with the nodes that it was found on.
 func (k kernelProbe) await(ctx context.Context, pods int) (map[string][]string, error) {
 	for deadline := time.Now().Add(k.patience); ; {
-		list, err := k.list(ctx)
+		list, err := probingPods(ctx, k.client)
 		if err != nil {
 			return nil, err
 		}
@@ -166,24 +166,24 @@ func because(reason, message string) string {
 	return reason + ", " + message
 }
 
-func (k kernelProbe) list(ctx context.Context) ([]corev1.Pod, error) {
-	pods, err := k.client.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: probeLabel})
+func probingPods(ctx context.Context, c kubernetes.Interface) ([]corev1.Pod, error) {
+	pods, err := c.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: probeLabel})
 	if err != nil {
 		return nil, fmt.Errorf("list the pods that try kernels: %w", err)
 	}
 	return pods.Items, nil
 }
 
-// remove removes the pods that there are, at once: what they made went with their programs.
-func (k kernelProbe) remove(ctx context.Context) error {
-	pods, err := k.list(ctx)
+// removeProbes removes the pods that try kernels, at once: what they made went with their programs.
+func removeProbes(ctx context.Context, c kubernetes.Interface) error {
+	pods, err := probingPods(ctx, c)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	now := int64(0)
 	for _, p := range pods {
-		if err := ignoreGone(k.client.CoreV1().Pods(SystemNamespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})); err != nil {
+		if err := ignoreGone(c.CoreV1().Pods(SystemNamespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})); err != nil {
 			errs = append(errs, fmt.Errorf("remove pod %s, which tries a kernel: %w", p.Name, err))
 		}
 	}

@@ -112,7 +112,7 @@ func probeOf(t *testing.T, ends map[string]corev1.PodStatus) (k kernelProbe, mad
 
 func wantNoProbes(t *testing.T, k kernelProbe) {
 	t.Helper()
-	left, err := k.list(t.Context())
+	left, err := probingPods(t.Context(), k.client)
 	if err != nil || len(left) > 0 {
 		t.Errorf("%d pods are left, %v", len(left), err)
 	}

@@ -44,6 +44,9 @@ func Uninstall(ctx context.Context, kubeconfig, name string, say func(string)) (
 	if err := noLab(ctx, c, "lab down removes it"); err != nil {
 		return r, err
 	}
+	if err := removeProbes(ctx, c); err != nil { // of an install that was killed
+		return r, err
+	}
 	if r.Removed, err = uninstall(ctx, c, say); err != nil || !r.Removed {
 		return r, err
 	}
