@@ -42,8 +42,9 @@ func Probe(network settings.Network) (err error) {
 	if cfg.tunnelDevice() == "" {
 		return nil
 	}
-	if err := kernel.TryTunnel(cfg.TunnelProtocol); err != nil {
+	err = kernel.TryTunnel(cfg.TunnelProtocol)
+	if errors.Is(err, kernel.ErrNoTunnel) {
 		return fmt.Errorf("%w: load the module %s, or set network.tunnelProtocol to another one", err, cfg.TunnelProtocol)
 	}
-	return nil
+	return err
 }

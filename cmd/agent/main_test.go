@@ -428,6 +428,7 @@ func TestMountBPFFS(t *testing.T) {
 // TestProbe: what is wrong is in the error and in the file, where a kubelet takes it from.
 func TestProbe(t *testing.T) {
 	netnstest.RequireRoot(t)
+	t.Setenv("WIRELAB_TEST_STRICT", "") // which is no setting
 	t.Setenv("WIRELAB_NODENAME", "n1")
 	said := filepath.Join(t.TempDir(), "said")
 	if _, err := runCmd(t, "probe", "--to", said, `{"ipv4NativeRoutingCIDR": "10.0.0.0/8", "kubeProxyReplacement": true}`); err != nil {
