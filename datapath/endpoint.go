@@ -120,10 +120,15 @@ func (d *Datapath) look(ctx context.Context) (seen seenEndpoints, err error) {
 
 // veth is the device that an entry is about; nil when it is gone, whoever has its name by now.
 func (s seenEndpoints) veth(e bpf.Endpoint) netlink.Link {
-	if veth := s.veths[vethName(e.Veth)]; veth != nil && veth.Attrs().Index == int(e.Ifindex) {
+	if veth := s.veths[vethName(e.Veth)]; isVethOf(veth, e) {
 		return veth
 	}
 	return nil
+}
+
+// isVethOf says whether a device, which may be nil, is the one that an entry is about. Names are used again, indexes are not.
+func isVethOf(l netlink.Link, e bpf.Endpoint) bool {
+	return l != nil && l.Attrs().Index == int(e.Ifindex)
 }
 
 // Endpoints lists the endpoints as netlink and the pinned map have them, sorted by address. It changes
@@ -171,7 +176,7 @@ func withoutProgram(addr netip.Addr, e bpf.Endpoint, veth netlink.Link) api.Endp
 		Identity: e.Identity,
 		PodMAC:   api.MAC(e.Mac.B),
 	}
-	if veth == nil || veth.Attrs().Index != int(e.Ifindex) {
+	if !isVethOf(veth, e) {
 		return ep
 	}
 	ep.HostIndex = veth.Attrs().Index

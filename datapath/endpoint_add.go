@@ -74,7 +74,7 @@ func (d *Datapath) addressFree(spec EndpointSpec, had present) error {
 	if err != nil {
 		return err
 	}
-	if l == nil || l.Attrs().Index != int(had.entry.Ifindex) {
+	if !isVethOf(l, had.entry) {
 		return d.maps.remove(spec.Addr, had.entry)
 	}
 	return fmt.Errorf("add endpoint %s of %s: %w by %s (%s)", spec.Addr, spec.alias(), ErrAddrInUse, owner, l.Attrs().Alias)

@@ -276,8 +276,7 @@ func (f *Follower) netconfParts(data []byte) Parts {
 // ruleMessage says what a message about nftables concerns, in which iptables-nft keeps its rules: chains of
 // ours, and those of the kernel's from which they are jumped to.
 func (f *Follower) ruleMessage(kind uint16, data []byte) Parts {
-	const header = 4 // struct nfgenmsg
-	if kind>>8 != nfnlSubsysNFTables || len(data) < header {
+	if kind>>8 != nfnlSubsysNFTables || len(data) < nl.SizeofNfgenmsg {
 		return 0
 	}
 	var name []byte
@@ -285,9 +284,9 @@ func (f *Follower) ruleMessage(kind uint16, data []byte) Parts {
 	case unix.NFT_MSG_DELTABLE:
 		return PartChains
 	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
-		name = attribute(data[header:], unix.NFTA_CHAIN_NAME)
+		name = attribute(data[nl.SizeofNfgenmsg:], unix.NFTA_CHAIN_NAME)
 	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
-		name = attribute(data[header:], unix.NFTA_RULE_CHAIN)
+		name = attribute(data[nl.SizeofNfgenmsg:], unix.NFTA_RULE_CHAIN)
 	default:
 		return 0
 	}

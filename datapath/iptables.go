@@ -118,14 +118,13 @@ func (t iptables) save(ctx context.Context) (string, error) {
 // rulesGeneration is the number that each transaction of nf_tables raises, in this thread's network namespace; not ok where the
 // kernel does not tell it. What iptables-legacy prints is of one moment anyway.
 func rulesGeneration() (id uint32, ok bool) {
-	const header = 4 // struct nfgenmsg
 	req := nl.NewNetlinkRequest(nfnlSubsysNFTables<<8|unix.NFT_MSG_GETGEN, 0)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
 	answers, err := req.Execute(unix.NETLINK_NETFILTER, nfnlSubsysNFTables<<8|unix.NFT_MSG_NEWGEN)
-	if err != nil || len(answers) != 1 || len(answers[0]) < header {
+	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofNfgenmsg {
 		return 0, false
 	}
-	value := attribute(answers[0][header:], unix.NFTA_GEN_ID)
+	value := attribute(answers[0][nl.SizeofNfgenmsg:], unix.NFTA_GEN_ID)
 	if len(value) != 4 {
 		return 0, false
 	}

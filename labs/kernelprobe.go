@@ -60,21 +60,13 @@ func (k kernelProbe) run(ctx context.Context, nodes []corev1.Node) (err error) {
 	}
 	var unfit []string
 	for _, what := range slices.Sorted(maps.Keys(found)) {
+		slices.Sort(found[what])
 		unfit = append(unfit, fmt.Sprintf("node %s %s", firstOf(found[what]), what))
 	}
 	if len(unfit) > 0 {
 		return fmt.Errorf("%w: %s", ErrUnfit, strings.Join(unfit, "; "))
 	}
 	return nil
-}
-
-// firstOf is one of several nodes, and how many there are.
-func firstOf(nodes []string) string {
-	slices.Sort(nodes)
-	if len(nodes) == 1 {
-		return nodes[0]
-	}
-	return fmt.Sprintf("%s (the first of %d such nodes)", nodes[0], len(nodes))
 }
 
 // pod is what tries a node's kernel: the agent's program, with the rights that it has there, and with nothing of the node's. It is on

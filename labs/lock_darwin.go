@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// take takes a lock by its name, or returns [ErrBusy]. The commands of one user meet in it, whose own the virtual machine with the
-// engine is.
+// take takes a lock by its name, or returns [ErrBusy]. It is a file of the user's, as is the virtual machine with the engine: each
+// user has locks of their own.
 func take(name string) (unlock func(), err error) {
 	caches, err := os.UserCacheDir()
 	if err != nil {

@@ -259,11 +259,15 @@ func (f *preflight) withoutImages() string {
 	if len(lack) == 0 {
 		return ""
 	}
-	first := lack[0]
-	if len(lack) > 1 {
-		first += fmt.Sprintf(" (the first of %d such nodes)", len(lack))
+	return fmt.Sprintf("%s: lab install --images DIR %s writes them, and on the node ctr -n k8s.io images import FILE takes each in", firstOf(lack), f.profile.Metadata.Name)
+}
+
+// firstOf is the first of several nodes, or what is said of it, and how many such nodes there are.
+func firstOf(nodes []string) string {
+	if len(nodes) == 1 {
+		return nodes[0]
 	}
-	return fmt.Sprintf("%s: lab install --images DIR %s writes them, and on the node ctr -n k8s.io images import FILE takes each in", first, f.profile.Metadata.Name)
+	return fmt.Sprintf("%s (the first of %d such nodes)", nodes[0], len(nodes))
 }
 
 // missingImages are those of images that a node does not have, as far as its kubelet tells.

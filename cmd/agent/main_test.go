@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -443,5 +444,13 @@ func TestProbe(t *testing.T) {
 	}
 	if text, readErr := os.ReadFile(said); readErr != nil || string(text) != err.Error() {
 		t.Errorf("the file has %q, %v; want %q", text, readErr, err)
+	}
+	many := ""
+	for i := range 200 {
+		many += fmt.Sprintf("none%d: 1\n", i)
+	}
+	_, err = runCmd(t, "probe", "--to", said, many)
+	if text, readErr := os.ReadFile(said); readErr != nil || err == nil || len(text) != 4096 || !strings.HasPrefix(err.Error(), string(text)) {
+		t.Errorf("the file has %d bytes, %v: %.60q; want the first 4096 of %.60v", len(text), readErr, text, err)
 	}
 }

@@ -74,9 +74,10 @@ counts for nothing, but for its pod subnet and whether there is a kube-proxy.
 Before it changes anything it looks for what would be in the way: another network, kube-proxy where
 the profile replaces it, podCIDRs that do not fit, names and ports that are taken, rights that are
 missing, and kernels that cannot run the profile's programs, which a pod on each node tries. Each is
-named, with what to do. When a first install fails, or is interrupted, it is taken away again. On a cluster that has the network already it is brought up to date.
-The checks of lab verify run last, where the nodes are containers that kind made on this machine: what
-they look with is on nodes, not in the API server.
+named, with what to do. When a first install fails, or is interrupted, it is taken away again. On a
+cluster that has the network already it is brought up to date. The checks of lab verify run last, where
+the nodes are containers that kind made on this machine: what they look with is on nodes, not in the
+API server.
 
 No registry has the images: the nodes must have them. With --images they are written to a folder, an
 archive each, and no cluster is asked; on a node, ctr -n k8s.io images import FILE takes one in.
