@@ -6,12 +6,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -47,34 +49,63 @@ type flowServer struct {
 	at   string
 	via  []string // what the client is run by; may be nil
 	with []string // its flags
+	said *words   // what the server has said; may be nil
 }
 
-// serveFlows serves until the test is over.
+// words are what a command says while it runs.
+type words struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *words) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(b)
+}
+
+func (w *words) String() string {
+	if w == nil {
+		return ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// serveFlows serves until the test is over. The server tells what becomes of its connections, for the case that a client fails.
 func serveFlows(t *testing.T, name string) flowServer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	server, _, _ := labCommand(ctx, "flows", "--name", name, "--serve", "--listen", "127.0.0.1:0")
-	server.Stderr = nil
-	said, err := server.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	server.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=2")
+	said := &words{}
+	server.Stderr = said
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err := server.Wait()
+		fmt.Fprintf(said, "lab flows --serve has ended: %v\n", err)
+	}()
 	t.Cleanup(func() {
-		cancel()
-		_ = server.Wait() // killed
+		cancel() // kills it
+		<-ended
 	})
 	var at []string
-	for lines := bufio.NewScanner(said); at == nil && lines.Scan(); {
-		at = regexp.MustCompile(`^serving the flows of lab .* at (127\.0\.0\.1:\d+), without TLS$`).FindStringSubmatch(lines.Text())
-	}
-	if at == nil {
-		t.Fatal("lab flows --serve does not say where it serves")
-	}
-	return flowServer{t: t, at: at[1]}
+	eventually(t, time.Minute, "lab flows --serve says where", func() string {
+		at = servedAt.FindStringSubmatch(said.String())
+		if at == nil {
+			return "it says " + said.String()
+		}
+		return ""
+	})
+	return flowServer{t: t, at: at[1], said: said}
 }
+
+var servedAt = regexp.MustCompile(`(?m)^serving the flows of lab .* at (127\.0\.0\.1:\d+), without TLS$`)
 
 // client is the command line of the client.
 func (s flowServer) client(args ...string) []string {
@@ -87,7 +118,7 @@ func (s flowServer) ask(args ...string) string {
 	run := s.client(args...)
 	out, err := command(run[0], run[1:]...)
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Fatalf("%v\n%s", err, s.said)
 	}
 	return out
 }

@@ -22,8 +22,10 @@ func (c *Client) Dial(pod PodRef, cmd ...string) net.Conn {
 		defer far.Close()
 		var errs bytes.Buffer
 		code, err := ExecStream(ctx, c, c.Config, pod, Streams{Stdin: far, Stdout: far, Stderr: &errs}, cmd...)
-		if words := strings.TrimSpace(errs.String()); err == nil && code != 0 && words != "" {
-			err = errors.New(words)
+		if err == nil && code != 0 { // with an error, errs may still be written to
+			if words := strings.TrimSpace(errs.String()); words != "" {
+				err = errors.New(words)
+			}
 		}
 		conn.fail(err)
 	}()
