@@ -20,7 +20,7 @@ func policyChecks(env *field.Env) []verify.Check {
 		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: lookAtServices(env, localExternal)},
 		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: lookAtServices(env, localInternal)},
 		{Name: "services/health-port", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: lookAtServices(env, healthPort)},
-		{Name: "services/no-endpoints", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: lookAtServices(env, noEndpoints)},
+		{Name: "services/no-endpoints", Needs: []verify.Part{verify.Services, verify.Native}, Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: lookAtServices(env, noEndpoints)},
 	}
 }
 
@@ -141,9 +141,10 @@ func healthPort(ctx context.Context, env *field.Env, ev *verify.Evidence) error 
 // seconds and more. It is less than the second after which TCP asks again.
 const atOnce = 600 * time.Millisecond
 
-// errorTries is how often a host outside asks where kube-proxy is, whose
-// refusals are ICMP errors: the kernel sends a host one in a second, and none
-// in the second after a redirect, which it sends for nodePorts.
+// errorTries is how often a host outside asks where kube-proxy is and it has
+// one address alone. Refusals are ICMP errors there: the kernel sends an address
+// one in a second, and none in the second after a redirect, which it sends for
+// nodePorts (net/ipv4/inetpeer.c, inet_peer_xrlim_allow).
 const errorTries = 6
 
 func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
@@ -151,7 +152,11 @@ func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 		tcp := probe.Request{Timeout: probe.Duration(atOnce), HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: probe.Duration(atOnce)}}
 		udp := probe.Request{Timeout: probe.Duration(atOnce), UDP: &probe.UDP{Address: a.overUDP()}}
 		tries := 1
-		if a.from.Node == "" && !env.KubeProxyReplacement() {
+		switch {
+		case a.from.Node != "":
+		case env.Native.IsValid(): // an address that asks for no other nodePort
+			tcp.HTTP.Source, udp.UDP.Source = env.Native, env.Native
+		case !env.KubeProxyReplacement():
 			tries = errorTries
 		}
 		// One after the other: they share what the kernel sends.

@@ -71,6 +71,9 @@ type TCPResult struct {
 // identity, padded to the size of the request.
 type UDP struct {
 	Address netip.AddrPort `json:"address"`
+	// Source is the local address to send from; the zero value lets the
+	// kernel choose.
+	Source netip.Addr `json:"source,omitzero"`
 	// Size is the payload in bytes, at least MinUDP. 0 means MinUDP.
 	Size int `json:"size,omitempty"`
 	// DF forbids fragments; a payload the link or the path cannot carry whole fails.

@@ -71,6 +71,14 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+func TestUDPFromAnAddress(t *testing.T) {
+	at := serving(t)
+	reply := runProbe(t, probe.Request{UDP: &probe.UDP{Address: at, Source: netip.MustParseAddr("127.0.0.5")}})
+	if r := reply.UDP; r == nil || r.Identity == nil || r.Identity.Client.Addr() != netip.MustParseAddr("127.0.0.5") {
+		t.Errorf("%+v %+v", reply, r)
+	}
+}
+
 func TestHTTPAtARate(t *testing.T) {
 	at := serving(t)
 	start := time.Now()

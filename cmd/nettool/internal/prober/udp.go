@@ -22,6 +22,9 @@ func askUDP(ctx context.Context, spec probe.UDP) (*probe.UDPResult, error) {
 		return nil, fmt.Errorf("make the payload: %w", err)
 	}
 	dialer := net.Dialer{}
+	if spec.Source.IsValid() {
+		dialer.LocalAddr = &net.UDPAddr{IP: spec.Source.AsSlice()}
+	}
 	if spec.DF {
 		dialer.Control = dontFragment
 	}
