@@ -35,7 +35,7 @@ func (l *Lab) Verify(ctx context.Context, sel verify.Selection, progress func(ve
 		return nil, err
 	}
 	defer unlock()
-	return l.verify(ctx, l.loadNettool, sel, progress)
+	return l.verify(ctx, l.loadNettool, sel, false, progress)
 }
 
 // down are the nodes that do not run, and what is the matter with each and what helps.
@@ -59,14 +59,35 @@ func (l *Lab) loadNettool(ctx context.Context) (string, error) {
 	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImages(ctx, running, []string{nettool.Ref()}, func([]string) (io.ReadCloser, error) { return nettool.Open() })
 }
 
-func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string, error), sel verify.Selection, progress func(verify.Progress)) (*verify.Report, error) {
+// checksConfig says which checks the lab is to pass, and what of it they look at.
+func (l *Lab) checksConfig() verify.Config {
+	cfg := verify.Config{Lab: l.Name, Kind: Claims(l.Profile)}
+	cfg.Kind.Nodes = len(l.Nodes) // which a profile does not know of a cluster that is no lab
+	return cfg
+}
+
+// beginVerify makes what the checks that sel picks need of the API server, ahead of them, in a lab that has seen none.
+func (l *Lab) beginVerify(ctx context.Context, nettool func(context.Context) (string, error), sel verify.Selection) error {
+	cfg := field.Config{Config: l.checksConfig(), Kube: l.Kube, Image: nettool}
+	picked, _, err := sel.Select(checks.All(nil), cfg.Kind)
+	if err != nil {
+		return err
+	}
+	var nodes []string
+	for _, n := range l.Nodes {
+		nodes = append(nodes, n.Name)
+	}
+	return field.Begin(ctx, cfg, verify.Needs(picked), nodes)
+}
+
+// verify runs checks. begun says whether beginVerify has prepared them.
+func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string, error), sel verify.Selection, begun bool, progress func(verify.Progress)) (*verify.Report, error) {
 	binary, err := nettoolBinary()
 	if err != nil {
 		return nil, err
 	}
 	p := l.Profile
-	cfg := verify.Config{Lab: l.Name, Kind: Claims(p)}
-	cfg.Kind.Nodes = len(l.Nodes) // which a profile does not know of a cluster that is no lab
+	cfg := l.checksConfig()
 	cfg.Progress, cfg.Down = progress, l.down()
 	var say func(string)
 	if progress != nil {
@@ -82,7 +103,7 @@ func (l *Lab) verify(ctx context.Context, nettool func(context.Context) (string,
 		defer cancel()
 	}
 	env := field.New(field.Config{
-		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Nettool: binary,
+		Config: cfg, Kube: l.Kube, Pods: podExec{l.Kube}, Engine: l.Engine, Image: nettool, Begun: begun && len(cfg.Down) == 0, Nettool: binary,
 		NativeCIDR: p.Network.IPv4NativeRoutingCIDR, ServiceCIDR: p.Cluster.ServiceSubnet, MTU: p.Network.MTU, Tunnel: tunnelOf(p), Demo: demoOf(p), LabNodes: l.labNodes, Pool: p.Pool(),
 	})
 	report, err := verify.Run(ctx, cfg, sel, checks.All(env), env)

@@ -36,7 +36,7 @@ func (i *installer) verify(ctx context.Context, say func(string)) (string, error
 	}
 	defer unlock()
 	l := &Lab{Name: c.Name, Profile: i.Profile, Kube: i.kube, Nodes: c.KubeNodes(), Cluster: c, Engine: e}
-	report, err := l.verifyAsStep(ctx, i.programs, say)
+	report, err := l.verifyAsStep(ctx, i.programs, false, say)
 	i.result.Report = report
 	if err != nil {
 		return "", err

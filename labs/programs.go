@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -53,6 +54,9 @@ func (i programs) refs() (out []string) {
 	}
 	return out
 }
+
+// loaded is the image of the checks, which nodes have.
+func (i programs) loaded(context.Context) (string, error) { return i.nettool.Ref(), nil }
 
 // archive has the images of the given names.
 func (i programs) archive(refs []string) (io.ReadCloser, error) {

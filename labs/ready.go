@@ -52,6 +52,10 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		}
 		note += replacedNote(n)
 	}
+	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, slices.Concat(kubelets, l.nodeWants())...); err != nil {
+		return "", err
+	}
+	u.beginVerify(ctx, l)
 	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, wants...); err != nil {
 		return "", err
 	}
@@ -113,9 +117,10 @@ func (l *Lab) nodeWants() (out []kube.Want) {
 	return out
 }
 
-// coreDNSReady is DNS as far as the API server tells.
+// coreDNSReady is DNS as far as the API server tells. One of its two pods is enough, as it is for kubeadm's Deployment: a kubelet
+// that has just started takes up to 10 s, at random, until it probes the other (pkg/kubelet/prober/worker.go, run).
 func (l *Lab) coreDNSReady() kube.Want {
-	return l.Kube.DeploymentReady("CoreDNS", SystemNamespace, coreDNSName)
+	return l.Kube.DeploymentAvailable("CoreDNS", SystemNamespace, coreDNSName)
 }
 
 // workloadWants are what the profile asks for besides the network.

@@ -123,6 +123,7 @@ type up struct {
 	resumed   []string      // and those that were paused
 	node      image.NodeImage
 	programs  programs
+	begun     bool // the checks are prepared
 
 	mu   sync.Mutex
 	kube *kube.Client // set once the API server answered
@@ -331,7 +332,7 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	report, err := l.verifyAsStep(ctx, u.programs, say)
+	report, err := l.verifyAsStep(ctx, u.programs, u.begun, say)
 	u.result.Report = report
 	if err != nil {
 		return "", err
@@ -343,15 +344,24 @@ func (u *up) verify(ctx context.Context, say func(string)) (string, error) {
 }
 
 // verifyAsStep runs the checks that the profile does not skip, with an image that the nodes have, and says how far it is.
-func (l *Lab) verifyAsStep(ctx context.Context, i programs, say func(string)) (*verify.Report, error) {
-	has := func(context.Context) (string, error) { return i.nettool.Ref(), nil }
-	return l.verify(ctx, has, verify.Selection{Skip: l.Profile.Verify.Skip}, func(p verify.Progress) {
+func (l *Lab) verifyAsStep(ctx context.Context, i programs, begun bool, say func(string)) (*verify.Report, error) {
+	return l.verify(ctx, i.loaded, l.ownSelection(), begun, func(p verify.Progress) {
 		if p.Total > 0 {
 			say(fmt.Sprintf("%d of %d checks", p.Done, p.Total))
 			return
 		}
 		say(p.Step)
 	})
+}
+
+// ownSelection is all but what the profile skips.
+func (l *Lab) ownSelection() verify.Selection { return verify.Selection{Skip: l.Profile.Verify.Skip} }
+
+// beginVerify prepares the checks of a lab that is new while the rest of it gets ready. Where that fails, they prepare themselves.
+func (u *up) beginVerify(ctx context.Context, l *Lab) {
+	if u.existing == nil && !u.SkipVerify {
+		u.begun = l.beginVerify(ctx, u.programs.loaded, l.ownSelection()) == nil
+	}
 }
 
 // open gives the lab of this run as commands see it, without asking the cluster for what is known here.

@@ -42,7 +42,7 @@ func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Fiel
 		err = errors.Join(err, field.Close(cleanCtx))
 		report.Duration = time.Since(report.Started)
 	}()
-	if err := field.Open(setupCtx, needsOf(checks)); err != nil {
+	if err := field.Open(setupCtx, Needs(checks)); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
@@ -71,8 +71,8 @@ func Run(ctx context.Context, cfg Config, sel Selection, all []Check, field Fiel
 // CleanupTimeout bounds the removal of what a run, or a check in it, has made.
 const CleanupTimeout = 30 * time.Second
 
-// needsOf is all that checks need, each part once.
-func needsOf(checks []Check) []Part {
+// Needs is all that checks need, each part once.
+func Needs(checks []Check) []Part {
 	var all []Part
 	for _, c := range checks {
 		all = append(all, c.Needs...)

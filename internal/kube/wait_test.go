@@ -83,6 +83,43 @@ func TestDaemonSetReady(t *testing.T) {
 	}
 }
 
+func TestDeploymentAvailable(t *testing.T) {
+	deployment := func(change func(*appsv1.Deployment)) *Client {
+		d := &appsv1.Deployment{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "d", Generation: 2},
+			Spec:       appsv1.DeploymentSpec{Replicas: new(int32(2)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "ds"}}},
+			Status: appsv1.DeploymentStatus{
+				ObservedGeneration: 2, UpdatedReplicas: 2, AvailableReplicas: 1,
+				Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentAvailable, Status: corev1.ConditionTrue}},
+			},
+		}
+		change(d)
+		return cluster(d)
+	}
+	for name, tt := range map[string]struct {
+		change           func(*appsv1.Deployment)
+		available, ready string // why not; empty: it is
+	}{
+		"one of two":     {func(*appsv1.Deployment) {}, "", "has 1 of 2 replicas"},
+		"both":           {func(d *appsv1.Deployment) { d.Status.AvailableReplicas = 2 }, "", ""},
+		"another is old": {func(d *appsv1.Deployment) { d.Status.AvailableReplicas, d.Status.UpdatedReplicas = 2, 1 }, "", "has 1 of 2 replicas up to date"},
+		"none": {func(d *appsv1.Deployment) {
+			d.Status.AvailableReplicas, d.Status.Conditions[0].Status = 0, corev1.ConditionFalse
+		}, "has 0 of 2 replicas", "has 0 of 2 replicas"},
+		"not seen": {func(d *appsv1.Deployment) { d.Generation = 3 }, "not been seen", "not been seen"},
+	} {
+		for which, want := range map[*string]func(*Client) Want{
+			&tt.available: func(c *Client) Want { return c.DeploymentAvailable("d", "ns", "d") },
+			&tt.ready:     func(c *Client) Want { return c.DeploymentReady("d", "ns", "d") },
+		} {
+			s := state(t, want(deployment(tt.change)))
+			if s.Ready != (*which == "") || !strings.Contains(s.Why, *which) {
+				t.Errorf("%s: %+v, want %q", name, s, *which)
+			}
+		}
+	}
+}
+
 func crashing() *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ds-1", Labels: map[string]string{"app": "ds"}},

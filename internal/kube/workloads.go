@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -78,22 +79,59 @@ func daemonSetMissing(d *appsv1.DaemonSet, nodes int) string {
 
 // DeploymentReady wants all replicas of a Deployment's current version available.
 func (c *Client) DeploymentReady(want, namespace, name string) Want {
+	return c.deployment(want, namespace, name, func(d *appsv1.Deployment) string {
+		switch replicas := replicasOf(d); {
+		case d.Status.UpdatedReplicas < replicas:
+			return fmt.Sprintf("has %d of %d replicas up to date", d.Status.UpdatedReplicas, replicas)
+		case d.Status.AvailableReplicas < replicas:
+			return available(d)
+		}
+		return ""
+	})
+}
+
+// DeploymentAvailable wants as many replicas of a Deployment available as its strategy keeps while it changes: the condition
+// Available.
+func (c *Client) DeploymentAvailable(want, namespace, name string) Want {
+	return c.deployment(want, namespace, name, func(d *appsv1.Deployment) string {
+		if slices.ContainsFunc(d.Status.Conditions, func(c appsv1.DeploymentCondition) bool {
+			return c.Type == appsv1.DeploymentAvailable && c.Status == corev1.ConditionTrue
+		}) {
+			return ""
+		}
+		return available(d)
+	})
+}
+
+func available(d *appsv1.Deployment) string {
+	return fmt.Sprintf("has %d of %d replicas available", d.Status.AvailableReplicas, replicasOf(d))
+}
+
+// deployment wants missing to say nothing of a Deployment whose controller has seen it as it is.
+func (c *Client) deployment(want, namespace, name string, missing func(*appsv1.Deployment) string) Want {
 	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
 		o := Object{"Deployment", namespace, name}
 		d, err := c.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return notGot(o, err, "does not exist")
 		}
-		replicas := int32(1)
-		if d.Spec.Replicas != nil {
-			replicas = *d.Spec.Replicas
+		why := "has not been seen by its controller yet"
+		if d.Status.ObservedGeneration >= d.Generation {
+			why = missing(d)
 		}
-		s := d.Status
-		if s.ObservedGeneration >= d.Generation && s.UpdatedReplicas >= replicas && s.AvailableReplicas >= replicas {
+		if why == "" {
 			return State{Ready: true}, nil
 		}
-		return c.blamePod(ctx, o, d.Spec.Selector, fmt.Sprintf("has %d of %d replicas available", s.AvailableReplicas, replicas))
+		return c.blamePod(ctx, o, d.Spec.Selector, why)
 	}}
+}
+
+// replicasOf is how many replicas a Deployment is to have.
+func replicasOf(d *appsv1.Deployment) int32 {
+	if d.Spec.Replicas == nil {
+		return 1
+	}
+	return *d.Spec.Replicas
 }
 
 // PodReady wants a pod to be Ready.

@@ -62,12 +62,12 @@ func findNodes(ctx context.Context, cfg Config) ([]*Node, error) {
 	return nodes, nil
 }
 
-// removeObjects deletes the pods and Services of this run or of one that was
-// interrupted, and waits until they are gone: a pod's object goes last, after
-// its containers and its network.
+// removeObjects has the pods and Services of this run or of one that was
+// interrupted deleted. A pod's object goes last, after its containers and its
+// network: see awaitNoPods.
 func removeObjects(ctx context.Context, cfg Config) error {
-	core, ours := cfg.Kube.CoreV1(), metav1.ListOptions{LabelSelector: runLabel}
-	services, err := core.Services(Namespace).List(ctx, ours)
+	core := cfg.Kube.CoreV1()
+	services, err := core.Services(Namespace).List(ctx, metav1.ListOptions{LabelSelector: runLabel})
 	if err != nil {
 		return fmt.Errorf("list the Services of the checks: %w", err)
 	}
@@ -78,11 +78,11 @@ func removeObjects(ctx context.Context, cfg Config) error {
 		}
 		return nil
 	})
-	pods, err := core.Pods(Namespace).List(ctx, ours)
+	pods, err := PodsOfRuns(ctx, cfg.Kube)
 	if err != nil {
-		return errors.Join(errs, fmt.Errorf("list the pods of the checks: %w", err))
+		return errors.Join(errs, err)
 	}
-	errs = errors.Join(errs, verify.Each(pods.Items, func(pod corev1.Pod) error {
+	return errors.Join(errs, verify.Each(pods, func(pod corev1.Pod) error {
 		options := metav1.DeleteOptions{}
 		if cfg.Down[pod.Spec.NodeName] != "" {
 			options.GracePeriodSeconds = new(int64) // no kubelet is there that would say that it has ended
@@ -93,18 +93,27 @@ func removeObjects(ctx context.Context, cfg Config) error {
 		}
 		return nil
 	}))
-	return errors.Join(errs, awaitNoPods(ctx, cfg.Kube, ours))
 }
 
-func awaitNoPods(ctx context.Context, kube kubernetes.Interface, ours metav1.ListOptions) error {
+// PodsOfRuns are the pods that runs have made, also those that are ending.
+func PodsOfRuns(ctx context.Context, kube kubernetes.Interface) ([]corev1.Pod, error) {
+	pods, err := kube.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: runLabel})
+	if err != nil {
+		return nil, fmt.Errorf("list the pods of the checks: %w", err)
+	}
+	return pods.Items, nil
+}
+
+// awaitNoPods waits until no pod of a run is left.
+func awaitNoPods(ctx context.Context, kube kubernetes.Interface) error {
 	var left []string
 	err := Poll(ctx, func(ctx context.Context) (bool, error) {
-		pods, err := kube.CoreV1().Pods(Namespace).List(ctx, ours)
+		pods, err := PodsOfRuns(ctx, kube)
 		if err != nil {
 			return false, err
 		}
 		left = left[:0]
-		for _, pod := range pods.Items {
+		for _, pod := range pods {
 			left = append(left, pod.Name)
 		}
 		return len(left) == 0, nil
@@ -115,17 +124,21 @@ func awaitNoPods(ctx context.Context, kube kubernetes.Interface, ours metav1.Lis
 	return nil
 }
 
-// createAll makes the Services, where they are needed, and two pods a node. The client pod on the node
-// called only is the one backend of some Services.
-func (e *Env) createAll(ctx context.Context, image, only string) error {
-	core := e.Kube.CoreV1()
+// createAll makes the Services, if the run has any, and two pods on each of nodes, which are sorted by name. The client
+// pod on the last of them is the one backend of some Services. It waits for none of them.
+func createAll(ctx context.Context, cfg Config, parts []verify.Part, nodes []string) error {
+	image, err := cfg.Image(ctx)
+	if err != nil {
+		return err
+	}
+	core := cfg.Kube.CoreV1()
 	var services []*corev1.Service
-	if e.has(verify.Services) {
-		services = serviceObjects(e.Config)
+	if slices.Contains(parts, verify.Services) {
+		services = serviceObjects(cfg)
 	}
 	// Services first: kube-proxy then learns of a backend when it is ready, and
 	// of nothing else at that time.
-	err := verify.Each(services, func(service *corev1.Service) error {
+	err = verify.Each(services, func(service *corev1.Service) error {
 		if _, err := core.Services(Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("create Service %s: %w", service.Name, err)
 		}
@@ -135,15 +148,15 @@ func (e *Env) createAll(ctx context.Context, image, only string) error {
 		return err
 	}
 	var pods []*corev1.Pod
-	for _, node := range e.Nodes {
-		client := podObject(RoleClient, node.Node, image, nil)
-		if node.Node == only {
-			client = withHostPort(podObject(RoleClient, node.Node, image, map[string]string{onlyLabel: "true", changingLabel: "true"}))
+	for i, node := range nodes {
+		client := podObject(RoleClient, node, image, nil)
+		if i == len(nodes)-1 {
+			client = withHostPort(podObject(RoleClient, node, image, map[string]string{onlyLabel: "true", changingLabel: "true"}))
 		}
-		pods = append(pods, client, podObject(RoleServer, node.Node, image, nil))
+		pods = append(pods, client, podObject(RoleServer, node, image, nil))
 	}
-	if e.leaves() {
-		pods = append(pods, podObject(RoleLeaver, e.Nodes[0].Node, image, map[string]string{changingLabel: "true"}))
+	if leaves(cfg, parts) {
+		pods = append(pods, podObject(RoleLeaver, nodes[0], image, map[string]string{changingLabel: "true"}))
 	}
 	return verify.Each(pods, func(pod *corev1.Pod) error {
 		if _, err := core.Pods(Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
@@ -153,12 +166,21 @@ func (e *Env) createAll(ctx context.Context, image, only string) error {
 	})
 }
 
-// errNoImage means that a node lacks the nettool image: no pod can start there.
-var errNoImage = errors.New("no such image on the node")
+// leaves tells whether there is a pod that a check deletes.
+func leaves(cfg Config, parts []verify.Part) bool {
+	return slices.Contains(parts, verify.Services) && cfg.KubeProxyReplacement()
+}
+
+// noImage means that a node lacks the nettool image: no pod can start there.
+type noImage struct{ ref string }
+
+func (n *noImage) Error() string {
+	return fmt.Sprintf("the nodes do not have image %s of this version of lab: bring the lab up to date with lab up", n.ref)
+}
 
 // awaitPod returns the address of a pod of the run once it is ready. When it
-// does not become so in time the error says what it waits for. The error wraps
-// errNoImage when waiting is in vain.
+// does not become so in time the error says what it waits for. It is a
+// *noImage when waiting is in vain.
 func awaitPod(ctx context.Context, kube kubernetes.Interface, name string) (netip.Addr, error) {
 	var pod *corev1.Pod
 	err := Poll(ctx, func(ctx context.Context) (bool, error) {
@@ -168,12 +190,12 @@ func awaitPod(ctx context.Context, kube kubernetes.Interface, name string) (neti
 		}
 		pod = got
 		if lacksImage(pod) {
-			return false, errNoImage
+			return false, &noImage{pod.Spec.Containers[0].Image}
 		}
 		return podReady(pod), nil
 	})
-	if errors.Is(err, errNoImage) {
-		return netip.Addr{}, err
+	if lacking := (*noImage)(nil); errors.As(err, &lacking) {
+		return netip.Addr{}, lacking
 	}
 	if err != nil {
 		if pod == nil {

@@ -24,6 +24,9 @@ type Config struct {
 	// Image gives the nettool image to the nodes that lack it, and returns its
 	// name with the tag. It is called where pods are to be made.
 	Image func(context.Context) (string, error)
+	// Begun is set where [Begin] has made the pods and Services of this run, and
+	// no run was before it.
+	Begun bool
 	// Nettool is the static nettool binary, put on nodes and on the outside
 	// host for as long as a run lasts.
 	Nettool []byte

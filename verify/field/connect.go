@@ -33,12 +33,27 @@ type stage struct {
 	sessions []*session
 }
 
+// Begin makes the pods and Services of a run ahead of it, in a lab that has seen none, on nodes. It waits for none of them: for
+// that the run opens a field with Config.Begun set. With an error what is made is still there, for that run to take away.
+func Begin(ctx context.Context, cfg Config, parts []verify.Part, nodes []string) error {
+	cfg, parts = cfg.WithDefaults(), verify.Whole(parts)
+	if !slices.Contains(parts, verify.Pods) {
+		return nil
+	}
+	return createAll(ctx, cfg, parts, slices.Sorted(slices.Values(nodes)))
+}
+
 // Open implements [verify.Field].
 func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	e.stage.life, e.stage.end = context.WithCancel(context.WithoutCancel(ctx))
-	e.say("looking for what an interrupted run left behind")
-	if err := e.removeAll(ctx, verify.Whole([]verify.Part{verify.Services, verify.Native})); err != nil {
-		return err
+	if !e.Begun {
+		e.say("looking for what an earlier run left behind")
+		if err := e.removeAll(ctx, verify.Whole([]verify.Part{verify.Services, verify.Native})); err != nil {
+			return err
+		}
+		if err := awaitNoPods(ctx, e.Kube); err != nil {
+			return err
+		}
 	}
 	if err := e.findNodes(ctx); err != nil {
 		return err
@@ -53,7 +68,7 @@ func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	e.say("making what the checks need: " + partsText(e.parts))
 	group, groupCtx := errgroup.WithContext(ctx)
 	for part, open := range map[verify.Part]func(context.Context) error{
-		verify.Pods:    func(ctx context.Context) error { return e.openPods(ctx, only) },
+		verify.Pods:    e.openPods,
 		verify.Nodes:   e.openNodes,
 		verify.Outside: func(ctx context.Context) error { return e.openOutside(ctx, containers[0]) },
 		verify.Demo:    e.openDemo,
@@ -136,32 +151,31 @@ func (e *Env) openDemo(ctx context.Context) error {
 	return nil
 }
 
-// openPods makes pods, and Services where they are needed, and waits for the pods. One that does not come up makes the checks that
-// need it fail to look, and no others; the error is for what concerns all.
-func (e *Env) openPods(ctx context.Context, only string) error {
-	image, err := e.Image(ctx)
-	if err != nil {
-		return err
-	}
-	if err := e.createAll(ctx, image, only); err != nil {
-		return err
+// openPods makes pods, and Services where they are needed, unless they were made ahead, and waits for the pods. One that does not
+// come up makes the checks that need it fail to look, and no others; the error is for what concerns all.
+func (e *Env) openPods(ctx context.Context) error {
+	if !e.Begun {
+		var nodes []string
+		for _, node := range e.Nodes {
+			nodes = append(nodes, node.Node)
+		}
+		if err := createAll(ctx, e.Config, e.parts, nodes); err != nil {
+			return err
+		}
 	}
 	var pods []podPlace
 	for _, node := range e.Nodes {
 		pods = append(pods, podPlace{RoleClient, node.Node, &node.Client}, podPlace{RoleServer, node.Node, &node.Server})
 	}
-	if e.leaves() {
+	if leaves(e.Config, e.parts) {
 		pods = append(pods, podPlace{RoleLeaver, e.Nodes[0].Node, &e.Leaver})
 	}
-	err = verify.Each(pods, func(p podPlace) error { return e.openPod(ctx, p) })
-	if errors.Is(err, errNoImage) {
-		return fmt.Errorf("the nodes do not have image %s of this version of lab: bring the lab up to date with lab up", image)
+	err := verify.Each(pods, func(p podPlace) error { return e.openPod(ctx, p) })
+	if lacking := (*noImage)(nil); errors.As(err, &lacking) {
+		return lacking // once
 	}
 	return err
 }
-
-// leaves tells whether there is a pod that a check deletes.
-func (e *Env) leaves() bool { return e.has(verify.Services) && e.KubeProxyReplacement() }
 
 // podPeer is a pod of the run that has no address yet.
 func podPeer(role, node string) Peer {
@@ -181,8 +195,8 @@ func (e *Env) openPod(ctx context.Context, p podPlace) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, e.SetupTimeout*3/4, errors.New("time ran out"))
 	defer cancel()
 	addr, err := awaitPod(ctx, e.Kube, name)
-	if errors.Is(err, errNoImage) {
-		return err
+	if lacking := (*noImage)(nil); errors.As(err, &lacking) {
+		return lacking
 	}
 	if err != nil {
 		e.Log.Warn("a pod of the checks is not ready", "pod", name, "node", p.node, "err", err)
@@ -247,11 +261,10 @@ func (e *Env) remove(ctx context.Context) error {
 	return e.removeAll(ctx, e.parts)
 }
 
-// removeAll takes parts away, whichever run has laid them out.
+// removeAll takes parts away, whichever run has laid them out. Pods come last: nodes and their containers have much to do then.
 func (e *Env) removeAll(ctx context.Context, parts []verify.Part) error {
 	var removals []func() error
 	for part, remove := range map[verify.Part]func() error{
-		verify.Pods:    func() error { return removeObjects(ctx, e.Config) },
 		verify.Nodes:   func() error { return removeFromNodes(ctx, e.Config) },
 		verify.Outside: func() error { return removeOutside(ctx, e.Config) },
 	} {
@@ -259,7 +272,11 @@ func (e *Env) removeAll(ctx context.Context, parts []verify.Part) error {
 			removals = append(removals, remove)
 		}
 	}
-	return verify.Each(removals, func(remove func() error) error { return remove() })
+	err := verify.Each(removals, func(remove func() error) error { return remove() })
+	if slices.Contains(parts, verify.Pods) {
+		err = errors.Join(err, removeObjects(ctx, e.Config))
+	}
+	return err
 }
 
 func (e *Env) say(step string) { e.Progress(verify.Progress{Step: step}) }

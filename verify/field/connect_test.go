@@ -18,6 +18,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 
@@ -236,6 +237,82 @@ func TestConnectLaysOutAndTakesAway(t *testing.T) {
 	flushed := slices.ContainsFunc(engine.scripts, func(s string) bool { return strings.Contains(s, "ip route flush proto "+routeProtocol) })
 	if !flushed {
 		t.Errorf("routes were not flushed: %v", engine.scripts)
+	}
+}
+
+// TestBegin: what is made ahead is what a run would make, and the run takes it as it is, and away.
+func TestBegin(t *testing.T) {
+	made := func(kube *fake.Clientset) (all []string) {
+		for _, action := range kube.Actions() {
+			if create, ok := action.(k8stesting.CreateAction); ok {
+				object := create.GetObject().(metav1.Object)
+				all = append(all, fmt.Sprint(action.GetResource().Resource, " ", object.GetName(), " ", object.GetLabels()))
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	cfg, _, kube := fakeLab(t, ready)
+	if err := New(cfg).Open(t.Context(), everything); err != nil {
+		t.Fatal(err)
+	}
+	want := made(kube)
+
+	cfg, engine, kube := fakeLab(t, ready)
+	if err := kube.Tracker().Delete(schema.GroupVersionResource{Version: "v1", Resource: "services"}, Namespace, everyService); err != nil {
+		t.Fatal(err)
+	}
+	if err := Begin(t.Context(), cfg, everything, []string{"test-worker", "test-control-plane"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := made(kube); !slices.Equal(got, want) || len(want) < 8 {
+		t.Errorf("made ahead: %v, want %v", got, want)
+	}
+	cfg.Begun = true
+	env := New(cfg)
+	if err := env.Open(t.Context(), everything); err != nil {
+		t.Fatal(err)
+	}
+	if got := made(kube); !slices.Equal(got, want) {
+		t.Errorf("made in all: %v, want %v", got, want)
+	}
+	if !env.Nodes[1].Client.Addr.IsValid() || env.One.Backends[0].Name != env.Nodes[1].Client.Name {
+		t.Errorf("nodes: %+v, Service %+v", env.Nodes, env.One)
+	}
+	engine.hosts = map[string]string{"other": "another-lab"}
+	if err := env.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if there := slices.DeleteFunc(left(t, engine, kube), func(s string) bool { return strings.HasPrefix(s, "file ") }); !slices.Equal(there, notOurs) {
+		t.Errorf("left: %v, want %v", there, notOurs)
+	}
+	cfg, _, kube = fakeLab(t, ready)
+	if err := Begin(t.Context(), cfg, []verify.Part{verify.Native}, []string{"test-worker"}); err != nil || len(made(kube)) > 0 {
+		t.Errorf("for checks without pods: %v, %v", made(kube), err)
+	}
+}
+
+// TestPodsThatEnd: the end of a run does not wait for its pods to end, and the beginning of the next does.
+func TestPodsThatEnd(t *testing.T) {
+	cfg, _, kube := fakeLab(t, ready)
+	kube.PrependReactor("delete", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {
+		return action.(k8stesting.DeleteAction).GetName() != "of-an-interrupted-run", nil, nil
+	})
+	env := New(cfg)
+	if err := env.Open(t.Context(), everything); err != nil {
+		t.Fatal(err)
+	}
+	if err := env.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ending, err := PodsOfRuns(t.Context(), kube)
+	if err != nil || len(ending) != 4 {
+		t.Errorf("%d pods are ending, %v", len(ending), err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := New(cfg).Open(ctx, everything); err == nil || !strings.Contains(err.Error(), "wait for pods "+ending[0].Name) {
+		t.Errorf("the next run: %v", err)
 	}
 }
 
