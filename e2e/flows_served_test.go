@@ -13,9 +13,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"wirelab.dev/wirelab/internal/logtest"
 )
 
 // flowClient is the field's own client of the flow API, as e2e/flowclient makes it.
@@ -47,30 +48,9 @@ func (f told) of(pod string) bool {
 type flowServer struct {
 	t    *testing.T
 	at   string
-	via  []string // what the client is run by; may be nil
-	with []string // its flags
-	said *words   // what the server has said; may be nil
-}
-
-// words are what a command says while it runs.
-type words struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (w *words) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.Write(b)
-}
-
-func (w *words) String() string {
-	if w == nil {
-		return ""
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.String()
+	via  []string        // what the client is run by; may be nil
+	with []string        // its flags
+	said *logtest.Buffer // what the server has said; may be nil
 }
 
 // serveFlows serves until the test is over. The server tells what becomes of its connections, for the case that a client fails.
@@ -79,7 +59,7 @@ func serveFlows(t *testing.T, name string) flowServer {
 	ctx, cancel := context.WithCancel(context.Background())
 	server, _, _ := labCommand(ctx, "flows", "--name", name, "--serve", "--listen", "127.0.0.1:0")
 	server.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=2")
-	said := &words{}
+	said := &logtest.Buffer{}
 	server.Stderr = said
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -118,7 +98,10 @@ func (s flowServer) ask(args ...string) string {
 	run := s.client(args...)
 	out, err := command(run[0], run[1:]...)
 	if err != nil {
-		s.t.Fatalf("%v\n%s", err, s.said)
+		if s.said != nil {
+			s.t.Log(s.said)
+		}
+		s.t.Fatal(err)
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wirelab.dev/wirelab/internal/apiserver"
+	"wirelab.dev/wirelab/internal/logtest"
 	"wirelab.dev/wirelab/internal/mtls/mtlstest"
 )
 
@@ -56,7 +57,7 @@ func unused(t *testing.T) string {
 
 // Pods wait for the API server at the Service's address. Who else answers there, as a proxy outside does, is not it.
 func TestPodsWaitForKubeProxy(t *testing.T) {
-	log := &syncBuffer{}
+	log := &logtest.Buffer{}
 	addr := unused(t)
 	p := newKubeProxy(testService(addr), slog.New(slog.NewTextHandler(log, nil)))
 	go p.run(t.Context(), time.Minute)
@@ -108,7 +109,7 @@ func TestPodsWaitForKubeProxy(t *testing.T) {
 
 // A kube-proxy that never translates anything holds pods up for as long as patience, and no kube-proxy holds up none.
 func TestPodsWaitForKubeProxyInVain(t *testing.T) {
-	log := &syncBuffer{}
+	log := &logtest.Buffer{}
 	p := newKubeProxy(testService(unused(t)), slog.New(slog.NewTextHandler(log, nil)))
 	start := time.Now()
 	const patience = 300 * time.Millisecond

@@ -36,6 +36,7 @@ import (
 	"wirelab.dev/wirelab/internal/apiserver"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/crd/crdtest"
+	"wirelab.dev/wirelab/internal/logtest"
 	"wirelab.dev/wirelab/internal/netnstest"
 	"wirelab.dev/wirelab/internal/settings"
 )
@@ -205,7 +206,7 @@ type testNode struct {
 
 	agent *exec.Cmd // nil when none runs
 	stdin io.WriteCloser
-	log   *syncBuffer
+	log   *logtest.Buffer
 }
 
 const testPodCIDR = "10.99.1.0/24"
@@ -242,7 +243,7 @@ func newTestNodeOn(t *testing.T, network *netnstest.Network, name, podCIDR strin
 			t.Fatal(err)
 		}
 	}
-	n := &testNode{Host: host, t: t, cfg: cfg, podCIDR: podCIDR, log: &syncBuffer{}, pods: map[int]*netnstest.NS{}}
+	n := &testNode{Host: host, t: t, cfg: cfg, podCIDR: podCIDR, log: &logtest.Buffer{}, pods: map[int]*netnstest.NS{}}
 	t.Cleanup(func() {
 		n.kill()
 		if strings.Contains(n.log.String(), "WARNING: DATA RACE") {
@@ -460,22 +461,4 @@ func chains(saved string) []string {
 		}
 	}
 	return lines
-}
-
-// syncBuffer collects what a process prints.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -17,6 +17,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/api/client"
 	"wirelab.dev/wirelab/internal/identity"
+	"wirelab.dev/wirelab/internal/logtest"
 	"wirelab.dev/wirelab/internal/mtls"
 	"wirelab.dev/wirelab/internal/mtls/mtlstest"
 	"wirelab.dev/wirelab/internal/serve"
@@ -131,7 +132,7 @@ func TestRefusedRelayIsLogged(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			log := &syncBuffer{}
+			log := &logtest.Buffer{}
 			a, addr, _ := relayPort(t, log)
 			if _, err := over(asRelay(t, a, "relay"), addr).Status(t.Context()); err != nil || log.String() != "" {
 				t.Fatalf("of the right relay: %v, logged is %q", err, log)

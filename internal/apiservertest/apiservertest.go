@@ -3,7 +3,6 @@
 package apiservertest
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,7 +15,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +23,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"wirelab.dev/wirelab/internal/logtest"
 )
 
 // Server is an API server that ends with its test.
@@ -171,7 +171,7 @@ func writeKey(t *testing.T, path string) {
 // run runs a program until the test ends, or this process does.
 func run(t *testing.T, path string, args ...string) {
 	t.Helper()
-	log := &output{}
+	log := &logtest.Buffer{}
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -192,27 +192,14 @@ func run(t *testing.T, path string, args ...string) {
 		cmd.Process.Kill() //nolint:errcheck // it may have ended
 		<-ended
 		if t.Failed() {
-			t.Logf("%s: %s", filepath.Base(path), log.tail())
+			t.Logf("%s: %s", filepath.Base(path), tail(log))
 		}
 	})
 }
 
-// output keeps what a program prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) tail() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// tail is the end of what a program has printed.
+func tail(log *logtest.Buffer) string {
 	const most = 1500
-	b := o.b.Bytes()
-	return string(b[max(0, len(b)-most):])
+	text := log.String()
+	return text[max(0, len(text)-most):]
 }

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +27,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/apiservertest"
 	"wirelab.dev/wirelab/internal/crd"
+	"wirelab.dev/wirelab/internal/logtest"
 	"wirelab.dev/wirelab/internal/mtls"
 	"wirelab.dev/wirelab/internal/serve"
 )
@@ -58,23 +57,6 @@ func kubeconfig(t *testing.T, cfg *rest.Config) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // TestRelayOfTheChart: a relay with the chart's rights and certificates finds a node by its LabNode, is answered by its agent,
@@ -119,7 +101,7 @@ func TestRelayOfTheChart(t *testing.T) {
 		w.Write([]byte(`{"version":"1","flows":{"kept":5,"capacity":9}}`)) //nolint:errcheck // the test sees it
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	log := &lockedBuffer{}
+	log := &logtest.Buffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	ended := make(chan error, 2)
 	go func() {

@@ -26,6 +26,7 @@ import (
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/flowapi"
 	"wirelab.dev/wirelab/internal/identity"
+	"wirelab.dev/wirelab/internal/logtest"
 	"wirelab.dev/wirelab/internal/mtls"
 	"wirelab.dev/wirelab/internal/mtls/mtlstest"
 	"wirelab.dev/wirelab/internal/serve"
@@ -37,12 +38,12 @@ type bed struct {
 	t   *testing.T
 	ca  *mtlstest.Authority
 	at  []place
-	log *lockedBuffer
+	log *logtest.Buffer
 }
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	b := &bed{t: t, ca: mtlstest.New(t), log: &lockedBuffer{}}
+	b := &bed{t: t, ca: mtlstest.New(t), log: &logtest.Buffer{}}
 	b.ca.Sign(t, "tls", api.RelayCertName, time.Now().Add(time.Hour))
 	b.ca.Sign(t, "agent", api.AgentCertName, time.Now().Add(time.Hour))
 	b.source = newSource(func() []place { return b.at }, Options{AgentTLS: b.ca.Dir}.forAgents(), 0, slog.New(slog.NewTextHandler(b.log, nil)))
@@ -298,7 +299,7 @@ func TestPlaces(t *testing.T) {
 // TestProbes: a relay is ready when it knows the nodes and has what it shows agents and clients.
 func TestProbes(t *testing.T) {
 	agents, clients := mtlstest.New(t), mtlstest.New(t)
-	log := &lockedBuffer{}
+	log := &logtest.Buffer{}
 	told := &readiness{log: slog.New(slog.NewTextHandler(log, nil))}
 	ask := func(o Options, synced bool, path string) (int, string) {
 		w := httptest.NewRecorder()
