@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/kube"
@@ -52,11 +53,16 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		}
 		note += replacedNote(n)
 	}
-	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, slices.Concat(kubelets, l.nodeWants())...); err != nil {
-		return "", err
+	ahead, stop := context.WithCancel(ctx)
+	var checks sync.WaitGroup
+	checks.Go(func() { u.beginVerify(ahead, l) })
+	err = u.kube.WaitFor(ctx, u.ReadyTimeout, tell, wants...)
+	if err != nil {
+		stop()
 	}
-	u.beginVerify(ctx, l)
-	if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, wants...); err != nil {
+	checks.Wait()
+	stop()
+	if err != nil {
 		return "", err
 	}
 	// By itself, as it asks every agent each time.

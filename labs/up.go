@@ -357,9 +357,9 @@ func (l *Lab) verifyAsStep(ctx context.Context, i programs, begun bool, say func
 // ownSelection is all but what the profile skips.
 func (l *Lab) ownSelection() verify.Selection { return verify.Selection{Skip: l.Profile.Verify.Skip} }
 
-// beginVerify prepares the checks of a lab that is new while the rest of it gets ready. Where that fails, they prepare themselves.
+// beginVerify prepares the checks of a lab that is new, once its nodes take pods. Where that fails, they prepare themselves.
 func (u *up) beginVerify(ctx context.Context, l *Lab) {
-	if u.existing == nil && !u.SkipVerify {
+	if u.existing == nil && !u.SkipVerify && u.kube.WaitFor(ctx, u.ReadyTimeout, nil, l.nodeWants()...) == nil {
 		u.begun = l.beginVerify(ctx, u.programs.loaded, l.ownSelection()) == nil
 	}
 }

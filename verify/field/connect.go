@@ -46,6 +46,7 @@ func Begin(ctx context.Context, cfg Config, parts []verify.Part, nodes []string)
 // Open implements [verify.Field].
 func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	e.stage.life, e.stage.end = context.WithCancel(context.WithoutCancel(ctx))
+	e.parts = verify.Whole(parts)
 	if !e.Begun {
 		e.say("looking for what an earlier run left behind")
 		if err := e.removeAll(ctx, verify.Whole([]verify.Part{verify.Services, verify.Native})); err != nil {
@@ -62,7 +63,6 @@ func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	if err != nil {
 		return err
 	}
-	e.parts = verify.Whole(parts)
 	// The last by name is a worker wherever there is one.
 	only := e.Nodes[len(e.Nodes)-1].Node
 	e.say("making what the checks need: " + partsText(e.parts))
