@@ -175,12 +175,9 @@ func wantVerified(t *testing.T, r upResult) {
 	}
 }
 
-// notOfChecks picks pods but those of checks, which end after lab verify has.
-const notOfChecks = "!wirelab.dev/verify"
-
 // testConverges brings the lab up again: the same nodes, the same agents, verified.
 func testConverges(t *testing.T, profile, name string) {
-	before := kubectl(t, name, "-n", "kube-system", "get", "pods", "-l", notOfChecks, "-o", "jsonpath={.items[*].metadata.uid}")
+	before := kubectl(t, name, "-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
 	ids := containerIDs(t, name)
 	var again upResult
 	labJSON(t, &again, up(profile, name)...)
@@ -191,7 +188,7 @@ func testConverges(t *testing.T, profile, name string) {
 	if now := containerIDs(t, name); now != ids {
 		t.Errorf("containers were %s and are %s", ids, now)
 	}
-	if now := kubectl(t, name, "-n", "kube-system", "get", "pods", "-l", notOfChecks, "-o", "jsonpath={.items[*].metadata.uid}"); now != before {
+	if now := kubectl(t, name, "-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"); now != before {
 		t.Errorf("system pods were %s and are %s: nothing had changed", before, now)
 	}
 }

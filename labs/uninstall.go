@@ -15,7 +15,6 @@ import (
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/internal/release"
 	"wirelab.dev/wirelab/labs/demo"
-	"wirelab.dev/wirelab/verify/field"
 )
 
 // UninstallResult is what [Uninstall] did.
@@ -103,10 +102,6 @@ func uninstall(ctx context.Context, c *kube.Client, say func(string)) (bool, err
 	}
 	if !there {
 		return false, nil
-	}
-	ofChecks := func(ctx context.Context) ([]corev1.Pod, error) { return field.PodsOfRuns(ctx, c) }
-	if err := mayEnd(gone("the checks' pods to end", ofChecks)); err != nil {
-		return true, err
 	}
 	labelled := func(label string) func(context.Context) ([]corev1.Pod, error) {
 		return func(ctx context.Context) ([]corev1.Pod, error) {

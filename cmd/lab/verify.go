@@ -28,8 +28,7 @@ func newVerifyCmd() *cobra.Command {
 		Long: `verify runs checks against a lab that is up. Each check is one claim, and looks for itself:
 with packets it sends and packets it sees arrive. A check that was not able to look has not
 passed. What the checks need is made in the lab for the run and removed after it, as is what
-an interrupted run left behind. Pods in kube-system whose names begin with wirelab-verify take
-a second or two to end.
+an interrupted run left behind.
 
 A check is picked by its name, by its group, or by a pattern of either. The exit status is 3
 when one that was picked failed, and 1 when none failed and one could not look.

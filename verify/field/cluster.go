@@ -62,9 +62,9 @@ func findNodes(ctx context.Context, cfg Config) ([]*Node, error) {
 	return nodes, nil
 }
 
-// removeObjects has the pods and Services of this run or of one that was
-// interrupted deleted. A pod's object goes last, after its containers and its
-// network: see awaitNoPods.
+// removeObjects deletes the pods and Services of this run or of one that was
+// interrupted, and waits until they are gone: a pod's object goes last, after
+// its containers and its network.
 func removeObjects(ctx context.Context, cfg Config) error {
 	core := cfg.Kube.CoreV1()
 	services, err := core.Services(Namespace).List(ctx, metav1.ListOptions{LabelSelector: runLabel})
@@ -78,11 +78,11 @@ func removeObjects(ctx context.Context, cfg Config) error {
 		}
 		return nil
 	})
-	pods, err := PodsOfRuns(ctx, cfg.Kube)
+	pods, err := podsOfRuns(ctx, cfg.Kube)
 	if err != nil {
 		return errors.Join(errs, err)
 	}
-	return errors.Join(errs, verify.Each(pods, func(pod corev1.Pod) error {
+	errs = errors.Join(errs, verify.Each(pods, func(pod corev1.Pod) error {
 		options := metav1.DeleteOptions{}
 		if cfg.Down[pod.Spec.NodeName] != "" {
 			options.GracePeriodSeconds = new(int64) // no kubelet is there that would say that it has ended
@@ -93,10 +93,11 @@ func removeObjects(ctx context.Context, cfg Config) error {
 		}
 		return nil
 	}))
+	return errors.Join(errs, awaitNoPods(ctx, cfg.Kube))
 }
 
-// PodsOfRuns are the pods that runs have made, also those that are ending.
-func PodsOfRuns(ctx context.Context, kube kubernetes.Interface) ([]corev1.Pod, error) {
+// podsOfRuns are the pods that runs have made, also those that are ending.
+func podsOfRuns(ctx context.Context, kube kubernetes.Interface) ([]corev1.Pod, error) {
 	pods, err := kube.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: runLabel})
 	if err != nil {
 		return nil, fmt.Errorf("list the pods of the checks: %w", err)
@@ -108,7 +109,7 @@ func PodsOfRuns(ctx context.Context, kube kubernetes.Interface) ([]corev1.Pod, e
 func awaitNoPods(ctx context.Context, kube kubernetes.Interface) error {
 	var left []string
 	err := Poll(ctx, func(ctx context.Context) (bool, error) {
-		pods, err := PodsOfRuns(ctx, kube)
+		pods, err := podsOfRuns(ctx, kube)
 		if err != nil {
 			return false, err
 		}

@@ -48,11 +48,8 @@ func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	e.stage.life, e.stage.end = context.WithCancel(context.WithoutCancel(ctx))
 	e.parts = verify.Whole(parts)
 	if !e.Begun {
-		e.say("looking for what an earlier run left behind")
+		e.say("looking for what an interrupted run left behind")
 		if err := e.removeAll(ctx, verify.Whole([]verify.Part{verify.Services, verify.Native})); err != nil {
-			return err
-		}
-		if err := awaitNoPods(ctx, e.Kube); err != nil {
 			return err
 		}
 	}
@@ -261,10 +258,11 @@ func (e *Env) remove(ctx context.Context) error {
 	return e.removeAll(ctx, e.parts)
 }
 
-// removeAll takes parts away, whichever run has laid them out. Pods come last: nodes and their containers have much to do then.
+// removeAll takes parts away, whichever run has laid them out.
 func (e *Env) removeAll(ctx context.Context, parts []verify.Part) error {
 	var removals []func() error
 	for part, remove := range map[verify.Part]func() error{
+		verify.Pods:    func() error { return removeObjects(ctx, e.Config) },
 		verify.Nodes:   func() error { return removeFromNodes(ctx, e.Config) },
 		verify.Outside: func() error { return removeOutside(ctx, e.Config) },
 	} {
@@ -272,11 +270,7 @@ func (e *Env) removeAll(ctx context.Context, parts []verify.Part) error {
 			removals = append(removals, remove)
 		}
 	}
-	err := verify.Each(removals, func(remove func() error) error { return remove() })
-	if slices.Contains(parts, verify.Pods) {
-		err = errors.Join(err, removeObjects(ctx, e.Config))
-	}
-	return err
+	return verify.Each(removals, func(remove func() error) error { return remove() })
 }
 
 func (e *Env) say(step string) { e.Progress(verify.Progress{Step: step}) }

@@ -292,30 +292,6 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-// TestPodsThatEnd: the end of a run does not wait for its pods to end, and the beginning of the next does.
-func TestPodsThatEnd(t *testing.T) {
-	cfg, _, kube := fakeLab(t, ready)
-	kube.PrependReactor("delete", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {
-		return action.(k8stesting.DeleteAction).GetName() != "of-an-interrupted-run", nil, nil
-	})
-	env := New(cfg)
-	if err := env.Open(t.Context(), everything); err != nil {
-		t.Fatal(err)
-	}
-	if err := env.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ending, err := PodsOfRuns(t.Context(), kube)
-	if err != nil || len(ending) != 4 {
-		t.Errorf("%d pods are ending, %v", len(ending), err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if err := New(cfg).Open(ctx, everything); err == nil || !strings.Contains(err.Error(), "wait for pods "+ending[0].Name) {
-		t.Errorf("the next run: %v", err)
-	}
-}
-
 func TestConnectWithAPodThatDoesNotStart(t *testing.T) {
 	cfg, engine, kube := fakeLab(t, func(pod *corev1.Pod) {
 		if pod.Name == PodName(RoleServer, "test-worker") {
