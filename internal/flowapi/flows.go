@@ -135,7 +135,7 @@ func (a *answer) flow(r *api.FlowRecord) error {
 // asked says whether n flows are as many as were asked for.
 func (a *answer) asked(n int) bool {
 	number := a.req.GetNumber()
-	return number > 0 && uint64(n) >= number //nolint:gosec // not negative
+	return number > 0 && n >= 0 && uint64(n) >= number
 }
 
 func (a *answer) hold(r *observerpb.GetFlowsResponse) error {

@@ -173,6 +173,7 @@ func TestGetFlows(t *testing.T) {
 		"since":                 {&observerpb.GetFlowsRequest{Since: timestamppb.New(begin.Add(4 * time.Second))}, 0, "[4 5]"},
 		"until":                 {&observerpb.GetFlowsRequest{Until: timestamppb.New(begin.Add(2 * time.Second))}, 0, "[1 2 -9]"},
 		"last dropped":          {&observerpb.GetFlowsRequest{Number: 1, Whitelist: dropped}, 0, "[4]"},
+		"last of none":          {&observerpb.GetFlowsRequest{Number: 2, Whitelist: []*flowpb.FlowFilter{{SourcePod: []string{"a/b"}}}}, 0, "[-9]"},
 		"not dropped":           {&observerpb.GetFlowsRequest{Number: 2, Blacklist: dropped}, 0, "[3 5]"},
 		"follow":                {&observerpb.GetFlowsRequest{Follow: true}, 2, "[6 7]"},
 		"follow after the last": {&observerpb.GetFlowsRequest{Follow: true, Number: 1}, 3, "[5 6 7]"},
