@@ -54,6 +54,7 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		note += replacedNote(n)
 	}
 	ahead, stop := context.WithCancel(ctx)
+	defer stop()
 	var checks sync.WaitGroup
 	checks.Go(func() { u.beginVerify(ahead, l) })
 	err = u.kube.WaitFor(ctx, u.ReadyTimeout, tell, wants...)
@@ -61,7 +62,6 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 		stop()
 	}
 	checks.Wait()
-	stop()
 	if err != nil {
 		return "", err
 	}

@@ -36,7 +36,7 @@ type stage struct {
 // Begin makes the pods and Services of a run ahead of it, in a lab that has seen none, on nodes. It waits for none of them: for
 // that the run opens a field with Config.Begun set. With an error what is made is still there, for that run to take away.
 func Begin(ctx context.Context, cfg Config, parts []verify.Part, nodes []string) error {
-	cfg, parts = cfg.WithDefaults(), verify.Whole(parts)
+	parts = verify.Whole(parts)
 	if !slices.Contains(parts, verify.Pods) {
 		return nil
 	}
