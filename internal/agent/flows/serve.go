@@ -40,10 +40,11 @@ func (b *Buffer) serve(ctx context.Context, w http.ResponseWriter, f api.FlowFil
 		b.catchUp(soon, upTo)
 		cancel()
 	}
-	if err := out.write(api.FlowLine{Start: &api.FlowStart{Node: b.node, Unknown: b.unknown(f, names)}}); err != nil {
+	unknown := b.unknown(f, names)
+	lines, next := b.latest(f) // before it is told to start: who follows gets what happens from then on
+	if err := out.write(api.FlowLine{Start: &api.FlowStart{Node: b.node, Unknown: unknown}}); err != nil {
 		return err
 	}
-	lines, next := b.latest(f)
 	for len(lines) > 0 {
 		n := min(batch, len(lines))
 		if err := out.write(lines[:n]...); err != nil {

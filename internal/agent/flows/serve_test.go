@@ -86,6 +86,46 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// flushed calls what was given when what was written is flushed first.
+type flushed struct {
+	*httptest.ResponseRecorder
+	first func()
+}
+
+func (f *flushed) FlushError() error {
+	if f.first != nil {
+		f.first()
+		f.first = nil
+	}
+	return nil
+}
+
+func (*flushed) SetWriteDeadline(time.Time) error { return nil }
+
+// TestFollowFromTheStart: what happens once a client is told that it starts is told to him, although he asked for nothing
+// that was there.
+func TestFollowFromTheStart(t *testing.T) {
+	b := NewBuffer("a", 10, nil)
+	b.Put(numbered(1))
+	w := &flushed{httptest.NewRecorder(), func() { b.Put(numbered(2)) }}
+	ctx, cancel := context.WithTimeout(t.Context(), marks/2)
+	defer cancel()
+	if err := b.Serve(ctx, w, api.FlowFilter{Follow: true}, nobody{}); err != nil {
+		t.Fatal(err)
+	}
+	var lines []api.FlowLine
+	for dec := json.NewDecoder(w.Body); dec.More(); {
+		var line api.FlowLine
+		if err := dec.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+	if got := text(lines); fmt.Sprint(got) != "[2]" {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestCatchUp: who asks gets what happened before, although it came later into the buffer, and waits for nothing that
 // never comes. Records come soon for as long as he asks.
 func TestCatchUp(t *testing.T) {
