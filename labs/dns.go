@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -20,6 +21,8 @@ const (
 	dnsValue = "kube-dns"
 	// apiServerName is a name that every cluster's DNS must know.
 	apiServerName = "kubernetes.default.svc.cluster.local."
+	// dnsTimeout bounds one question, to a server that is on the same machine: whoever waits for an answer asks again.
+	dnsTimeout = probe.Duration(time.Second)
 )
 
 // dnsAnswers wants every CoreDNS pod to answer a question asked from the first node that runs. A pod that Kubernetes
@@ -66,7 +69,7 @@ func (l *Lab) dnsAnswers() kube.Want {
 // askDNS asks a DNS server for the API server's name, from a node and over UDP. why is empty when it answers as it
 // should; an error means that it could not be asked.
 func askDNS(ctx context.Context, from cluster.Node, server netip.Addr) (why string, err error) {
-	reply, err := probeFrom(ctx, from, probe.Request{DNS: &probe.DNS{Server: netip.AddrPortFrom(server, 53), Name: apiServerName}})
+	reply, err := probeFrom(ctx, from, probe.Request{Timeout: dnsTimeout, DNS: &probe.DNS{Server: netip.AddrPortFrom(server, 53), Name: apiServerName}})
 	if err != nil {
 		return "", err
 	}

@@ -68,7 +68,7 @@ func ensureNettool(ctx context.Context, n cluster.Node) (at string, err error) {
 		return at, err
 	}
 	aside := at + "." + rand.Text()
-	if err := n.Engine().WriteFile(ctx, n.Name, aside, binary); err != nil {
+	if err := n.Engine().WriteFile(ctx, n.Name, aside, 0o755, binary); err != nil {
 		return "", err
 	}
 	cmd := []string{"sh", "-c", replaceScript(aside, at)}
@@ -82,8 +82,8 @@ func ensureNettool(ctx context.Context, n cluster.Node) (at string, err error) {
 // replaceScript makes the program aside the one at at, whole, as another command may be putting it there too, and removes
 // those of other versions. The younger ones are left: other commands may be about to run them, or may be writing them.
 func replaceScript(aside, at string) string {
-	return fmt.Sprintf("chmod 755 %s && mv %s %s && find %s -maxdepth 1 -name '%s*' ! -name %s -mmin +60 -delete",
-		aside, aside, at, path.Dir(at), path.Base(nettoolOnNode), path.Base(at))
+	return fmt.Sprintf("mv %s %s && find %s -maxdepth 1 -name '%s*' ! -name %s -mmin +60 -delete",
+		aside, at, path.Dir(at), path.Base(nettoolOnNode), path.Base(at))
 }
 
 // nettoolBinary is the static binary that probes, the one in the nettool image. The error wraps [image.ErrNoPayload].

@@ -17,7 +17,7 @@ func TestOldNettoolsGo(t *testing.T) {
 		name + "new.aside": 0, name + "old": 2 * time.Hour, name + "old.aside": 2 * time.Hour, name + "young": time.Minute, "another": 2 * time.Hour,
 	} {
 		at := filepath.Join(dir, file)
-		if err := os.WriteFile(at, []byte("x"), 0o644); err != nil {
+		if err := os.WriteFile(at, []byte("x"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chtimes(at, time.Time{}, time.Now().Add(-age)); err != nil {

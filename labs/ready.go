@@ -138,6 +138,7 @@ func (l *Lab) workloadWants() []kube.Want {
 	if l.Profile.Demo.Enabled {
 		out = append(out,
 			l.Kube.DaemonSetReady("demo", demo.Namespace, demo.Name, 0),
+			l.Kube.HasEndpoints("demo's endpoints", demo.Namespace, demo.Name),
 			l.Kube.PodReady("pod "+demo.Shell, demo.Namespace, demo.Shell),
 		)
 	}

@@ -129,5 +129,5 @@ func (c *Clusters) markComplete(ctx context.Context, name string) error {
 	if !ok {
 		return fmt.Errorf("cluster %q has no control plane", name)
 	}
-	return c.engine.WriteFile(ctx, cp.Name, completeFile, []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))
+	return c.engine.WriteFile(ctx, cp.Name, completeFile, 0o644, []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))
 }

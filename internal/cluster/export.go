@@ -65,7 +65,7 @@ func (c *Clusters) rememberExport(ctx context.Context, name, file string) error 
 		return err
 	}
 	cp, _ := cl.ControlPlane() // there is one: its kubeconfig has been read
-	return cp.engine.WriteFile(ctx, cp.Name, exportsFile, content)
+	return cp.engine.WriteFile(ctx, cp.Name, exportsFile, 0o644, content)
 }
 
 // ExportedTo are the kubeconfigs, besides the user's, that were given the cluster's context, the latest last. Its nodes need

@@ -12,7 +12,7 @@ func (c *Cluster) SetProfile(ctx context.Context, content []byte) error {
 	if !ok {
 		return nil
 	}
-	return cp.engine.WriteFile(ctx, cp.Name, profileFile, content)
+	return cp.engine.WriteFile(ctx, cp.Name, profileFile, 0o644, content)
 }
 
 // Profile is what SetProfile wrote last; nil when it never did. The nodes need not run.

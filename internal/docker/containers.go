@@ -103,13 +103,9 @@ func (e *Engine) HasFile(ctx context.Context, nameOrID, file string) (bool, erro
 	return true, nil
 }
 
-// WriteFile puts a file of root's, of mode 0644, into a container, which need not be running. Its directory must exist; a
-// file there is replaced. What a running container has mounted, such as a node's /run and /tmp, cannot be written to.
-func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, content []byte) error {
-	return e.writeFile(ctx, nameOrID, file, 0o644, content)
-}
-
-func (e *Engine) writeFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) error {
+// WriteFile puts a file of root's into a container, which need not be running. Its directory must exist; a file there is
+// replaced. What a running container has mounted, such as a node's /run and /tmp, cannot be written to.
+func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) error {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: int64(mode.Perm()), Size: int64(len(content)), ModTime: time.Now()})

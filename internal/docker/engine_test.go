@@ -198,7 +198,7 @@ func TestSilentEngine(t *testing.T) {
 		"containers":    func() error { _, err := e.Containers(ctx, "x"); return err },
 		"start":         func() error { return e.Start(ctx, "x") },
 		"has file":      func() error { _, err := e.HasFile(ctx, "x", "/x"); return err },
-		"write file":    func() error { return e.WriteFile(ctx, "x", "/x", nil) },
+		"write file":    func() error { return e.WriteFile(ctx, "x", "/x", 0o644, nil) },
 		"read file":     func() error { _, err := e.ReadFile(ctx, "x", "/x"); return err },
 		"has image":     func() error { _, err := e.HasImage(ctx, "x"); return err },
 		"images":        func() error { _, err := e.Images(ctx); return err },

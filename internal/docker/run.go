@@ -63,7 +63,7 @@ func (e *Engine) Run(ctx context.Context, s RunSpec) (*Container, error) {
 
 func (c *Container) start(ctx context.Context, s RunSpec) error {
 	for path, content := range s.Files {
-		if err := c.engine.writeFile(ctx, c.ID, path, 0o755, content); err != nil {
+		if err := c.engine.WriteFile(ctx, c.ID, path, 0o755, content); err != nil {
 			return err
 		}
 	}

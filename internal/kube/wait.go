@@ -43,17 +43,24 @@ const pollEvery = 200 * time.Millisecond
 const lookDeadline = 10 * time.Second
 
 // WaitFor waits until every want holds at the same time, or until timeout has passed; then the error is a
-// [*NotReady]. tell, which may be nil, is called with the names still missing whenever they change.
+// [*NotReady]. tell, which may be nil, is called with the names still missing whenever they change. It looks again at what is
+// missing, and at all wants when nothing is.
 func (c *Client) WaitFor(ctx context.Context, timeout time.Duration, tell func(missing []string), wants ...Want) error {
 	wctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var told []string
 	var last []Problem
+	pending := wants
 	for {
-		now := Look(wctx, wants...)
+		now := Look(wctx, pending...)
 		if len(now) == 0 {
-			return nil
+			if len(pending) == len(wants) {
+				return nil
+			}
+			pending = wants
+			continue
 		}
+		pending = only(wants, now)
 		// A look that the deadline cut short says less than the one before it.
 		if wctx.Err() == nil || last == nil {
 			last = now
@@ -102,6 +109,12 @@ func Look(ctx context.Context, wants ...Want) []Problem {
 		}
 	}
 	return out
+}
+
+// only are those of wants that have problems.
+func only(wants []Want, ps []Problem) []Want {
+	names := namesOf(ps)
+	return slices.DeleteFunc(slices.Clone(wants), func(w Want) bool { return !slices.Contains(names, w.Name) })
 }
 
 func namesOf(ps []Problem) []string {

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -131,6 +132,46 @@ func crashing() *corev1.Pod {
 	}
 }
 
+func TestHasEndpoints(t *testing.T) {
+	pod := func(name, app, ip string, ready corev1.ConditionStatus) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: map[string]string{"app": app}},
+			Status:     corev1.PodStatus{PodIP: ip, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}},
+		}
+	}
+	slice := func(addresses ...string) *discoveryv1.EndpointSlice {
+		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}}}
+		for _, a := range addresses {
+			ready := a != "10.0.0.2"
+			s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}})
+		}
+		return s
+	}
+	for name, test := range map[string]struct {
+		slice *discoveryv1.EndpointSlice
+		why   string
+	}{
+		"all":            {slice("10.0.0.1"), ""},
+		"more":           {slice("10.0.0.1", "10.0.0.2"), ""},
+		"none":           {slice(), "pod a is ready and not among the endpoints yet"},
+		"not ready ones": {slice("10.0.0.2"), "pod a is ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := cluster(
+				&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"}, Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "web"}}},
+				pod("a", "web", "10.0.0.1", corev1.ConditionTrue), pod("b", "web", "10.0.0.2", corev1.ConditionFalse),
+				pod("c", "other", "10.0.0.3", corev1.ConditionTrue), test.slice,
+			)
+			if s := state(t, c.HasEndpoints("web", "ns", "web")); s.Ready != (test.why == "") || !strings.Contains(s.Why, test.why) {
+				t.Errorf("%+v, want %q", s, test.why)
+			}
+		})
+	}
+	if s := state(t, cluster().HasEndpoints("web", "ns", "web")); s.Ready || s.Why != "does not exist" {
+		t.Errorf("of no Service: %+v", s)
+	}
+}
+
 func TestWaitNamesTheFailingPod(t *testing.T) {
 	event := &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: "ns", Name: "e"},
@@ -187,5 +228,25 @@ func TestWaitKeepsTheReasonItCouldNotLook(t *testing.T) {
 	w := Want{Name: "x", Look: func(context.Context) (State, error) { return State{}, gone }}
 	if err := cluster().WaitFor(t.Context(), 50*time.Millisecond, nil, w); !errors.Is(err, gone) {
 		t.Errorf("error = %v, want one that wraps %v", err, gone)
+	}
+}
+
+// TestWaitLooksAtAll: what has come true is not looked at again before all else has, and must be true then.
+func TestWaitLooksAtAll(t *testing.T) {
+	want := func(name string, ready func(look int) bool) (Want, *int) {
+		looks := new(int)
+		return Want{Name: name, Look: func(context.Context) (State, error) {
+			*looks++
+			return State{Ready: ready(*looks)}, nil
+		}}, looks
+	}
+	// In turn: true; not, when all are looked at for the first time; true by itself; true with all.
+	flaps, looksAtFlaps := want("flaps", func(look int) bool { return look != 2 })
+	late, looksAtLate := want("late", func(look int) bool { return look >= 4 })
+	if err := cluster().WaitFor(t.Context(), time.Minute, nil, flaps, late); err != nil {
+		t.Error(err)
+	}
+	if *looksAtFlaps != 4 || *looksAtLate != 6 {
+		t.Errorf("%d and %d looks, want 4 and 6", *looksAtFlaps, *looksAtLate)
 	}
 }

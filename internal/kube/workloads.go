@@ -8,8 +8,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // NodeReady wants a node of that name to be Ready.
@@ -146,6 +148,40 @@ func (c *Client) PodReady(want, namespace, name string) Want {
 			return State{Ready: true}, nil
 		}
 		return State{Why: podMissing(p), Blame: o}, nil
+	}}
+}
+
+// HasEndpoints wants a Service to have every ready pod that it selects among its ready endpoints: they are found out by a controller,
+// after the pod is ready.
+func (c *Client) HasEndpoints(want, namespace, service string) Want {
+	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
+		o := Object{"Service", namespace, service}
+		s, err := c.CoreV1().Services(namespace).Get(ctx, service, metav1.GetOptions{})
+		if err != nil {
+			return notGot(o, err, "does not exist")
+		}
+		pods, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.FormatLabels(s.Spec.Selector)})
+		if err != nil {
+			return State{}, fmt.Errorf("list pods of %s: %w", o, err)
+		}
+		found, err := c.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + service})
+		if err != nil {
+			return State{}, fmt.Errorf("list endpoints of %s: %w", o, err)
+		}
+		var ready []string
+		for i := range found.Items {
+			for _, e := range found.Items[i].Endpoints {
+				if e.Conditions.Ready == nil || *e.Conditions.Ready {
+					ready = append(ready, e.Addresses...)
+				}
+			}
+		}
+		for i := range pods.Items {
+			if p := &pods.Items[i]; IsReady(p) && !slices.Contains(ready, p.Status.PodIP) {
+				return State{Why: fmt.Sprintf("pod %s is ready and not among the endpoints yet", p.Name), Blame: o}, nil
+			}
+		}
+		return State{Ready: true}, nil
 	}}
 }
 

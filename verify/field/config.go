@@ -3,6 +3,7 @@ package field
 import (
 	"context"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 
@@ -83,7 +84,7 @@ type Engine interface {
 	Containers(ctx context.Context, labels ...string) ([]docker.Found, error)
 	Run(ctx context.Context, spec docker.RunSpec) (*docker.Container, error)
 	RemoveContainer(ctx context.Context, nameOrID string) error
-	WriteFile(ctx context.Context, nameOrID, file string, content []byte) error
+	WriteFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) error
 	ExecStream(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.Writer, cmd ...string) (int, error)
 }
 

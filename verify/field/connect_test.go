@@ -3,9 +3,9 @@ package field
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"slices"
@@ -77,11 +77,11 @@ func (e *fakeEngine) RemoveContainer(_ context.Context, id string) error {
 	return nil
 }
 
-func (e *fakeEngine) WriteFile(_ context.Context, container, file string, content []byte) error {
+func (e *fakeEngine) WriteFile(_ context.Context, container, file string, mode fs.FileMode, content []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(content) == 0 {
-		return errors.New("no content")
+	if len(content) == 0 || mode != 0o755 {
+		return fmt.Errorf("%d bytes of mode %o are no program", len(content), mode)
 	}
 	e.files[container+" "+file] = true
 	return nil

@@ -64,10 +64,7 @@ func inPod(pods PodExec, namespace, pod string) shell {
 
 // installNettool puts the binary into a container, executable.
 func installNettool(ctx context.Context, engine Engine, container string, binary []byte) error {
-	if err := engine.WriteFile(ctx, container, nettoolInContainer, binary); err != nil {
-		return err
-	}
-	return command(ctx, engine, container, "chmod", "755", nettoolInContainer)
+	return engine.WriteFile(ctx, container, nettoolInContainer, 0o755, binary)
 }
 
 // command runs a command in a container to its end.
