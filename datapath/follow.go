@@ -28,10 +28,11 @@ const (
 	PartDevices                     // [Devices]
 	PartEndpoints                   // [Datapath.SyncEndpoints]
 	PartRoutes                      // [Routes]
-	PartChains                      // [Masquerade], [HostPorts], [Untracked]
+	PartNAT                         // [Masquerade], [HostPorts]
+	PartRaw                         // [Untracked]
 	PartServices                    // [Services], which are on the node's addresses
 
-	allParts = PartSysctls | PartDevices | PartEndpoints | PartRoutes | PartChains | PartServices
+	allParts = PartSysctls | PartDevices | PartEndpoints | PartRoutes | PartNAT | PartRaw | PartServices
 )
 
 const (
@@ -182,7 +183,7 @@ func (f *Follower) linkParts(kind uint16, data []byte) Parts {
 	if len(data) < unix.SizeofIfInfomsg {
 		return 0
 	}
-	name := strings.TrimRight(string(attribute(data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)), "\x00")
+	name := text(data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)
 	if !hostIfPattern.MatchString(name) {
 		return PartDevices | PartRoutes | PartServices
 	}
@@ -274,27 +275,37 @@ func (f *Follower) netconfParts(data []byte) Parts {
 }
 
 // ruleMessage says what a message about nftables concerns, in which iptables-nft keeps its rules: chains of
-// ours, and those of the kernel's from which they are jumped to.
+// ours, and those of the kernel's from which they are jumped to, in the tables that they are in.
 func (f *Follower) ruleMessage(kind uint16, data []byte) Parts {
-	if kind>>8 != nfnlSubsysNFTables || len(data) < nl.SizeofNfgenmsg {
+	if kind>>8 != nfnlSubsysNFTables || len(data) < nl.SizeofNfgenmsg || data[0] != unix.AF_INET {
 		return 0
 	}
-	var name []byte
+	attributes := data[nl.SizeofNfgenmsg:]
+	var parts Parts
+	switch text(attributes, unix.NFTA_RULE_TABLE) { // the first attribute of tables and chains, too
+	case masqueradeChains.table:
+		parts = PartNAT
+	case untrackedChains.table:
+		parts = PartRaw
+	}
+	var chain string
 	switch kind & 0xff {
 	case unix.NFT_MSG_DELTABLE:
-		return PartChains
+		return parts
 	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
-		name = attribute(data[nl.SizeofNfgenmsg:], unix.NFTA_CHAIN_NAME)
+		chain = text(attributes, unix.NFTA_CHAIN_NAME)
 	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
-		name = attribute(data[nl.SizeofNfgenmsg:], unix.NFTA_RULE_CHAIN)
-	default:
-		return 0
+		chain = text(attributes, unix.NFTA_RULE_CHAIN)
 	}
-	switch chain := strings.TrimRight(string(name), "\x00"); {
-	case strings.HasPrefix(chain, "LAB-"), chain == "PREROUTING", chain == "POSTROUTING", chain == "OUTPUT":
-		return PartChains
+	if strings.HasPrefix(chain, "LAB-") || chain == "PREROUTING" || chain == "POSTROUTING" || chain == "OUTPUT" {
+		return parts
 	}
 	return 0
+}
+
+// text is the value of an attribute that is a string.
+func text(data []byte, kind uint16) string {
+	return strings.TrimRight(string(attribute(data, kind)), "\x00")
 }
 
 // attribute is the value of the first attribute of a kind; nil when there is none.

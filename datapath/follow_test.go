@@ -58,3 +58,60 @@ func TestOwnEndpointsAreNoDamage(t *testing.T) {
 		t.Errorf("nothing was heard of a veth that was deleted (%b)", parts)
 	}
 }
+
+// Rules of others count where they may be in the way of ours: not in other tables, in those of IPv6, or in chains of their own.
+func TestRulesOfOthers(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	for _, table := range []string{"nat", "raw", "mangle", "filter"} {
+		n.Run("iptables", "-t", table, "-N", "KUBE-OTHERS") // the first makes the chains of the kernel
+	}
+	n.Run("ip6tables", "-t", "nat", "-N", "KUBE-OTHERS")
+	var f *datapath.Follower
+	n.Do(func() {
+		var err error
+		f, err = n.dp.Follow()
+		must(t, err)
+	})
+	ctx, cancel := context.WithCancel(ctx(t))
+	heard, done := make(chan datapath.Parts, 64), make(chan error)
+	go func() { done <- f.Run(ctx, func(p datapath.Parts) { heard <- p }) }()
+	defer func() {
+		cancel()
+		must(t, <-done)
+	}()
+	// What is heard up to the sign is of what was done before it, and of nothing that comes after it.
+	sign := func() (before datapath.Parts) {
+		t.Helper()
+		for _, verb := range []string{"-A", "-D"} {
+			n.Run("iptables", "-t", "raw", verb, "OUTPUT", "-j", "ACCEPT")
+			for there := datapath.Parts(0); there&datapath.PartRaw == 0; before |= there {
+				select {
+				case there = <-heard:
+				case <-time.After(10 * time.Second):
+					t.Fatal("no change was heard of")
+				}
+			}
+		}
+		return before
+	}
+	sign()
+	for _, other := range [][]string{
+		{"iptables", "-t", "nat", "-A", "KUBE-OTHERS", "-j", "RETURN"}, {"iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "ACCEPT"},
+		{"iptables", "-t", "filter", "-A", "OUTPUT", "-j", "ACCEPT"}, {"ip6tables", "-t", "nat", "-A", "POSTROUTING", "-j", "ACCEPT"},
+	} {
+		n.Run(other...)
+		if parts := sign(); parts != datapath.PartRaw {
+			t.Errorf("%q counts as a change of ours (%b)", other, parts)
+		}
+	}
+	for _, chain := range []string{"PREROUTING", "POSTROUTING", "OUTPUT"} {
+		n.Run("iptables", "-t", "nat", "-A", chain, "-j", "ACCEPT")
+		if parts := sign(); parts != datapath.PartNAT|datapath.PartRaw {
+			t.Errorf("a rule in %s is not heard of (%b)", chain, parts)
+		}
+	}
+	n.Run("iptables", "-t", "nat", "-F", "POSTROUTING")
+	if parts := sign(); parts&datapath.PartNAT == 0 {
+		t.Errorf("rules that go are not heard of (%b)", parts)
+	}
+}

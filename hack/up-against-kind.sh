@@ -57,6 +57,6 @@ for ((i = 1; i <= rounds; i++)); do
 	bin/lab down "$lab" >/dev/null
 	echo "round $i: kind $(tail -n 1 "$work/bare") s, lab up $(tail -n 1 "$work/lab") s, lab verify $(tail -n 1 "$work/verify") s"
 done
-median() { sort -n "$work/$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+median() { jq -s 'sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2' "$work/$1"; }
 echo "medians: lab up / kind $(jq -n "$(median lab) / $(median bare)"), lab verify / kind $(jq -n "$(median verify) / $(median bare)")"
 jq -r '.steps[] | "  \(.name): \(.seconds) s"' "$work/timings.$rounds.json"

@@ -22,7 +22,8 @@ func (r *reconcilers) wake(parts datapath.Parts) {
 		datapath.PartDevices:   {r.devices},
 		datapath.PartEndpoints: {r.endpoints},
 		datapath.PartRoutes:    {r.routes},
-		datapath.PartChains:    {r.masquerade, r.hostPorts, r.untracked},
+		datapath.PartNAT:       {r.masquerade, r.hostPorts},
+		datapath.PartRaw:       {r.untracked},
 		datapath.PartServices:  {r.services, r.hostPorts},
 	} {
 		if parts&part == 0 {

@@ -20,9 +20,10 @@ import (
 // Names of what the demo is made of.
 const (
 	Namespace = metav1.NamespaceDefault
-	Name      = "demo"          // DaemonSet and Service
-	Headless  = "demo-headless" // Service without an address
-	Shell     = "cni"           // the pod to look around from
+	Name      = "demo"                                 // DaemonSet and Service
+	Headless  = "demo-headless"                        // Service without an address
+	Shell     = "cni"                                  // the pod to look around from
+	Selector  = "app in (" + Name + ", " + Shell + ")" // of all its pods
 	Container = "nettool"
 
 	manager = "wirelab-lab" // who the API server says set the fields

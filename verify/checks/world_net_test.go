@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"wirelab.dev/wirelab/verify"
@@ -203,7 +204,7 @@ func (p *place) run(argv []string) string {
 		return p.processes()
 	case argv[0] == "sh" && argv[2] == field.DumpScript:
 		return p.rulesText()
-	case argv[0] == "sh" && argv[2] == field.CountsScript:
+	case slices.Equal(argv, field.CountsCommand):
 		return p.countsText()
 	case argv[0] == "conntrack":
 		return strings.Join(p.w.stacks.tracked[p.node], "\n")

@@ -171,9 +171,9 @@ func (p *place) sendControl(packet probe.Packet) bool {
 }
 
 var (
-	addedRule  = regexp.MustCompile(`^-I (\S+) (.*) -m comment --comment "([^"]*)"(?: -j (\S+))?$`)
-	addedRoute = regexp.MustCompile(`^ip route (replace|del) (\S+)/32 via (\S+)$`)
-	removedTag = regexp.MustCompile(`/"([^/]*) /s/`)
+	changedRule = regexp.MustCompile(`^-([ID]) (\S+) (.*) -m comment --comment "([^"]*)"(?: -j (\S+))?$`)
+	addedRoute  = regexp.MustCompile(`^ip route (replace|del) (\S+)/32 via (\S+)$`)
+	removedTag  = regexp.MustCompile(`/"([^/]*) /s/`)
 )
 
 // runScript runs the scripts that add and remove rules and routes.
@@ -186,9 +186,18 @@ func (p *place) runScript(script string) (string, bool) {
 			if name, ok := strings.CutPrefix(line, "*"); ok {
 				table = name
 			}
-			if m := addedRule.FindStringSubmatch(line); m != nil {
-				p.w.stacks.rules[p.node] = append(p.w.stacks.rules[p.node], &modelRule{Hook: field.Hook(table + " " + m[1]), match: m[2], comment: m[3], target: m[4]})
+			m := changedRule.FindStringSubmatch(line)
+			if m == nil {
+				continue
 			}
+			hook := field.Hook(table + " " + m[2])
+			if m[1] == "I" {
+				p.w.stacks.rules[p.node] = append(p.w.stacks.rules[p.node], &modelRule{Hook: hook, match: m[3], comment: m[4], target: m[5]})
+				continue
+			}
+			p.w.stacks.rules[p.node] = slices.DeleteFunc(p.w.stacks.rules[p.node], func(r *modelRule) bool {
+				return r.Hook == hook && r.match == m[3] && r.comment == m[4] && r.target == m[5]
+			})
 		}
 	case strings.Contains(script, "found=$("):
 		tag := removedTag.FindStringSubmatch(script)[1]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,23 +71,31 @@ func (w Tripwires) laid(ctx context.Context, look func() error) (err error) {
 	defer func() {
 		ctx, cancel := interrupt.Cleanup(ctx, verify.CleanupTimeout)
 		defer cancel()
-		err = errors.Join(err, verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Peer, removeRulesScript(w.tag())) }))
+		err = errors.Join(err, verify.Each(w.nodes, func(n *Node) error { return w.remove(ctx, n) }))
 	}()
-	script := w.script()
+	script := w.script("-I")
 	if err := verify.Each(w.nodes, func(n *Node) error { return runOn(ctx, n.Peer, script) }); err != nil {
 		return fmt.Errorf("add rules to iptables: %w", err)
 	}
 	return look()
 }
 
-// script adds all rules at once: a command for each would take a second.
-func (w Tripwires) script() string {
+// remove removes the rules from a node. Where some are not found, those that the node shows are removed.
+func (w Tripwires) remove(ctx context.Context, node *Node) error {
+	if runOn(ctx, node.Peer, w.script("-D")) == nil {
+		return nil
+	}
+	return runOn(ctx, node.Peer, removeRulesScript(w.tag()))
+}
+
+// script adds (-I) or deletes (-D) all rules at once: a command for each would take a second.
+func (w Tripwires) script(verb string) string {
 	byTable, tables := map[string][]string{}, []string{}
 	for _, r := range w.Rules {
 		if _, known := byTable[r.Table()]; !known {
 			tables = append(tables, r.Table())
 		}
-		line := fmt.Sprintf(`-I %s %s -m comment --comment "%s %s"`, r.Chain(), r.match, w.tag(), r.key)
+		line := fmt.Sprintf(`%s %s %s -m comment --comment "%s %s"`, verb, r.Chain(), r.match, w.tag(), r.key)
 		if r.target != "" {
 			line += " -j " + r.target
 		}
@@ -120,8 +129,8 @@ const savedRules = `saved() {
 uncounted() { sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//g'; }
 `
 
-// CountsScript prints the rules and what each has counted.
-const CountsScript = savedRules + "saved -c"
+// CountsCommand prints the rules and what each has counted.
+var CountsCommand = []string{"iptables-save", "-c"}
 
 // removeRulesScript removes the rules whose comment has the tag. iptables-restore lists a chain as iptables-save does, and
 // finds no rule to delete that was missing in its list: it is asked again.
@@ -142,20 +151,33 @@ type Counted struct {
 	Key string
 }
 
+// looksAtCounts is how often rules are read until all are there: see savedRules.
+const looksAtCounts = 12
+
 // counts reads how many packets the rules on a node have counted.
 func (w Tripwires) counts(ctx context.Context, node *Node) (map[Counted]int, error) {
-	text, err := Output(ctx, node.Peer, "sh", "-c", CountsScript)
-	if err != nil {
-		return nil, err
+	shown := 0
+	for range looksAtCounts {
+		text, err := Output(ctx, node.Peer, CountsCommand...)
+		if err != nil {
+			return nil, err
+		}
+		found, rules, err := readCounts(text, w.tag())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", node.Name, err)
+		}
+		if w.areAll(rules) {
+			return found, nil
+		}
+		shown = len(rules)
 	}
-	found, rules, err := readCounts(text, w.tag())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", node.Name, err)
-	}
-	if rules != len(w.Rules) {
-		return nil, fmt.Errorf("%s: iptables-save shows %d of the %d rules that were added", node.Name, rules, len(w.Rules))
-	}
-	return found, nil
+	return nil, fmt.Errorf("%s: iptables-save shows %d rules, and %d were added", node.Name, shown, len(w.Rules))
+}
+
+// areAll tells whether these are the rules that were added, each once.
+func (w Tripwires) areAll(rules []string) bool {
+	slices.Sort(rules)
+	return len(rules) == len(w.Rules) && len(slices.Compact(rules)) == len(w.Rules)
 }
 
 // countsOf reads the counts on every node, by the node's name.
@@ -172,10 +194,11 @@ func (w Tripwires) countsOf(ctx context.Context, into map[string]map[Counted]int
 
 var countedRule = regexp.MustCompile(`^\[(\d+):\d+\] -A (\S+) .*--comment "([^"]*)"`)
 
-// readCounts reads what iptables-save -c prints of rules with the tag, and how
-// many rules these are.
-func readCounts(text, tag string) (map[Counted]int, int, error) {
-	found, table, rules := map[Counted]int{}, "", 0
+// readCounts reads what iptables-save -c prints of rules with the tag, and gives
+// their text, with the table and without the counters.
+func readCounts(text, tag string) (found map[Counted]int, rules []string, err error) {
+	found = map[Counted]int{}
+	table := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if name, ok := strings.CutPrefix(line, "*"); ok {
@@ -191,9 +214,10 @@ func readCounts(text, tag string) (map[Counted]int, int, error) {
 		}
 		packets, err := strconv.Atoi(rule[1])
 		if err != nil {
-			return nil, 0, fmt.Errorf("read the counter in %q: %w", line, err)
+			return nil, nil, fmt.Errorf("read the counter in %q: %w", line, err)
 		}
-		rules++
+		_, text, _ := strings.Cut(line, "] ")
+		rules = append(rules, table+" "+text)
 		found[Counted{Hook(table + " " + rule[2]), key}] += packets
 	}
 	return found, rules, nil

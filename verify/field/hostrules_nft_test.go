@@ -1,12 +1,15 @@
 package field
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"wirelab.dev/wirelab/internal/netnstest"
+	"wirelab.dev/wirelab/verify/probe"
 )
 
 // Others' rules come and go in the same chain while a run reads and removes its own.
@@ -19,7 +22,7 @@ func TestRulesAreReadWholeWhileOthersChange(t *testing.T) {
 		own.Rules = append(own.Rules, Tripwire{Hook: RawPrerouting, match: fmt.Sprintf("-p udp --dport %d", 1000+i), key: fmt.Sprint(i)})
 		others.Rules = append(others.Rules, Tripwire{Hook: RawPrerouting, match: fmt.Sprintf("-p tcp --dport %d", 1000+i), key: fmt.Sprint(i)})
 	}
-	add, remove := others.script(), strings.ReplaceAll(others.script(), "-I ", "-D ")
+	add, remove := others.script("-I"), others.script("-D")
 	stop, stopped := make(chan struct{}), make(chan error)
 	change := func() error {
 		for {
@@ -36,21 +39,44 @@ func TestRulesAreReadWholeWhileOthersChange(t *testing.T) {
 		}
 	}
 	go func() { stopped <- change() }()
-	for range 15 {
-		node.Run("sh", "-c", own.script())
-		_, rules, err := readCounts(node.Run("sh", "-c", CountsScript), own.tag())
-		if err != nil || rules != len(own.Rules) {
-			t.Errorf("%d of %d rules, %v", rules, len(own.Rules), err)
+	at := &Node{Peer: Peer{Name: "node", Prober: runsIn{node}}}
+	for i := range 15 {
+		node.Run("sh", "-c", own.script("-I"))
+		if counts, err := own.counts(t.Context(), at); err != nil || len(counts) != len(own.Rules) {
+			t.Errorf("%d of %d rules, %v", len(counts), len(own.Rules), err)
 		}
-		if out, err := node.TryRun("sh", "-c", removeRulesScript(own.tag())); err != nil {
-			t.Errorf("remove the rules: %v %s", err, out)
+		if i%2 == 0 { // half of them are gone already
+			half := own
+			half.Rules = own.Rules[:len(own.Rules)/2]
+			if out, err := node.TryRun("sh", "-c", half.script("-D")); err != nil {
+				t.Logf("remove half of the rules: %v %s", err, out)
+			}
+		}
+		if err := own.remove(t.Context(), at); err != nil {
+			t.Errorf("remove the rules: %v", err)
+		}
+		if left := node.Run("iptables-save", "-t", "raw"); strings.Contains(left, own.tag()) {
+			t.Errorf("rules are left:\n%s", left)
 		}
 	}
 	close(stop)
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	if left := node.Run("iptables-save", "-t", "raw"); strings.Contains(left, own.tag()) {
-		t.Errorf("rules are left:\n%s", left)
+}
+
+// runsIn runs the commands that it is asked for in a network namespace.
+type runsIn struct{ *netnstest.NS }
+
+func (r runsIn) Probe(_ context.Context, request probe.Request) (probe.Reply, error) {
+	out, err := r.TryRun(request.Exec.Argv...)
+	reply := &probe.ExecResult{Stdout: out}
+	if err != nil {
+		reply = &probe.ExecResult{Code: 1, Stderr: fmt.Sprint(err, out)}
 	}
+	return probe.Reply{Exec: reply}, nil
+}
+
+func (runsIn) Start(context.Context, probe.Request) (Running, error) {
+	return nil, errors.New("not here")
 }

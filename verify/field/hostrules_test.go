@@ -21,8 +21,16 @@ COMMIT
 	want := map[Counted]int{
 		{RawPrerouting, "M1 icmp request"}: 0, {RawPrerouting, "M1 tcp request"}: 2, {FilterForward, "M1 tcp request"}: 5,
 	}
-	if rules != 3 || len(got) != len(want) {
-		t.Errorf("%d rules, counts %v", rules, got)
+	if len(rules) != 3 || len(got) != len(want) || rules[1] != `raw -A PREROUTING -d 10.244.1.4/32 -p tcp -m tcp --dport 4711 -m comment --comment "lab-verify-rule RUN M1 tcp request"` {
+		t.Errorf("rules %q, counts %v", rules, got)
+	}
+	for name, test := range map[string]struct {
+		rules []string
+		all   bool
+	}{"all": {[]string{"b", "a"}, true}, "one is missing": {[]string{"a"}, false}, "one twice": {[]string{"a", "b", "a"}, false}, "one twice and one missing": {[]string{"a", "a"}, false}} {
+		if got := (Tripwires{Rules: make([]Tripwire, 2)}).areAll(test.rules); got != test.all {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 	for at, n := range want {
 		if got[at] != n {
