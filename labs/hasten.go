@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs/demo"
 )
 
@@ -64,7 +65,7 @@ func (l *Lab) lookAgain(ctx context.Context, bare map[types.UID]int) error {
 		} else {
 			bare[p.UID] = 0
 		}
-		if bare[p.UID] < hastenAfter && !lacksConfig(p) {
+		if bare[p.UID] < hastenAfter && !lacksConfig(p) && !isLateDNS(p) {
 			continue
 		}
 		for _, value := range []*string{new("now"), nil} {
@@ -74,6 +75,12 @@ func (l *Lab) lookAgain(ctx context.Context, bare map[types.UID]int) error {
 		}
 	}
 	return nil
+}
+
+// isLateDNS tells whether a pod of CoreDNS runs and is not ready. As kubeadm makes it, it is probed every 10 s, and the first time
+// before it listens; a pod that is not ready is probed anew when it changes (pkg/kubelet/prober/prober_manager.go, UpdatePodStatus).
+func isLateDNS(p *corev1.Pod) bool {
+	return p.Labels[dnsKey] == dnsValue && p.Status.Phase == corev1.PodRunning && !kube.IsReady(p)
 }
 
 // isBare tells whether a pod has a node and no sandbox, as one has whose kubelet has failed to make its cgroup, or its interface. A

@@ -20,20 +20,24 @@ import (
 // Pods that kubelets leave lying are changed and changed back; others are left alone.
 func TestHasten(t *testing.T) {
 	const running, pending = corev1.PodRunning, corev1.PodPending
-	pod := func(name string, phase corev1.PodPhase, waits string) *corev1.Pod {
+	pod := func(name, app string, phase corev1.PodPhase, ready corev1.ConditionStatus, waits string) *corev1.Pod {
 		p := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: SystemNamespace, UID: types.UID(name)},
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: SystemNamespace, UID: types.UID(name), Labels: map[string]string{"k8s-app": app}},
 			Spec:       corev1.PodSpec{NodeName: "a"},
-			Status:     corev1.PodStatus{Phase: phase},
+			Status:     corev1.PodStatus{Phase: phase, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}},
 		}
 		if waits != "" {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: waits}}}}
 		}
 		return p
 	}
-	init := pod("init", pending, "PodInitializing")
-	init.Status.InitContainerStatuses = pod("", "", "CreateContainerConfigError").Status.ContainerStatuses
-	client := fake.NewClientset(pod("runs", running, ""), pod("pulls", pending, "ContainerCreating"), pod("put-off", pending, "CreateContainerConfigError"), init)
+	init := pod("init", "kube-proxy", pending, corev1.ConditionFalse, "PodInitializing")
+	init.Status.InitContainerStatuses = pod("", "", "", "", "CreateContainerConfigError").Status.ContainerStatuses
+	client := fake.NewClientset(
+		pod("dns-late", "kube-dns", running, corev1.ConditionFalse, ""), pod("dns-ready", "kube-dns", running, corev1.ConditionTrue, ""),
+		pod("dns-waits", "kube-dns", pending, corev1.ConditionFalse, "ContainerCreating"), pod("other-late", "other", running, corev1.ConditionFalse, ""),
+		pod("put-off", "kube-proxy", pending, corev1.ConditionFalse, "CreateContainerConfigError"), init,
+	)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var mu sync.Mutex
@@ -46,7 +50,7 @@ func TestHasten(t *testing.T) {
 		if len(patched) == 0 {
 			cancel() // what is begun is ended all the same
 		}
-		if patched = append(patched, p.GetName()+" "+string(p.GetPatch())); len(patched) == 4 {
+		if patched = append(patched, p.GetName()+" "+string(p.GetPatch())); len(patched) == 6 {
 			close(all)
 		}
 		return false, nil, nil
@@ -56,7 +60,7 @@ func TestHasten(t *testing.T) {
 	<-all
 	stop()
 	var want []string
-	for _, name := range []string{"init", "put-off"} {
+	for _, name := range []string{"dns-late", "init", "put-off"} {
 		want = append(want, name+` {"metadata":{"annotations":{"wirelab.dev/look-again":"now"}}}`, name+` {"metadata":{"annotations":{"wirelab.dev/look-again":null}}}`)
 	}
 	if !slices.Equal(patched, want) {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -25,40 +24,29 @@ const (
 	bootstrapTokens      = "type=bootstrap.kubernetes.io/token"
 )
 
-// attend does what a new cluster would wait for, as soon as kubeadm has made what it is done to. Whatever fails is left as kubeadm
-// and the controllers do it, later. ctx is to end when the nodes have joined.
-func (u *up) attend(ctx context.Context) {
+// signClusterInfo signs what nodes that join ask for first, as soon as it is there. The controller manager does that too, but begins
+// only some seconds later; by then kubeadm has asked in vain, and asks again after 5 s. So whatever fails here is left to
+// the controller manager, and ctx is to end when the nodes have joined.
+func (u *up) signClusterInfo(ctx context.Context) {
 	select {
 	case <-u.booted:
 	case <-ctx.Done():
 		return
 	}
 	c, err := u.reach(ctx)
-	for _, do := range []func(context.Context, *kube.Client) (done bool, err error){signClusterInfo, probeDNSOften} {
-		for done := false; err == nil && !done; {
-			if done, err = do(ctx, c); err == nil && !done {
-				err = pause(ctx)
-			}
+	for err == nil {
+		var signed bool
+		if signed, err = signWith(ctx, c); signed {
+			return
+		}
+		if err == nil {
+			err = pause(ctx)
 		}
 	}
 }
 
-// probeDNSOften has kubelets probe CoreDNS every second. kubeadm has them do so every 10 s, and a kubelet that has just started waits
-// for a random part of that before it begins (pkg/kubelet/prober/worker.go, run). False: CoreDNS is not there yet. Its pods have
-// no node at that time, so none is started twice.
-func probeDNSOften(ctx context.Context, c *kube.Client) (bool, error) {
-	const patch = `{"spec":{"template":{"spec":{"containers":[{"name":"coredns","readinessProbe":{"periodSeconds":1}}]}}}}`
-	_, err := c.AppsV1().Deployments(SystemNamespace).Patch(ctx, coreDNSName, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// signClusterInfo signs what nodes that join ask for first, with each token that is there for it. The controller manager does that
-// too, but begins only some seconds later; by then kubeadm has asked in vain, and asks again after 5 s. False: what is
-// signed is not there yet.
-func signClusterInfo(ctx context.Context, c *kube.Client) (bool, error) {
+// signWith signs with each token that is there for it. False: what is signed is not there yet.
+func signWith(ctx context.Context, c *kube.Client) (bool, error) {
 	maps := c.CoreV1().ConfigMaps(metav1.NamespacePublic)
 	info, err := maps.List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + clusterInfo})
 	if err != nil || len(info.Items) == 0 {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -30,7 +29,7 @@ func TestClusterInfoIsSignedWithTheTokensForThat(t *testing.T) {
 		}
 	}
 	c := &kube.Client{Interface: fake.NewClientset(token("abcdef", "true"), token("fedcba", "false"))}
-	if signed, err := signClusterInfo(t.Context(), c); signed || err != nil {
+	if signed, err := signWith(t.Context(), c); signed || err != nil {
 		t.Errorf("signed %v, error %v, and there is nothing to sign", signed, err)
 	}
 	infos := c.CoreV1().ConfigMaps("kube-public")
@@ -38,7 +37,7 @@ func TestClusterInfoIsSignedWithTheTokensForThat(t *testing.T) {
 	if _, err := infos.Create(t.Context(), info, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if signed, err := signClusterInfo(t.Context(), c); !signed || err != nil {
+	if signed, err := signWith(t.Context(), c); !signed || err != nil {
 		t.Errorf("signed %v, error %v", signed, err)
 	}
 	info, err := infos.Get(t.Context(), "cluster-info", metav1.GetOptions{})
@@ -47,31 +46,5 @@ func TestClusterInfoIsSignedWithTheTokensForThat(t *testing.T) {
 	}
 	if got := slices.Sorted(maps.Keys(info.Data)); !slices.Equal(got, []string{"jws-kubeconfig-abcdef", "kubeconfig"}) {
 		t.Errorf("it has %q", got)
-	}
-}
-
-func TestDNSIsProbedOften(t *testing.T) {
-	c := &kube.Client{Interface: fake.NewClientset()}
-	if done, err := probeDNSOften(t.Context(), c); done || err != nil {
-		t.Errorf("done %v, error %v, and there is no CoreDNS", done, err)
-	}
-	container := corev1.Container{Name: "coredns", Image: "coredns", ReadinessProbe: &corev1.Probe{PeriodSeconds: 10, TimeoutSeconds: 5}}
-	d := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: SystemNamespace, Name: "coredns"},
-		Spec:       appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{container}}}},
-	}
-	deployments := c.AppsV1().Deployments(SystemNamespace)
-	if _, err := deployments.Create(t.Context(), d, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if done, err := probeDNSOften(t.Context(), c); !done || err != nil {
-		t.Errorf("done %v, error %v", done, err)
-	}
-	d, err := deployments.Get(t.Context(), "coredns", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := d.Spec.Template.Spec.Containers[0]; got.ReadinessProbe.PeriodSeconds != 1 || got.ReadinessProbe.TimeoutSeconds != 5 || got.Image != "coredns" {
-		t.Errorf("it has %+v, probed by %+v", got, got.ReadinessProbe)
 	}
 }

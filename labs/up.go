@@ -304,9 +304,9 @@ func (u *up) ensureCluster(ctx context.Context, say func(string)) (string, error
 	defer next()
 	booted := sync.OnceFunc(func() { next(); close(u.booted) })
 	joining, joined := context.WithCancel(ctx)
-	var attending sync.WaitGroup
-	attending.Go(func() { u.attend(joining) })
-	defer attending.Wait()
+	var signer sync.WaitGroup
+	signer.Go(func() { u.signClusterInfo(joining) })
+	defer signer.Wait()
 	defer joined()
 	err = u.clusters.Create(ctx, cluster.Spec{
 		Name: u.Name, Config: cfg, Base: u.node.Ref, Labels: labels, Retain: u.Retain,
