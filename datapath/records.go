@@ -168,7 +168,7 @@ func (n *names) packet(e *api.Event, raw bpf.Event) {
 	e.SrcIdentity, e.DstIdentity = raw.SrcIdentity, raw.DstIdentity
 	e.Service = n.service(raw.Service)
 	e.State, e.Occasion = states[raw.State], occasions[raw.Occasion]
-	e.Age, e.Decided, e.Cached = nanoseconds(raw.Age), nanoseconds(raw.Decided), raw.Cached
+	e.Age, e.Decided, e.Cached = flowAge(raw.Age), nanoseconds(raw.Decided), raw.Cached
 	e.Sent = api.Volume{Packets: raw.Sent.Packets, Bytes: raw.Sent.Bytes}
 	e.Returned = api.Volume{Packets: raw.Returned.Packets, Bytes: raw.Returned.Bytes}
 }
@@ -186,7 +186,9 @@ func (n *names) step(raw bpf.Step) *api.Step {
 		s.Src, s.Dst = bpf.AddrPortOf(raw.Src, raw.Sport), bpf.AddrPortOf(raw.Dst, raw.Dport)
 		s.NewSrc, s.NewDst = bpf.AddrPortOf(raw.NewSrc, raw.NewSport), bpf.AddrPortOf(raw.NewDst, raw.NewDport)
 		s.Service = n.service(raw.Number)
-		if raw.Table != bpf.PodLabTableTABLE_OBSERVED {
+		if raw.Table == bpf.PodLabTableTABLE_OBSERVED {
+			s.Age = flowAge(raw.Age)
+		} else {
 			s.Age, s.Idle = 0, s.Age
 		}
 	case bpf.PodLabStepSTEP_IDENTITY:
@@ -199,6 +201,18 @@ func (n *names) step(raw bpf.Step) *api.Step {
 		s.Endpoint = raw.Number
 	}
 	return s
+}
+
+// coarseTick is the time between two ticks of the coarse clock where it is longest, with CONFIG_HZ=100.
+const coarseTick = 10 * time.Millisecond
+
+// flowAge is the age of a flow by the coarse clock. Of one that is as short as a tick nothing is known: two packets that follow each
+// other at once may have a tick between them.
+func flowAge(n uint64) time.Duration {
+	if age := nanoseconds(n); age > coarseTick {
+		return age
+	}
+	return 0
 }
 
 func nanoseconds(n uint64) time.Duration { return time.Duration(n) } //nolint:gosec // not that long

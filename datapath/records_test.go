@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"reflect"
 	"testing"
+	"time"
 
 	"wirelab.dev/wirelab/bpf"
 )
@@ -41,5 +42,14 @@ func decodes[T any](t *testing.T, decode func([]byte) (T, error)) {
 	}
 	if got, err := decode(record[:binary.Size(want)-1]); err == nil {
 		t.Errorf("of a record that is too short came %+v", got)
+	}
+}
+
+// An age as short as a tick of the clock is none: the clock may have ticked between two packets that follow each other at once.
+func TestFlowAge(t *testing.T) {
+	for age, want := range map[time.Duration]time.Duration{0: 0, 4 * time.Millisecond: 0, 10 * time.Millisecond: 0, 12 * time.Millisecond: 12 * time.Millisecond, time.Hour: time.Hour} {
+		if got := flowAge(uint64(age)); got != want {
+			t.Errorf("%s is told as %s, want %s", age, got, want)
+		}
 	}
 }
