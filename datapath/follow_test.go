@@ -8,10 +8,9 @@ import (
 	"wirelab.dev/wirelab/datapath"
 )
 
-// The messages of the kernel about an endpoint that is made and deleted have nobody look for damage. Those about what others do to
-// its veth have.
-func TestOwnEndpointsAreNoDamage(t *testing.T) {
-	n := newLab(t, 1).nodes[0]
+// changesOn are the parts that changes on a node concern, from now on until the test ends.
+func changesOn(t *testing.T, n *node) <-chan datapath.Parts {
+	t.Helper()
 	var f *datapath.Follower
 	n.Do(func() {
 		var err error
@@ -21,10 +20,18 @@ func TestOwnEndpointsAreNoDamage(t *testing.T) {
 	ctx, cancel := context.WithCancel(ctx(t))
 	heard, done := make(chan datapath.Parts, 64), make(chan error)
 	go func() { done <- f.Run(ctx, func(p datapath.Parts) { heard <- p }) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		must(t, <-done)
-	}()
+	})
+	return heard
+}
+
+// The messages of the kernel about an endpoint that is made and deleted have nobody look for damage. Those about what others do to
+// its veth have.
+func TestOwnEndpointsAreNoDamage(t *testing.T) {
+	n := newLab(t, 1).nodes[0]
+	heard := changesOn(t, n)
 	damaged, putDown := n.addPod("damaged"), n.addPod("down")
 	for range 3 {
 		n.delete(n.addPod("short").spec)
@@ -66,19 +73,7 @@ func TestRulesOfOthers(t *testing.T) {
 		n.Run("iptables", "-t", table, "-N", "KUBE-OTHERS") // the first makes the chains of the kernel
 	}
 	n.Run("ip6tables", "-t", "nat", "-N", "KUBE-OTHERS")
-	var f *datapath.Follower
-	n.Do(func() {
-		var err error
-		f, err = n.dp.Follow()
-		must(t, err)
-	})
-	ctx, cancel := context.WithCancel(ctx(t))
-	heard, done := make(chan datapath.Parts, 64), make(chan error)
-	go func() { done <- f.Run(ctx, func(p datapath.Parts) { heard <- p }) }()
-	defer func() {
-		cancel()
-		must(t, <-done)
-	}()
+	heard := changesOn(t, n)
 	// What is heard up to the sign is of what was done before it, and of nothing that comes after it.
 	sign := func() (before datapath.Parts) {
 		t.Helper()
