@@ -275,7 +275,7 @@ func (f *Follower) netconfParts(data []byte) Parts {
 }
 
 // ruleMessage says what a message about nftables concerns, in which iptables-nft keeps its rules: chains of
-// ours, and those of the kernel's from which they are jumped to, in the tables that they are in.
+// ours, and those of the kernel's from which they are jumped to, in IPv4's tables nat and raw.
 func (f *Follower) ruleMessage(kind uint16, data []byte) Parts {
 	if kind>>8 != nfnlSubsysNFTables || len(data) < nl.SizeofNfgenmsg || data[0] != unix.AF_INET {
 		return 0

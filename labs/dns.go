@@ -21,13 +21,13 @@ const (
 	dnsValue = "kube-dns"
 	// apiServerName is a name that every cluster's DNS must know.
 	apiServerName = "kubernetes.default.svc.cluster.local."
-	// dnsTimeout bounds one question, to a server that is on the same machine: whoever waits for an answer asks again.
-	dnsTimeout = probe.Duration(time.Second)
+	// dnsAgain bounds a question of who waits for an answer, and asks again: the server is on the same machine.
+	dnsAgain = time.Second
 )
 
 // dnsAnswers wants every CoreDNS pod to answer a question asked from the first node that runs. A pod that Kubernetes
-// calls ready may still be out of reach.
-func (l *Lab) dnsAnswers() kube.Want {
+// calls ready may still be out of reach. within bounds one question.
+func (l *Lab) dnsAnswers(within time.Duration) kube.Want {
 	return kube.Want{Name: "DNS", Look: func(ctx context.Context) (kube.State, error) {
 		from, ok := l.runningNode()
 		if !ok {
@@ -48,7 +48,7 @@ func (l *Lab) dnsAnswers() kube.Want {
 			if err != nil {
 				return kube.State{}, fmt.Errorf("ask pod %s/%s, which has no address yet: %w", p.Namespace, p.Name, err)
 			}
-			why, err := askDNS(ctx, from, addr)
+			why, err := askDNS(ctx, from, addr, within)
 			if err != nil {
 				return kube.State{}, fmt.Errorf("ask pod %s/%s from node %s: %w", p.Namespace, p.Name, from.Name, err)
 			}
@@ -68,8 +68,8 @@ func (l *Lab) dnsAnswers() kube.Want {
 
 // askDNS asks a DNS server for the API server's name, from a node and over UDP. why is empty when it answers as it
 // should; an error means that it could not be asked.
-func askDNS(ctx context.Context, from cluster.Node, server netip.Addr) (why string, err error) {
-	reply, err := probeFrom(ctx, from, probe.Request{Timeout: dnsTimeout, DNS: &probe.DNS{Server: netip.AddrPortFrom(server, 53), Name: apiServerName}})
+func askDNS(ctx context.Context, from cluster.Node, server netip.Addr, within time.Duration) (why string, err error) {
+	reply, err := probeFrom(ctx, from, probe.Request{Timeout: probe.Duration(within), DNS: &probe.DNS{Server: netip.AddrPortFrom(server, 53), Name: apiServerName}})
 	if err != nil {
 		return "", err
 	}

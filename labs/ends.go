@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wirelab.dev/wirelab/internal/cluster"
+	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs/passport"
 )
 
@@ -144,7 +145,7 @@ func (l *Lab) serviceEnd(ctx context.Context, s *corev1.Service) (probeEnd, erro
 	for _, slice := range slices.Items {
 		for _, e := range slice.Endpoints {
 			end.behind = append(end.behind, behindOf(slice.Ports, e.Addresses)...)
-			if e.Conditions.Ready == nil || *e.Conditions.Ready {
+			if kube.IsReadyEndpoint(&e) {
 				end.backends++
 			}
 			if e.TargetRef == nil || e.TargetRef.Kind != "Pod" {

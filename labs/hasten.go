@@ -63,7 +63,7 @@ func (l *Lab) lookAgain(ctx context.Context, bare map[types.UID]int) error {
 		if isBare(p) {
 			bare[p.UID]++
 		} else {
-			bare[p.UID] = 0
+			delete(bare, p.UID)
 		}
 		if bare[p.UID] < hastenAfter && !lacksConfig(p) && !isLateDNS(p) {
 			continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/kube"
@@ -24,7 +25,7 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 			kubelets = append(kubelets, l.kubeletAnswers(n.Name))
 		}
 	}
-	wants := slices.Concat(kubelets, l.wants())
+	wants := slices.Concat(kubelets, l.wants(dnsAgain))
 	if !u.restarted.IsZero() {
 		if len(u.started) > 0 {
 			wants = append(wants, l.Kube.StartedSince(u.restarted, u.started...))
@@ -104,8 +105,9 @@ func demoNote(p *profiles.Profile) string {
 }
 
 // wants are what a ready lab has. The agent first: without it nothing else gets ready, and an error names the first thing missing.
-func (l *Lab) wants() []kube.Want {
-	return slices.Concat(l.networkWants(), l.controllers(), l.nodeWants(), []kube.Want{l.coreDNSReady(), l.dnsAnswers()}, l.workloadWants())
+// dns bounds a question to DNS.
+func (l *Lab) wants(dns time.Duration) []kube.Want {
+	return slices.Concat(l.networkWants(), l.controllers(), l.nodeWants(), []kube.Want{l.coreDNSReady(), l.dnsAnswers(dns)}, l.workloadWants())
 }
 
 // networkWants are the network's own parts.

@@ -14,6 +14,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/cluster"
 	"wirelab.dev/wirelab/internal/kube"
+	"wirelab.dev/wirelab/verify/probe"
 )
 
 // Status is how a lab is, as its cluster and the agents on its nodes say now.
@@ -104,7 +105,7 @@ func (l *Lab) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { s.Problems = kube.Look(ctx, l.wants()...) })
+	wg.Go(func() { s.Problems = kube.Look(ctx, l.wants(probe.DefaultTimeout)...) })
 	for i, n := range l.Nodes {
 		wg.Go(func() {
 			s.Nodes[i] = l.nodeStatus(ctx, n, nodes.Items, agents[n.Name])

@@ -60,7 +60,7 @@ func (c *Client) WaitFor(ctx context.Context, timeout time.Duration, tell func(m
 			pending = wants
 			continue
 		}
-		pending = only(wants, now)
+		pending = missingOf(wants, now)
 		// A look that the deadline cut short says less than the one before it.
 		if wctx.Err() == nil || last == nil {
 			last = now
@@ -111,8 +111,8 @@ func Look(ctx context.Context, wants ...Want) []Problem {
 	return out
 }
 
-// only are those of wants that have problems.
-func only(wants []Want, ps []Problem) []Want {
+// missingOf are those of wants that have problems.
+func missingOf(wants []Want, ps []Problem) []Want {
 	names := namesOf(ps)
 	return slices.DeleteFunc(slices.Clone(wants), func(w Want) bool { return !slices.Contains(names, w.Name) })
 }

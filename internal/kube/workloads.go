@@ -171,7 +171,7 @@ func (c *Client) HasEndpoints(want, namespace, service string) Want {
 		var ready []string
 		for i := range found.Items {
 			for _, e := range found.Items[i].Endpoints {
-				if e.Conditions.Ready == nil || *e.Conditions.Ready {
+				if IsReadyEndpoint(&e) {
 					ready = append(ready, e.Addresses...)
 				}
 			}
@@ -218,6 +218,11 @@ func IsReady(p *corev1.Pod) bool {
 		}
 	}
 	return false
+}
+
+// IsReadyEndpoint tells whether an endpoint takes connections: one of which that is not known does (KEP-752).
+func IsReadyEndpoint(e *discoveryv1.Endpoint) bool {
+	return e.Conditions.Ready == nil || *e.Conditions.Ready
 }
 
 // podMissing says in a few words what keeps a pod from being ready.
