@@ -30,7 +30,7 @@ static __always_inline bool is_worth_tracking(struct work *w, const struct endpo
 	return has_tunnel() && find_far_end(w, &w->p.ev.src, true);
 }
 
-/* A packet to a pod of another node: of the node's own processes, or one that the stack has translated or cut up. */
+/* A packet to a pod of another node: of the node's own processes, or one that the stack has translated or fragmented. */
 static __always_inline enum lab_reason decide_far(struct work *w, const struct endpoint *from)
 {
 	if (!find_far_end(w, &w->p.ev.dst, false))
@@ -63,7 +63,7 @@ static __always_inline enum lab_reason decide_ipv4(struct __sk_buff *ctx, struct
 	if (cfg_tells)
 		meet(ctx, p, from);
 	if (is_worth_tracking(w, from))
-		remember_flow(p);
+		track_flow(p);
 	if (has_kube_proxy_replacement()) {
 		look_at_flow(ctx, p, &w->c, false);
 		if (w->c.outcome != CANNOT_PARSE)

@@ -18,8 +18,8 @@
 #include "lib/cache.h"
 #include "lib/deliver.h"
 #include "lib/events.h"
-#include "lib/explain.h"
 #include "lib/flow.h"
+#include "lib/icmp_error.h"
 #include "lib/identity.h"
 #include "lib/mark.h"
 #include "lib/masquerade.h"
@@ -100,7 +100,7 @@ static __always_inline enum lab_reason decide_pod(struct __sk_buff *ctx, struct 
 		back = reason == REASON_DELIVERED && !opens(p) && translate_back(p, &c->from, c);
 		if (!back && !tunneled && cfg_masquerade && is_outside(&p->ev.src))
 			remember_inbound(ctx, p, c);
-		else if (!back && may_be_apart(c) && !translate_on(p, c))
+		else if (!back && may_be_apart(c) && !accepts(p) && !translate_on(p, c))
 			set_apart(ctx, p, LAB_OUTSIDE, c);
 	}
 	return reason == REASON_TO_KERNEL && c->outcome != TRANSLATED ? REASON_NONE : reason;
@@ -121,7 +121,7 @@ static __always_inline bool is_answer(struct __sk_buff *ctx, const struct packet
 }
 
 /* Whether events tell of a packet that comes in: one for pods or Services. What else a NIC has is nobody's business. */
-__noinline int concerns_us(struct __sk_buff *ctx, const struct packet *p)
+__noinline int comes_for_us(struct __sk_buff *ctx, const struct packet *p)
 {
 	struct service_key asked = { .scope = LAB_OUTSIDE };
 
@@ -134,7 +134,7 @@ __noinline int concerns_us(struct __sk_buff *ctx, const struct packet *p)
 }
 
 /* Whether events tell of a packet that goes out: one of pods or Services. */
-__noinline int concerned_us(struct __sk_buff *ctx, const struct packet *p)
+__noinline int leaves_from_us(struct __sk_buff *ctx, const struct packet *p)
 {
 	return p && (is_own_pod(&p->ev.src) || is_answer(ctx, p));
 }
@@ -164,7 +164,7 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
 
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_NONE;
-	if (tells_all() && (tunneled || concerns_us(ctx, p)))
+	if (tells_all() && (tunneled || comes_for_us(ctx, p)))
 		arrive(ctx, p, tunneled ? POINT_FROM_TUNNEL : POINT_FROM_NETWORK, DIR_FROM_NETWORK);
 	look_up_basis(ctx, w, false);
 	if (is_own_pod(&p->ev.dst))
@@ -192,7 +192,7 @@ static __always_inline enum lab_reason decide_in(struct __sk_buff *ctx, struct w
  * The device at which the stack receives packets that it has to fragment: the node's lab_host, where accept_local allows
  * the node's own address as a source. User space sets it when the device is there.
  */
-struct neighbour lab_cutter;
+struct neighbour lab_fragmenter;
 
 /* The entry of the datagram that a fragment belongs to. */
 static __noinline struct fragment_ports *datagram_of(struct __sk_buff *ctx, const struct packet *p)
@@ -208,21 +208,21 @@ static __noinline struct fragment_ports *datagram_of(struct __sk_buff *ctx, cons
 }
 
 /* Gives a packet to the stack, which fragments it. The later fragments of the same datagram follow it: the stack may put them together first. */
-static __always_inline enum lab_reason have_cut_up(struct __sk_buff *ctx, struct work *w)
+static __always_inline enum lab_reason have_fragmented(struct __sk_buff *ctx, struct work *w)
 {
 	struct fragment_ports *datagram = w->p.fragment ? datagram_of(ctx, &w->p) : NULL;
 
 	if (datagram)
-		datagram->cut = true;
-	w->verdict.cut = true;
+		datagram->by_stack = true;
+	w->verdict.fragment = true;
 	return REASON_TO_KERNEL;
 }
 
-static __always_inline bool is_cut_up(struct __sk_buff *ctx, const struct work *w)
+static __always_inline bool is_for_fragmenter(struct __sk_buff *ctx, const struct work *w)
 {
 	const struct fragment_ports *datagram = w->c.shape == SHAPE_FRAGMENT ? datagram_of(ctx, &w->p) : NULL;
 
-	return datagram && datagram->cut;
+	return datagram && datagram->by_stack;
 }
 
 /* Where a translated packet goes: by the tunnel, as the sender's that it was before, or as the node's routes say. */
@@ -243,19 +243,19 @@ static __always_inline enum lab_reason decide_route(struct __sk_buff *ctx, struc
 
 	if (w->p.ev.ttl <= 1)
 		return REASON_TTL;
-	if (is_cut_up(ctx, w))
-		return have_cut_up(ctx, w);
+	if (is_for_fragmenter(ctx, w))
+		return have_fragmented(ctx, w);
 	reason = find_way(ctx, w);
 	if (reason == REASON_FORWARDED)
 		w->verdict.mark = MARK_DONE;
-	if (reason == REASON_TOO_BIG && !w->p.dont_fragment && lab_cutter.ifindex)
-		return have_cut_up(ctx, w);
+	if (reason == REASON_TOO_BIG && !w->p.dont_fragment && lab_fragmenter.ifindex)
+		return have_fragmented(ctx, w);
 	return reason == REASON_TO_KERNEL ? REASON_NO_ROUTE : reason;
 }
 
-static __always_inline int cut_up(struct __sk_buff *ctx)
+static __always_inline int send_to_fragmenter(struct __sk_buff *ctx)
 {
-	const struct neighbour stack = lab_cutter;
+	const struct neighbour stack = lab_fragmenter;
 
 	return address(ctx, &stack.mac, &stack.own_mac, false) ? bpf_redirect(stack.ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
 }
@@ -266,11 +266,11 @@ static __always_inline int act(struct __sk_buff *ctx, struct work *w, enum lab_r
 	if (reason == REASON_NO_BACKEND)
 		return reject(ctx, &w->p, &w->c);
 	if (is_drop(reason, DIR_FROM_NETWORK))
-		return explain(ctx, &w->p, w->c.shape, reason, w->route.mtu);
+		return send_icmp_error(ctx, &w->p, w->c.shape, reason, w->route.mtu);
 	if (has_kube_proxy_replacement() && !rewrite(ctx, &w->p, &w->c))
 		return TC_ACT_SHOT;
-	if (w->verdict.cut)
-		return cut_up(ctx);
+	if (w->verdict.fragment)
+		return send_to_fragmenter(ctx);
 	if (reason == REASON_DELIVERED)
 		return deliver(ctx, &w->verdict.pod, has_routing() ? WAY_INSIDE : WAY_VETH);
 	if (has_tunnel() && reason == REASON_TUNNELED)
@@ -405,7 +405,7 @@ static __always_inline enum lab_reason decide_out(struct __sk_buff *ctx, struct 
 {
 	if (parse_ipv4(ctx, p) != PARSE_OK)
 		return REASON_NONE;
-	if (tells_all() && concerned_us(ctx, p))
+	if (tells_all() && leaves_from_us(ctx, p))
 		arrive(ctx, p, POINT_FROM_STACK, DIR_TO_NETWORK);
 	look_at_flow(ctx, p, c, cfg_masquerade);
 	/* Answers of backends, which the stack has sent on as they are, get the address that the client asked for. */

@@ -69,7 +69,7 @@ const (
 	NetdevVarCfgTunnelDevice = "cfg_tunnel_device"
 	NetdevVarCfgTunnelPort   = "cfg_tunnel_port"
 	NetdevVarCfgTurns        = "cfg_turns"
-	NetdevVarLabCutter       = "lab_cutter"
+	NetdevVarLabFragmenter   = "lab_fragmenter"
 )
 
 // LoadNetdev returns the embedded CollectionSpec for Netdev.
@@ -179,7 +179,7 @@ type NetdevVariableSpecs struct {
 	CfgTunnelDevice *ebpf.VariableSpec `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.VariableSpec `ebpf:"cfg_tunnel_port"`
 	CfgTurns        *ebpf.VariableSpec `ebpf:"cfg_turns"`
-	LabCutter       *ebpf.VariableSpec `ebpf:"lab_cutter"`
+	LabFragmenter   *ebpf.VariableSpec `ebpf:"lab_fragmenter"`
 }
 
 // NetdevObjects contains all objects after they have been loaded into the kernel.
@@ -292,7 +292,7 @@ type NetdevVariables struct {
 	CfgTunnelDevice *ebpf.Variable `ebpf:"cfg_tunnel_device"`
 	CfgTunnelPort   *ebpf.Variable `ebpf:"cfg_tunnel_port"`
 	CfgTurns        *ebpf.Variable `ebpf:"cfg_turns"`
-	LabCutter       *ebpf.Variable `ebpf:"lab_cutter"`
+	LabFragmenter   *ebpf.Variable `ebpf:"lab_fragmenter"`
 }
 
 // NetdevPrograms contains all programs after they have been loaded into the kernel.

@@ -161,11 +161,11 @@ type PodFragmentKey struct {
 }
 
 type PodFragmentPorts struct {
-	_     structs.HostLayout
-	Sport uint16
-	Dport uint16
-	Cut   bool
-	Pad   [3]uint8
+	_       structs.HostLayout
+	Sport   uint16
+	Dport   uint16
+	ByStack bool
+	Pad     [3]uint8
 }
 
 type PodGenerations struct {
@@ -766,9 +766,9 @@ type PodWork struct {
 			Sender uint32
 			Node   uint32
 		}
-		Mark PodLabMark
-		Cut  bool
-		_    [1]byte
+		Mark     PodLabMark
+		Fragment bool
+		_        [1]byte
 	}
 	From struct {
 		_      structs.HostLayout

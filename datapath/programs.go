@@ -19,8 +19,8 @@ type programs struct {
 	tunnel   tunnelPrograms // where there is one
 	// aggregation and mode are constants of them, to be read back.
 	aggregation, mode *ebpf.Variable
-	// What they are told while they run, each its own: the pods' MTU, the tunnel's device, and lab_cutter.
-	mtus, tunnelDevices, cutters []*ebpf.Variable
+	// What they are told while they run, each its own: the pods' MTU, the tunnel's device, and lab_fragmenter.
+	mtus, tunnelDevices, fragmenters []*ebpf.Variable
 }
 
 // loadPrograms loads them with what cfg decides as constants, using the given maps.
@@ -70,7 +70,7 @@ func loadPrograms(cfg Config, m *maps) (_ *programs, err error) {
 func (p *programs) know(v bpf.NetdevVariables) {
 	p.mtus = append(p.mtus, v.CfgMtu)
 	p.tunnelDevices = append(p.tunnelDevices, v.CfgTunnelDevice)
-	p.cutters = append(p.cutters, v.LabCutter)
+	p.fragmenters = append(p.fragmenters, v.LabFragmenter)
 }
 
 // tell gives programs a value while they run, and says whether one of them had another.

@@ -33,7 +33,7 @@ func (p *programs) cutAt(host *netlink.LinkAttrs) error {
 	at.Ifindex = uint32(host.Index) //nolint:gosec // it is positive
 	copy(at.MAC[:], host.HardwareAddr)
 	copy(at.OwnMAC[:], host.HardwareAddr)
-	_, err := tell(p.cutters, "lab_cutter", at)
+	_, err := tell(p.fragmenters, "lab_fragmenter", at)
 	return err
 }
 

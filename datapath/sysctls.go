@@ -43,7 +43,7 @@ func deviceSysctls(device string, mode settings.Mode) []sysctl {
 	}
 	local := "0"
 	if device == hostDevice && mode != settings.ModeKubeProxy {
-		local = "1" // see lab_cutter in bpf/netdev.c
+		local = "1" // see lab_fragmenter in bpf/netdev.c
 	}
 	return []sysctl{
 		{path: "net/ipv4/conf/" + device + "/route_localnet", ok: is(localnet), want: localnet},

@@ -24,7 +24,7 @@ struct basis {
 	__u32 generation; /* the sum of the numbers of all that it rests on. They only grow, so it is the same as long as each of them is */
 	__u32 mark; /* that the packet comes with: the node's rules may look at it */
 	__u16 moment; /* when: entries of flows have to be looked at once in a while, see CACHE_MOMENT. The same comes again after hours, and lasts no longer then */
-	__u8 dscp; /* as mark */
+	__u8 dscp; /* that the packet comes with: likewise */
 	__u8 pad; /* always 0 */
 };
 _Static_assert(sizeof(struct basis) == 16, "part of keys");
@@ -104,7 +104,7 @@ static __always_inline struct generations *generations(void)
 	return bpf_map_lookup_elem(&lab_generations, &only);
 }
 
-/* Of what all decisions rest on. */
+/* The number of what all decisions rest on. */
 static __always_inline __u32 common_generation(void)
 {
 	const struct generations *g = generations();
@@ -112,13 +112,13 @@ static __always_inline __u32 common_generation(void)
 	return g ? *(const volatile __u32 *)&g->all : 0;
 }
 
-/* Of flows with that hash. */
+/* The number of the flows with that hash. */
 static __always_inline __u32 *flow_generation(struct generations *g, __u32 hash)
 {
 	return &g->flows[hash % FLOW_GENERATIONS];
 }
 
-/* Of the endpoint with that address, whether or not there is one. */
+/* The number of the endpoint with that address, whether or not there is one. */
 static __always_inline __u32 endpoint_generation(const struct generations *g, const struct ip *a)
 {
 	const union ip_words *x = (const void *)a;
@@ -126,7 +126,15 @@ static __always_inline __u32 endpoint_generation(const struct generations *g, co
 	return g->endpoints[bpf_ntohl(x->w32[3]) % ENDPOINT_GENERATIONS];
 }
 
-/* What becomes of packets with that tuple is not what it was. It comes after the change of the map. */
+/* The sum of the numbers that every decision about packets of a flow rests on; what a pod sends rests on its own endpoint, too. */
+static __always_inline __u32 common_sum(struct generations *g, __u32 hash, bool from_pod, const struct ip *src)
+{
+	__u32 sum = g->all + *flow_generation(g, hash);
+
+	return from_pod ? sum + endpoint_generation(g, src) : sum;
+}
+
+/* Raises the number of the flow with that tuple. The caller has changed its entries before. */
 static __noinline void renew(const struct tuple *t)
 {
 	struct generations *g;

@@ -179,12 +179,10 @@ static __always_inline struct cached_flow *recall(struct __sk_buff *ctx, bool fr
 	g = generations();
 	if (!g)
 		return NULL;
-	generation = g->all + *flow_generation(g, h);
-	if (from_pod)
-		generation += endpoint_generation(g, &known->key.src);
+	generation = common_sum(g, h, from_pod, &known->key.src);
 	asm volatile("" : "+r"(generation)); /* the sum takes one register, its parts would take stack */
 	generation += known->reason == REASON_DELIVERED ? endpoint_generation(g, &known->to.dst) : routes_generation(ctx);
-	now = basis_of(ctx, moment_now(), generation, ctx->mark, dscp);
+	now = basis_of(ctx, moment_now(), generation, whole_mark(ctx), dscp);
 	if (!basis_equal(&known->basis, &now) || wire_length(ctx, t.proto, PLAIN_L4) > known->mtu)
 		return NULL;
 	if (known->flags & CACHED_TRANSLATED && tcp_flags & (TCP_FIN | TCP_RST))
@@ -379,7 +377,7 @@ static __noinline int depart_cached(struct __sk_buff *ctx, enum lab_reason reaso
 	return depart(ctx, this_work(), reason, dir);
 }
 
-/* Drops a packet for which the remembered decision could not be carried out. */
+/* Drops a packet that was told of, where somebody reads that. */
 static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	const struct work *w;
@@ -392,7 +390,7 @@ static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flo
 	return TC_ACT_SHOT;
 }
 
-/* Drops one of which nothing was told. */
+/* Drops a packet that nothing has been told of yet. */
 static __noinline int drop_untold(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	if (cfg_tells)
@@ -406,30 +404,55 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
 	return known && rewrite_packet(ctx, known->key.proto, PLAIN_L4, &known->to);
 }
 
+/* Drops a packet for which the remembered decision could not be carried out; told says whether it was told of. */
+static __always_inline int drop_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool told)
+{
+	return told ? drop_cached(ctx, known, dir) : drop_untold(ctx, known, dir);
+}
+
+/* Counts a packet for which the remembered decision was carried out, and says where it goes where it was told of. */
+static __always_inline void account_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool told)
+{
+	count(known->reason, dir, ctx->len);
+	if (told)
+		depart_cached(ctx, known->reason, dir);
+}
+
+static __always_inline bool translate_again(struct __sk_buff *ctx, const struct cached_flow *known)
+{
+	return !(known->flags & CACHED_TRANSLATED) || rewrite_cached(ctx, known);
+}
+
+/* Sends a packet by the tunnel, as an earlier one. */
+static __always_inline int tunnel_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool told)
+{
+	int verdict = translate_again(ctx, known) ? enter_tunnel(ctx, &known->far, dir != DIR_FROM_POD) : TC_ACT_SHOT;
+
+	if (verdict == TC_ACT_SHOT)
+		return drop_again(ctx, known, dir, told);
+	account_again(ctx, known, dir, told);
+	return verdict;
+}
+
 /*
  * Does with a packet what was decided about an earlier one. The kernel's neighbour table does not see these packets. It
  * sees those that are decided about, which is one of each flow in a moment, so it keeps the next hop's entry.
  */
-static __always_inline int do_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool tell)
+static __always_inline int do_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool told)
 {
-	bool tunneled = has_tunnel() && known->reason == REASON_TUNNELED;
-
-	if ((known->flags & CACHED_TRANSLATED && !rewrite_cached(ctx, known)) ||
-		(!tunneled && !address(ctx, &known->next.mac, &known->next.own_mac, true)))
-		return tell ? drop_cached(ctx, known, dir) : drop_untold(ctx, known, dir);
-	count(known->reason, dir, ctx->len);
-	if (tell)
-		depart_cached(ctx, known->reason, dir);
+	if (has_tunnel() && known->reason == REASON_TUNNELED)
+		return tunnel_again(ctx, known, dir, told);
+	if (!translate_again(ctx, known) || !address(ctx, &known->next.mac, &known->next.own_mac, true))
+		return drop_again(ctx, known, dir, told);
+	account_again(ctx, known, dir, told);
 	/* Without flags of their own, these helpers do not fail. */
 	if (known->reason == REASON_DELIVERED)
 		return hand_over(ctx, known->next.ifindex, WAY_INSIDE);
-	if (tunneled)
-		return enter_tunnel(ctx, &known->far, dir != DIR_FROM_POD);
 	set_mark(ctx, known->leaves);
 	return bpf_redirect(known->next.ifindex, 0);
 }
 
-/* Does so, and tells of the packet, if somebody reads that. */
+/* Follows a remembered decision, and tells of the packet, if somebody reads that. */
 static __noinline int follow_telling(struct __sk_buff *ctx, struct cached_flow *known, enum lab_direction dir)
 {
 	return known ? do_again(ctx, known, dir, witness_cached(ctx, known, dir)) : TC_ACT_SHOT;
@@ -465,9 +488,7 @@ static __always_inline void look_up_basis(struct __sk_buff *ctx, struct work *w,
 		g = generations();
 		if (g) {
 			all = g->all;
-			w->generation = all + *flow_generation(g, w->hash);
-			if (from_pod)
-				w->generation += endpoint_generation(g, &w->p.ev.src);
+			w->generation = common_sum(g, w->hash, from_pod, &w->p.ev.src);
 		}
 		routes = routes_generation(ctx);
 	}
@@ -491,7 +512,7 @@ static __always_inline enum cache_flag note_decision(struct cached_flow *known)
  * MAC is known, are worth it, and only packets that show their flow themselves. What is forwarded to an address of the node's
  * pods is not: it rests on that there is no such pod, and the stack has nobody to give it to either.
  */
-__noinline int remember_flow_of(const struct work *w, enum lab_reason reason)
+__noinline int remember_decision(const struct work *w, enum lab_reason reason)
 {
 	const struct route *route;
 	const struct packet *p;
@@ -548,5 +569,5 @@ __noinline int remember_flow_of(const struct work *w, enum lab_reason reason)
 static __always_inline void remember(const struct work *w, enum lab_reason reason)
 {
 	if (w->c.outcome != TRANSLATED || !opens(&w->p))
-		remember_flow_of(w, reason);
+		remember_decision(w, reason);
 }

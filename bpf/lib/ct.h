@@ -83,8 +83,8 @@ enum ct_kind {
 struct flow {
 	__u32 seen; /* its latest packet: seconds of CLOCK_MONOTONIC */
 	__u32 service; /* that was asked for; 0: none */
-	__u32 src_identity; /* of who opened it; 0: not known yet */
-	__u32 dst_identity; /* of the other side; 0: not known yet */
+	__u32 src_identity; /* of who opened it; kept for policies: always 0 */
+	__u32 dst_identity; /* of the other side; likewise */
 	enum ct_kind kind;
 	/* Marks, 0 or 1, each a byte of its own: see above. */
 	__u8 answered;
@@ -92,7 +92,7 @@ struct flow {
 	__u8 fin_back; /* from the other side */
 	__u8 reset;
 	__u8 lasting; /* it went on after an answer */
-	__u16 turn; /* its own, as far as it goes: see admit.h */
+	__u16 turn; /* the low 16 bits of its number in lab_turns: see admit.h */
 };
 _Static_assert(sizeof(struct flow) == 24, "shared with datapath/");
 
@@ -211,12 +211,12 @@ static __always_inline bool accepts(const struct packet *p)
 	return (p->ev.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 }
 
-/* Sets a mark when now is true. Returns whether the mark was not set before. */
-static __always_inline bool mark(__u8 *seen, bool now)
+/* Sets a mark of the state when seen is true. Returns whether the mark was not set before. */
+static __always_inline bool set_once(__u8 *state_mark, bool seen)
 {
-	if (!now || *seen)
+	if (!seen || *state_mark)
 		return false;
-	*seen = 1;
+	*state_mark = 1;
 	return true;
 }
 
@@ -226,12 +226,12 @@ static __always_inline bool mark(__u8 *seen, bool now)
  */
 static __always_inline bool update(struct flow *f, __u8 tcp_flags, bool back, __u32 now)
 {
-	bool lasting = f->answered && !(tcp_flags & (TCP_SYN | TCP_RST)), news = mark(&f->answered, back), reset = tcp_flags & TCP_RST;
+	bool lasting = f->answered && !(tcp_flags & (TCP_SYN | TCP_RST)), news = set_once(&f->answered, back), reset = tcp_flags & TCP_RST;
 
 	/* A first answer, which may be several packets, makes no lasting flow: whoever sends a request gets one. */
-	news |= mark(&f->lasting, lasting && (!back || f->seen != now));
+	news |= set_once(&f->lasting, lasting && (!back || f->seen != now));
 
-	news |= mark(back ? &f->fin_back : &f->fin, tcp_flags & TCP_FIN);
+	news |= set_once(back ? &f->fin_back : &f->fin, tcp_flags & TCP_FIN);
 	if (f->reset != reset) {
 		f->reset = reset;
 		news = true;
@@ -244,12 +244,12 @@ static __always_inline bool update(struct flow *f, __u8 tcp_flags, bool back, __
 }
 
 /* Copies the state from one entry of a flow to the other. */
-static __always_inline void tell(struct flow *other, const struct flow *f)
+static __always_inline void copy_state(struct flow *other, const struct flow *f)
 {
-	mark(&other->answered, f->answered);
-	mark(&other->lasting, f->lasting);
-	mark(&other->fin, f->fin);
-	mark(&other->fin_back, f->fin_back);
+	set_once(&other->answered, f->answered);
+	set_once(&other->lasting, f->lasting);
+	set_once(&other->fin, f->fin);
+	set_once(&other->fin_back, f->fin_back);
 	other->reset = f->reset;
 	other->seen = f->seen;
 }

@@ -12,6 +12,7 @@
 #include "config.h"
 #include "drop.h"
 #include "maps.h"
+#include "mark.h"
 #include "packet.h"
 #include "record.h"
 
@@ -36,7 +37,7 @@ static __always_inline void look_at_frame(struct __sk_buff *ctx, struct packet *
 	p->ev.ifindex = ctx->ifindex;
 	p->ev.ether_type = ctx->protocol;
 	p->ev.length = ctx->len;
-	p->mark = ctx->mark;
+	p->mark = whole_mark(ctx);
 	if (data + ETH_HLEN <= data_end) {
 		copy_mac(&p->ev.dst_mac, data);
 		copy_mac(&p->ev.src_mac, data + ETH_ALEN);

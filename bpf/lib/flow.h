@@ -54,7 +54,7 @@ __noinline bool touch_other(struct flow_entry *e, const struct tuple *t, __u8 tc
 	}
 	if (!answers(&other->to, t))
 		return false;
-	tell(&other->flow, &e->flow);
+	copy_state(&other->flow, &e->flow);
 	return true;
 }
 

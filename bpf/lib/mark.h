@@ -8,8 +8,8 @@
 #include <linux/types.h>
 
 /*
- * What the bits of a packet's mark say. Whoever reads it looks at its own bits only, and whoever sets it leaves the
- * others as they are.
+ * What the bits of a packet's mark say. Whoever sets it changes wirelab's bits only. Whoever reads it looks at these only, but
+ * for whole_mark().
  *
  *   bits    | mask       | what
  *   31 - 16 | 0xffff0000 | kept for the sender's identity: as found
@@ -30,8 +30,14 @@ static __always_inline bool has_mark(const struct __sk_buff *ctx, enum lab_mark 
 	return (ctx->mark & (MARK_SIGN_BITS | flag)) == flag;
 }
 
-/* With flags, or with 0: none. */
+/* Gives the packet these flags and no others of wirelab's; 0: none at all. */
 static __always_inline void set_mark(struct __sk_buff *ctx, enum lab_mark flags)
 {
 	ctx->mark = (ctx->mark & ~MARK_OWN) | flags;
+}
+
+/* All bits, others' too. A decision rests on them: the node's rules may look at each. */
+static __always_inline __u32 whole_mark(const struct __sk_buff *ctx)
+{
+	return ctx->mark;
 }

@@ -18,9 +18,9 @@ struct opening {
 	struct flow_entry e; /* the entry there */
 	struct tuple key; /* of another entry */
 	struct flow_entry back; /* the entry there */
-	struct bpf_sock_tuple socket; /* whose is looked for */
+	struct bpf_sock_tuple socket; /* of the packets whose socket is looked for */
 	__u64 netns; /* of the pod that the flow is to, where that may have another with the same tuple; NO_NETNS: it may not */
-	__u32 least; /* of the ports that were tried, and rest: for how many seconds */
+	__u32 least; /* the shortest time, in seconds, for which a port that was tried still rests */
 	__be16 rested; /* that port */
 	__u8 pad[2];
 };

@@ -117,7 +117,7 @@ static __always_inline int write_event(struct __sk_buff *ctx, const struct packe
 	return 0;
 }
 
-/* That, in a program that has a frame. */
+/* Writes an event of a packet whose frame is there: see write_event(). */
 __noinline int report(struct __sk_buff *ctx, const struct packet *p, const struct change *c, enum lab_reason reason, enum lab_direction dir)
 {
 	return write_event(ctx, p, c, reason, dir);

@@ -39,7 +39,7 @@ static __always_inline bool may_skip_stack(const struct packet *p)
  * A packet between pods comes to the stack because it had to see it: it was translated, fragmented, or its flow was here
  * before. Its answers have to come this way too.
  */
-static __always_inline void remember_flow(const struct packet *p)
+static __always_inline void track_flow(const struct packet *p)
 {
 	struct present yes = {};
 	struct kernel_flow f;

@@ -93,7 +93,7 @@ static __always_inline __u32 hash(const void *key)
 	return hash_of(key, ((const __u64 *)key)[4]);
 }
 
-/* That of a packet with the tuple's addresses, ports and protocol, whatever else the tuple says. */
+/* The hash by addresses, ports and protocol alone: the same for all tuples that one packet can have. */
 static __always_inline __u32 packet_hash(const struct tuple *t)
 {
 	return hash_of(t, ((const __u64 *)t)[4] & bpf_cpu_to_be64(0xffffffffff000000));
@@ -121,7 +121,7 @@ _Static_assert(sizeof(struct fragment_key) == 40, "shared with datapath/");
 struct fragment_ports {
 	__be16 sport;
 	__be16 dport;
-	bool cut; /* the stack has the first one, to cut it up, and may wait for the others */
+	bool by_stack; /* the stack has got the first one, to fragment it, and may wait for the others */
 	__u8 pad[3];
 };
 

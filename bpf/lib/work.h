@@ -21,7 +21,7 @@ struct verdict {
 	struct neighbour pod; /* where it is delivered, or who is answered by ARP */
 	struct far_end far; /* where it is tunneled to */
 	enum lab_mark mark; /* what it leaves with, where it is forwarded */
-	bool cut; /* it is for the stack to cut up */
+	bool fragment; /* the stack gets it, to fragment it */
 };
 
 /* All that is known about a packet while a decision is made. On the stack it would take most of a program's room. */
@@ -67,7 +67,7 @@ static __always_inline struct work *clean_work(struct __sk_buff *ctx)
 	return w;
 }
 
-/* And nothing has been told. */
+/* Nothing is known of the packet yet, and nothing has been told of it. */
 static __always_inline struct work *new_work(struct __sk_buff *ctx)
 {
 	if (cfg_tells)

@@ -17,7 +17,7 @@
  * Sends an ICMP error to the sender of a dropped packet, for the reasons that a router reports. mtu is the size that
  * would have passed. There is no error about errors, about fragments but the first, and for blackhole routes.
  */
-__noinline int explain(struct __sk_buff *ctx, const struct packet *p, enum shape shape, enum lab_reason reason, __u16 mtu)
+__noinline int send_icmp_error(struct __sk_buff *ctx, const struct packet *p, enum shape shape, enum lab_reason reason, __u16 mtu)
 {
 	struct icmp_error e = { .type = ICMP_DEST_UNREACH, .quote = QUOTE_MAX };
 	const struct pace pace = { .second = 100, .burst = 50 };
