@@ -42,7 +42,7 @@ func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
 	m.d.chains.Lock()
 	defer m.d.chains.Unlock()
 	want := chain{masqueradeChain, masqueradeRules(m.d.cfg, nodes, ports)}
-	changed, err := m.d.iptables().ensure(ctx, []chain{want}, []jump{masqueradeJump})
+	changed, err := m.d.iptables("nat").ensure(ctx, []chain{want}, []jump{masqueradeJump})
 	if err == nil && changed {
 		err = m.d.forgetTracked(leftAsItIs{m.d.cfg, clusterAddrs(m.d.cfg, nodes)})
 	}

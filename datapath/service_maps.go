@@ -88,17 +88,18 @@ func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode sett
 func (d *Datapath) dropOtherModes(ctx context.Context) error {
 	d.chains.Lock()
 	defer d.chains.Unlock()
+	root := d.cfg.HostRoot
 	var err error
 	if d.cfg.KubeProxyReplacement {
-		err = hostPortChains.remove(ctx, d.iptables())
+		err = hostPortChains.remove(ctx, root)
 		if d.cfg.Roles().Masquerade == settings.MasqueradeBPF {
-			err = errors.Join(err, masqueradeChains.remove(ctx, d.iptables()))
+			err = errors.Join(err, masqueradeChains.remove(ctx, root))
 		}
 		if d.cfg.Mode() == settings.ModeEBPF {
-			err = errors.Join(err, untrackedChains.remove(ctx, d.iptables()))
+			err = errors.Join(err, untrackedChains.remove(ctx, root))
 		}
 	} else {
-		err = errors.Join(d.pins.dropServices(), untrackedChains.remove(ctx, d.iptables()))
+		err = errors.Join(d.pins.dropServices(), untrackedChains.remove(ctx, root))
 	}
 	if errors.Is(err, errNoIPTables) {
 		return nil

@@ -231,7 +231,7 @@ func (d *Datapath) routeStatus(ctx context.Context, s *api.Datapath) error {
 }
 
 func (d *Datapath) iptablesStatus(ctx context.Context, s *api.Datapath) error {
-	t := d.iptables()
+	t := d.iptables("nat")
 	table, err := t.readNAT(ctx)
 	if err != nil {
 		return err
