@@ -43,20 +43,6 @@ func (m *serviceMaps) byName() map[string]**ebpf.Map {
 	}
 }
 
-// addServiceSpecs adds the specs of the service maps. The pods' program has all but the sockets' own.
-func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) error {
-	sock, err := bpf.LoadSock()
-	if err != nil {
-		return err
-	}
-	for name := range (&serviceMaps{}).byName() {
-		if specs[name] = pod.Maps[name]; specs[name] == nil {
-			specs[name] = sock.Maps[name]
-		}
-	}
-	return nil
-}
-
 // fit gives the specs of the programs' maps the sizes of the maps that they get. Maps that only code of other modes uses get
 // one entry; caches get their size once for each CPU.
 func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode settings.Mode) error {
