@@ -46,7 +46,10 @@ func cleanDevices(ctx context.Context, nl *netlink.Handle) error {
 	for name := range veths {
 		errs = append(errs, deleteLink(nl, name))
 	}
-	errs = append(errs, deleteLink(nl, hostDevice), cleanTunnels(nl))
+	errs = append(errs, deleteLink(nl, hostDevice))
+	for _, name := range tunnelDevices {
+		errs = append(errs, deleteLink(nl, name))
+	}
 	return errors.Join(append(errs, cleanNICs(ctx, nl))...)
 }
 
