@@ -186,19 +186,20 @@ func (d *Datapath) forgetAddrs(addrs map[bpf.IP]resting) error {
 		return slices.ContainsFunc(ips, func(ip bpf.IP) bool { _, ok := addrs[ip]; return ok })
 	}
 	var errs []error
-	_, err := removeIf(d.maps.kernelCT, func(f bpf.KernelFlow, _ bpf.PodPresent) bool { return names(f.Lo, f.Hi) })
-	errs = append(errs, err)
+	removed := func(_ int, err error) { errs = append(errs, err) }
+	removed(removeIf(d.maps.kernelCT, func(f bpf.KernelFlow, _ bpf.PodPresent) bool { return names(f.Lo, f.Hi) }))
 	errs = append(errs, d.maps.forgetObserved(func(o bpf.Observed) bool { return names(o.Key.Lo, o.Key.Hi) }))
 	if s := d.maps.services; s != nil {
 		errs = append(errs, s.forgetFlows(func(t bpf.Tuple, e bpf.FlowEntry) bool { return names(t.Src, t.Dst, e.To.Src, e.To.Dst) }))
-		_, err = removeIf(s.affinity, func(k bpf.PodAffinityKey, _ bpf.PodAffinity) bool { return names(k.Client) })
-		errs = append(errs, err)
-		_, err = removeIf(s.fragments, func(k bpf.PodFragmentKey, _ bpf.PodFragmentPorts) bool { return names(k.Src, k.Dst) })
-		errs = append(errs, err)
-		_, err = removeIf(s.peers, func(k bpf.SockPeerKey, _ bpf.SockPeer) bool { return names(bpf.IP(k.Addr)) })
-		errs = append(errs, err)
+		removed(removeIf(s.affinity, func(k bpf.PodAffinityKey, _ bpf.PodAffinity) bool { return names(k.Client) }))
+		removed(removeIf(s.fragments, func(k bpf.PodFragmentKey, _ bpf.PodFragmentPorts) bool { return names(k.Src, k.Dst) }))
+		removed(removeIf(s.peers, func(k bpf.SockPeerKey, _ bpf.SockPeer) bool { return names(bpf.IP(k.Addr)) }))
 	}
-	return errors.Join(append(errs, d.forgetTracked(trackedAddrs(addrs)))...)
+	tracked := func(f *netlink.ConntrackFlow) bool {
+		ends := []net.IP{f.Forward.SrcIP, f.Forward.DstIP, f.Reverse.SrcIP, f.Reverse.DstIP}
+		return slices.ContainsFunc(ends, func(ip net.IP) bool { return names(bpf.IPOf(toAddr(ip))) })
+	}
+	return errors.Join(append(errs, d.forgetTracked(tracked))...)
 }
 
 // forgetFlows removes flows from both maps. A packet that finds one entry of a flow puts the other one back,
@@ -255,22 +256,9 @@ func removeIf[K, V any](m *ebpf.Map, which func(K, V) bool) (int, error) {
 	return len(due), nil
 }
 
-// trackedAddrs is a filter for flows that the kernel tracks.
-type trackedAddrs map[bpf.IP]resting
-
-// MatchConntrackFlow is called by netlink for each flow.
-func (t trackedAddrs) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	for _, ip := range [...]net.IP{f.Forward.SrcIP, f.Forward.DstIP, f.Reverse.SrcIP, f.Reverse.DstIP} {
-		if _, ok := t[bpf.IPOf(toAddr(ip))]; ok {
-			return true
-		}
-	}
-	return false
-}
-
 // forgetTracked makes the kernel forget the flows that it tracks, whoever has it track them: iptables'
 // masquerading, kube-proxy, a firewall.
-func (d *Datapath) forgetTracked(which netlink.CustomConntrackFilter) error {
+func (d *Datapath) forgetTracked(which trackedFlows) error {
 	count, err := readSysctl(d.cfg.Proc, "net/netfilter/nf_conntrack_count")
 	if errors.Is(err, os.ErrNotExist) || count == "0" {
 		return nil // a kernel that tracks nothing

@@ -54,8 +54,6 @@ type attacher interface {
 	attach(h hook, prog *ebpf.Program) error
 	// running is the program of ours that is on the hook; 0 when there is none.
 	running(h hook) (ebpf.ProgramID, error)
-	// detach takes our program off a hook of a device that is not ours.
-	detach(h hook) error
 	// forget removes what remains of a device that is gone, or detaches from one that is there.
 	forget(device string) error
 	// remembered lists the devices that forget has to be called for.

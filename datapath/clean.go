@@ -23,12 +23,11 @@ func Clean(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer nl.Close()
-	t := iptables{root: cfg.HostRoot}
 	// One part that fails must not keep the others.
 	err = errors.Join(
 		cleanDevices(ctx, nl),
 		cleanRoutes(ctx, nl),
-		cleanChains(ctx, t),
+		cleanChains(ctx, cfg.HostRoot),
 		cleanPins(cfg),
 	)
 	if err != nil {
@@ -47,7 +46,10 @@ func cleanDevices(ctx context.Context, nl *netlink.Handle) error {
 	for name := range veths {
 		errs = append(errs, deleteLink(nl, name))
 	}
-	errs = append(errs, deleteLink(nl, hostDevice), cleanTunnels(nl))
+	errs = append(errs, deleteLink(nl, hostDevice))
+	for _, name := range tunnelDevices {
+		errs = append(errs, deleteLink(nl, name))
+	}
 	return errors.Join(append(errs, cleanNICs(ctx, nl))...)
 }
 
@@ -69,12 +71,12 @@ func cleanNICs(ctx context.Context, nl *netlink.Handle, but ...string) error {
 }
 
 // cleanChains finds nothing to do on a node that has no iptables.
-func cleanChains(ctx context.Context, t iptables) error {
-	err := masqueradeChains.remove(ctx, t)
+func cleanChains(ctx context.Context, root string) error {
+	err := masqueradeChains.remove(ctx, root)
 	if errors.Is(err, errNoIPTables) {
 		return nil
 	}
-	return errors.Join(err, hostPortChains.remove(ctx, t), untrackedChains.remove(ctx, t))
+	return errors.Join(err, hostPortChains.remove(ctx, root), untrackedChains.remove(ctx, root))
 }
 
 func cleanRoutes(ctx context.Context, nl *netlink.Handle) error {

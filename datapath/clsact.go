@@ -67,13 +67,12 @@ func (c clsact) running(h hook) (ebpf.ProgramID, error) {
 
 // filters are the one of ours that is on the hook, nil when there is none, and the priorities that are taken.
 func (c clsact) filters(h hook) (own *netlink.BpfFilter, taken map[uint16]bool, err error) {
-	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: h.device, Index: h.index}}
-	filters, err := dump(context.Background(), func() ([]netlink.Filter, error) { return c.nl.FilterList(device, clsactParent(h)) })
+	filters, err := c.list(h, clsactParent(h))
 	if errors.Is(err, unix.EINVAL) {
 		return nil, nil, nil // the device has no clsact
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("list filters of %s: %w", h.device, err)
+		return nil, nil, err
 	}
 	taken = map[uint16]bool{}
 	for _, f := range filters {
@@ -83,6 +82,16 @@ func (c clsact) filters(h hook) (own *netlink.BpfFilter, taken map[uint16]bool, 
 		}
 	}
 	return own, taken, nil
+}
+
+// list lists the filters in one direction of the hook's device.
+func (c clsact) list(h hook, parent uint32) ([]netlink.Filter, error) {
+	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: h.device, Index: h.index}}
+	filters, err := dump(context.Background(), func() ([]netlink.Filter, error) { return c.nl.FilterList(device, parent) })
+	if err != nil {
+		return nil, fmt.Errorf("list filters of %s: %w", h.device, err)
+	}
+	return filters, nil
 }
 
 // isOurs says whether a filter is the hook's, of this version or an older one.
@@ -102,34 +111,22 @@ func runsProgram(id int, name string) bool {
 	return err == nil && (info.Name == name || info.Name == short)
 }
 
-// detach takes the qdisc along when it was the last filter's.
+// detach takes our program off a hook of a device that is not ours, and the qdisc when it was the last filter's.
 func (c clsact) detach(h hook) error {
 	own, _, err := c.filters(h)
 	if own == nil || err != nil {
 		return err
 	}
-	filter := &netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
-		LinkIndex: h.index,
-		Parent:    clsactParent(h),
-		Handle:    own.Handle,
-		Protocol:  unix.ETH_P_ALL,
-		Priority:  own.Priority,
-	}}
-	if err := c.nl.FilterDel(filter); err != nil {
+	if err := c.nl.FilterDel(own); err != nil {
 		return fmt.Errorf("detach from %s: %w", h.device, err)
 	}
 	return c.dropUnused(h)
 }
 
 func (c clsact) dropUnused(h hook) error {
-	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: h.device, Index: h.index}}
 	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
-		filters, err := dump(context.Background(), func() ([]netlink.Filter, error) { return c.nl.FilterList(device, parent) })
-		if err != nil {
-			return fmt.Errorf("list filters of %s: %w", h.device, err)
-		}
-		if len(filters) > 0 {
-			return nil
+		if filters, err := c.list(h, parent); err != nil || len(filters) > 0 {
+			return err
 		}
 	}
 	if err := c.nl.QdiscDel(clsactQdisc(h.index)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -86,12 +87,10 @@ type survey struct {
 
 // wants says whether a twin is missing.
 func (s *survey) wants(have map[uint64]struct{}) bool {
-	for _, t := range s.twins {
-		if _, ok := have[t]; !ok {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.twins, func(t uint64) bool {
+		_, ok := have[t]
+		return !ok
+	})
 }
 
 // survey reads the map. Entries without a twin are found only if the survey of the other map is given.

@@ -71,15 +71,8 @@ func (c Config) withDefaults() Config {
 	c.Flows.Relay.AgentPort = cmp.Or(c.Flows.Relay.AgentPort, def.Flows.Relay.AgentPort)
 	c.BPF.MonitorPayload = cmp.Or(c.BPF.MonitorPayload, def.BPF.MonitorPayload)
 	c.BPF.MonitorAggregation, c.BPF.CTMax = cmp.Or(c.BPF.MonitorAggregation, def.BPF.MonitorAggregation), cmp.Or(c.BPF.CTMax, def.BPF.CTMax)
-	if c.recoveries == 0 {
-		c.recoveries = recoveries
-	}
-	if c.BPFFS == "" {
-		c.BPFFS = "/sys/fs/bpf"
-	}
-	if c.Proc == "" {
-		c.Proc = "/proc/sys"
-	}
+	c.recoveries = cmp.Or(c.recoveries, recoveries)
+	c.BPFFS, c.Proc = cmp.Or(c.BPFFS, "/sys/fs/bpf"), cmp.Or(c.Proc, "/proc/sys")
 	c.PodCIDR = c.PodCIDR.Masked()
 	if c.IPv4NativeRoutingCIDR.IsValid() {
 		c.IPv4NativeRoutingCIDR = c.IPv4NativeRoutingCIDR.Masked()

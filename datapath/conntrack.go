@@ -36,20 +36,21 @@ func (d *Datapath) Unasked() string {
 	return fmt.Sprintf("nf_conntrack was loaded after the agent's programs, which do not ask it: answers to what others' rules translate are dropped at ports %d to %d: restart the agent", d.cfg.nat.low, d.cfg.nat.high)
 }
 
-// udpPort is a filter for tracked UDP flows that were sent to one port.
-type udpPort uint16
+// trackedFlows picks flows that the kernel tracks.
+type trackedFlows func(*netlink.ConntrackFlow) bool
 
 // MatchConntrackFlow is called by netlink for each flow.
-func (p udpPort) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	return f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.DstPort == uint16(p)
-}
+func (picks trackedFlows) MatchConntrackFlow(f *netlink.ConntrackFlow) bool { return picks(f) }
 
 // forgetUDP deletes the kernel's entries of UDP flows to host ports whose rule has changed. UDP has no end that the kernel
 // could see: a client that keeps sending would reach the former pod, or none.
 func (d *Datapath) forgetUDP(before, after []string) error {
 	var errs []error
 	for _, port := range changedUDPPorts(before, after) {
-		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, udpPort(port)); err != nil {
+		toPort := trackedFlows(func(f *netlink.ConntrackFlow) bool {
+			return f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.DstPort == port
+		})
+		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, toPort); err != nil {
 			errs = append(errs, fmt.Errorf("forget UDP flows to host port %d: %w", port, err))
 		}
 	}

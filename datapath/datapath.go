@@ -45,7 +45,7 @@ type Datapath struct {
 	hostPortsLeftOut leftOutNow
 	chains           sync.Mutex // one iptables read and write at a time
 	nodes            sync.Mutex // one change of lab_nodes at a time
-	ipcache          ipcache
+	ipcache          sync.Mutex // one change of lab_ipcache at a time
 	purging          sync.Mutex // held by who purges addresses, and who takes one that rests
 	routed           routed
 	nics             nics

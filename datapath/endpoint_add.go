@@ -107,7 +107,7 @@ func (b *build) run(ctx context.Context) error {
 	if err := errors.Join(err, podSide.Wait(), ctx.Err()); err != nil {
 		return err
 	}
-	if err := b.d.maps.enter(b.spec.Addr, b.entry(), ebpf.UpdateNoExist); err != nil {
+	if err := b.d.maps.enter(b.spec.Addr, endpointEntry(b.ep), ebpf.UpdateNoExist); err != nil {
 		return err
 	}
 	if err := b.d.maps.enterNetNS(b.spec.Addr, b.veth); err != nil {
@@ -162,12 +162,8 @@ func (b *build) createPair() error {
 	return nil
 }
 
-func (b *build) entry() bpf.Endpoint {
-	number, _ := vethNumber(b.ep.HostIf)
-	return endpointEntry(b.ep, number)
-}
-
-func endpointEntry(ep api.Endpoint, number uint32) bpf.Endpoint {
+func endpointEntry(ep api.Endpoint) bpf.Endpoint {
+	number, _ := vethNumber(ep.HostIf)
 	return bpf.Endpoint{
 		Identity: ep.Identity,
 		Ifindex:  uint32(ep.HostIndex), Id: ep.ID, Veth: number,

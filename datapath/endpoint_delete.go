@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"wirelab.dev/wirelab/bpf"
 	"wirelab.dev/wirelab/internal/api"
 )
 
@@ -15,11 +14,7 @@ import (
 // that became free, sorted. It works when the pod's namespace or the veth is gone already, and returns
 // nil when there is nothing to remove.
 func (d *Datapath) DeleteEndpoint(_ context.Context, hostIf string) ([]netip.Addr, error) {
-	removed, err := d.removeEndpoint(hostIf)
-	var freed []netip.Addr
-	for addr := range removed {
-		freed = append(freed, addr)
-	}
+	freed, err := d.removeEndpoint(hostIf)
 	slices.SortFunc(freed, netip.Addr.Compare)
 	if err != nil {
 		return freed, fmt.Errorf("delete endpoint %s: %w", hostIf, err)
@@ -30,15 +25,16 @@ func (d *Datapath) DeleteEndpoint(_ context.Context, hostIf string) ([]netip.Add
 	return freed, nil
 }
 
-// removeEndpoint removes whatever there is of an endpoint. The device goes before its link: detaching a
-// program from a device that lives waits for the kernel, a device that goes takes the program along.
-func (d *Datapath) removeEndpoint(hostIf string) (map[netip.Addr]bpf.Endpoint, error) {
+// removeEndpoint removes whatever there is of an endpoint, and returns the addresses that became free. The device goes
+// before its link: detaching a program from a device that lives waits for the kernel, a device that goes takes the
+// program along.
+func (d *Datapath) removeEndpoint(hostIf string) ([]netip.Addr, error) {
 	number, ok := vethNumber(hostIf)
 	if !ok {
 		return nil, fmt.Errorf("%q is not the name of a host-side veth", hostIf)
 	}
-	removed, err := d.maps.removeVeth(number)
-	return removed, errors.Join(err, deleteLink(d.nl, hostIf), d.attacher.forget(hostIf))
+	freed, err := d.maps.removeVeth(number)
+	return freed, errors.Join(err, deleteLink(d.nl, hostIf), d.attacher.forget(hostIf))
 }
 
 // KeepEndpoints removes every endpoint whose host-side veth is not in keep (CNI GC) and returns the

@@ -58,8 +58,7 @@ func (d *Datapath) restoreEntries(ctx context.Context) (seenEndpoints, error) {
 			errs = append(errs, err)
 			continue
 		}
-		number, _ := vethNumber(name)
-		entry := endpointEntry(ep, number)
+		entry := endpointEntry(ep)
 		if err := d.maps.enter(ep.Addr, entry, ebpf.UpdateAny); err != nil {
 			errs = append(errs, err)
 			continue

@@ -82,13 +82,12 @@ func (m *maps) removeAt(addr netip.Addr) error {
 }
 
 // removeVeth removes the entries of a host-side veth, of which there is one at most unless something
-// went wrong, and returns them.
-func (m *maps) removeVeth(number uint32) (map[netip.Addr]bpf.Endpoint, error) {
+// went wrong, and returns their addresses.
+func (m *maps) removeVeth(number uint32) (freed []netip.Addr, err error) {
 	entries, err := m.endpointEntries()
 	if err != nil {
 		return nil, err
 	}
-	removed := map[netip.Addr]bpf.Endpoint{}
 	var errs []error
 	for addr, e := range entries {
 		if e.Veth != number {
@@ -98,9 +97,9 @@ func (m *maps) removeVeth(number uint32) (map[netip.Addr]bpf.Endpoint, error) {
 			errs = append(errs, err)
 			continue
 		}
-		removed[addr] = e
+		freed = append(freed, addr)
 	}
-	return removed, errors.Join(errs...)
+	return freed, errors.Join(errs...)
 }
 
 // forget deletes a key that may not be there.

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,9 +32,7 @@ type firewallRule struct {
 // statefulFirewall are the rules of the node, of iptables and nft alike, that let forwarded packets pass by their
 // connection's state where others are dropped.
 func (d *Datapath) statefulFirewall(ctx context.Context) ([]string, error) {
-	t := d.iptables()
-	t.table = "filter"
-	saved, err := t.save(ctx)
+	saved, err := d.iptables("filter").save(ctx)
 	if err != nil {
 		err = fmt.Errorf("read the node's iptables firewall: %w", err)
 	}
@@ -82,7 +81,7 @@ func iptablesFirewall(saved string) firewall {
 				untracked:   mayMatch(rule, "UNTRACKED"),
 				accepts:     jumpsTo(rule, "ACCEPT"),
 				drops:       jumpsTo(rule, "DROP") || jumpsTo(rule, "REJECT"),
-				leadsTo:     target(rule),
+				leadsTo:     cmp.Or(valueOf(rule, "-j"), valueOf(rule, "-g")),
 			})
 		}
 	}
@@ -103,15 +102,4 @@ func mayMatch(rule, state string) bool {
 		}
 	}
 	return true
-}
-
-// target is the chain that a rule leads to; it may be one of iptables' own words.
-func target(rule string) string {
-	fields := strings.Fields(rule)
-	for _, flag := range []string{"-j", "-g"} {
-		if i := slices.Index(fields, flag); i >= 0 && i+1 < len(fields) {
-			return fields[i+1]
-		}
-	}
-	return ""
 }

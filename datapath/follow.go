@@ -397,15 +397,5 @@ func (r *routed) set(nodes []Node) {
 func (r *routed) concern(dst netip.Prefix) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, a := range r.nodes {
-		if dst.Contains(a) {
-			return true
-		}
-	}
-	for _, cidr := range r.cidrs {
-		if dst.Overlaps(cidr) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.nodes, dst.Contains) || slices.ContainsFunc(r.cidrs, dst.Overlaps)
 }

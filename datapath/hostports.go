@@ -42,7 +42,7 @@ func (h *HostPorts) Apply(ctx context.Context, ports []lb.HostPort) error {
 	ports, leftOut := lb.DistinctHostPorts(ports, node)
 	h.d.chains.Lock()
 	defer h.d.chains.Unlock()
-	t := h.d.iptables()
+	t := h.d.iptables("nat")
 	have, err := t.readNAT(ctx)
 	if err != nil {
 		return fmt.Errorf("read host ports: %w", err)

@@ -7,32 +7,21 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/settings"
 )
 
-// routingHelpers are what BPF host routing needs of the kernel.
-var routingHelpers = []struct {
-	name   string
-	helper asm.BuiltinFunc
-}{
-	{"bpf_redirect_peer", asm.FnRedirectPeer},
-	{"bpf_redirect_neigh", asm.FnRedirectNeigh},
-	{"bpf_fib_lookup", asm.FnFibLookup},
-}
-
-// missingHelpers asks the kernel.
-func missingHelpers() ([]string, error) {
-	var missing []string
-	for _, h := range routingHelpers {
-		err := features.HaveProgramHelper(ebpf.SchedCLS, h.helper)
-		if errors.Is(err, ebpf.ErrNotSupported) {
-			missing = append(missing, h.name)
-		} else if err != nil {
-			return nil, fmt.Errorf("probe the kernel for %s: %w", h.name, err)
+// missingHelpers are those that BPF host routing needs and the kernel lacks.
+func missingHelpers() (missing []string, err error) {
+	for _, name := range []string{"bpf_redirect_peer", "bpf_redirect_neigh", "bpf_fib_lookup"} {
+		has, err := KernelHas(name)
+		if err != nil {
+			return nil, err
+		}
+		if !has {
+			missing = append(missing, name)
 		}
 	}
 	return missing, nil

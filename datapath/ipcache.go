@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"sync"
 
 	"github.com/cilium/ebpf"
 
@@ -28,14 +27,9 @@ func (d *Datapath) IPCache() *IPCache { return &IPCache{d: d} }
 
 // Reload has the next Apply read the map again, and so mend what others have changed in it.
 func (c *IPCache) Reload() {
-	c.d.ipcache.mu.Lock()
-	defer c.d.ipcache.mu.Unlock()
+	c.d.ipcache.Lock()
+	defer c.d.ipcache.Unlock()
 	c.have = nil
-}
-
-// ipcache is what IPCache is kept with.
-type ipcache struct {
-	mu sync.Mutex // one change at a time
 }
 
 // Apply makes the map have these entries and no others. Of two for one prefix the later counts. An entry that cannot be
@@ -44,12 +38,12 @@ type ipcache struct {
 // another place than before. Where it has another identity, they tell other nodes of that after a moment at most, as long as
 // they remember a decision.
 func (c *IPCache) Apply(_ context.Context, entries []api.IPCacheEntry) error {
-	c.d.ipcache.mu.Lock()
-	defer c.d.ipcache.mu.Unlock()
+	c.d.ipcache.Lock()
+	defer c.d.ipcache.Unlock()
 	have := c.have
 	if c.have = nil; have == nil { // what an Apply leaves half done is read again, too
 		var err error
-		if have, err = c.read(); err != nil {
+		if have, err = readIPCache(c.d.maps.ipcache); err != nil {
 			return err
 		}
 	}
@@ -112,7 +106,7 @@ func placeIn(entries map[bpf.IPCacheKey]bpf.IPCacheEntry, key bpf.IPCacheKey) pl
 
 // List reads the map back, sorted by address and length of the prefix.
 func (c *IPCache) List(_ context.Context) ([]api.IPCacheEntry, error) {
-	have, err := c.read()
+	have, err := readIPCache(c.d.maps.ipcache)
 	if err != nil {
 		return nil, err
 	}
@@ -150,10 +144,6 @@ func listed(have map[bpf.IPCacheKey]bpf.IPCacheEntry) []api.IPCacheEntry {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
 	})
 	return list
-}
-
-func (c *IPCache) read() (map[bpf.IPCacheKey]bpf.IPCacheEntry, error) {
-	return readIPCache(c.d.maps.ipcache)
 }
 
 func readIPCache(m *ebpf.Map) (map[bpf.IPCacheKey]bpf.IPCacheEntry, error) {

@@ -2,10 +2,12 @@ package datapath
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	stdmaps "maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,20 +64,21 @@ var (
 	untrackedChains  = ownChains{"what is not tracked", "raw", []string{untrackedChain}}
 )
 
-func (c ownChains) remove(ctx context.Context, t iptables) error {
-	t.table = c.table
-	if err := t.remove(ctx, c.names...); err != nil {
+func (c ownChains) remove(ctx context.Context, root string) error {
+	if err := (iptables{root: root, table: c.table}).remove(ctx, c.names...); err != nil {
 		return fmt.Errorf("remove %s: %w", c.purpose, err)
 	}
 	return nil
 }
 
-func (d *Datapath) iptables() iptables { return iptables{root: d.cfg.HostRoot} }
+func (d *Datapath) iptables(table string) iptables {
+	return iptables{root: d.cfg.HostRoot, table: table}
+}
 
 func (d *Datapath) removeChains(ctx context.Context, c ownChains) error {
 	d.chains.Lock()
 	defer d.chains.Unlock()
-	return c.remove(ctx, d.iptables())
+	return c.remove(ctx, d.cfg.HostRoot)
 }
 
 // jump is the rule that leads from a chain of the kernel's to one of ours.
@@ -134,12 +137,7 @@ func rulesGeneration() (id uint32, ok bool) {
 // uncounted is what differs from look to look: when it was, and how many packets chains have seen.
 var uncounted = regexp.MustCompile(`(?m)^#.*\n|\[\d+:\d+\]`)
 
-func (t iptables) tableName() string {
-	if t.table == "" {
-		return "nat"
-	}
-	return t.table
-}
+func (t iptables) tableName() string { return cmp.Or(t.table, "nat") }
 
 func parseNAT(saved string) natTable {
 	table := natTable{}
@@ -195,7 +193,7 @@ func jumpDifference(have natTable, target string, jumps []jump) []string {
 		}
 	}
 	var lines []string
-	for _, from := range sortedChains(have) {
+	for _, from := range slices.Sorted(stdmaps.Keys(have)) {
 		for _, rule := range have[from] {
 			if !jumpsTo(rule, target) {
 				continue
@@ -231,19 +229,15 @@ func (t iptables) remove(ctx context.Context, names ...string) error {
 	return t.restoreNAT(ctx, lines)
 }
 
-func jumpsTo(rule, target string) bool {
-	fields := strings.Fields(rule)
-	i := slices.Index(fields, "-j")
-	return i >= 0 && i+1 < len(fields) && fields[i+1] == target
-}
+func jumpsTo(rule, target string) bool { return valueOf(rule, "-j") == target }
 
-func sortedChains(t natTable) []string {
-	names := make([]string, 0, len(t))
-	for name := range t {
-		names = append(names, name)
+// valueOf is the word after a flag of a rule; empty when there is none.
+func valueOf(rule, flag string) string {
+	fields := strings.Fields(rule)
+	if i := slices.Index(fields, flag); i >= 0 && i+1 < len(fields) {
+		return fields[i+1]
 	}
-	slices.Sort(names)
-	return names
+	return ""
 }
 
 func (t iptables) restoreNAT(ctx context.Context, lines []string) error {

@@ -34,22 +34,26 @@ func (c *Config) askKernel() error {
 // KernelHas asks the kernel whether it has a part by its name: a helper that programs of interfaces may call, "XDP"
 // programs, "socket maps" or "ring buffers".
 func KernelHas(part string) (bool, error) {
-	ask := map[string]func() error{
-		"XDP":          func() error { return features.HaveProgramType(ebpf.XDP) },
-		"socket maps":  func() error { return features.HaveMapType(ebpf.SockHash) },
-		"ring buffers": func() error { return features.HaveMapType(ebpf.RingBuf) },
-		"bpf_skb_set_tunnel_key": func() error {
-			return features.HaveProgramHelper(ebpf.SchedCLS, asm.FnSkbSetTunnelKey)
-		},
+	helpers := map[string]asm.BuiltinFunc{
+		"bpf_redirect_peer":      asm.FnRedirectPeer,
+		"bpf_redirect_neigh":     asm.FnRedirectNeigh,
+		"bpf_fib_lookup":         asm.FnFibLookup,
+		"bpf_skb_set_tunnel_key": asm.FnSkbSetTunnelKey,
 	}
-	for _, h := range routingHelpers {
-		ask[h.name] = func() error { return features.HaveProgramHelper(ebpf.SchedCLS, h.helper) }
-	}
-	probe := ask[part]
-	if probe == nil {
+	var err error
+	switch helper, isHelper := helpers[part]; {
+	case isHelper:
+		err = features.HaveProgramHelper(ebpf.SchedCLS, helper)
+	case part == "XDP":
+		err = features.HaveProgramType(ebpf.XDP)
+	case part == "socket maps":
+		err = features.HaveMapType(ebpf.SockHash)
+	case part == "ring buffers":
+		err = features.HaveMapType(ebpf.RingBuf)
+	default:
 		return false, fmt.Errorf("ask the kernel for %q: there is no way to", part)
 	}
-	switch err := probe(); {
+	switch {
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return false, nil
 	case err != nil:

@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	stdmaps "maps"
 	"os"
 	"path/filepath"
 
@@ -103,16 +104,24 @@ type maps struct {
 	predecessors []predecessor
 }
 
+// mapSpecs are the specs of all maps. The pods' program has all but the sockets' own, and ours.
 func mapSpecs() (map[string]*ebpf.MapSpec, error) {
 	pod, err := bpf.LoadPod()
 	if err != nil {
 		return nil, err
 	}
-	specs := map[string]*ebpf.MapSpec{sysctlsMap: sysctlsSpec(), restingMap: restingSpec()}
-	for _, name := range []string{bpf.PodMapLabEndpoints, bpf.PodMapLabIfaces, bpf.PodMapLabKernelCt, bpf.PodMapLabMetrics, bpf.PodMapLabEvents, bpf.PodMapLabEventUntil, bpf.PodMapLabEventSeq, bpf.PodMapLabObserved, bpf.PodMapLabGenerations, bpf.PodMapLabIpcache} {
-		specs[name] = pod.Maps[name]
+	sock, err := bpf.LoadSock()
+	if err != nil {
+		return nil, err
 	}
-	return specs, addServiceSpecs(specs, pod)
+	specs := map[string]*ebpf.MapSpec{}
+	for name := range (&maps{services: &serviceMaps{}}).byName() {
+		if specs[name] = pod.Maps[name]; specs[name] == nil {
+			specs[name] = sock.Maps[name]
+		}
+	}
+	specs[sysctlsMap], specs[restingMap] = sysctlsSpec(), restingSpec()
+	return specs, nil
 }
 
 // sizedMaps are the specs of the maps that cfg has use of, sized by it, and where these maps go.
@@ -222,9 +231,7 @@ func (m *maps) byName() map[string]**ebpf.Map {
 		restingMap:               &m.resting,
 	}
 	if m.services != nil {
-		for name, slot := range m.services.byName() {
-			slots[name] = slot
-		}
+		stdmaps.Copy(slots, m.services.byName())
 	}
 	return slots
 }

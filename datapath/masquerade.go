@@ -42,9 +42,9 @@ func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
 	m.d.chains.Lock()
 	defer m.d.chains.Unlock()
 	want := chain{masqueradeChain, masqueradeRules(m.d.cfg, nodes, ports)}
-	changed, err := m.d.iptables().ensure(ctx, []chain{want}, []jump{masqueradeJump})
+	changed, err := m.d.iptables("nat").ensure(ctx, []chain{want}, []jump{masqueradeJump})
 	if err == nil && changed {
-		err = m.d.forgetTracked(leftAsItIs{m.d.cfg, clusterAddrs(m.d.cfg, nodes)})
+		err = m.d.forgetTracked(leftAsItIs(m.d.cfg, nodes))
 	}
 	if err != nil {
 		return fmt.Errorf("set masquerading up: %w", err)
@@ -52,20 +52,17 @@ func (m *Masquerade) Apply(ctx context.Context, nodes []Node) error {
 	return nil
 }
 
-// leftAsItIs is a filter for tracked flows that pods have sent to the outside with their own address. The kernel asks the
-// rules about a flow's first packet only: one that goes on, such as a ping, would never be masqueraded. Connections of
-// TCP that were not answered begin anew by themselves.
-type leftAsItIs struct {
-	cfg   Config
-	nodes []netip.Addr // sorted
-}
-
-// MatchConntrackFlow is called by netlink for each flow.
-func (l leftAsItIs) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	pod, peer := toAddr(f.Forward.SrcIP), toAddr(f.Reverse.SrcIP)
-	_, node := slices.BinarySearchFunc(l.nodes, peer, netip.Addr.Compare)
-	return f.Forward.Protocol != unix.IPPROTO_TCP && l.cfg.PodCIDR.Contains(pod) && toAddr(f.Reverse.DstIP) == pod &&
-		!node && !l.cfg.IPv4NativeRoutingCIDR.Contains(peer) && !l.cfg.PodCIDR.Contains(peer)
+// leftAsItIs picks flows that pods have sent to the outside with their own address. The kernel asks the rules about a
+// flow's first packet only: one that goes on, such as a ping, would never be masqueraded. Connections of TCP that were
+// not answered begin anew by themselves.
+func leftAsItIs(cfg Config, nodes []Node) trackedFlows {
+	addrs := clusterAddrs(cfg, nodes)
+	return func(f *netlink.ConntrackFlow) bool {
+		pod, peer := toAddr(f.Forward.SrcIP), toAddr(f.Reverse.SrcIP)
+		_, node := slices.BinarySearchFunc(addrs, peer, netip.Addr.Compare)
+		return f.Forward.Protocol != unix.IPPROTO_TCP && cfg.PodCIDR.Contains(pod) && toAddr(f.Reverse.DstIP) == pod &&
+			!node && !cfg.IPv4NativeRoutingCIDR.Contains(peer) && !cfg.PodCIDR.Contains(peer)
+	}
 }
 
 // ports are those that iptables masquerades with; nil: any. Where Services are translated in BPF, connection

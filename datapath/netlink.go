@@ -97,12 +97,9 @@ func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {
 		return netip.Prefix{}, false
 	}
-	a, ok := netip.AddrFromSlice(n.IP)
-	if !ok {
-		return netip.Prefix{}, false
-	}
 	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(a.Unmap(), ones), true
+	p := netip.PrefixFrom(toAddr(n.IP), ones)
+	return p, p.IsValid()
 }
 
 func toAddr(ip net.IP) netip.Addr {

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"fmt"
+	stdmaps "maps"
 	"net/netip"
 	"slices"
 
@@ -38,12 +39,7 @@ func (d *Datapath) outerPorts() ([]uint16, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the ports of Services: %w", err)
 	}
-	ports := make([]uint16, 0, len(used))
-	for p := range used {
-		ports = append(ports, p)
-	}
-	slices.Sort(ports)
-	return ports, nil
+	return slices.Sorted(stdmaps.Keys(used)), nil
 }
 
 // Ports that iptables masquerades with: below those that BPF gives to flows, and above the NodePorts of a

@@ -98,10 +98,6 @@ func (s *portSet) minus(other *portSet) *portSet {
 	return s.combine(other, func(a, b bool) bool { return a && !b })
 }
 
-func (s *portSet) and(other *portSet) *portSet {
-	return s.combine(other, func(a, b bool) bool { return a && b })
-}
-
 func (s *portSet) size() (n int) {
 	for _, in := range s {
 		if in {
@@ -122,7 +118,7 @@ func (d *Datapath) chooseNAT() error {
 	if err != nil {
 		return err
 	}
-	current, found, added, err := d.reserved()
+	current, found, added, err := reserved(d.cfg.Proc, d.maps.sysctls)
 	if err != nil {
 		return err
 	}
@@ -151,11 +147,7 @@ func (d *Datapath) localPorts() (*portSet, error) {
 }
 
 // reserved are the reserved ports as they are, those that were found, and those that were added here.
-func (d *Datapath) reserved() (current, found, added *portSet, err error) {
-	return reservedNow(d.cfg.Proc, d.maps.sysctls)
-}
-
-func reservedNow(proc string, m *ebpf.Map) (current, found, added *portSet, err error) {
+func reserved(proc string, m *ebpf.Map) (current, found, added *portSet, err error) {
 	text, err := readSysctl(proc, reservedPorts)
 	if err != nil {
 		return nil, nil, nil, err
@@ -215,7 +207,7 @@ func rememberAdded(m *ebpf.Map, added *portSet) error {
 // withoutReserved is what is to be written when ports are no longer reserved here: what others have reserved since
 // stays.
 func withoutReserved(proc string, m *ebpf.Map) (string, error) {
-	current, found, added, err := reservedNow(proc, m)
+	current, found, added, err := reserved(proc, m)
 	if err != nil {
 		return "", err
 	}
@@ -237,10 +229,10 @@ func (s *Sysctls) reservePorts() error {
 	}
 	ours := &portSet{}
 	for _, p := range outer {
-		ours[p] = true
+		ours[p] = free[p]
 	}
-	ours = ours.and(free).plus(setOf(d.cfg.nat))
-	current, found, added, err := d.reserved()
+	ours = ours.plus(setOf(d.cfg.nat))
+	current, found, added, err := reserved(d.cfg.Proc, d.maps.sysctls)
 	if err != nil {
 		return err
 	}
@@ -265,8 +257,8 @@ func (s *Sysctls) reservePorts() error {
 }
 
 // leavesPorts is an error if no port is left for the node's own connections.
-func (d *Datapath) leavesPorts(free, reserved *portSet) error {
-	if free.minus(reserved).size() > 0 {
+func (d *Datapath) leavesPorts(free, taken *portSet) error {
+	if free.minus(taken).size() > 0 {
 		return nil
 	}
 	return fmt.Errorf("net.ipv4.ip_local_port_range %s has no port that is not reserved (%s for flows of pods and Services): "+

@@ -41,51 +41,28 @@ func (r *Routes) Apply(ctx context.Context, nodes []Node) (skipped []string, err
 	r.d.routed.set(nodes)
 	switch {
 	case r.d.cfg.tunnelDevice() != "":
-		if want, err = r.tunneled(nodes); err != nil {
+		tunneled, err := r.tunneled()
+		if err != nil {
 			return nil, err
 		}
+		want, skipped = r.desired(nodes, func(netip.Addr) (nextHop, bool) { return tunneled, true })
 	case r.d.cfg.AutoDirectNodeRoutes:
-		want, skipped = r.desired(nodes)
+		want, skipped = r.desired(nodes, r.direct)
 	}
 	return skipped, r.apply(ctx, want)
 }
 
-func (r *Routes) desired(nodes []Node) (want map[netip.Prefix]nextHop, skipped []string) {
-	want = map[netip.Prefix]nextHop{}
+// desired are the routes to the other nodes' pods, by the hops to these nodes, and the nodes without one, sorted.
+func (r *Routes) desired(nodes []Node, hopTo func(netip.Addr) (nextHop, bool)) (map[netip.Prefix]nextHop, []string) {
+	want := map[netip.Prefix]nextHop{}
+	var skipped []string
 	for _, n := range nodes {
 		if n.Name == r.d.cfg.NodeName || n.IP == r.d.cfg.NodeIP || len(n.PodCIDRs) == 0 {
 			continue
 		}
-		index, ok := r.neighbour(n.IP)
+		hop, ok := hopTo(n.IP)
 		if !ok {
 			skipped = append(skipped, n.Name)
-			continue
-		}
-		for _, cidr := range n.PodCIDRs {
-			if cidr.Addr().Is4() {
-				want[cidr.Masked()] = nextHop{via: n.IP, index: index}
-			}
-		}
-	}
-	slices.Sort(skipped)
-	return want, skipped
-}
-
-// tunneled are the routes where there is a tunnel. Nodes' processes have the node's address there, as they have towards its
-// own pods.
-func (r *Routes) tunneled(nodes []Node) (map[netip.Prefix]nextHop, error) {
-	host, err := linkByName(r.d.nl, hostDevice)
-	if err != nil {
-		return nil, err
-	}
-	if host == nil {
-		return nil, fmt.Errorf("device %s is gone", hostDevice)
-	}
-	cfg := r.d.cfg
-	hop := nextHop{via: cfg.Router(), index: host.Attrs().Index, src: cfg.NodeIP, mtu: cfg.PodMTU(r.d.mtu())}
-	want := map[netip.Prefix]nextHop{}
-	for _, n := range nodes {
-		if n.Name == cfg.NodeName || n.IP == cfg.NodeIP {
 			continue
 		}
 		for _, cidr := range n.PodCIDRs {
@@ -94,20 +71,34 @@ func (r *Routes) tunneled(nodes []Node) (map[netip.Prefix]nextHop, error) {
 			}
 		}
 	}
-	return want, nil
+	slices.Sort(skipped)
+	return want, skipped
 }
 
-// neighbour is the device that leads straight to the address; not ok when a router is in between, or
-// no route.
-func (r *Routes) neighbour(addr netip.Addr) (index int, ok bool) {
-	if !addr.Is4() {
-		return 0, false
+// tunneled is the hop to all nodes where there is a tunnel. Nodes' processes have the node's address there, as towards
+// its own pods.
+func (r *Routes) tunneled() (nextHop, error) {
+	host, err := linkByName(r.d.nl, hostDevice)
+	if err != nil {
+		return nextHop{}, err
 	}
-	routes, err := r.d.nl.RouteGet(addr.AsSlice())
+	if host == nil {
+		return nextHop{}, fmt.Errorf("device %s is gone", hostDevice)
+	}
+	cfg := r.d.cfg
+	return nextHop{via: cfg.Router(), index: host.Attrs().Index, src: cfg.NodeIP, mtu: cfg.PodMTU(r.d.mtu())}, nil
+}
+
+// direct is the hop by the node itself; not ok when a router is in between, or no route.
+func (r *Routes) direct(node netip.Addr) (hop nextHop, ok bool) {
+	if !node.Is4() {
+		return hop, false
+	}
+	routes, err := r.d.nl.RouteGet(node.AsSlice())
 	if err != nil || len(routes) != 1 || len(routes[0].Gw) != 0 || routes[0].Via != nil {
-		return 0, false
+		return hop, false
 	}
-	return routes[0].LinkIndex, true
+	return nextHop{via: node, index: routes[0].LinkIndex}, true
 }
 
 func (r *Routes) apply(ctx context.Context, want map[netip.Prefix]nextHop) error {

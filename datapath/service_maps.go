@@ -43,20 +43,6 @@ func (m *serviceMaps) byName() map[string]**ebpf.Map {
 	}
 }
 
-// addServiceSpecs adds the specs of the service maps. The pods' program has all but the sockets' own.
-func addServiceSpecs(specs map[string]*ebpf.MapSpec, pod *ebpf.CollectionSpec) error {
-	sock, err := bpf.LoadSock()
-	if err != nil {
-		return err
-	}
-	for name := range (&serviceMaps{}).byName() {
-		if specs[name] = pod.Maps[name]; specs[name] == nil {
-			specs[name] = sock.Maps[name]
-		}
-	}
-	return nil
-}
-
 // fit gives the specs of the programs' maps the sizes of the maps that they get. Maps that only code of other modes uses get
 // one entry; caches get their size once for each CPU.
 func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode settings.Mode) error {
@@ -88,17 +74,18 @@ func fit(declared map[string]*ebpf.MapSpec, used map[string]*ebpf.Map, mode sett
 func (d *Datapath) dropOtherModes(ctx context.Context) error {
 	d.chains.Lock()
 	defer d.chains.Unlock()
+	root := d.cfg.HostRoot
 	var err error
 	if d.cfg.KubeProxyReplacement {
-		err = hostPortChains.remove(ctx, d.iptables())
+		err = hostPortChains.remove(ctx, root)
 		if d.cfg.Roles().Masquerade == settings.MasqueradeBPF {
-			err = errors.Join(err, masqueradeChains.remove(ctx, d.iptables()))
+			err = errors.Join(err, masqueradeChains.remove(ctx, root))
 		}
 		if d.cfg.Mode() == settings.ModeEBPF {
-			err = errors.Join(err, untrackedChains.remove(ctx, d.iptables()))
+			err = errors.Join(err, untrackedChains.remove(ctx, root))
 		}
 	} else {
-		err = errors.Join(d.pins.dropServices(), untrackedChains.remove(ctx, d.iptables()))
+		err = errors.Join(d.pins.dropServices(), untrackedChains.remove(ctx, root))
 	}
 	if errors.Is(err, errNoIPTables) {
 		return nil

@@ -108,29 +108,19 @@ func (d *Datapath) hooks(ctx context.Context) ([]hook, error) {
 	for _, veth := range veths {
 		hooks = append(hooks, podHook(veth))
 	}
-	host, err := linkByName(d.nl, hostDevice)
-	if err != nil {
-		return nil, err
-	}
-	if host != nil {
-		hooks = append(hooks, hostHook(host))
-	}
-	if device := d.cfg.tunnelDevice(); device != "" {
-		tunnel, err := linkByName(d.nl, device)
+	for _, name := range append(d.cfg.ownDevices(), d.devices()...) {
+		l, err := linkByName(d.nl, name)
 		if err != nil {
 			return nil, err
 		}
-		if tunnel != nil {
-			hooks = append(hooks, tunnelHook(tunnel))
-		}
-	}
-	for _, name := range d.devices() {
-		nic, err := linkByName(d.nl, name)
-		if err != nil {
-			return nil, err
-		}
-		if nic != nil && d.cfg.KubeProxyReplacement {
-			in, out := nicHooks(name, nic.Attrs().Index)
+		switch {
+		case l == nil || name == netDevice:
+		case name == hostDevice:
+			hooks = append(hooks, hostHook(l))
+		case name == d.cfg.tunnelDevice():
+			hooks = append(hooks, tunnelHook(l))
+		case d.cfg.KubeProxyReplacement:
+			in, out := nicHooks(name, l.Attrs().Index)
 			hooks = append(hooks, in, out)
 		}
 	}
@@ -231,7 +221,7 @@ func (d *Datapath) routeStatus(ctx context.Context, s *api.Datapath) error {
 }
 
 func (d *Datapath) iptablesStatus(ctx context.Context, s *api.Datapath) error {
-	t := d.iptables()
+	t := d.iptables("nat")
 	table, err := t.readNAT(ctx)
 	if err != nil {
 		return err

@@ -115,8 +115,6 @@ func (t tcx) open(h hook) (link.Link, ebpf.ProgramID, error) {
 	return l, info.Program, nil
 }
 
-func (t tcx) detach(h hook) error { return t.pins.unpinLink(h.pinName()) }
-
 func (t tcx) forget(device string) error { return t.pins.unpinLink(device) }
 
 func (t tcx) remembered() ([]string, error) { return t.pins.pinnedLinks() }

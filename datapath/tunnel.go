@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdmaps "maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -19,12 +21,7 @@ import (
 var tunnelDevices = map[string]string{settings.TunnelVXLAN: "lab_vxlan", settings.TunnelGeneve: "lab_geneve"}
 
 func isTunnelDevice(name string) bool {
-	for _, device := range tunnelDevices {
-		if device == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(slices.Collect(stdmaps.Values(tunnelDevices)), name)
 }
 
 // tunnelDevice is the one that cfg asks for; empty when it asks for none.
@@ -198,13 +195,4 @@ func (c *IPCache) Ends(ctx context.Context) ([]api.TunnelEnd, error) {
 		}
 	}
 	return ends, nil
-}
-
-// cleanTunnels removes the tunnels' devices.
-func cleanTunnels(nl *netlink.Handle) error {
-	var errs []error
-	for _, name := range tunnelDevices {
-		errs = append(errs, deleteLink(nl, name))
-	}
-	return errors.Join(errs...)
 }

@@ -31,9 +31,8 @@ func (u *Untracked) Apply(ctx context.Context, nodes []Node) error {
 	}
 	u.d.chains.Lock()
 	defer u.d.chains.Unlock()
-	t := u.d.iptables()
-	t.table = "raw"
-	if _, err := t.ensure(ctx, []chain{{untrackedChain, untrackedRules(u.d.cfg, nodes)}}, []jump{untrackedJump}); err != nil {
+	want := chain{untrackedChain, untrackedRules(u.d.cfg, nodes)}
+	if _, err := u.d.iptables("raw").ensure(ctx, []chain{want}, []jump{untrackedJump}); err != nil {
 		return fmt.Errorf("keep pods' traffic untracked: %w", err)
 	}
 	return nil
@@ -44,9 +43,7 @@ func (d *Datapath) untrackedStatus(ctx context.Context, s *api.Datapath) error {
 	if d.cfg.Mode() != settings.ModeKubeProxyReplacement {
 		return nil
 	}
-	t := d.iptables()
-	t.table = "raw"
-	raw, err := t.readNAT(ctx)
+	raw, err := d.iptables("raw").readNAT(ctx)
 	if err != nil {
 		return fmt.Errorf("read what is not tracked: %w", err)
 	}

@@ -29,7 +29,7 @@ type Balancer struct {
 }
 
 // New returns a balancer of maps that may have been filled by an earlier one.
-func New(m Maps) *Balancer { return &Balancer{maps: m} }
+func New(m Maps) *Balancer { return &Balancer{maps: m, names: map[uint32]string{}} }
 
 // Outcome is the result of an Apply or a Change.
 type Outcome struct {
@@ -110,11 +110,7 @@ func (b *Balancer) Reload() {
 }
 
 // Names are the Services' names by id, as far as this balancer has given them. They are the caller's.
-func (b *Balancer) Names() map[uint32]string {
-	names := make(map[uint32]string, len(b.names))
-	stdmaps.Copy(names, b.names)
-	return names
-}
+func (b *Balancer) Names() map[uint32]string { return stdmaps.Clone(b.names) }
 
 // Has says whether the Service still has the backend, and the backend the address.
 func (b *Balancer) Has(service, backend uint32, addr netip.AddrPort) bool {
@@ -177,9 +173,7 @@ func (b *Balancer) applyPart(c change, o *Outcome) (done bool, err error) {
 	for _, s := range p.have.frontends {
 		delete(b.names, s.Id)
 	}
-	for id, name := range p.names {
-		b.names[id] = name
-	}
+	stdmaps.Copy(b.names, p.names)
 	b.have.replace(p.have, p.want)
 	b.laid.took(p)
 	return true, nil

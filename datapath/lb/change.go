@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"maps"
 	"slices"
 
 	"wirelab.dev/wirelab/bpf"
@@ -111,9 +112,7 @@ func (l *laidOut) changeOf(services map[Name][]Service) (c change, leftOut []api
 			c.before = append(c.before, old)
 		}
 	}
-	for _, s := range now {
-		c.after = append(c.after, s)
-	}
+	c.after = slices.Collect(maps.Values(now))
 	return c, leftOut
 }
 
@@ -197,9 +196,7 @@ func (l *laidOut) took(p *part) {
 	for key := range p.gone {
 		delete(l.owners, key)
 	}
-	for key, owner := range p.claimed {
-		l.owners[key] = owner
-	}
+	maps.Copy(l.owners, p.claimed)
 	l.lastID = p.nextID
 	for first, list := range p.have.lists {
 		if _, stays := p.want.lists[first]; !stays {
@@ -256,7 +253,5 @@ func replace[K comparable, V any](all, part, other map[K]V) {
 	for k := range part {
 		delete(all, k)
 	}
-	for k, v := range other {
-		all[k] = v
-	}
+	maps.Copy(all, other)
 }

@@ -201,7 +201,9 @@ func (p *plan) addService(s Service, frontends []Frontend) bool {
 	sources := p.sourcesOf(s, id, frontends)
 	var lists [2]run // for the cluster, local
 	d := p.draft(id)
-	fits := p.reserve(s, frontends, sources)
+	newFrontends, newSources := p.lacks(s, frontends, sources)
+	// Entries that are removed make room only after the new ones were written.
+	fits := p.frontends+newFrontends <= int(p.room.frontends) && p.sources+newSources <= int(p.room.sources)
 	for i, backends := range [][]Backend{c.cluster, c.local} {
 		if fits && p.needs(s, frontends, i == 1) {
 			lists[i], fits = d.addList(backends, []bpf.BackendFlag{bpf.PodLabBackendFlagLAB_IN_CLUSTER, bpf.PodLabBackendFlagLAB_IN_LOCAL}[i])
@@ -212,23 +214,21 @@ func (p *plan) addService(s Service, frontends []Frontend) bool {
 		return false
 	}
 	p.names[id] = s.String()
+	p.frontends, p.sources = p.frontends+newFrontends, p.sources+newSources
 	for _, f := range frontends {
 		for _, scope := range scopesOf(f) {
-			p.enter(frontendKey(f.Addr, f.Port, protocols[s.Proto], scope), p.frontend(s, f, id, scope, lists, c.elsewhere))
+			key := frontendKey(f.Addr, f.Port, protocols[s.Proto], scope)
+			p.want.frontends[key] = p.frontend(s, f, id, scope, lists, c.elsewhere)
 		}
 	}
 	for _, key := range sources {
-		if _, ok := p.have.sources[key]; !ok {
-			p.sources++
-		}
 		p.want.sources[key] = bpf.Source{}
 	}
 	return true
 }
 
-// reserve says whether the tables have room for the Service's entries. Entries that are removed make room only after the new
-// ones were written.
-func (p *plan) reserve(s Service, frontends []Frontend, sources []bpf.SourceKey) bool {
+// lacks counts the Service's entries that are not in the tables yet.
+func (p *plan) lacks(s Service, frontends []Frontend, sources []bpf.SourceKey) (newFrontends, newSources int) {
 	more := map[bpf.ServiceKey]bool{}
 	for _, f := range frontends {
 		for _, scope := range scopesOf(f) {
@@ -238,21 +238,12 @@ func (p *plan) reserve(s Service, frontends []Frontend, sources []bpf.SourceKey)
 			}
 		}
 	}
-	comes := 0
 	for _, key := range sources {
 		if _, ok := p.have.sources[key]; !ok {
-			comes++
+			newSources++
 		}
 	}
-	return p.frontends+len(more) <= int(p.room.frontends) && p.sources+comes <= int(p.room.sources)
-}
-
-func (p *plan) enter(key bpf.ServiceKey, v bpf.Service) {
-	_, there := p.have.frontends[key]
-	if _, again := p.want.frontends[key]; !there && !again {
-		p.frontends++
-	}
-	p.want.frontends[key] = v
+	return len(more), newSources
 }
 
 // serviceID is the id that one of the frontends has already, or a new one.

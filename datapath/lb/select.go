@@ -17,15 +17,15 @@ type choice struct {
 // that terminate but still serve are used when no other one is left, in each list by itself.
 func (s Service) choose(node, zone string) choice {
 	var c choice
-	ready := keep(s.Backends, func(b Backend) bool { return b.Ready })
+	ready := sift(s.Backends, func(b Backend) bool { return b.Ready })
 	c.cluster = hinted(ready, node, zone)
 	if len(c.cluster) == 0 {
 		c.cluster = lastResort(s.Backends)
 	}
 	onNode := func(b Backend) bool { return node != "" && b.Node == node }
-	c.local = keep(ready, onNode)
+	c.local = sift(ready, onNode)
 	if len(c.local) == 0 {
-		c.local = keep(lastResort(s.Backends), onNode)
+		c.local = sift(lastResort(s.Backends), onNode)
 	}
 	c.elsewhere = len(c.cluster) > 0
 	c.cluster, c.local = inOrder(c.cluster), inOrder(c.local)
@@ -34,17 +34,7 @@ func (s Service) choose(node, zone string) choice {
 
 // lastResort are the terminating backends that still serve.
 func lastResort(backends []Backend) []Backend {
-	return keep(backends, func(b Backend) bool { return b.Serving && b.Terminating })
-}
-
-// keep is a new slice of those that ok accepts.
-func keep(backends []Backend, ok func(Backend) bool) (kept []Backend) {
-	for _, b := range backends {
-		if ok(b) {
-			kept = append(kept, b)
-		}
-	}
-	return kept
+	return sift(backends, func(b Backend) bool { return b.Serving && b.Terminating })
 }
 
 // hinted are the backends allotted to this node, or else to its zone. Hints count only when every
@@ -60,7 +50,7 @@ func hinted(ready []Backend, node, zone string) []Backend {
 		if hint.here == "" || slices.ContainsFunc(ready, func(b Backend) bool { return len(hint.of(b)) == 0 }) {
 			continue
 		}
-		here := keep(ready, func(b Backend) bool { return slices.Contains(hint.of(b), hint.here) })
+		here := sift(ready, func(b Backend) bool { return slices.Contains(hint.of(b), hint.here) })
 		if len(here) > 0 {
 			return here
 		}

@@ -2,7 +2,6 @@
 package ipam
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -51,7 +50,7 @@ type Pool struct {
 	mu    sync.Mutex
 	used  map[netip.Addr]bool  // whether other nodes may have been told that they are
 	freed map[netip.Addr]freed // those that were in use and are not
-	next  uint32               // offset into the prefix where the next search starts
+	next  uint64               // offset into the prefix where the next search starts
 }
 
 // freed is when an address was last in use, and when other nodes were told
@@ -127,8 +126,8 @@ func (p *Pool) Resting() int {
 func (p *Pool) Allocate() (netip.Addr, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	capacity := uint32(p.Capacity())
-	if uint32(len(p.used)) >= capacity {
+	capacity := p.Capacity()
+	if len(p.used) >= capacity {
 		return netip.Addr{}, fmt.Errorf("%w in %s: %d of %d in use", ErrExhausted, p.cidr, len(p.used), capacity)
 	}
 	addr, ok := p.rested(capacity)
@@ -145,7 +144,7 @@ func (p *Pool) Allocate() (netip.Addr, error) {
 }
 
 // rested is the next free address that does not rest.
-func (p *Pool) rested(capacity uint32) (netip.Addr, bool) {
+func (p *Pool) rested(capacity int) (netip.Addr, bool) {
 	now, offset := p.now(), p.next
 	for range capacity {
 		addr := p.addr(offset)
@@ -271,32 +270,22 @@ func (p *Pool) Retire(addr netip.Addr, ago time.Duration) {
 	}
 }
 
-func (p *Pool) broadcastOffset() uint32 { return 1<<(32-p.cidr.Bits()) - 1 }
+func (p *Pool) broadcastOffset() uint64 { return size(p.cidr.Bits()) - 1 }
 
-func (p *Pool) after(offset uint32) uint32 {
+func (p *Pool) after(offset uint64) uint64 {
 	if offset+1 >= p.broadcastOffset() {
 		return firstOffset
 	}
 	return offset + 1
 }
 
-func (p *Pool) base() uint32 {
-	b := p.cidr.Addr().As4()
-	return binary.BigEndian.Uint32(b[:])
-}
-
-func (p *Pool) addr(offset uint32) netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], p.base()+offset)
-	return netip.AddrFrom4(b)
-}
+func (p *Pool) addr(offset uint64) netip.Addr { return address(number(p.cidr.Addr()) + offset) }
 
 // offset returns where addr is in the prefix, and whether it is for pods.
-func (p *Pool) offset(addr netip.Addr) (uint32, bool) {
+func (p *Pool) offset(addr netip.Addr) (uint64, bool) {
 	if !addr.Is4() || !p.cidr.Contains(addr) {
 		return 0, false
 	}
-	b := addr.As4()
-	offset := binary.BigEndian.Uint32(b[:]) - p.base()
+	offset := number(addr) - number(p.cidr.Addr())
 	return offset, offset >= firstOffset && offset < p.broadcastOffset()
 }

@@ -320,7 +320,7 @@ func TestPoolAgainstAModel(t *testing.T) {
 		model := map[netip.Addr]bool{}
 		for range 500 {
 			forgotten(p, pass)
-			addr := p.addr(uint32(rng.IntN(16)))
+			addr := p.addr(uint64(rng.IntN(16)))
 			switch rng.IntN(3) {
 			case 0:
 				checkAllocate(t, p, model)

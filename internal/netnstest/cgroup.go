@@ -2,13 +2,10 @@ package netnstest
 
 import (
 	"crypto/rand"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // Cgroup is a cgroup2 directory without processes, for programs that are attached to cgroups. A child is
@@ -24,12 +21,7 @@ type Cgroup struct {
 func NewCgroup(tb testing.TB) *Cgroup {
 	tb.Helper()
 	RequireRoot(tb)
-	root, err := mountCgroup2()
-	if err != nil {
-		tb.Fatalf("mount cgroup2: %v", err)
-	}
-	tb.Cleanup(func() { root.Close() })
-	path := filepath.Join(fdPath(root), "wirelab-test-"+strings.ToLower(rand.Text()[:8]))
+	path := filepath.Join(mount(tb, "cgroup2"), "wirelab-test-"+strings.ToLower(rand.Text()[:8]))
 	if err := os.Mkdir(path, 0o755); err != nil {
 		tb.Fatalf("make cgroup: %v", err)
 	}
@@ -45,21 +37,3 @@ func NewCgroup(tb testing.TB) *Cgroup {
 	tb.Cleanup(func() { dir.Close() })
 	return &Cgroup{File: dir, Path: path}
 }
-
-func mountCgroup2() (*os.File, error) {
-	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return nil, err
-	}
-	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(mount), "cgroup2"), nil
-}
-
-func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }

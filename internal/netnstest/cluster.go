@@ -58,7 +58,7 @@ func (n *Network) AddHost(name string) *Host {
 	n.bridge.must(err, "look up port")
 	n.bridge.must(n.bridge.nl.LinkSetMaster(p, br), "connect port")
 	h.AddAddr(NIC, netip.PrefixFrom(h.Addr, LAN.Bits()))
-	h.BPFFS = mountBPFFS(n.tb)
+	h.BPFFS = mount(n.tb, "bpf")
 	return h
 }
 
@@ -96,22 +96,22 @@ func (n *NS) AddRoute(dst netip.Prefix, via netip.Addr) {
 	n.must(n.nl.RouteAdd(&netlink.Route{Dst: ipNet, Gw: via.AsSlice()}), "add route")
 }
 
-// mountBPFFS makes a BPF file system that is mounted nowhere: its path leads through an open file, and
-// when that one is closed, it is gone with all that was pinned in it.
-func mountBPFFS(tb testing.TB) string {
+// mount makes a file system that is mounted nowhere: its path leads through an open file. When the test ends, that is
+// closed, and a BPF file system is gone with all that was pinned in it.
+func mount(tb testing.TB, kind string) (path string) {
 	tb.Helper()
-	fs, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
+	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		tb.Fatalf("open bpffs: %v", err)
+		tb.Fatalf("open file system %s: %v", kind, err)
 	}
 	defer unix.Close(fs)
 	if err := unix.FsconfigCreate(fs); err != nil {
-		tb.Fatalf("create bpffs: %v", err)
+		tb.Fatalf("create file system %s: %v", kind, err)
 	}
-	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 	if err != nil {
-		tb.Fatalf("mount bpffs: %v", err)
+		tb.Fatalf("mount file system %s: %v", kind, err)
 	}
-	tb.Cleanup(func() { unix.Close(mount) })
-	return fmt.Sprintf("/proc/self/fd/%d", mount)
+	tb.Cleanup(func() { unix.Close(root) })
+	return fmt.Sprintf("/proc/self/fd/%d", root)
 }

@@ -1,6 +1,7 @@
 package netnstest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -86,13 +87,16 @@ func (n *NS) ServeUDP(addr netip.AddrPort) netip.AddrPort {
 }
 
 // Dial opens a connection from the namespace.
-func (n *NS) Dial(network string, to netip.AddrPort) (c net.Conn, err error) {
+func (n *NS) Dial(network string, to netip.AddrPort) (net.Conn, error) {
 	n.tb.Helper()
-	n.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), ProbeTimeout)
-		defer cancel()
-		c, err = (&net.Dialer{Control: resetOnClose}).DialContext(ctx, network, to.String())
-	})
+	return n.dial(nil, network, to)
+}
+
+// dial opens a connection from an address of the client; nil: any.
+func (n *NS) dial(from net.Addr, network string, to netip.AddrPort) (c net.Conn, err error) {
+	n.tb.Helper()
+	dialer := net.Dialer{Timeout: ProbeTimeout, Control: resetOnClose, LocalAddr: from}
+	n.Do(func() { c, err = dialer.Dial(network, to.String()) })
 	return c, err
 }
 
@@ -124,10 +128,6 @@ func converse(c net.Conn, payload []byte) (seen netip.Addr, err error) {
 	if _, err := c.Write(payload); err != nil {
 		return seen, err
 	}
-	return readAnswer(c, payload)
-}
-
-func readAnswer(c net.Conn, payload []byte) (seen netip.Addr, err error) {
 	var got []byte
 	buf := make([]byte, 65536)
 	for {
@@ -136,16 +136,15 @@ func readAnswer(c net.Conn, payload []byte) (seen netip.Addr, err error) {
 			return seen, err
 		}
 		got = append(got, buf[:size]...)
-		for i, b := range got {
-			if b != '\n' || len(got)-i-1 < len(payload) {
-				continue
-			}
-			addr, err := netip.ParseAddrPort(string(got[:i]))
-			if err == nil && string(got[i+1:]) != string(payload) {
-				err = fmt.Errorf("%d bytes came back changed", len(payload))
-			}
-			return addr.Addr(), err
+		line, back, found := bytes.Cut(got, []byte("\n"))
+		if !found || len(back) < len(payload) {
+			continue
 		}
+		addr, err := netip.ParseAddrPort(string(line))
+		if err == nil && !bytes.Equal(back, payload) {
+			err = fmt.Errorf("%d bytes came back changed", len(payload))
+		}
+		return addr.Addr(), err
 	}
 }
 
@@ -239,12 +238,11 @@ func awaitEcho(c *icmp.PacketConn, id int) (echo Echo, err error) {
 // AskFrom is Ask from a given port.
 func (n *NS) AskFrom(clientPort int, network string, to netip.AddrPort, payload []byte) (seen netip.Addr, err error) {
 	n.tb.Helper()
-	dialer := net.Dialer{Timeout: ProbeTimeout, Control: resetOnClose, LocalAddr: &net.UDPAddr{Port: clientPort}}
+	var from net.Addr = &net.UDPAddr{Port: clientPort}
 	if network == "tcp4" {
-		dialer.LocalAddr = &net.TCPAddr{Port: clientPort}
+		from = &net.TCPAddr{Port: clientPort}
 	}
-	var c net.Conn
-	n.Do(func() { c, err = dialer.Dial(network, to.String()) })
+	c, err := n.dial(from, network, to)
 	if err != nil {
 		return seen, err
 	}

@@ -94,33 +94,23 @@ func (r *Recorder) ComeFrom(k *Key) {
 		// A key is made for a packet that leaves, whose own end is the other end of one that comes.
 		t.In = rawKey{ID: k.Network, TTL: 64, Local: [4]uint32{binary.BigEndian.Uint32(k.Node.AsSlice())}}
 	}
-	r.put(t)
+	if err := r.tape.Put(uint32(0), &t); err != nil {
+		r.tb.Fatal(err)
+	}
 }
 
 // Last is what the last run gave the packet: the key that it leaves with, nil when it has none but that which it came with,
 // and where it goes.
 func (r *Recorder) Last() (*Key, Redirect) {
 	r.tb.Helper()
-	t := r.get()
+	var t tape
+	if err := r.tape.Lookup(uint32(0), &t); err != nil {
+		r.tb.Fatal(err)
+	}
 	if t.Errno != 0 || t.Out.Local[0] == 0 {
 		return nil, t.Redirect
 	}
 	return &Key{Network: t.Out.ID, Node: netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, t.Out.Local[0]))), TTL: t.Out.TTL, TOS: t.Out.TOS, Flags: t.Out.Flags}, t.Redirect
-}
-
-func (r *Recorder) put(t tape) {
-	r.tb.Helper()
-	if err := r.tape.Put(uint32(0), &t); err != nil {
-		r.tb.Fatal(err)
-	}
-}
-
-func (r *Recorder) get() (t tape) {
-	r.tb.Helper()
-	if err := r.tape.Lookup(uint32(0), &t); err != nil {
-		r.tb.Fatal(err)
-	}
-	return t
 }
 
 // redirects are helpers whose first argument is a device, and how many they have.

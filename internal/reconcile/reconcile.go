@@ -5,6 +5,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -29,15 +30,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
-	}
-	if o.MinBackoff == 0 {
-		o.MinBackoff = 200 * time.Millisecond
-	}
-	if o.MaxBackoff == 0 {
-		o.MaxBackoff = 30 * time.Second
-	}
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	o.MinBackoff = cmp.Or(o.MinBackoff, 200*time.Millisecond)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, 30*time.Second)
 	return o
 }
 
@@ -83,9 +78,6 @@ func (r *Reconciler) Trigger() {
 	}
 }
 
-// FirstSuccess is closed when Apply has succeeded for the first time.
-func (r *Reconciler) FirstSuccess() <-chan struct{} { return r.first }
-
 // Health returns a snapshot.
 func (r *Reconciler) Health() api.Reconciler {
 	r.mu.Lock()
@@ -97,7 +89,7 @@ func (r *Reconciler) Health() api.Reconciler {
 func (r *Reconciler) Run(ctx context.Context) error {
 	for _, other := range r.opts.After {
 		select {
-		case <-other.FirstSuccess():
+		case <-other.first:
 		case <-ctx.Done():
 			return nil
 		}
