@@ -18,7 +18,7 @@ type Summary struct {
 }
 
 // Summarize needs no order and leaves values as they are. Of no values it makes NaNs.
-func Summarize(values []float64) Summary {
+func Summarize(values ...float64) Summary {
 	sorted := slices.Sorted(slices.Values(values))
 	return Summary{Median: quantile(sorted, 0.5), Q1: quantile(sorted, 0.25), Q3: quantile(sorted, 0.75), N: len(sorted)}
 }
