@@ -19,16 +19,16 @@ import (
 
 func TestSummarize(t *testing.T) {
 	values := []float64{4, 1, 3, 2, 5}
-	if got := Summarize(values); got != (Summary{Median: 3, Q1: 2, Q3: 4, N: 5}) {
+	if got := Summarize(values...); got != (Summary{Median: 3, Q1: 2, Q3: 4, N: 5}) {
 		t.Errorf("odd: %+v", got)
 	}
 	if values[0] != 4 {
 		t.Error("the values were sorted in place")
 	}
-	if got := Summarize([]float64{1, 2, 3, 4}); got != (Summary{Median: 2.5, Q1: 1.75, Q3: 3.25, N: 4}) {
+	if got := Summarize(1, 2, 3, 4); got != (Summary{Median: 2.5, Q1: 1.75, Q3: 3.25, N: 4}) {
 		t.Errorf("even: %+v", got)
 	}
-	if got := Summarize(nil); got.N != 0 || !math.IsNaN(got.Median) {
+	if got := Summarize(); got.N != 0 || !math.IsNaN(got.Median) {
 		t.Errorf("none: %+v", got)
 	}
 }
@@ -134,7 +134,7 @@ func TestNearestReferences(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	more := Goal{ID: "P1", Bar: AtLeast(0.8), Aim: AtLeast(0.9)}
 	less := Goal{ID: "C1", Bar: AtMost(25), Aim: AtMost(8)}
-	one := func(v float64) Summary { return Summarize([]float64{v}) }
+	one := func(v float64) Summary { return Summarize(v) }
 	for _, tc := range []struct {
 		goal Goal
 		at   Summary
@@ -142,7 +142,7 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{more, one(0.95), AimReached}, {more, one(0.8), BarHolds}, {more, one(0.79), BarMissed},
 		{less, one(8), AimReached}, {less, one(9), BarHolds}, {less, one(26), BarMissed},
-		{less, Summarize(nil), NotMeasured},
+		{less, Summarize(), NotMeasured},
 	} {
 		if got := tc.goal.Judge(tc.at, "").Verdict; got != tc.want {
 			t.Errorf("%s at %s: %s, want %s", tc.goal.ID, tc.at, got, tc.want)
@@ -176,14 +176,14 @@ func TestOverheads(t *testing.T) {
 
 // What is for information is shown, apart from goals, and cannot be missed; nor can what is the machine's fault.
 func TestNumbersThatCannotBeMissed(t *testing.T) {
-	at := func(v float64) Summary { return Summarize([]float64{v}) }
+	at := func(v float64) Summary { return Summarize(v) }
 	bar := Goal{ID: "P14", What: "flat", Bar: AtMost(1.2), Aim: AtMost(1)}
 	for _, want := range []struct {
 		row Row
 		is  Verdict
 	}{
 		{Goal{ID: "P1", What: "ratio"}.Judge(at(0.1), ""), Information},
-		{Goal{ID: "P1", What: "ratio"}.Judge(Summarize(nil), ""), NotMeasured},
+		{Goal{ID: "P1", What: "ratio"}.Judge(Summarize(), ""), NotMeasured},
 		{bar.JudgeOn(at(1.1), "fine", "small cache"), BarHolds},
 		{bar.JudgeOn(at(1.3), "fine", "small cache"), MachineMissed},
 		{bar.JudgeOn(at(1.3), "fine", ""), BarMissed},

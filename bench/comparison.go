@@ -61,7 +61,7 @@ var errNoOverhead = errors.New("there is no overhead to have a share of")
 // compare sums up what ofs are to bys, costs by the reference's, which belong to the same rounds. Overheads are
 // divided by the median of the other's: it may be next to nothing in a single round.
 func (m Measure) compare(ofs, bys []float64) (Summary, error) {
-	theirs := Summarize(bys).Median - 1
+	theirs := Summarize(bys...).Median - 1
 	if m == Overhead && theirs <= 0 {
 		return Summary{}, errNoOverhead
 	}
@@ -76,7 +76,7 @@ func (m Measure) compare(ofs, bys []float64) (Summary, error) {
 			ratios = append(ratios, (of-1)/theirs)
 		}
 	}
-	return Summarize(ratios), nil
+	return Summarize(ratios...), nil
 }
 
 // costsByRound are the arm's relative costs. A failed sample is an error: a path that works now and then has not

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,11 +118,9 @@ func mitigations() string {
 	}
 	var list []string
 	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if state := strings.TrimSpace(string(text)); err == nil && state != "Not affected" {
+		if state := readFile(f); state != "" && state != "Not affected" {
 			list = append(list, filepath.Base(f)+": "+state)
 		}
 	}
-	slices.Sort(list)
 	return strings.Join(list, "; ")
 }

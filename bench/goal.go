@@ -7,7 +7,7 @@ type Bound struct {
 	Value   float64 `json:"value"`
 }
 
-// AtLeast and AtMost are bounds from below and from above.
+// AtLeast is a bound from below.
 func AtLeast(v float64) Bound { return Bound{AtLeast: true, Value: v} }
 
 // AtMost is a bound from above.
@@ -98,10 +98,10 @@ func (g Goal) JudgeOn(s Summary, note, because string) Row {
 
 // Fail is the row of a goal that could not be measured.
 func (g Goal) Fail(err error) Row {
-	return Row{Goal: g, Measured: Summarize(nil), Verdict: NotMeasured, Note: err.Error()}
+	return Row{Goal: g, Measured: Summarize(), Verdict: NotMeasured, Note: err.Error()}
 }
 
 // Absent is the row of a goal for which there is nothing.
 func (g Goal) Absent(why string) Row {
-	return Row{Goal: g, Measured: Summarize(nil), Verdict: NotApplicable, Note: why}
+	return Row{Goal: g, Measured: Summarize(), Verdict: NotApplicable, Note: why}
 }

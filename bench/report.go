@@ -23,6 +23,13 @@ type Report struct {
 	Samples  []Sample     `json:"samples"`
 }
 
+// Control is a comparison of which the outcome is known: a run in which it is another proves nothing.
+type Control struct {
+	Comparison
+	// Low and High are what the median has to be between.
+	Low, High float64
+}
+
 // ControlRow is a control and what became of it.
 type ControlRow struct {
 	What     string  `json:"what"`
@@ -37,10 +44,14 @@ type ControlRow struct {
 // AddControls checks controls against the samples.
 func (r *Report) AddControls(controls ...Control) {
 	for _, c := range controls {
-		measured, err := c.Check(r.Samples)
-		row := ControlRow{What: c.What, Suite: c.Suite, Low: c.Low, High: c.High, Measured: measured}
-		if err != nil {
-			row.Wrong = err.Error()
+		is := c.Row(r.Samples)
+		row := ControlRow{What: c.What, Suite: c.Suite, Low: c.Low, High: c.High, Measured: is.Measured}
+		switch m := is.Measured.Median; {
+		case is.Verdict == NotMeasured:
+			row.Wrong = is.Note
+		case m < c.Low || m > c.High:
+			row.Wrong = fmt.Sprintf("%s: %s is %s, and had to be between %s and %s",
+				c.Suite, c.What, number(m), number(c.Low), number(c.High))
 		}
 		r.Controls = append(r.Controls, row)
 	}
@@ -165,13 +176,13 @@ func (r *Report) arms() string {
 		b.WriteString("| workload | path | µs an operation, or ns CPU a KiB | speed by the reference's |\n|---|---|---|---|\n")
 	}
 	for _, k := range order {
-		c := Summarize(cost[k]).Median
+		c := Summarize(cost[k]...).Median
 		if k.suite != "tcp_stream" {
 			c /= 1000
 		}
 		speed := "1"
 		if relative[k] != nil {
-			speed = Summarize(relative[k]).String()
+			speed = Summarize(relative[k]...).String()
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", k.suite, k.arm, number(c), speed)
 	}

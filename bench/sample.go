@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"wirelab.dev/wirelab/bench/workload"
@@ -27,43 +29,32 @@ type Sample struct {
 
 // relate fills in what each sample of one suite is relative to its references. Samples are in order of time.
 func relate(samples []Sample) {
+	var references []Sample
+	for _, s := range samples {
+		if s.Reference && s.Error == "" {
+			references = append(references, s)
+		}
+	}
 	for i := range samples {
 		s := &samples[i]
 		if s.Reference || s.Error != "" {
 			continue
 		}
-		if ref := nearest(samples, i); ref > 0 {
+		if ref := nearest(references, s.Time); ref > 0 {
 			s.Relative = s.Result.Cost() / ref
 		}
 	}
 }
 
-// nearest is the mean cost of the two references nearest in time to sample i; 0 when there is none.
-func nearest(samples []Sample, i int) float64 {
-	var best [2]struct {
-		away time.Duration
-		cost float64
-	}
-	found := 0
-	for _, r := range samples {
-		if !r.Reference || r.Error != "" {
-			continue
-		}
-		away, cost := r.Time.Sub(samples[i].Time).Abs(), r.Result.Cost()
-		switch {
-		case found == 0 || away < best[0].away:
-			best[1] = best[0]
-			best[0].away, best[0].cost = away, cost
-		case found == 1 || away < best[1].away:
-			best[1].away, best[1].cost = away, cost
-		}
-		found++
-	}
-	switch found {
+// nearest is the mean cost of the two references nearest to a time; 0 when there is none. It changes their order.
+func nearest(references []Sample, at time.Time) float64 {
+	away := func(s Sample) time.Duration { return s.Time.Sub(at).Abs() }
+	slices.SortStableFunc(references, func(a, b Sample) int { return cmp.Compare(away(a), away(b)) })
+	switch len(references) {
 	case 0:
 		return 0
 	case 1:
-		return best[0].cost
+		return references[0].Result.Cost()
 	}
-	return (best[0].cost + best[1].cost) / 2
+	return (references[0].Result.Cost() + references[1].Result.Cost()) / 2
 }

@@ -18,21 +18,16 @@ type Summary struct {
 }
 
 // Summarize needs no order and leaves values as they are. Of no values it makes NaNs.
-func Summarize(values []float64) Summary {
-	sorted := slices.Sorted(slices.Values(values))
-	return Summary{Median: quantile(sorted, 0.5), Q1: quantile(sorted, 0.25), Q3: quantile(sorted, 0.75), N: len(sorted)}
+func Summarize(values ...float64) Summary {
+	return Summary{Median: Quantile(values, 0.5), Q1: Quantile(values, 0.25), Q3: Quantile(values, 0.75), N: len(values)}
 }
 
 // Quantile is the value that the part q of all values is below, between the two nearest. Of no values it is NaN.
 func Quantile(values []float64, q float64) float64 {
-	return quantile(slices.Sorted(slices.Values(values)), q)
-}
-
-// quantile interpolates between the two nearest of sorted values.
-func quantile(sorted []float64, q float64) float64 {
-	if len(sorted) == 0 {
+	if len(values) == 0 {
 		return math.NaN()
 	}
+	sorted := slices.Sorted(slices.Values(values))
 	at := q * float64(len(sorted)-1)
 	low := int(at)
 	high := min(low+1, len(sorted)-1)

@@ -49,9 +49,7 @@ type Runner struct {
 	Random *rand.Rand
 	// CPU is where the workloads are pinned; it is for the conditions.
 	CPU int
-	// Each is called with every sample, as soon as all is known about it: at the end of its suite.
-	Each func(Sample)
-	// Progress is called before every sample.
+	// Progress, if set, is called before every sample.
 	Progress func(suite string, done, of int)
 }
 
@@ -92,11 +90,6 @@ func (r Runner) Run(ctx context.Context, s Suite) ([]Sample, error) {
 		return samples, err
 	}
 	relate(samples)
-	if r.Each != nil {
-		for _, sample := range samples {
-			r.Each(sample)
-		}
-	}
 	return samples, nil
 }
 

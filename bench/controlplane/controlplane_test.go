@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"wirelab.dev/wirelab/bench/testbed"
 	"wirelab.dev/wirelab/internal/netnstest"
@@ -48,7 +49,7 @@ func TestMeasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", r)
-	for name, times := range map[string]Times{"ADD": r.Add[:7], "DEL": r.Delete[:4], "DEL alone": r.DeleteAlone[:4], "change": r.Change[:6], "start": {r.Cold, r.Warm}} {
+	for name, times := range map[string][]time.Duration{"ADD": r.Add[:7], "DEL": r.Delete[:4], "DEL alone": r.DeleteAlone[:4], "change": r.Change[:6], "start": {r.Cold, r.Warm}} {
 		for _, took := range times {
 			if took <= 0 {
 				t.Errorf("%s took no time: %s", name, times)

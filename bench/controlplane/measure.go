@@ -14,19 +14,16 @@ import (
 	"wirelab.dev/wirelab/bench/testbed"
 )
 
-// Times are how long something took, time after time.
-type Times []time.Duration
-
-// Results are what the control plane took.
+// Results are what the control plane took, time after time.
 type Results struct {
 	// Add, Delete and DeleteAlone are CNI calls of the plugin, from its start to its end; the last are those
 	// when no agent runs.
-	Add, Delete, DeleteAlone Times
+	Add, Delete, DeleteAlone []time.Duration
 	// Cold and Warm are from the start of an agent to the end of the first ADD it serves: on a node without
 	// anything, and after it was killed.
 	Cold, Warm time.Duration
 	// Change is from an EndpointSlice's change in the API server's memory to the Service's entry in the map.
-	Change Times
+	Change []time.Duration
 }
 
 // Plan is how much is measured.

@@ -22,7 +22,6 @@ const patience = 30 * time.Second
 
 // node is one in a network namespace, with an agent that comes and goes.
 type node struct {
-	bed  *testbed.Bed
 	host *testbed.Host
 	spec agentSpec
 	self []string // the command line that is an agent
@@ -44,7 +43,7 @@ func newNode(b *testbed.Bed, plugin string, self []string, services, pods int) (
 	if err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
-	n := &node{bed: b, host: host, self: self, dir: dir}
+	n := &node{host: host, self: self, dir: dir}
 	cfg := config.Default()
 	cfg.RoutingMode, cfg.AutoDirectNodeRoutes = "native", true
 	cfg.NodeName, cfg.DaemonSet, cfg.IPv4NativeRoutingCIDR = nodeName, namespace+"/"+daemonSet, netip.MustParsePrefix("10.0.0.0/8")

@@ -32,73 +32,61 @@ func ControlPlane(ctx context.Context, b *testbed.Bed, l *testbed.Setup, plugin 
 	p.Pods, p.Services = 1, services
 	r, err = controlplane.Measure(ctx, b, p)
 	changed := atMost("C9", fmt.Sprintf("EndpointSlice's change to the map, one of %d Services, ms: p99", services), 100, 20)
-	if err != nil {
-		rows = append(rows, changed.Fail(err))
-	} else {
-		rows = append(rows, changed.Judge(one(bench.Quantile(all(r.Change), 0.99)), fmt.Sprintf("of %d", len(r.Change))))
-	}
+	rows = append(rows, judge(changed, p99(r.Change...), fmt.Sprintf("of %d", len(r.Change)), err))
 	filled := atMost("C9", fmt.Sprintf("%d Services from none, to the maps, ms", services), 2000, 500)
 	took, err := l.Clusters[fastest][testbed.Few].FillTime(ctx, services)
-	if err != nil {
-		rows = append(rows, filled.Fail(err))
-	} else {
-		rows = append(rows, filled.Judge(one(milliseconds(took)), "without the agent"))
-	}
+	rows = append(rows, judge(filled, p50(took), "without the agent", err))
 	return append(rows, sizes(plugin)...)
+}
+
+// judge is the row of a goal; failed is why nothing was measured.
+func judge(g bench.Goal, measured bench.Summary, note string, failed error) bench.Row {
+	if failed != nil {
+		return g.Fail(failed)
+	}
+	return g.Judge(measured, note)
 }
 
 // life are the goals about an agent's life; failed is why there are no results.
 func life(r controlplane.Results, failed error) []bench.Row {
-	add := all(r.Add)
-	var rows []bench.Row
-	for _, row := range []struct {
-		goal     bench.Goal
-		measured bench.Summary
-		note     string
-	}{
-		{atMost("C1", "CNI ADD, plugin's start to end, ms: p50", 25, 8), bench.Summarize(add), ""},
-		{atMost("C1", "the same: p99", 80, 80), one(bench.Quantile(add, 0.99)), fmt.Sprintf("of %d", len(add))},
-		{atMost("C2", "CNI DEL, ms: p50", 60, 40), bench.Summarize(all(r.Delete)), ""},
-		{atMost("C2", "the same without an agent", 60, 40), bench.Summarize(all(r.DeleteAlone)), ""},
-		{atMost("C7", "agent's start to first ADD, ms: cold", 2000, 1000), one(milliseconds(r.Cold)), ""},
-		{atMost("C7", "the same: with pins", 1000, 400), one(milliseconds(r.Warm)), ""},
-	} {
-		if failed != nil {
-			rows = append(rows, row.goal.Fail(failed))
-			continue
-		}
-		rows = append(rows, row.goal.Judge(row.measured, row.note))
+	return []bench.Row{
+		judge(atMost("C1", "CNI ADD, plugin's start to end, ms: p50", 25, 8), p50(r.Add...), "", failed),
+		judge(atMost("C1", "the same: p99", 80, 80), p99(r.Add...), fmt.Sprintf("of %d", len(r.Add)), failed),
+		judge(atMost("C2", "CNI DEL, ms: p50", 60, 40), p50(r.Delete...), "", failed),
+		judge(atMost("C2", "the same without an agent", 60, 40), p50(r.DeleteAlone...), "", failed),
+		judge(atMost("C7", "agent's start to first ADD, ms: cold", 2000, 1000), p50(r.Cold), "", failed),
+		judge(atMost("C7", "the same: with pins", 1000, 400), p50(r.Warm), "", failed),
 	}
-	return rows
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func all(times controlplane.Times) []float64 {
+// all are times in milliseconds.
+func all(times ...time.Duration) []float64 {
 	values := make([]float64, len(times))
 	for i, t := range times {
-		values[i] = milliseconds(t)
+		values[i] = float64(t) / float64(time.Millisecond)
 	}
 	return values
 }
 
-// megabyte is 10^6 bytes, as sizes of images are given.
-const megabyte = 1e6
+func p50(times ...time.Duration) bench.Summary { return bench.Summarize(all(times...)...) }
+
+func p99(times ...time.Duration) bench.Summary {
+	return bench.Summarize(bench.Quantile(all(times...), 0.99))
+}
+
+// megabytes are of 10^6 bytes, as sizes of images are given.
+func megabytes(bytes int64) bench.Summary { return bench.Summarize(float64(bytes) / 1e6) }
 
 func sizes(plugin string) []bench.Row {
 	whole := atMost("C10", "agent's image, MB", 60, 40)
 	small := atMost("C10", "CNI plugin, MB", 5, 3)
-	var rows []bench.Row
-	if unpacked, err := agentSize(); err != nil {
-		rows = append(rows, whole.Fail(err))
-	} else {
-		rows = append(rows, whole.Judge(one(float64(unpacked)/megabyte), "not compressed"))
-	}
+	unpacked, err := agentSize()
+	rows := []bench.Row{judge(whole, megabytes(unpacked), "not compressed", err)}
 	info, err := os.Stat(plugin)
 	if err != nil {
 		return append(rows, small.Fail(err))
 	}
-	return append(rows, small.Judge(one(float64(info.Size())/megabyte), ""))
+	return append(rows, small.Judge(megabytes(info.Size()), ""))
 }
 
 func agentSize() (int64, error) {

@@ -43,12 +43,10 @@ func packetCosts(c *testbed.Cluster) []bench.Row {
 func costRows(goals [2]bench.Goal, c testbed.Cost) []bench.Row {
 	note := fmt.Sprintf("%s; %d ns, of which the empty program %d ns", c.Name, c.Took.Nanoseconds(), c.Empty.Nanoseconds())
 	return []bench.Row{
-		goals[0].Judge(one(float64(c.Established)), fmt.Sprintf("%s; %d with what decides about other packets", c.Name, c.Instructions)),
-		goals[1].Judge(one(float64((c.Took - c.Empty).Nanoseconds())), note),
+		goals[0].Judge(bench.Summarize(float64(c.Established)), fmt.Sprintf("%s; %d with what decides about other packets", c.Name, c.Instructions)),
+		goals[1].Judge(bench.Summarize(float64((c.Took - c.Empty).Nanoseconds())), note),
 	}
 }
-
-func one(v float64) bench.Summary { return bench.Summarize([]float64{v}) }
 
 // tables are those that grow with Services and that a packet which opens a connection to one is looked up in:
 // Services, slots and backends.
@@ -66,7 +64,7 @@ func flatness(ctx context.Context, c *testbed.Cluster) bench.Row {
 	if of(f.Many)-of(f.Few) <= tables*(of(f.TableMany)-of(f.TableFew)) {
 		because = note + fmt.Sprintf(", of which there are %d: what it takes longer is due to this processor's caches", tables)
 	}
-	return goal.JudgeOn(one(float64(of(f.Many))/float64(of(f.Few))), note, because)
+	return goal.JudgeOn(bench.Summarize(float64(of(f.Many))/float64(of(f.Few))), note, because)
 }
 
 // mapMemory is the most that a mode takes, with many Services.
@@ -82,5 +80,5 @@ func mapMemory(l *testbed.Setup) bench.Row {
 			most, where = mib, mode
 		}
 	}
-	return goal.Judge(one(most), where)
+	return goal.Judge(bench.Summarize(most), where)
 }

@@ -114,10 +114,12 @@ func usageRows(before, after []map[string]process, idle time.Duration) ([]bench.
 			ratio = max(ratio, float64(a.rssKiB)/float64(proxy.rssKiB))
 		}
 	}
-	one := func(v float64) bench.Summary { return bench.Summarize([]float64{v}) }
-	rows := []bench.Row{memory.Judge(one(most), "the node with most"), idleCPU(idle).Judge(one(share), fmt.Sprintf("in %s, the node with most", idle))}
+	rows := []bench.Row{
+		memory.Judge(bench.Summarize(most), "the node with most"),
+		idleCPU(idle).Judge(bench.Summarize(share), fmt.Sprintf("in %s, the node with most", idle)),
+	}
 	if ratio == 0 {
 		return append(rows, compared.Absent("no kube-proxy runs here")), nil
 	}
-	return append(rows, compared.Judge(one(ratio), "the node where it is highest")), nil
+	return append(rows, compared.Judge(bench.Summarize(ratio), "the node where it is highest")), nil
 }

@@ -42,7 +42,8 @@ func (b *Bed) Close() error {
 
 func (b *Bed) onClose(f func() error) { b.closers = append(b.closers, f) }
 
-func (b *Bed) space(name string) (*Space, error) {
+// Space makes a namespace without devices.
+func (b *Bed) Space(name string) (*Space, error) {
 	s, err := newSpace(name)
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func TestEveryPathWorks(t *testing.T) {
 // The paths that are compared by their tunnels have one, and all that goes that way is in it.
 func TestTunnelsAreUsed(t *testing.T) {
 	b := bed(t)
-	hosts, pods, err := b.kernelTunnel(KernelTunnel)
+	hosts, pods, err := b.kernelTunnel()
 	must(t, err)
 	c, err := b.cluster(t.Context(), Tunnel, 3, tunnel)
 	must(t, err)

@@ -31,7 +31,7 @@ func (c *Cluster) establish(to netip.AddrPort) (_ *flow, err error) {
 		port = c.backend().Port()
 	}
 	var listener net.Listener
-	err = server.do(func() error {
+	err = server.Do(func() error {
 		listener, err = net.Listen("tcp4", netip.AddrPortFrom(server.addr, port).String())
 		return err
 	})
@@ -40,7 +40,7 @@ func (c *Cluster) establish(to netip.AddrPort) (_ *flow, err error) {
 	}
 	defer func() { err = errors.Join(err, listener.Close()) }()
 	f := &flow{to: to}
-	err = client.do(func() error {
+	err = client.Do(func() error {
 		dialer := net.Dialer{Timeout: 3 * time.Second}
 		f.conn, err = dialer.Dial("tcp4", to.String())
 		return err

@@ -52,40 +52,31 @@ func (c *Cluster) PacketCosts() (fromPod Cost, fromNIC *Cost, err error) {
 
 // fromPod is a frame of the flow, or its first, for the program that it meets as it leaves the pod.
 func (c *Cluster) fromPod(f *flow, first bool) (subject, error) {
-	node, pod := c.Nodes[0], c.Nodes[0].pods[0]
-	p, err := node.find(pod.hostIf)
-	if err != nil {
-		return subject{}, err
-	}
-	veth, err := node.link(pod.hostIf)
-	if err != nil {
-		return subject{}, err
-	}
-	inside, err := pod.link(podDevice)
-	if err != nil {
-		return subject{}, err
-	}
-	frame, err := f.frame(inside.Attrs().HardwareAddr, veth.Attrs().HardwareAddr, first)
-	return subject{node, p, frame}, err
+	pod := c.Nodes[0].pods[0]
+	return c.Nodes[0].subject(f, first, pod.Space, podDevice, pod.hostIf)
 }
 
 // atNIC is a frame of the flow for the program that it meets at the NIC of the other node.
 func (c *Cluster) atNIC(f *flow) (subject, error) {
-	node := c.Nodes[1]
-	p, err := node.find(nic)
+	return c.Nodes[1].subject(f, false, c.Nodes[0].Space, nic, nic)
+}
+
+// subject is a frame of the flow, or its first, that a device of from sends to a device of the node.
+func (n *Node) subject(f *flow, first bool, from *Space, out, in string) (subject, error) {
+	p, err := n.find(in)
 	if err != nil {
 		return subject{}, err
 	}
-	there, err := node.link(nic)
+	here, err := n.link(in)
 	if err != nil {
 		return subject{}, err
 	}
-	here, err := c.Nodes[0].link(nic)
+	there, err := from.link(out)
 	if err != nil {
 		return subject{}, err
 	}
-	frame, err := f.frame(here.Attrs().HardwareAddr, there.Attrs().HardwareAddr, false)
-	return subject{node, p, frame}, err
+	frame, err := f.frame(there.Attrs().HardwareAddr, here.Attrs().HardwareAddr, first)
+	return subject{n, p, frame}, err
 }
 
 // FillTime is how long the first node takes to have n Services after it had none. The cluster's Services are
@@ -96,7 +87,7 @@ func (c *Cluster) FillTime(ctx context.Context, n int) (took time.Duration, err 
 		return 0, err
 	}
 	list := services(n, c.backend(), c.Nodes[1].cfg.NodeName)
-	err = node.do(func() error {
+	err = node.Do(func() error {
 		start := time.Now()
 		err := node.dp.Services().Apply(ctx, lb.State{Services: list})
 		took = time.Since(start)

@@ -37,11 +37,5 @@ func (b *Bed) filesystems() (bpffs, cgroup string, err error) {
 	return bpffs, cgroup, err
 }
 
-// Space makes a namespace without devices.
-func (b *Bed) Space(name string) (*Space, error) { return b.space(name) }
-
 // FD is the namespace's open file, which stays the bed's.
 func (s *Space) FD() int { return s.fd }
-
-// Do calls f on a thread in the namespace. Processes that it starts are there, too.
-func (s *Space) Do(f func() error) error { return s.do(f) }

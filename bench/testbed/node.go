@@ -43,7 +43,7 @@ func (b *Bed) hosts(name string) ([2]*Space, error) {
 	var pair [2]*Space
 	for i := range pair {
 		var err error
-		if pair[i], err = b.space(fmt.Sprintf("%s %d", name, i)); err != nil {
+		if pair[i], err = b.Space(fmt.Sprintf("%s %d", name, i)); err != nil {
 			return pair, err
 		}
 	}
@@ -69,7 +69,7 @@ func (b *Bed) hostsWithPods(name string, overhead int) (hosts [2]*Space, pods [2
 	}
 	const hostIf = "pod"
 	for i, host := range hosts {
-		s, err := b.space(fmt.Sprintf("pod of %s %d", name, i))
+		s, err := b.Space(fmt.Sprintf("pod of %s %d", name, i))
 		if err != nil {
 			return hosts, pods, err
 		}
@@ -132,7 +132,7 @@ func (b *Bed) openNode(s *Space, i int, set func(*datapath.Config)) (*Node, erro
 	}
 	n.cfg.RoutingMode, n.cfg.AutoDirectNodeRoutes, n.cfg.IPv4NativeRoutingCIDR = settings.RoutingNative, true, native
 	set(&n.cfg)
-	err = n.do(func() (err error) {
+	err = n.Do(func() (err error) {
 		n.dp, err = datapath.Open(context.Background(), n.cfg, slog.New(slog.DiscardHandler))
 		return err
 	})
@@ -149,7 +149,7 @@ func (n *Node) reconcile(ctx context.Context, services []lb.Service) error {
 	for i := range 2 {
 		nodes = append(nodes, datapath.Node{Name: fmt.Sprintf("node%d", i), IP: hostAddr(i), PodCIDRs: []netip.Prefix{podCIDR(i)}})
 	}
-	return n.do(func() error {
+	return n.Do(func() error {
 		skipped, err := n.dp.Routes().Apply(ctx, nodes)
 		if err == nil && len(skipped) != 0 {
 			err = fmt.Errorf("routes to %v were skipped", skipped)
@@ -164,7 +164,7 @@ func (n *Node) reconcile(ctx context.Context, services []lb.Service) error {
 
 // addPod gives the node its next pod.
 func (b *Bed) addPod(ctx context.Context, n *Node) error {
-	s, err := b.space(fmt.Sprintf("pod %d of %s", len(n.pods), n.name))
+	s, err := b.Space(fmt.Sprintf("pod %d of %s", len(n.pods), n.name))
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (b *Bed) addPod(ctx context.Context, n *Node) error {
 		Identity: podIdentity, NetNS: s.fd,
 	}
 	var ep api.Endpoint
-	err = n.do(func() (err error) {
+	err = n.Do(func() (err error) {
 		ep, err = n.dp.AddEndpoint(ctx, spec)
 		return err
 	})

@@ -21,7 +21,7 @@ func offloadKinds() []offload {
 // offloads lists which of them a device has.
 func (s *Space) offloads(device string) (string, error) {
 	var on []string
-	err := s.do(func() error {
+	err := s.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err

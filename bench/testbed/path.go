@@ -26,14 +26,12 @@ func withPort(at netip.AddrPort, kind workload.Kind) netip.AddrPort {
 	return netip.AddrPortFrom(at.Addr(), workload.Port(kind))
 }
 
-func (b *Bed) at(s *Space, cgroup string) workload.Place {
-	return workload.Place{NetNS: s.fd, Cgroup: cgroup, CPU: b.CPU}
-}
+func (b *Bed) at(s *Space) workload.Place { return workload.Place{NetNS: s.fd, CPU: b.CPU} }
 
 // straight leads from one namespace to another's address.
 func (b *Bed) straight(from, to *Space, addr netip.Addr) Path {
 	at := netip.AddrPortFrom(addr, 0)
-	return Path{client: b.at(from, ""), server: b.at(to, ""), to: at, bind: at, space: from}
+	return Path{client: b.at(from), server: b.at(to), to: at, bind: at, space: from}
 }
 
 // across leads from the first node's first pod to the pod of the second node.
@@ -69,7 +67,7 @@ func (b *Bed) socketless(c *Cluster) Path {
 // the two would then have to be told apart by.
 func (b *Bed) packets(c *Cluster) Path {
 	p, client := b.service(c), c.Nodes[0].pods[1]
-	p.client, p.space = b.at(client.Space, ""), client.Space
+	p.client, p.space = b.at(client.Space), client.Space
 	return p
 }
 

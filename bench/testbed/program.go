@@ -30,7 +30,7 @@ func (n *Node) attached() ([]Program, error) {
 		return nil, fmt.Errorf("list devices of %s: %w", n.name, err)
 	}
 	var found []Program
-	err = n.do(func() error {
+	err = n.Do(func() error {
 		for _, l := range links {
 			for _, hook := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
 				at := Program{Device: l.Attrs().Name, Ingress: hook == ebpf.AttachTCXIngress, ifindex: l.Attrs().Index}

@@ -24,7 +24,7 @@ func (b *Bed) listen(n *Node) {
 	ctx, end := context.WithCancel(context.Background())
 	n.reader = &reader{}
 	ended := make(chan error, 1)
-	go func() { ended <- n.do(func() error { return n.reader.run(ctx, n.dp) }) }()
+	go func() { ended <- n.Do(func() error { return n.reader.run(ctx, n.dp) }) }()
 	b.onClose(func() error {
 		end()
 		if err := <-ended; err != nil {

@@ -15,8 +15,8 @@ import (
 // yardstick makes two hosts with a pod each, and between them the least that BPF can do: a program that
 // writes two MAC addresses and redirects, without looking at more than the packet's protocol. What our
 // programs do beyond it is what they cost.
-func (b *Bed) yardstick(name string) (pods [2]Pod, err error) {
-	hosts, pods, err := b.hostsWithPods(name, 0)
+func (b *Bed) yardstick() (pods [2]Pod, err error) {
+	hosts, pods, err := b.hostsWithPods(Yardstick, 0)
 	if err != nil {
 		return pods, err
 	}
@@ -92,7 +92,7 @@ func (b *Bed) attach(s *Space, ifindex int, instructions asm.Instructions) error
 		return fmt.Errorf("load the redirecting program: %w", err)
 	}
 	defer prog.Close() // the link keeps it
-	return s.do(func() error {
+	return s.Do(func() error {
 		l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: ebpf.AttachTCXIngress})
 		if err != nil {
 			return fmt.Errorf("attach the redirecting program: %w", err)

@@ -153,7 +153,7 @@ func (b *Bed) setUpTold(ctx context.Context, sizes Sizes, paths Paths, progress 
 // setUpTunnels makes what has a tunnel between the nodes.
 func (b *Bed) setUpTunnels(ctx context.Context, sizes Sizes, paths Paths, progress func(string)) error {
 	progress("tunnels")
-	_, pods, err := b.kernelTunnel(KernelTunnel)
+	_, pods, err := b.kernelTunnel()
 	if err != nil {
 		return fmt.Errorf("set up the %s: %w", KernelTunnel, err)
 	}
@@ -175,7 +175,7 @@ func (b *Bed) setUpHosts(paths Paths) error {
 		}
 		paths[name] = b.straight(pair[0], pair[1], hostAddr(1))
 	}
-	pods, err := b.yardstick(Yardstick)
+	pods, err := b.yardstick()
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (b *Bed) setUpHosts(paths Paths) error {
 
 // bridge makes two pods on the bridge of a node.
 func (b *Bed) bridge() (pods [2]*Space, err error) {
-	node, err := b.space("node with a bridge")
+	node, err := b.Space("node with a bridge")
 	if err != nil {
 		return pods, err
 	}
@@ -200,7 +200,7 @@ func (b *Bed) bridge() (pods [2]*Space, err error) {
 		return pods, fmt.Errorf("make bridge: %w", err)
 	}
 	for i := range pods {
-		if pods[i], err = b.space(fmt.Sprintf("bridged pod %d", i)); err != nil {
+		if pods[i], err = b.Space(fmt.Sprintf("bridged pod %d", i)); err != nil {
 			return pods, err
 		}
 		port := fmt.Sprintf("port%d", i)

@@ -78,8 +78,8 @@ func (s *Space) close() error {
 	return unix.Close(s.fd)
 }
 
-// do calls f on a thread in the namespace.
-func (s *Space) do(f func() error) error {
+// Do calls f on a thread in the namespace. Processes that it starts are there, too.
+func (s *Space) Do(f func() error) error {
 	if err := (workload.Place{NetNS: s.fd, CPU: -1}).Do(f); err != nil {
 		return fmt.Errorf("in %s: %w", s.name, err)
 	}
@@ -87,12 +87,12 @@ func (s *Space) do(f func() error) error {
 }
 
 func (s *Space) sysctl(path, value string) error {
-	return s.do(func() error { return os.WriteFile("/proc/sys/"+path, []byte(value), 0o644) })
+	return s.Do(func() error { return os.WriteFile("/proc/sys/"+path, []byte(value), 0o644) })
 }
 
 // run runs a command in the namespace with input.
 func (s *Space) run(input string, command ...string) error {
-	return s.do(func() error {
+	return s.Do(func() error {
 		cmd := exec.Command(command[0], command[1:]...)
 		var words bytes.Buffer
 		cmd.Stdin, cmd.Stderr = strings.NewReader(input), &words

@@ -112,7 +112,7 @@ func costs(once bool, subjects ...subject) ([]Cost, error) {
 	for range runs / turn {
 		for i := range all {
 			one := &all[i]
-			err := one.node.do(func() error {
+			err := one.node.Do(func() error {
 				for range turn {
 					took, err := testRun(one.prog, one.program.ifindex, one.frame, repeat)
 					if err != nil {

@@ -22,8 +22,8 @@ const (
 // kernelTunnel makes two hosts with a pod each, whose packets the kernel routes, and sends through its own VXLAN. It is as
 // fast as that can be: where each address is, is known for good, no rule of a firewall is asked, and outer packets have no
 // checksum, as ours have none.
-func (b *Bed) kernelTunnel(name string) (hosts [2]*Space, pods [2]Pod, err error) {
-	hosts, pods, err = b.hostsWithPods(name, settings.TunnelOverhead)
+func (b *Bed) kernelTunnel() (hosts [2]*Space, pods [2]Pod, err error) {
+	hosts, pods, err = b.hostsWithPods(KernelTunnel, settings.TunnelOverhead)
 	if err != nil {
 		return hosts, pods, err
 	}

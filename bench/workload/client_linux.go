@@ -17,8 +17,6 @@ type Client struct {
 	Kind   Kind
 	To     netip.AddrPort
 	Window Window
-	// Congestion is the sockets' congestion control; empty means DefaultCongestion.
-	Congestion string
 	// Delay makes every operation take longer by so much: a change of known size, by which to see whether
 	// a measurement would show it. It is not for streams.
 	Delay time.Duration
@@ -26,9 +24,6 @@ type Client struct {
 
 // Run measures on a thread in the client's place. It fails when the server does not answer for a few seconds.
 func (c Client) Run() (r Result, err error) {
-	if c.Congestion == "" {
-		c.Congestion = DefaultCongestion
-	}
 	if c.Kind == TCPStream && c.Delay != 0 {
 		return r, errors.New("a stream has no operations to delay")
 	}
@@ -111,59 +106,58 @@ func spin(until time.Time) time.Time {
 
 // steps are one operation, the question for the server's report, and the end.
 func (c Client) steps(to *socketAddr) (op func() error, ask func() (report, error), done func(), err error) {
-	answer := make([]byte, reportSize)
-	request, ending := []byte{opByte}, []byte{reportByte}
+	request, reply := []byte{opByte}, make([]byte, 1)
 	if c.Kind == TCPCRR {
-		op = func() error { return c.connection(to, request, answer) }
+		op = func() error { return connection(to, request, reply) }
 		ask = func() (report, error) {
-			fd, err := dial(c.Kind, to, c.Congestion)
+			fd, err := dial(TCPCRR, to)
 			if err != nil {
 				return report{}, err
 			}
 			defer rawClose(fd)
-			if err := errors.Join(rawWrite(fd, ending), readFull(fd, answer)); err != nil {
-				return report{}, err
-			}
-			return decodeReport(answer), nil
+			return askReport(fd)
 		}
 		return op, ask, func() {}, nil
 	}
-	fd, err := dial(c.Kind, to, c.Congestion)
+	fd, err := dial(c.Kind, to)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	op = func() error {
-		if err := rawWrite(fd, request); err != nil {
-			return fmt.Errorf("write request: %w", err)
-		}
-		if err := readFull(fd, answer[:1]); err != nil {
-			return fmt.Errorf("read reply: %w", err)
-		}
-		return nil
-	}
-	ask = func() (report, error) {
-		if err := errors.Join(rawWrite(fd, ending), readFull(fd, answer)); err != nil {
-			return report{}, err
-		}
-		return decodeReport(answer), nil
-	}
+	op = func() error { return operation(fd, request, reply) }
+	ask = func() (report, error) { return askReport(fd) }
 	return op, ask, func() { rawClose(fd) }, nil
 }
 
+// operation is a request and its reply.
+func operation(fd int, request, reply []byte) error {
+	if err := rawWrite(fd, request); err != nil {
+		return fmt.Errorf("write request: %w", err)
+	}
+	if err := readFull(fd, reply); err != nil {
+		return fmt.Errorf("read reply: %w", err)
+	}
+	return nil
+}
+
+// askReport ends the session.
+func askReport(fd int) (report, error) {
+	if err := rawWrite(fd, []byte{reportByte}); err != nil {
+		return report{}, err
+	}
+	return readReport(fd)
+}
+
 // connection is one whole connection. The server closes first, so that the client's port is free at once.
-func (c Client) connection(to *socketAddr, request, answer []byte) error {
-	fd, err := dial(c.Kind, to, c.Congestion)
+func connection(to *socketAddr, request, reply []byte) error {
+	fd, err := dial(TCPCRR, to)
 	if err != nil {
 		return err
 	}
 	defer rawClose(fd)
-	if err := rawWrite(fd, request); err != nil {
-		return fmt.Errorf("write request: %w", err)
+	if err := operation(fd, request, reply); err != nil {
+		return err
 	}
-	if err := readFull(fd, answer[:1]); err != nil {
-		return fmt.Errorf("read reply: %w", err)
-	}
-	n, err := rawRead(fd, answer[:1])
+	n, err := rawRead(fd, reply)
 	if err != nil || n != 0 {
 		return fmt.Errorf("wait for the server to close: %d bytes, %w", n, err)
 	}
@@ -172,7 +166,7 @@ func (c Client) connection(to *socketAddr, request, answer []byte) error {
 
 func (c Client) stream() (r Result, err error) {
 	to := toSocketAddr(c.To)
-	fd, err := dial(c.Kind, &to, c.Congestion)
+	fd, err := dial(TCPStream, &to)
 	if err != nil {
 		return r, err
 	}
@@ -189,11 +183,10 @@ func (c Client) stream() (r Result, err error) {
 	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
 		return r, fmt.Errorf("end the stream: %w", err)
 	}
-	answer := make([]byte, reportSize)
-	if err := readFull(fd, answer); err != nil {
+	server, err := readReport(fd)
+	if err != nil {
 		return r, fmt.Errorf("read the server's report: %w", err)
 	}
-	server := decodeReport(answer)
 	if server.elapsed == 0 || server.bytes == 0 {
 		return r, errors.New("the server reports no bytes")
 	}

@@ -11,21 +11,13 @@ type Pair struct {
 	Client Client
 	// Server is the server's place; its CPU ought to be the client's.
 	Server Place
-	// Bind is where the server listens; an invalid address means where the client goes to.
+	// Bind is where the server listens.
 	Bind netip.AddrPort
 }
 
 // Measure runs one session between a server and a client of this process.
 func (p Pair) Measure() (Result, error) {
-	bind := p.Bind
-	if !bind.IsValid() {
-		bind = p.Client.To
-	}
-	congestion := p.Client.Congestion
-	if congestion == "" {
-		congestion = DefaultCongestion
-	}
-	s, err := Listen(p.Server, p.Client.Kind, bind, congestion)
+	s, err := Listen(p.Server, p.Client.Kind, p.Bind)
 	if err != nil {
 		return Result{}, err
 	}

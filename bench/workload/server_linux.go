@@ -19,16 +19,15 @@ const (
 
 // Server serves sessions of one workload, one after another.
 type Server struct {
-	kind       Kind
-	place      Place
-	congestion string
-	fd         int
-	addr       netip.AddrPort
+	kind  Kind
+	place Place
+	fd    int
+	addr  netip.AddrPort // where it listens
 }
 
 // Listen opens a server's socket in place. Port 0 picks one. The caller closes the server.
-func Listen(place Place, kind Kind, at netip.AddrPort, congestion string) (*Server, error) {
-	s := &Server{kind: kind, place: place, congestion: congestion, fd: -1}
+func Listen(place Place, kind Kind, at netip.AddrPort) (*Server, error) {
+	s := &Server{kind: kind, place: place, fd: -1}
 	if err := place.Do(func() error { return s.open(at) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s for %s: %w", at, kind, err), s.Close())
 	}
@@ -36,18 +35,11 @@ func Listen(place Place, kind Kind, at netip.AddrPort, congestion string) (*Serv
 }
 
 func (s *Server) open(at netip.AddrPort) (err error) {
-	proto := unix.SOCK_STREAM
-	if s.kind == UDPRR {
-		proto = unix.SOCK_DGRAM
-	}
-	if s.fd, err = rawSocket(proto); err != nil {
+	if s.fd, err = rawSocket(s.kind); err != nil {
 		return err
 	}
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("set SO_REUSEADDR: %w", err)
-	}
-	if err := configure(s.fd, s.kind, s.congestion); err != nil {
-		return err
 	}
 	if err := unix.Bind(s.fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}); err != nil {
 		return fmt.Errorf("bind: %w", err)
@@ -65,9 +57,6 @@ func (s *Server) open(at netip.AddrPort) (err error) {
 	s.addr = netip.AddrPortFrom(netip.AddrFrom4(in4.Addr), uint16(in4.Port)) //nolint:gosec // a port
 	return nil
 }
-
-// Addr is where the server listens.
-func (s *Server) Addr() netip.AddrPort { return s.addr }
 
 // Close closes the socket, when no session is running.
 func (s *Server) Close() error {
@@ -161,19 +150,14 @@ func startTally() (t tally, err error) {
 	return t, err
 }
 
-func (t *tally) end() (report, error) {
-	cpu, err := threadCPU()
-	t.elapsed, t.cpu = time.Since(t.began), cpu-t.cpu0
-	return t.report, err
-}
-
 // finish ends the count and sends the report.
 func (t *tally) finish(send func([]byte) error) error {
-	r, err := t.end()
+	cpu, err := threadCPU()
 	if err != nil {
 		return err
 	}
-	return send(r.encode())
+	t.elapsed, t.cpu = time.Since(t.began), cpu-t.cpu0
+	return send(t.encode())
 }
 
 func (s *Server) serveRR(fd int) error {
@@ -202,31 +186,28 @@ func (s *Server) serveCRR() error {
 	if err != nil {
 		return err
 	}
+	defer func() { rawClose(fd) }() // of the connection that is open then
 	t, err := startTally()
 	if err != nil {
-		rawClose(fd)
 		return err
 	}
 	buf := make([]byte, 1)
 	for {
 		if err := readFull(fd, buf); err != nil {
-			rawClose(fd)
 			return fmt.Errorf("read request: %w", err)
 		}
 		if buf[0] == reportByte {
 			break
 		}
-		err := rawWrite(fd, buf)
-		rawClose(fd)
-		if err != nil {
+		if err := rawWrite(fd, buf); err != nil {
 			return fmt.Errorf("write reply: %w", err)
 		}
+		rawClose(fd)
 		t.operations++
-		if fd, err = rawAccept(s.fd); err != nil {
+		if fd, err = rawAccept(s.fd); err != nil { // and fd is -1
 			return fmt.Errorf("accept: %w", err)
 		}
 	}
-	defer rawClose(fd)
 	return t.finish(func(r []byte) error { return rawWrite(fd, r) })
 }
 

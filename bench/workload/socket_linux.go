@@ -92,10 +92,19 @@ func toSocketAddr(a netip.AddrPort) socketAddr {
 	return sa
 }
 
-func rawSocket(kind int) (int, error) {
-	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_INET, uintptr(kind|unix.SOCK_CLOEXEC), 0)
+// rawSocket opens a socket of a kind, configured.
+func rawSocket(kind Kind) (int, error) {
+	proto := unix.SOCK_STREAM
+	if kind == UDPRR {
+		proto = unix.SOCK_DGRAM
+	}
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_INET, uintptr(proto|unix.SOCK_CLOEXEC), 0)
 	if errno != 0 {
 		return -1, fmt.Errorf("open socket: %w", errno)
+	}
+	if err := configure(int(fd), kind); err != nil {
+		rawClose(int(fd))
+		return -1, err
 	}
 	return int(fd), nil
 }
@@ -154,7 +163,7 @@ func rawSendTo(fd int, b []byte, to *socketAddr) error {
 func rawClose(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // configure sets what is the same for every socket of a kind. Accepted connections inherit it.
-func configure(fd int, kind Kind, congestion string) error {
+func configure(fd int, kind Kind) error {
 	wait := unix.NsecToTimeval(int64(patience))
 	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, opt, &wait); err != nil {
@@ -182,23 +191,16 @@ func configure(fd int, kind Kind, congestion string) error {
 }
 
 // dial opens a socket to a server.
-func dial(kind Kind, to *socketAddr, congestion string) (int, error) {
-	proto := unix.SOCK_STREAM
-	if kind == UDPRR {
-		proto = unix.SOCK_DGRAM
-	}
-	fd, err := rawSocket(proto)
+func dial(kind Kind, to *socketAddr) (int, error) {
+	fd, err := rawSocket(kind)
 	if err != nil {
 		return -1, err
 	}
-	if err = configure(fd, kind, congestion); err == nil {
-		if err = rawConnect(fd, to); err == nil {
-			return fd, nil
-		}
-		err = fmt.Errorf("connect: %w", err)
+	if err := rawConnect(fd, to); err != nil {
+		rawClose(fd)
+		return -1, fmt.Errorf("connect: %w", err)
 	}
-	rawClose(fd)
-	return -1, err
+	return fd, nil
 }
 
 // report is what a server tells at the end of a session, in network byte order.
@@ -206,8 +208,6 @@ type report struct {
 	operations, bytes uint64
 	elapsed, cpu      time.Duration
 }
-
-const reportSize = 4 * 8
 
 func (r report) encode() []byte {
 	var b []byte
@@ -217,7 +217,11 @@ func (r report) encode() []byte {
 	return b
 }
 
-func decodeReport(b []byte) report {
+func readReport(fd int) (report, error) {
+	b := make([]byte, 4*8)
+	if err := readFull(fd, b); err != nil {
+		return report{}, err
+	}
 	at := func(i int) uint64 { return binary.BigEndian.Uint64(b[8*i:]) }
-	return report{operations: at(0), bytes: at(1), elapsed: time.Duration(at(2)), cpu: time.Duration(at(3))}
+	return report{operations: at(0), bytes: at(1), elapsed: time.Duration(at(2)), cpu: time.Duration(at(3))}, nil
 }

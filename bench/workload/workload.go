@@ -50,12 +50,9 @@ func ParseKind(name string) (Kind, error) {
 }
 
 const (
-	// DefaultWarmUp and DefaultLength are the times before and in a measurement.
-	DefaultWarmUp = 100 * time.Millisecond
-	DefaultLength = 300 * time.Millisecond
-	// DefaultCongestion is chosen for every socket: what the kernel has as its own choice differs, and
+	// congestion is the congestion control of every socket: what the kernel has as its own choice differs, and
 	// with BBR, which paces, a byte costs twice as much.
-	DefaultCongestion = "reno"
+	congestion = "reno"
 	// patience is how long one end waits for the other. An answer takes microseconds.
 	patience = 3 * time.Second
 	// blockSize is how much one write or read of a stream takes: what netperf's TCP_STREAM sends unless told.
@@ -75,8 +72,10 @@ type Window struct {
 	Length time.Duration
 }
 
-// DefaultWindow is DefaultWarmUp and DefaultLength.
-func DefaultWindow() Window { return Window{WarmUp: DefaultWarmUp, Length: DefaultLength} }
+// DefaultWindow is for a machine that is not known.
+func DefaultWindow() Window {
+	return Window{WarmUp: 100 * time.Millisecond, Length: 300 * time.Millisecond}
+}
 
 // Result is what one session measured.
 type Result struct {

@@ -24,7 +24,7 @@ func serve(t *testing.T, kind Kind) *Server { return serveAfter(t, 0, kind) }
 // serveAfter is a server that the machine gives no time to at first: clients can connect before it serves them.
 func serveAfter(t *testing.T, delay time.Duration, kind Kind) *Server {
 	t.Helper()
-	s, err := Listen(Here(), kind, loopback, DefaultCongestion)
+	s, err := Listen(Here(), kind, loopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestEveryWorkloadMeasures(t *testing.T) {
 			s := serve(t, kind)
 			long := false                               // a client that the machine gives no time to has a short window
 			for i := 0; i < 2 || !long && i < 50; i++ { // a server serves session after session
-				r, err := Client{Place: Here(), Kind: kind, To: s.Addr(), Window: short}.Run()
+				r, err := Client{Place: Here(), Kind: kind, To: s.addr, Window: short}.Run()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -80,7 +80,7 @@ func TestEveryWorkloadMeasures(t *testing.T) {
 // A server whose window begins when its client's is over measures a whole window.
 func TestServerIsLate(t *testing.T) {
 	s := serveAfter(t, 3*(short.WarmUp+short.Length), TCPStream)
-	r, err := Client{Place: Here(), Kind: TCPStream, To: s.Addr(), Window: short}.Run()
+	r, err := Client{Place: Here(), Kind: TCPStream, To: s.addr, Window: short}.Run()
 	if err != nil {
 		t.Fatal(err)
 	}

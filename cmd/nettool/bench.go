@@ -38,7 +38,7 @@ func newBenchServeCmd() *cobra.Command {
 			all, ctx := errgroup.WithContext(cmd.Context())
 			for _, kind := range workload.Kinds() {
 				at := netip.AddrPortFrom(addr, workload.Port(kind))
-				s, err := workload.Listen(workload.Place{NetNS: -1, CPU: cpu}, kind, at, workload.DefaultCongestion)
+				s, err := workload.Listen(workload.Place{NetNS: -1, CPU: cpu}, kind, at)
 				if err != nil {
 					return err
 				}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -40,13 +41,7 @@ func packChart(fsys fs.FS, dir string, e edition, at time.Time) ([]byte, error) 
 		_, err = w.Write(content)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("pack the chart: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("pack the chart: %w", err)
-	}
-	if err := z.Close(); err != nil {
+	if err := errors.Join(err, w.Close(), z.Close()); err != nil {
 		return nil, fmt.Errorf("pack the chart: %w", err)
 	}
 	return b.Bytes(), nil

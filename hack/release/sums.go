@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -37,24 +36,13 @@ func sumsIn(dir string) (map[string][sha256.Size]byte, error) {
 	}
 	sums := map[string][sha256.Size]byte{}
 	for _, f := range files {
-		if sums[f.Name()], err = sumOf(filepath.Join(dir, f.Name())); err != nil {
+		content, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
 			return nil, err
 		}
+		sums[f.Name()] = sha256.Sum256(content)
 	}
 	return sums, nil
-}
-
-func sumOf(file string) (sum [sha256.Size]byte, err error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return sum, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return sum, err
-	}
-	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
 // compare says each file in which two folders differ.
