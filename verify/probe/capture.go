@@ -69,7 +69,7 @@ type Filter struct {
 }
 
 // Packet is one decoded frame. MACs are empty on devices without a link
-// header; ports, ICMP and ARP fields are 0 where they do not apply.
+// header; ports and ICMP fields are 0 where they do not apply.
 type Packet struct {
 	Interface   string     `json:"interface"`
 	Direction   Direction  `json:"direction"`
@@ -84,17 +84,9 @@ type Packet struct {
 
 	SourcePort      uint16 `json:"sourcePort,omitempty"`
 	DestinationPort uint16 `json:"destinationPort,omitempty"`
-	TCPFlags        string `json:"tcpFlags,omitempty"` // of "FSRPA"
 
 	ICMPType int `json:"icmpType,omitempty"`
-	ICMPCode int `json:"icmpCode,omitempty"`
 	ICMPID   int `json:"icmpID,omitempty"`
-	ICMPSeq  int `json:"icmpSeq,omitempty"`
-
-	// ARPOperation is 1 for a request, 2 for a reply. The addresses of the
-	// ARP message are in Source and Destination, its sender's MAC here.
-	ARPOperation int    `json:"arpOperation,omitempty"`
-	ARPSenderMAC string `json:"arpSenderMAC,omitempty"`
 
 	Payload string `json:"payload,omitempty"` // its first MaxPayload bytes
 
