@@ -135,7 +135,7 @@ func own(h field.Peer) func(field.Peer) (netip.Addr, error) {
 func through(ctx context.Context, env *field.Env, node *field.Node) func(field.Peer) (netip.Addr, error) {
 	return func(backend field.Peer) (netip.Addr, error) {
 		if backend.Node == node.Node || env.Tunnel != nil {
-			return field.RouterOf(ctx, node)
+			return env.RouterOf(ctx, node)
 		}
 		return node.Addr, nil
 	}

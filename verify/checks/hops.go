@@ -90,15 +90,15 @@ type point struct {
 
 // pointsOf lists the devices on the way from one pod to another.
 func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error) {
-	fromNode, fromEth0, fromVeth, err := field.HostSide(ctx, env, p.From)
+	fromNode, fromEth0, fromVeth, err := env.HostSide(ctx, p.From)
 	if err != nil {
 		return nil, err
 	}
-	toNode, toEth0, toVeth, err := field.HostSide(ctx, env, p.To)
+	toNode, toEth0, toVeth, err := env.HostSide(ctx, p.To)
 	if err != nil {
 		return nil, err
 	}
-	fromNIC, err := field.NICOf(ctx, fromNode)
+	fromNIC, err := env.NICOf(ctx, fromNode)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error
 		{row: atServerPod, peer: p.To, device: "eth0", request: in},
 	}
 	if fromNode != toNode {
-		toNIC, err := field.NICOf(ctx, toNode)
+		toNIC, err := env.NICOf(ctx, toNode)
 		if err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ func podCIDRs(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		}
 	}
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		router, err := field.RouterOf(ctx, node)
+		router, err := env.RouterOf(ctx, node)
 		if err != nil {
 			return err
 		}
@@ -41,11 +41,11 @@ func podCIDRs(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 
 func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		router, err := field.RouterOf(ctx, node)
+		router, err := env.RouterOf(ctx, node)
 		if err != nil {
 			return err
 		}
-		nic, err := field.NICOf(ctx, node)
+		nic, err := env.NICOf(ctx, node)
 		if err != nil {
 			return err
 		}

@@ -24,15 +24,15 @@ func pathChecks(env *field.Env) []verify.Check {
 
 func podAddress(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		router, err := field.RouterOf(ctx, node)
+		router, err := env.RouterOf(ctx, node)
 		if err != nil {
 			return err
 		}
-		nic, err := field.NICOf(ctx, node)
+		nic, err := env.NICOf(ctx, node)
 		if err != nil {
 			return err
 		}
-		eth0, err := field.DeviceOf(ctx, node.Client, "eth0")
+		eth0, err := env.DeviceOf(ctx, node.Client, "eth0")
 		if err != nil {
 			return err
 		}
@@ -55,11 +55,11 @@ func judgePod(ev *verify.Evidence, pod field.Peer, beyond field.Route, eth0 fiel
 
 func whoAnswersARP(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		_, _, veth, err := field.HostSide(ctx, env, node.Client)
+		_, _, veth, err := env.HostSide(ctx, node.Client)
 		if err != nil {
 			return err
 		}
-		router, err := field.RouterOf(ctx, node)
+		router, err := env.RouterOf(ctx, node)
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func ownAddressUnanswered(ctx context.Context, ev *verify.Evidence, pod field.Pe
 
 func frameSource(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		_, eth0, veth, err := field.HostSide(ctx, env, node.Client)
+		_, eth0, veth, err := env.HostSide(ctx, node.Client)
 		if err != nil {
 			return err
 		}

@@ -98,7 +98,7 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	if err != nil {
 		return err
 	}
-	dev, err := field.DeviceOf(ctx, p.From, "eth0")
+	dev, err := env.DeviceOf(ctx, p.From, "eth0")
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func wantedMTU(ctx context.Context, env *field.Env, p field.Pair) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		nic, err := field.NICOf(ctx, node)
+		nic, err := env.NICOf(ctx, node)
 		if err != nil {
 			return 0, err
 		}

@@ -51,7 +51,7 @@ func forgedSources(env *field.Env, node *field.Node, to field.Peer) map[string]n
 
 func spoofTo(ctx context.Context, env *field.Env, node *field.Node, to field.Peer, ev *verify.Evidence) error {
 	from := node.Client
-	_, _, veth, err := field.HostSide(ctx, env, from)
+	_, _, veth, err := env.HostSide(ctx, from)
 	if err != nil {
 		return err
 	}

@@ -171,7 +171,7 @@ func watchTunnels(ctx context.Context, env *field.Env, flows []field.Flow) (watc
 		return nil
 	}
 	for _, n := range env.Nodes {
-		nic, err := field.NICOf(ctx, n)
+		nic, err := env.NICOf(ctx, n)
 		if err != nil {
 			return nil, nil, err
 		}

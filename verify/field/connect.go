@@ -85,7 +85,7 @@ func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	if !e.has(verify.Services) {
 		return nil
 	}
-	e.services = once(func(ctx context.Context) error { return awaitServices(ctx, e) })
+	e.services = once(func(ctx context.Context) (struct{}, error) { return struct{}{}, awaitServices(ctx, e) })
 	if err := readServices(ctx, e, only); err != nil {
 		return err
 	}

@@ -41,7 +41,8 @@ type Env struct {
 
 	parts    []verify.Part // what has been laid out
 	stage    stage
-	services func(context.Context) error
+	services func(context.Context) (struct{}, error)
+	devices  sync.Map // what each peer is asked for its devices with, by its name
 }
 
 // New returns what a run looks through, with nothing laid out yet.
@@ -62,7 +63,8 @@ func (e *Env) ServicesReady(ctx context.Context) error {
 	if err := e.backendsUp(); err != nil {
 		return err
 	}
-	return e.services(ctx)
+	_, err := e.services(ctx)
+	return err
 }
 
 func (e *Env) backendsUp() error {
@@ -172,19 +174,19 @@ func NotLaidOut(part verify.Part) Prober {
 }
 
 // once runs f for the first caller; the others wait for its result.
-func once(f func(context.Context) error) func(context.Context) error {
+func once[T any](f func(context.Context) (T, error)) func(context.Context) (T, error) {
 	var mu sync.Mutex
+	var got T
 	done := false
-	return func(ctx context.Context) error {
+	return func(ctx context.Context) (_ T, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if done {
-			return nil
+		if !done {
+			got, err = f(ctx)
+			// A caller whose own time ran out must not decide for the others.
+			done = err == nil
 		}
-		err := f(ctx)
-		// A caller whose own time ran out must not decide for the others.
-		done = err == nil
-		return err
+		return got, err
 	}
 }
 
