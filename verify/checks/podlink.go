@@ -125,41 +125,37 @@ func frameSource(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 
 func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Peer, eth0, veth field.Device) error {
 	what := fmt.Sprintf("%s -> %s", from.Name, pod.Name)
-	packets, err := pingWatched(ctx, from, pod, pod, "eth0", what, ev)
+	requests, answered, err := pingWatched(ctx, from, pod.Addr, pod, what, ev)
 	if err != nil {
 		return err
 	}
-	for _, p := range packets {
-		if p.Direction == probe.In {
-			right := p.SourceMAC == veth.MAC && p.DestMAC == eth0.MAC
-			ev.Expect(right, what, fmt.Sprintf("frames from %s, the MAC of %s, to %s, that of eth0", veth.MAC, veth.Name, eth0.MAC),
-				fmt.Sprintf("a frame from %s to %s arrives", p.SourceMAC, p.DestMAC))
-		}
+	for _, p := range requests {
+		right := p.SourceMAC == veth.MAC && p.DestMAC == eth0.MAC
+		ev.Expect(right, what, fmt.Sprintf("frames from %s, the MAC of %s, to %s, that of eth0", veth.MAC, veth.Name, eth0.MAC),
+			fmt.Sprintf("a frame from %s to %s arrives", p.SourceMAC, p.DestMAC))
+	}
+	if answered && len(requests) == 0 {
+		return fmt.Errorf("%s: answered, and yet eth0 of %s saw nothing", what, pod.Name)
 	}
 	return nil
 }
 
-// pingWatched sends one echo request and returns what a device of watcher saw
-// of it and of its reply. An unanswered request is recorded as wrong; one that
-// was answered and yet not seen is an error, as the watch must have failed.
-func pingWatched(ctx context.Context, from, to, watcher field.Peer, dev, what string, ev *verify.Evidence) ([]probe.Packet, error) {
+// pingWatched sends one echo request to an address and returns what eth0 of
+// the peer who has it saw of that request, and whether it was answered. That it
+// was not is recorded as wrong. An answered request that was not seen means
+// that the watch has failed.
+func pingWatched(ctx context.Context, from field.Peer, to netip.Addr, at field.Peer, what string, ev *verify.Evidence) (requests []probe.Packet, answered bool, err error) {
 	marker := field.NewMarker()
-	watch, err := watcher.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
-		Interface: dev, Filter: probe.Filter{Protocol: "icmp", Contains: marker},
+	watch, err := at.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
+		Interface: "eth0", Filter: probe.Filter{Direction: probe.In, Protocol: "icmp", Contains: marker},
 	}})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if !to.Addr.IsValid() {
-		return nil, fmt.Errorf("%s: %s has no address", what, to.Name)
-	}
-	_, answered, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to.Addr, Marker: marker}}, ev)
+	_, answered, err = sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to, Marker: marker}}, ev)
 	seen, stopErr := watch.Stop(ctx)
 	if err := errors.Join(err, stopErr); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if answered && len(seen.Capture.Packets) == 0 {
-		return nil, fmt.Errorf("%s: answered, and yet %s of %s saw nothing", what, dev, watcher.Name)
-	}
-	return seen.Capture.Packets, nil
+	return seen.Capture.Packets, answered, nil
 }

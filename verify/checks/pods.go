@@ -54,20 +54,7 @@ func pairCheck(env *field.Env, name, claim string, p placement, needs []verify.P
 }
 
 func pairICMP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
-	return ping(ctx, p.From, p.To, ev)
-}
-
-// ping sends three echo requests; every one must be answered by its addressee.
-func ping(ctx context.Context, from, to field.Peer, ev *verify.Evidence) error {
-	const count = 3
-	what := fmt.Sprintf("%s -> %s (icmp %s)", from.Name, to.Name, to.Addr)
-	reply, ok, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to.Addr, Count: count}}, ev)
-	if err != nil || !ok {
-		return err
-	}
-	r := reply.ICMP
-	ev.Expect(r.Received == count && r.From == to.Addr, what, fmt.Sprintf("%d answers by %s", count, to.Addr), fmt.Sprintf("%d of %d answered by %s, TTL %d", r.Received, count, r.From, r.TTL))
-	return nil
+	return between(p).ping(ctx, ev)
 }
 
 func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
@@ -80,11 +67,11 @@ func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidenc
 		ev.Wrong(what, fmt.Sprintf("%d bytes each way, and the server's name", bulk), fmt.Sprintf("%d bytes went up and %d came down", reply.TCP.Up, reply.TCP.Down))
 		return nil
 	}
-	return ask{by: []field.Peer{p.To}, client: own(p.From)}.judge(what, *reply.TCP.Identity, false, ev)
+	return between(p).judge(what, *reply.TCP.Identity, false, ev)
 }
 
 func pairUDP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
-	return ask{from: p.From, to: p.To.At(), name: p.To.Name, by: []field.Peer{p.To}, client: own(p.From)}.over(ctx, "udp", ev)
+	return between(p).over(ctx, "udp", ev)
 }
 
 // Header bytes of an IPv4 packet that are not the payload of an echo request
@@ -168,25 +155,24 @@ func wantedMTU(ctx context.Context, env *field.Env, p field.Pair) (int, error) {
 }
 
 func podsToNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	var asks []ask
-	var pings []field.Pair
-	for _, from := range env.Nodes {
-		for _, to := range env.Nodes {
-			asks = append(asks, ask{from: from.Client, to: to.At(), name: to.Name, client: own(from.Client)})
-			pings = append(pings, field.Pair{From: from.Client, To: to.Peer})
-		}
-	}
-	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))
+	return askEachWay(ctx, env, ev, func(from, to *field.Node) ask {
+		return ask{from: from.Client, to: to.At(), name: to.Name, client: own(from.Client)}
+	})
 }
 
 func nodesToPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return askEachWay(ctx, env, ev, func(from, to *field.Node) ask {
+		return between(field.Pair{From: from.Peer, To: to.Server})
+	})
+}
+
+// askEachWay asks from every node to every node, and sends echo requests there.
+func askEachWay(ctx context.Context, env *field.Env, ev *verify.Evidence, way func(from, to *field.Node) ask) error {
 	var asks []ask
-	var pings []field.Pair
 	for _, from := range env.Nodes {
 		for _, to := range env.Nodes {
-			asks = append(asks, ask{from: from.Peer, to: to.Server.At(), name: to.Server.Name, by: []field.Peer{to.Server}, client: own(from.Peer)})
-			pings = append(pings, field.Pair{From: from.Peer, To: to.Server})
+			asks = append(asks, way(from, to))
 		}
 	}
-	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))
+	return errors.Join(askAll(ctx, ev, asks), verify.Each(asks, func(a ask) error { return a.ping(ctx, ev) }))
 }

@@ -42,14 +42,11 @@ func everywhere(env *field.Env, s field.Service) []ask {
 func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	const times = 12
 	return verify.Each(everywhere(env, env.Sticky), func(a ask) error {
-		reply, err := a.from.Probe(ctx, probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(a.to), Count: times}})
-		if err != nil {
-			return err
-		}
 		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, a.to)
-		if reply.Failure != "" || reply.HTTP == nil {
-			ev.Wrong(what, "an answer", reply.Failure)
-			return nil
+		request := probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(a.to), Count: times}}
+		reply, ok, err := sent(ctx, a.from, what, request, ev)
+		if err != nil || !ok {
+			return err
 		}
 		ev.Expect(len(reply.HTTP.AnsweredBy) == 1, what, "answers by one backend", fmt.Sprintf("%d connections were answered by %v", times, reply.HTTP.AnsweredBy))
 		return nil

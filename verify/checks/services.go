@@ -180,7 +180,7 @@ func headless(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 			if !ok {
 				continue // sameAddresses has said so
 			}
-			asks = append(asks, ask{from: node.Client, to: backend.At(), name: backend.Name, by: []field.Peer{backend}, client: own(node.Client)})
+			asks = append(asks, between(field.Pair{From: node.Client, To: backend}))
 		}
 		return askAll(ctx, ev, asks)
 	})
