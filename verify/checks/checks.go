@@ -33,6 +33,21 @@ func look(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence
 	return func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) }
 }
 
+// settled looks again for a while, as long as what it sees contradicts the claim. What it saw last counts.
+func settled(ctx context.Context, within time.Duration, ev *verify.Evidence, look func(context.Context, *verify.Evidence) error) error {
+	deadline := time.Now().Add(within)
+	var seen *verify.Evidence
+	err := field.Poll(ctx, func(ctx context.Context) (bool, error) {
+		seen = &verify.Evidence{}
+		err := look(ctx, seen)
+		return !seen.Contradicts() || time.Now().After(deadline), err
+	})
+	if err == nil {
+		ev.Add(seen)
+	}
+	return err
+}
+
 // lookAtServices has a check look at Services of the run, which have to work first.
 func lookAtServices(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error {
