@@ -28,8 +28,18 @@ func All(env *field.Env) []verify.Check {
 		serviceChecks(env), policyChecks(env), dnsChecks(env), mapChecks(env), tunnelChecks(env), ruleChecks(env), kubeProxyChecks(env), []verify.Check{demoCheck(env)})
 }
 
+// looker looks through env. An error means that it was not able to look.
+type looker func(ctx context.Context, env *field.Env, ev *verify.Evidence) error
+
+// onEachNode looks at all nodes at once.
+func onEachNode(run func(context.Context, *field.Env, *field.Node, *verify.Evidence) error) looker {
+	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+		return verify.Each(env.Nodes, func(node *field.Node) error { return run(ctx, env, node, ev) })
+	}
+}
+
 // look has a check look through env.
-func look(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+func look(env *field.Env, run looker) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) }
 }
 
@@ -49,7 +59,7 @@ func settled(ctx context.Context, within time.Duration, ev *verify.Evidence, loo
 }
 
 // lookAtServices has a check look at Services of the run, which have to work first.
-func lookAtServices(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+func lookAtServices(env *field.Env, run looker) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error {
 		if err := env.ServicesReady(ctx); err != nil {
 			return err

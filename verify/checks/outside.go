@@ -13,7 +13,7 @@ func outsideChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
 			Name: "outside/masquerade", Needs: []verify.Part{verify.Pods, verify.Outside}, Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.",
-			Settings: []string{masquerading}, Run: look(env, masqueraded),
+			Settings: []string{masquerading}, Run: look(env, onEachNode(masqueraded)),
 		},
 		{
 			Name: "outside/native-cidr", Needs: []verify.Part{verify.Pods, verify.Native}, Claim: "A pod reaches an address inside the native-routing CIDR with its own address.",
@@ -22,10 +22,8 @@ func outsideChecks(env *field.Env) []verify.Check {
 	}
 }
 
-func masqueraded(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		return arrivesAs(ctx, env, node.Client, env.Outside.Addr, node.Addr, ev)
-	})
+func masqueraded(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	return arrivesAs(ctx, env, node.Client, env.Outside.Addr, node.Addr, ev)
 }
 
 func nativeRouted(ctx context.Context, env *field.Env, ev *verify.Evidence) error {

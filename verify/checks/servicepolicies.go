@@ -17,8 +17,8 @@ import (
 func policyChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{Name: "services/affinity", Needs: []verify.Part{verify.Services, verify.Outside}, MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: lookAtServices(env, affinity)},
-		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: lookAtServices(env, localExternal)},
-		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: lookAtServices(env, localInternal)},
+		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: lookAtServices(env, onEachNode(localExternal))},
+		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: lookAtServices(env, onEachNode(localInternal))},
 		{Name: "services/health-port", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: lookAtServices(env, healthPort)},
 		{Name: "services/no-endpoints", Needs: []verify.Part{verify.Services, verify.Native}, Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: lookAtServices(env, noEndpoints)},
 	}
@@ -53,28 +53,24 @@ func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	})
 }
 
-func localExternal(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+func localExternal(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
 	s := env.Local
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		a := nodePortAt(env.Outside, s, node)
-		a.client = own(env.Outside)
-		if s.HasBackend(node) {
-			return askAll(ctx, ev, []ask{a})
-		}
-		return a.unanswered(ctx, ev)
-	})
+	a := nodePortAt(env.Outside, s, node)
+	a.client = own(env.Outside)
+	if s.HasBackend(node) {
+		return askAll(ctx, ev, []ask{a})
+	}
+	return a.unanswered(ctx, ev)
 }
 
-func localInternal(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+func localInternal(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
 	s := env.Local
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		// Not the backend itself, which some modes give an address other than its own.
-		a := ask{from: node.Server, to: s.At(), name: "Service " + s.Name, by: s.Backends, client: own(node.Server)}
-		if s.HasBackend(node) {
-			return askAll(ctx, ev, []ask{a})
-		}
-		return a.unanswered(ctx, ev)
-	})
+	// Not the backend itself, which some modes give an address other than its own.
+	a := ask{from: node.Server, to: s.At(), name: "Service " + s.Name, by: s.Backends, client: own(node.Server)}
+	if s.HasBackend(node) {
+		return askAll(ctx, ev, []ask{a})
+	}
+	return a.unanswered(ctx, ev)
 }
 
 // silence is how long nobody has to answer: on one machine an answer takes

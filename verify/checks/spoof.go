@@ -18,17 +18,15 @@ const spoofPort = 4242
 // spoofed sends forged packets from a pod to a neighbour and to a remote pod,
 // and after them one with the pod's own address, which ends the watch: what was
 // sent before it and has not been seen by then has not arrived.
-func spoofed(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		targets := []field.Peer{node.Server}
-		for _, other := range env.Nodes {
-			if other != node {
-				targets = append(targets, other.Server)
-				break
-			}
+func spoofed(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	targets := []field.Peer{node.Server}
+	for _, other := range env.Nodes {
+		if other != node {
+			targets = append(targets, other.Server)
+			break
 		}
-		return verify.Each(targets, func(to field.Peer) error { return spoofTo(ctx, env, node, to, ev) })
-	})
+	}
+	return verify.Each(targets, func(to field.Peer) error { return spoofTo(ctx, env, node, to, ev) })
 }
 
 // forgedSources are addresses a pod might want to be taken for.

@@ -23,7 +23,7 @@ func tunnelChecks(env *field.Env) []verify.Check {
 		{
 			Name: "tunnel/map", Needs: []verify.Part{verify.Nodes}, MinNodes: 2, Settings: []string{tunneled},
 			Claim: "On every node the map of addresses leads each other node's pod CIDR, that node's own address and its pods' to that node, and nothing else there.",
-			Run:   onceTold(env, tunnelMap),
+			Run:   onceTold(env, onEachNode(tunnelMap)),
 		},
 	}
 }
@@ -32,24 +32,22 @@ func tunnelChecks(env *field.Env) []verify.Check {
 const tunneled = "network.routingMode=tunnel"
 
 // tunnelMap wants of each node what is in the tunnel for it, and of the tunnel nothing that is not for a node.
-func tunnelMap(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(on *field.Node) error {
-		have, err := field.ReadIPCache(ctx, on)
-		if err != nil {
-			return err
+func tunnelMap(ctx context.Context, env *field.Env, on *field.Node, ev *verify.Evidence) error {
+	have, err := field.ReadIPCache(ctx, on)
+	if err != nil {
+		return err
+	}
+	for _, to := range env.Nodes {
+		if to != on {
+			judgeEnd(ev, on, to, have)
 		}
-		for _, to := range env.Nodes {
-			if to != on {
-				judgeEnd(ev, on, to, have)
-			}
+	}
+	for prefix, holder := range have {
+		if at := nodeOf(env, prefix); holder.Node.IsValid() && (at == on || at == nil && nodeAt(env, holder.Node) != nil) {
+			ev.Wrong(fmt.Sprintf("%s: %s", on.Name, prefix), "no way through the tunnel, as no other node has it", "it leads to "+holder.Node.String())
 		}
-		for prefix, holder := range have {
-			if at := nodeOf(env, prefix); holder.Node.IsValid() && (at == on || at == nil && nodeAt(env, holder.Node) != nil) {
-				ev.Wrong(fmt.Sprintf("%s: %s", on.Name, prefix), "no way through the tunnel, as no other node has it", "it leads to "+holder.Node.String())
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // judgeEnd wants all that another node has to lead there.
