@@ -9,7 +9,7 @@ import (
 // Capture collects packets seen on a device. Ready comes when the socket is
 // bound: what is sent after it is not missed.
 type Capture struct {
-	Interface string `json:"interface"` // a name, or "any"
+	Interface string `json:"interface"`
 	Filter    Filter `json:"filter"`
 	// Also picks further packets: one is collected that any of these matches.
 	Also []Filter `json:"also,omitempty"`
@@ -71,7 +71,6 @@ type Filter struct {
 // Packet is one decoded frame. MACs are empty on devices without a link
 // header; ports and ICMP fields are 0 where they do not apply.
 type Packet struct {
-	Interface   string     `json:"interface"`
 	Direction   Direction  `json:"direction"`
 	SourceMAC   string     `json:"sourceMAC,omitempty"`
 	DestMAC     string     `json:"destMAC,omitempty"`
@@ -94,7 +93,7 @@ type Packet struct {
 	Outer *Outer `json:"outer,omitempty"`
 }
 
-// Outer is a packet that carries another one. Interface and Payload are that one's.
+// Outer is a packet that carries another one. Payload is that one's.
 type Outer struct {
 	Packet
 	Network  uint32 `json:"network"`  // its number, the VNI

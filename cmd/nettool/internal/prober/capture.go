@@ -15,15 +15,11 @@ import (
 // capture collects packets until it has Count of them, has seen Until, or ctx
 // ends. Running into the timeout is a failure only where an end was named.
 func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (*probe.CaptureResult, error) {
-	index := 0
-	if spec.Interface != "any" {
-		dev, _, err := device(spec.Interface)
-		if err != nil {
-			return nil, err
-		}
-		index = dev.Index
+	dev, err := net.InterfaceByName(spec.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("find device %q: %w", spec.Interface, err)
 	}
-	socket, err := link.Open(index, unix.ETH_P_ALL)
+	socket, err := link.Open(dev.Index, unix.ETH_P_ALL)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +34,7 @@ func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (
 }
 
 func collect(ctx context.Context, socket *link.Socket, spec probe.Capture) (*probe.CaptureResult, error) {
-	c := &collection{spec: spec, names: deviceNames{}, packets: []probe.Packet{}}
+	c := &collection{spec: spec, packets: []probe.Packet{}}
 	buffer := make([]byte, 1<<16)
 	for {
 		n, from, err := socket.Read(buffer)
@@ -58,7 +54,6 @@ func collect(ctx context.Context, socket *link.Socket, spec probe.Capture) (*pro
 // collection is what a capture has seen so far.
 type collection struct {
 	spec    probe.Capture
-	names   deviceNames
 	packets []probe.Packet
 }
 
@@ -67,7 +62,6 @@ func (c *collection) result() *probe.CaptureResult { return &probe.CaptureResult
 // add tells whether the frame was the last one waited for.
 func (c *collection) add(frame []byte, from *unix.SockaddrLinklayer) bool {
 	packet := decode(frame, from, c.spec.Tunnel)
-	packet.Interface = c.names.of(from.Ifindex)
 	last := c.spec.Until != nil && c.spec.Until.Match(packet)
 	if last || c.spec.Picks(packet) {
 		c.packets = append(c.packets, packet)
@@ -94,19 +88,4 @@ func (c *collection) drain(ctx context.Context, socket *link.Socket, buffer []by
 		return nil
 	}
 	return failf("the capture on %s did not see what it waited for: %w", c.spec.Interface, context.Cause(ctx))
-}
-
-// deviceNames remembers names by index.
-type deviceNames map[int]string
-
-func (d deviceNames) of(index int) string {
-	name, ok := d[index]
-	if !ok {
-		name = fmt.Sprintf("if%d", index)
-		if dev, err := net.InterfaceByIndex(index); err == nil {
-			name = dev.Name
-		}
-		d[index] = name
-	}
-	return name
 }
