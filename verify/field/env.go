@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"wirelab.dev/wirelab/verify"
@@ -192,10 +193,5 @@ func once[T any](f func(context.Context) (T, error)) func(context.Context) (T, e
 
 // HasBackend tells whether a backend of the Service is on the node.
 func (s Service) HasBackend(node *Node) bool {
-	for _, b := range s.Backends {
-		if b.Node == node.Node {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Backends, func(b Peer) bool { return b.Node == node.Node })
 }

@@ -3,7 +3,6 @@ package field
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -140,15 +139,13 @@ func OpenFlows(ctx context.Context, pairs []Pair) ([]Flow, func() error, error) 
 		flows[i] = Flow{Pair: p, Marker: NewMarker(), Server: server}
 		return nil
 	})
-	return flows, func() error {
-		return errors.Join(verify.Each(stops, func(stop func() error) error { return stop() }))
-	}, err
+	return flows, func() error { return verify.Each(stops, func(stop func() error) error { return stop() }) }, err
 }
 
 // ServeAlone starts a server on a port of its own, so that its port tells the
 // flow from all others of a pod.
 func ServeAlone(ctx context.Context, on Peer) (netip.AddrPort, func() error, error) {
-	running, err := on.Start(ctx, probe.Request{Timeout: serveFor, Serve: &probe.Serve{Address: netip.AddrPortFrom(on.Addr, 0)}})
+	running, err := serveOn(ctx, on, netip.AddrPortFrom(on.Addr, 0))
 	if err != nil {
 		return netip.AddrPort{}, nil, err
 	}

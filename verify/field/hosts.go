@@ -80,15 +80,10 @@ func command(ctx context.Context, engine Engine, container string, argv ...strin
 	return nil
 }
 
-// serveOn starts nettool's server where p is and returns its address.
-func serveOn(ctx context.Context, p Prober, addr netip.Addr, port uint16) (netip.AddrPort, error) {
+// serveOn starts nettool's server where p is.
+func serveOn(ctx context.Context, p Prober, at netip.AddrPort) (Running, error) {
 	// The server ends with its session, so this is only how long a run may take.
-	request := probe.Request{Timeout: serveFor, Serve: &probe.Serve{Address: netip.AddrPortFrom(addr, port)}}
-	running, err := p.Start(ctx, request)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	return running.Ready().Serve.Address, nil
+	return p.Start(ctx, probe.Request{Timeout: serveFor, Serve: &probe.Serve{Address: at}})
 }
 
 // startOutside starts the outside host on the network of the lab's nodes, from
