@@ -89,11 +89,3 @@ func sameAddresses(ev *verify.Evidence, what string, got []netip.Addr, peers []f
 	slices.SortFunc(want, netip.Addr.Compare)
 	ev.Expect(slices.Equal(got, want), what, fmt.Sprint(want), fmt.Sprint(got))
 }
-
-func at(peers []field.Peer, addr netip.Addr) (field.Peer, bool) {
-	i := slices.IndexFunc(peers, func(h field.Peer) bool { return h.Addr == addr })
-	if i < 0 {
-		return field.Peer{}, false
-	}
-	return peers[i], true
-}

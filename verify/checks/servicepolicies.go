@@ -26,13 +26,13 @@ func policyChecks(env *field.Env) []verify.Check {
 
 // everywhere asks for a Service's ClusterIP for a pod and for every
 // node itself, and its nodePort on every node for the host outside.
-func everywhere(env *field.Env, s field.Service) []ask {
+func everywhere(ctx context.Context, env *field.Env, s field.Service) []ask {
 	var all []ask
 	for _, node := range env.Nodes {
 		all = append(all,
 			ask{from: node.Client, to: s.At(), name: "Service " + s.Name},
 			ask{from: node.Peer, to: s.At(), name: "Service " + s.Name},
-			nodePortAt(env.Outside, s, node))
+			nodePortAt(ctx, env, env.Outside, s, node))
 	}
 	return all
 }
@@ -41,7 +41,7 @@ func everywhere(env *field.Env, s field.Service) []ask {
 // less than once in a hundred thousand runs: three backends, twelve requests.
 func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	const times = 12
-	return verify.Each(everywhere(env, env.Sticky), func(a ask) error {
+	return verify.Each(everywhere(ctx, env, env.Sticky), func(a ask) error {
 		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, a.to)
 		request := probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(a.to), Count: times}}
 		reply, ok, err := sent(ctx, a.from, what, request, ev)
@@ -54,19 +54,20 @@ func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 }
 
 func localExternal(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
-	s := env.Local
-	a := nodePortAt(env.Outside, s, node)
+	a := nodePortAt(ctx, env, env.Outside, env.Local, node)
 	a.client = own(env.Outside)
-	if s.HasBackend(node) {
-		return askAll(ctx, ev, []ask{a})
-	}
-	return a.unanswered(ctx, ev)
+	return a.onlyWhereBacked(ctx, env.Local, node, ev)
 }
 
 func localInternal(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
 	s := env.Local
 	// Not the backend itself, which some modes give an address other than its own.
 	a := ask{from: node.Server, to: s.At(), name: "Service " + s.Name, by: s.Backends, client: own(node.Server)}
+	return a.onlyWhereBacked(ctx, s, node, ev)
+}
+
+// onlyWhereBacked wants an answer where the node has a backend of the Service, and none elsewhere.
+func (a ask) onlyWhereBacked(ctx context.Context, s field.Service, node *field.Node, ev *verify.Evidence) error {
 	if s.HasBackend(node) {
 		return askAll(ctx, ev, []ask{a})
 	}
@@ -141,7 +142,7 @@ const atOnce = 600 * time.Millisecond
 const errorTries = 6
 
 func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(everywhere(env, env.Empty), func(a ask) error {
+	return verify.Each(everywhere(ctx, env, env.Empty), func(a ask) error {
 		tcp := probe.Request{Timeout: probe.Duration(atOnce), HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: probe.Duration(atOnce)}}
 		udp := probe.Request{Timeout: probe.Duration(atOnce), UDP: &probe.UDP{Address: a.overUDP()}}
 		tries := 1

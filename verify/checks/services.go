@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/field"
@@ -100,11 +101,12 @@ func everyBackend(ctx context.Context, env *field.Env, node *field.Node, ev *ver
 	return nil
 }
 
-// nodePortAt asks for a Service's nodePort at a node; what client the backend sees is the caller's to say.
-func nodePortAt(from field.Peer, s field.Service, node *field.Node) ask {
+// nodePortAt asks for a Service's nodePort at a node.
+func nodePortAt(ctx context.Context, env *field.Env, from field.Peer, s field.Service, node *field.Node) ask {
 	return ask{
 		from: from, to: netip.AddrPortFrom(node.Addr, s.NodePortTCP), udp: netip.AddrPortFrom(node.Addr, s.NodePortUDP),
 		name: "nodePort of " + s.Name + " at " + node.Name, by: s.Backends,
+		client: nodePortClient(ctx, env, from, node), itself: hairpinClient(env),
 	}
 }
 
@@ -113,9 +115,7 @@ func nodePorts(ctx context.Context, env *field.Env, from field.Peer) []ask {
 	var asks []ask
 	for _, entry := range env.Nodes {
 		for _, service := range []field.Service{env.Every, env.One} {
-			a := nodePortAt(from, service, entry)
-			a.client, a.itself = nodePortClient(ctx, env, from, entry), hairpinClient(env)
-			asks = append(asks, a)
+			asks = append(asks, nodePortAt(ctx, env, from, service, entry))
 		}
 	}
 	return asks
@@ -131,13 +131,10 @@ func hairpin(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	if err != nil {
 		return err
 	}
-	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: clusterIPClient(ctx, env, self), itself: hairpinClient(env)}}
-	for _, a := range nodePorts(ctx, env, self) {
-		if a.to.Addr() == node.Addr && a.to.Port() == env.One.NodePortTCP {
-			asks = append(asks, a)
-		}
-	}
-	return askAll(ctx, ev, asks)
+	return askAll(ctx, ev, []ask{
+		{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: clusterIPClient(ctx, env, self), itself: hairpinClient(env)},
+		nodePortAt(ctx, env, self, env.One, node),
+	})
 }
 
 func hostPorts(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
@@ -171,12 +168,10 @@ func headless(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		}
 		sameAddresses(ev, node.Client.Name+": "+name, addresses, env.Headless.Backends)
 		var asks []ask
-		for _, addr := range addresses {
-			backend, ok := at(env.Headless.Backends, addr)
-			if !ok {
-				continue // sameAddresses has said so
+		for _, backend := range env.Headless.Backends {
+			if slices.Contains(addresses, backend.Addr) { // sameAddresses has said where it is missing
+				asks = append(asks, between(field.Pair{From: node.Client, To: backend}))
 			}
-			asks = append(asks, between(field.Pair{From: node.Client, To: backend}))
 		}
 		return askAll(ctx, ev, asks)
 	})
