@@ -154,10 +154,7 @@ func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evi
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	fromNode, err := env.Node(p.From.Node)
-	if err != nil {
-		return err
-	}
+	fromNode := env.NodeOf(p.From)
 	t := trace{Pair: p, sameNode: p.From.Node == p.To.Node, marker: field.NewMarker(), server: server, control: fromNode.Addr}
 	watches := make([]field.Running, len(points))
 	for i, at := range points {

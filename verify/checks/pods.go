@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,17 +140,11 @@ func wantedMTU(ctx context.Context, env *field.Env, p field.Pair) (int, error) {
 	}
 	least := 0
 	for _, pod := range []field.Peer{p.From, p.To} {
-		node, err := env.Node(pod.Node)
+		nic, err := env.NICOf(ctx, env.NodeOf(pod))
 		if err != nil {
 			return 0, err
 		}
-		nic, err := env.NICOf(ctx, node)
-		if err != nil {
-			return 0, err
-		}
-		if least == 0 || nic.MTU < least {
-			least = nic.MTU
-		}
+		least = min(cmp.Or(least, nic.MTU), nic.MTU)
 	}
 	return least, nil
 }

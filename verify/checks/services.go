@@ -127,23 +127,15 @@ func nodePortFromOutside(ctx context.Context, env *field.Env, ev *verify.Evidenc
 
 func hairpin(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	self := env.One.Backends[0]
-	node, err := env.Node(self.Node)
-	if err != nil {
-		return err
-	}
 	return askAll(ctx, ev, []ask{
 		{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: clusterIPClient(ctx, env, self), itself: hairpinClient(env)},
-		nodePortAt(ctx, env, self, env.One, node),
+		nodePortAt(ctx, env, self, env.One, env.NodeOf(self)),
 	})
 }
 
 func hostPorts(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	pod := env.One.Backends[0]
-	node, err := env.Node(pod.Node)
-	if err != nil {
-		return err
-	}
-	at := netip.AddrPortFrom(node.Addr, field.HostPort)
+	at := netip.AddrPortFrom(env.NodeOf(pod).Addr, field.HostPort)
 	to := func(from field.Peer) ask {
 		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []field.Peer{pod}, client: hostPortClient(ctx, env, from, pod), itself: hairpinClient(env)}
 	}

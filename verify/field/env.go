@@ -150,14 +150,9 @@ const (
 	NodePrefix = "node "
 )
 
-// Node finds a node by its Kubernetes name.
-func (e *Env) Node(name string) (*Node, error) {
-	for _, n := range e.Nodes {
-		if n.Node == name {
-			return n, nil
-		}
-	}
-	return nil, fmt.Errorf("an answer came from node %q, which the lab does not have", name)
+// NodeOf is the node that a pod of the run is on, or that the peer is.
+func (e *Env) NodeOf(p Peer) *Node {
+	return e.Nodes[slices.IndexFunc(e.Nodes, func(n *Node) bool { return n.Node == p.Node })]
 }
 
 // down is the Prober of a peer that could not be brought up.

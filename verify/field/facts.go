@@ -105,9 +105,7 @@ func (e *Env) NICOf(ctx context.Context, node *Node) (Device, error) {
 
 // HostSide finds the device at the node's end of a pod's eth0.
 func (e *Env) HostSide(ctx context.Context, pod Peer) (node *Node, eth0, veth Device, err error) {
-	if node, err = e.Node(pod.Node); err != nil {
-		return nil, eth0, veth, err
-	}
+	node = e.NodeOf(pod)
 	if eth0, err = e.DeviceOf(ctx, pod, "eth0"); err != nil {
 		return nil, eth0, veth, err
 	}
