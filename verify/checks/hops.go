@@ -146,9 +146,6 @@ func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evi
 	if err != nil {
 		return err
 	}
-	if !p.To.Addr.IsValid() {
-		return fmt.Errorf("%s: %s has no address", p, p.To.Name)
-	}
 	server, stop, err := field.ServeAlone(ctx, p.To)
 	if err != nil {
 		return err

@@ -48,7 +48,7 @@ func nodeRoutes(ctx context.Context, env *field.Env, node *field.Node, ev *verif
 	if err != nil {
 		return err
 	}
-	have, err := field.AllRoutesOf(ctx, node.Peer)
+	have, err := field.RoutesOf(ctx, node.Peer, "all")
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func podAddress(ctx context.Context, env *field.Env, node *field.Node, ev *verif
 	if err != nil {
 		return err
 	}
-	have, err := field.RoutesOf(ctx, node.Client)
+	have, err := field.RoutesOf(ctx, node.Client, "main")
 	if err != nil {
 		return err
 	}

@@ -113,14 +113,9 @@ func (e *Env) HostSide(ctx context.Context, pod Peer) (node *Node, eth0, veth De
 	return node, eth0, veth, err
 }
 
-// RoutesOf lists a peer's IPv4 routes of the main table.
-func RoutesOf(ctx context.Context, peer Peer) ([]Route, error) {
-	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", "main")
-}
-
-// AllRoutesOf lists a peer's IPv4 routes of all tables.
-func AllRoutesOf(ctx context.Context, peer Peer) ([]Route, error) {
-	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", "all")
+// RoutesOf lists a peer's IPv4 routes of a table: "main", or "all" of them.
+func RoutesOf(ctx context.Context, peer Peer, table string) ([]Route, error) {
+	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", table)
 }
 
 // Inside tells whether r leads to an address of cidr, or to some, and to no other.
