@@ -43,7 +43,8 @@ func tunnelMap(ctx context.Context, env *field.Env, on *field.Node, ev *verify.E
 		}
 	}
 	for prefix, holder := range have {
-		if at := nodeOf(env, prefix); holder.Node.IsValid() && (at == on || at == nil && nodeAt(env, holder.Node) != nil) {
+		toNode := slices.ContainsFunc(env.Nodes, func(n *field.Node) bool { return n.Addr == holder.Node })
+		if at := nodeOf(env, prefix); holder.Node.IsValid() && (at == on || at == nil && toNode) {
 			ev.Wrong(fmt.Sprintf("%s: %s", on.Name, prefix), "no way through the tunnel, as no other node has it", "it leads to "+holder.Node.String())
 		}
 	}
@@ -91,14 +92,6 @@ func nodeOf(env *field.Env, prefix netip.Prefix) *field.Node {
 		}
 	}
 	return nil
-}
-
-func nodeAt(env *field.Env, addr netip.Addr) *field.Node {
-	i := slices.IndexFunc(env.Nodes, func(n *field.Node) bool { return n.Addr == addr })
-	if i < 0 {
-		return nil
-	}
-	return env.Nodes[i]
 }
 
 // tunnelWatch is what one node's NIC and tunnel device have shown of all flows.
@@ -199,14 +192,8 @@ func (w *tunnelWatch) judge(ev *verify.Evidence, env *field.Env, x field.Exchang
 		if way == field.FromServer {
 			from, to = to, from
 		}
-		want := wrapping{network: identities[from.Addr], longer: field.TunnelOverhead}
-		for _, n := range env.Nodes {
-			switch n.Node {
-			case from.Node:
-				want.from = n.Addr
-			case to.Node:
-				want.to = n.Addr
-			}
+		want := wrapping{
+			from: env.NodeOf(from).Addr, to: env.NodeOf(to).Addr, network: identities[from.Addr], longer: field.TunnelOverhead,
 		}
 		judgeWire(ev, about, want, wire)
 		if x.Protocol != "tcp" { // of which a device may have several segments as one
