@@ -88,12 +88,7 @@ func noWayPast(ev *verify.Evidence, node, to *field.Node, have []field.Route) {
 
 // judgeRoute wants exactly one route to the destination, the wanted one.
 func judgeRoute(ev *verify.Evidence, name string, want field.Route, have []field.Route) {
-	var got []field.Route
-	for _, route := range have {
-		if route.Destination == want.Destination {
-			got = append(got, route)
-		}
-	}
+	got := slices.DeleteFunc(slices.Clone(have), func(r field.Route) bool { return r.Destination != want.Destination })
 	right := len(got) == 1 && got[0].Gateway == want.Gateway && got[0].Device == want.Device &&
 		got[0].MTU == want.MTU && (want.Scope == "" || got[0].Scope == want.Scope)
 	if right {

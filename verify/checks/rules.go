@@ -155,14 +155,11 @@ func noMasqueradeRule(ctx context.Context, env *field.Env, node *field.Node, ev 
 // masqueradeRules finds what masquerades pods. iptables writes the target in
 // capitals, nft does not.
 func masqueradeRules(d field.Dump, env *field.Env) []string {
-	var found []string
-	for _, line := range d.Lines {
+	return slices.DeleteFunc(slices.Clone(d.Lines), func(line string) bool {
 		ofPods := slices.ContainsFunc(env.Nodes, func(n *field.Node) bool { return strings.Contains(line, n.PodCIDR.String()) })
-		if strings.Contains(line, field.MasqueradeChain) || ofPods && strings.Contains(strings.ToLower(line), "masquerade") {
-			found = append(found, line)
-		}
-	}
-	return found
+		masquerades := strings.Contains(line, field.MasqueradeChain) || ofPods && strings.Contains(strings.ToLower(line), "masquerade")
+		return !masquerades
+	})
 }
 
 // judgeMasquerade reads the chain as the kernel does, in order.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"wirelab.dev/wirelab/verify"
@@ -109,12 +110,9 @@ func forge(ctx context.Context, from field.Peer, source netip.Addr, to field.Pee
 func judgeSpoof(ev *verify.Evidence, from, to field.Peer, forged map[string]netip.Addr, left, arrived probe.Reply) {
 	what := fmt.Sprintf("%s -> %s", from.Name, to.Name)
 	has := func(reply probe.Reply, source netip.Addr) bool {
-		for _, p := range reply.Capture.Packets {
-			if p.Source == source && !strings.HasSuffix(p.Payload, " own") {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(reply.Capture.Packets, func(p probe.Packet) bool {
+			return p.Source == source && !strings.HasSuffix(p.Payload, " own")
+		})
 	}
 	own := fmt.Sprintf("%s: sent with its own address %s", what, from.Addr)
 	if arrived.Failure == "" {

@@ -93,22 +93,20 @@ func ExchangeAll(ctx context.Context, flows []Flow, timeout func(Flow) probe.Dur
 			all = append(all, Exchange{Flow: f, Protocol: protocol})
 		}
 	}
-	var mu sync.Mutex
-	lost := map[string]string{}
-	err := verify.Each(all, func(x Exchange) error {
+	return all, verify.Each(pointers(all), func(x *Exchange) error {
 		answer, err := x.From.Probe(ctx, x.ask(x.Protocol, timeout(x.Flow)))
-		if err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		lost[x.Key(x.Protocol, ToServer)] = answer.Failure
-		return nil
+		x.Lost = answer.Failure
+		return err
 	})
-	for i, x := range all {
-		all[i].Lost = lost[x.Key(x.Protocol, ToServer)]
+}
+
+// pointers has one to each element.
+func pointers[T any](of []T) []*T {
+	all := make([]*T, len(of))
+	for i := range of {
+		all[i] = &of[i]
 	}
-	return all, err
+	return all
 }
 
 // Patient is for exchanges that are to be answered.
@@ -117,26 +115,24 @@ func Patient(Flow) probe.Duration { return probe.Duration(AskTimeout) }
 // OpenFlows starts a server for each flow. The returned function ends those
 // that were started, and is to be called after an error too.
 func OpenFlows(ctx context.Context, pairs []Pair) ([]Flow, func() error, error) {
-	flows := make([]Flow, len(pairs))
+	var flows []Flow
+	for _, p := range pairs {
+		flows = append(flows, Flow{Pair: p, Marker: NewMarker()})
+	}
 	var mu sync.Mutex
 	var stops []func() error
-	places := make([]int, len(pairs))
-	for i := range places {
-		places[i] = i
-	}
-	err := verify.Each(places, func(i int) error {
-		p := pairs[i]
-		if !p.To.Addr.IsValid() {
-			return fmt.Errorf("%s: %s has no address", p, p.To.Name)
+	err := verify.Each(pointers(flows), func(f *Flow) error {
+		if !f.To.Addr.IsValid() {
+			return fmt.Errorf("%s: %s has no address", f, f.To.Name)
 		}
-		server, stop, err := ServeAlone(ctx, p.To)
+		server, stop, err := ServeAlone(ctx, f.To)
 		if err != nil {
 			return err
 		}
+		f.Server = server
 		mu.Lock()
 		defer mu.Unlock()
 		stops = append(stops, stop)
-		flows[i] = Flow{Pair: p, Marker: NewMarker(), Server: server}
 		return nil
 	})
 	return flows, func() error { return verify.Each(stops, func(stop func() error) error { return stop() }) }, err
