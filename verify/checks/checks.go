@@ -5,6 +5,7 @@ package checks
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -35,6 +36,18 @@ type looker func(ctx context.Context, env *field.Env, ev *verify.Evidence) error
 func onEachNode(run func(context.Context, *field.Env, *field.Node, *verify.Evidence) error) looker {
 	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		return verify.Each(env.Nodes, func(node *field.Node) error { return run(ctx, env, node, ev) })
+	}
+}
+
+// withFlows opens flows to look at, and ends them.
+func withFlows(pairs func(*field.Env) []field.Pair, run func(context.Context, *field.Env, []field.Flow, *verify.Evidence) error) looker {
+	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
+		flows, stop, err := field.OpenFlows(ctx, pairs(env))
+		defer func() { err = errors.Join(err, stop()) }()
+		if err != nil {
+			return err
+		}
+		return run(ctx, env, flows, ev)
 	}
 }
 

@@ -2,7 +2,6 @@ package checks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -71,12 +70,7 @@ type trackedWay struct {
 // hostConntrack sends flows and looks for each in nf_conntrack of the nodes it
 // crosses. A flow of each node's own must be there: what the same look does
 // not find then is not there.
-func hostConntrack(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
-	flows, stop, err := field.OpenFlows(ctx, env.PairsOfBoth())
-	defer func() { err = errors.Join(err, stop()) }()
-	if err != nil {
-		return err
-	}
+func hostConntrack(ctx context.Context, env *field.Env, flows []field.Flow, ev *verify.Evidence) error {
 	for _, node := range env.Nodes {
 		own := trackedWay{what: node.Name + " -> " + env.Outside.Name, from: node.Peer, to: env.Outside.At(), at: []*field.Node{node}, want: true}
 		if ok, err := controlTracked(ctx, ev, own); !ok || err != nil {

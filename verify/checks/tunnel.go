@@ -18,7 +18,7 @@ func tunnelChecks(env *field.Env) []verify.Check {
 		{
 			Name: "tunnel/encapsulation", Needs: []verify.Part{verify.Nodes, verify.Pods}, MinNodes: 2, Settings: []string{tunneled},
 			Claim: "What pods on two nodes send each other is on those nodes' NICs in datagrams of the tunnel and on no other node's: from node to node, 50 bytes longer than on the tunnel's devices, without a checksum, from one source port a flow and way, and with the sender's identity as the network's number.",
-			Run:   look(env, encapsulation),
+			Run:   look(env, withFlows((*field.Env).AcrossNodes, encapsulation)),
 		},
 		{
 			Name: "tunnel/map", Needs: []verify.Part{verify.Nodes}, MinNodes: 2, Settings: []string{tunneled},
@@ -102,12 +102,7 @@ type tunnelWatch struct {
 }
 
 // encapsulation sends flows between pods of all nodes and watches each node meanwhile.
-func encapsulation(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
-	flows, stop, err := field.OpenFlows(ctx, env.AcrossNodes())
-	defer func() { err = errors.Join(err, stop()) }()
-	if err != nil {
-		return err
-	}
+func encapsulation(ctx context.Context, env *field.Env, flows []field.Flow, ev *verify.Evidence) error {
 	identities, err := toldIdentities(ctx, env)
 	if err != nil {
 		return err
