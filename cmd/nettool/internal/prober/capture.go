@@ -27,28 +27,10 @@ func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (
 	defer until(ctx, socket)()
 	ready(probe.Reply{})
 
-	result, err := collect(ctx, socket, spec)
-	lost, lostErr := socket.Lost()
-	result.Lost = lost
-	return result, errors.Join(err, lostErr)
-}
-
-func collect(ctx context.Context, socket *link.Socket, spec probe.Capture) (*probe.CaptureResult, error) {
 	c := &collection{spec: spec, packets: []probe.Packet{}}
-	buffer := make([]byte, 1<<16)
-	for {
-		n, from, err := socket.Read(buffer)
-		if err != nil && ctx.Err() == nil {
-			return c.result(), failf("read from %s: %w", spec.Interface, err)
-		}
-		if err != nil {
-			err = c.drain(ctx, socket, buffer)
-			return c.result(), err
-		}
-		if c.add(buffer[:n], from) {
-			return c.result(), nil
-		}
-	}
+	err = c.collect(ctx, socket)
+	lost, lostErr := socket.Lost()
+	return &probe.CaptureResult{Packets: c.packets, Lost: lost}, errors.Join(err, lostErr)
 }
 
 // collection is what a capture has seen so far.
@@ -57,7 +39,20 @@ type collection struct {
 	packets []probe.Packet
 }
 
-func (c *collection) result() *probe.CaptureResult { return &probe.CaptureResult{Packets: c.packets} }
+func (c *collection) collect(ctx context.Context, socket *link.Socket) error {
+	buffer := make([]byte, 1<<16)
+	for {
+		n, from, err := socket.Read(buffer)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return c.drain(ctx, socket, buffer)
+		case err != nil:
+			return failf("read from %s: %w", c.spec.Interface, err)
+		case c.add(buffer[:n], from):
+			return nil
+		}
+	}
+}
 
 // add tells whether the frame was the last one waited for.
 func (c *collection) add(frame []byte, from *unix.SockaddrLinklayer) bool {
