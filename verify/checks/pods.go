@@ -20,21 +20,20 @@ type placement struct {
 	name, words string
 	pairs       func(*field.Env) []field.Pair
 	minNodes    int
-	// whole says which packets pass whole, and told which larger ones do not.
-	whole, told string
+	told        string // which packets that are larger than what passes whole do not
 }
 
 func podChecks(env *field.Env) []verify.Check {
 	var checks []verify.Check
 	for _, p := range []placement{
-		{"same-node", "two pods on one node", (*field.Env).SameNode, 1, "the NIC's MTU, or 50 bytes less where there is a tunnel,", "than the interface takes"},
-		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2, "the NIC's MTU, or 50 bytes less where there is a tunnel,", "do: through a tunnel their sender is told what fits"},
+		{"same-node", "two pods on one node", (*field.Env).SameNode, 1, "than the interface takes"},
+		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2, "do: through a tunnel their sender is told what fits"},
 	} {
 		checks = append(checks,
 			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, []verify.Part{verify.Pods}, pairICMP),
 			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairTCP),
 			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairUDP),
-			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as "+p.whole+" pass whole between "+p.words+", and no larger ones "+p.told+".", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
+			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU, or 50 bytes less where there is a tunnel, pass whole between "+p.words+", and no larger ones "+p.told+".", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
 		)
 	}
 	return append(checks,
