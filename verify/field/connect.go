@@ -198,7 +198,7 @@ func (e *Env) openPod(ctx context.Context, pod *Peer) error {
 
 func (e *Env) openNodes(ctx context.Context) error {
 	return verify.Each(e.Nodes, func(node *Node) error {
-		if err := installNettool(ctx, e.Engine, node.Node, e.Nettool); err != nil {
+		if err := e.Engine.WriteFile(ctx, node.Node, nettoolInContainer, 0o755, e.Nettool); err != nil {
 			return fmt.Errorf("put nettool on node %s: %w", node.Node, err)
 		}
 		node.Prober = e.session(node.Name, inContainer(e.Engine, node.Node))

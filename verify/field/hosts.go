@@ -62,11 +62,6 @@ func inPod(pods PodExec, namespace, pod string) shell {
 	}
 }
 
-// installNettool puts the binary into a container, executable.
-func installNettool(ctx context.Context, engine Engine, container string, binary []byte) error {
-	return engine.WriteFile(ctx, container, nettoolInContainer, 0o755, binary)
-}
-
 // command runs a command in a container to its end.
 func command(ctx context.Context, engine Engine, container string, argv ...string) error {
 	var words tail
@@ -98,7 +93,7 @@ func startOutside(ctx context.Context, cfg Config, like docker.Found) (*docker.C
 	if err != nil {
 		return nil, fmt.Errorf("start the outside host: %w", err)
 	}
-	if err := installNettool(ctx, cfg.Engine, container.ID, cfg.Nettool); err != nil {
+	if err := cfg.Engine.WriteFile(ctx, container.ID, nettoolInContainer, 0o755, cfg.Nettool); err != nil {
 		return nil, fmt.Errorf("put nettool on the outside host: %w", err)
 	}
 	return container, nil

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
@@ -39,7 +38,6 @@ func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
 	defer until(ctx, e.conn)()
 	result := &probe.ICMPResult{}
 	for seq := 1; seq <= max(spec.Count, 1); seq++ {
-		start := time.Now()
 		if err := e.request(seq); err != nil {
 			return result, sendFailure(err, len(e.payload))
 		}
@@ -50,7 +48,7 @@ func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
 			return result, failf("echo request %d with %d bytes to %s was not answered: %w", seq, len(e.payload), spec.Address, explainRead(ctx, err))
 		}
 		result.Received++
-		result.From, result.TTL, result.RTT = from, ttl, probe.Duration(time.Since(start))
+		result.From, result.TTL = from, ttl
 	}
 	return result, nil
 }
