@@ -131,11 +131,8 @@ func encapsulation(ctx context.Context, env *field.Env, flows []field.Flow, ev *
 func watchTunnels(ctx context.Context, env *field.Env, flows []field.Flow) (watches []*tunnelWatch, end func() error, err error) {
 	var filters []probe.Filter
 	for _, f := range flows {
-		filters = append(filters, probe.Filter{Protocol: "icmp", Contains: f.Marker})
-		for _, protocol := range []string{"tcp", "udp"} {
-			filters = append(filters,
-				probe.Filter{Protocol: protocol, Destination: f.Server.Addr(), DestinationPort: f.Server.Port()},
-				probe.Filter{Protocol: protocol, Source: f.Server.Addr(), SourcePort: f.Server.Port()})
+		for _, protocol := range field.Protocols() {
+			filters = append(filters, f.Filters(protocol)...)
 		}
 	}
 	var ends []func() error

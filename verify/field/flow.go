@@ -24,8 +24,8 @@ type Flow struct {
 // SameNode tells whether the flow stays on one node.
 func (f Flow) SameNode() bool { return f.From.Node == f.To.Node }
 
-// protocols are those of a flow, as requests and iptables name them.
-func protocols() []string { return []string{"icmp", "tcp", "udp"} }
+// Protocols are those of a flow, as requests, captures and iptables name them.
+func Protocols() []string { return []string{"icmp", "tcp", "udp"} }
 
 // Directions of a flow.
 const (
@@ -40,22 +40,31 @@ func (f Flow) Key(protocol, direction string) string {
 
 // match says for iptables what belongs to the flow.
 func (f Flow) match(protocol, direction string) string {
-	switch {
-	case protocol == "icmp" && direction == ToServer:
-		return fmt.Sprintf("-p icmp -m icmp --icmp-type %d -m string --algo bm --string %s", ICMPEchoRequest, f.Marker)
-	case protocol == "icmp":
-		return fmt.Sprintf("-p icmp -m icmp --icmp-type %d -m string --algo bm --string %s", ICMPEchoReply, f.Marker)
-	case direction == ToServer:
-		return fmt.Sprintf("-d %s -p %s -m %s --dport %d", f.Server.Addr(), protocol, protocol, f.Server.Port())
-	default:
-		return fmt.Sprintf("-s %s -p %s -m %s --sport %d", f.Server.Addr(), protocol, protocol, f.Server.Port())
+	side, icmpType := "d", ICMPEchoRequest
+	if direction == FromServer {
+		side, icmpType = "s", ICMPEchoReply
+	}
+	if protocol == "icmp" {
+		return fmt.Sprintf("-p icmp -m icmp --icmp-type %d -m string --algo bm --string %s", icmpType, f.Marker)
+	}
+	return fmt.Sprintf("-%s %s -p %s -m %s --%sport %d", side, f.Server.Addr(), protocol, protocol, side, f.Server.Port())
+}
+
+// Filters pick what of one protocol belongs to the flow, in both directions.
+func (f Flow) Filters(protocol string) []probe.Filter {
+	if protocol == "icmp" {
+		return []probe.Filter{{Protocol: "icmp", Contains: f.Marker}}
+	}
+	return []probe.Filter{
+		{Protocol: protocol, Destination: f.Server.Addr(), DestinationPort: f.Server.Port()},
+		{Protocol: protocol, Source: f.Server.Addr(), SourcePort: f.Server.Port()},
 	}
 }
 
 // Tripwires are the rules about f in one chain.
 func (f Flow) Tripwires(at Hook, target string) []Tripwire {
 	var rules []Tripwire
-	for _, protocol := range protocols() {
+	for _, protocol := range Protocols() {
 		for _, direction := range []string{ToServer, FromServer} {
 			rules = append(rules, Tripwire{Hook: at, match: f.match(protocol, direction), target: target, key: f.Key(protocol, direction)})
 		}
@@ -89,7 +98,7 @@ type Exchange struct {
 func ExchangeAll(ctx context.Context, flows []Flow, timeout func(Flow) probe.Duration) ([]Exchange, error) {
 	var all []Exchange
 	for _, f := range flows {
-		for _, protocol := range protocols() {
+		for _, protocol := range Protocols() {
 			all = append(all, Exchange{Flow: f, Protocol: protocol})
 		}
 	}
