@@ -40,7 +40,9 @@ func onEachNode(run func(context.Context, *field.Env, *field.Node, *verify.Evide
 }
 
 // withFlows opens flows to look at, and ends them.
-func withFlows(pairs func(*field.Env) []field.Pair, run func(context.Context, *field.Env, []field.Flow, *verify.Evidence) error) looker {
+func withFlows(
+	pairs func(*field.Env) []field.Pair, run func(context.Context, *field.Env, []field.Flow, *verify.Evidence) error,
+) looker {
 	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
 		flows, stop, err := field.OpenFlows(ctx, pairs(env))
 		defer func() { err = errors.Join(err, stop()) }()
@@ -57,7 +59,9 @@ func look(env *field.Env, run looker) func(context.Context, *verify.Evidence) er
 }
 
 // settled looks again for a while, as long as what it sees contradicts the claim. What it saw last counts.
-func settled(ctx context.Context, within time.Duration, ev *verify.Evidence, look func(context.Context, *verify.Evidence) error) error {
+func settled(
+	ctx context.Context, within time.Duration, ev *verify.Evidence, look func(context.Context, *verify.Evidence) error,
+) error {
 	deadline := time.Now().Add(within)
 	var seen *verify.Evidence
 	err := field.Poll(ctx, func(ctx context.Context) (bool, error) {

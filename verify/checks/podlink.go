@@ -138,7 +138,9 @@ func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Peer,
 // the peer who has it saw of that request, and whether it was answered. That it
 // was not is recorded as wrong. An answered request that was not seen means
 // that the watch has failed.
-func pingWatched(ctx context.Context, from field.Peer, to netip.Addr, at field.Peer, what string, ev *verify.Evidence) (requests []probe.Packet, answered bool, err error) {
+func pingWatched(
+	ctx context.Context, from field.Peer, to netip.Addr, at field.Peer, what string, ev *verify.Evidence,
+) (requests []probe.Packet, answered bool, err error) {
 	marker := field.NewMarker()
 	watch, err := at.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
 		Interface: "eth0", Filter: probe.Filter{Direction: probe.In, Protocol: "icmp", Contains: marker},
