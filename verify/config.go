@@ -1,6 +1,9 @@
 package verify
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Config says which lab to look at, and how many checks to run at once.
 type Config struct {
@@ -36,15 +39,9 @@ type Progress struct {
 
 // WithDefaults fills in what is not given.
 func (c Config) WithDefaults() Config {
-	if c.Parallel == 0 {
-		c.Parallel = DefaultParallel
-	}
-	if c.CheckTimeout == 0 {
-		c.CheckTimeout = DefaultCheckTimeout
-	}
-	if c.SetupTimeout == 0 {
-		c.SetupTimeout = DefaultSetupTimeout
-	}
+	c.Parallel = cmp.Or(c.Parallel, DefaultParallel)
+	c.CheckTimeout = cmp.Or(c.CheckTimeout, DefaultCheckTimeout)
+	c.SetupTimeout = cmp.Or(c.SetupTimeout, DefaultSetupTimeout)
 	c.Progress = oneAtATime(c.Progress)
 	return c
 }

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-func writeJSON(w io.Writer, r *Report) error {
+// WriteJSON writes the report as one indented JSON object.
+func (r *Report) WriteJSON(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
@@ -62,9 +63,10 @@ type junitProblem struct {
 	Text    string `xml:",chardata"`
 }
 
-// writeJUnit writes what validates against the schemas of Jenkins' xUnit plugin (junit-10.xsd) and of Maven's Surefire
-// (surefire-test-report.xsd), which other CI systems read as well; testdata/junit-schema.json is what they have in common.
-func writeJUnit(w io.Writer, r *Report) error {
+// WriteJUnit writes one JUnit test suite, a test case a check, also for each that was skipped. It validates against the
+// schemas of Jenkins' xUnit plugin (junit-10.xsd) and of Maven's Surefire (surefire-test-report.xsd), which other CI systems
+// read as well; testdata/junit-schema.json is what they have in common.
+func (r *Report) WriteJUnit(w io.Writer) error {
 	suite := junitSuite{
 		Name: "lab " + r.Lab, Tests: len(r.Results) + len(r.Skipped), Failures: r.Count(Fail), Errors: r.Count(Error), Skipped: len(r.Skipped),
 		Time: junitSeconds(r.Duration), Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"),

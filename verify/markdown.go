@@ -10,7 +10,9 @@ import (
 	"strings"
 )
 
-func writeMarkdown(w io.Writer, r *Report) error {
+// WriteMarkdown writes what a CI system shows of a job, in GitHub's Markdown: first what did not pass and what speaks against
+// it, and folded away what passed, where packets were seen, and what was skipped and why.
+func (r *Report) WriteMarkdown(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	fmt.Fprintf(out, "## Lab %s: %s\n\n", plain(r.Lab), r.Verdict())
 	about := []string{"mode " + r.Mode}

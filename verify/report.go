@@ -2,7 +2,6 @@ package verify
 
 import (
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -31,12 +30,7 @@ type Skipped struct {
 
 // Passed tells whether every check passed. A report without results has not.
 func (r *Report) Passed() bool {
-	for _, result := range r.Results {
-		if result.Status != Pass {
-			return false
-		}
-	}
-	return len(r.Results) > 0
+	return len(r.Results) > 0 && r.Count(Pass) == len(r.Results)
 }
 
 // Count returns how many results have the status.
@@ -63,17 +57,3 @@ func (r *Report) Verdict() string {
 	}
 	return fmt.Sprintf("%d checks passed", all)
 }
-
-// WriteText writes a table of at most 100 columns, with what did not pass first.
-// What speaks against a claim follows it, and when verbose what speaks for it.
-func (r *Report) WriteText(w io.Writer, verbose bool) error { return writeText(w, r, verbose) }
-
-// WriteJSON writes the report as one indented JSON object.
-func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
-
-// WriteJUnit writes one JUnit test suite, a test case a check, also for each that was skipped.
-func (r *Report) WriteJUnit(w io.Writer) error { return writeJUnit(w, r) }
-
-// WriteMarkdown writes what a CI system shows of a job, in GitHub's Markdown: first what did not pass and what speaks against
-// it, and folded away what passed, where packets were seen, and what was skipped and why.
-func (r *Report) WriteMarkdown(w io.Writer) error { return writeMarkdown(w, r) }

@@ -29,7 +29,9 @@ func (s Status) mark() string {
 	return strings.ToUpper(string(s))
 }
 
-func writeText(w io.Writer, r *Report, verbose bool) error {
+// WriteText writes a table of at most 100 columns, with what did not pass first.
+// What speaks against a claim follows it, and when verbose what speaks for it.
+func (r *Report) WriteText(w io.Writer, verbose bool) error {
 	out := bufio.NewWriter(w)
 	nameWidth := len("check")
 	for _, result := range r.Results {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"os"
 
@@ -53,9 +54,7 @@ func localIdentity() probe.Identity {
 	if err != nil {
 		host = "unknown"
 	}
-	if id.Pod == "" {
-		id.Pod = host
-	}
+	id.Pod = cmp.Or(id.Pod, host)
 	if id.Node == "" && id.Namespace == "" {
 		id.Node = host
 	}

@@ -29,6 +29,11 @@ type ask struct {
 	itself netip.Addr
 }
 
+// between is the question that one peer of a pair asks the other at its own address.
+func between(p field.Pair) ask {
+	return ask{from: p.From, to: p.To.At(), name: p.To.Name, by: []field.Peer{p.To}, client: own(p.From)}
+}
+
 // overUDP is where UDP is asked for.
 func (a ask) overUDP() netip.AddrPort {
 	if a.udp.IsValid() {
@@ -52,13 +57,9 @@ func (a ask) over(ctx context.Context, protocol string, ev *verify.Evidence) err
 		request.HTTP = &probe.HTTP{URL: field.URL(at), RequestTimeout: probe.Duration(field.AskTimeout)}
 	}
 	what := fmt.Sprintf("%s -> %s (%s %s)", a.from.Name, a.name, protocol, at)
-	reply, err := a.from.Probe(ctx, request)
-	if err != nil {
+	reply, ok, err := sent(ctx, a.from, what, request, ev)
+	if err != nil || !ok {
 		return err
-	}
-	if reply.Failure != "" {
-		ev.Wrong(what, "an answer", reply.Failure)
-		return nil
 	}
 	id := answerOf(reply)
 	if id == nil {
@@ -135,7 +136,7 @@ func own(h field.Peer) func(field.Peer) (netip.Addr, error) {
 func through(ctx context.Context, env *field.Env, node *field.Node) func(field.Peer) (netip.Addr, error) {
 	return func(backend field.Peer) (netip.Addr, error) {
 		if backend.Node == node.Node || env.Tunnel != nil {
-			return field.RouterOf(ctx, node)
+			return env.RouterOf(ctx, node)
 		}
 		return node.Addr, nil
 	}
@@ -146,6 +147,20 @@ func askAll(ctx context.Context, ev *verify.Evidence, asks []ask) error {
 	return verify.Each(asks, func(a ask) error {
 		return verify.Each([]string{"http", "udp"}, func(protocol string) error { return a.over(ctx, protocol, ev) })
 	})
+}
+
+// ping sends three echo requests; every one must be answered by its addressee.
+func (a ask) ping(ctx context.Context, ev *verify.Evidence) error {
+	const count = 3
+	to := a.to.Addr()
+	what := fmt.Sprintf("%s -> %s (icmp %s)", a.from.Name, a.name, to)
+	reply, ok, err := sent(ctx, a.from, what, probe.Request{ICMP: &probe.ICMP{Address: to, Count: count}}, ev)
+	if err != nil || !ok {
+		return err
+	}
+	r := reply.ICMP
+	ev.Expect(r.Received == count && r.From == to, what, fmt.Sprintf("%d answers by %s", count, to), fmt.Sprintf("%d of %d answered by %s, TTL %d", r.Received, count, r.From, r.TTL))
+	return nil
 }
 
 // sent evaluates a probe whose reply needs no look inside.

@@ -5,6 +5,7 @@ package checks
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -28,13 +29,54 @@ func All(env *field.Env) []verify.Check {
 		serviceChecks(env), policyChecks(env), dnsChecks(env), mapChecks(env), tunnelChecks(env), ruleChecks(env), kubeProxyChecks(env), []verify.Check{demoCheck(env)})
 }
 
+// looker looks through env. An error means that it was not able to look.
+type looker func(ctx context.Context, env *field.Env, ev *verify.Evidence) error
+
+// onEachNode looks at all nodes at once.
+func onEachNode(run func(context.Context, *field.Env, *field.Node, *verify.Evidence) error) looker {
+	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+		return verify.Each(env.Nodes, func(node *field.Node) error { return run(ctx, env, node, ev) })
+	}
+}
+
+// withFlows opens flows to look at, and ends them.
+func withFlows(
+	pairs func(*field.Env) []field.Pair, run func(context.Context, *field.Env, []field.Flow, *verify.Evidence) error,
+) looker {
+	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
+		flows, stop, err := field.OpenFlows(ctx, pairs(env))
+		defer func() { err = errors.Join(err, stop()) }()
+		if err != nil {
+			return err
+		}
+		return run(ctx, env, flows, ev)
+	}
+}
+
 // look has a check look through env.
-func look(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+func look(env *field.Env, run looker) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) }
 }
 
+// settled looks again for a while, as long as what it sees contradicts the claim. What it saw last counts.
+func settled(
+	ctx context.Context, within time.Duration, ev *verify.Evidence, look func(context.Context, *verify.Evidence) error,
+) error {
+	deadline := time.Now().Add(within)
+	var seen *verify.Evidence
+	err := field.Poll(ctx, func(ctx context.Context) (bool, error) {
+		seen = &verify.Evidence{}
+		err := look(ctx, seen)
+		return !seen.Contradicts() || time.Now().After(deadline), err
+	})
+	if err == nil {
+		ev.Add(seen)
+	}
+	return err
+}
+
 // lookAtServices has a check look at Services of the run, which have to work first.
-func lookAtServices(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+func lookAtServices(env *field.Env, run looker) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error {
 		if err := env.ServicesReady(ctx); err != nil {
 			return err

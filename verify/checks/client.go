@@ -14,10 +14,7 @@ func clusterIPClient(ctx context.Context, env *field.Env, from field.Peer) func(
 	if env.KubeProxyReplacement() || from.Node == "" {
 		return own(from)
 	}
-	node, err := env.Node(from.Node)
-	if err != nil {
-		return func(field.Peer) (netip.Addr, error) { return netip.Addr{}, err }
-	}
+	node := env.NodeOf(from)
 	return func(backend field.Peer) (netip.Addr, error) {
 		// kube-proxy hides the node's own address, and a pod from itself.
 		if from.Name == node.Name || from.Name == backend.Name {

@@ -2,7 +2,6 @@ package checks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -71,12 +70,7 @@ type trackedWay struct {
 // hostConntrack sends flows and looks for each in nf_conntrack of the nodes it
 // crosses. A flow of each node's own must be there: what the same look does
 // not find then is not there.
-func hostConntrack(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
-	flows, stop, err := field.OpenFlows(ctx, env.PairsOfBoth())
-	defer func() { err = errors.Join(err, stop()) }()
-	if err != nil {
-		return err
-	}
+func hostConntrack(ctx context.Context, env *field.Env, flows []field.Flow, ev *verify.Evidence) error {
 	for _, node := range env.Nodes {
 		own := trackedWay{what: node.Name + " -> " + env.Outside.Name, from: node.Peer, to: env.Outside.At(), at: []*field.Node{node}, want: true}
 		if ok, err := controlTracked(ctx, ev, own); !ok || err != nil {
@@ -85,11 +79,7 @@ func hostConntrack(ctx context.Context, env *field.Env, ev *verify.Evidence) (er
 	}
 	var ways []trackedWay
 	for _, f := range flows {
-		way, err := trackedPods(env, f)
-		if err != nil {
-			return err
-		}
-		ways = append(ways, way)
+		ways = append(ways, trackedPods(env, f))
 	}
 	for _, node := range env.Nodes {
 		ways = append(ways, trackedWay{
@@ -99,23 +89,15 @@ func hostConntrack(ctx context.Context, env *field.Env, ev *verify.Evidence) (er
 	return verify.Each(ways, func(way trackedWay) error { return judgeTracked(ctx, ev, way) })
 }
 
-func trackedPods(env *field.Env, f field.Flow) (trackedWay, error) {
-	fromNode, err := env.Node(f.From.Node)
-	if err != nil {
-		return trackedWay{}, err
-	}
+func trackedPods(env *field.Env, f field.Flow) trackedWay {
 	way := trackedWay{
-		what: f.String(), from: f.From, to: f.Server, at: []*field.Node{fromNode}, want: env.Mode == verify.ModeKubeProxy && !f.SameNode(),
+		what: f.String(), from: f.From, to: f.Server, at: []*field.Node{env.NodeOf(f.From)}, want: env.Mode == verify.ModeKubeProxy && !f.SameNode(),
 		column: func(protocol string) string { return columnName(f.SameNode(), protocol) },
 	}
 	if !f.SameNode() {
-		toNode, err := env.Node(f.To.Node)
-		if err != nil {
-			return trackedWay{}, err
-		}
-		way.at = append(way.at, toNode)
+		way.at = append(way.at, env.NodeOf(f.To))
 	}
-	return way, nil
+	return way
 }
 
 // send sends one flow of each protocol. lost says why one was not answered.

@@ -16,7 +16,7 @@ func dnsChecks(env *field.Env) []verify.Check {
 	return []verify.Check{{
 		Name: "dns/service", Needs: []verify.Part{verify.Services},
 		Claim: "Every pod resolves a Service's name to its ClusterIP over UDP and TCP, with the server its resolv.conf names.",
-		Run:   lookAtServices(env, dnsOfService),
+		Run:   lookAtServices(env, onEachNode(dnsOfService)),
 	}}
 }
 
@@ -25,23 +25,21 @@ const dnsPort = 53
 // serviceName is the full name of a Service; the domain is kubeadm's default.
 func serviceName(s field.Service) string { return s.Name + "." + s.Namespace + ".svc.cluster.local" }
 
-func dnsOfService(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+func dnsOfService(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
 	name := serviceName(env.Every)
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		server, err := nameserver(ctx, node.Client)
-		if err != nil {
+	server, err := nameserver(ctx, node.Client)
+	if err != nil {
+		return err
+	}
+	return verify.Each([]bool{false, true}, func(tcp bool) error {
+		what := fmt.Sprintf("%s asks %s over %s for %s", node.Client.Name, server, map[bool]string{false: "udp", true: "tcp"}[tcp], name)
+		reply, ok, err := sent(ctx, node.Client, what, probe.Request{DNS: &probe.DNS{Server: server, Name: name, TCP: tcp}}, ev)
+		if err != nil || !ok {
 			return err
 		}
-		return verify.Each([]bool{false, true}, func(tcp bool) error {
-			what := fmt.Sprintf("%s asks %s over %s for %s", node.Client.Name, server, map[bool]string{false: "udp", true: "tcp"}[tcp], name)
-			reply, ok, err := sent(ctx, node.Client, what, probe.Request{DNS: &probe.DNS{Server: server, Name: name, TCP: tcp}}, ev)
-			if err != nil || !ok {
-				return err
-			}
-			right := slices.Equal(reply.DNS.Addresses, []netip.Addr{env.Every.Addr})
-			ev.Expect(right, what, fmt.Sprint(env.Every.Addr), fmt.Sprint(reply.DNS.Addresses))
-			return nil
-		})
+		right := slices.Equal(reply.DNS.Addresses, []netip.Addr{env.Every.Addr})
+		ev.Expect(right, what, fmt.Sprint(env.Every.Addr), fmt.Sprint(reply.DNS.Addresses))
+		return nil
 	})
 }
 
@@ -90,12 +88,4 @@ func sameAddresses(ev *verify.Evidence, what string, got []netip.Addr, peers []f
 	}
 	slices.SortFunc(want, netip.Addr.Compare)
 	ev.Expect(slices.Equal(got, want), what, fmt.Sprint(want), fmt.Sprint(got))
-}
-
-func at(peers []field.Peer, addr netip.Addr) (field.Peer, bool) {
-	i := slices.IndexFunc(peers, func(h field.Peer) bool { return h.Addr == addr })
-	if i < 0 {
-		return field.Peer{}, false
-	}
-	return peers[i], true
 }

@@ -90,15 +90,15 @@ type point struct {
 
 // pointsOf lists the devices on the way from one pod to another.
 func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error) {
-	fromNode, fromEth0, fromVeth, err := field.HostSide(ctx, env, p.From)
+	fromNode, fromEth0, fromVeth, err := env.HostSide(ctx, p.From)
 	if err != nil {
 		return nil, err
 	}
-	toNode, toEth0, toVeth, err := field.HostSide(ctx, env, p.To)
+	toNode, toEth0, toVeth, err := env.HostSide(ctx, p.To)
 	if err != nil {
 		return nil, err
 	}
-	fromNIC, err := field.NICOf(ctx, fromNode)
+	fromNIC, err := env.NICOf(ctx, fromNode)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error
 		{row: atServerPod, peer: p.To, device: "eth0", request: in},
 	}
 	if fromNode != toNode {
-		toNIC, err := field.NICOf(ctx, toNode)
+		toNIC, err := env.NICOf(ctx, toNode)
 		if err != nil {
 			return nil, err
 		}
@@ -132,11 +132,8 @@ func pointsOf(ctx context.Context, env *field.Env, p field.Pair) ([]point, error
 
 // trace is one watched exchange.
 type trace struct {
-	field.Pair
-	sameNode bool
-	marker   string         // heads the payload of echo requests and replies
-	server   netip.AddrPort // serves this exchange alone
-	control  netip.Addr     // source of the packets that every NIC shows
+	field.Flow
+	control netip.Addr // source of the packets that every NIC shows
 }
 
 // traceHops watches every point while an echo request goes and its reply comes
@@ -146,19 +143,13 @@ func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evi
 	if err != nil {
 		return err
 	}
-	if !p.To.Addr.IsValid() {
-		return fmt.Errorf("%s: %s has no address", p, p.To.Name)
-	}
 	server, stop, err := field.ServeAlone(ctx, p.To)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	fromNode, err := env.Node(p.From.Node)
-	if err != nil {
-		return err
-	}
-	t := trace{Pair: p, sameNode: p.From.Node == p.To.Node, marker: field.NewMarker(), server: server, control: fromNode.Addr}
+	fromNode := env.NodeOf(p.From)
+	t := trace{Flow: field.Flow{Pair: p, Marker: field.NewMarker(), Server: server}, control: fromNode.Addr}
 	watches := make([]field.Running, len(points))
 	for i, at := range points {
 		if watches[i], err = at.peer.Start(ctx, t.capture(at)); err != nil {
@@ -179,28 +170,23 @@ func traceHops(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evi
 
 func (t trace) capture(at point) probe.Request {
 	return probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
-		Interface: at.device, Tunnel: at.tunnel,
-		Filter: probe.Filter{Protocol: "icmp", Contains: t.marker},
-		Also: []probe.Filter{
-			{Protocol: "tcp", Destination: t.server.Addr(), DestinationPort: t.server.Port()},
-			{Protocol: "tcp", Source: t.server.Addr(), SourcePort: t.server.Port()},
-		},
+		Interface: at.device, Tunnel: at.tunnel, Filter: t.Filters("icmp")[0], Also: t.Filters("tcp"),
 	}}
 }
 
 // send sends what is watched. On one node it also sends a packet that the NIC
 // must show: what the NIC does not show then was not there.
 func (t trace) send(ctx context.Context, env *field.Env, fromNode *field.Node, ev *verify.Evidence) error {
-	_, _, err := sent(ctx, t.From, t.String(), probe.Request{ICMP: &probe.ICMP{Address: t.To.Addr, Marker: t.marker}}, ev)
+	_, _, err := sent(ctx, t.From, t.String(), probe.Request{ICMP: &probe.ICMP{Address: t.To.Addr, Marker: t.Marker}}, ev)
 	if err != nil {
 		return err
 	}
-	_, _, err = sent(ctx, t.From, t.String()+" (tcp)", probe.Request{HTTP: &probe.HTTP{URL: field.URL(t.server), RequestTimeout: probe.Duration(field.AskTimeout)}}, ev)
-	if err != nil || !t.sameNode {
+	_, _, err = sent(ctx, t.From, t.String()+" (tcp)", probe.Request{HTTP: &probe.HTTP{URL: field.URL(t.Server), RequestTimeout: probe.Duration(field.AskTimeout)}}, ev)
+	if err != nil || !t.SameNode() {
 		return err
 	}
 	what := fromNode.Name + " -> " + env.Outside.Name
-	_, _, err = sent(ctx, fromNode.Peer, what, probe.Request{ICMP: &probe.ICMP{Address: env.Outside.Addr, Marker: t.marker}}, ev)
+	_, _, err = sent(ctx, fromNode.Peer, what, probe.Request{ICMP: &probe.ICMP{Address: env.Outside.Addr, Marker: t.Marker}}, ev)
 	return err
 }
 
@@ -212,7 +198,7 @@ func (t trace) judge(ev *verify.Evidence, at point, seen *probe.CaptureResult) e
 	}
 	isControl := func(p probe.Packet) bool { return p.Source == t.control || p.Destination == t.control }
 	packets := slices.DeleteFunc(slices.Clone(seen.Packets), isControl)
-	if t.sameNode && at.row == atNICs && len(packets) == len(seen.Packets) {
+	if t.SameNode() && at.row == atNICs && len(packets) == len(seen.Packets) {
 		return fmt.Errorf("%s: not even a packet of the node itself was seen, so the absence of others proves nothing", where)
 	}
 	for _, protocol := range []string{"icmp", "tcp"} {
@@ -226,7 +212,7 @@ func (t trace) judgeCell(ev *verify.Evidence, where string, at point, protocol s
 	requests, replies := split(packets, t.To.Addr)
 	got, want := at.cell(requests, replies, protocol == "icmp"), at.words(at.want)
 	about := where + ", " + protocol
-	ev.Cell(at.row, columnName(t.sameNode, protocol), got, want)
+	ev.Cell(at.row, columnName(t.SameNode(), protocol), got, want)
 	if !ev.Expect(got == want, about, want, got) || at.request[0] == "" {
 		return
 	}

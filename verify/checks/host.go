@@ -2,7 +2,6 @@ package checks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -15,31 +14,31 @@ func hostChecks(env *field.Env) []verify.Check {
 	byKernel, byBPF := []string{verify.ModeKubeProxy, verify.ModeKubeProxyReplacement}, []string{verify.ModeEBPF}
 	return []verify.Check{
 		{
-			Name: "host/drops-apply", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Settings: []string{native}, Run: look(env, hostDrops),
+			Name: "host/drops-apply", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Settings: []string{native}, Run: look(env, withFlows(dropPairs, hostDrops)),
 			Claim: "A rule on the nodes that drops a flow, in raw PREROUTING, FORWARD or mangle POSTROUTING, stops it between pods on two nodes, and does not stop it between pods on one node.",
 		},
 		{
-			Name: "host/drops-bypassed", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, hostDrops),
+			Name: "host/drops-bypassed", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, withFlows(dropPairs, hostDrops)),
 			Claim: "A rule on the nodes that drops a flow, in raw PREROUTING, FORWARD or mangle POSTROUTING, stops it neither between pods on two nodes nor between pods on one node.",
 		},
 		{
-			Name: "host/counters-move", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Settings: []string{native}, Run: look(env, hostCounters),
+			Name: "host/counters-move", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byKernel, Settings: []string{native}, Run: look(env, withFlows((*field.Env).PairsOfBoth, hostCounters)),
 			Claim: "Rules on both nodes count a flow between pods on two nodes in PREROUTING, FORWARD and POSTROUTING; no rule counts one between pods on one node.",
 		},
 		{
-			Name: "host/counters-still", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, hostCounters),
+			Name: "host/counters-still", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, withFlows((*field.Env).PairsOfBoth, hostCounters)),
 			Claim: "No rule on any node counts a flow between pods: in no chain of iptables, neither on one node nor across nodes.",
 		},
 		{
-			Name: "host/conntrack-pods", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxy}, Settings: []string{native}, Run: look(env, hostConntrack),
+			Name: "host/conntrack-pods", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxy}, Settings: []string{native}, Run: look(env, withFlows((*field.Env).PairsOfBoth, hostConntrack)),
 			Claim: "nf_conntrack of both nodes has an entry of every flow between pods on two nodes, and that of the pod's node one of every flow to the outside; flows between pods on one node have none.",
 		},
 		{
-			Name: "host/conntrack-outside", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxyReplacement}, Settings: []string{native}, Run: look(env, hostConntrack),
+			Name: "host/conntrack-outside", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: []string{verify.ModeKubeProxyReplacement}, Settings: []string{native}, Run: look(env, withFlows((*field.Env).PairsOfBoth, hostConntrack)),
 			Claim: "nf_conntrack has an entry of every flow from a pod to the outside, and none of a flow between pods, on one node or on two.",
 		},
 		{
-			Name: "host/conntrack-empty", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, hostConntrack),
+			Name: "host/conntrack-empty", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, MinNodes: 2, Modes: byBPF, Run: look(env, withFlows((*field.Env).PairsOfBoth, hostConntrack)),
 			Claim: "nf_conntrack has no entry of any flow of a pod: to a pod of the same node, to one of another node, or to the outside.",
 		},
 	}
@@ -53,18 +52,19 @@ func kernelForwards(env *field.Env, f field.Flow) bool {
 	return env.Mode != verify.ModeEBPF && env.Tunnel == nil && !f.SameNode()
 }
 
+// dropHooks are the chains in which flows are dropped.
+func dropHooks() []field.Hook {
+	return []field.Hook{field.RawPrerouting, field.FilterForward, field.ManglePostrouting}
+}
+
+// dropPairs are all pairs for each of the chains.
+func dropPairs(env *field.Env) []field.Pair {
+	return slices.Repeat(env.PairsOfBoth(), len(dropHooks()))
+}
+
 // hostDrops drops flows in one chain each, on all nodes.
-func hostDrops(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
-	hooks := []field.Hook{field.RawPrerouting, field.FilterForward, field.ManglePostrouting}
-	var pairs []field.Pair
-	for range hooks {
-		pairs = append(pairs, env.PairsOfBoth()...)
-	}
-	flows, stop, err := field.OpenFlows(ctx, pairs)
-	defer func() { err = errors.Join(err, stop()) }()
-	if err != nil {
-		return err
-	}
+func hostDrops(ctx context.Context, env *field.Env, flows []field.Flow, ev *verify.Evidence) error {
+	hooks := dropHooks()
 	t := field.NewTrial(env, flows)
 	for salt, at := range hooks {
 		t.AddControls(at, env.Controls(salt), field.Drop)
@@ -131,12 +131,7 @@ func because(why string) string {
 
 // hostCounters has rules count flows in the chains that a node's stack leads
 // through, and does nothing else to them.
-func hostCounters(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
-	flows, stop, err := field.OpenFlows(ctx, env.PairsOfBoth())
-	defer func() { err = errors.Join(err, stop()) }()
-	if err != nil {
-		return err
-	}
+func hostCounters(ctx context.Context, env *field.Env, flows []field.Flow, ev *verify.Evidence) error {
 	through := []field.Hook{field.RawPrerouting, field.ManglePrerouting, field.MangleForward, field.FilterForward, field.ManglePostrouting}
 	hooks := append(slices.Clone(through), field.MangleInput, field.MangleOutput)
 	t := field.NewTrial(env, flows)

@@ -33,24 +33,10 @@ const (
 	firstOfPods = 256
 )
 
-// onceTold has a check look again while what it sees contradicts the claim and nodes may not have told each other.
-func onceTold(env *field.Env, run func(context.Context, *field.Env, *verify.Evidence) error) func(context.Context, *verify.Evidence) error {
+// onceTold has a check look again while nodes may not have told each other.
+func onceTold(env *field.Env, run looker) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error {
-		for deadline := time.Now().Add(told); ; {
-			seen := &verify.Evidence{}
-			if err := run(ctx, env, seen); err != nil {
-				return err
-			}
-			if !seen.Contradicts() || time.Now().After(deadline) {
-				ev.Add(seen)
-				return nil
-			}
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
+		return settled(ctx, told, ev, func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) })
 	}
 }
 

@@ -2,7 +2,6 @@ package checks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -52,27 +51,18 @@ func mapsHoldServices(ctx context.Context, env *field.Env, ev *verify.Evidence) 
 // A change between the two is no mistake, so there is a while to agree.
 func mapsHold(ctx context.Context, env *field.Env, service field.Service, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		timed, cancel := context.WithTimeoutCause(ctx, followWithin, errors.New("the maps do not agree with the API server"))
-		defer cancel()
-		var last *verify.Evidence
-		err := field.Poll(timed, func(ctx context.Context) (bool, error) {
+		return settled(ctx, followWithin, ev, func(ctx context.Context, ev *verify.Evidence) error {
 			want, err := env.BackendsOf(ctx, service)
 			if err != nil {
-				return false, err
+				return err
 			}
 			have, err := field.ReadLB(ctx, node, service.IsFrontend)
 			if err != nil {
-				return false, err
+				return err
 			}
-			last = &verify.Evidence{}
-			judgeMap(last, node, service, want, have)
-			return !last.Contradicts(), nil
+			judgeMap(ev, node, service, want, have)
+			return nil
 		})
-		if last == nil || err != nil && timed.Err() == nil {
-			return err // not even able to look
-		}
-		ev.Add(last)
-		return nil
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 func nodeChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{Name: "nodes/pod-cidrs", Needs: []verify.Part{verify.Nodes}, Claim: "No node's pod CIDR overlaps another's, all are inside the pool where there is one, and the address on " + field.RouterDevice + " is the first of its node's.", Run: look(env, podCIDRs)},
-		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address, or, where there is a tunnel, to that device too, with the MTU that fits through it; no other route leads to another node's pods.", Run: look(env, nodeRoutes)},
+		{Name: "nodes/routes", Needs: []verify.Part{verify.Nodes}, Claim: "Every node routes its own pod CIDR to the router on " + field.RouterDevice + ", and each other node's by way of that node's address, or, where there is a tunnel, to that device too, with the MTU that fits through it; no other route leads to another node's pods.", Run: look(env, onEachNode(nodeRoutes))},
 	}
 }
 
@@ -30,7 +30,7 @@ func podCIDRs(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		}
 	}
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		router, err := field.RouterOf(ctx, node)
+		router, err := env.RouterOf(ctx, node)
 		if err != nil {
 			return err
 		}
@@ -39,36 +39,34 @@ func podCIDRs(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	})
 }
 
-func nodeRoutes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		router, err := field.RouterOf(ctx, node)
-		if err != nil {
-			return err
+func nodeRoutes(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	router, err := env.RouterOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	nic, err := env.NICOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	have, err := field.RoutesOf(ctx, node.Peer, "all")
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(have, func(r field.Route) bool { return r.Device == nic.Name }) {
+		return fmt.Errorf("%s: not one route by %s is seen, so the absence of those to pods proves nothing", node.Name, nic.Name)
+	}
+	for _, to := range env.Nodes {
+		want := field.Route{Destination: to.PodCIDR.String(), Gateway: to.Addr, Device: nic.Name}
+		if to == node || env.Tunnel != nil {
+			want.Gateway, want.Device = router, field.RouterDevice
 		}
-		nic, err := field.NICOf(ctx, node)
-		if err != nil {
-			return err
+		if to != node {
+			want.MTU = tunnelMTU(env, nic.MTU)
+			noWayPast(ev, node, to, have)
 		}
-		have, err := field.AllRoutesOf(ctx, node.Peer)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(have, func(r field.Route) bool { return r.Device == nic.Name }) {
-			return fmt.Errorf("%s: not one route by %s is seen, so the absence of those to pods proves nothing", node.Name, nic.Name)
-		}
-		for _, to := range env.Nodes {
-			want := field.Route{Destination: to.PodCIDR.String(), Gateway: to.Addr, Device: nic.Name}
-			if to == node || env.Tunnel != nil {
-				want.Gateway, want.Device = router, field.RouterDevice
-			}
-			if to != node {
-				want.MTU = tunnelMTU(env, nic.MTU)
-				noWayPast(ev, node, to, have)
-			}
-			judgeRoute(ev, node.Name, want, have)
-		}
-		return nil
-	})
+		judgeRoute(ev, node.Name, want, have)
+	}
+	return nil
 }
 
 // tunnelMTU is what a route through the tunnel says, on a node whose NIC has that MTU; 0 where there is none.
@@ -90,12 +88,7 @@ func noWayPast(ev *verify.Evidence, node, to *field.Node, have []field.Route) {
 
 // judgeRoute wants exactly one route to the destination, the wanted one.
 func judgeRoute(ev *verify.Evidence, name string, want field.Route, have []field.Route) {
-	var got []field.Route
-	for _, route := range have {
-		if route.Destination == want.Destination {
-			got = append(got, route)
-		}
-	}
+	got := slices.DeleteFunc(slices.Clone(have), func(r field.Route) bool { return r.Destination != want.Destination })
 	right := len(got) == 1 && got[0].Gateway == want.Gateway && got[0].Device == want.Device &&
 		got[0].MTU == want.MTU && (want.Scope == "" || got[0].Scope == want.Scope)
 	if right {

@@ -7,14 +7,13 @@ import (
 
 	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/field"
-	"wirelab.dev/wirelab/verify/probe"
 )
 
 func outsideChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{
 			Name: "outside/masquerade", Needs: []verify.Part{verify.Pods, verify.Outside}, Claim: "A pod reaches a host outside by TCP, UDP and ICMP, and arrives with its node's address.",
-			Settings: []string{masquerading}, Run: look(env, masqueraded),
+			Settings: []string{masquerading}, Run: look(env, onEachNode(masqueraded)),
 		},
 		{
 			Name: "outside/native-cidr", Needs: []verify.Part{verify.Pods, verify.Native}, Claim: "A pod reaches an address inside the native-routing CIDR with its own address.",
@@ -23,10 +22,8 @@ func outsideChecks(env *field.Env) []verify.Check {
 	}
 }
 
-func masqueraded(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		return arrivesAs(ctx, env, node.Client, env.Outside.Addr, node.Addr, ev)
-	})
+func masqueraded(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	return arrivesAs(ctx, env, node.Client, env.Outside.Addr, node.Addr, ev)
 }
 
 func nativeRouted(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
@@ -49,26 +46,15 @@ func arrivesAs(ctx context.Context, env *field.Env, from field.Peer, to, as neti
 	if err != nil {
 		return err
 	}
-	marker := field.NewMarker()
-	watch, err := env.Outside.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
-		Interface: "eth0", Filter: probe.Filter{Direction: probe.In, Protocol: "icmp", Contains: marker},
-	}})
-	if err != nil {
-		return err
-	}
 	what := fmt.Sprintf("%s -> %s (icmp)", from.Name, name)
-	_, answered, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to, Marker: marker}}, ev)
-	seen, stopErr := watch.Stop(ctx)
+	requests, answered, err := pingWatched(ctx, from, to, env.Outside, what, ev)
 	if err != nil {
 		return err
 	}
-	if stopErr != nil {
-		return stopErr
-	}
-	for _, packet := range seen.Capture.Packets {
+	for _, packet := range requests {
 		ev.Expect(packet.Source == as, what, fmt.Sprintf("a request from %s", as), fmt.Sprintf("a request from %s arrived", packet.Source))
 	}
-	if len(seen.Capture.Packets) == 0 && answered {
+	if len(requests) == 0 && answered {
 		return fmt.Errorf("%s: answered, and yet no request was seen to arrive", what)
 	}
 	return nil

@@ -15,34 +15,32 @@ import (
 
 func pathChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
-		{Name: "paths/pod-address", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "A pod's eth0 has a /32 and exactly two routes: the router on the link, and everything else by way of it, where there is a tunnel with the MTU that fits through it.", Run: look(env, podAddress)},
-		{Name: "paths/arp", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Run: look(env, whoAnswersARP)},
-		{Name: "paths/frame-source", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Frames that arrive at a pod's eth0 come from the MAC of its host-side veth.", Run: look(env, frameSource)},
-		{Name: "paths/spoofed-source", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, Claim: "What a pod sends with an address that is not its own arrives nowhere; with its own it arrives.", Run: look(env, spoofed)},
+		{Name: "paths/pod-address", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "A pod's eth0 has a /32 and exactly two routes: the router on the link, and everything else by way of it, where there is a tunnel with the MTU that fits through it.", Run: look(env, onEachNode(podAddress))},
+		{Name: "paths/arp", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Whatever address a pod asks for but its own, the MAC that answers is that of its host-side veth.", Run: look(env, onEachNode(whoAnswersARP))},
+		{Name: "paths/frame-source", Needs: []verify.Part{verify.Nodes, verify.Pods}, Claim: "Frames that arrive at a pod's eth0 come from the MAC of its host-side veth.", Run: look(env, onEachNode(frameSource))},
+		{Name: "paths/spoofed-source", Needs: []verify.Part{verify.Nodes, verify.Pods, verify.Outside}, Claim: "What a pod sends with an address that is not its own arrives nowhere; with its own it arrives.", Run: look(env, onEachNode(spoofed))},
 	}
 }
 
-func podAddress(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		router, err := field.RouterOf(ctx, node)
-		if err != nil {
-			return err
-		}
-		nic, err := field.NICOf(ctx, node)
-		if err != nil {
-			return err
-		}
-		eth0, err := field.DeviceOf(ctx, node.Client, "eth0")
-		if err != nil {
-			return err
-		}
-		have, err := field.RoutesOf(ctx, node.Client)
-		if err != nil {
-			return err
-		}
-		judgePod(ev, node.Client, field.Route{Destination: "default", Gateway: router, Device: "eth0", MTU: tunnelMTU(env, nic.MTU)}, eth0, have)
-		return nil
-	})
+func podAddress(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	router, err := env.RouterOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	nic, err := env.NICOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	eth0, err := env.DeviceOf(ctx, node.Client, "eth0")
+	if err != nil {
+		return err
+	}
+	have, err := field.RoutesOf(ctx, node.Client, "main")
+	if err != nil {
+		return err
+	}
+	judgePod(ev, node.Client, field.Route{Destination: "default", Gateway: router, Device: "eth0", MTU: tunnelMTU(env, nic.MTU)}, eth0, have)
+	return nil
 }
 
 func judgePod(ev *verify.Evidence, pod field.Peer, beyond field.Route, eth0 field.Device, have []field.Route) {
@@ -53,28 +51,26 @@ func judgePod(ev *verify.Evidence, pod field.Peer, beyond field.Route, eth0 fiel
 	judgeRoute(ev, pod.Name, field.Route{Destination: beyond.Gateway.String(), Device: "eth0", Scope: "link"}, have)
 }
 
-func whoAnswersARP(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		_, _, veth, err := field.HostSide(ctx, env, node.Client)
-		if err != nil {
-			return err
+func whoAnswersARP(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	_, _, veth, err := env.HostSide(ctx, node.Client)
+	if err != nil {
+		return err
+	}
+	router, err := env.RouterOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	asked := map[string]netip.Addr{"the router": router, "the same-node pod": node.Server.Addr, "the node": node.Addr}
+	for _, other := range env.Nodes {
+		if other != node {
+			asked["a remote pod on "+other.Node] = other.Server.Addr
 		}
-		router, err := field.RouterOf(ctx, node)
-		if err != nil {
-			return err
-		}
-		asked := map[string]netip.Addr{"the router": router, "the same-node pod": node.Server.Addr, "the node": node.Addr}
-		for _, other := range env.Nodes {
-			if other != node {
-				asked["a remote pod on "+other.Node] = other.Server.Addr
-			}
-		}
-		var errs error
-		for who, addr := range asked {
-			errs = errors.Join(errs, judgeARP(ctx, ev, node.Client, who, addr, veth))
-		}
-		return errors.Join(errs, ownAddressUnanswered(ctx, ev, node.Client))
-	})
+	}
+	var errs error
+	for who, addr := range asked {
+		errs = errors.Join(errs, judgeARP(ctx, ev, node.Client, who, addr, veth))
+	}
+	return errors.Join(errs, ownAddressUnanswered(ctx, ev, node.Client))
 }
 
 func judgeARP(ctx context.Context, ev *verify.Evidence, pod field.Peer, who string, addr netip.Addr, veth field.Device) error {
@@ -107,59 +103,55 @@ func ownAddressUnanswered(ctx context.Context, ev *verify.Evidence, pod field.Pe
 	return nil
 }
 
-func frameSource(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		_, eth0, veth, err := field.HostSide(ctx, env, node.Client)
-		if err != nil {
-			return err
+func frameSource(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	_, eth0, veth, err := env.HostSide(ctx, node.Client)
+	if err != nil {
+		return err
+	}
+	from := []field.Peer{node.Server, node.Peer}
+	for _, other := range env.Nodes {
+		if other != node {
+			from = append(from, other.Server)
 		}
-		from := []field.Peer{node.Server, node.Peer}
-		for _, other := range env.Nodes {
-			if other != node {
-				from = append(from, other.Server)
-			}
-		}
-		return verify.Each(from, func(sender field.Peer) error { return judgeFrames(ctx, ev, sender, node.Client, eth0, veth) })
-	})
+	}
+	return verify.Each(from, func(sender field.Peer) error { return judgeFrames(ctx, ev, sender, node.Client, eth0, veth) })
 }
 
 func judgeFrames(ctx context.Context, ev *verify.Evidence, from, pod field.Peer, eth0, veth field.Device) error {
 	what := fmt.Sprintf("%s -> %s", from.Name, pod.Name)
-	packets, err := pingWatched(ctx, from, pod, pod, "eth0", what, ev)
+	requests, answered, err := pingWatched(ctx, from, pod.Addr, pod, what, ev)
 	if err != nil {
 		return err
 	}
-	for _, p := range packets {
-		if p.Direction == probe.In {
-			right := p.SourceMAC == veth.MAC && p.DestMAC == eth0.MAC
-			ev.Expect(right, what, fmt.Sprintf("frames from %s, the MAC of %s, to %s, that of eth0", veth.MAC, veth.Name, eth0.MAC),
-				fmt.Sprintf("a frame from %s to %s arrives", p.SourceMAC, p.DestMAC))
-		}
+	for _, p := range requests {
+		right := p.SourceMAC == veth.MAC && p.DestMAC == eth0.MAC
+		ev.Expect(right, what, fmt.Sprintf("frames from %s, the MAC of %s, to %s, that of eth0", veth.MAC, veth.Name, eth0.MAC),
+			fmt.Sprintf("a frame from %s to %s arrives", p.SourceMAC, p.DestMAC))
+	}
+	if answered && len(requests) == 0 {
+		return fmt.Errorf("%s: answered, and yet eth0 of %s saw nothing", what, pod.Name)
 	}
 	return nil
 }
 
-// pingWatched sends one echo request and returns what a device of watcher saw
-// of it and of its reply. An unanswered request is recorded as wrong; one that
-// was answered and yet not seen is an error, as the watch must have failed.
-func pingWatched(ctx context.Context, from, to, watcher field.Peer, dev, what string, ev *verify.Evidence) ([]probe.Packet, error) {
+// pingWatched sends one echo request to an address and returns what eth0 of
+// the peer who has it saw of that request, and whether it was answered. That it
+// was not is recorded as wrong. An answered request that was not seen means
+// that the watch has failed.
+func pingWatched(
+	ctx context.Context, from field.Peer, to netip.Addr, at field.Peer, what string, ev *verify.Evidence,
+) (requests []probe.Packet, answered bool, err error) {
 	marker := field.NewMarker()
-	watch, err := watcher.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
-		Interface: dev, Filter: probe.Filter{Protocol: "icmp", Contains: marker},
+	watch, err := at.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{
+		Interface: "eth0", Filter: probe.Filter{Direction: probe.In, Protocol: "icmp", Contains: marker},
 	}})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if !to.Addr.IsValid() {
-		return nil, fmt.Errorf("%s: %s has no address", what, to.Name)
-	}
-	_, answered, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to.Addr, Marker: marker}}, ev)
+	_, answered, err = sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to, Marker: marker}}, ev)
 	seen, stopErr := watch.Stop(ctx)
 	if err := errors.Join(err, stopErr); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if answered && len(seen.Capture.Packets) == 0 {
-		return nil, fmt.Errorf("%s: answered, and yet %s of %s saw nothing", what, dev, watcher.Name)
-	}
-	return seen.Capture.Packets, nil
+	return seen.Capture.Packets, answered, nil
 }

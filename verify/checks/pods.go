@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,21 +20,20 @@ type placement struct {
 	name, words string
 	pairs       func(*field.Env) []field.Pair
 	minNodes    int
-	// whole says which packets pass whole, and told which larger ones do not.
-	whole, told string
+	told        string // which packets that are larger than what passes whole do not
 }
 
 func podChecks(env *field.Env) []verify.Check {
 	var checks []verify.Check
 	for _, p := range []placement{
-		{"same-node", "two pods on one node", (*field.Env).SameNode, 1, "the NIC's MTU, or 50 bytes less where there is a tunnel,", "than the interface takes"},
-		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2, "the NIC's MTU, or 50 bytes less where there is a tunnel,", "do: through a tunnel their sender is told what fits"},
+		{"same-node", "two pods on one node", (*field.Env).SameNode, 1, "than the interface takes"},
+		{"across-nodes", "pods on two nodes, for every ordered pair of nodes", (*field.Env).AcrossNodes, 2, "do: through a tunnel their sender is told what fits"},
 	} {
 		checks = append(checks,
 			pairCheck(env, "pods/icmp-"+p.name, "Echo requests between "+p.words+" are answered.", p, []verify.Part{verify.Pods}, pairICMP),
 			pairCheck(env, "pods/tcp-"+p.name, "A megabyte goes both ways unchanged over TCP between "+p.words+", and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairTCP),
 			pairCheck(env, "pods/udp-"+p.name, "Datagrams between "+p.words+" are answered, and the client's own address arrives.", p, []verify.Part{verify.Pods}, pairUDP),
-			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as "+p.whole+" pass whole between "+p.words+", and no larger ones "+p.told+".", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
+			pairCheck(env, "pods/mtu-"+p.name, "Packets as large as the NIC's MTU, or 50 bytes less where there is a tunnel, pass whole between "+p.words+", and no larger ones "+p.told+".", p, []verify.Part{verify.Nodes, verify.Pods}, pairMTU),
 		)
 	}
 	return append(checks,
@@ -54,20 +54,7 @@ func pairCheck(env *field.Env, name, claim string, p placement, needs []verify.P
 }
 
 func pairICMP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
-	return ping(ctx, p.From, p.To, ev)
-}
-
-// ping sends three echo requests; every one must be answered by its addressee.
-func ping(ctx context.Context, from, to field.Peer, ev *verify.Evidence) error {
-	const count = 3
-	what := fmt.Sprintf("%s -> %s (icmp %s)", from.Name, to.Name, to.Addr)
-	reply, ok, err := sent(ctx, from, what, probe.Request{ICMP: &probe.ICMP{Address: to.Addr, Count: count}}, ev)
-	if err != nil || !ok {
-		return err
-	}
-	r := reply.ICMP
-	ev.Expect(r.Received == count && r.From == to.Addr, what, fmt.Sprintf("%d answers by %s", count, to.Addr), fmt.Sprintf("%d of %d answered by %s, TTL %d", r.Received, count, r.From, r.TTL))
-	return nil
+	return between(p).ping(ctx, ev)
 }
 
 func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
@@ -80,11 +67,11 @@ func pairTCP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidenc
 		ev.Wrong(what, fmt.Sprintf("%d bytes each way, and the server's name", bulk), fmt.Sprintf("%d bytes went up and %d came down", reply.TCP.Up, reply.TCP.Down))
 		return nil
 	}
-	return ask{by: []field.Peer{p.To}, client: own(p.From)}.judge(what, *reply.TCP.Identity, false, ev)
+	return between(p).judge(what, *reply.TCP.Identity, false, ev)
 }
 
 func pairUDP(ctx context.Context, _ *field.Env, p field.Pair, ev *verify.Evidence) error {
-	return ask{from: p.From, to: p.To.At(), name: p.To.Name, by: []field.Peer{p.To}, client: own(p.From)}.over(ctx, "udp", ev)
+	return between(p).over(ctx, "udp", ev)
 }
 
 // Header bytes of an IPv4 packet that are not the payload of an echo request
@@ -98,7 +85,7 @@ func pairMTU(ctx context.Context, env *field.Env, p field.Pair, ev *verify.Evide
 	if err != nil {
 		return err
 	}
-	dev, err := field.DeviceOf(ctx, p.From, "eth0")
+	dev, err := env.DeviceOf(ctx, p.From, "eth0")
 	if err != nil {
 		return err
 	}
@@ -152,41 +139,34 @@ func wantedMTU(ctx context.Context, env *field.Env, p field.Pair) (int, error) {
 	}
 	least := 0
 	for _, pod := range []field.Peer{p.From, p.To} {
-		node, err := env.Node(pod.Node)
+		nic, err := env.NICOf(ctx, env.NodeOf(pod))
 		if err != nil {
 			return 0, err
 		}
-		nic, err := field.NICOf(ctx, node)
-		if err != nil {
-			return 0, err
-		}
-		if least == 0 || nic.MTU < least {
-			least = nic.MTU
-		}
+		least = min(cmp.Or(least, nic.MTU), nic.MTU)
 	}
 	return least, nil
 }
 
 func podsToNodes(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	var asks []ask
-	var pings []field.Pair
-	for _, from := range env.Nodes {
-		for _, to := range env.Nodes {
-			asks = append(asks, ask{from: from.Client, to: to.At(), name: to.Name, client: own(from.Client)})
-			pings = append(pings, field.Pair{From: from.Client, To: to.Peer})
-		}
-	}
-	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))
+	return askEachWay(ctx, env, ev, func(from, to *field.Node) ask {
+		return ask{from: from.Client, to: to.At(), name: to.Name, client: own(from.Client)}
+	})
 }
 
 func nodesToPods(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+	return askEachWay(ctx, env, ev, func(from, to *field.Node) ask {
+		return between(field.Pair{From: from.Peer, To: to.Server})
+	})
+}
+
+// askEachWay asks from every node to every node, and sends echo requests there.
+func askEachWay(ctx context.Context, env *field.Env, ev *verify.Evidence, way func(from, to *field.Node) ask) error {
 	var asks []ask
-	var pings []field.Pair
 	for _, from := range env.Nodes {
 		for _, to := range env.Nodes {
-			asks = append(asks, ask{from: from.Peer, to: to.Server.At(), name: to.Server.Name, by: []field.Peer{to.Server}, client: own(from.Peer)})
-			pings = append(pings, field.Pair{From: from.Peer, To: to.Server})
+			asks = append(asks, way(from, to))
 		}
 	}
-	return errors.Join(askAll(ctx, ev, asks), verify.Each(pings, func(p field.Pair) error { return ping(ctx, p.From, p.To, ev) }))
+	return errors.Join(askAll(ctx, ev, asks), verify.Each(asks, func(a ask) error { return a.ping(ctx, ev) }))
 }

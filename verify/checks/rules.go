@@ -27,12 +27,12 @@ func ruleChecks(env *field.Env) []verify.Check {
 		{
 			Name: "rules/masquerade-chain", Needs: []verify.Part{verify.Nodes}, Settings: []string{masquerading, "network.bpf.masquerade=false"},
 			Claim: "On every node iptables-save shows the chain " + field.MasqueradeChain + ": traffic of its own pods is masqueraded, except inside the native-routing CIDR and to nodes, which pods reach by the tunnel where there is one.",
-			Run:   look(env, masqueradeInIPTables),
+			Run:   look(env, onEachNode(masqueradeInIPTables)),
 		},
 		{
 			Name: "rules/no-masquerade", Needs: []verify.Part{verify.Nodes}, Settings: []string{masquerading, "network.bpf.masquerade=true"},
 			Claim: "No node has a rule that masquerades pods, in iptables-save, iptables-legacy-save or nft: no chain " + field.MasqueradeChain + ", and none about the pods' addresses.",
-			Run:   look(env, noMasqueradeRule),
+			Run:   look(env, onEachNode(noMasqueradeRule)),
 		},
 	}
 }
@@ -128,45 +128,38 @@ func judgeAbsent(ev *verify.Evidence, node string, service field.Service, backen
 	}
 }
 
-func masqueradeInIPTables(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		all, err := field.Dumps(ctx, node.Peer)
-		if err != nil {
-			return err
-		}
-		judgeMasquerade(ev, env, node, all)
-		return nil
-	})
+func masqueradeInIPTables(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	all, err := field.Dumps(ctx, node.Peer)
+	if err != nil {
+		return err
+	}
+	judgeMasquerade(ev, env, node, all)
+	return nil
 }
 
-func noMasqueradeRule(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		all, err := wholeDumps(ctx, node)
-		if err != nil {
-			return err
+func noMasqueradeRule(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	all, err := wholeDumps(ctx, node)
+	if err != nil {
+		return err
+	}
+	for _, d := range all {
+		if rules := masqueradeRules(d, env); len(rules) > 0 {
+			ev.Wrong(node.Name+": "+d.Tool, "nothing about masquerading pods", fmt.Sprintf("%q", rules[0]))
+		} else {
+			ev.Saw("%s: none of the %d lines of %s is about masquerading pods", node.Name, len(d.Lines), d.Tool)
 		}
-		for _, d := range all {
-			if rules := masqueradeRules(d, env); len(rules) > 0 {
-				ev.Wrong(node.Name+": "+d.Tool, "nothing about masquerading pods", fmt.Sprintf("%q", rules[0]))
-			} else {
-				ev.Saw("%s: none of the %d lines of %s is about masquerading pods", node.Name, len(d.Lines), d.Tool)
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // masqueradeRules finds what masquerades pods. iptables writes the target in
 // capitals, nft does not.
 func masqueradeRules(d field.Dump, env *field.Env) []string {
-	var found []string
-	for _, line := range d.Lines {
+	return slices.DeleteFunc(slices.Clone(d.Lines), func(line string) bool {
 		ofPods := slices.ContainsFunc(env.Nodes, func(n *field.Node) bool { return strings.Contains(line, n.PodCIDR.String()) })
-		if strings.Contains(line, field.MasqueradeChain) || ofPods && strings.Contains(strings.ToLower(line), "masquerade") {
-			found = append(found, line)
-		}
-	}
-	return found
+		masquerades := strings.Contains(line, field.MasqueradeChain) || ofPods && strings.Contains(strings.ToLower(line), "masquerade")
+		return !masquerades
+	})
 }
 
 // judgeMasquerade reads the chain as the kernel does, in order.

@@ -17,8 +17,8 @@ import (
 func policyChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{Name: "services/affinity", Needs: []verify.Part{verify.Services, verify.Outside}, MinNodes: 2, Claim: "With sessionAffinity ClientIP a pod, a node and a host outside each keep the backend they were first given.", Run: lookAtServices(env, affinity)},
-		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: lookAtServices(env, localExternal)},
-		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: lookAtServices(env, localInternal)},
+		{Name: "services/local-external", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "With externalTrafficPolicy Local a nodePort leads to a backend of the node asked, which sees the address of the client outside; a node without one answers nobody.", Run: lookAtServices(env, onEachNode(localExternal))},
+		{Name: "services/local-internal", Needs: []verify.Part{verify.Services}, Claim: "With internalTrafficPolicy Local a ClusterIP leads pods to a backend of their own node; on a node without one nobody answers.", Run: lookAtServices(env, onEachNode(localInternal))},
 		{Name: "services/health-port", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "At the health-check nodePort every node says whether it has a backend of its own: 200 or 503.", Run: lookAtServices(env, healthPort)},
 		{Name: "services/no-endpoints", Needs: []verify.Part{verify.Services, verify.Native}, Claim: "A Service without endpoints refuses TCP and UDP at once: from pods and nodes at its ClusterIP, from outside at its nodePort on every node.", Run: lookAtServices(env, noEndpoints)},
 	}
@@ -26,13 +26,13 @@ func policyChecks(env *field.Env) []verify.Check {
 
 // everywhere asks for a Service's ClusterIP for a pod and for every
 // node itself, and its nodePort on every node for the host outside.
-func everywhere(env *field.Env, s field.Service) []ask {
+func everywhere(ctx context.Context, env *field.Env, s field.Service) []ask {
 	var all []ask
 	for _, node := range env.Nodes {
 		all = append(all,
 			ask{from: node.Client, to: s.At(), name: "Service " + s.Name},
 			ask{from: node.Peer, to: s.At(), name: "Service " + s.Name},
-			nodePortAt(env.Outside, s, node))
+			nodePortAt(ctx, env, env.Outside, s, node))
 	}
 	return all
 }
@@ -41,43 +41,37 @@ func everywhere(env *field.Env, s field.Service) []ask {
 // less than once in a hundred thousand runs: three backends, twelve requests.
 func affinity(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	const times = 12
-	return verify.Each(everywhere(env, env.Sticky), func(a ask) error {
-		reply, err := a.from.Probe(ctx, probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(a.to), Count: times}})
-		if err != nil {
-			return err
-		}
+	return verify.Each(everywhere(ctx, env, env.Sticky), func(a ask) error {
 		what := fmt.Sprintf("%s -> %s (%s)", a.from.Name, a.name, a.to)
-		if reply.Failure != "" || reply.HTTP == nil {
-			ev.Wrong(what, "an answer", reply.Failure)
-			return nil
+		request := probe.Request{Timeout: probe.Duration(field.AskTimeout), HTTP: &probe.HTTP{URL: field.URL(a.to), Count: times}}
+		reply, ok, err := sent(ctx, a.from, what, request, ev)
+		if err != nil || !ok {
+			return err
 		}
 		ev.Expect(len(reply.HTTP.AnsweredBy) == 1, what, "answers by one backend", fmt.Sprintf("%d connections were answered by %v", times, reply.HTTP.AnsweredBy))
 		return nil
 	})
 }
 
-func localExternal(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	s := env.Local
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		a := nodePortAt(env.Outside, s, node)
-		a.client = own(env.Outside)
-		if s.HasBackend(node) {
-			return askAll(ctx, ev, []ask{a})
-		}
-		return a.unanswered(ctx, ev)
-	})
+func localExternal(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	a := nodePortAt(ctx, env, env.Outside, env.Local, node)
+	a.client = own(env.Outside)
+	return a.onlyWhereBacked(ctx, env.Local, node, ev)
 }
 
-func localInternal(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
+func localInternal(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
 	s := env.Local
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		// Not the backend itself, which some modes give an address other than its own.
-		a := ask{from: node.Server, to: s.At(), name: "Service " + s.Name, by: s.Backends, client: own(node.Server)}
-		if s.HasBackend(node) {
-			return askAll(ctx, ev, []ask{a})
-		}
-		return a.unanswered(ctx, ev)
-	})
+	// Not the backend itself, which some modes give an address other than its own.
+	a := ask{from: node.Server, to: s.At(), name: "Service " + s.Name, by: s.Backends, client: own(node.Server)}
+	return a.onlyWhereBacked(ctx, s, node, ev)
+}
+
+// onlyWhereBacked wants an answer where the node has a backend of the Service, and none elsewhere.
+func (a ask) onlyWhereBacked(ctx context.Context, s field.Service, node *field.Node, ev *verify.Evidence) error {
+	if s.HasBackend(node) {
+		return askAll(ctx, ev, []ask{a})
+	}
+	return a.unanswered(ctx, ev)
 }
 
 // silence is how long nobody has to answer: on one machine an answer takes
@@ -148,7 +142,7 @@ const atOnce = 600 * time.Millisecond
 const errorTries = 6
 
 func noEndpoints(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(everywhere(env, env.Empty), func(a ask) error {
+	return verify.Each(everywhere(ctx, env, env.Empty), func(a ask) error {
 		tcp := probe.Request{Timeout: probe.Duration(atOnce), HTTP: &probe.HTTP{URL: field.URL(a.to), RequestTimeout: probe.Duration(atOnce)}}
 		udp := probe.Request{Timeout: probe.Duration(atOnce), UDP: &probe.UDP{Address: a.overUDP()}}
 		tries := 1

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/field"
@@ -15,8 +16,8 @@ func serviceChecks(env *field.Env) []verify.Check {
 	return []verify.Check{
 		{Name: "services/clusterip-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is, with its own address.", Run: lookAtServices(env, fromEach(clientOf, clusterIPs))},
 		{Name: "services/clusterip-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a Service by its ClusterIP over TCP and UDP, on whatever node the backend is; the backend sees an address of the node.", Run: lookAtServices(env, fromEach(nodeItself, clusterIPs))},
-		{Name: "services/clusterip-by-packets", Needs: []verify.Part{verify.Services}, Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: lookAtServices(env, clusterIPByPackets)},
-		{Name: "services/every-backend", Needs: []verify.Part{verify.Services}, Claim: "A ClusterIP leads to each of its backends, from every node.", Run: lookAtServices(env, everyBackend)},
+		{Name: "services/clusterip-by-packets", Needs: []verify.Part{verify.Services}, Claim: "What a pod sends to a ClusterIP without asking its sockets, its own Service included, is answered from the ClusterIP.", Run: lookAtServices(env, onEachNode(clusterIPByPackets))},
+		{Name: "services/every-backend", Needs: []verify.Part{verify.Services}, Claim: "A ClusterIP leads to each of its backends, from every node.", Run: lookAtServices(env, onEachNode(everyBackend))},
 		{Name: "services/nodeport-from-pods", Needs: []verify.Part{verify.Services}, Claim: "Every pod reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: lookAtServices(env, fromEach(clientOf, nodePorts))},
 		{Name: "services/nodeport-from-nodes", Needs: []verify.Part{verify.Services}, Claim: "Every node reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: lookAtServices(env, fromEach(nodeItself, nodePorts))},
 		{Name: "services/nodeport-from-outside", Needs: []verify.Part{verify.Services, verify.Outside}, Claim: "A host outside reaches a nodePort on every node, with a local backend or without; the backend sees the address of the node asked, or without kube-proxy the client's own as long as the packet stays on that node.", Run: lookAtServices(env, nodePortFromOutside)},
@@ -27,7 +28,7 @@ func serviceChecks(env *field.Env) []verify.Check {
 }
 
 // fromEach asks from one peer of every node, all at once.
-func fromEach(of func(*field.Node) field.Peer, asksOf func(context.Context, *field.Env, field.Peer) []ask) func(context.Context, *field.Env, *verify.Evidence) error {
+func fromEach(of func(*field.Node) field.Peer, asksOf func(context.Context, *field.Env, field.Peer) []ask) looker {
 	return func(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		var asks []ask
 		for _, node := range env.Nodes {
@@ -59,56 +60,53 @@ const packetPort = 4343
 
 // clusterIPByPackets sends from a raw socket, whose packets only a rule or
 // program in their way can translate, and watches for what comes back.
-func clusterIPByPackets(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		return verify.Each([]field.Service{env.Every, env.One}, func(s field.Service) error {
-			pod := node.Client
-			if !pod.Addr.IsValid() {
-				_, err := pod.Probe(ctx, probe.Request{})
-				return fmt.Errorf("%s has no address to send from: %w", pod.Name, err)
-			}
-			answer := probe.Filter{Direction: probe.In, Protocol: "udp", Source: s.Addr, SourcePort: s.Port, DestinationPort: packetPort}
-			watch, err := pod.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{Interface: "eth0", Filter: answer, Count: 1}})
-			if err != nil {
-				return err
-			}
-			what := fmt.Sprintf("%s sends a packet to Service %s at %s", pod.Name, s.Name, s.At())
-			_, _, err = sent(ctx, pod, what, probe.Request{Send: &probe.Send{
-				Protocol: "udp", Source: pod.Addr, SourcePort: packetPort, Destination: s.Addr, DestinationPort: s.Port, Payload: field.NewMarker(),
-			}}, ev)
-			seen, waitErr := watch.Wait(ctx)
-			if err := errors.Join(err, waitErr); err != nil {
-				return err
-			}
-			ev.Expect(len(seen.Capture.Packets) == 1, what, "an answer from there", fmt.Sprintf("%d answers came from there%s", len(seen.Capture.Packets), because(seen.Failure)))
-			return nil
-		})
-	})
-}
-
-func everyBackend(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		answered, failure, err := field.Spread(ctx, node.Client, env.Every)
+func clusterIPByPackets(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	return verify.Each([]field.Service{env.Every, env.One}, func(s field.Service) error {
+		pod := node.Client
+		if !pod.Addr.IsValid() {
+			_, err := pod.Probe(ctx, probe.Request{})
+			return fmt.Errorf("%s has no address to send from: %w", pod.Name, err)
+		}
+		answer := probe.Filter{Direction: probe.In, Protocol: "udp", Source: s.Addr, SourcePort: s.Port, DestinationPort: packetPort}
+		watch, err := pod.Start(ctx, probe.Request{Timeout: watchTimeout, Capture: &probe.Capture{Interface: "eth0", Filter: answer, Count: 1}})
 		if err != nil {
 			return err
 		}
-		what := fmt.Sprintf("%s -> Service %s", node.Client.Name, env.Every.Name)
-		if failure != "" {
-			ev.Wrong(what, "answers", failure)
+		what := fmt.Sprintf("%s sends a packet to Service %s at %s", pod.Name, s.Name, s.At())
+		_, _, err = sent(ctx, pod, what, probe.Request{Send: &probe.Send{
+			Protocol: "udp", Source: pod.Addr, SourcePort: packetPort, Destination: s.Addr, DestinationPort: s.Port, Payload: field.NewMarker(),
+		}}, ev)
+		seen, waitErr := watch.Wait(ctx)
+		if err := errors.Join(err, waitErr); err != nil {
+			return err
 		}
-		for _, backend := range env.Every.Backends {
-			times := answered[backend.Self]
-			ev.Expect(times > 0, what+": "+backend.Self, "answers by each backend", fmt.Sprintf("it answered %d times", times))
-		}
+		ev.Expect(len(seen.Capture.Packets) == 1, what, "an answer from there", fmt.Sprintf("%d answers came from there%s", len(seen.Capture.Packets), because(seen.Failure)))
 		return nil
 	})
 }
 
-// nodePortAt asks for a Service's nodePort at a node; what client the backend sees is the caller's to say.
-func nodePortAt(from field.Peer, s field.Service, node *field.Node) ask {
+func everyBackend(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	answered, failure, err := field.Spread(ctx, node.Client, env.Every)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s -> Service %s", node.Client.Name, env.Every.Name)
+	if failure != "" {
+		ev.Wrong(what, "answers", failure)
+	}
+	for _, backend := range env.Every.Backends {
+		times := answered[backend.Self]
+		ev.Expect(times > 0, what+": "+backend.Self, "answers by each backend", fmt.Sprintf("it answered %d times", times))
+	}
+	return nil
+}
+
+// nodePortAt asks for a Service's nodePort at a node.
+func nodePortAt(ctx context.Context, env *field.Env, from field.Peer, s field.Service, node *field.Node) ask {
 	return ask{
 		from: from, to: netip.AddrPortFrom(node.Addr, s.NodePortTCP), udp: netip.AddrPortFrom(node.Addr, s.NodePortUDP),
 		name: "nodePort of " + s.Name + " at " + node.Name, by: s.Backends,
+		client: nodePortClient(ctx, env, from, node), itself: hairpinClient(env),
 	}
 }
 
@@ -117,9 +115,7 @@ func nodePorts(ctx context.Context, env *field.Env, from field.Peer) []ask {
 	var asks []ask
 	for _, entry := range env.Nodes {
 		for _, service := range []field.Service{env.Every, env.One} {
-			a := nodePortAt(from, service, entry)
-			a.client, a.itself = nodePortClient(ctx, env, from, entry), hairpinClient(env)
-			asks = append(asks, a)
+			asks = append(asks, nodePortAt(ctx, env, from, service, entry))
 		}
 	}
 	return asks
@@ -131,26 +127,15 @@ func nodePortFromOutside(ctx context.Context, env *field.Env, ev *verify.Evidenc
 
 func hairpin(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	self := env.One.Backends[0]
-	node, err := env.Node(self.Node)
-	if err != nil {
-		return err
-	}
-	asks := []ask{{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: clusterIPClient(ctx, env, self), itself: hairpinClient(env)}}
-	for _, a := range nodePorts(ctx, env, self) {
-		if a.to.Addr() == node.Addr && a.to.Port() == env.One.NodePortTCP {
-			asks = append(asks, a)
-		}
-	}
-	return askAll(ctx, ev, asks)
+	return askAll(ctx, ev, []ask{
+		{from: self, to: env.One.At(), name: "itself through Service " + env.One.Name, by: env.One.Backends, client: clusterIPClient(ctx, env, self), itself: hairpinClient(env)},
+		nodePortAt(ctx, env, self, env.One, env.NodeOf(self)),
+	})
 }
 
 func hostPorts(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 	pod := env.One.Backends[0]
-	node, err := env.Node(pod.Node)
-	if err != nil {
-		return err
-	}
-	at := netip.AddrPortFrom(node.Addr, field.HostPort)
+	at := netip.AddrPortFrom(env.NodeOf(pod).Addr, field.HostPort)
 	to := func(from field.Peer) ask {
 		return ask{from: from, to: at, name: fmt.Sprintf("hostPort of %s", pod.Name), by: []field.Peer{pod}, client: hostPortClient(ctx, env, from, pod), itself: hairpinClient(env)}
 	}
@@ -175,12 +160,10 @@ func headless(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
 		}
 		sameAddresses(ev, node.Client.Name+": "+name, addresses, env.Headless.Backends)
 		var asks []ask
-		for _, addr := range addresses {
-			backend, ok := at(env.Headless.Backends, addr)
-			if !ok {
-				continue // sameAddresses has said so
+		for _, backend := range env.Headless.Backends {
+			if slices.Contains(addresses, backend.Addr) { // sameAddresses has said where it is missing
+				asks = append(asks, between(field.Pair{From: node.Client, To: backend}))
 			}
-			asks = append(asks, ask{from: node.Client, to: backend.At(), name: backend.Name, by: []field.Peer{backend}, client: own(node.Client)})
 		}
 		return askAll(ctx, ev, asks)
 	})

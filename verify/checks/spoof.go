@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"wirelab.dev/wirelab/verify"
@@ -18,17 +19,15 @@ const spoofPort = 4242
 // spoofed sends forged packets from a pod to a neighbour and to a remote pod,
 // and after them one with the pod's own address, which ends the watch: what was
 // sent before it and has not been seen by then has not arrived.
-func spoofed(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(node *field.Node) error {
-		targets := []field.Peer{node.Server}
-		for _, other := range env.Nodes {
-			if other != node {
-				targets = append(targets, other.Server)
-				break
-			}
+func spoofed(ctx context.Context, env *field.Env, node *field.Node, ev *verify.Evidence) error {
+	targets := []field.Peer{node.Server}
+	for _, other := range env.Nodes {
+		if other != node {
+			targets = append(targets, other.Server)
+			break
 		}
-		return verify.Each(targets, func(to field.Peer) error { return spoofTo(ctx, env, node, to, ev) })
-	})
+	}
+	return verify.Each(targets, func(to field.Peer) error { return spoofTo(ctx, env, node, to, ev) })
 }
 
 // forgedSources are addresses a pod might want to be taken for.
@@ -51,7 +50,7 @@ func forgedSources(env *field.Env, node *field.Node, to field.Peer) map[string]n
 
 func spoofTo(ctx context.Context, env *field.Env, node *field.Node, to field.Peer, ev *verify.Evidence) error {
 	from := node.Client
-	_, _, veth, err := field.HostSide(ctx, env, from)
+	_, _, veth, err := env.HostSide(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -111,12 +110,9 @@ func forge(ctx context.Context, from field.Peer, source netip.Addr, to field.Pee
 func judgeSpoof(ev *verify.Evidence, from, to field.Peer, forged map[string]netip.Addr, left, arrived probe.Reply) {
 	what := fmt.Sprintf("%s -> %s", from.Name, to.Name)
 	has := func(reply probe.Reply, source netip.Addr) bool {
-		for _, p := range reply.Capture.Packets {
-			if p.Source == source && !strings.HasSuffix(p.Payload, " own") {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(reply.Capture.Packets, func(p probe.Packet) bool {
+			return p.Source == source && !strings.HasSuffix(p.Payload, " own")
+		})
 	}
 	own := fmt.Sprintf("%s: sent with its own address %s", what, from.Addr)
 	if arrived.Failure == "" {

@@ -18,12 +18,12 @@ func tunnelChecks(env *field.Env) []verify.Check {
 		{
 			Name: "tunnel/encapsulation", Needs: []verify.Part{verify.Nodes, verify.Pods}, MinNodes: 2, Settings: []string{tunneled},
 			Claim: "What pods on two nodes send each other is on those nodes' NICs in datagrams of the tunnel and on no other node's: from node to node, 50 bytes longer than on the tunnel's devices, without a checksum, from one source port a flow and way, and with the sender's identity as the network's number.",
-			Run:   look(env, encapsulation),
+			Run:   look(env, withFlows((*field.Env).AcrossNodes, encapsulation)),
 		},
 		{
 			Name: "tunnel/map", Needs: []verify.Part{verify.Nodes}, MinNodes: 2, Settings: []string{tunneled},
 			Claim: "On every node the map of addresses leads each other node's pod CIDR, that node's own address and its pods' to that node, and nothing else there.",
-			Run:   onceTold(env, tunnelMap),
+			Run:   onceTold(env, onEachNode(tunnelMap)),
 		},
 	}
 }
@@ -32,24 +32,23 @@ func tunnelChecks(env *field.Env) []verify.Check {
 const tunneled = "network.routingMode=tunnel"
 
 // tunnelMap wants of each node what is in the tunnel for it, and of the tunnel nothing that is not for a node.
-func tunnelMap(ctx context.Context, env *field.Env, ev *verify.Evidence) error {
-	return verify.Each(env.Nodes, func(on *field.Node) error {
-		have, err := field.ReadIPCache(ctx, on)
-		if err != nil {
-			return err
+func tunnelMap(ctx context.Context, env *field.Env, on *field.Node, ev *verify.Evidence) error {
+	have, err := field.ReadIPCache(ctx, on)
+	if err != nil {
+		return err
+	}
+	for _, to := range env.Nodes {
+		if to != on {
+			judgeEnd(ev, on, to, have)
 		}
-		for _, to := range env.Nodes {
-			if to != on {
-				judgeEnd(ev, on, to, have)
-			}
+	}
+	for prefix, holder := range have {
+		toNode := slices.ContainsFunc(env.Nodes, func(n *field.Node) bool { return n.Addr == holder.Node })
+		if at := nodeOf(env, prefix); holder.Node.IsValid() && (at == on || at == nil && toNode) {
+			ev.Wrong(fmt.Sprintf("%s: %s", on.Name, prefix), "no way through the tunnel, as no other node has it", "it leads to "+holder.Node.String())
 		}
-		for prefix, holder := range have {
-			if at := nodeOf(env, prefix); holder.Node.IsValid() && (at == on || at == nil && nodeAt(env, holder.Node) != nil) {
-				ev.Wrong(fmt.Sprintf("%s: %s", on.Name, prefix), "no way through the tunnel, as no other node has it", "it leads to "+holder.Node.String())
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // judgeEnd wants all that another node has to lead there.
@@ -95,14 +94,6 @@ func nodeOf(env *field.Env, prefix netip.Prefix) *field.Node {
 	return nil
 }
 
-func nodeAt(env *field.Env, addr netip.Addr) *field.Node {
-	i := slices.IndexFunc(env.Nodes, func(n *field.Node) bool { return n.Addr == addr })
-	if i < 0 {
-		return nil
-	}
-	return env.Nodes[i]
-}
-
 // tunnelWatch is what one node's NIC and tunnel device have shown of all flows.
 type tunnelWatch struct {
 	node        *field.Node
@@ -111,12 +102,7 @@ type tunnelWatch struct {
 }
 
 // encapsulation sends flows between pods of all nodes and watches each node meanwhile.
-func encapsulation(ctx context.Context, env *field.Env, ev *verify.Evidence) (err error) {
-	flows, stop, err := field.OpenFlows(ctx, env.AcrossNodes())
-	defer func() { err = errors.Join(err, stop()) }()
-	if err != nil {
-		return err
-	}
+func encapsulation(ctx context.Context, env *field.Env, flows []field.Flow, ev *verify.Evidence) error {
 	identities, err := toldIdentities(ctx, env)
 	if err != nil {
 		return err
@@ -145,11 +131,8 @@ func encapsulation(ctx context.Context, env *field.Env, ev *verify.Evidence) (er
 func watchTunnels(ctx context.Context, env *field.Env, flows []field.Flow) (watches []*tunnelWatch, end func() error, err error) {
 	var filters []probe.Filter
 	for _, f := range flows {
-		filters = append(filters, probe.Filter{Protocol: "icmp", Contains: f.Marker})
-		for _, protocol := range []string{"tcp", "udp"} {
-			filters = append(filters,
-				probe.Filter{Protocol: protocol, Destination: f.Server.Addr(), DestinationPort: f.Server.Port()},
-				probe.Filter{Protocol: protocol, Source: f.Server.Addr(), SourcePort: f.Server.Port()})
+		for _, protocol := range field.Protocols() {
+			filters = append(filters, f.Filters(protocol)...)
 		}
 	}
 	var ends []func() error
@@ -171,7 +154,7 @@ func watchTunnels(ctx context.Context, env *field.Env, flows []field.Flow) (watc
 		return nil
 	}
 	for _, n := range env.Nodes {
-		nic, err := field.NICOf(ctx, n)
+		nic, err := env.NICOf(ctx, n)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -201,14 +184,8 @@ func (w *tunnelWatch) judge(ev *verify.Evidence, env *field.Env, x field.Exchang
 		if way == field.FromServer {
 			from, to = to, from
 		}
-		want := wrapping{network: identities[from.Addr], longer: field.TunnelOverhead}
-		for _, n := range env.Nodes {
-			switch n.Node {
-			case from.Node:
-				want.from = n.Addr
-			case to.Node:
-				want.to = n.Addr
-			}
+		want := wrapping{
+			from: env.NodeOf(from).Addr, to: env.NodeOf(to).Addr, network: identities[from.Addr], longer: field.TunnelOverhead,
 		}
 		judgeWire(ev, about, want, wire)
 		if x.Protocol != "tcp" { // of which a device may have several segments as one

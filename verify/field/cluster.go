@@ -133,14 +133,14 @@ func createAll(ctx context.Context, cfg Config, parts []verify.Part, nodes []str
 		return err
 	}
 	core := cfg.Kube.CoreV1()
-	var services []*corev1.Service
+	var services []RunService
 	if slices.Contains(parts, verify.Services) {
-		services = serviceObjects(cfg)
+		services = RunServices(cfg)
 	}
 	// Services first: kube-proxy then learns of a backend when it is ready, and
 	// of nothing else at that time.
-	err = verify.Each(services, func(service *corev1.Service) error {
-		if _, err := core.Services(Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
+	err = verify.Each(services, func(service RunService) error {
+		if _, err := core.Services(Namespace).Create(ctx, service.object(), metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("create Service %s: %w", service.Name, err)
 		}
 		return nil

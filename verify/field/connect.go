@@ -85,7 +85,7 @@ func (e *Env) Open(ctx context.Context, parts []verify.Part) error {
 	if !e.has(verify.Services) {
 		return nil
 	}
-	e.services = once(func(ctx context.Context) error { return awaitServices(ctx, e) })
+	e.services = once(func(ctx context.Context) (struct{}, error) { return struct{}{}, awaitServices(ctx, e) })
 	if err := readServices(ctx, e, only); err != nil {
 		return err
 	}
@@ -115,10 +115,7 @@ func (e *Env) findNodes(ctx context.Context) error {
 	}
 	for _, n := range e.Nodes {
 		n.Prober = NotLaidOut(verify.Nodes)
-		for role, pod := range map[string]*Peer{RoleClient: &n.Client, RoleServer: &n.Server} {
-			*pod = podPeer(role, n.Node)
-			pod.Prober = NotLaidOut(verify.Pods)
-		}
+		n.Client, n.Server = podPeer(RoleClient, n.Node), podPeer(RoleServer, n.Node)
 	}
 	e.Outside = Peer{Name: outsideName, Prober: NotLaidOut(verify.Outside)}
 	return nil
@@ -160,14 +157,15 @@ func (e *Env) openPods(ctx context.Context) error {
 			return err
 		}
 	}
-	var pods []podPlace
+	var pods []*Peer
 	for _, node := range e.Nodes {
-		pods = append(pods, podPlace{RoleClient, node.Node, &node.Client}, podPlace{RoleServer, node.Node, &node.Server})
+		pods = append(pods, &node.Client, &node.Server)
 	}
 	if leaves(e.Config, e.parts) {
-		pods = append(pods, podPlace{RoleLeaver, e.Nodes[0].Node, &e.Leaver})
+		e.Leaver = podPeer(RoleLeaver, e.Nodes[0].Node)
+		pods = append(pods, &e.Leaver)
 	}
-	err := verify.Each(pods, func(p podPlace) error { return e.openPod(ctx, p) })
+	err := verify.Each(pods, func(pod *Peer) error { return e.openPod(ctx, pod) })
 	if lacking := (*noImage)(nil); errors.As(err, &lacking) {
 		return lacking // once
 	}
@@ -176,42 +174,38 @@ func (e *Env) openPods(ctx context.Context) error {
 
 // podPeer is a pod of the run that has no address yet.
 func podPeer(role, node string) Peer {
-	return Peer{Name: PodPrefix + role + "-" + node, Self: PodName(role, node), Node: node, Port: PodPort}
+	return Peer{
+		Name: PodPrefix + role + "-" + node, Self: PodName(role, node), Node: node, Port: PodPort, Prober: NotLaidOut(verify.Pods),
+	}
 }
 
-// podPlace is a pod and where its Peer goes.
-type podPlace struct {
-	role, node string
-	into       *Peer
-}
-
-func (e *Env) openPod(ctx context.Context, p podPlace) error {
-	name := PodName(p.role, p.node)
-	*p.into = podPeer(p.role, p.node)
+func (e *Env) openPod(ctx context.Context, pod *Peer) error {
 	// Less than the setup as a whole, so that a pod that hangs is told of.
 	ctx, cancel := context.WithTimeoutCause(ctx, e.SetupTimeout*3/4, errors.New("time ran out"))
 	defer cancel()
-	addr, err := awaitPod(ctx, e.Kube, name)
+	addr, err := awaitPod(ctx, e.Kube, pod.Self)
 	if lacking := (*noImage)(nil); errors.As(err, &lacking) {
 		return lacking
 	}
 	if err != nil {
-		e.Log.Warn("a pod of the checks is not ready", "pod", name, "node", p.node, "err", err)
-		p.into.Prober = down{err}
+		e.Log.Warn("a pod of the checks is not ready", "pod", pod.Self, "node", pod.Node, "err", err)
+		pod.Prober = down{err}
 		return nil
 	}
-	p.into.Addr, p.into.Prober = addr, e.session(p.into.Name, inPod(e.Pods, Namespace, name))
+	pod.Addr, pod.Prober = addr, e.session(pod.Name, inPod(e.Pods, Namespace, pod.Self))
 	return nil
 }
 
 func (e *Env) openNodes(ctx context.Context) error {
 	return verify.Each(e.Nodes, func(node *Node) error {
-		if err := installNettool(ctx, e.Engine, node.Node, e.Nettool); err != nil {
+		if err := e.Engine.WriteFile(ctx, node.Node, nettoolInContainer, 0o755, e.Nettool); err != nil {
 			return fmt.Errorf("put nettool on node %s: %w", node.Node, err)
 		}
 		node.Prober = e.session(node.Name, inContainer(e.Engine, node.Node))
-		at, err := serveOn(ctx, node, node.Addr, 0)
-		node.Port = at.Port()
+		running, err := serveOn(ctx, node, netip.AddrPortFrom(node.Addr, 0))
+		if err == nil {
+			node.Port = running.Ready().Serve.Address.Port()
+		}
 		return err
 	})
 }
@@ -224,7 +218,7 @@ func (e *Env) openOutside(ctx context.Context, like docker.Found) error {
 	outside := Peer{Name: outsideName, Addr: container.IP, Port: OutsidePort}
 	outside.Prober = e.session(outside.Name, inContainer(e.Engine, container.ID))
 	e.Outside = outside
-	_, err = serveOn(ctx, outside, unspecified, OutsidePort)
+	_, err = serveOn(ctx, outside, netip.AddrPortFrom(netip.IPv4Unspecified(), OutsidePort))
 	return err
 }
 
@@ -250,7 +244,7 @@ func (e *Env) Close(ctx context.Context) error {
 func (e *Env) remove(ctx context.Context) error {
 	e.say("removing what the checks made")
 	var sessions sync.WaitGroup
-	for _, open := range slices.Clone(e.stage.sessions) {
+	for _, open := range e.stage.sessions {
 		sessions.Go(open.Close)
 	}
 	sessions.Wait()
@@ -260,19 +254,17 @@ func (e *Env) remove(ctx context.Context) error {
 
 // removeAll takes parts away, whichever run has laid them out.
 func (e *Env) removeAll(ctx context.Context, parts []verify.Part) error {
-	var removals []func() error
-	for part, remove := range map[verify.Part]func() error{
-		verify.Pods:    func() error { return removeObjects(ctx, e.Config) },
-		verify.Nodes:   func() error { return removeFromNodes(ctx, e.Config) },
-		verify.Outside: func() error { return removeOutside(ctx, e.Config) },
-	} {
-		if slices.Contains(parts, part) {
-			removals = append(removals, remove)
+	return verify.Each(parts, func(part verify.Part) error {
+		switch part {
+		case verify.Pods:
+			return removeObjects(ctx, e.Config)
+		case verify.Nodes:
+			return removeFromNodes(ctx, e.Config)
+		case verify.Outside:
+			return removeOutside(ctx, e.Config)
 		}
-	}
-	return verify.Each(removals, func(remove func() error) error { return remove() })
+		return nil
+	})
 }
 
 func (e *Env) say(step string) { e.Progress(verify.Progress{Step: step}) }
-
-var unspecified = netip.IPv4Unspecified()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"wirelab.dev/wirelab/verify"
@@ -41,7 +42,8 @@ type Env struct {
 
 	parts    []verify.Part // what has been laid out
 	stage    stage
-	services func(context.Context) error
+	services func(context.Context) (struct{}, error)
+	devices  sync.Map // what each peer is asked for its devices with, by its name
 }
 
 // New returns what a run looks through, with nothing laid out yet.
@@ -62,7 +64,8 @@ func (e *Env) ServicesReady(ctx context.Context) error {
 	if err := e.backendsUp(); err != nil {
 		return err
 	}
-	return e.services(ctx)
+	_, err := e.services(ctx)
+	return err
 }
 
 func (e *Env) backendsUp() error {
@@ -147,14 +150,9 @@ const (
 	NodePrefix = "node "
 )
 
-// Node finds a node by its Kubernetes name.
-func (e *Env) Node(name string) (*Node, error) {
-	for _, n := range e.Nodes {
-		if n.Node == name {
-			return n, nil
-		}
-	}
-	return nil, fmt.Errorf("an answer came from node %q, which the lab does not have", name)
+// NodeOf is the node that a pod of the run is on, or that the peer is.
+func (e *Env) NodeOf(p Peer) *Node {
+	return e.Nodes[slices.IndexFunc(e.Nodes, func(n *Node) bool { return n.Node == p.Node })]
 }
 
 // down is the Prober of a peer that could not be brought up.
@@ -172,28 +170,23 @@ func NotLaidOut(part verify.Part) Prober {
 }
 
 // once runs f for the first caller; the others wait for its result.
-func once(f func(context.Context) error) func(context.Context) error {
+func once[T any](f func(context.Context) (T, error)) func(context.Context) (T, error) {
 	var mu sync.Mutex
+	var got T
 	done := false
-	return func(ctx context.Context) error {
+	return func(ctx context.Context) (_ T, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if done {
-			return nil
+		if !done {
+			got, err = f(ctx)
+			// A caller whose own time ran out must not decide for the others.
+			done = err == nil
 		}
-		err := f(ctx)
-		// A caller whose own time ran out must not decide for the others.
-		done = err == nil
-		return err
+		return got, err
 	}
 }
 
 // HasBackend tells whether a backend of the Service is on the node.
 func (s Service) HasBackend(node *Node) bool {
-	for _, b := range s.Backends {
-		if b.Node == node.Node {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Backends, func(b Peer) bool { return b.Node == node.Node })
 }

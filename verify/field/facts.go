@@ -11,12 +11,11 @@ import (
 
 // Device is one device as `ip -j -d addr` shows it.
 type Device struct {
-	Index     int      `json:"ifindex"`
-	PeerIndex int      `json:"link_index"` // in another namespace, for a veth
-	Name      string   `json:"ifname"`
-	Flags     []string `json:"flags"`
-	MTU       int      `json:"mtu"`
-	MAC       string   `json:"address"`
+	Index     int    `json:"ifindex"`
+	PeerIndex int    `json:"link_index"` // in another namespace, for a veth
+	Name      string `json:"ifname"`
+	MTU       int    `json:"mtu"`
+	MAC       string `json:"address"`
 	Addresses []struct {
 		Family string     `json:"family"`
 		Local  netip.Addr `json:"local"`
@@ -41,7 +40,6 @@ type Route struct {
 	Gateway     netip.Addr `json:"gateway"`
 	Device      string     `json:"dev"`
 	Scope       string     `json:"scope"`
-	Source      netip.Addr `json:"prefsrc"`
 	MTU         RouteMTU   `json:"metrics"` // 0: the device's
 }
 
@@ -77,21 +75,20 @@ func (r Route) String() string {
 	return s
 }
 
-// DevicesOf lists all devices of a peer.
-func DevicesOf(ctx context.Context, peer Peer) ([]Device, error) {
-	return fromIP[Device](ctx, peer, "-d", "addr", "show")
+// DeviceOf looks up a peer's device by its name; that there is none is an error.
+func (e *Env) DeviceOf(ctx context.Context, peer Peer, name string) (Device, error) {
+	return e.deviceWhere(ctx, peer, name, func(d Device) bool { return d.Name == name })
 }
 
-// DeviceOf looks up a peer's device by its name; that there is none is an error.
-func DeviceOf(ctx context.Context, peer Peer, name string) (Device, error) {
-	all, err := DevicesOf(ctx, peer)
+// deviceWhere looks up a peer's device. What checks look up does not change while a run lasts, so each peer is asked once.
+func (e *Env) deviceWhere(ctx context.Context, peer Peer, what string, is func(Device) bool) (Device, error) {
+	ask, _ := e.devices.LoadOrStore(peer.Name, once(func(ctx context.Context) ([]Device, error) {
+		return fromIP[Device](ctx, peer, "-d", "addr", "show")
+	}))
+	all, err := ask.(func(context.Context) ([]Device, error))(ctx)
 	if err != nil {
 		return Device{}, err
 	}
-	return deviceWhere(peer, all, name, func(d Device) bool { return d.Name == name })
-}
-
-func deviceWhere(peer Peer, all []Device, what string, is func(Device) bool) (Device, error) {
 	i := slices.IndexFunc(all, is)
 	if i < 0 {
 		return Device{}, fmt.Errorf("%s has no device %s", peer.Name, what)
@@ -100,40 +97,25 @@ func deviceWhere(peer Peer, all []Device, what string, is func(Device) bool) (De
 }
 
 // NICOf finds the device that carries the node's address.
-func NICOf(ctx context.Context, node *Node) (Device, error) {
-	all, err := DevicesOf(ctx, node.Peer)
-	if err != nil {
-		return Device{}, err
-	}
-	return deviceWhere(node.Peer, all, "with address "+node.Addr.String(), func(d Device) bool {
+func (e *Env) NICOf(ctx context.Context, node *Node) (Device, error) {
+	return e.deviceWhere(ctx, node.Peer, "with address "+node.Addr.String(), func(d Device) bool {
 		return slices.ContainsFunc(d.IPv4(), func(p netip.Prefix) bool { return p.Addr() == node.Addr })
 	})
 }
 
 // HostSide finds the device at the node's end of a pod's eth0.
-func HostSide(ctx context.Context, env *Env, pod Peer) (node *Node, eth0, veth Device, err error) {
-	if node, err = env.Node(pod.Node); err != nil {
+func (e *Env) HostSide(ctx context.Context, pod Peer) (node *Node, eth0, veth Device, err error) {
+	node = e.NodeOf(pod)
+	if eth0, err = e.DeviceOf(ctx, pod, "eth0"); err != nil {
 		return nil, eth0, veth, err
 	}
-	if eth0, err = DeviceOf(ctx, pod, "eth0"); err != nil {
-		return nil, eth0, veth, err
-	}
-	all, err := DevicesOf(ctx, node.Peer)
-	if err != nil {
-		return nil, eth0, veth, err
-	}
-	veth, err = deviceWhere(node.Peer, all, "that is the other end of eth0 of "+pod.Name, func(d Device) bool { return d.Index == eth0.PeerIndex })
+	veth, err = e.deviceWhere(ctx, node.Peer, "that is the other end of eth0 of "+pod.Name, func(d Device) bool { return d.Index == eth0.PeerIndex })
 	return node, eth0, veth, err
 }
 
-// RoutesOf lists a peer's IPv4 routes of the main table.
-func RoutesOf(ctx context.Context, peer Peer) ([]Route, error) {
-	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", "main")
-}
-
-// AllRoutesOf lists a peer's IPv4 routes of all tables.
-func AllRoutesOf(ctx context.Context, peer Peer) ([]Route, error) {
-	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", "all")
+// RoutesOf lists a peer's IPv4 routes of a table: "main", or "all" of them.
+func RoutesOf(ctx context.Context, peer Peer, table string) ([]Route, error) {
+	return fromIP[Route](ctx, peer, "-4", "route", "show", "table", table)
 }
 
 // Inside tells whether r leads to an address of cidr, or to some, and to no other.
@@ -155,8 +137,8 @@ func Inside(prefix, cidr netip.Prefix) bool {
 const RouterDevice = "lab_host"
 
 // RouterOf returns the address pods of a node have as their gateway.
-func RouterOf(ctx context.Context, node *Node) (netip.Addr, error) {
-	dev, err := DeviceOf(ctx, node.Peer, RouterDevice)
+func (e *Env) RouterOf(ctx context.Context, node *Node) (netip.Addr, error) {
+	dev, err := e.DeviceOf(ctx, node.Peer, RouterDevice)
 	if err != nil {
 		return netip.Addr{}, err
 	}

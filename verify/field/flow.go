@@ -3,7 +3,6 @@ package field
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -25,8 +24,8 @@ type Flow struct {
 // SameNode tells whether the flow stays on one node.
 func (f Flow) SameNode() bool { return f.From.Node == f.To.Node }
 
-// protocols are those of a flow, as requests and iptables name them.
-func protocols() []string { return []string{"icmp", "tcp", "udp"} }
+// Protocols are those of a flow, as requests, captures and iptables name them.
+func Protocols() []string { return []string{"icmp", "tcp", "udp"} }
 
 // Directions of a flow.
 const (
@@ -41,22 +40,31 @@ func (f Flow) Key(protocol, direction string) string {
 
 // match says for iptables what belongs to the flow.
 func (f Flow) match(protocol, direction string) string {
-	switch {
-	case protocol == "icmp" && direction == ToServer:
-		return fmt.Sprintf("-p icmp -m icmp --icmp-type %d -m string --algo bm --string %s", ICMPEchoRequest, f.Marker)
-	case protocol == "icmp":
-		return fmt.Sprintf("-p icmp -m icmp --icmp-type %d -m string --algo bm --string %s", ICMPEchoReply, f.Marker)
-	case direction == ToServer:
-		return fmt.Sprintf("-d %s -p %s -m %s --dport %d", f.Server.Addr(), protocol, protocol, f.Server.Port())
-	default:
-		return fmt.Sprintf("-s %s -p %s -m %s --sport %d", f.Server.Addr(), protocol, protocol, f.Server.Port())
+	side, icmpType := "d", ICMPEchoRequest
+	if direction == FromServer {
+		side, icmpType = "s", ICMPEchoReply
+	}
+	if protocol == "icmp" {
+		return fmt.Sprintf("-p icmp -m icmp --icmp-type %d -m string --algo bm --string %s", icmpType, f.Marker)
+	}
+	return fmt.Sprintf("-%s %s -p %s -m %s --%sport %d", side, f.Server.Addr(), protocol, protocol, side, f.Server.Port())
+}
+
+// Filters pick what of one protocol belongs to the flow, in both directions.
+func (f Flow) Filters(protocol string) []probe.Filter {
+	if protocol == "icmp" {
+		return []probe.Filter{{Protocol: "icmp", Contains: f.Marker}}
+	}
+	return []probe.Filter{
+		{Protocol: protocol, Destination: f.Server.Addr(), DestinationPort: f.Server.Port()},
+		{Protocol: protocol, Source: f.Server.Addr(), SourcePort: f.Server.Port()},
 	}
 }
 
 // Tripwires are the rules about f in one chain.
 func (f Flow) Tripwires(at Hook, target string) []Tripwire {
 	var rules []Tripwire
-	for _, protocol := range protocols() {
+	for _, protocol := range Protocols() {
 		for _, direction := range []string{ToServer, FromServer} {
 			rules = append(rules, Tripwire{Hook: at, match: f.match(protocol, direction), target: target, key: f.Key(protocol, direction)})
 		}
@@ -90,26 +98,24 @@ type Exchange struct {
 func ExchangeAll(ctx context.Context, flows []Flow, timeout func(Flow) probe.Duration) ([]Exchange, error) {
 	var all []Exchange
 	for _, f := range flows {
-		for _, protocol := range protocols() {
+		for _, protocol := range Protocols() {
 			all = append(all, Exchange{Flow: f, Protocol: protocol})
 		}
 	}
-	var mu sync.Mutex
-	lost := map[string]string{}
-	err := verify.Each(all, func(x Exchange) error {
+	return all, verify.Each(pointers(all), func(x *Exchange) error {
 		answer, err := x.From.Probe(ctx, x.ask(x.Protocol, timeout(x.Flow)))
-		if err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		lost[x.Key(x.Protocol, ToServer)] = answer.Failure
-		return nil
+		x.Lost = answer.Failure
+		return err
 	})
-	for i, x := range all {
-		all[i].Lost = lost[x.Key(x.Protocol, ToServer)]
+}
+
+// pointers has one to each element.
+func pointers[T any](of []T) []*T {
+	all := make([]*T, len(of))
+	for i := range of {
+		all[i] = &of[i]
 	}
-	return all, err
+	return all
 }
 
 // Patient is for exchanges that are to be answered.
@@ -118,37 +124,33 @@ func Patient(Flow) probe.Duration { return probe.Duration(AskTimeout) }
 // OpenFlows starts a server for each flow. The returned function ends those
 // that were started, and is to be called after an error too.
 func OpenFlows(ctx context.Context, pairs []Pair) ([]Flow, func() error, error) {
-	flows := make([]Flow, len(pairs))
+	var flows []Flow
+	for _, p := range pairs {
+		flows = append(flows, Flow{Pair: p, Marker: NewMarker()})
+	}
 	var mu sync.Mutex
 	var stops []func() error
-	places := make([]int, len(pairs))
-	for i := range places {
-		places[i] = i
-	}
-	err := verify.Each(places, func(i int) error {
-		p := pairs[i]
-		if !p.To.Addr.IsValid() {
-			return fmt.Errorf("%s: %s has no address", p, p.To.Name)
+	err := verify.Each(pointers(flows), func(f *Flow) error {
+		if !f.To.Addr.IsValid() {
+			return fmt.Errorf("%s: %s has no address", f, f.To.Name)
 		}
-		server, stop, err := ServeAlone(ctx, p.To)
+		server, stop, err := ServeAlone(ctx, f.To)
 		if err != nil {
 			return err
 		}
+		f.Server = server
 		mu.Lock()
 		defer mu.Unlock()
 		stops = append(stops, stop)
-		flows[i] = Flow{Pair: p, Marker: NewMarker(), Server: server}
 		return nil
 	})
-	return flows, func() error {
-		return errors.Join(verify.Each(stops, func(stop func() error) error { return stop() }))
-	}, err
+	return flows, func() error { return verify.Each(stops, func(stop func() error) error { return stop() }) }, err
 }
 
 // ServeAlone starts a server on a port of its own, so that its port tells the
 // flow from all others of a pod.
 func ServeAlone(ctx context.Context, on Peer) (netip.AddrPort, func() error, error) {
-	running, err := on.Start(ctx, probe.Request{Timeout: serveFor, Serve: &probe.Serve{Address: netip.AddrPortFrom(on.Addr, 0)}})
+	running, err := serveOn(ctx, on, netip.AddrPortFrom(on.Addr, 0))
 	if err != nil {
 		return netip.AddrPort{}, nil, err
 	}

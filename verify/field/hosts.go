@@ -62,11 +62,6 @@ func inPod(pods PodExec, namespace, pod string) shell {
 	}
 }
 
-// installNettool puts the binary into a container, executable.
-func installNettool(ctx context.Context, engine Engine, container string, binary []byte) error {
-	return engine.WriteFile(ctx, container, nettoolInContainer, 0o755, binary)
-}
-
 // command runs a command in a container to its end.
 func command(ctx context.Context, engine Engine, container string, argv ...string) error {
 	var words tail
@@ -80,15 +75,10 @@ func command(ctx context.Context, engine Engine, container string, argv ...strin
 	return nil
 }
 
-// serveOn starts nettool's server where p is and returns its address.
-func serveOn(ctx context.Context, p Prober, addr netip.Addr, port uint16) (netip.AddrPort, error) {
+// serveOn starts nettool's server where p is.
+func serveOn(ctx context.Context, p Prober, at netip.AddrPort) (Running, error) {
 	// The server ends with its session, so this is only how long a run may take.
-	request := probe.Request{Timeout: serveFor, Serve: &probe.Serve{Address: netip.AddrPortFrom(addr, port)}}
-	running, err := p.Start(ctx, request)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	return running.Ready().Serve.Address, nil
+	return p.Start(ctx, probe.Request{Timeout: serveFor, Serve: &probe.Serve{Address: at}})
 }
 
 // startOutside starts the outside host on the network of the lab's nodes, from
@@ -103,7 +93,7 @@ func startOutside(ctx context.Context, cfg Config, like docker.Found) (*docker.C
 	if err != nil {
 		return nil, fmt.Errorf("start the outside host: %w", err)
 	}
-	if err := installNettool(ctx, cfg.Engine, container.ID, cfg.Nettool); err != nil {
+	if err := cfg.Engine.WriteFile(ctx, container.ID, nettoolInContainer, 0o755, cfg.Nettool); err != nil {
 		return nil, fmt.Errorf("put nettool on the outside host: %w", err)
 	}
 	return container, nil

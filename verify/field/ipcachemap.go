@@ -2,7 +2,6 @@ package field
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 
 	"wirelab.dev/wirelab/verify/probe"
@@ -29,46 +28,28 @@ type Holder struct {
 
 // ReadIPCache reads what a node's map says of addresses.
 func ReadIPCache(ctx context.Context, node *Node) (map[netip.Prefix]Holder, error) {
-	entries, err := readMap(ctx, node, probe.BPFMap{Path: ipcacheMap, Key: "ipcache_key", Value: "ipcache_entry"})
+	type key struct {
+		Bits int     `json:"bits"`
+		Addr mapAddr `json:"addr"`
+	}
+	type value struct {
+		Identity uint32  `json:"identity"`
+		Node     mapAddr `json:"node"`
+		Flags    uint8   `json:"flags"`
+	}
+	entries, err := readMap[key, value](ctx, node, probe.BPFMap{Path: ipcacheMap, Key: "ipcache_key", Value: "ipcache_entry"})
 	if err != nil {
 		return nil, err
 	}
 	found := map[netip.Prefix]Holder{}
 	for _, e := range entries {
-		prefix, holder, err := readHolder(e)
-		if err != nil {
-			return nil, fmt.Errorf("%s: read lab_ipcache: %w", node.Name, err)
+		holder := Holder{Identity: e.value.Identity, Node: e.value.Node.Addr, IsNode: e.value.Flags&nodeAddress != 0}
+		if holder.Node.IsUnspecified() {
+			holder.Node = netip.Addr{}
 		}
-		found[prefix] = holder
+		found[netip.PrefixFrom(e.key.Addr.Addr, e.key.Bits-bitsBefore)] = holder
 	}
 	return found, nil
-}
-
-func readHolder(e probe.BPFEntry) (netip.Prefix, Holder, error) {
-	var key struct {
-		Bits int     `json:"bits"`
-		Addr mapAddr `json:"addr"`
-	}
-	var value struct {
-		Identity uint32  `json:"identity"`
-		Node     mapAddr `json:"node"`
-		Flags    uint8   `json:"flags"`
-	}
-	if err := unmarshal(e, &key, &value); err != nil {
-		return netip.Prefix{}, Holder{}, err
-	}
-	addr, err := key.Addr.addr()
-	if err != nil {
-		return netip.Prefix{}, Holder{}, err
-	}
-	node, err := value.Node.addr()
-	if err != nil {
-		return netip.Prefix{}, Holder{}, err
-	}
-	if node.IsUnspecified() {
-		node = netip.Addr{}
-	}
-	return netip.PrefixFrom(addr, key.Bits-bitsBefore), Holder{Identity: value.Identity, Node: node, IsNode: value.Flags&nodeAddress != 0}, nil
 }
 
 // Single is the prefix of one address.

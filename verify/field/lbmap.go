@@ -2,8 +2,6 @@ package field
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -43,74 +41,33 @@ func (f Frontend) String() string {
 // LBMap is what one node's maps hold: the backends of each frontend, sorted.
 type LBMap map[Frontend][]netip.AddrPort
 
-// mapAddr is an address as in all maps: 16 bytes, here in hexadecimal.
-type mapAddr struct {
-	B string `json:"b"`
-}
-
-func (a mapAddr) addr() (netip.Addr, error) {
-	raw, err := hex.DecodeString(a.B)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("read an address: %w", err)
-	}
-	addr, ok := netip.AddrFromSlice(raw)
-	if !ok {
-		return netip.Addr{}, fmt.Errorf("read an address: it has %d bytes", len(raw))
-	}
-	return addr.Unmap(), nil
-}
-
-// serviceRow is one entry of lab_services: a frontend and where its list is.
-type serviceRow struct {
-	Frontend
-	first, count uint32
-}
-
 // ReadLB reads the backends of those frontends that wanted picks.
 func ReadLB(ctx context.Context, node *Node, wanted func(Frontend) bool) (LBMap, error) {
-	rows, err := readServiceRows(ctx, node, wanted)
+	type key struct {
+		Addr  mapAddr `json:"addr"`
+		Port  uint16  `json:"port"`
+		Proto uint8   `json:"proto"`
+		Scope uint8   `json:"scope"`
+	}
+	type value struct {
+		First uint32 `json:"first"`
+		Count uint32 `json:"count"`
+	}
+	services, err := readMap[key, value](ctx, node, probe.BPFMap{Path: servicesMap, Key: "service_key", Value: "service"})
 	if err != nil {
 		return nil, err
 	}
 	found := LBMap{}
-	for _, row := range rows {
-		if found[row.Frontend], err = readList(ctx, node, row.first, row.count); err != nil {
+	for _, s := range services {
+		f := Frontend{Addr: s.key.Addr.Addr, Port: s.key.Port, Protocol: s.key.Proto, Scope: s.key.Scope}
+		if !wanted(f) {
+			continue
+		}
+		if found[f], err = readList(ctx, node, s.value.First, s.value.Count); err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
-}
-
-func readServiceRows(ctx context.Context, node *Node, wanted func(Frontend) bool) ([]serviceRow, error) {
-	entries, err := readMap(ctx, node, probe.BPFMap{Path: servicesMap, Key: "service_key", Value: "service"})
-	if err != nil {
-		return nil, err
-	}
-	var rows []serviceRow
-	for _, e := range entries {
-		var key struct {
-			Addr  mapAddr `json:"addr"`
-			Port  uint16  `json:"port"`
-			Proto uint8   `json:"proto"`
-			Scope uint8   `json:"scope"`
-		}
-		var value struct {
-			First uint32 `json:"first"`
-			Count uint32 `json:"count"`
-		}
-		if err := unmarshal(e, &key, &value); err != nil {
-			return nil, fmt.Errorf("%s: read lab_services: %w", node.Name, err)
-		}
-		addr, err := key.Addr.addr()
-		if err != nil {
-			return nil, fmt.Errorf("%s: read lab_services: %w", node.Name, err)
-		}
-		f := Frontend{Addr: addr, Port: key.Port, Protocol: key.Proto, Scope: key.Scope}
-		if wanted(f) {
-			rows = append(rows, serviceRow{Frontend: f, first: value.First, count: value.Count})
-		}
-	}
-	return rows, nil
 }
 
 // readList follows a row of slots to its backends.
@@ -118,61 +75,31 @@ func readList(ctx context.Context, node *Node, first, count uint32) ([]netip.Add
 	if count == 0 {
 		return nil, nil
 	}
-	var slots []uint32
+	var slots, ids []uint32
 	for i := range count {
 		slots = append(slots, first+i)
 	}
-	entries, err := readMap(ctx, node, probe.BPFMap{Path: slotsMap, Indexes: slots})
+	found, err := readMap[uint32, uint32](ctx, node, probe.BPFMap{Path: slotsMap, Indexes: slots})
 	if err != nil {
 		return nil, err
 	}
-	var ids []uint32
-	for _, e := range entries {
-		var id uint32
-		if err := json.Unmarshal(e.Value, &id); err != nil {
-			return nil, fmt.Errorf("%s: read lab_slots: %w", node.Name, err)
-		}
-		ids = append(ids, id)
+	for _, slot := range found {
+		ids = append(ids, slot.value)
 	}
-	if entries, err = readMap(ctx, node, probe.BPFMap{Path: backendsMap, Value: "backend", Indexes: ids}); err != nil {
+	type backend struct {
+		Addr mapAddr `json:"addr"`
+		Port uint16  `json:"port"`
+	}
+	entries, err := readMap[uint32, backend](ctx, node, probe.BPFMap{Path: backendsMap, Value: "backend", Indexes: ids})
+	if err != nil {
 		return nil, err
 	}
 	var backends []netip.AddrPort
 	for _, e := range entries {
-		var index uint32
-		var value struct {
-			Addr mapAddr `json:"addr"`
-			Port uint16  `json:"port"`
-		}
-		if err := unmarshal(e, &index, &value); err != nil {
-			return nil, fmt.Errorf("%s: read lab_backends: %w", node.Name, err)
-		}
-		addr, err := value.Addr.addr()
-		if err != nil {
-			return nil, fmt.Errorf("%s: read lab_backends: %w", node.Name, err)
-		}
-		backends = append(backends, netip.AddrPortFrom(addr, value.Port))
+		backends = append(backends, netip.AddrPortFrom(e.value.Addr.Addr, e.value.Port))
 	}
 	slices.SortFunc(backends, netip.AddrPort.Compare)
 	return backends, nil
-}
-
-func readMap(ctx context.Context, node *Node, spec probe.BPFMap) ([]probe.BPFEntry, error) {
-	reply, err := node.Probe(ctx, probe.Request{Timeout: commandTimeout, BPFMap: &spec})
-	if err != nil {
-		return nil, err
-	}
-	if reply.BPFMap == nil {
-		return nil, fmt.Errorf("%s: read the map at %s: %s", node.Name, spec.Path, reply.Failure)
-	}
-	return reply.BPFMap.Entries, nil
-}
-
-func unmarshal(e probe.BPFEntry, key, value any) error {
-	if err := json.Unmarshal(e.Key, key); err != nil {
-		return err
-	}
-	return json.Unmarshal(e.Value, value)
 }
 
 // IsFrontend picks what belongs to the Service: its ClusterIP, and its nodePorts

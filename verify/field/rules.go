@@ -1,7 +1,6 @@
 package field
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net/netip"
@@ -39,10 +38,8 @@ func Dumps(ctx context.Context, peer Peer) ([]Dump, error) {
 
 func splitDumps(text string) []Dump {
 	var all []Dump
-	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := lines.Text()
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
 		if tool, ok := strings.CutPrefix(line, dumpMark); ok {
 			all = append(all, Dump{Tool: tool})
 		} else if len(all) > 0 {

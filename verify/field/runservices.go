@@ -65,14 +65,6 @@ func (l RunService) object() *corev1.Service {
 	return service
 }
 
-func serviceObjects(cfg Config) []*corev1.Service {
-	var all []*corev1.Service
-	for _, l := range RunServices(cfg) {
-		all = append(all, l.object())
-	}
-	return all
-}
-
 // readServices fills in the run's own Services.
 func readServices(ctx context.Context, env *Env, only string) error {
 	for _, l := range RunServices(env.Config) {

@@ -9,7 +9,7 @@ import (
 // Capture collects packets seen on a device. Ready comes when the socket is
 // bound: what is sent after it is not missed.
 type Capture struct {
-	Interface string `json:"interface"` // a name, or "any"
+	Interface string `json:"interface"`
 	Filter    Filter `json:"filter"`
 	// Also picks further packets: one is collected that any of these matches.
 	Also []Filter `json:"also,omitempty"`
@@ -69,9 +69,8 @@ type Filter struct {
 }
 
 // Packet is one decoded frame. MACs are empty on devices without a link
-// header; ports, ICMP and ARP fields are 0 where they do not apply.
+// header; ports and ICMP fields are 0 where they do not apply.
 type Packet struct {
-	Interface   string     `json:"interface"`
 	Direction   Direction  `json:"direction"`
 	SourceMAC   string     `json:"sourceMAC,omitempty"`
 	DestMAC     string     `json:"destMAC,omitempty"`
@@ -84,17 +83,9 @@ type Packet struct {
 
 	SourcePort      uint16 `json:"sourcePort,omitempty"`
 	DestinationPort uint16 `json:"destinationPort,omitempty"`
-	TCPFlags        string `json:"tcpFlags,omitempty"` // of "FSRPA"
 
 	ICMPType int `json:"icmpType,omitempty"`
-	ICMPCode int `json:"icmpCode,omitempty"`
 	ICMPID   int `json:"icmpID,omitempty"`
-	ICMPSeq  int `json:"icmpSeq,omitempty"`
-
-	// ARPOperation is 1 for a request, 2 for a reply. The addresses of the
-	// ARP message are in Source and Destination, its sender's MAC here.
-	ARPOperation int    `json:"arpOperation,omitempty"`
-	ARPSenderMAC string `json:"arpSenderMAC,omitempty"`
 
 	Payload string `json:"payload,omitempty"` // its first MaxPayload bytes
 
@@ -102,7 +93,7 @@ type Packet struct {
 	Outer *Outer `json:"outer,omitempty"`
 }
 
-// Outer is a packet that carries another one. Interface and Payload are that one's.
+// Outer is a packet that carries another one. Payload is that one's.
 type Outer struct {
 	Packet
 	Network  uint32 `json:"network"`  // its number, the VNI

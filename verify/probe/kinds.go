@@ -112,7 +112,6 @@ type ICMPResult struct {
 	Received int        `json:"received"`
 	From     netip.Addr `json:"from,omitzero"`
 	TTL      int        `json:"ttl,omitempty"` // of the last reply, as received
-	RTT      Duration   `json:"rtt,omitempty"` // of the last reply
 	// MTU is what has been named to a request that must not be fragmented and is larger.
 	MTU int `json:"mtu,omitempty"`
 }

@@ -21,7 +21,7 @@ type Socket struct {
 	raw  syscall.RawConn
 }
 
-// Open binds to one device, or to all with index 0. protocol is an EtherType
+// Open binds to one device, by its index. protocol is an EtherType
 // in host byte order. Of a filter, where there is one, only what it picks is
 // received. The caller closes the socket.
 func Open(index int, protocol uint16, filter ...unix.SockFilter) (*Socket, error) {

@@ -21,21 +21,18 @@ type Frame struct {
 var ErrGone = errors.New("the device is gone")
 
 // Stamp has [Socket.Next] tell the times of frames by the kernel's clock.
-func (s *Socket) Stamp() error {
-	var err error
-	control := s.raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
-	if err := errors.Join(control, err); err != nil {
-		return fmt.Errorf("ask for the times of frames: %w", err)
-	}
-	return nil
-}
+func (s *Socket) Stamp() error { return s.set(unix.SO_TIMESTAMPNS, 1, "ask for the times of frames") }
 
 // Buffer sets how many bytes may be queued, which needs CAP_NET_ADMIN.
 func (s *Socket) Buffer(bytes int) error {
+	return s.set(unix.SO_RCVBUFFORCE, bytes, "set the room for frames")
+}
+
+func (s *Socket) set(option, value int, what string) error {
 	var err error
-	control := s.raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) })
+	control := s.raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, value) })
 	if err := errors.Join(control, err); err != nil {
-		return fmt.Errorf("set the room for frames: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

@@ -17,12 +17,13 @@ import (
 // askARP sends a request of its own instead of asking the kernel, whose
 // neighbour table may hold an older answer.
 func askARP(ctx context.Context, spec probe.ARP) (*probe.ARPResult, error) {
-	dev, source, err := device(spec.Interface)
+	dev, err := net.InterfaceByName(spec.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("find device %q: %w", spec.Interface, err)
+	}
+	source, err := firstIPv4(dev)
 	if err != nil {
 		return nil, err
-	}
-	if source == nil {
-		return nil, fmt.Errorf("device %s has no IPv4 address to ask from", spec.Interface)
 	}
 	socket, err := link.Open(dev.Index, unix.ETH_P_ARP)
 	if err != nil {
@@ -47,6 +48,19 @@ func askARP(ctx context.Context, spec probe.ARP) (*probe.ARPResult, error) {
 			return answer, nil
 		}
 	}
+}
+
+func firstIPv4(dev *net.Interface) (net.IP, error) {
+	addresses, err := dev.Addrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses of %s: %w", dev.Name, err)
+	}
+	for _, address := range addresses {
+		if prefix, ok := address.(*net.IPNet); ok && prefix.IP.To4() != nil {
+			return prefix.IP.To4(), nil
+		}
+	}
+	return nil, fmt.Errorf("device %s has no IPv4 address to ask from", dev.Name)
 }
 
 func arpRequest(mac net.HardwareAddr, source net.IP, wanted netip.Addr) ([]byte, error) {

@@ -44,14 +44,15 @@ func readMap(spec probe.BPFMap) (*probe.BPFMapResult, error) {
 	return result, nil
 }
 
-// mapReader knows a map and the types of its entries; a nil type is a number.
+// mapReader knows a map and the types of its entries.
 type mapReader struct {
 	m          *ebpf.Map
 	key, value btf.Type
 }
 
 func newMapReader(m *ebpf.Map, spec probe.BPFMap) (*mapReader, error) {
-	r := &mapReader{m: m}
+	number := &btf.Int{Size: 4}
+	r := &mapReader{m: m, key: number, value: number}
 	if spec.Key == "" && spec.Value == "" {
 		return r, r.fits()
 	}
@@ -95,12 +96,9 @@ func (r *mapReader) fits() error {
 		of   btf.Type
 		size uint32
 	}{{"key", r.key, r.m.KeySize()}, {"value", r.value, r.m.ValueSize()}} {
-		size := 4
-		if part.of != nil {
-			var err error
-			if size, err = btf.Sizeof(part.of); err != nil {
-				return err
-			}
+		size, err := btf.Sizeof(part.of)
+		if err != nil {
+			return err
 		}
 		if uint32(size) != part.size { //nolint:gosec // sizes of BTF types are small
 			return fmt.Errorf("a %s has %d bytes, its type %d", part.what, part.size, size)
@@ -154,11 +152,8 @@ func (r *mapReader) entry(key, value []byte) (probe.BPFEntry, error) {
 	return probe.BPFEntry{Key: k, Value: v}, nil
 }
 
-// decodeAs writes raw as JSON; a nil type is a number.
+// decodeAs writes raw as JSON.
 func decodeAs(t btf.Type, raw []byte) (json.RawMessage, error) {
-	if t == nil {
-		return json.Marshal(binary.NativeEndian.Uint32(raw))
-	}
 	v, err := decodeType(t, raw, binary.NativeEndian)
 	if err != nil {
 		return nil, err

@@ -15,15 +15,11 @@ import (
 // capture collects packets until it has Count of them, has seen Until, or ctx
 // ends. Running into the timeout is a failure only where an end was named.
 func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (*probe.CaptureResult, error) {
-	index := 0
-	if spec.Interface != "any" {
-		dev, _, err := device(spec.Interface)
-		if err != nil {
-			return nil, err
-		}
-		index = dev.Index
+	dev, err := net.InterfaceByName(spec.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("find device %q: %w", spec.Interface, err)
 	}
-	socket, err := link.Open(index, unix.ETH_P_ALL)
+	socket, err := link.Open(dev.Index, unix.ETH_P_ALL)
 	if err != nil {
 		return nil, err
 	}
@@ -31,43 +27,36 @@ func capture(ctx context.Context, spec probe.Capture, ready func(probe.Reply)) (
 	defer until(ctx, socket)()
 	ready(probe.Reply{})
 
-	result, err := collect(ctx, socket, spec)
+	c := &collection{spec: spec, packets: []probe.Packet{}}
+	err = c.collect(ctx, socket)
 	lost, lostErr := socket.Lost()
-	result.Lost = lost
-	return result, errors.Join(err, lostErr)
-}
-
-func collect(ctx context.Context, socket *link.Socket, spec probe.Capture) (*probe.CaptureResult, error) {
-	c := &collection{spec: spec, names: deviceNames{}, packets: []probe.Packet{}}
-	buffer := make([]byte, 1<<16)
-	for {
-		n, from, err := socket.Read(buffer)
-		if err != nil && ctx.Err() == nil {
-			return c.result(), failf("read from %s: %w", spec.Interface, err)
-		}
-		if err != nil {
-			err = c.drain(ctx, socket, buffer)
-			return c.result(), err
-		}
-		if c.add(buffer[:n], from) {
-			return c.result(), nil
-		}
-	}
+	return &probe.CaptureResult{Packets: c.packets, Lost: lost}, errors.Join(err, lostErr)
 }
 
 // collection is what a capture has seen so far.
 type collection struct {
 	spec    probe.Capture
-	names   deviceNames
 	packets []probe.Packet
 }
 
-func (c *collection) result() *probe.CaptureResult { return &probe.CaptureResult{Packets: c.packets} }
+func (c *collection) collect(ctx context.Context, socket *link.Socket) error {
+	buffer := make([]byte, 1<<16)
+	for {
+		n, from, err := socket.Read(buffer)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return c.drain(ctx, socket, buffer)
+		case err != nil:
+			return failf("read from %s: %w", c.spec.Interface, err)
+		case c.add(buffer[:n], from):
+			return nil
+		}
+	}
+}
 
 // add tells whether the frame was the last one waited for.
 func (c *collection) add(frame []byte, from *unix.SockaddrLinklayer) bool {
 	packet := decode(frame, from, c.spec.Tunnel)
-	packet.Interface = c.names.of(from.Ifindex)
 	last := c.spec.Until != nil && c.spec.Until.Match(packet)
 	if last || c.spec.Picks(packet) {
 		c.packets = append(c.packets, packet)
@@ -94,19 +83,4 @@ func (c *collection) drain(ctx context.Context, socket *link.Socket, buffer []by
 		return nil
 	}
 	return failf("the capture on %s did not see what it waited for: %w", c.spec.Interface, context.Cause(ctx))
-}
-
-// deviceNames remembers names by index.
-type deviceNames map[int]string
-
-func (d deviceNames) of(index int) string {
-	name, ok := d[index]
-	if !ok {
-		name = fmt.Sprintf("if%d", index)
-		if dev, err := net.InterfaceByIndex(index); err == nil {
-			name = dev.Name
-		}
-		d[index] = name
-	}
-	return name
 }

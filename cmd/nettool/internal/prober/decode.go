@@ -1,7 +1,6 @@
 package prober
 
 import (
-	"net"
 	"net/netip"
 	"strings"
 
@@ -80,19 +79,13 @@ func addLayer(packet *probe.Packet, layer gopacket.Layer) {
 	case *layers.Ethernet:
 		packet.SourceMAC, packet.DestMAC = l.SrcMAC.String(), l.DstMAC.String()
 		packet.Protocol = strings.ToLower(l.EthernetType.String())
-	case *layers.ARP:
-		packet.Protocol = "arp"
-		packet.ARPOperation = int(l.Operation)
-		packet.ARPSenderMAC = net.HardwareAddr(l.SourceHwAddress).String()
-		packet.Source, packet.Destination = addr(l.SourceProtAddress), addr(l.DstProtAddress)
 	case *layers.IPv4:
 		packet.Protocol = "ipv4"
 		packet.Source, packet.Destination = addr(l.SrcIP), addr(l.DstIP)
 		packet.TTL, packet.DF = int(l.TTL), l.Flags&layers.IPv4DontFragment != 0
 	case *layers.ICMPv4:
 		packet.Protocol = "icmp"
-		packet.ICMPType, packet.ICMPCode = int(l.TypeCode.Type()), int(l.TypeCode.Code())
-		packet.ICMPID, packet.ICMPSeq = int(l.Id), int(l.Seq)
+		packet.ICMPType, packet.ICMPID = int(l.TypeCode.Type()), int(l.Id)
 		setPayload(packet, l.Payload)
 	case *layers.UDP:
 		packet.Protocol = "udp"
@@ -101,26 +94,12 @@ func addLayer(packet *probe.Packet, layer gopacket.Layer) {
 	case *layers.TCP:
 		packet.Protocol = "tcp"
 		packet.SourcePort, packet.DestinationPort = uint16(l.SrcPort), uint16(l.DstPort)
-		packet.TCPFlags = tcpFlags(l)
 		setPayload(packet, l.Payload)
 	}
 }
 
 func setPayload(packet *probe.Packet, payload []byte) {
 	packet.Payload = strings.ToValidUTF8(string(payload[:min(len(payload), probe.MaxPayload)]), "?")
-}
-
-func tcpFlags(l *layers.TCP) string {
-	flags := ""
-	for _, flag := range []struct {
-		set  bool
-		name string
-	}{{l.FIN, "F"}, {l.SYN, "S"}, {l.RST, "R"}, {l.PSH, "P"}, {l.ACK, "A"}} {
-		if flag.set {
-			flags += flag.name
-		}
-	}
-	return flags
 }
 
 func addr(b []byte) netip.Addr {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,13 +77,7 @@ func transport(spec probe.HTTP) *http.Transport {
 		dialer.LocalAddr = &net.TCPAddr{IP: spec.Source.AsSlice()}
 	}
 	if spec.Interface != "" {
-		dialer.Control = func(_, _ string, c syscall.RawConn) error {
-			var bind error
-			if err := c.Control(func(fd uintptr) { bind = unix.BindToDevice(int(fd), spec.Interface) }); err != nil {
-				return err
-			}
-			return bind
-		}
+		dialer.Control = option(func(fd int) error { return unix.BindToDevice(fd, spec.Interface) })
 	}
 	// No proxy: a proxy of the environment would answer for the network.
 	return &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: !spec.KeepAlive, MaxIdleConnsPerHost: 100}

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
@@ -39,7 +38,6 @@ func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
 	defer until(ctx, e.conn)()
 	result := &probe.ICMPResult{}
 	for seq := 1; seq <= max(spec.Count, 1); seq++ {
-		start := time.Now()
 		if err := e.request(seq); err != nil {
 			return result, sendFailure(err, len(e.payload))
 		}
@@ -50,7 +48,7 @@ func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
 			return result, failf("echo request %d with %d bytes to %s was not answered: %w", seq, len(e.payload), spec.Address, explainRead(ctx, err))
 		}
 		result.Received++
-		result.From, result.TTL, result.RTT = from, ttl, probe.Duration(time.Since(start))
+		result.From, result.TTL = from, ttl
 	}
 	return result, nil
 }
@@ -58,8 +56,7 @@ func echo(ctx context.Context, spec probe.ICMP) (*probe.ICMPResult, error) {
 // echoer is one ICMP socket and what its requests look like. Replies are told
 // by identifier, sequence and payload.
 type echoer struct {
-	conn    net.PacketConn
-	ipv4    *ipv4.PacketConn
+	conn    *ipv4.PacketConn
 	to      net.Addr
 	id      int
 	raw     bool // else the kernel chooses the identifier
@@ -74,16 +71,16 @@ func openEcho(spec probe.ICMP) (*echoer, error) {
 		return nil, err
 	}
 	payload, err := echoPayload(spec)
-	e := &echoer{conn: conn, ipv4: ipv4.NewPacketConn(conn), id: mathrand.N(1 << 16), raw: raw, payload: payload, buffer: make([]byte, 1<<16)}
+	e := &echoer{conn: ipv4.NewPacketConn(conn), id: mathrand.N(1 << 16), raw: raw, payload: payload, buffer: make([]byte, 1<<16)}
 	e.to = &net.IPAddr{IP: spec.Address.AsSlice()}
 	if !raw {
 		e.to = &net.UDPAddr{IP: spec.Address.AsSlice()}
 	}
 	if err == nil {
-		err = e.ipv4.SetControlMessage(ipv4.FlagTTL, true)
+		err = e.conn.SetControlMessage(ipv4.FlagTTL, true)
 	}
 	if err == nil && spec.TTL > 0 {
-		err = e.ipv4.SetTTL(spec.TTL)
+		err = e.conn.SetTTL(spec.TTL)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the ICMP socket: %w", err), conn.Close())
@@ -140,14 +137,14 @@ func (e *echoer) request(seq int) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.conn.WriteTo(b, e.to)
+	_, err = e.conn.WriteTo(b, nil, e.to)
 	return err
 }
 
 // reply waits for the answer to request seq, or for an ICMP error about it.
 func (e *echoer) reply(seq int) (netip.Addr, int, error) {
 	for {
-		n, control, from, err := e.ipv4.ReadFrom(e.buffer)
+		n, control, from, err := e.conn.ReadFrom(e.buffer)
 		if err != nil {
 			return netip.Addr{}, 0, err
 		}

@@ -26,7 +26,7 @@ func askUDP(ctx context.Context, spec probe.UDP) (*probe.UDPResult, error) {
 		dialer.LocalAddr = &net.UDPAddr{IP: spec.Source.AsSlice()}
 	}
 	if spec.DF {
-		dialer.Control = dontFragment
+		dialer.Control = option(setDF)
 	}
 	conn, err := dialer.DialContext(ctx, "udp", spec.Address.String())
 	if err != nil {

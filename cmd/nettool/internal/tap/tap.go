@@ -38,11 +38,12 @@ func Run(ctx context.Context, in io.Reader, out io.Writer) error {
 		defer cancel()
 		_, _ = io.Copy(io.Discard, in)
 	}()
-	t, err := start(ctx, where, out)
-	if err != nil {
+	buffered := bufio.NewWriterSize(out, 1<<16)
+	t := &tap{out: buffered, enc: gob.NewEncoder(buffered), buffer: make([]byte, probe.MaxTapped)}
+	defer t.close()
+	if err := t.start(ctx, where); err != nil {
 		return err
 	}
-	defer t.close()
 	return t.run(ctx)
 }
 
@@ -55,38 +56,30 @@ type tap struct {
 }
 
 // start listens, and says so.
-func start(ctx context.Context, where probe.Tap, out io.Writer) (*tap, error) {
-	buffered := bufio.NewWriterSize(out, 1<<16)
-	t := &tap{out: buffered, enc: gob.NewEncoder(buffered), buffer: make([]byte, probe.MaxTapped)}
-	var said probe.Tapped
+func (t *tap) start(ctx context.Context, where probe.Tap) error {
 	for _, at := range where.Points {
 		p, err := open(ctx, at, where.Filter)
 		if err != nil {
-			t.close()
-			return nil, err
+			return err
 		}
 		t.points = append(t.points, p)
 	}
 	if len(t.points) == 0 {
-		return nil, errors.New("no device to listen at is named")
+		return errors.New("no device to listen at is named")
 	}
 	if where.Prove {
 		t.prove(ctx)
 	}
 	for _, f := range where.Frames {
 		if err := sendOut(f); err != nil {
-			t.close()
-			return nil, err
+			return err
 		}
 	}
+	var said probe.Tapped
 	for _, p := range t.points {
 		said.Listening = append(said.Listening, p.device)
 	}
-	if err := errors.Join(t.say(said), t.mark()); err != nil {
-		t.close()
-		return nil, err
-	}
-	return t, nil
+	return errors.Join(t.say(said), t.mark())
 }
 
 func (t *tap) close() {
