@@ -171,7 +171,7 @@ type podExec struct{ client *kube.Client }
 
 func (p podExec) ExecPod(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	ref := kube.PodRef{Namespace: namespace, Name: pod, Container: container}
-	code, err := kube.ExecStream(ctx, p.client, p.client.Config, ref, kube.Streams{Stdin: stdin, Stdout: stdout, Stderr: stderr}, argv...)
+	code, err := p.client.ExecStream(ctx, ref, kube.Streams{Stdin: stdin, Stdout: stdout, Stderr: stderr}, argv...)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("run %q in pod %s: exit status %d", argv[0], ref, code)
 	}

@@ -73,7 +73,7 @@ func (l *Lab) events(ctx context.Context, n cluster.Node, agent *corev1.Pod, pat
 	cmd := slices.Concat([]string{agentBinary, "monitor", "--stream"}, pick)
 	err := whenStarted(ctx, patience, func() error {
 		var words bytes.Buffer
-		code, err := kube.ExecStream(ctx, l.Kube, l.Kube.Config, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer},
+		code, err := l.Kube.ExecStream(ctx, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer},
 			kube.Streams{Stdin: openUntil{ctx}, Stdout: &lineWriter{each: func(b []byte) error { return decodeLine(b, each) }}, Stderr: &words}, cmd...)
 		if err == nil {
 			err = errors.New(strings.TrimPrefix(strings.TrimSpace(words.String()), "wirelab-agent: "))

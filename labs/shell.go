@@ -102,7 +102,7 @@ func (l *Lab) inPod(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd []st
 	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
 	run := func(argv ...string) (code int, err error) {
 		err = l.toldWhenStarted(ctx, "pod "+ref.String(), func() error {
-			code, err = kube.ExecStream(ctx, l.Kube, l.Kube.Config, ref, s, argv...)
+			code, err = l.Kube.ExecStream(ctx, ref, s, argv...)
 			return err
 		})
 		return code, onNode(p.Spec.NodeName, "pod "+ref.String(), err)

@@ -21,7 +21,7 @@ func (c *Client) Dial(pod PodRef, cmd ...string) net.Conn {
 	go func() {
 		defer far.Close()
 		var errs bytes.Buffer
-		code, err := ExecStream(ctx, c, c.Config, pod, Streams{Stdin: far, Stdout: far, Stderr: &errs}, cmd...)
+		code, err := c.ExecStream(ctx, pod, Streams{Stdin: far, Stdout: far, Stderr: &errs}, cmd...)
 		if err == nil && code != 0 { // with an error, errs may still be written to
 			if words := strings.TrimSpace(errs.String()); words != "" {
 				err = errors.New(words)

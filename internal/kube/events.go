@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,10 +16,7 @@ import (
 
 // Events are the last events of an object, at most limit, oldest first, a line each.
 func (c *Client) Events(ctx context.Context, o Object, limit int) ([]string, error) {
-	ns := o.Namespace
-	if ns == "" {
-		ns = metav1.NamespaceDefault // where events of cluster-wide objects are kept
-	}
+	ns := cmp.Or(o.Namespace, metav1.NamespaceDefault) // where events of cluster-wide objects are kept
 	l, err := c.CoreV1().Events(ns).List(ctx, metav1.ListOptions{FieldSelector: fields.Set{
 		"involvedObject.kind": o.Kind, "involvedObject.name": o.Name,
 	}.String()})
