@@ -286,8 +286,8 @@ func (e *explaining) look(ctx context.Context) error {
 
 // listDevices lists a node's; none where it cannot be asked, which its capture says then.
 func listDevices(ctx context.Context, n cluster.Node) (out []device) {
-	r, err := n.Run(ctx, "ip", "-j", "addr")
-	if err != nil || json.Unmarshal(r.Stdout, &out) != nil {
+	said, err := n.Run(ctx, nil, "ip", "-j", "addr")
+	if err != nil || json.Unmarshal(said, &out) != nil {
 		return nil
 	}
 	return out

@@ -38,14 +38,11 @@ func probeWithin(ctx context.Context, n cluster.Node, container string, request 
 	if container != "" {
 		cmd = append(cmd, "--container", container)
 	}
-	r, err := n.RunInput(ctx, bytes.NewReader(line), cmd...)
-	if err == nil {
-		err = r.Err(cmd...)
-	}
+	said, err := n.Run(ctx, bytes.NewReader(line), cmd...)
 	if err != nil {
 		return reply, err
 	}
-	if err := json.Unmarshal(r.Stdout, &reply); err != nil {
+	if err := json.Unmarshal(said, &reply); err != nil {
 		return reply, fmt.Errorf("read nettool's reply: %w", err)
 	}
 	return reply, nil
@@ -71,11 +68,7 @@ func ensureNettool(ctx context.Context, n cluster.Node) (at string, err error) {
 	if err := n.Engine().WriteFile(ctx, n.Name, aside, 0o755, binary); err != nil {
 		return "", err
 	}
-	cmd := []string{"sh", "-c", replaceScript(aside, at)}
-	r, err := n.Run(ctx, cmd...)
-	if err == nil {
-		err = r.Err(cmd...)
-	}
+	_, err = n.Run(ctx, nil, "sh", "-c", replaceScript(aside, at))
 	return at, err
 }
 

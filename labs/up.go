@@ -364,14 +364,20 @@ func (u *up) beginVerify(ctx context.Context, l *Lab) {
 	}
 }
 
+// found is the lab's cluster, which is there.
+func (u *up) found(ctx context.Context) (*cluster.Cluster, error) {
+	c, err := u.clusters.Find(ctx, u.Name)
+	if err == nil && c == nil {
+		err = fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
+	}
+	return c, err
+}
+
 // open gives the lab of this run as commands see it, without asking the cluster for what is known here.
 func (u *up) open(ctx context.Context) (*Lab, error) {
-	c, err := u.clusters.Find(ctx, u.Name)
+	c, err := u.found(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if c == nil {
-		return nil, fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
 	}
 	if u.kube == nil {
 		return nil, errors.New("the API server has not been reached")

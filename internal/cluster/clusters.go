@@ -55,8 +55,6 @@ func New(engine *docker.Engine, say func(string)) *Clusters {
 	return &Clusters{engine: engine, say: say}
 }
 
-func (c *Clusters) provider() *cluster.Provider { return providerWith(newLogger(c.say)) }
-
 func providerWith(l log.Logger) *cluster.Provider {
 	return cluster.NewProvider(cluster.ProviderWithDocker(), cluster.ProviderWithLogger(l))
 }
