@@ -98,23 +98,20 @@ func (e *Engine) HasFile(ctx context.Context, nameOrID, file string) (there bool
 
 // WriteFile puts a file of root's into a container, which need not be running. Its directory must exist; a file there is
 // replaced. What a running container has mounted, such as a node's /run and /tmp, cannot be written to.
-func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) error {
+func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) (err error) {
+	lctx, done := asking(ctx, e.doIt, &err)
+	defer done("write %s in %s", file, nameOrID)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: int64(mode.Perm()), Size: int64(len(content)), ModTime: time.Now()})
+	err = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: int64(mode.Perm()), Size: int64(len(content)), ModTime: time.Now()})
 	if err == nil {
 		_, err = w.Write(content)
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
-		return fmt.Errorf("pack %s: %w", file, err)
+		return fmt.Errorf("pack it: %w", err)
 	}
-	lctx, late, cancel := limit(ctx, e.doIt)
-	defer cancel()
 	_, err = e.api.CopyToContainer(lctx, nameOrID, client.CopyToContainerOptions{DestinationPath: path.Dir(file), Content: &b})
-	if err != nil {
-		return fmt.Errorf("write %s in %s: %w", file, nameOrID, late(err))
-	}
-	return nil
+	return err
 }
 
 // ReadFile reads a regular file of a container, which need not be running. What a running container has mounted, such as a
