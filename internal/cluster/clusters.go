@@ -9,6 +9,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -112,12 +113,8 @@ func (c *Clusters) List(ctx context.Context) ([]*Cluster, error) {
 		}
 		cl.add(f, c.engine)
 	}
-	out := make([]*Cluster, 0, len(byName))
-	for _, cl := range byName {
-		out = append(out, cl)
-	}
-	slices.SortFunc(out, func(a, b *Cluster) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	byItsName := func(a, b *Cluster) int { return strings.Compare(a.Name, b.Name) }
+	return slices.SortedFunc(maps.Values(byName), byItsName), nil
 }
 
 func (cl *Cluster) add(f docker.Found, e *docker.Engine) {
