@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"runtime"
-	"slices"
 	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -55,8 +54,7 @@ func (l *Lab) loadNettool(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	running := slices.DeleteFunc(slices.Clone(l.Nodes), func(n cluster.Node) bool { return n.Down() != "" })
-	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImages(ctx, running, []string{nettool.Ref()}, func([]string) (io.ReadCloser, error) { return nettool.Open() })
+	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImages(ctx, l.running(), []string{nettool.Ref()}, func([]string) (io.ReadCloser, error) { return nettool.Open() })
 }
 
 // checksConfig says which checks the lab is to pass, and what of it they look at.
@@ -73,11 +71,7 @@ func (l *Lab) beginVerify(ctx context.Context, nettool func(context.Context) (st
 	if err != nil {
 		return err
 	}
-	var nodes []string
-	for _, n := range l.Nodes {
-		nodes = append(nodes, n.Name)
-	}
-	return field.Begin(ctx, cfg, verify.Needs(picked), nodes)
+	return field.Begin(ctx, cfg, verify.Needs(picked), l.nodeNames())
 }
 
 // verify runs checks. begun says whether beginVerify has prepared them.

@@ -155,17 +155,3 @@ func (l *Lab) PodAddr(ctx context.Context) func(namespace, name string) (netip.A
 		return addr, nil
 	}
 }
-
-// PodsWithAddress lists the names of pods that [Lab.PodAddr] finds, for completion.
-func (l *Lab) PodsWithAddress(ctx context.Context) (names []string, err error) {
-	pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
-	}
-	for _, p := range pods.Items {
-		if !p.Spec.HostNetwork && p.Status.PodIP != "" {
-			names = append(names, p.Namespace+"/"+p.Name)
-		}
-	}
-	return names, nil
-}

@@ -15,13 +15,8 @@ import (
 	"wirelab.dev/wirelab/verify/probe"
 )
 
-// probeFrom sends a probe from a node that runs. An error means that it could not be sent.
-func probeFrom(ctx context.Context, n cluster.Node, request probe.Request) (probe.Reply, error) {
-	return probeWithin(ctx, n, "", request)
-}
-
 // probeWithin sends a probe from the network namespace of a container of the node, by its ID as its runtime has it, or, where it
-// is empty, from the node's.
+// is empty, from the node's. An error means that it could not be sent.
 func probeWithin(ctx context.Context, n cluster.Node, container string, request probe.Request) (reply probe.Reply, err error) {
 	if err := request.Check(); err != nil {
 		return reply, err

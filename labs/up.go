@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,14 +43,10 @@ func StepNames() []string {
 // [*kube.NotReady] or [ErrNotVerified] where that is the reason.
 func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	u := &up{UpOptions: o, booted: make(chan struct{})}
-	if u.Name == "" {
-		u.Name = o.Profile.Metadata.Name
-	}
+	u.Name = cmp.Or(u.Name, o.Profile.Metadata.Name)
+	u.ReadyTimeout = cmp.Or(u.ReadyTimeout, readyTimeout)
 	if u.Progress == nil {
 		u.Progress = func(Event) {}
-	}
-	if u.ReadyTimeout == 0 {
-		u.ReadyTimeout = readyTimeout
 	}
 	u.result = &UpResult{Lab: u.Name, Profile: o.Profile.Metadata.Name, Context: ContextName(u.Name), Kubeconfig: u.Kubeconfig}
 	if err := errors.Join(profiles.CheckName(u.Name), Check(o.Profile)); err != nil {
