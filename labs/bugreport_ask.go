@@ -3,9 +3,9 @@ package labs
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"wirelab.dev/wirelab/internal/bugreport"
@@ -62,18 +62,11 @@ func (a ask) answer(ctx context.Context) bugreport.Part {
 	}
 	shown, err := a.show(content)
 	if err != nil {
-		p.Lacking = oneSentence(errors.Join(fmt.Errorf("it cannot be laid out: %w", err), errorOf(p.Lacking)))
+		p.Lacking = strings.TrimSpace("it cannot be laid out: " + oneSentence(err) + " " + p.Lacking)
 		return p
 	}
 	p.Shown = shown
 	return p
-}
-
-func errorOf(words string) error {
-	if words == "" {
-		return nil
-	}
-	return errors.New(words)
 }
 
 // maxAnswer is how much one question may be answered, in bytes: what is over is left out, and said.
@@ -88,10 +81,8 @@ type bounded struct {
 func (b *bounded) Write(p []byte) (int, error) {
 	room := max(min(maxAnswer-b.Len(), len(p)), 0)
 	b.over += len(p) - room
-	if _, err := b.Buffer.Write(p[:room]); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	_, err := b.Buffer.Write(p[:room])
+	return len(p), err
 }
 
 // whole is what is kept, up to the end of a line where something is left out: a part of a secret does not look like one.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"runtime"
-	"slices"
 	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -55,8 +54,7 @@ func (l *Lab) loadNettool(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	running := slices.DeleteFunc(slices.Clone(l.Nodes), func(n cluster.Node) bool { return n.Down() != "" })
-	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImages(ctx, running, []string{nettool.Ref()}, func([]string) (io.ReadCloser, error) { return nettool.Open() })
+	return nettool.Ref(), cluster.New(l.Engine, nil).LoadImages(ctx, l.running(), []string{nettool.Ref()}, func([]string) (io.ReadCloser, error) { return nettool.Open() })
 }
 
 // checksConfig says which checks the lab is to pass, and what of it they look at.
@@ -73,11 +71,7 @@ func (l *Lab) beginVerify(ctx context.Context, nettool func(context.Context) (st
 	if err != nil {
 		return err
 	}
-	var nodes []string
-	for _, n := range l.Nodes {
-		nodes = append(nodes, n.Name)
-	}
-	return field.Begin(ctx, cfg, verify.Needs(picked), nodes)
+	return field.Begin(ctx, cfg, verify.Needs(picked), l.nodeNames())
 }
 
 // verify runs checks. begun says whether beginVerify has prepared them.
@@ -171,7 +165,7 @@ type podExec struct{ client *kube.Client }
 
 func (p podExec) ExecPod(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	ref := kube.PodRef{Namespace: namespace, Name: pod, Container: container}
-	code, err := kube.ExecStream(ctx, p.client, p.client.Config, ref, kube.Streams{Stdin: stdin, Stdout: stdout, Stderr: stderr}, argv...)
+	code, err := p.client.ExecStream(ctx, ref, kube.Streams{Stdin: stdin, Stdout: stdout, Stderr: stderr}, argv...)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("run %q in pod %s: exit status %d", argv[0], ref, code)
 	}

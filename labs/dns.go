@@ -29,10 +29,11 @@ const (
 // calls ready may still be out of reach. within bounds one question.
 func (l *Lab) dnsAnswers(within time.Duration) kube.Want {
 	return kube.Want{Name: "DNS", Look: func(ctx context.Context) (kube.State, error) {
-		from, ok := l.runningNode()
-		if !ok {
+		running := l.running()
+		if len(running) == 0 {
 			return kube.State{Why: "no node runs to ask from"}, nil
 		}
+		from := running[0]
 		pods, err := l.Kube.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: dnsLabel})
 		if err != nil {
 			return kube.State{}, fmt.Errorf("list CoreDNS pods: %w", err)
@@ -69,7 +70,7 @@ func (l *Lab) dnsAnswers(within time.Duration) kube.Want {
 // askDNS asks a DNS server for the API server's name, from a node and over UDP. why is empty when it answers as it
 // should; an error means that it could not be asked.
 func askDNS(ctx context.Context, from cluster.Node, server netip.Addr, within time.Duration) (why string, err error) {
-	reply, err := probeFrom(ctx, from, probe.Request{Timeout: probe.Duration(within), DNS: &probe.DNS{Server: netip.AddrPortFrom(server, 53), Name: apiServerName}})
+	reply, err := probeWithin(ctx, from, "", probe.Request{Timeout: probe.Duration(within), DNS: &probe.DNS{Server: netip.AddrPortFrom(server, 53), Name: apiServerName}})
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,10 +211,11 @@ func (l *Lab) nodePortEnd(ctx context.Context, node probeEnd, port uint16, proto
 	if err != nil {
 		return probeEnd{}, fmt.Errorf("look for a Service with the nodePort %d: %w", port, err)
 	}
+	protocol = cmp.Or(protocol, passport.TCP)
 	for i := range services.Items {
 		s := &services.Items[i]
 		for _, p := range s.Spec.Ports {
-			if p.NodePort == 0 || p.NodePort != int32(port) || strings.ToLower(string(p.Protocol)) != orTCP(protocol) {
+			if p.NodePort == 0 || p.NodePort != int32(port) || strings.ToLower(string(p.Protocol)) != protocol {
 				continue
 			}
 			end, err := l.serviceEnd(ctx, s)
@@ -235,23 +237,16 @@ func (e probeEnd) portOf(port uint16, protocol string) (_ uint16, _, note string
 			fits = append(fits, p)
 		}
 	}
-	has := strings.Join(all, ", ")
+	has, asked := strings.Join(all, ", "), cmp.Or(protocol, passport.TCP)
 	switch {
 	case len(fits) == 0 && port == 0:
-		return 0, "", "", fmt.Errorf("the Service %s has no %s port: it has %s", e.Name, orTCP(protocol), has)
+		return 0, "", "", fmt.Errorf("the Service %s has no %s port: it has %s", e.Name, asked, has)
 	case len(fits) == 0: // what becomes of such a packet is worth to be seen
-		return port, orTCP(protocol), fmt.Sprintf("Service %s has no port %d (%s): it has %s", e.Name, port, orTCP(protocol), has), nil
+		return port, asked, fmt.Sprintf("Service %s has no port %d (%s): it has %s", e.Name, port, asked, has), nil
 	case len(fits) > 1 && port == 0:
 		return 0, "", "", fmt.Errorf("the Service %s has several ports: say which: %s", e.Name, has)
 	}
 	return uint16(fits[0].Port), strings.ToLower(string(fits[0].Protocol)), "", nil //nolint:gosec // a port
-}
-
-func orTCP(protocol string) string {
-	if protocol == "" {
-		return passport.TCP
-	}
-	return protocol
 }
 
 // splitTarget takes the port off a target; 0: there is none.

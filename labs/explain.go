@@ -160,7 +160,7 @@ func (e *explaining) find(ctx context.Context) (err error) {
 	case protocol == "" && port == 0:
 		protocol = passport.ICMP
 	case port != 0:
-		protocol = orTCP(protocol)
+		protocol = cmp.Or(protocol, passport.TCP)
 	case protocol != passport.ICMP:
 		return errNoPort
 	}
@@ -203,22 +203,18 @@ func nobodyHas(addr netip.Addr, p *profiles.Profile) string {
 
 // device is one of a node's, as ip prints it.
 type device struct {
-	Name      string `json:"ifname"`
-	Kind      string `json:"link_type"`
-	MAC       string `json:"address"`
-	Addresses []struct {
-		Local string `json:"local"`
-	} `json:"addr_info"`
+	Name      string          `json:"ifname"`
+	MAC       string          `json:"address"`
+	Addresses []deviceAddress `json:"addr_info"`
+}
+
+type deviceAddress struct {
+	Local string `json:"local"`
 }
 
 // has says whether the device has an address.
 func (d device) has(addr netip.Addr) bool {
-	for _, a := range d.Addresses {
-		if a.Local == addr.String() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.Addresses, func(a deviceAddress) bool { return a.Local == addr.String() })
 }
 
 // look says where to listen: at the NIC, the tunnel and lab_host of every node, and at both ends of the pods' interfaces.
@@ -286,8 +282,8 @@ func (e *explaining) look(ctx context.Context) error {
 
 // listDevices lists a node's; none where it cannot be asked, which its capture says then.
 func listDevices(ctx context.Context, n cluster.Node) (out []device) {
-	r, err := n.Run(ctx, "ip", "-j", "addr")
-	if err != nil || json.Unmarshal(r.Stdout, &out) != nil {
+	said, err := n.Run(ctx, nil, "ip", "-j", "addr")
+	if err != nil || json.Unmarshal(said, &out) != nil {
 		return nil
 	}
 	return out
@@ -341,13 +337,11 @@ func (e *explaining) counted() counted {
 
 // counting has the hooks of all nodes count while it watches.
 func (e *explaining) counting(ctx context.Context) error {
-	counters := make([]*hookCounter, len(e.lab.Nodes))
+	nodes := e.lab.running()
+	counters := make([]*hookCounter, len(nodes))
 	table := "lab_explain_" + strings.ToLower(rand.Text()[:8])
 	var wg sync.WaitGroup
-	for i, n := range e.lab.Nodes {
-		if n.Down() != "" {
-			continue
-		}
+	for i, n := range nodes {
 		wg.Go(func() {
 			c, err := countHooks(context.WithoutCancel(ctx), n, table, e.counted())
 			if err != nil {
@@ -365,9 +359,9 @@ func (e *explaining) counting(ctx context.Context) error {
 		wg.Go(func() {
 			hooks, err := c.hooks()
 			if err != nil {
-				e.uncounted(e.lab.Nodes[i].Name, err)
+				e.uncounted(nodes[i].Name, err)
 			}
-			e.nodes[e.lab.Nodes[i].Name].Hooks = hooks
+			e.nodes[nodes[i].Name].Hooks = hooks
 			_ = c.end() // with its input, if not now
 		})
 	}
@@ -380,7 +374,7 @@ func (e *explaining) watching(ctx context.Context) error {
 	var failed error
 	captured := false
 	w := &watch[api.Event]{
-		lab: e.lab, nodes: slices.DeleteFunc(slices.Clone(e.lab.Nodes), func(n cluster.Node) bool { return n.Down() != "" }),
+		lab: e.lab, nodes: e.lab.running(),
 		who: "its agent", whom: "the agents of lab " + e.lab.Name, patience: silentPatience, say: func(string) {},
 		begin: func([]string) error { return nil },
 		while: func(ctx context.Context) { failed, captured = e.capturing(ctx), true },

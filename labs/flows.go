@@ -17,10 +17,8 @@ import (
 	"wirelab.dev/wirelab/internal/kube"
 )
 
-// Flows hands the flow records that f picks to emit, in the order of their times: those that the agents of all nodes, or of
-// one, have, and with f.Follow those that come, until ctx ends, which is no error, or emit fails. f.Last is of all nodes
-// together. A line with UpTo alone comes once what was there is handed on, if f follows. The error says which nodes did not
-// answer, or stopped to, and why; what the others tell is handed on all the same. That no node knows what f names is an error.
+// Flows hands on the flow records of all nodes, or of one, as [gather.Gathering.Flows] does. The error says which nodes
+// did not answer, or stopped to, and why, or that no node knows what f names.
 func (l *Lab) Flows(ctx context.Context, node string, f api.FlowFilter, emit func(api.FlowLine) error) error {
 	return l.flows(ctx, node, f, emit, func(which string, err error) {
 		if node == "" && len(l.Nodes) > 1 && l.say != nil {

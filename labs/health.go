@@ -24,9 +24,8 @@ func reachedByAll(nodes []NodeStatus, is func(api.NodeHealth) bool) int {
 				continue
 			}
 			anyProbes = true
-			ok = ok && slices.ContainsFunc(from.Agent.ClusterHealth.Nodes, func(h api.NodeHealth) bool {
-				return h.Name == target.Name && is(h)
-			})
+			h, known := healthOf(from, target.Name)
+			ok = ok && known && is(h)
 		}
 		if ok {
 			n++
@@ -50,10 +49,14 @@ func silent(nodes []NodeStatus) (out []kube.Problem) {
 			why = "cannot probe others: " + n.Agent.ClusterHealth.Error
 		}
 		if why != "" {
-			out = append(out, kube.Problem{Want: "node " + n.Name, Why: why, Blame: kube.Object{Kind: "Node", Name: n.Name}})
+			out = append(out, nodeProblem(n.Name, why))
 		}
 	}
 	return out
+}
+
+func nodeProblem(node, why string) kube.Problem {
+	return kube.Problem{Want: "node " + node, Why: why, Blame: kube.Object{Kind: "Node", Name: node}}
 }
 
 // unreached are the nodes that others do not reach in every way: a problem for each way in which one is not, with the nodes
@@ -78,10 +81,8 @@ func unreached(nodes []NodeStatus) (out []kube.Problem) {
 		}
 		for _, s := range sentences {
 			how, ways, _ := strings.Cut(strings.TrimPrefix(s, "node "+target.Name+" "), ": ")
-			out = append(out, kube.Problem{
-				Want: "node " + target.Name, Why: fmt.Sprintf("%s from %s: %s", how, strings.Join(from[s], ", "), ways),
-				Blame: kube.Object{Kind: "Node", Name: target.Name},
-			})
+			why := fmt.Sprintf("%s from %s: %s", how, strings.Join(from[s], ", "), ways)
+			out = append(out, nodeProblem(target.Name, why))
 		}
 	}
 	return out

@@ -18,7 +18,6 @@ import (
 // hookCounter counts packets of a probe at the hooks of a node's stack. The table that it does so with is nft's own: the kernel
 // removes it as soon as nft ends, which is with its input, however lab ends.
 type hookCounter struct {
-	node  cluster.Node
 	table string
 	notes bool // packets one by one
 	in    *io.PipeWriter
@@ -90,12 +89,13 @@ func (c counted) script(table string) string {
 func countHooks(ctx context.Context, n cluster.Node, table string, c counted) (*hookCounter, error) {
 	stdin, in := io.Pipe()
 	out, stdout := io.Pipe()
-	h := &hookCounter{node: n, table: table, notes: c.key != "", in: in, lines: bufio.NewScanner(out), over: make(chan error, 1)}
+	h := &hookCounter{table: table, notes: c.key != "", in: in, lines: bufio.NewScanner(out), over: make(chan error, 1)}
 	go func() {
 		var words strings.Builder
 		code, err := n.Engine().ExecStream(ctx, n.Name, stdin, stdout, &words, "nft", "-i")
 		if err == nil && code != 0 || words.Len() > 0 {
-			err = fmt.Errorf("nft: %s", firstLine(words.String()))
+			first, _, _ := strings.Cut(strings.TrimSpace(words.String()), "\n")
+			err = fmt.Errorf("nft: %s", first)
 		}
 		_ = stdout.CloseWithError(errors.Join(err, io.EOF))
 		_ = stdin.CloseWithError(io.ErrClosedPipe)
@@ -109,11 +109,6 @@ func countHooks(ctx context.Context, n cluster.Node, table string, c counted) (*
 		return nil, errors.Join(h.end(), err)
 	}
 	return h, nil
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	return line
 }
 
 // end takes the table away.

@@ -208,12 +208,9 @@ func (u *up) record(ctx context.Context, c *kube.Client) error {
 	if err != nil {
 		return err
 	}
-	cl, err := u.clusters.Find(ctx, u.Name)
+	cl, err := u.found(ctx)
 	if err != nil {
 		return err
-	}
-	if cl == nil {
-		return fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
 	}
 	return cl.SetProfile(ctx, y)
 }

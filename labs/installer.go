@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,9 +69,7 @@ func Install(ctx context.Context, o InstallOptions) (*InstallResult, error) {
 	if o.Progress == nil {
 		o.Progress = func(Event) {}
 	}
-	if o.ReadyTimeout == 0 {
-		o.ReadyTimeout = readyTimeout
-	}
+	o.ReadyTimeout = cmp.Or(o.ReadyTimeout, readyTimeout)
 	c, err := clientOf(o.Kubeconfig, o.Context)
 	if err != nil {
 		return r, err
@@ -146,11 +145,7 @@ func (i *installer) examine(ctx context.Context, say func(string)) (note string,
 	if i.programs, err = buildPrograms(i.Profile); err != nil {
 		return "", err
 	}
-	var refs []string
-	for _, p := range i.programs.all() {
-		refs = append(refs, p.Ref())
-	}
-	f := &preflight{client: i.kube, profile: i.Profile, images: refs}
+	f := &preflight{client: i.kube, profile: i.Profile, images: i.programs.refs()}
 	if err := f.run(ctx, say); err != nil {
 		return "", err
 	}
@@ -202,12 +197,13 @@ func (i *installer) awaitReady(ctx context.Context, say func(string)) (string, e
 	}
 	wants := slices.Concat(l.networkWants(), l.nodeWants(), l.workloadWants())
 	note := fmt.Sprintf("%d nodes, agent", len(i.nodes))
-	dns, err := i.hasCoreDNS(ctx)
-	if err != nil {
-		return "", err
-	}
-	if dns {
+	// DNS is where kubeadm and k3s put it. A cluster may have another, or none.
+	_, err := i.kube.AppsV1().Deployments(SystemNamespace).Get(ctx, coreDNSName, metav1.GetOptions{})
+	switch {
+	case err == nil:
 		wants, note = append(wants, l.coreDNSReady()), note+", CoreDNS"
+	case !apierrors.IsNotFound(err):
+		return "", fmt.Errorf("look for CoreDNS: %w", err)
 	}
 	if err := wait(wants...); err != nil {
 		return "", err
@@ -216,18 +212,6 @@ func (i *installer) awaitReady(ctx context.Context, say func(string)) (string, e
 		return "", err
 	}
 	return note + demoNote(i.Profile) + replacedNote(replaced), nil
-}
-
-// hasCoreDNS tells whether DNS is where kubeadm and k3s put it. A cluster may have another, or none.
-func (i *installer) hasCoreDNS(ctx context.Context) (bool, error) {
-	_, err := i.kube.AppsV1().Deployments(SystemNamespace).Get(ctx, coreDNSName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for CoreDNS: %w", err)
-	}
-	return true, nil
 }
 
 // clientOf connects to the cluster of a context. A file that is not named is the user's.
@@ -241,7 +225,7 @@ func clientOf(file, name string) (*kube.Client, error) {
 	}
 	if raw.Contexts[name] == nil {
 		there := strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
-		return nil, fmt.Errorf("no context %q in the kubeconfig %s: there are %s", name, strings.Join(rules.GetLoadingPrecedence(), ", "), orNone(there))
+		return nil, fmt.Errorf("no context %q in the kubeconfig %s: there are %s", name, strings.Join(rules.GetLoadingPrecedence(), ", "), cmp.Or(there, "none"))
 	}
 	cfg, err := loader.ClientConfig()
 	if err != nil {

@@ -72,14 +72,14 @@ func (k kernelProbe) run(ctx context.Context, nodes []corev1.Node) (err error) {
 // pod is what tries a node's kernel: the agent's program, with the rights that it has there, and with nothing of the node's. It is on
 // the node's own network, as there is no other yet.
 func (k kernelProbe) pod(node, settings string) *corev1.Pod {
-	no, yes, seconds := false, true, int64(k.patience.Seconds())
+	seconds := int64(k.patience.Seconds())
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: SystemNamespace, GenerateName: probeName + "-", Labels: map[string]string{"app.kubernetes.io/name": probeName},
 		},
 		Spec: corev1.PodSpec{
 			NodeName: node, HostNetwork: true, DNSPolicy: corev1.DNSDefault, RestartPolicy: corev1.RestartPolicyNever, ActiveDeadlineSeconds: &seconds,
-			PriorityClassName: "system-node-critical", AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
+			PriorityClassName: "system-node-critical", AutomountServiceAccountToken: new(false), EnableServiceLinks: new(false),
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Containers: []corev1.Container{{
 				Name: "probe", Image: k.image, ImagePullPolicy: corev1.PullIfNotPresent,
@@ -87,7 +87,7 @@ func (k kernelProbe) pod(node, settings string) *corev1.Pod {
 				Env:                    []corev1.EnvVar{{Name: "WIRELAB_NODENAME", Value: node}},
 				TerminationMessagePath: terminationLog, TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 				SecurityContext: &corev1.SecurityContext{
-					AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
+					AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 					// As the agent has them: SYS_ADMIN includes BPF and PERFMON, which older runtimes do not know.
 					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN", "SYS_ADMIN"}},
@@ -173,9 +173,9 @@ func removeProbes(ctx context.Context, c kubernetes.Interface) error {
 		return err
 	}
 	var errs []error
-	now := int64(0)
+	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
 	for _, p := range pods {
-		if err := ignoreGone(c.CoreV1().Pods(SystemNamespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})); err != nil {
+		if err := ignoreGone(c.CoreV1().Pods(SystemNamespace).Delete(ctx, p.Name, now)); err != nil {
 			errs = append(errs, fmt.Errorf("remove pod %s, which tries a kernel: %w", p.Name, err))
 		}
 	}

@@ -92,8 +92,8 @@ func whenStarted(ctx context.Context, patience time.Duration, do func() error) e
 // say, which may be nil, is told what is waited for.
 func (l *Lab) deafNodes(ctx context.Context, without map[string]string, patience time.Duration, say func(string)) map[string]string {
 	wants := append(l.controllers(), l.watchersBack())
-	for _, n := range l.Nodes {
-		if n.Down() == "" && without[n.Name] == "" {
+	for _, n := range l.running() {
+		if without[n.Name] == "" {
 			wants = append(wants, l.kubeletAnswers(n.Name))
 		}
 	}
@@ -118,10 +118,7 @@ func (l *Lab) silentKubelets(ctx context.Context, patience time.Duration) map[st
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	silent := map[string]string{}
-	for _, n := range l.Nodes {
-		if n.Down() != "" {
-			continue
-		}
+	for _, n := range l.running() {
 		all.Go(func() {
 			asked, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()

@@ -67,13 +67,12 @@ func newLeash(ctx context.Context, n cluster.Node, id string, cmd ...string) *le
 	l := &leash{mark: strings.ToLower(rand.Text()), stdin: w, ended: make(chan struct{})}
 	argv := append([]string{"bash", "-c", leashScript, "leash", l.mark, id}, cmd...)
 	ready := make(chan struct{})
-	var once sync.Once
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(l.ended)
 		defer cancel()
 		// Where a leash cannot run, a command runs without one.
-		_, _ = n.Engine().ExecStream(ctx, n.Name, r, signalWriter(func() { once.Do(func() { close(ready) }) }), io.Discard, argv...)
+		_, _ = n.Engine().ExecStream(ctx, n.Name, r, signalWriter(sync.OnceFunc(func() { close(ready) })), io.Discard, argv...)
 		_ = r.Close()
 	}()
 	if id != "" {

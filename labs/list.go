@@ -2,8 +2,6 @@ package labs
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"wirelab.dev/wirelab/internal/cluster"
@@ -55,7 +53,6 @@ func List(ctx context.Context) ([]Summary, error) {
 		}
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b Summary) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

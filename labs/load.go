@@ -205,12 +205,9 @@ func isFile(name string) bool {
 
 // looksLikeFile tells whether a name is that of a file whatever Docker has.
 func looksLikeFile(name string) bool {
-	for _, start := range []string{"/", "./", "../"} {
-		if strings.HasPrefix(name, start) {
-			return true
-		}
-	}
-	return slices.Contains([]string{".tar", ".tgz", ".gz", ".zst"}, filepath.Ext(name))
+	starts := func(with string) bool { return strings.HasPrefix(name, with) }
+	return slices.ContainsFunc([]string{"/", "./", "../"}, starts) ||
+		slices.Contains([]string{".tar", ".tgz", ".gz", ".zst"}, filepath.Ext(name))
 }
 
 // load puts a source into all nodes at once, and tells what came of it, in their order.

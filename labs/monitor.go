@@ -73,7 +73,7 @@ func (l *Lab) events(ctx context.Context, n cluster.Node, agent *corev1.Pod, pat
 	cmd := slices.Concat([]string{agentBinary, "monitor", "--stream"}, pick)
 	err := whenStarted(ctx, patience, func() error {
 		var words bytes.Buffer
-		code, err := kube.ExecStream(ctx, l.Kube, l.Kube.Config, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer},
+		code, err := l.Kube.ExecStream(ctx, kube.PodRef{Namespace: agent.Namespace, Name: agent.Name, Container: agentContainer},
 			kube.Streams{Stdin: openUntil{ctx}, Stdout: &lineWriter{each: func(b []byte) error { return decodeLine(b, each) }}, Stderr: &words}, cmd...)
 		if err == nil {
 			err = errors.New(strings.TrimPrefix(strings.TrimSpace(words.String()), "wirelab-agent: "))
@@ -154,18 +154,4 @@ func (l *Lab) PodAddr(ctx context.Context) func(namespace, name string) (netip.A
 		}
 		return addr, nil
 	}
-}
-
-// PodsWithAddress lists the names of pods that [Lab.PodAddr] finds, for completion.
-func (l *Lab) PodsWithAddress(ctx context.Context) (names []string, err error) {
-	pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
-	}
-	for _, p := range pods.Items {
-		if !p.Spec.HostNetwork && p.Status.PodIP != "" {
-			names = append(names, p.Namespace+"/"+p.Name)
-		}
-	}
-	return names, nil
 }

@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"os"
 
@@ -11,10 +12,8 @@ import (
 
 // NeedsOf is what a profile asks of the machine.
 func NeedsOf(p *profiles.Profile) doctor.Needs {
-	network := os.Getenv("KIND_EXPERIMENTAL_DOCKER_NETWORK")
-	if network == "" {
-		network = "kind" // the network kind puts nodes on unless that variable says otherwise
-	}
+	// The network kind puts nodes on unless that variable says otherwise.
+	network := cmp.Or(os.Getenv("KIND_EXPERIMENTAL_DOCKER_NETWORK"), "kind")
 	tunnel, _, _ := p.Network.Tunnel()
 	return doctor.Needs{
 		Nodes: p.Nodes(), PodSubnetKey: p.PodSubnetKey(), PodSubnet: p.Cluster.PodSubnet, ServiceSubnet: p.Cluster.ServiceSubnet,

@@ -20,12 +20,9 @@ import (
 
 // setNodes makes registry mirrors and taints what the profile says.
 func (u *up) setNodes(ctx context.Context, _ func(string)) (string, error) {
-	c, err := u.clusters.Find(ctx, u.Name)
+	c, err := u.found(ctx)
 	if err != nil {
 		return "", err
-	}
-	if c == nil {
-		return "", fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range c.KubeNodes() {
@@ -72,11 +69,7 @@ func setMirrors(ctx context.Context, n cluster.Node, mirrors []profiles.Registry
 		dir := path.Join(profiles.MirrorDir, m.Host)
 		fmt.Fprintf(&script, "mkdir -p '%s'\ncat > '%s/hosts.toml' <<'END'\n%sEND\n", dir, dir, hostsTOML(m))
 	}
-	r, err := n.RunInput(ctx, strings.NewReader(script.String()), "bash", "-s")
-	if err == nil {
-		err = r.Err("bash")
-	}
-	if err != nil {
+	if _, err := n.Run(ctx, strings.NewReader(script.String()), "bash", "-s"); err != nil {
 		return fmt.Errorf("set registry mirrors on node %s: %w", n.Name, err)
 	}
 	return nil

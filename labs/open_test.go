@@ -83,8 +83,8 @@ func TestNodesThatDoNotRun(t *testing.T) {
 	if down := l.down(); len(down) != 2 || !strings.HasPrefix(down["b"], "is paused: ") || !strings.HasPrefix(down["c"], "is stopped: ") {
 		t.Errorf("%v", down)
 	}
-	if from, ok := l.runningNode(); !ok || from.Name != "a" {
-		t.Errorf("asked from %+v", from)
+	if up := l.running(); len(up) != 1 || up[0].Name != "a" {
+		t.Errorf("running: %+v", up)
 	}
 	if p := l.downProblems(); len(p) != 2 || p[0].Want != "node b" {
 		t.Errorf("%+v", p)

@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -51,10 +52,7 @@ func (f *preflight) run(ctx context.Context, say func(string)) error {
 	if err := noLab(ctx, f.client, "lab up changes it"); err != nil {
 		return err
 	}
-	if f.patience == 0 {
-		f.patience = reportPatience
-	}
-	deadline := time.Now().Add(f.patience)
+	deadline := time.Now().Add(cmp.Or(f.patience, reportPatience))
 	for said := ""; ; {
 		stays, passes, err := f.look(ctx)
 		if err != nil {

@@ -15,13 +15,8 @@ import (
 	"wirelab.dev/wirelab/verify/probe"
 )
 
-// probeFrom sends a probe from a node that runs. An error means that it could not be sent.
-func probeFrom(ctx context.Context, n cluster.Node, request probe.Request) (probe.Reply, error) {
-	return probeWithin(ctx, n, "", request)
-}
-
 // probeWithin sends a probe from the network namespace of a container of the node, by its ID as its runtime has it, or, where it
-// is empty, from the node's.
+// is empty, from the node's. An error means that it could not be sent.
 func probeWithin(ctx context.Context, n cluster.Node, container string, request probe.Request) (reply probe.Reply, err error) {
 	if err := request.Check(); err != nil {
 		return reply, err
@@ -38,14 +33,11 @@ func probeWithin(ctx context.Context, n cluster.Node, container string, request 
 	if container != "" {
 		cmd = append(cmd, "--container", container)
 	}
-	r, err := n.RunInput(ctx, bytes.NewReader(line), cmd...)
-	if err == nil {
-		err = r.Err(cmd...)
-	}
+	said, err := n.Run(ctx, bytes.NewReader(line), cmd...)
 	if err != nil {
 		return reply, err
 	}
-	if err := json.Unmarshal(r.Stdout, &reply); err != nil {
+	if err := json.Unmarshal(said, &reply); err != nil {
 		return reply, fmt.Errorf("read nettool's reply: %w", err)
 	}
 	return reply, nil
@@ -71,11 +63,7 @@ func ensureNettool(ctx context.Context, n cluster.Node) (at string, err error) {
 	if err := n.Engine().WriteFile(ctx, n.Name, aside, 0o755, binary); err != nil {
 		return "", err
 	}
-	cmd := []string{"sh", "-c", replaceScript(aside, at)}
-	r, err := n.Run(ctx, cmd...)
-	if err == nil {
-		err = r.Err(cmd...)
-	}
+	_, err = n.Run(ctx, nil, "sh", "-c", replaceScript(aside, at))
 	return at, err
 }
 

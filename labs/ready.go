@@ -19,32 +19,22 @@ func (u *up) awaitReady(ctx context.Context, say func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var kubelets []kube.Want // first, as the rest follows from them
-	for _, n := range l.Nodes {
-		if n.Down() == "" {
-			kubelets = append(kubelets, l.kubeletAnswers(n.Name))
-		}
+	var kubelets, restarted []kube.Want
+	for _, n := range l.running() {
+		kubelets = append(kubelets, l.kubeletAnswers(n.Name))
 	}
-	wants := slices.Concat(kubelets, l.wants(dnsAgain))
-	if !u.restarted.IsZero() {
-		if len(u.started) > 0 {
-			wants = append(wants, l.Kube.StartedSince(u.restarted, u.started...))
-		}
-		for _, n := range slices.Concat(u.started, u.resumed) {
-			wants = append(wants, l.Kube.HeardSince(u.restarted, n))
-		}
+	for _, n := range slices.Concat(u.started, u.resumed) {
+		restarted = append(restarted, l.Kube.HeardSince(u.restarted, n))
 	}
+	if len(u.started) > 0 {
+		restarted = append(restarted, l.Kube.StartedSince(u.restarted, u.started...))
+	}
+	wants := slices.Concat(kubelets, l.wants(dnsAgain), restarted) // kubelets first, as the rest follows from them
 	tell := waitingFor(say)
 	note := fmt.Sprintf("%d nodes, agent, DNS", len(l.Nodes)) + demoNote(u.Profile)
 	defer l.hasten(ctx)()
 	if u.existing != nil {
-		first := append(slices.Clone(kubelets), l.agentReady())
-		for _, n := range slices.Concat(u.started, u.resumed) {
-			first = append(first, l.Kube.HeardSince(u.restarted, n))
-		}
-		if len(u.started) > 0 {
-			first = append(first, l.Kube.StartedSince(u.restarted, u.started...))
-		}
+		first := slices.Concat(kubelets, []kube.Want{l.agentReady()}, restarted)
 		if err := u.kube.WaitFor(ctx, u.ReadyTimeout, tell, first...); err != nil {
 			return "", err
 		}
@@ -117,10 +107,8 @@ func (l *Lab) networkWants() []kube.Want {
 
 // nodeWants are the nodes that run.
 func (l *Lab) nodeWants() (out []kube.Want) {
-	for _, n := range l.Nodes {
-		if n.Down() == "" {
-			out = append(out, l.Kube.NodeReady(n.Name))
-		}
+	for _, n := range l.running() {
+		out = append(out, l.Kube.NodeReady(n.Name))
 	}
 	return out
 }
@@ -153,11 +141,7 @@ func (l *Lab) controllers() []kube.Want {
 	return []kube.Want{l.Kube.Leads("kube-controller-manager"), l.Kube.Leads("kube-scheduler")}
 }
 
-// runningNode is the first node that runs.
-func (l *Lab) runningNode() (cluster.Node, bool) {
-	i := slices.IndexFunc(l.Nodes, func(n cluster.Node) bool { return n.Down() == "" })
-	if i < 0 {
-		return cluster.Node{}, false
-	}
-	return l.Nodes[i], true
+// running are the nodes that run.
+func (l *Lab) running() []cluster.Node {
+	return slices.DeleteFunc(slices.Clone(l.Nodes), func(n cluster.Node) bool { return n.Down() != "" })
 }

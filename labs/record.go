@@ -42,13 +42,6 @@ func madeFrom(c *cluster.Cluster) (*profiles.Profile, error) {
 	return p, nil
 }
 
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
-}
-
 // writeRecord puts the profile in force into the cluster.
 func writeRecord(ctx context.Context, c kubernetes.Interface, lab string, p *profiles.Profile) error {
 	y, err := p.YAML()
@@ -66,9 +59,8 @@ func writeRecord(ctx context.Context, c kubernetes.Interface, lab string, p *pro
 	if err != nil {
 		return fmt.Errorf("write record of lab %q: %w", lab, err)
 	}
-	force := true
 	_, err = c.CoreV1().ConfigMaps(SystemNamespace).Patch(ctx, recordName, types.ApplyPatchType, data,
-		metav1.PatchOptions{FieldManager: "wirelab-lab", Force: &force})
+		metav1.PatchOptions{FieldManager: "wirelab-lab", Force: new(true)})
 	if err != nil {
 		return fmt.Errorf("write record of lab %q: %w", lab, err)
 	}

@@ -102,7 +102,7 @@ func (l *Lab) inPod(ctx context.Context, p *corev1.Pod, s kube.Streams, cmd []st
 	ref := kube.PodRef{Namespace: p.Namespace, Name: p.Name, Container: p.Spec.Containers[0].Name}
 	run := func(argv ...string) (code int, err error) {
 		err = l.toldWhenStarted(ctx, "pod "+ref.String(), func() error {
-			code, err = kube.ExecStream(ctx, l.Kube, l.Kube.Config, ref, s, argv...)
+			code, err = l.Kube.ExecStream(ctx, ref, s, argv...)
 			return err
 		})
 		return code, onNode(p.Spec.NodeName, "pod "+ref.String(), err)
@@ -163,22 +163,18 @@ func (l *Lab) findPod(ctx context.Context, place string) (*corev1.Pod, error) {
 	if !qualified {
 		ns, name = "", ns
 	}
-	list, err := l.Kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
+	pods, err := l.listPods(ctx, ns)
 	if err != nil {
-		return nil, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
+		return nil, err
 	}
-	fits := matching(list.Items, name)
+	fits := matching(pods, name)
 	switch len(fits) {
 	case 1:
 		return &fits[0], nil
 	case 0:
-		return nil, l.nowhere(place, list.Items)
+		return nil, l.nowhere(place, pods)
 	}
-	var names []string
-	for _, p := range fits {
-		names = append(names, p.Namespace+"/"+p.Name)
-	}
-	return nil, placeError(fmt.Sprintf("%q fits %d pods: say which: %s", place, len(fits), strings.Join(names, ", ")))
+	return nil, placeError(fmt.Sprintf("%q fits %d pods: say which: %s", place, len(fits), strings.Join(namesOf(fits), ", ")))
 }
 
 // matching are the pods of exactly that name, those of the default namespace first choice; if there are none, those

@@ -3,6 +3,7 @@ package labs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -121,12 +122,9 @@ func (l *Lab) Status(ctx context.Context) (*Status, error) {
 
 // downProblems are the nodes that do not run, first among what is wrong: the rest follows from them.
 func (l *Lab) downProblems() (out []kube.Problem) {
-	for _, n := range l.Nodes {
-		if why := n.Down(); why != "" {
-			out = append(out, kube.Problem{
-				Want: "node " + n.Name, Why: why + ": lab up starts or resumes it", Blame: kube.Object{Kind: "Node", Name: n.Name},
-			})
-		}
+	down := l.down()
+	for _, name := range slices.Sorted(maps.Keys(down)) {
+		out = append(out, nodeProblem(name, down[name]))
 	}
 	return out
 }
@@ -149,17 +147,10 @@ func (l *Lab) agentPods(ctx context.Context) (map[string]*corev1.Pod, error) {
 
 func (l *Lab) nodeStatus(ctx context.Context, n cluster.Node, known []corev1.Node, agent *corev1.Pod) NodeStatus {
 	s := NodeStatus{Name: n.Name, Role: n.Role, IP: n.IP.String()}
-	for i := range known {
-		k := &known[i]
-		if k.Name != n.Name {
-			continue
-		}
+	if i := slices.IndexFunc(known, func(k corev1.Node) bool { return k.Name == n.Name }); i >= 0 {
+		k := known[i]
 		s.Kubelet, s.Runtime = k.Status.NodeInfo.KubeletVersion, k.Status.NodeInfo.ContainerRuntimeVersion
-		for _, c := range k.Status.Conditions {
-			if c.Type == corev1.NodeReady {
-				s.Ready = c.Status == corev1.ConditionTrue
-			}
-		}
+		s.Ready = isReady(k)
 	}
 	if why := n.Down(); why != "" {
 		// What the API server still says of it is old.
@@ -221,15 +212,35 @@ func sumOf(nodes []NodeStatus) Sum {
 
 // Pods lists the names of pods as namespace/name, for completion.
 func (l *Lab) Pods(ctx context.Context) ([]string, error) {
-	pods, err := l.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+	pods, err := l.listPods(ctx, metav1.NamespaceAll)
+	return namesOf(pods), err
+}
+
+// PodsWithAddress is Pods without those that have no address of their own: [Lab.PodAddr] finds the others.
+func (l *Lab) PodsWithAddress(ctx context.Context) ([]string, error) {
+	pods, err := l.listPods(ctx, metav1.NamespaceAll)
+	return namesOf(withAddress(pods)), err
+}
+
+func (l *Lab) listPods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+	pods, err := l.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list pods of lab %q: %w", l.Name, err)
 	}
-	out := make([]string, 0, len(pods.Items))
-	for _, p := range pods.Items {
+	return pods.Items, nil
+}
+
+// withAddress are the pods that have an address of their own.
+func withAddress(pods []corev1.Pod) []corev1.Pod {
+	return slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.Spec.HostNetwork || p.Status.PodIP == "" })
+}
+
+// namesOf are the names of pods as namespace/name.
+func namesOf(pods []corev1.Pod) (out []string) {
+	for _, p := range pods {
 		out = append(out, p.Namespace+"/"+p.Name)
 	}
-	return out, nil
+	return out
 }
 
 // Services lists the names of Services as namespace/name, for completion.

@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,7 +29,7 @@ func (s *Switch) String() string {
 func changed(changes []profiles.Change) string {
 	var words []string
 	for _, c := range changes {
-		words = append(words, fmt.Sprintf("%s from %s to %s", c.Key, orNone(c.A), orNone(c.B)))
+		words = append(words, fmt.Sprintf("%s from %s to %s", c.Key, cmp.Or(c.A, "none"), cmp.Or(c.B, "none")))
 	}
 	return strings.Join(words, ", ")
 }

@@ -202,11 +202,5 @@ func podsWithoutNetwork(ctx context.Context, c kubernetes.Interface) ([]string, 
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
-	var out []string
-	for _, p := range pods.Items {
-		if !p.Spec.HostNetwork && p.Status.PodIP != "" {
-			out = append(out, p.Namespace+"/"+p.Name)
-		}
-	}
-	return out, nil
+	return namesOf(withAddress(pods.Items)), nil
 }

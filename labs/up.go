@@ -1,6 +1,7 @@
 package labs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,14 +43,10 @@ func StepNames() []string {
 // [*kube.NotReady] or [ErrNotVerified] where that is the reason.
 func Up(ctx context.Context, o UpOptions) (*UpResult, error) {
 	u := &up{UpOptions: o, booted: make(chan struct{})}
-	if u.Name == "" {
-		u.Name = o.Profile.Metadata.Name
-	}
+	u.Name = cmp.Or(u.Name, o.Profile.Metadata.Name)
+	u.ReadyTimeout = cmp.Or(u.ReadyTimeout, readyTimeout)
 	if u.Progress == nil {
 		u.Progress = func(Event) {}
-	}
-	if u.ReadyTimeout == 0 {
-		u.ReadyTimeout = readyTimeout
 	}
 	u.result = &UpResult{Lab: u.Name, Profile: o.Profile.Metadata.Name, Context: ContextName(u.Name), Kubeconfig: u.Kubeconfig}
 	if err := errors.Join(profiles.CheckName(u.Name), Check(o.Profile)); err != nil {
@@ -364,14 +361,20 @@ func (u *up) beginVerify(ctx context.Context, l *Lab) {
 	}
 }
 
+// found is the lab's cluster, which is there.
+func (u *up) found(ctx context.Context) (*cluster.Cluster, error) {
+	c, err := u.clusters.Find(ctx, u.Name)
+	if err == nil && c == nil {
+		err = fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
+	}
+	return c, err
+}
+
 // open gives the lab of this run as commands see it, without asking the cluster for what is known here.
 func (u *up) open(ctx context.Context) (*Lab, error) {
-	c, err := u.clusters.Find(ctx, u.Name)
+	c, err := u.found(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if c == nil {
-		return nil, fmt.Errorf("lab %q: %w: somebody removed it", u.Name, ErrNotFound)
 	}
 	if u.kube == nil {
 		return nil, errors.New("the API server has not been reached")

@@ -33,14 +33,11 @@ done`
 
 // look adds up what the processes of each name take on a node.
 func look(ctx context.Context, n cluster.Node) (map[string]process, error) {
-	out, err := n.Run(ctx, "sh", "-c", usageScript)
-	if err == nil {
-		err = out.Err("sh")
-	}
+	out, err := n.Run(ctx, strings.NewReader(usageScript), "sh")
 	if err != nil {
 		return nil, fmt.Errorf("look at the processes of node %s: %w", n.Name, err)
 	}
-	return parseUsage(string(out.Stdout))
+	return parseUsage(string(out))
 }
 
 func parseUsage(text string) (map[string]process, error) {

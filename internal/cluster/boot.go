@@ -65,10 +65,8 @@ func (c *Clusters) endedNodes(ctx context.Context, name string) ([]string, error
 		return nil, err
 	}
 	var names []string
-	for _, n := range cl.Nodes {
-		if !n.Running {
-			names = append(names, n.Name)
-		}
+	for _, n := range cl.Down() {
+		names = append(names, n.Name)
 	}
 	return names, nil
 }

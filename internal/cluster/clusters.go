@@ -9,6 +9,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -54,8 +55,6 @@ func New(engine *docker.Engine, say func(string)) *Clusters {
 	}
 	return &Clusters{engine: engine, say: say}
 }
-
-func (c *Clusters) provider() *cluster.Provider { return providerWith(newLogger(c.say)) }
 
 func providerWith(l log.Logger) *cluster.Provider {
 	return cluster.NewProvider(cluster.ProviderWithDocker(), cluster.ProviderWithLogger(l))
@@ -114,12 +113,8 @@ func (c *Clusters) List(ctx context.Context) ([]*Cluster, error) {
 		}
 		cl.add(f, c.engine)
 	}
-	out := make([]*Cluster, 0, len(byName))
-	for _, cl := range byName {
-		out = append(out, cl)
-	}
-	slices.SortFunc(out, func(a, b *Cluster) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	byItsName := func(a, b *Cluster) int { return strings.Compare(a.Name, b.Name) }
+	return slices.SortedFunc(maps.Values(byName), byItsName), nil
 }
 
 func (cl *Cluster) add(f docker.Found, e *docker.Engine) {

@@ -26,7 +26,7 @@ type Spec struct {
 	Retain bool
 	// Export says which kubeconfig gets the cluster's context.
 	Export Export
-	// Booted is called once, when all nodes have booted and are there to stay; it may be nil.
+	// Booted is called once, when all nodes have booted and are there to stay.
 	Booted func()
 }
 
@@ -42,11 +42,8 @@ func NodeTag(name string) string { return "wirelab/lab-" + name + ":node" }
 // being made, shall hear of the error before the cluster goes away. An existing cluster of the name is an error.
 // Nodes that kind gave up while they booted are made once more; when they are late again, the error wraps [ErrTooBusy].
 func (c *Clusters) Create(ctx context.Context, s Spec) error {
-	labels := maps.Clone(s.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	labels[LabelLab], labels[LabelBase] = s.Name, s.Base
+	labels := map[string]string{LabelLab: s.Name, LabelBase: s.Base}
+	maps.Copy(labels, s.Labels)
 	if err := c.engine.LabelImage(ctx, s.Base, NodeTag(s.Name), labels); err != nil {
 		return err
 	}
@@ -75,11 +72,7 @@ func (c *Clusters) create(ctx context.Context, s Spec) error {
 		return fmt.Errorf("make a folder for kind: %w", err)
 	}
 	defer os.RemoveAll(scratch)
-	booted := s.Booted
-	if booted == nil {
-		booted = func() {}
-	}
-	provider := providerWith(newLogger(afterBoot(c.say, booted)))
+	provider := providerWith(newLogger(afterBoot(c.say, s.Booted)))
 	done := make(chan error, 1)
 	go func() {
 		done <- provider.Create(s.Name,

@@ -71,21 +71,13 @@ func (c *Clusters) rememberExport(ctx context.Context, name, file string) error 
 // ExportedTo are the kubeconfigs, besides the user's, that were given the cluster's context, the latest last. Its nodes need
 // not run.
 func (cl *Cluster) ExportedTo(ctx context.Context) ([]string, error) {
-	cp, ok := cl.ControlPlane()
-	if !ok {
-		return nil, nil
-	}
-	there, err := cp.engine.HasFile(ctx, cp.Name, exportsFile)
-	if err != nil || !there {
-		return nil, err
-	}
-	content, err := cp.engine.ReadFile(ctx, cp.Name, exportsFile)
-	if err != nil {
+	content, err := cl.readFile(ctx, exportsFile)
+	if err != nil || content == nil {
 		return nil, err
 	}
 	var files []string
 	if err := json.Unmarshal(content, &files); err != nil {
-		return nil, fmt.Errorf("read %s in %s: %w", exportsFile, cp.Name, err)
+		return nil, fmt.Errorf("read %s in cluster %s: %w", exportsFile, cl.Name, err)
 	}
 	return files, nil
 }

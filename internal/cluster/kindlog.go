@@ -12,31 +12,27 @@ import (
 )
 
 // logger hands kind's progress lines on. Warnings are dropped: they repeat what the doctor says.
-type logger struct{ say func(string) }
-
-func newLogger(say func(string)) log.Logger {
-	return logger{say}
+type logger struct {
+	log.NoopLogger
+	say func(string)
 }
 
-func (logger) Warn(string)                    {}
-func (logger) Warnf(string, ...any)           {}
-func (logger) Error(string)                   {}
-func (logger) Errorf(string, ...any)          {}
-func (l logger) V(v log.Level) log.InfoLogger { return info{l, v == 0} }
+func newLogger(say func(string)) log.Logger { return logger{say: say} }
 
-type info struct {
-	logger
-	on bool
+func (l logger) V(v log.Level) log.InfoLogger {
+	if v != 0 {
+		return log.NoopInfoLogger{}
+	}
+	return info(l)
 }
 
-func (i info) Enabled() bool   { return i.on }
+type info logger
+
+func (info) Enabled() bool     { return true }
 func (i info) Info(msg string) { i.Infof("%s", msg) }
 
 // Infof keeps the lines that announce a step and strips kind's decoration.
 func (i info) Infof(format string, args ...any) {
-	if !i.on {
-		return
-	}
 	line := strings.TrimSpace(fmt.Sprintf(format, args...))
 	step, ok := strings.CutPrefix(line, "• ")
 	if !ok {

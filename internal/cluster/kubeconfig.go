@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -50,7 +48,7 @@ func (cl *Cluster) kubeConfig(ctx context.Context) ([]byte, error) {
 		}
 		b, err := n.engine.ReadFile(ctx, n.Name, adminConfig)
 		if err == nil {
-			return rename(b, ContextName(cl.Name), "https://"+net.JoinHostPort(at.Addr().String(), strconv.Itoa(int(at.Port()))))
+			return rename(b, ContextName(cl.Name), "https://"+at.String())
 		}
 		errs = append(errs, err)
 	}

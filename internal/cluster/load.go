@@ -120,15 +120,11 @@ func targetIn(list, name string) string {
 
 // ctr asks a node's containerd.
 func (n Node) ctr(ctx context.Context, args ...string) (string, error) {
-	cmd := append([]string{"ctr", "--namespace=k8s.io"}, args...)
-	r, err := n.Run(ctx, cmd...)
-	if err == nil {
-		err = r.Err(cmd...)
-	}
+	out, err := n.Run(ctx, nil, append([]string{"ctr", "--namespace=k8s.io"}, args...)...)
 	if err != nil {
 		return "", fmt.Errorf("ask containerd of node %s: %w", n.Name, err)
 	}
-	return string(r.Stdout), nil
+	return string(out), nil
 }
 
 func (c *Clusters) loadInto(ctx context.Context, n Node, ref string, open func() (io.ReadCloser, error)) error {
@@ -177,7 +173,7 @@ func (c *Clusters) kindNodes(ctx context.Context, name string) ([]nodes.Node, er
 	}
 	done := make(chan answer, 1)
 	go func() {
-		all, err := c.provider().ListNodes(name)
+		all, err := providerWith(newLogger(c.say)).ListNodes(name)
 		done <- answer{all, err}
 	}()
 	select {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/netip"
 
-	"wirelab.dev/wirelab/internal/command"
 	"wirelab.dev/wirelab/internal/docker"
 )
 
@@ -42,15 +41,14 @@ const (
 	RoleLoadBalancer = "external-load-balancer"
 )
 
-// Run runs cmd as root in the node's own namespaces (not a pod's) and returns its output. An exit status other
-// than 0 is in the result and no error.
-func (n Node) Run(ctx context.Context, cmd ...string) (command.Result, error) {
-	return n.engine.Exec(ctx, n.Name, nil, cmd...)
-}
-
-// RunInput is Run with standard input.
-func (n Node) RunInput(ctx context.Context, stdin io.Reader, cmd ...string) (command.Result, error) {
-	return n.engine.Exec(ctx, n.Name, stdin, cmd...)
+// Run runs cmd as root in the node's own namespaces (not a pod's) and returns its output. An exit status other than 0
+// is an error. stdin may be nil.
+func (n Node) Run(ctx context.Context, stdin io.Reader, cmd ...string) ([]byte, error) {
+	r, err := n.engine.Exec(ctx, n.Name, stdin, cmd...)
+	if err == nil {
+		err = r.Err(cmd...)
+	}
+	return r.Stdout, err
 }
 
 // Engine is the Docker engine the node's container runs in.

@@ -17,13 +17,18 @@ func (c *Cluster) SetProfile(ctx context.Context, content []byte) error {
 
 // Profile is what SetProfile wrote last; nil when it never did. The nodes need not run.
 func (c *Cluster) Profile(ctx context.Context) ([]byte, error) {
+	return c.readFile(ctx, profileFile)
+}
+
+// readFile reads a file of the first control plane; nil where it is not there.
+func (c *Cluster) readFile(ctx context.Context, file string) ([]byte, error) {
 	cp, ok := c.ControlPlane()
 	if !ok {
 		return nil, nil
 	}
-	there, err := cp.engine.HasFile(ctx, cp.Name, profileFile)
+	there, err := cp.engine.HasFile(ctx, cp.Name, file)
 	if err != nil || !there {
 		return nil, err
 	}
-	return cp.engine.ReadFile(ctx, cp.Name, profileFile)
+	return cp.engine.ReadFile(ctx, cp.Name, file)
 }

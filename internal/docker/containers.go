@@ -36,12 +36,12 @@ type Found struct {
 
 // Containers lists containers, running or not, that carry every given label (name or name=value), sorted by
 // name.
-func (e *Engine) Containers(ctx context.Context, labels ...string) ([]Found, error) {
-	lctx, late, cancel := limit(ctx, e.lookUp)
-	defer cancel()
+func (e *Engine) Containers(ctx context.Context, labels ...string) (_ []Found, err error) {
+	lctx, done := asking(ctx, e.lookUp, &err)
+	defer done("list containers")
 	r, err := e.api.ContainerList(lctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", labels...)})
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", late(err))
+		return nil, err
 	}
 	out := make([]Found, 0, len(r.Items))
 	for _, c := range r.Items {
@@ -70,83 +70,69 @@ func (e *Engine) Containers(ctx context.Context, labels ...string) ([]Found, err
 }
 
 // Start starts a stopped container; one that runs is no error.
-func (e *Engine) Start(ctx context.Context, nameOrID string) error {
-	lctx, late, cancel := limit(ctx, e.doIt)
-	defer cancel()
-	if _, err := e.api.ContainerStart(lctx, nameOrID, client.ContainerStartOptions{}); err != nil {
-		return fmt.Errorf("start container %s: %w", nameOrID, late(err))
-	}
-	return nil
+func (e *Engine) Start(ctx context.Context, nameOrID string) (err error) {
+	lctx, done := asking(ctx, e.doIt, &err)
+	defer done("start container %s", nameOrID)
+	_, err = e.api.ContainerStart(lctx, nameOrID, client.ContainerStartOptions{})
+	return err
 }
 
 // Unpause resumes a container that is paused.
-func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
-	lctx, late, cancel := limit(ctx, e.doIt)
-	defer cancel()
-	if _, err := e.api.ContainerUnpause(lctx, nameOrID, client.ContainerUnpauseOptions{}); err != nil {
-		return fmt.Errorf("resume container %s: %w", nameOrID, late(err))
-	}
-	return nil
+func (e *Engine) Unpause(ctx context.Context, nameOrID string) (err error) {
+	lctx, done := asking(ctx, e.doIt, &err)
+	defer done("resume container %s", nameOrID)
+	_, err = e.api.ContainerUnpause(lctx, nameOrID, client.ContainerUnpauseOptions{})
+	return err
 }
 
 // HasFile tells whether a path exists in a container, which need not be running.
-func (e *Engine) HasFile(ctx context.Context, nameOrID, file string) (bool, error) {
-	lctx, late, cancel := limit(ctx, e.lookUp)
-	defer cancel()
-	_, err := e.api.ContainerStatPath(lctx, nameOrID, client.ContainerStatPathOptions{Path: file})
+func (e *Engine) HasFile(ctx context.Context, nameOrID, file string) (there bool, err error) {
+	lctx, done := asking(ctx, e.lookUp, &err)
+	defer done("look for %s in %s", file, nameOrID)
+	_, err = e.api.ContainerStatPath(lctx, nameOrID, client.ContainerStatPathOptions{Path: file})
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("look for %s in %s: %w", file, nameOrID, late(err))
-	}
-	return true, nil
+	return err == nil, err
 }
 
 // WriteFile puts a file of root's into a container, which need not be running. Its directory must exist; a file there is
 // replaced. What a running container has mounted, such as a node's /run and /tmp, cannot be written to.
-func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) error {
+func (e *Engine) WriteFile(ctx context.Context, nameOrID, file string, mode fs.FileMode, content []byte) (err error) {
+	lctx, done := asking(ctx, e.doIt, &err)
+	defer done("write %s in %s", file, nameOrID)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: int64(mode.Perm()), Size: int64(len(content)), ModTime: time.Now()})
+	err = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Base(file), Mode: int64(mode.Perm()), Size: int64(len(content)), ModTime: time.Now()})
 	if err == nil {
 		_, err = w.Write(content)
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
-		return fmt.Errorf("pack %s: %w", file, err)
+		return fmt.Errorf("pack it: %w", err)
 	}
-	lctx, late, cancel := limit(ctx, e.doIt)
-	defer cancel()
 	_, err = e.api.CopyToContainer(lctx, nameOrID, client.CopyToContainerOptions{DestinationPath: path.Dir(file), Content: &b})
-	if err != nil {
-		return fmt.Errorf("write %s in %s: %w", file, nameOrID, late(err))
-	}
-	return nil
+	return err
 }
 
 // ReadFile reads a regular file of a container, which need not be running. What a running container has mounted, such as a
 // node's /run and /tmp, cannot be read.
-func (e *Engine) ReadFile(ctx context.Context, nameOrID, file string) ([]byte, error) {
-	lctx, late, cancel := limit(ctx, e.doIt)
-	defer cancel()
+func (e *Engine) ReadFile(ctx context.Context, nameOrID, file string) (_ []byte, err error) {
+	lctx, done := asking(ctx, e.doIt, &err)
+	defer done("read %s in %s", file, nameOrID)
 	r, err := e.api.CopyFromContainer(lctx, nameOrID, client.CopyFromContainerOptions{SourcePath: file})
 	if err != nil {
-		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, late(err))
+		return nil, err
 	}
 	defer r.Content.Close()
 	archive := tar.NewReader(r.Content)
 	h, err := archive.Next()
-	if err == nil && h.Typeflag != tar.TypeReg {
-		err = errors.New("it is no regular file")
-	}
-	var content []byte
-	if err == nil {
-		content, err = io.ReadAll(archive)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s in %s: %w", file, nameOrID, late(err))
+		return nil, err
 	}
-	return content, nil
+	if h.Typeflag != tar.TypeReg {
+		return nil, errors.New("it is no regular file")
+	}
+	return io.ReadAll(archive)
 }
 
 // Logs are the last lines that a container, which need not be running, has written to its standard output and error.

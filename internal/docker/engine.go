@@ -90,12 +90,9 @@ func (e *Engine) Host() string { return e.host }
 func (e *Engine) APIVersion() string { return e.api.ClientVersion() }
 
 // Info is what the engine says about itself and its host.
-func (e *Engine) Info(ctx context.Context) (system.Info, error) {
-	lctx, late, cancel := limit(ctx, e.lookUp)
-	defer cancel()
+func (e *Engine) Info(ctx context.Context) (_ system.Info, err error) {
+	lctx, done := asking(ctx, e.lookUp, &err)
+	defer done("ask docker about its host")
 	r, err := e.api.Info(lctx, client.InfoOptions{})
-	if err != nil {
-		return system.Info{}, fmt.Errorf("ask docker about its host: %w", late(err))
-	}
-	return r.Info, nil
+	return r.Info, err
 }

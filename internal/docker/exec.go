@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -57,7 +58,8 @@ func (e *Engine) start(ctx context.Context, container string, t Terminal, cmd []
 	return made.ID, att, late(err)
 }
 
-// stream runs cmd without a terminal. With whole, what could not be sent of t.Stdin is an error where the command succeeded.
+// stream runs cmd, connected as t says. With whole, what could not be sent of t.Stdin is an error where the command
+// succeeded.
 func (e *Engine) stream(ctx context.Context, container string, t Terminal, whole bool, cmd []string) (int, error) {
 	id, att, err := e.start(ctx, container, t, cmd)
 	if err != nil {
@@ -67,7 +69,14 @@ func (e *Engine) stream(ctx context.Context, container string, t Terminal, whole
 	// The hijacked connection knows no context: closing it is what ends a blocked read.
 	stop := context.AfterFunc(ctx, att.Close)
 	defer stop()
-
+	if t.TTY && t.Resize != nil {
+		rctx, cancel := context.WithCancel(ctx)
+		var resizing sync.WaitGroup
+		resizing.Go(func() { e.resize(rctx, id, t.Resize) })
+		defer resizing.Wait()
+		defer cancel()
+	}
+	// Waited for with whole alone: reading a terminal cannot be broken off, and the program ends after its command.
 	sent := make(chan error, 1)
 	go func() {
 		var err error
@@ -77,7 +86,11 @@ func (e *Engine) stream(ctx context.Context, container string, t Terminal, whole
 		_ = att.CloseWrite()
 		sent <- err
 	}()
-	_, err = stdcopy.StdCopy(t.Stdout, t.Stderr, att.Reader)
+	if t.TTY {
+		_, err = io.Copy(t.Stdout, att.Reader)
+	} else {
+		_, err = stdcopy.StdCopy(t.Stdout, t.Stderr, att.Reader)
+	}
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -19,10 +20,7 @@ func engineHost(getenv func(string) string) (string, error) {
 	if h := getenv("DOCKER_HOST"); h != "" {
 		return checkHost(h)
 	}
-	dir := getenv("DOCKER_CONFIG")
-	if dir == "" {
-		dir = filepath.Join(getenv("HOME"), ".docker")
-	}
+	dir := cmp.Or(getenv("DOCKER_CONFIG"), filepath.Join(getenv("HOME"), ".docker"))
 	name := getenv("DOCKER_CONTEXT")
 	if name == "" {
 		var err error

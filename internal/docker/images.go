@@ -17,79 +17,66 @@ import (
 )
 
 // HasImage tells whether the engine holds an image of this name (tag, digest or both).
-func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
-	lctx, late, cancel := limit(ctx, e.lookUp)
-	defer cancel()
-	_, err := e.api.ImageInspect(lctx, ref)
+func (e *Engine) HasImage(ctx context.Context, ref string) (there bool, err error) {
+	lctx, done := asking(ctx, e.lookUp, &err)
+	defer done("look for image %s", ref)
+	_, err = e.api.ImageInspect(lctx, ref)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("look for image %s: %w", ref, late(err))
-	}
-	return true, nil
+	return err == nil, err
 }
 
 // Entrypoint is what containers of an image start with: its entrypoint, and its command where there is no other.
-func (e *Engine) Entrypoint(ctx context.Context, ref string) ([]string, error) {
-	lctx, late, cancel := limit(ctx, e.lookUp)
-	defer cancel()
+func (e *Engine) Entrypoint(ctx context.Context, ref string) (_ []string, err error) {
+	lctx, done := asking(ctx, e.lookUp, &err)
+	defer done("inspect image %s", ref)
 	r, err := e.api.ImageInspect(lctx, ref)
-	if err != nil {
-		return nil, fmt.Errorf("inspect image %s: %w", ref, late(err))
-	}
-	if r.Config == nil {
-		return nil, nil
+	if err != nil || r.Config == nil {
+		return nil, err
 	}
 	return slices.Concat(r.Config.Entrypoint, r.Config.Cmd), nil
 }
 
 // ImageID is the engine's own name for what an image has in it, empty where there is no such image.
-func (e *Engine) ImageID(ctx context.Context, ref string) (string, error) {
-	lctx, late, cancel := limit(ctx, e.lookUp)
-	defer cancel()
+func (e *Engine) ImageID(ctx context.Context, ref string) (_ string, err error) {
+	lctx, done := asking(ctx, e.lookUp, &err)
+	defer done("inspect image %s", ref)
 	r, err := e.api.ImageInspect(lctx, ref)
 	if errdefs.IsNotFound(err) {
 		return "", nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("inspect image %s: %w", ref, late(err))
-	}
-	return r.ID, nil
+	return r.ID, err
 }
 
 // TagImage gives an image one more name.
-func (e *Engine) TagImage(ctx context.Context, ref, tag string) error {
-	lctx, late, cancel := limit(ctx, e.doIt)
-	defer cancel()
-	if _, err := e.api.ImageTag(lctx, client.ImageTagOptions{Source: ref, Target: tag}); err != nil {
-		return fmt.Errorf("tag image %s as %s: %w", ref, tag, late(err))
-	}
-	return nil
+func (e *Engine) TagImage(ctx context.Context, ref, tag string) (err error) {
+	lctx, done := asking(ctx, e.doIt, &err)
+	defer done("tag image %s as %s", ref, tag)
+	_, err = e.api.ImageTag(lctx, client.ImageTagOptions{Source: ref, Target: tag})
+	return err
 }
 
 // SaveImage writes an image as a docker image archive, in which it has the name ref. A ref with a digest gets none there.
-func (e *Engine) SaveImage(ctx context.Context, ref string, archive io.Writer) error {
-	lctx, late, cancel := limit(ctx, loadDeadline)
-	defer cancel()
+func (e *Engine) SaveImage(ctx context.Context, ref string, archive io.Writer) (err error) {
+	lctx, done := asking(ctx, loadDeadline, &err)
+	defer done("save image %s", ref)
 	r, err := e.api.ImageSave(lctx, []string{ref})
 	if err != nil {
-		return fmt.Errorf("save image %s: %w", ref, late(err))
+		return err
 	}
 	defer r.Close()
-	if _, err := io.Copy(archive, r); err != nil {
-		return fmt.Errorf("save image %s: %w", ref, late(err))
-	}
-	return nil
+	_, err = io.Copy(archive, r)
+	return err
 }
 
 // LoadImage reads a docker image archive into the engine.
-func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) error {
-	lctx, late, cancel := limit(ctx, loadDeadline)
-	defer cancel()
+func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) (err error) {
+	lctx, done := asking(ctx, loadDeadline, &err)
+	defer done("load image")
 	r, err := e.api.ImageLoad(lctx, archive, client.ImageLoadWithQuiet(true))
 	if err != nil {
-		return fmt.Errorf("load image: %w", late(err))
+		return err
 	}
 	defer r.Close()
 	// The engine reports a bad archive inside a stream that began with status 200.
@@ -102,9 +89,9 @@ func (e *Engine) LoadImage(ctx context.Context, archive io.Reader) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("load image: %w", late(err))
+			return err
 		case m.Error != "":
-			return fmt.Errorf("load image: %s", m.Error)
+			return errors.New(m.Error)
 		}
 	}
 }
@@ -127,21 +114,18 @@ func (e *Engine) LabelImage(ctx context.Context, base, tag string, labels map[st
 	}
 	cctx, cancelRemove := interrupt.Cleanup(ctx, removeDeadline)
 	defer cancelRemove()
-	if rmErr := e.RemoveContainer(cctx, made.ID); rmErr != nil {
-		err = joinCleanup(err, rmErr)
-	}
-	return err
+	return joinCleanup(err, e.RemoveContainer(cctx, made.ID))
 }
 
 // RemoveImage removes a tag, or an image by its ID, and what only that held. One that is gone is no error.
-func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
-	lctx, late, cancel := limit(ctx, e.doIt)
-	defer cancel()
-	_, err := e.api.ImageRemove(lctx, ref, client.ImageRemoveOptions{PruneChildren: false})
-	if err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("remove image %s: %w", ref, late(err))
+func (e *Engine) RemoveImage(ctx context.Context, ref string) (err error) {
+	lctx, done := asking(ctx, e.doIt, &err)
+	defer done("remove image %s", ref)
+	_, err = e.api.ImageRemove(lctx, ref, client.ImageRemoveOptions{PruneChildren: false})
+	if errdefs.IsNotFound(err) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Images lists the tags of all images.
@@ -164,16 +148,13 @@ func (e *Engine) ImagesWith(ctx context.Context, label string) ([]string, error)
 	return out, err
 }
 
-func (e *Engine) listImages(ctx context.Context, label string) ([]image.Summary, error) {
-	lctx, late, cancel := limit(ctx, e.lookUp)
-	defer cancel()
+func (e *Engine) listImages(ctx context.Context, label string) (_ []image.Summary, err error) {
+	lctx, done := asking(ctx, e.lookUp, &err)
+	defer done("list images")
 	var which client.ImageListOptions
 	if label != "" {
 		which.Filters = client.Filters{}.Add("label", label)
 	}
 	r, err := e.api.ImageList(lctx, which)
-	if err != nil {
-		return nil, fmt.Errorf("list images: %w", late(err))
-	}
-	return r.Items, nil
+	return r.Items, err
 }

@@ -2,9 +2,7 @@ package docker
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"sync"
 
 	"github.com/moby/moby/client"
 )
@@ -24,48 +22,11 @@ type Terminal struct {
 // Interact runs cmd as root in a running container, connected to t, and returns its exit status. It returns when the
 // command ends, also when t.Stdin does not.
 func (e *Engine) Interact(ctx context.Context, container string, t Terminal, cmd ...string) (int, error) {
-	var code int
-	var err error
 	if t.TTY {
 		t.Env = append([]string{"TERM=xterm-256color"}, t.Env...)
-		code, err = e.interact(ctx, container, t, cmd)
-	} else {
-		code, err = e.stream(ctx, container, t, false, cmd)
 	}
+	code, err := e.stream(ctx, container, t, false, cmd)
 	return code, named(container, cmd, err)
-}
-
-func (e *Engine) interact(ctx context.Context, container string, t Terminal, cmd []string) (int, error) {
-	id, att, err := e.start(ctx, container, t, cmd)
-	if err != nil {
-		return 0, err
-	}
-	defer att.Close()
-	stop := context.AfterFunc(ctx, att.Close)
-	defer stop()
-	rctx, cancel := context.WithCancel(ctx)
-	var resizing sync.WaitGroup
-	defer resizing.Wait()
-	defer cancel()
-	if t.Resize != nil {
-		resizing.Go(func() { e.resize(rctx, id, t.Resize) })
-	}
-	if t.Stdin != nil {
-		// Not waited for: reading a terminal cannot be broken off, and the program ends after its command.
-		go func() {
-			_, _ = io.Copy(att.Conn, t.Stdin)
-			_ = att.CloseWrite()
-		}()
-	}
-	_, err = io.Copy(t.Stdout, att.Reader)
-	if ctx.Err() != nil {
-		return 0, ctx.Err()
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read output: %w", err)
-	}
-	st, err := e.inspectExec(ctx, id)
-	return st.ExitCode, err
 }
 
 // resize passes sizes on. A size that could not be passed on costs a badly drawn screen, not the session.

@@ -30,3 +30,17 @@ func limit(ctx context.Context, d time.Duration) (lctx context.Context, late fun
 		return err
 	}, cancel
 }
+
+// asking bounds a function that asks one thing, as limit does. The function defers done with the words for what it
+// asked, which are then in front of its error.
+func asking(
+	ctx context.Context, d time.Duration, err *error,
+) (lctx context.Context, done func(format string, args ...any)) {
+	lctx, late, cancel := limit(ctx, d)
+	return lctx, func(format string, args ...any) {
+		defer cancel()
+		if *err != nil {
+			*err = fmt.Errorf(format+": %w", append(args, late(*err))...)
+		}
+	}
+}

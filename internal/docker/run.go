@@ -20,19 +20,14 @@ type RunSpec struct {
 	Image      string            // must be present in the engine
 	Network    string            // a network's name, e.g. that of a lab's nodes
 	Entrypoint []string          // nil: the image's
-	Cmd        []string          // nil: the image's
-	Env        []string          // NAME=value
 	Labels     map[string]string // may be nil
 	CapAdd     []string          // e.g. NET_ADMIN; may be nil
-	Files      map[string][]byte // executables put in before it starts, by path; may be nil
-	Privileged bool
 }
 
 // Container is a container that [Engine.Run] started.
 type Container struct {
 	ID, Name string
 	IP       netip.Addr // its IPv4 address on the network of its RunSpec
-	engine   *Engine
 }
 
 // Run starts a container and returns once it runs. On error nothing is left. The caller removes it.
@@ -40,55 +35,43 @@ func (e *Engine) Run(ctx context.Context, s RunSpec) (*Container, error) {
 	lctx, late, cancel := limit(ctx, e.doIt)
 	defer cancel()
 	made, err := e.api.ContainerCreate(lctx, client.ContainerCreateOptions{
-		Name: s.Name,
-		Config: &container.Config{
-			Image: s.Image, Entrypoint: s.Entrypoint, Cmd: s.Cmd, Env: s.Env, Labels: s.Labels,
-		},
-		HostConfig: &container.HostConfig{
-			NetworkMode: container.NetworkMode(s.Network), CapAdd: s.CapAdd, Privileged: s.Privileged,
-		},
+		Name:             s.Name,
+		Config:           &container.Config{Image: s.Image, Entrypoint: s.Entrypoint, Labels: s.Labels},
+		HostConfig:       &container.HostConfig{NetworkMode: container.NetworkMode(s.Network), CapAdd: s.CapAdd},
 		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{s.Network: {}}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w", s.Name, late(err))
 	}
-	c := &Container{ID: made.ID, Name: s.Name, engine: e}
-	if err := c.start(ctx, s); err != nil {
+	ip, err := e.startOn(ctx, s.Name, s.Network)
+	if err != nil {
 		cctx, cancelRemove := interrupt.Cleanup(ctx, removeDeadline)
 		defer cancelRemove()
-		return nil, joinCleanup(err, c.Remove(cctx))
+		return nil, joinCleanup(err, e.RemoveContainer(cctx, made.ID))
 	}
-	return c, nil
+	return &Container{ID: made.ID, Name: s.Name, IP: ip}, nil
 }
 
-func (c *Container) start(ctx context.Context, s RunSpec) error {
-	for path, content := range s.Files {
-		if err := c.engine.WriteFile(ctx, c.ID, path, 0o755, content); err != nil {
-			return err
-		}
+// startOn starts a container and returns its IPv4 address on a network.
+func (e *Engine) startOn(ctx context.Context, name, network string) (netip.Addr, error) {
+	if err := e.Start(ctx, name); err != nil {
+		return netip.Addr{}, err
 	}
-	lctx, late, cancel := limit(ctx, c.engine.doIt)
+	lctx, late, cancel := limit(ctx, e.doIt)
 	defer cancel()
-	if _, err := c.engine.api.ContainerStart(lctx, c.ID, client.ContainerStartOptions{}); err != nil {
-		return fmt.Errorf("start container %s: %w", c.Name, late(err))
-	}
-	in, err := c.engine.api.ContainerInspect(lctx, c.ID, client.ContainerInspectOptions{})
+	in, err := e.api.ContainerInspect(lctx, name, client.ContainerInspectOptions{})
 	if err != nil {
-		return fmt.Errorf("inspect container %s: %w", c.Name, late(err))
+		return netip.Addr{}, fmt.Errorf("inspect container %s: %w", name, late(err))
 	}
-	ep := in.Container.NetworkSettings.Networks[s.Network]
+	ep := in.Container.NetworkSettings.Networks[network]
 	if ep == nil || !ep.IPAddress.IsValid() {
-		return fmt.Errorf("container %s got no address on network %s", c.Name, s.Network)
+		return netip.Addr{}, fmt.Errorf("container %s got no address on network %s", name, network)
 	}
-	c.IP = ep.IPAddress
-	return nil
+	return ep.IPAddress, nil
 }
 
 // removeDeadline bounds one removal; the engine kills the processes first.
 const removeDeadline = 30 * time.Second
-
-// Remove ends the container and removes it with its volumes. Removing it twice is fine.
-func (c *Container) Remove(ctx context.Context) error { return c.engine.RemoveContainer(ctx, c.ID) }
 
 // RemoveContainer ends and removes a container with its anonymous volumes. One that is gone is no error.
 func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) error {

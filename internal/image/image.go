@@ -122,16 +122,14 @@ func (i *Image) Unpacked() (int64, error) {
 	return all, nil
 }
 
-// file is one program of an image.
-type file struct {
-	from string // name in the payload
-	to   string // absolute path in the image
-}
+// programFolder is where images have their programs.
+const programFolder = "/usr/bin"
 
-// build makes an image for linux on arch of files on top of layers that are whole tar archives. The layers stay compressed as the
-// payload is: they take a third of the bytes on their way to each node.
-func build(payload fs.FS, arch, repo string, cfg v1.Config, tars [][]byte, files []file) (*Image, error) {
-	layer, err := filesLayer(payload, files)
+// build makes an image for linux on arch of programs, of which its containers start the first with args, on top of
+// layers that are whole tar archives. The layers stay compressed as the payload is: they take a third of the bytes on
+// their way to each node.
+func build(payload fs.FS, arch, repo string, tars [][]byte, programs []string, args ...string) (*Image, error) {
+	layer, err := programsLayer(payload, programs)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +148,9 @@ func build(payload fs.FS, arch, repo string, cfg v1.Config, tars [][]byte, files
 		return nil, fmt.Errorf("build image %s: %w", repo, err)
 	}
 	cf = cf.DeepCopy()
-	cf.Architecture, cf.OS, cf.Config, cf.Created = arch, "linux", cfg, v1.Time{Time: time.Unix(0, 0).UTC()}
+	cf.Architecture, cf.OS, cf.Created = arch, "linux", v1.Time{Time: time.Unix(0, 0).UTC()}
+	start := path.Join(programFolder, programs[0])
+	cf.Config = v1.Config{Entrypoint: []string{start}, Cmd: args, Env: []string{searchPath}}
 	if img, err = mutate.ConfigFile(img, cf); err != nil {
 		return nil, fmt.Errorf("build image %s: %w", repo, err)
 	}
@@ -176,36 +176,38 @@ func pack(img v1.Image, repo string) (*Image, error) {
 	return out, nil
 }
 
-// filesLayer is a tar archive of programs, compressed with zstd, without times and owners other than root, so that it depends on
-// their content alone. The programs are compressed already, and frames that follow each other are one stream (RFC 8878, 3.1): only
+// programsLayer is a tar archive of programs, compressed with zstd, without times and owners other than root, so that it
+// depends on their content alone. The programs are compressed already, and frames that follow each other are one stream (RFC 8878, 3.1): only
 // what is between the programs is compressed here.
-func filesLayer(payload fs.FS, files []file) ([]byte, error) {
+func programsLayer(payload fs.FS, programs []string) ([]byte, error) {
 	z, err := zstd.NewWriter(nil)
 	if err != nil {
 		return nil, fmt.Errorf("pack image layer: %w", err)
 	}
 	var layer []byte
 	var between bytes.Buffer
-	done := map[string]bool{"/": true}
-	for _, f := range files {
-		packed, err := readPayload(payload, f.from+".zst")
+	for _, folder := range []string{"usr/", "usr/bin/"} { // programFolder, from the root on
+		if err := addHeader(&between, &tar.Header{Typeflag: tar.TypeDir, Name: folder, Mode: 0o755}); err != nil {
+			return nil, fmt.Errorf("pack image layer: %w", err)
+		}
+	}
+	for _, name := range programs {
+		to := path.Join(programFolder, name)
+		packed, err := readPayload(payload, name+".zst")
 		if err != nil {
 			return nil, err
 		}
 		var frame zstd.Header
 		if err := frame.Decode(packed); err != nil {
-			return nil, fmt.Errorf("pack %s: %w", f.to, err)
+			return nil, fmt.Errorf("pack %s: %w", to, err)
 		}
 		if !frame.HasFCS {
-			return nil, fmt.Errorf("pack %s: it is compressed by another program than images/pack, and does not say its size", f.to)
+			return nil, fmt.Errorf("pack %s: it is compressed by another program than images/pack, and does not say its size", to)
 		}
 		size := int64(frame.FrameContentSize) //nolint:gosec // of a file
-		err = errors.Join(
-			addDirs(&between, path.Dir(f.to), done),
-			addHeader(&between, &tar.Header{Typeflag: tar.TypeReg, Name: f.to[1:], Mode: 0o755, Size: size}),
-		)
-		if err != nil {
-			return nil, fmt.Errorf("pack %s: %w", f.to, err)
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: to[1:], Mode: 0o755, Size: size}
+		if err := addHeader(&between, h); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", to, err)
 		}
 		layer = append(z.EncodeAll(between.Bytes(), layer), packed...)
 		between.Reset()
@@ -213,17 +215,6 @@ func filesLayer(payload fs.FS, files []file) ([]byte, error) {
 	}
 	between.Write(make([]byte, tarEnd))
 	return z.EncodeAll(between.Bytes(), layer), nil
-}
-
-func addDirs(to io.Writer, dir string, done map[string]bool) error {
-	if done[dir] {
-		return nil
-	}
-	if err := addDirs(to, path.Dir(dir), done); err != nil {
-		return err
-	}
-	done[dir] = true
-	return addHeader(to, &tar.Header{Typeflag: tar.TypeDir, Name: dir[1:] + "/", Mode: 0o755})
 }
 
 // Program is one of the programs that lab carries. payload is images.Payload. The error wraps [ErrNoPayload] when there is none.

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,10 +84,7 @@ func EnsureNodeImage(ctx context.Context, e Engine, want string, say func(string
 	if say == nil {
 		say = func(string) {}
 	}
-	ref := want
-	if ref == "" {
-		ref = DefaultNodeImage
-	}
+	ref := cmp.Or(want, DefaultNodeImage)
 	have, err := e.HasImage(ctx, ref)
 	if err != nil {
 		return NodeImage{}, err

@@ -47,12 +47,3 @@ func NewForConfig(cfg *rest.Config) (*Client, error) {
 	}
 	return &Client{Interface: i, Config: cfg}, nil
 }
-
-// forStreams is a typed client without a deadline.
-func (c *Client) forStreams() (kubernetes.Interface, error) {
-	i, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return nil, fmt.Errorf("set up kubernetes client: %w", err)
-	}
-	return i, nil
-}

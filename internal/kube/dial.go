@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
+	"sync/atomic"
 )
 
 // Dial runs cmd in a pod, and connects with its input and output. The end of the connection is the end of the command's
@@ -21,7 +21,7 @@ func (c *Client) Dial(pod PodRef, cmd ...string) net.Conn {
 	go func() {
 		defer far.Close()
 		var errs bytes.Buffer
-		code, err := ExecStream(ctx, c, c.Config, pod, Streams{Stdin: far, Stdout: far, Stderr: &errs}, cmd...)
+		code, err := c.ExecStream(ctx, pod, Streams{Stdin: far, Stdout: far, Stderr: &errs}, cmd...)
 		if err == nil && code != 0 { // with an error, errs may still be written to
 			if words := strings.TrimSpace(errs.String()); words != "" {
 				err = errors.New(words)
@@ -36,16 +36,10 @@ func (c *Client) Dial(pod PodRef, cmd ...string) net.Conn {
 type execConn struct {
 	net.Conn
 	cancel context.CancelFunc
-
-	mu  sync.Mutex
-	err error // why the command ended, if it failed
+	err    atomic.Pointer[error] // how the command ended; nil: it has not
 }
 
-func (c *execConn) fail(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.err = err
-}
+func (c *execConn) fail(err error) { c.err.Store(&err) }
 
 // Read tells what went wrong in the place of an end that nobody asked for.
 func (c *execConn) Read(b []byte) (int, error) {
@@ -63,9 +57,10 @@ func (c *execConn) explain(err error) error {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return cmp.Or(c.err, err)
+	if why := c.err.Load(); why != nil {
+		return cmp.Or(*why, err)
+	}
+	return err
 }
 
 // Close ends the command's input and does not wait for it.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,14 +12,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
 )
 
 // Events are the last events of an object, at most limit, oldest first, a line each.
 func (c *Client) Events(ctx context.Context, o Object, limit int) ([]string, error) {
-	ns := o.Namespace
-	if ns == "" {
-		ns = metav1.NamespaceDefault // where events of cluster-wide objects are kept
-	}
+	ns := cmp.Or(o.Namespace, metav1.NamespaceDefault) // where events of cluster-wide objects are kept
 	l, err := c.CoreV1().Events(ns).List(ctx, metav1.ListOptions{FieldSelector: fields.Set{
 		"involvedObject.kind": o.Kind, "involvedObject.name": o.Name,
 	}.String()})
@@ -82,9 +81,9 @@ func (c *Client) lastWords(ctx context.Context, o Object, limit int64) ([]string
 func (c *Client) Logs(ctx context.Context, p PodRef, opts corev1.PodLogOptions) (io.ReadCloser, error) {
 	opts.Container = p.Container
 	// The typed client's deadline would cut a followed log off.
-	long, err := c.forStreams()
+	long, err := kubernetes.NewForConfig(c.Config)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("set up kubernetes client: %w", err)
 	}
 	r, err := long.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &opts).Stream(ctx)
 	if err != nil {

@@ -9,9 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
 	"k8s.io/streaming/pkg/httpstream"
@@ -35,41 +33,48 @@ type Streams struct {
 
 // Exec runs cmd in a running pod through the exec subresource and returns its output. An exit status other
 // than 0 is in the Result and no error. When ctx ends, Exec returns its error.
-func Exec(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, pod PodRef, cmd ...string) (command.Result, error) {
+func (c *Client) Exec(ctx context.Context, pod PodRef, cmd ...string) (command.Result, error) {
 	var out, errs bytes.Buffer
-	code, err := ExecStream(ctx, c, cfg, pod, Streams{Stdout: &out, Stderr: &errs}, cmd...)
+	code, err := c.ExecStream(ctx, pod, Streams{Stdout: &out, Stderr: &errs}, cmd...)
 	if err != nil {
 		return command.Result{}, err
 	}
 	return command.Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: code}, nil
 }
 
-// Exec is [Exec] with the client's own configuration.
-func (c *Client) Exec(ctx context.Context, pod PodRef, cmd ...string) (command.Result, error) {
-	return Exec(ctx, c, c.Config, pod, cmd...)
+// ExecStream is [Client.Exec] with the caller's streams. It returns the exit status.
+func (c *Client) ExecStream(ctx context.Context, pod PodRef, s Streams, cmd ...string) (int, error) {
+	err := c.stream(ctx, pod, s, cmd)
+	var code utilexec.CodeExitError
+	if errors.As(err, &code) {
+		return code.Code, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+	}
+	return 0, nil
 }
 
-// ExecStream is [Exec] with the caller's streams. It returns the exit status.
-func ExecStream(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, pod PodRef, s Streams, cmd ...string) (int, error) {
+func (c *Client) stream(ctx context.Context, pod PodRef, s Streams, cmd []string) error {
 	req := c.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{
 			Container: pod.Container, Command: cmd,
 			Stdin: s.Stdin != nil, Stdout: s.Stdout != nil, Stderr: s.Stderr != nil && !s.TTY, TTY: s.TTY,
 		}, scheme.ParameterCodec)
-	ws, err := remotecommand.NewWebSocketExecutor(cfg, "GET", req.URL().String())
+	ws, err := remotecommand.NewWebSocketExecutor(c.Config, "GET", req.URL().String())
 	if err != nil {
-		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+		return err
 	}
-	spdy, err := remotecommand.NewSPDYExecutor(cfg, "POST", req.URL())
+	spdy, err := remotecommand.NewSPDYExecutor(c.Config, "POST", req.URL())
 	if err != nil {
-		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+		return err
 	}
 	// API servers before 1.30 know only the older protocol.
 	ex, err := remotecommand.NewFallbackExecutor(ws, spdy, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
+		return err
 	}
 	opts := remotecommand.StreamOptions{Stdin: s.Stdin, Stdout: s.Stdout, Tty: s.TTY, TerminalSizeQueue: s.Resize}
 	if !s.TTY {
@@ -81,14 +86,7 @@ func ExecStream(ctx context.Context, c kubernetes.Interface, cfg *rest.Config, p
 			break
 		}
 	}
-	var code utilexec.CodeExitError
-	if errors.As(err, &code) {
-		return code.Code, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("run %q in pod %s: %w", strings.Join(cmd, " "), pod, err)
-	}
-	return 0, nil
+	return err
 }
 
 // execTries is how often a command is started that a container runtime loses before it has begun.

@@ -78,10 +78,7 @@ func (c *Client) StartedSince(t time.Time, nodes ...string) Want {
 }
 
 func startedBefore(p *corev1.Pod, t time.Time) bool {
-	for _, s := range p.Status.ContainerStatuses {
-		if s.State.Running != nil && s.State.Running.StartedAt.Time.Before(t) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil && s.State.Running.StartedAt.Time.Before(t)
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -84,10 +85,9 @@ func (c *Client) WaitFor(ctx context.Context, timeout time.Duration, tell func(m
 // events and logs.
 func Look(ctx context.Context, wants ...Want) []Problem {
 	states := make([]*Problem, len(wants))
-	done := make(chan struct{})
+	var all sync.WaitGroup
 	for i, w := range wants {
-		go func() {
-			defer func() { done <- struct{}{} }()
+		all.Go(func() {
 			lctx, cancel := context.WithTimeout(ctx, lookDeadline)
 			defer cancel()
 			s, err := w.Look(lctx)
@@ -97,11 +97,9 @@ func Look(ctx context.Context, wants ...Want) []Problem {
 			case !s.Ready:
 				states[i] = &Problem{Want: w.Name, Why: s.Why, Blame: s.Blame}
 			}
-		}()
+		})
 	}
-	for range wants {
-		<-done
-	}
+	all.Wait()
 	var out []Problem
 	for _, p := range states {
 		if p != nil {

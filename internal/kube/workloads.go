@@ -16,12 +16,8 @@ import (
 
 // NodeReady wants a node of that name to be Ready.
 func (c *Client) NodeReady(name string) Want {
-	return Want{Name: "node " + name, Look: func(ctx context.Context) (State, error) {
-		o := Object{Kind: "Node", Name: name}
-		n, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return notGot(o, err, "has not joined the cluster")
-		}
+	o := Object{Kind: "Node", Name: name}
+	return wantOf(o.String(), o, c.CoreV1().Nodes().Get, func(_ context.Context, n *corev1.Node) (State, error) {
 		for _, cond := range n.Status.Conditions {
 			if cond.Type != corev1.NodeReady {
 				continue
@@ -32,32 +28,38 @@ func (c *Client) NodeReady(name string) Want {
 			return State{Why: "is not Ready: " + oneLine(cond.Message), Blame: o}, nil
 		}
 		return State{Why: "has not reported yet", Blame: o}, nil
-	}}
+	})
 }
 
-// notGot is the state of an object that could not be read; missing says what it means that there is none.
-func notGot(o Object, err error, missing string) (State, error) {
-	if apierrors.IsNotFound(err) {
-		return State{Why: missing, Blame: o}, nil
+// getter gets an object of one kind by its name.
+type getter[T any] func(context.Context, string, metav1.GetOptions) (T, error)
+
+// wantOf wants something of an object, of which look says how it stands.
+func wantOf[T any](want string, o Object, get getter[T], look func(context.Context, T) (State, error)) Want {
+	absent := "does not exist"
+	if o.Kind == "Node" {
+		absent = "has not joined the cluster"
 	}
-	return State{}, fmt.Errorf("get %s: %w", o, err)
+	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
+		is, err := get(ctx, o.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return State{Why: absent, Blame: o}, nil
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("get %s: %w", o, err)
+		}
+		return look(ctx, is)
+	}}
 }
 
 // DaemonSetReady wants the current version of a DaemonSet ready on exactly nodes nodes, or with nodes 0 on every node
 // it is to run on and at least one.
 func (c *Client) DaemonSetReady(want, namespace, name string, nodes int) Want {
-	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
-		o := Object{"DaemonSet", namespace, name}
-		d, err := c.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return notGot(o, err, "does not exist")
-		}
-		why := daemonSetMissing(d, nodes)
-		if why == "" {
-			return State{Ready: true}, nil
-		}
-		return c.blamePod(ctx, o, d.Spec.Selector, why)
-	}}
+	o := Object{"DaemonSet", namespace, name}
+	get := c.AppsV1().DaemonSets(namespace).Get
+	return wantOf(want, o, get, func(ctx context.Context, d *appsv1.DaemonSet) (State, error) {
+		return c.blamePod(ctx, o, d.Spec.Selector, daemonSetMissing(d, nodes))
+	})
 }
 
 func daemonSetMissing(d *appsv1.DaemonSet, nodes int) string {
@@ -111,21 +113,15 @@ func available(d *appsv1.Deployment) string {
 
 // deployment wants missing to say nothing of a Deployment whose controller has seen it as it is.
 func (c *Client) deployment(want, namespace, name string, missing func(*appsv1.Deployment) string) Want {
-	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
-		o := Object{"Deployment", namespace, name}
-		d, err := c.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return notGot(o, err, "does not exist")
-		}
+	o := Object{"Deployment", namespace, name}
+	get := c.AppsV1().Deployments(namespace).Get
+	return wantOf(want, o, get, func(ctx context.Context, d *appsv1.Deployment) (State, error) {
 		why := "has not been seen by its controller yet"
 		if d.Status.ObservedGeneration >= d.Generation {
 			why = missing(d)
 		}
-		if why == "" {
-			return State{Ready: true}, nil
-		}
 		return c.blamePod(ctx, o, d.Spec.Selector, why)
-	}}
+	})
 }
 
 // replicasOf is how many replicas a Deployment is to have.
@@ -138,28 +134,22 @@ func replicasOf(d *appsv1.Deployment) int32 {
 
 // PodReady wants a pod to be Ready.
 func (c *Client) PodReady(want, namespace, name string) Want {
-	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
-		o := Object{"Pod", namespace, name}
-		p, err := c.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return notGot(o, err, "does not exist")
-		}
+	o := Object{"Pod", namespace, name}
+	get := c.CoreV1().Pods(namespace).Get
+	return wantOf(want, o, get, func(_ context.Context, p *corev1.Pod) (State, error) {
 		if IsReady(p) {
 			return State{Ready: true}, nil
 		}
 		return State{Why: podMissing(p), Blame: o}, nil
-	}}
+	})
 }
 
 // HasEndpoints wants a Service to have every ready pod that it selects among its ready endpoints: they are found out by a controller,
 // after the pod is ready.
 func (c *Client) HasEndpoints(want, namespace, service string) Want {
-	return Want{Name: want, Look: func(ctx context.Context) (State, error) {
-		o := Object{"Service", namespace, service}
-		s, err := c.CoreV1().Services(namespace).Get(ctx, service, metav1.GetOptions{})
-		if err != nil {
-			return notGot(o, err, "does not exist")
-		}
+	o := Object{"Service", namespace, service}
+	get := c.CoreV1().Services(namespace).Get
+	return wantOf(want, o, get, func(ctx context.Context, s *corev1.Service) (State, error) {
 		pods, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.FormatLabels(s.Spec.Selector)})
 		if err != nil {
 			return State{}, fmt.Errorf("list pods of %s: %w", o, err)
@@ -182,11 +172,15 @@ func (c *Client) HasEndpoints(want, namespace, service string) Want {
 			}
 		}
 		return State{Ready: true}, nil
-	}}
+	})
 }
 
-// blamePod finds the first pod of a workload that is not ready; the workload itself is to blame when there is none.
+// blamePod finds the first pod of a workload that is not ready; the workload itself is to blame when there is none. An
+// empty why says that nothing is missing.
 func (c *Client) blamePod(ctx context.Context, o Object, sel *metav1.LabelSelector, why string) (State, error) {
+	if why == "" {
+		return State{Ready: true}, nil
+	}
 	l, err := c.CoreV1().Pods(o.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(sel)})
 	if err != nil {
 		return State{}, fmt.Errorf("list pods of %s: %w", o, err)

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 )
@@ -40,40 +39,58 @@ func Apply(ctx context.Context, c kubernetes.Interface, cfg Config) error {
 	if err := replaceChangedPod(ctx, c, cfg); err != nil {
 		return err
 	}
-	ds, svc, headless, pod := daemonSet(cfg), service(cfg), headlessService(cfg), shellPod(cfg)
-	force := true
-	opts := metav1.PatchOptions{FieldManager: manager, Force: &force}
-	for _, o := range []struct {
-		kind, name string
-		obj        runtime.Object
-		patch      func(data []byte) error
-	}{
-		{"service", Name, svc, func(b []byte) error {
-			_, err := c.CoreV1().Services(Namespace).Patch(ctx, Name, types.ApplyPatchType, b, opts)
+	for _, p := range parts(c, cfg) {
+		if err := p.apply(ctx); err != nil {
 			return err
-		}},
-		{"service", Headless, headless, func(b []byte) error {
-			_, err := c.CoreV1().Services(Namespace).Patch(ctx, Headless, types.ApplyPatchType, b, opts)
-			return err
-		}},
-		{"daemonset", Name, ds, func(b []byte) error {
-			_, err := c.AppsV1().DaemonSets(Namespace).Patch(ctx, Name, types.ApplyPatchType, b, opts)
-			return err
-		}},
-		{"pod", Shell, pod, func(b []byte) error {
-			_, err := c.CoreV1().Pods(Namespace).Patch(ctx, Shell, types.ApplyPatchType, b, opts)
-			return err
-		}},
-	} {
-		data, err := json.Marshal(o.obj)
-		if err != nil {
-			return fmt.Errorf("write %s %s/%s: %w", o.kind, Namespace, o.name, err)
-		}
-		if err := o.patch(data); err != nil {
-			return fmt.Errorf("apply %s %s/%s: %w", o.kind, Namespace, o.name, err)
 		}
 	}
 	return nil
+}
+
+// part is one object of the demo.
+type part struct {
+	what   string // as "daemonset default/demo"
+	get    func(context.Context) (metav1.Object, error)
+	apply  func(context.Context) error
+	remove func(context.Context) error
+}
+
+func parts(c kubernetes.Interface, cfg Config) []part {
+	services := c.CoreV1().Services(Namespace)
+	return []part{
+		partOf("service", services, service(cfg)),
+		partOf("service", services, headlessService(cfg)),
+		partOf("daemonset", c.AppsV1().DaemonSets(Namespace), daemonSet(cfg)),
+		partOf("pod", c.CoreV1().Pods(Namespace), shellPod(cfg)),
+	}
+}
+
+// clientOf is what typed clients have in common.
+type clientOf[T metav1.Object] interface {
+	Get(context.Context, string, metav1.GetOptions) (T, error)
+	Patch(context.Context, string, types.PatchType, []byte, metav1.PatchOptions, ...string) (T, error)
+	Delete(context.Context, string, metav1.DeleteOptions) error
+}
+
+func partOf[T metav1.Object](kind string, c clientOf[T], object T) part {
+	name := object.GetName()
+	what := fmt.Sprintf("%s %s/%s", kind, Namespace, name)
+	return part{
+		what: what,
+		get:  func(ctx context.Context) (metav1.Object, error) { return c.Get(ctx, name, metav1.GetOptions{}) },
+		apply: func(ctx context.Context) error {
+			data, err := json.Marshal(object)
+			if err != nil {
+				return fmt.Errorf("write %s: %w", what, err)
+			}
+			opts := metav1.PatchOptions{FieldManager: manager, Force: new(true)}
+			if _, err := c.Patch(ctx, name, types.ApplyPatchType, data, opts); err != nil {
+				return fmt.Errorf("apply %s: %w", what, err)
+			}
+			return nil
+		},
+		remove: func(ctx context.Context) error { return c.Delete(ctx, name, metav1.DeleteOptions{}) },
+	}
 }
 
 // replaceChangedPod removes the shell pod when it runs another image: a pod, unlike a DaemonSet, is not rolled over.
@@ -91,8 +108,7 @@ func replaceChangedPod(ctx context.Context, c kubernetes.Interface, cfg Config) 
 	if p.DeletionTimestamp == nil && !ended && len(p.Spec.Containers) > 0 && p.Spec.Containers[0].Image == cfg.Image {
 		return nil
 	}
-	now := int64(0)
-	err = pods.Delete(ctx, Shell, metav1.DeleteOptions{GracePeriodSeconds: &now})
+	err = pods.Delete(ctx, Shell, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete pod %s/%s: %w", Namespace, Shell, err)
 	}
@@ -102,33 +118,17 @@ func replaceChangedPod(ctx context.Context, c kubernetes.Interface, cfg Config) 
 // Foreign are the objects of the demo's names that Apply has not made, as "daemonset default/demo".
 func Foreign(ctx context.Context, c kubernetes.Interface) ([]string, error) {
 	var out []string
-	for _, o := range []struct {
-		kind, name string
-		get        func(name string) (metav1.Object, error)
-	}{
-		{"daemonset", Name, func(n string) (metav1.Object, error) {
-			return c.AppsV1().DaemonSets(Namespace).Get(ctx, n, metav1.GetOptions{})
-		}},
-		{"service", Name, func(n string) (metav1.Object, error) {
-			return c.CoreV1().Services(Namespace).Get(ctx, n, metav1.GetOptions{})
-		}},
-		{"service", Headless, func(n string) (metav1.Object, error) {
-			return c.CoreV1().Services(Namespace).Get(ctx, n, metav1.GetOptions{})
-		}},
-		{"pod", Shell, func(n string) (metav1.Object, error) {
-			return c.CoreV1().Pods(Namespace).Get(ctx, n, metav1.GetOptions{})
-		}},
-	} {
-		obj, err := o.get(o.name)
+	for _, p := range parts(c, Config{}) {
+		obj, err := p.get(ctx)
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("get %s %s/%s: %w", o.kind, Namespace, o.name, err)
+			return nil, fmt.Errorf("get %s: %w", p.what, err)
 		}
 		ours := func(f metav1.ManagedFieldsEntry) bool { return f.Manager == manager }
 		if !slices.ContainsFunc(obj.GetManagedFields(), ours) {
-			out = append(out, fmt.Sprintf("%s %s/%s", o.kind, Namespace, o.name))
+			out = append(out, p.what)
 		}
 	}
 	return out, nil
@@ -149,13 +149,8 @@ func Pods(ctx context.Context, c kubernetes.Interface) ([]corev1.Pod, error) {
 // Remove removes everything Apply makes. Nothing there is no error.
 func Remove(ctx context.Context, c kubernetes.Interface) error {
 	var errs []error
-	for _, err := range []error{
-		c.AppsV1().DaemonSets(Namespace).Delete(ctx, Name, metav1.DeleteOptions{}),
-		c.CoreV1().Services(Namespace).Delete(ctx, Name, metav1.DeleteOptions{}),
-		c.CoreV1().Services(Namespace).Delete(ctx, Headless, metav1.DeleteOptions{}),
-		c.CoreV1().Pods(Namespace).Delete(ctx, Shell, metav1.DeleteOptions{}),
-	} {
-		if err != nil && !apierrors.IsNotFound(err) {
+	for _, p := range parts(c, Config{}) {
+		if err := p.remove(ctx); err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("remove demo: %w", err))
 		}
 	}

@@ -36,7 +36,7 @@ func daemonSet(cfg Config) *appsv1.DaemonSet {
 			Selector: &metav1.LabelSelector{MatchLabels: labels(Name)},
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{
 				Type:          appsv1.RollingUpdateDaemonSetStrategyType,
-				RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: ptr(intstr.FromString("100%"))},
+				RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: new(intstr.FromString("100%"))},
 			},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels(Name)},
@@ -63,7 +63,7 @@ func container(cfg Config) corev1.Container {
 		Name:            Container,
 		Image:           cfg.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
-		SecurityContext: &corev1.SecurityContext{Privileged: ptr(true)},
+		SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
 		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
 			corev1.ResourceCPU: resource.MustParse("5m"), corev1.ResourceMemory: resource.MustParse("16Mi"),
 		}},
@@ -83,9 +83,9 @@ func fieldEnv(name, path string) corev1.EnvVar {
 func podSpec(c corev1.Container) corev1.PodSpec {
 	return corev1.PodSpec{
 		Containers:                    []corev1.Container{c},
-		TerminationGracePeriodSeconds: ptr(int64(2)),
-		AutomountServiceAccountToken:  ptr(false),
-		EnableServiceLinks:            ptr(false),
+		TerminationGracePeriodSeconds: new(int64(2)),
+		AutomountServiceAccountToken:  new(false),
+		EnableServiceLinks:            new(false),
 	}
 }
 
@@ -115,5 +115,3 @@ func servicePort(cfg Config) corev1.ServicePort {
 		Port: int32(cfg.Port), TargetPort: intstr.FromInt32(int32(cfg.TargetPort)), //nolint:gosec // ports
 	}
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -1,6 +1,7 @@
 package passport
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,10 +66,7 @@ func (j *joiner) seenNowhere(w *Way) {
 
 // unsent is the way out where the sender's socket failed and nothing was seen.
 func (j *joiner) unsent() string {
-	from := "the sender"
-	if j.Probe.From.Name != "" {
-		from = j.Probe.From.Name
-	}
+	from := cmp.Or(j.Probe.From.Name, "the sender")
 	switch {
 	case strings.Contains(j.Failed, unix.EPERM.Error()):
 		return fmt.Sprintf("a rule at OUTPUT of %s drops it, or a program at its sockets refuses it: iptables-save -c there has the rules", from)
@@ -226,7 +224,6 @@ const (
 	prerouting  = "PREROUTING"
 	input       = "INPUT"
 	forward     = "FORWARD"
-	output      = "OUTPUT"
 	postrouting = "POSTROUTING"
 )
 

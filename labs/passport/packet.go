@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/gopacket/gopacket"
@@ -81,12 +82,14 @@ func decode(data []byte, first gopacket.Decoder) (p Packet, ok bool) {
 			ip.length, ip.id, header = int(l.Length), l.Id, 4*int(l.IHL)
 		case *layers.ICMPv4:
 			p.mark = mark{protocol: ICMP, payload: l.Payload, seq: uint32(l.Seq), icmpType: l.TypeCode.Type(), length: ip.length, id: ip.id}
-			switch l.TypeCode.Type() {
-			case layers.ICMPv4TypeEchoRequest, layers.ICMPv4TypeEchoReply:
+			switch p.mark.icmpType {
+			case layers.ICMPv4TypeEchoRequest:
+				p.Kind = "echo request"
+			case layers.ICMPv4TypeEchoReply:
+				p.Kind = "echo reply"
 			default:
-				p.mark.error = true
+				p.Kind, p.mark.error = "ICMP "+l.TypeCode.String(), true
 			}
-			p.Kind = kindOfICMP(l)
 			return p, p.Src.IsValid()
 		case *layers.TCP:
 			p.ports(uint16(l.SrcPort), uint16(l.DstPort))
@@ -105,7 +108,7 @@ func decode(data []byte, first gopacket.Decoder) (p Packet, ok bool) {
 			}{{l.SYN, "S", "SYN"}, {l.RST, "R", "RST"}, {l.FIN, "F", "FIN"}, {l.ACK, "A", "ACK"}} {
 				if f.set {
 					p.mark.flags += f.flag
-					p.Kind = join(p.Kind, f.name)
+					p.Kind = strings.TrimSpace(p.Kind + " " + f.name)
 				}
 			}
 			if data > 0 {
@@ -123,13 +126,6 @@ func decode(data []byte, first gopacket.Decoder) (p Packet, ok bool) {
 		}
 	}
 	return p, false
-}
-
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + " " + b
 }
 
 func mac(b []byte) (m api.MAC) {
@@ -166,16 +162,6 @@ func carried(udp *layers.UDP, src, dst netip.Addr) (Packet, bool) {
 		p.Tunnel = t
 	}
 	return p, ok
-}
-
-func kindOfICMP(l *layers.ICMPv4) string {
-	switch l.TypeCode.Type() {
-	case layers.ICMPv4TypeEchoRequest:
-		return "echo request"
-	case layers.ICMPv4TypeEchoReply:
-		return "echo reply"
-	}
-	return "ICMP " + l.TypeCode.String()
 }
 
 // quotes says whether an ICMP error is about a packet that begins with these ports, has that TCP sequence number, or that

@@ -2,8 +2,19 @@ package passport
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
+
+// endText is an address, with its port where it has one.
+type endText struct{ netip.AddrPort }
+
+func (e endText) String() string {
+	if e.Port() == 0 {
+		return e.Addr().String()
+	}
+	return e.AddrPort.String()
+}
 
 // Place is where a hop is on its node, in a word.
 func (h Hop) Place() string {

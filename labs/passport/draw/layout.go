@@ -3,6 +3,7 @@ package draw
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -267,11 +268,7 @@ func (d *picture) rows(top int) int {
 			d.rowH[b.row] = max(d.rowH[b.row], h)
 		}
 	}
-	var rows []row
-	for r := range d.rowH {
-		rows = append(rows, r)
-	}
-	slices.Sort(rows)
+	rows := slices.Sorted(maps.Keys(d.rowH))
 	y := top + 28
 	for i, r := range rows {
 		d.rowY[r] = y

@@ -2,6 +2,7 @@ package draw
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"wirelab.dev/wirelab/labs/passport"
@@ -25,7 +26,8 @@ func (d *picture) legend(p passport.Passport) {
 		first := true
 		for _, h := range w.Hops {
 			number++
-			d.marks = append(d.marks, mark{x: margin + stopRadius, y: y - 4, class: w.class, number: number, ended: w.stopOf(number).ended, legend: true})
+			ended := slices.ContainsFunc(w.stops, func(s stop) bool { return s.number == number && s.ended })
+			d.marks = append(d.marks, mark{x: margin + stopRadius, y: y - 4, class: w.class, number: number, ended: ended, legend: true})
 			x := margin + 2*stopRadius + 10
 			d.texts = append(d.texts, text{x: x, y: y, size: wordSize, class: "words", s: short(h.Node), row: number})
 			x += textWidth(strings.Repeat(" ", nodes+2), wordSize)
@@ -86,15 +88,6 @@ func labelled(label, s string) string {
 		return ""
 	}
 	return label + s
-}
-
-func (w *way) stopOf(number int) stop {
-	for _, s := range w.stops {
-		if s.number == number {
-			return s
-		}
-	}
-	return stop{}
 }
 
 // put writes words from x on, on as many lines as they need, and moves y below them.

@@ -168,13 +168,8 @@ func podBehind(p passport.Passport, nodeName, veth string) string {
 	return ""
 }
 
-func ways(p passport.Passport) (out []*passport.Way) {
-	for _, w := range []*passport.Way{p.Request, p.Answer} {
-		if w != nil {
-			out = append(out, w)
-		}
-	}
-	return out
+func ways(p passport.Passport) []*passport.Way {
+	return slices.DeleteFunc([]*passport.Way{p.Request, p.Answer}, func(w *passport.Way) bool { return w == nil })
 }
 
 // gather makes the boxes of all places that the passport names, and the stops of its ways.

@@ -97,20 +97,11 @@ func (d *picture) description() string {
 		}
 		s := fmt.Sprintf("The %s, %s, passes %s.", w.class, w.Kind, strings.Join(places, ", "))
 		if !w.Arrived && w.End != "" {
-			s += fmt.Sprintf(" It does not arrive: %s.", shortened(strings.Join(notEmpty(w.End, w.Why), ", ")))
+			s += fmt.Sprintf(" It does not arrive: %s.", shortened(strings.TrimSuffix(w.End+", "+w.Why, ", ")))
 		}
 		out = append(out, s)
 	}
 	return strings.Join(out, " ")
-}
-
-func notEmpty(all ...string) (out []string) {
-	for _, s := range all {
-		if s != "" {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 func (l path) head() string {
