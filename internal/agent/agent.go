@@ -114,7 +114,7 @@ func (a *Agent) watchOwnDaemonSet(ctx context.Context, u *uninstall) (stop func(
 		return func() {}, nil
 	}
 	if err := u.watch(a.kube.daemonSets); err != nil {
-		return nil, fmt.Errorf("watch the agent's DaemonSet: %w", err)
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -73,12 +72,8 @@ type identifier struct {
 func (a *Agent) newIdentifier(eps *endpoints) (*identifier, error) {
 	i := &identifier{eps: eps, all: a.kube.identities, kube: a.kube}
 	i.pods = identities.NewPods(a.kube.pods, identity.NewFilter(a.cfg.Labels.Include, a.cfg.Labels.Exclude), i.all.Of, a.log)
-	_, err := a.kube.podInf.AddEventHandler(watch.OnChange(func(_, _ *corev1.Pod) { i.pods.Changed() }))
-	if err != nil {
-		return nil, fmt.Errorf("watch pods: %w", err)
-	}
 	eps.identify = i.of
-	return i, nil
+	return i, watch.Follow(a.kube.podInf, "pods", func(_, _ *corev1.Pod) { i.pods.Changed() })
 }
 
 // of is the identity of an endpoint in the making.

@@ -14,6 +14,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/identity"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // whoIsWhere is what the ipcache is made of.
@@ -164,12 +165,10 @@ func (k *kube) apiServers() []netip.Addr {
 }
 
 // stripLabNode leaves out who wrote which field.
-func stripLabNode(obj any) (any, error) {
-	if n, ok := obj.(*crd.LabNode); ok {
-		n.ManagedFields = nil
-	}
-	return obj, nil
-}
+var stripLabNode = watch.Strip(func(n *crd.LabNode) *crd.LabNode {
+	n.ManagedFields = nil
+	return n
+})
 
 // podsOf are the pods that the nodes tell of, by address.
 func podsOf(w whoIsWhere) map[netip.Addr]api.PodName {

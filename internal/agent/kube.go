@@ -138,11 +138,7 @@ func waitForSync(ctx context.Context, inf cache.SharedIndexInformer, what, serve
 	return nil
 }
 
-func stripNode(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil // a tombstone
-	}
+var stripNode = watch.Strip(func(node *corev1.Node) *corev1.Node {
 	stripped := &corev1.Node{
 		ObjectMeta: watch.Meta(node.ObjectMeta),
 		Spec:       corev1.NodeSpec{PodCIDR: node.Spec.PodCIDR, PodCIDRs: node.Spec.PodCIDRs},
@@ -156,16 +152,12 @@ func stripNode(obj any) (any, error) {
 			stripped.Status.Conditions = append(stripped.Status.Conditions, c)
 		}
 	}
-	return stripped, nil
-}
+	return stripped
+})
 
-func stripDaemonSet(obj any) (any, error) {
-	ds, ok := obj.(*appsv1.DaemonSet)
-	if !ok {
-		return obj, nil
-	}
-	return &appsv1.DaemonSet{ObjectMeta: watch.Meta(ds.ObjectMeta)}, nil
-}
+var stripDaemonSet = watch.Strip(func(ds *appsv1.DaemonSet) *appsv1.DaemonSet {
+	return &appsv1.DaemonSet{ObjectMeta: watch.Meta(ds.ObjectMeta)}
+})
 
 // hostPorts are the host ports of this node's pods, and what is not carried of
 // them.

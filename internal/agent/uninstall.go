@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // uninstall tells an agent that is stopped whether it is to come back. An
@@ -41,17 +43,9 @@ func newUninstall(client kubernetes.Interface, daemonSet string, log *slog.Logge
 
 // watch has the informer of the DaemonSet keep seenDeleted.
 func (u *uninstall) watch(inf cache.SharedIndexInformer) error {
-	note := func(obj any) {
-		if ds, ok := obj.(*appsv1.DaemonSet); ok {
-			u.seenDeleted.Store(ds.DeletionTimestamp != nil)
-		}
-	}
-	_, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    note,
-		UpdateFunc: func(_, obj any) { note(obj) },
-		DeleteFunc: func(any) { u.seenDeleted.Store(true) },
+	return watch.Follow(inf, "the agent's DaemonSet", func(_, now *appsv1.DaemonSet) {
+		u.seenDeleted.Store(now == nil || now.DeletionTimestamp != nil)
 	})
-	return err
 }
 
 // decided reports whether the agent is being uninstalled. It asks for at most

@@ -156,20 +156,14 @@ func (o *Operator) lead(ctx context.Context) error {
 			gone.Trigger()
 		}
 	}
-	if _, err := o.nodeInf.AddEventHandler(watch.OnChange(nodeChanged)); err != nil {
-		return fmt.Errorf("watch nodes: %w", err)
-	}
-	if _, err := o.labNodes.AddEventHandler(watch.OnChange(labNodeChanged)); err != nil {
-		return fmt.Errorf("watch LabNodes: %w", err)
+	err := errors.Join(watch.Follow(o.nodeInf, "nodes", nodeChanged), watch.Follow(o.labNodes, "LabNodes", labNodeChanged))
+	if err != nil {
+		return err
 	}
 	o.log.Info("leading", "pool", fmt.Sprint(o.cfg.Pool), "took", time.Since(started).Round(time.Millisecond))
 	return reconcile.Group{gone, unused, podCIDRs}.Run(ctx)
 }
 
-func stripNode(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil // a tombstone
-	}
-	return &corev1.Node{ObjectMeta: watch.Meta(node.ObjectMeta)}, nil
-}
+var stripNode = watch.Strip(func(node *corev1.Node) *corev1.Node {
+	return &corev1.Node{ObjectMeta: watch.Meta(node.ObjectMeta)}
+})
