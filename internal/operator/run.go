@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 		return err
 	}
 	eg, ctx := errgroup.WithContext(ctx)
-	eg.Go(func() error { return serve.TCP(ctx, l, op.Handler()) })
+	eg.Go(func() error { return serve.TCP(ctx, l, serve.Probes(op.Healthy, op.Ready)) })
 	eg.Go(func() error { return op.Run(ctx) })
 	return eg.Wait()
 }
