@@ -131,14 +131,8 @@ func (a *Agent) work(ctx context.Context) error {
 	if err := a.serveAll(ctx, eg); err != nil {
 		return errors.Join(err, eg.Wait())
 	}
-	eg.Go(func() error { a.kube.nodeInf.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.policyInf.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.labNodes.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.identities.Run(ctx); return nil })
-	eg.Go(func() error { a.kube.apiServerInf.RunWithContext(ctx); return nil })
-	if a.kube.services != nil {
-		eg.Go(func() error { return a.kube.services.Run(ctx) })
+	for _, run := range a.kube.watching() {
+		eg.Go(func() error { run(ctx); return nil })
 	}
 	eg.Go(func() error {
 		err := a.bringUp(ctx, eg)
@@ -214,23 +208,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		"mode", n.dp.Config().Mode(), "endpoints", n.eps.count(), "took", time.Since(a.started).Round(time.Millisecond))
 
 	// Reconcilers remove what is not in these lists, and an agent may have come here without any.
-	if err := waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log); err != nil {
-		return err
-	}
-	if a.kube.pool != "" {
-		if err := waitForSync(ctx, a.kube.labNodes, "LabNodes", a.server, a.log); err != nil {
-			return err
-		}
-	}
-	if err := waitForSync(ctx, a.kube.podInf, "pods of this node", a.server, a.log); err != nil {
-		return err
-	}
-	if a.kube.services != nil {
-		inServices, inSlices := a.kube.services.Informers()
-		if err := waitForSync(ctx, inServices, "Services", a.server, a.log); err != nil {
-			return err
-		}
-		if err := waitForSync(ctx, inSlices, "endpoint slices", a.server, a.log); err != nil {
+	for _, l := range a.kube.lists() {
+		if err := a.awaitList(ctx, l); err != nil {
 			return err
 		}
 	}

@@ -23,14 +23,14 @@ const serverPatience = 3 * time.Second
 func (a *Agent) findSelf(ctx context.Context, own labNode) (self, error) {
 	a.phase.Store("waiting for the API server at " + a.server)
 	first, cancel := context.WithTimeout(ctx, serverPatience)
-	err := waitForSync(first, a.kube.nodeInf, "nodes", a.server, a.log)
+	err := a.awaitList(first, list{"nodes", a.kube.nodeInf})
 	cancel()
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		if s, ok := a.former(); ok {
 			a.log.Warn("the API server does not answer: going on with what it said to an earlier agent", "server", a.server, "ip", s.IP, "podCIDR", s.PodCIDR)
 			return s, nil
 		}
-		err = waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log)
+		err = a.awaitList(ctx, list{"nodes", a.kube.nodeInf})
 	}
 	if err != nil {
 		return self{}, err

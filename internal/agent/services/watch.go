@@ -231,13 +231,11 @@ func (w *Watch) look(name lb.Name, r *refreshed) error {
 }
 
 // Run keeps the caches until ctx is done.
-func (w *Watch) Run(ctx context.Context) error {
+func (w *Watch) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, inf := range []cache.SharedIndexInformer{w.serviceInf, w.sliceInf} {
-		wg.Go(func() { inf.RunWithContext(ctx) })
-	}
+	wg.Go(func() { w.sliceInf.RunWithContext(ctx) })
+	w.serviceInf.RunWithContext(ctx)
 	wg.Wait()
-	return nil
 }
 
 func serviceOfSlice(slice *discoveryv1.EndpointSlice) lb.Name {
