@@ -108,24 +108,18 @@ const ipcachePace = 100 * time.Millisecond
 // applyIPCache keeps the map, and lets time pass between its runs. It reads the map at every resync, and not at every change:
 // reading is what takes longest.
 func (n *node) applyIPCache(k *kube, own labNode) func(context.Context) error {
-	var next, read time.Time
+	var read time.Time
 	ipcache := n.dp.IPCache()
-	return func(ctx context.Context) error {
-		select {
-		case <-time.After(time.Until(next)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	return paced(func(ctx context.Context) (next time.Time, err error) {
 		if err := own.listed(ctx); err != nil {
-			return err
+			return next, err
 		}
 		if !k.apiServerInf.HasSynced() {
-			return errors.New("the API server's own addresses are on their way")
+			return next, errors.New("the API server's own addresses are on their way")
 		}
 		w := whoIsWhere{own: n.self, pods: n.eps.published(), told: map[string]*crd.LabNode{}}
-		var err error
 		if w.nodes, err = k.nodeList(); err != nil {
-			return err
+			return next, err
 		}
 		for _, told := range k.labNodes.All() {
 			w.told[told.Name] = told
@@ -139,9 +133,8 @@ func (n *node) applyIPCache(k *kube, own labNode) func(context.Context) error {
 		entries := ipcacheOf(w)
 		n.who.Know(entries, podsOf(w))
 		err = ipcache.Apply(ctx, entries)
-		next = time.Now().Add(min(max(ipcachePace, 10*time.Since(start)), 5*ipcachePace))
-		return err
-	}
+		return time.Now().Add(min(max(ipcachePace, 10*time.Since(start)), 5*ipcachePace)), err
+	})
 }
 
 // apiServers are the API server's addresses, sorted, as far as the Service kubernetes says.
