@@ -47,13 +47,12 @@ type endpoints struct {
 	identify func(context.Context, api.CNIRequest) identity.ID
 
 	mu      sync.Mutex
-	addrs   map[string]netip.Addr // by host-side veth
-	owners  map[string]owner      // by host-side veth
-	foreign []string              // endpoints outside the pool, for the status
+	known   map[string]owned // by host-side veth
+	foreign []string         // endpoints outside the pool, for the status
 }
 
 func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpoints {
-	return &endpoints{dp: dp, pool: pool, log: log, addrs: map[string]netip.Addr{}, owners: map[string]owner{}, freed: func() {}, changed: func() {},
+	return &endpoints{dp: dp, pool: pool, log: log, known: map[string]owned{}, freed: func() {}, changed: func() {},
 		identify: func(context.Context, api.CNIRequest) identity.ID { return identity.Init }}
 }
 
@@ -83,41 +82,42 @@ func (e *endpoints) sync(ctx context.Context) error {
 func (e *endpoints) adopt(live []api.Endpoint) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now, owners := make(map[string]netip.Addr, len(live)), make(map[string]owner, len(live))
+	now := make(map[string]owned, len(live))
 	for _, ep := range live {
-		of := owner{namespace: ep.Namespace, pod: ep.Pod}
-		if e.addrs[ep.HostIf] == ep.Addr {
-			of = e.owners[ep.HostIf]
+		o, ok := e.known[ep.HostIf]
+		if !ok || o.addr != ep.Addr {
+			o = owned{hostIf: ep.HostIf, addr: ep.Addr, namespace: ep.Namespace, pod: ep.Pod}
 		}
-		of.id = identity.ID(ep.Identity)
-		now[ep.HostIf], owners[ep.HostIf] = ep.Addr, of
+		o.id = identity.ID(ep.Identity)
+		now[ep.HostIf] = o
 	}
-	for hostIf, addr := range e.addrs {
-		if now[hostIf] != addr {
-			e.pool.Release(addr)
+	for hostIf, had := range e.known {
+		if now[hostIf].addr != had.addr {
+			e.pool.Release(had.addr)
 		}
 	}
 	e.foreign = nil
-	for hostIf, addr := range now {
-		if e.addrs[hostIf] == addr && e.pool.CIDR().Contains(addr) {
+	for hostIf, o := range now {
+		isNew := e.known[hostIf].addr != o.addr
+		if !isNew && e.pool.CIDR().Contains(o.addr) {
 			continue
 		}
-		if err := e.pool.Reserve(addr); err != nil {
-			if e.addrs[hostIf] != addr {
+		if err := e.pool.Reserve(o.addr); err != nil {
+			if isNew {
 				e.log.Warn("an endpoint's address is not the pool's to give", "iface", hostIf, "err", err)
 			}
-			e.foreign = append(e.foreign, fmt.Sprintf("%s has %s", hostIf, addr))
+			e.foreign = append(e.foreign, fmt.Sprintf("%s has %s", hostIf, o.addr))
 		}
 	}
 	slices.Sort(e.foreign)
-	e.addrs, e.owners = now, owners
+	e.known = now
 }
 
 // count is the number of endpoints.
 func (e *endpoints) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.addrs)
+	return len(e.known)
 }
 
 // outsidePool names the endpoints whose address the pool does not have,
@@ -162,8 +162,10 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 		return api.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
 	}
 	e.mu.Lock()
-	e.addrs[hostIf] = addr
-	e.owners[hostIf] = owner{namespace: req.Namespace, pod: req.Pod, uid: req.PodUID, id: identity.ID(ep.Identity)}
+	e.known[hostIf] = owned{
+		hostIf: hostIf, addr: addr,
+		namespace: req.Namespace, pod: req.Pod, uid: req.PodUID, id: identity.ID(ep.Identity),
+	}
 	e.mu.Unlock()
 	e.changed()
 	return ep, nil
@@ -265,18 +267,17 @@ func (e *endpoints) one(hostIf string) (unlock func()) {
 func (e *endpoints) lookup(hostIf string) (netip.Addr, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	addr, ok := e.addrs[hostIf]
-	return addr, ok
+	o, ok := e.known[hostIf]
+	return o.addr, ok
 }
 
 // forget takes back the address known for hostIf, and freed.
 func (e *endpoints) forget(hostIf string, freed ...netip.Addr) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if addr, ok := e.addrs[hostIf]; ok {
-		delete(e.addrs, hostIf)
-		delete(e.owners, hostIf)
-		e.pool.Release(addr)
+	if o, ok := e.known[hostIf]; ok {
+		delete(e.known, hostIf)
+		e.pool.Release(o.addr)
 	}
 	for _, addr := range freed {
 		e.pool.Release(addr)

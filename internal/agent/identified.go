@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -15,30 +16,20 @@ import (
 	"wirelab.dev/wirelab/internal/watch"
 )
 
-// owner is whose an endpoint is.
-type owner struct {
+// owned is an endpoint's address, and whose it is.
+type owned struct {
+	hostIf         string
+	addr           netip.Addr
 	namespace, pod string
 	uid            string      // empty of an endpoint that an earlier agent made
 	id             identity.ID // 0: not looked for yet
-}
-
-// owned is an address and whose it is.
-type owned struct {
-	owner
-	hostIf string
-	addr   netip.Addr
 }
 
 // owned are the endpoints, sorted by address.
 func (e *endpoints) owned() []owned {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out := make([]owned, 0, len(e.addrs))
-	for hostIf, addr := range e.addrs {
-		out = append(out, owned{e.owners[hostIf], hostIf, addr})
-	}
-	slices.SortFunc(out, func(a, b owned) int { return a.addr.Compare(b.addr) })
-	return out
+	return slices.SortedFunc(maps.Values(e.known), func(a, b owned) int { return a.addr.Compare(b.addr) })
 }
 
 // setIdentity gives an endpoint another identity, if it is still there.
@@ -51,9 +42,9 @@ func (e *endpoints) setIdentity(o owned, id identity.ID) error {
 		return err
 	}
 	e.mu.Lock()
-	now := e.owners[o.hostIf]
+	now := e.known[o.hostIf]
 	now.id = id
-	e.owners[o.hostIf] = now
+	e.known[o.hostIf] = now
 	e.mu.Unlock()
 	e.changed()
 	e.log.Info("endpoint has another identity", "pod", o.namespace+"/"+o.pod, "addr", o.addr, "identity", id, "before", o.id)
