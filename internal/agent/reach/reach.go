@@ -94,7 +94,10 @@ func (p *Prober) Run(ctx context.Context) {
 		if err := p.session(ctx); err != nil && ctx.Err() == nil {
 			p.setBroken(err)
 			p.forget()
-			sleep(ctx, p.cfg.Pace.Interval/2)
+			select {
+			case <-ctx.Done():
+			case <-time.After(p.cfg.Pace.Interval / 2):
+			}
 		}
 	}
 }
@@ -204,13 +207,4 @@ func (p *Prober) Report() *api.ClusterHealth {
 	}
 	slices.SortFunc(h.Nodes, func(a, b api.NodeHealth) int { return cmp.Compare(a.Name, b.Name) })
 	return h
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
