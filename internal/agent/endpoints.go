@@ -38,7 +38,6 @@ type endpoints struct {
 	// whole is held shared by calls about one endpoint and exclusively by
 	// those about all, which must see no endpoint half-made.
 	whole sync.RWMutex
-	busy  keyedMutex // by host-side veth: one call an endpoint at a time
 
 	// freed is called when addresses may have become free, and changed when endpoints have come or gone or have other
 	// identities. They must not block.
@@ -47,13 +46,19 @@ type endpoints struct {
 	identify func(context.Context, api.CNIRequest) identity.ID
 
 	mu      sync.Mutex
+	busy    map[string]bool  // by host-side veth: one call an endpoint at a time
+	idle    *sync.Cond       // of mu: less is busy
 	known   map[string]owned // by host-side veth
 	foreign []string         // endpoints outside the pool, for the status
 }
 
 func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpoints {
-	return &endpoints{dp: dp, pool: pool, log: log, known: map[string]owned{}, freed: func() {}, changed: func() {},
-		identify: func(context.Context, api.CNIRequest) identity.ID { return identity.Init }}
+	e := &endpoints{
+		dp: dp, pool: pool, log: log, busy: map[string]bool{}, known: map[string]owned{}, freed: func() {}, changed: func() {},
+		identify: func(context.Context, api.CNIRequest) identity.ID { return identity.Init },
+	}
+	e.idle = sync.NewCond(&e.mu)
+	return e
 }
 
 // sync has the datapath mend its endpoints, and makes the pool and the
@@ -257,9 +262,17 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 // one locks one endpoint and returns the way to unlock it.
 func (e *endpoints) one(hostIf string) (unlock func()) {
 	e.whole.RLock()
-	free := e.busy.lock(hostIf)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.busy[hostIf] {
+		e.idle.Wait()
+	}
+	e.busy[hostIf] = true
 	return func() {
-		free()
+		e.mu.Lock()
+		delete(e.busy, hostIf)
+		e.mu.Unlock()
+		e.idle.Broadcast()
 		e.whole.RUnlock()
 	}
 }
@@ -299,38 +312,4 @@ func podName(req api.CNIRequest) string {
 		return req.ContainerID
 	}
 	return req.Namespace + "/" + req.Pod
-}
-
-// keyedMutex is a mutex for each key, made when it is needed.
-type keyedMutex struct {
-	mu    sync.Mutex
-	locks map[string]*countedMutex
-}
-
-type countedMutex struct {
-	sync.Mutex
-	users int // holders and those who wait
-}
-
-func (k *keyedMutex) lock(key string) (unlock func()) {
-	k.mu.Lock()
-	if k.locks == nil {
-		k.locks = map[string]*countedMutex{}
-	}
-	m := k.locks[key]
-	if m == nil {
-		m = &countedMutex{}
-		k.locks[key] = m
-	}
-	m.users++
-	k.mu.Unlock()
-	m.Lock()
-	return func() {
-		m.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if m.users--; m.users == 0 {
-			delete(k.locks, key)
-		}
-	}
 }
