@@ -25,6 +25,14 @@ type owned struct {
 	id             identity.ID // 0: not looked for yet
 }
 
+// name is that of the pod; none for what is no pod of Kubernetes.
+func (o owned) name() api.PodName {
+	if o.pod == "" || o.hostIf == healthHostIf() {
+		return api.PodName{}
+	}
+	return api.PodName{Namespace: o.namespace, Name: o.pod}
+}
+
 // owned are the endpoints, sorted by address.
 func (e *endpoints) owned() []owned {
 	e.mu.Lock()

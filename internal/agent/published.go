@@ -20,11 +20,8 @@ import (
 func (e *endpoints) published() []crd.Endpoint {
 	out := []crd.Endpoint{}
 	for _, o := range e.owned() {
-		ep := crd.Endpoint{Address: o.addr, Identity: uint32(cmp.Or(o.id, identity.Init))}
-		if o.pod != "" && o.hostIf != healthHostIf() {
-			ep.Pod = o.namespace + "/" + o.pod
-		}
-		out = append(out, ep)
+		id := cmp.Or(o.id, identity.Init)
+		out = append(out, crd.Endpoint{Address: o.addr, Identity: uint32(id), Pod: o.name().String()})
 	}
 	return out
 }
