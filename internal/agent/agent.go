@@ -164,9 +164,7 @@ func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error {
-		return serve.TCP(ctx, prom, a.metrics.handler())
-	})
+	eg.Go(func() error { return serve.TCP(ctx, prom, a.metrics.handler()) })
 	return nil
 }
 

@@ -19,16 +19,12 @@ import (
 // 30 s.
 const cniTimeout = 25 * time.Second
 
-// observeCNI is told of each finished call: its command, whether it succeeded
-// and how long it took.
-type observeCNI func(command string, ok bool, took time.Duration)
-
 // cniServer answers the CNI plugin.
 type cniServer struct {
 	eps     *endpoints
 	proxy   *kubeProxy // pods are added when it is there; nil when nobody waits for it
 	cfg     datapath.Config
-	observe observeCNI
+	observe func(command string, ok bool, took time.Duration) // told of each finished call
 	log     *slog.Logger
 }
 
