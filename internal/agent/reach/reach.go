@@ -118,8 +118,8 @@ func (p *Prober) session(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	w := startWorkers(ns, p.probe)
-	defer w.stop()
+	workers, stopWorkers := p.startWorkers(ctx, ns)
+	defer stopWorkers()
 	for attached := time.Now(); ctx.Err() == nil; {
 		if time.Since(attached) > p.cfg.Pace.Interval {
 			if err := p.attach(ctx, ns); err != nil {
@@ -127,7 +127,7 @@ func (p *Prober) session(ctx context.Context) error {
 			}
 			attached = time.Now()
 		}
-		p.setBroken(p.dispatch(ctx, w))
+		p.setBroken(p.dispatch(ctx, workers))
 		select {
 		case <-ctx.Done():
 		case <-time.After(pulse.Until(p.cfg.Pace.Again)):
