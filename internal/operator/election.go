@@ -34,13 +34,6 @@ type election struct {
 	elector atomic.Pointer[leaderelection.LeaderElector]
 }
 
-func newElection(cfg Config, client kubernetes.Interface, log *slog.Logger) (*election, error) {
-	if cfg.Identity == "" || cfg.Namespace == "" {
-		return nil, errors.New("an operator needs an identity, and the namespace of its lease")
-	}
-	return &election{cfg: cfg, client: client, log: log}, nil
-}
-
 // run waits for the lead, runs lead with it, and gives it up when that or ctx ends. It leads at most once.
 func (e *election) run(ctx context.Context, lead func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -48,10 +48,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	op, err := New(cfg, server, log)
-	if err != nil {
-		return err
-	}
+	op := New(cfg, server, log)
 	l, err := serve.Listen(ctx, o.Listen, "--listen")
 	if err != nil {
 		return err
