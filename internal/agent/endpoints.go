@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/identity"
@@ -184,23 +186,15 @@ const (
 )
 
 // allocate is an address for a new endpoint; none for one that is there. It waits for other nodes to forget who had it.
-func (e *endpoints) allocate(ctx context.Context, hostIf string) (netip.Addr, error) {
+func (e *endpoints) allocate(ctx context.Context, hostIf string) (addr netip.Addr, err error) {
 	if _, ok := e.lookup(hostIf); ok {
 		return netip.Addr{}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, addressPatience)
-	defer cancel()
-	for {
-		addr, err := e.pool.Allocate()
-		if !errors.Is(err, ipam.ErrKnown) {
-			return addr, err
-		}
-		select {
-		case <-ctx.Done():
-			return netip.Addr{}, err
-		case <-time.After(addressPoll):
-		}
-	}
+	_ = wait.PollUntilContextTimeout(ctx, addressPoll, addressPatience, true, func(context.Context) (bool, error) {
+		addr, err = e.pool.Allocate()
+		return !errors.Is(err, ipam.ErrKnown), nil
+	})
+	return addr, err
 }
 
 // errNoContainer says that a call is about nothing.

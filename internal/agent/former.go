@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/crd"
@@ -54,22 +55,18 @@ func (a *Agent) retirePublished(ctx context.Context, pool *ipam.Pool) {
 	if !a.kube.nodeInf.HasSynced() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, serverPatience)
-	defer cancel()
-	for {
-		own, err := a.ownLabNode(ctx)
-		if err == nil {
-			for _, ep := range own.Status.Endpoints {
-				pool.Retire(ep.Address, 0)
-			}
-			return
-		}
-		select {
-		case <-ctx.Done():
-			a.log.Warn("which addresses other nodes know as those of pods is not known yet", "err", err)
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
+	var own *crd.LabNode
+	var err error
+	_ = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, serverPatience, true, func(ctx context.Context) (bool, error) {
+		own, err = a.ownLabNode(ctx)
+		return err == nil, nil
+	})
+	if err != nil {
+		a.log.Warn("which addresses other nodes know as those of pods is not known yet", "err", err)
+		return
+	}
+	for _, ep := range own.Status.Endpoints {
+		pool.Retire(ep.Address, 0)
 	}
 }
 
