@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,12 +118,9 @@ func (a *Agent) watchOwnDaemonSet(ctx context.Context, u *uninstall) (stop func(
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		a.kube.daemonSets.RunWithContext(ctx)
-	}()
-	return func() { cancel(); <-done }, nil
+	var watching sync.WaitGroup
+	watching.Go(func() { a.kube.daemonSets.RunWithContext(ctx) })
+	return func() { cancel(); watching.Wait() }, nil
 }
 
 // work serves and brings the node up, until ctx is done or a part fails.
@@ -236,9 +234,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if n.prober != nil {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })
 	}
-	a.tellOfLeftOut(ctx, eg, n.leftOut)
 	eg.Go(func() error { return n.reconcilers.all.Run(ctx) })
-	if err := a.tellOfPolicies(ctx, eg); err != nil {
+	if err := a.tell(ctx, eg, n.leftOut); err != nil {
 		return err
 	}
 	select {
@@ -249,24 +246,17 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	}
 }
 
-// tellOfPolicies has no say in the node's readiness, so it is not one of its
-// reconcilers.
-func (a *Agent) tellOfPolicies(ctx context.Context, eg *errgroup.Group) error {
+// tell makes events about NetworkPolicies and about what is left out. That has
+// no say in the node's readiness, so these are not among its reconcilers.
+func (a *Agent) tell(ctx context.Context, eg *errgroup.Group, l *services.Report) error {
 	p := newPolicies(a.kube, a.cfg.NodeName, notices.New(a.client, a.cfg.NodeName))
-	r := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
-	if err := p.watch(r.Trigger); err != nil {
-		return err
-	}
-	eg.Go(func() error { return r.Run(ctx) })
-	return nil
-}
-
-// tellOfLeftOut has no say in the node's readiness, so it is not one of its
-// reconcilers.
-func (a *Agent) tellOfLeftOut(ctx context.Context, eg *errgroup.Group, l *services.Report) {
-	r := reconcile.New("left-out", l.Tell, reconcile.Options{Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute}, a.log)
-	l.OnChange(r.Trigger)
-	eg.Go(func() error { return r.Run(ctx) })
+	policies := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
+	leftOut := reconcile.New("left-out", l.Tell, reconcile.Options{
+		Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute,
+	}, a.log)
+	l.OnChange(leftOut.Trigger)
+	eg.Go(func() error { return reconcile.Group{policies, leftOut}.Run(ctx) })
+	return p.watch(policies.Trigger)
 }
 
 // openNode opens the datapath and makes the pool, empty as yet.
