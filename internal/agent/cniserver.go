@@ -48,8 +48,7 @@ func listenUnix(path string) (*net.UnixListener, error) {
 // serve answers calls until ctx is done and those under way are answered.
 // It closes l.
 func (s *cniServer) serve(ctx context.Context, l *net.UnixListener) error {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	for {
