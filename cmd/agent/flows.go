@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"wirelab.dev/wirelab/internal/api"
-	"wirelab.dev/wirelab/internal/api/client"
 	"wirelab.dev/wirelab/internal/show"
 )
 
@@ -37,36 +36,9 @@ func newFlowsCmd() *cobra.Command {
 	q.flags(cmd)
 	which.Flags(cmd.Flags())
 	for _, key := range api.FlowFilterKeys() {
-		must(cmd.RegisterFlagCompletionFunc(key, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-			defer cancel()
-			words, err := flowWords(ctx, key, q.client())
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveError
-			}
-			return words, cobra.ShellCompDirectiveNoFileComp
-		}))
+		must(cmd.RegisterFlagCompletionFunc(key, q.completion(wordsFor(key))))
 	}
 	return cmd
-}
-
-// flowWords is what a flag that picks flows can be completed with.
-func flowWords(ctx context.Context, key string, c *client.Client) (words []string, err error) {
-	switch key {
-	case "verdict":
-		return api.FlowVerdicts(), nil
-	case "protocol":
-		return api.FlowProtocols(), nil
-	case "identity":
-		return identityNumbers(ctx, c)
-	case "pod", "from-pod", "to-pod":
-		endpoints, err := c.Endpoints(ctx)
-		for _, e := range endpoints {
-			words = append(words, e.Namespace+"/"+e.Pod)
-		}
-		return words, err
-	}
-	return nil, nil
 }
 
 func printFlows(ctx context.Context, out io.Writer, q *question, filter api.FlowFilter) error {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,19 +51,17 @@ func listCmd[T any](l show.List[T], ask func(*client.Client, context.Context) ([
 // getCmd shows one thing of a list.
 func getCmd[T any](l show.List[T], ask func(*client.Client, context.Context) ([]T, error)) *cobra.Command {
 	q := &question{}
+	names := q.completion(func(ctx context.Context, c *client.Client) ([]string, error) {
+		items, err := ask(c, ctx)
+		return l.Get.AllNames(items), err
+	})
 	cmd := &cobra.Command{
 		Use: "get " + strings.ToUpper(l.Get.What), Short: l.Get.Short, Example: "  wirelab-agent " + l.Get.Example, Args: cobra.ExactArgs(1),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-			defer cancel()
-			items, err := ask(q.client(), ctx)
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveError
-			}
-			return l.Get.AllNames(items), cobra.ShellCompDirectiveNoFileComp
+			return names(cmd, args, begun)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
@@ -97,15 +93,7 @@ func filterFlags(cmd *cobra.Command, q *question, names []string) func() (show.F
 	values := make([]string, len(names))
 	for i, name := range names {
 		cmd.Flags().StringVar(&values[i], name, "", show.FilterUsage(name))
-		must(cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-			defer cancel()
-			words, err := wordsFor(ctx, name, q.client())
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveError
-			}
-			return words, cobra.ShellCompDirectiveNoFileComp
-		}))
+		must(cmd.RegisterFlagCompletionFunc(name, q.completion(wordsFor(name))))
 	}
 	return func() (f show.Filter, err error) {
 		for i, name := range names {
@@ -115,41 +103,4 @@ func filterFlags(cmd *cobra.Command, q *question, names []string) func() (show.F
 		}
 		return f, nil
 	}
-}
-
-// wordsFor is what a flag can be completed with.
-func wordsFor(ctx context.Context, flag string, c *client.Client) ([]string, error) {
-	switch flag {
-	case "service":
-		return serviceNames(ctx, c)
-	case "frontend":
-		return frontendAddrs(ctx, c)
-	case "identity":
-		return identityNumbers(ctx, c)
-	}
-	return nil, nil
-}
-
-func serviceNames(ctx context.Context, c *client.Client) (names []string, err error) {
-	services, err := c.Services(ctx)
-	for _, s := range services {
-		names = append(names, s.Service)
-	}
-	return names, err
-}
-
-func frontendAddrs(ctx context.Context, c *client.Client) (addrs []string, err error) {
-	frontends, err := c.Frontends(ctx)
-	for _, f := range frontends {
-		addrs = append(addrs, f.Addr.String())
-	}
-	return slices.Compact(addrs), err
-}
-
-func identityNumbers(ctx context.Context, c *client.Client) (numbers []string, err error) {
-	all, err := c.Identities(ctx)
-	for _, i := range all {
-		numbers = append(numbers, strconv.FormatUint(uint64(i.ID), 10))
-	}
-	return numbers, err
 }

@@ -14,6 +14,7 @@ func main() { daemon.Main("wirelab-agent", run) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := &cobra.Command{Use: "wirelab-agent", Short: "The network of a node: the daemon, and the commands to ask it"}
-	root.AddCommand(newRunCmd(), newStatusCmd(), newEndpointCmd(), newIdentityCmd(), newServiceCmd(), newBPFCmd(), newFeaturesCmd(), newMonitorCmd(), newFlowsCmd(), newDialCmd(), newPauseCmd(), newResumeCmd(), newCleanupCmd(), newMountBPFFSCmd(), newProbeCmd())
+	root.AddCommand(newListCmds()...)
+	root.AddCommand(newRunCmd(), newStatusCmd(), newMonitorCmd(), newFlowsCmd(), newDialCmd(), newPauseCmd(), newResumeCmd(), newCleanupCmd(), newMountBPFFSCmd(), newProbeCmd())
 	return daemon.Run(ctx, root, args, stdout, stderr)
 }

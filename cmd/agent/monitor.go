@@ -66,15 +66,10 @@ reads; what found no room is said where it is missing.
 	must(cmd.Flags().MarkHidden("stream"))
 	must(cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(show.EventTypes(), cobra.ShellCompDirectiveNoFileComp)))
 	for _, name := range flags.Ends() {
-		must(cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-			defer cancel()
-			eps, err := q.client().LabeledEndpoints(ctx)
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveError
-			}
-			return show.LabeledEndpointList().Get.AllNames(eps), cobra.ShellCompDirectiveNoFileComp
-		}))
+		must(cmd.RegisterFlagCompletionFunc(name, q.completion(func(ctx context.Context, c *client.Client) ([]string, error) {
+			eps, err := c.LabeledEndpoints(ctx)
+			return show.LabeledEndpointList().Get.AllNames(eps), err
+		})))
 	}
 	return cmd
 }

@@ -26,11 +26,18 @@ const (
 	retryEvery     = 50 * time.Millisecond
 )
 
-func cmdAdd(args *skel.CmdArgs) error {
-	c, err := parseConf(args.StdinData)
-	if err != nil {
-		return err
+// configured calls do with the network configuration that the runtime gives.
+func configured(do func(*conf, *skel.CmdArgs) error) func(*skel.CmdArgs) error {
+	return func(args *skel.CmdArgs) error {
+		c, err := parseConf(args.StdinData)
+		if err != nil {
+			return err
+		}
+		return do(c, args)
 	}
+}
+
+func cmdAdd(c *conf, args *skel.CmdArgs) error {
 	if c.PrevResult != nil {
 		return types.NewError(types.ErrInvalidNetworkConfig, "put wirelab-cni first in its chain: it makes the interface, and got the result of another plugin", "")
 	}
@@ -44,11 +51,7 @@ func cmdAdd(args *skel.CmdArgs) error {
 	return types.PrintResult(addResult(args, c, reply.Endpoint), c.CNIVersion)
 }
 
-func cmdCheck(args *skel.CmdArgs) error {
-	c, err := parseConf(args.StdinData)
-	if err != nil {
-		return err
-	}
+func cmdCheck(c *conf, args *skel.CmdArgs) error {
 	want, err := expectedAddrs(c, args.IfName)
 	if err != nil {
 		return err
@@ -57,11 +60,7 @@ func cmdCheck(args *skel.CmdArgs) error {
 	return err
 }
 
-func cmdDel(args *skel.CmdArgs) error {
-	c, err := parseConf(args.StdinData)
-	if err != nil {
-		return err
-	}
+func cmdDel(c *conf, args *skel.CmdArgs) error {
 	req, err := request(api.CNIDel, args)
 	if err != nil {
 		return err
@@ -75,25 +74,17 @@ func cmdDel(args *skel.CmdArgs) error {
 	return cniError(err, types.ErrTryAgainLater)
 }
 
-func cmdGC(args *skel.CmdArgs) error {
-	c, err := parseConf(args.StdinData)
-	if err != nil {
-		return err
-	}
+func cmdGC(c *conf, _ *skel.CmdArgs) error {
 	req := api.CNIRequest{Command: api.CNIGC}
 	for _, a := range c.ValidAttachments {
 		req.Valid = append(req.Valid, api.CNIAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
 	}
-	_, err = call(c, req, nil, addPatience)
+	_, err := call(c, req, nil, addPatience)
 	return cniError(err, types.ErrTryAgainLater)
 }
 
-func cmdStatus(args *skel.CmdArgs) error {
-	c, err := parseConf(args.StdinData)
-	if err != nil {
-		return err
-	}
-	_, err = call(c, api.CNIRequest{Command: api.CNIStatus}, nil, statusPatience)
+func cmdStatus(c *conf, _ *skel.CmdArgs) error {
+	_, err := call(c, api.CNIRequest{Command: api.CNIStatus}, nil, statusPatience)
 	return cniError(err, types.ErrPluginNotAvailable)
 }
 

@@ -15,10 +15,10 @@ func main() {
 	// PluginMainFuncs reads the environment and standard input as the
 	// specification says, prints errors as JSON and sets the exit status.
 	skel.PluginMainFuncs(skel.CNIFuncs{
-		Add:    cmdAdd,
-		Del:    cmdDel,
-		Check:  cmdCheck,
-		GC:     cmdGC,
-		Status: cmdStatus,
+		Add:    configured(cmdAdd),
+		Del:    configured(cmdDel),
+		Check:  configured(cmdCheck),
+		GC:     configured(cmdGC),
+		Status: configured(cmdStatus),
 	}, version.All, "wirelab-cni "+wirelab.Version)
 }

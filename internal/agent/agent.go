@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -114,15 +115,12 @@ func (a *Agent) watchOwnDaemonSet(ctx context.Context, u *uninstall) (stop func(
 		return func() {}, nil
 	}
 	if err := u.watch(a.kube.daemonSets); err != nil {
-		return nil, fmt.Errorf("watch the agent's DaemonSet: %w", err)
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		a.kube.daemonSets.RunWithContext(ctx)
-	}()
-	return func() { cancel(); <-done }, nil
+	var watching sync.WaitGroup
+	watching.Go(func() { a.kube.daemonSets.RunWithContext(ctx) })
+	return func() { cancel(); watching.Wait() }, nil
 }
 
 // work serves and brings the node up, until ctx is done or a part fails.
@@ -131,14 +129,8 @@ func (a *Agent) work(ctx context.Context) error {
 	if err := a.serveAll(ctx, eg); err != nil {
 		return errors.Join(err, eg.Wait())
 	}
-	eg.Go(func() error { a.kube.nodeInf.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.podInf.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.policyInf.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.labNodes.RunWithContext(ctx); return nil })
-	eg.Go(func() error { a.kube.identities.Run(ctx); return nil })
-	eg.Go(func() error { a.kube.apiServerInf.RunWithContext(ctx); return nil })
-	if a.kube.services != nil {
-		eg.Go(func() error { return a.kube.services.Run(ctx) })
+	for _, run := range a.kube.watching() {
+		eg.Go(func() error { run(ctx); return nil })
 	}
 	eg.Go(func() error {
 		err := a.bringUp(ctx, eg)
@@ -170,9 +162,7 @@ func (a *Agent) serveAll(ctx context.Context, eg *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	eg.Go(func() error {
-		return serve.TCP(ctx, prom, a.metrics.handler())
-	})
+	eg.Go(func() error { return serve.TCP(ctx, prom, a.metrics.handler()) })
 	return nil
 }
 
@@ -214,23 +204,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 		"mode", n.dp.Config().Mode(), "endpoints", n.eps.count(), "took", time.Since(a.started).Round(time.Millisecond))
 
 	// Reconcilers remove what is not in these lists, and an agent may have come here without any.
-	if err := waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log); err != nil {
-		return err
-	}
-	if a.kube.pool != "" {
-		if err := waitForSync(ctx, a.kube.labNodes, "LabNodes", a.server, a.log); err != nil {
-			return err
-		}
-	}
-	if err := waitForSync(ctx, a.kube.podInf, "pods of this node", a.server, a.log); err != nil {
-		return err
-	}
-	if a.kube.services != nil {
-		inServices, inSlices := a.kube.services.Informers()
-		if err := waitForSync(ctx, inServices, "Services", a.server, a.log); err != nil {
-			return err
-		}
-		if err := waitForSync(ctx, inSlices, "endpoint slices", a.server, a.log); err != nil {
+	for _, l := range a.kube.lists() {
+		if err := a.awaitList(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -259,9 +234,8 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	if n.prober != nil {
 		eg.Go(func() error { n.prober.Run(ctx); return nil })
 	}
-	a.tellOfLeftOut(ctx, eg, n.leftOut)
 	eg.Go(func() error { return n.reconcilers.all.Run(ctx) })
-	if err := a.tellOfPolicies(ctx, eg); err != nil {
+	if err := a.tell(ctx, eg, n.leftOut); err != nil {
 		return err
 	}
 	select {
@@ -272,24 +246,17 @@ func (a *Agent) bringUp(ctx context.Context, eg *errgroup.Group) error {
 	}
 }
 
-// tellOfPolicies has no say in the node's readiness, so it is not one of its
-// reconcilers.
-func (a *Agent) tellOfPolicies(ctx context.Context, eg *errgroup.Group) error {
+// tell makes events about NetworkPolicies and about what is left out. That has
+// no say in the node's readiness, so these are not among its reconcilers.
+func (a *Agent) tell(ctx context.Context, eg *errgroup.Group, l *services.Report) error {
 	p := newPolicies(a.kube, a.cfg.NodeName, notices.New(a.client, a.cfg.NodeName))
-	r := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
-	if err := p.watch(r.Trigger); err != nil {
-		return err
-	}
-	eg.Go(func() error { return r.Run(ctx) })
-	return nil
-}
-
-// tellOfLeftOut has no say in the node's readiness, so it is not one of its
-// reconcilers.
-func (a *Agent) tellOfLeftOut(ctx context.Context, eg *errgroup.Group, l *services.Report) {
-	r := reconcile.New("left-out", l.Tell, reconcile.Options{Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute}, a.log)
-	l.OnChange(r.Trigger)
-	eg.Go(func() error { return r.Run(ctx) })
+	policies := reconcile.New("network-policies", p.apply, reconcile.Options{Resync: speakerPatience, MinBackoff: 5 * time.Second}, a.log)
+	leftOut := reconcile.New("left-out", l.Tell, reconcile.Options{
+		Resync: 10 * time.Minute, Timeout: 5 * time.Minute, MinBackoff: 5 * time.Second, MaxBackoff: 5 * time.Minute,
+	}, a.log)
+	l.OnChange(leftOut.Trigger)
+	eg.Go(func() error { return reconcile.Group{policies, leftOut}.Run(ctx) })
+	return p.watch(policies.Trigger)
 }
 
 // openNode opens the datapath and makes the pool, empty as yet.

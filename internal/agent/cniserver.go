@@ -19,16 +19,12 @@ import (
 // 30 s.
 const cniTimeout = 25 * time.Second
 
-// observeCNI is told of each finished call: its command, whether it succeeded
-// and how long it took.
-type observeCNI func(command string, ok bool, took time.Duration)
-
 // cniServer answers the CNI plugin.
 type cniServer struct {
 	eps     *endpoints
 	proxy   *kubeProxy // pods are added when it is there; nil when nobody waits for it
 	cfg     datapath.Config
-	observe observeCNI
+	observe func(command string, ok bool, took time.Duration) // told of each finished call
 	log     *slog.Logger
 }
 
@@ -52,8 +48,7 @@ func listenUnix(path string) (*net.UnixListener, error) {
 // serve answers calls until ctx is done and those under way are answered.
 // It closes l.
 func (s *cniServer) serve(ctx context.Context, l *net.UnixListener) error {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	for {

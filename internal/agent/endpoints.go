@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/identity"
@@ -38,7 +40,6 @@ type endpoints struct {
 	// whole is held shared by calls about one endpoint and exclusively by
 	// those about all, which must see no endpoint half-made.
 	whole sync.RWMutex
-	busy  keyedMutex // by host-side veth: one call an endpoint at a time
 
 	// freed is called when addresses may have become free, and changed when endpoints have come or gone or have other
 	// identities. They must not block.
@@ -47,14 +48,19 @@ type endpoints struct {
 	identify func(context.Context, api.CNIRequest) identity.ID
 
 	mu      sync.Mutex
-	addrs   map[string]netip.Addr // by host-side veth
-	owners  map[string]owner      // by host-side veth
-	foreign []string              // endpoints outside the pool, for the status
+	busy    map[string]bool  // by host-side veth: one call an endpoint at a time
+	idle    *sync.Cond       // of mu: less is busy
+	known   map[string]owned // by host-side veth
+	foreign []string         // endpoints outside the pool, for the status
 }
 
 func newEndpoints(dp endpointDatapath, pool *ipam.Pool, log *slog.Logger) *endpoints {
-	return &endpoints{dp: dp, pool: pool, log: log, addrs: map[string]netip.Addr{}, owners: map[string]owner{}, freed: func() {}, changed: func() {},
-		identify: func(context.Context, api.CNIRequest) identity.ID { return identity.Init }}
+	e := &endpoints{
+		dp: dp, pool: pool, log: log, busy: map[string]bool{}, known: map[string]owned{}, freed: func() {}, changed: func() {},
+		identify: func(context.Context, api.CNIRequest) identity.ID { return identity.Init },
+	}
+	e.idle = sync.NewCond(&e.mu)
+	return e
 }
 
 // sync has the datapath mend its endpoints, and makes the pool and the
@@ -83,41 +89,42 @@ func (e *endpoints) sync(ctx context.Context) error {
 func (e *endpoints) adopt(live []api.Endpoint) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now, owners := make(map[string]netip.Addr, len(live)), make(map[string]owner, len(live))
+	now := make(map[string]owned, len(live))
 	for _, ep := range live {
-		of := owner{namespace: ep.Namespace, pod: ep.Pod}
-		if e.addrs[ep.HostIf] == ep.Addr {
-			of = e.owners[ep.HostIf]
+		o, ok := e.known[ep.HostIf]
+		if !ok || o.addr != ep.Addr {
+			o = owned{hostIf: ep.HostIf, addr: ep.Addr, namespace: ep.Namespace, pod: ep.Pod}
 		}
-		of.id = identity.ID(ep.Identity)
-		now[ep.HostIf], owners[ep.HostIf] = ep.Addr, of
+		o.id = identity.ID(ep.Identity)
+		now[ep.HostIf] = o
 	}
-	for hostIf, addr := range e.addrs {
-		if now[hostIf] != addr {
-			e.pool.Release(addr)
+	for hostIf, had := range e.known {
+		if now[hostIf].addr != had.addr {
+			e.pool.Release(had.addr)
 		}
 	}
 	e.foreign = nil
-	for hostIf, addr := range now {
-		if e.addrs[hostIf] == addr && e.pool.CIDR().Contains(addr) {
+	for hostIf, o := range now {
+		isNew := e.known[hostIf].addr != o.addr
+		if !isNew && e.pool.CIDR().Contains(o.addr) {
 			continue
 		}
-		if err := e.pool.Reserve(addr); err != nil {
-			if e.addrs[hostIf] != addr {
+		if err := e.pool.Reserve(o.addr); err != nil {
+			if isNew {
 				e.log.Warn("an endpoint's address is not the pool's to give", "iface", hostIf, "err", err)
 			}
-			e.foreign = append(e.foreign, fmt.Sprintf("%s has %s", hostIf, addr))
+			e.foreign = append(e.foreign, fmt.Sprintf("%s has %s", hostIf, o.addr))
 		}
 	}
 	slices.Sort(e.foreign)
-	e.addrs, e.owners = now, owners
+	e.known = now
 }
 
 // count is the number of endpoints.
 func (e *endpoints) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.addrs)
+	return len(e.known)
 }
 
 // outsidePool names the endpoints whose address the pool does not have,
@@ -162,8 +169,10 @@ func (e *endpoints) add(ctx context.Context, req api.CNIRequest, netns *os.File)
 		return api.Endpoint{}, fmt.Errorf("make the interface of pod %s: %w", podName(req), err)
 	}
 	e.mu.Lock()
-	e.addrs[hostIf] = addr
-	e.owners[hostIf] = owner{namespace: req.Namespace, pod: req.Pod, uid: req.PodUID, id: identity.ID(ep.Identity)}
+	e.known[hostIf] = owned{
+		hostIf: hostIf, addr: addr,
+		namespace: req.Namespace, pod: req.Pod, uid: req.PodUID, id: identity.ID(ep.Identity),
+	}
 	e.mu.Unlock()
 	e.changed()
 	return ep, nil
@@ -177,23 +186,15 @@ const (
 )
 
 // allocate is an address for a new endpoint; none for one that is there. It waits for other nodes to forget who had it.
-func (e *endpoints) allocate(ctx context.Context, hostIf string) (netip.Addr, error) {
+func (e *endpoints) allocate(ctx context.Context, hostIf string) (addr netip.Addr, err error) {
 	if _, ok := e.lookup(hostIf); ok {
 		return netip.Addr{}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, addressPatience)
-	defer cancel()
-	for {
-		addr, err := e.pool.Allocate()
-		if !errors.Is(err, ipam.ErrKnown) {
-			return addr, err
-		}
-		select {
-		case <-ctx.Done():
-			return netip.Addr{}, err
-		case <-time.After(addressPoll):
-		}
-	}
+	_ = wait.PollUntilContextTimeout(ctx, addressPoll, addressPatience, true, func(context.Context) (bool, error) {
+		addr, err = e.pool.Allocate()
+		return !errors.Is(err, ipam.ErrKnown), nil
+	})
+	return addr, err
 }
 
 // errNoContainer says that a call is about nothing.
@@ -255,9 +256,17 @@ func (e *endpoints) keep(ctx context.Context, valid []api.CNIAttachment) error {
 // one locks one endpoint and returns the way to unlock it.
 func (e *endpoints) one(hostIf string) (unlock func()) {
 	e.whole.RLock()
-	free := e.busy.lock(hostIf)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.busy[hostIf] {
+		e.idle.Wait()
+	}
+	e.busy[hostIf] = true
 	return func() {
-		free()
+		e.mu.Lock()
+		delete(e.busy, hostIf)
+		e.mu.Unlock()
+		e.idle.Broadcast()
 		e.whole.RUnlock()
 	}
 }
@@ -265,18 +274,17 @@ func (e *endpoints) one(hostIf string) (unlock func()) {
 func (e *endpoints) lookup(hostIf string) (netip.Addr, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	addr, ok := e.addrs[hostIf]
-	return addr, ok
+	o, ok := e.known[hostIf]
+	return o.addr, ok
 }
 
 // forget takes back the address known for hostIf, and freed.
 func (e *endpoints) forget(hostIf string, freed ...netip.Addr) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if addr, ok := e.addrs[hostIf]; ok {
-		delete(e.addrs, hostIf)
-		delete(e.owners, hostIf)
-		e.pool.Release(addr)
+	if o, ok := e.known[hostIf]; ok {
+		delete(e.known, hostIf)
+		e.pool.Release(o.addr)
 	}
 	for _, addr := range freed {
 		e.pool.Release(addr)
@@ -298,38 +306,4 @@ func podName(req api.CNIRequest) string {
 		return req.ContainerID
 	}
 	return req.Namespace + "/" + req.Pod
-}
-
-// keyedMutex is a mutex for each key, made when it is needed.
-type keyedMutex struct {
-	mu    sync.Mutex
-	locks map[string]*countedMutex
-}
-
-type countedMutex struct {
-	sync.Mutex
-	users int // holders and those who wait
-}
-
-func (k *keyedMutex) lock(key string) (unlock func()) {
-	k.mu.Lock()
-	if k.locks == nil {
-		k.locks = map[string]*countedMutex{}
-	}
-	m := k.locks[key]
-	if m == nil {
-		m = &countedMutex{}
-		k.locks[key] = m
-	}
-	m.users++
-	k.mu.Unlock()
-	m.Lock()
-	return func() {
-		m.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if m.users--; m.users == 0 {
-			delete(k.locks, key)
-		}
-	}
 }

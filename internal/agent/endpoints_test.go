@@ -374,8 +374,8 @@ func TestEndpointsConcurrently(t *testing.T) {
 		}
 	})
 	wg.Wait()
-	if e.pool.Used() != 0 || e.count() != 0 || len(dp.eps) != 0 || len(e.busy.locks) != 0 {
-		t.Errorf("left: %d addresses, %d endpoints, %d in the datapath, %d locks", e.pool.Used(), e.count(), len(dp.eps), len(e.busy.locks))
+	if e.pool.Used() != 0 || e.count() != 0 || len(dp.eps) != 0 || len(e.busy) != 0 {
+		t.Errorf("left: %d addresses, %d endpoints, %d in the datapath, %d locks", e.pool.Used(), e.count(), len(dp.eps), len(e.busy))
 	}
 }
 

@@ -38,11 +38,7 @@ func (n *node) keepFlows(ctx context.Context, m *flows.Metrics, log *slog.Logger
 // talkers are the endpoints of the node, by which flows are told whose they are.
 func (e *endpoints) talkers() (pods []flows.Pod) {
 	for _, o := range e.owned() {
-		p := flows.Pod{Addr: o.addr, Identity: cmp.Or(o.id, identity.Init)}
-		if o.pod != "" && o.hostIf != healthHostIf() {
-			p.Name = api.PodName{Namespace: o.namespace, Name: o.pod}
-		}
-		pods = append(pods, p)
+		pods = append(pods, flows.Pod{Addr: o.addr, Name: o.name(), Identity: cmp.Or(o.id, identity.Init)})
 	}
 	return pods
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"wirelab.dev/wirelab/datapath"
 	"wirelab.dev/wirelab/internal/crd"
@@ -23,14 +24,14 @@ const serverPatience = 3 * time.Second
 func (a *Agent) findSelf(ctx context.Context, own labNode) (self, error) {
 	a.phase.Store("waiting for the API server at " + a.server)
 	first, cancel := context.WithTimeout(ctx, serverPatience)
-	err := waitForSync(first, a.kube.nodeInf, "nodes", a.server, a.log)
+	err := a.awaitList(first, list{"nodes", a.kube.nodeInf})
 	cancel()
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		if s, ok := a.former(); ok {
 			a.log.Warn("the API server does not answer: going on with what it said to an earlier agent", "server", a.server, "ip", s.IP, "podCIDR", s.PodCIDR)
 			return s, nil
 		}
-		err = waitForSync(ctx, a.kube.nodeInf, "nodes", a.server, a.log)
+		err = a.awaitList(ctx, list{"nodes", a.kube.nodeInf})
 	}
 	if err != nil {
 		return self{}, err
@@ -54,22 +55,18 @@ func (a *Agent) retirePublished(ctx context.Context, pool *ipam.Pool) {
 	if !a.kube.nodeInf.HasSynced() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, serverPatience)
-	defer cancel()
-	for {
-		own, err := a.ownLabNode(ctx)
-		if err == nil {
-			for _, ep := range own.Status.Endpoints {
-				pool.Retire(ep.Address, 0)
-			}
-			return
-		}
-		select {
-		case <-ctx.Done():
-			a.log.Warn("which addresses other nodes know as those of pods is not known yet", "err", err)
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
+	var own *crd.LabNode
+	var err error
+	_ = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, serverPatience, true, func(ctx context.Context) (bool, error) {
+		own, err = a.ownLabNode(ctx)
+		return err == nil, nil
+	})
+	if err != nil {
+		a.log.Warn("which addresses other nodes know as those of pods is not known yet", "err", err)
+		return
+	}
+	for _, ep := range own.Status.Endpoints {
+		pool.Retire(ep.Address, 0)
 	}
 }
 

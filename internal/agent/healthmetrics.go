@@ -40,18 +40,13 @@ func (m *metrics) observeProbe(p api.Probe) {
 // healthCounts is how many nodes are reached, partly or not at all, and have
 // not been probed yet.
 func healthCounts(h *api.ClusterHealth) map[string]int {
-	counts := map[string]int{"reached": 0, "partly": 0, "unreached": 0, "unknown": 0}
+	states := map[api.Reach]string{api.Reached: "reached", api.ReachedPartly: "partly", api.NotReached: "unreached", "": "unknown"}
+	counts := map[string]int{}
+	for _, state := range states {
+		counts[state] = 0
+	}
 	for _, n := range h.Nodes {
-		switch n.Reached {
-		case api.Reached:
-			counts["reached"]++
-		case api.ReachedPartly:
-			counts["partly"]++
-		case api.NotReached:
-			counts["unreached"]++
-		default:
-			counts["unknown"]++
-		}
+		counts[states[n.Reached]]++
 	}
 	return counts
 }

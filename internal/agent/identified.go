@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -16,30 +16,28 @@ import (
 	"wirelab.dev/wirelab/internal/watch"
 )
 
-// owner is whose an endpoint is.
-type owner struct {
+// owned is an endpoint's address, and whose it is.
+type owned struct {
+	hostIf         string
+	addr           netip.Addr
 	namespace, pod string
 	uid            string      // empty of an endpoint that an earlier agent made
 	id             identity.ID // 0: not looked for yet
 }
 
-// owned is an address and whose it is.
-type owned struct {
-	owner
-	hostIf string
-	addr   netip.Addr
+// name is that of the pod; none for what is no pod of Kubernetes.
+func (o owned) name() api.PodName {
+	if o.pod == "" || o.hostIf == healthHostIf() {
+		return api.PodName{}
+	}
+	return api.PodName{Namespace: o.namespace, Name: o.pod}
 }
 
 // owned are the endpoints, sorted by address.
 func (e *endpoints) owned() []owned {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out := make([]owned, 0, len(e.addrs))
-	for hostIf, addr := range e.addrs {
-		out = append(out, owned{e.owners[hostIf], hostIf, addr})
-	}
-	slices.SortFunc(out, func(a, b owned) int { return a.addr.Compare(b.addr) })
-	return out
+	return slices.SortedFunc(maps.Values(e.known), func(a, b owned) int { return a.addr.Compare(b.addr) })
 }
 
 // setIdentity gives an endpoint another identity, if it is still there.
@@ -52,9 +50,9 @@ func (e *endpoints) setIdentity(o owned, id identity.ID) error {
 		return err
 	}
 	e.mu.Lock()
-	now := e.owners[o.hostIf]
+	now := e.known[o.hostIf]
 	now.id = id
-	e.owners[o.hostIf] = now
+	e.known[o.hostIf] = now
 	e.mu.Unlock()
 	e.changed()
 	e.log.Info("endpoint has another identity", "pod", o.namespace+"/"+o.pod, "addr", o.addr, "identity", id, "before", o.id)
@@ -73,12 +71,8 @@ type identifier struct {
 func (a *Agent) newIdentifier(eps *endpoints) (*identifier, error) {
 	i := &identifier{eps: eps, all: a.kube.identities, kube: a.kube}
 	i.pods = identities.NewPods(a.kube.pods, identity.NewFilter(a.cfg.Labels.Include, a.cfg.Labels.Exclude), i.all.Of, a.log)
-	_, err := a.kube.podInf.AddEventHandler(watch.OnChange(func(_, _ *corev1.Pod) { i.pods.Changed() }))
-	if err != nil {
-		return nil, fmt.Errorf("watch pods: %w", err)
-	}
 	eps.identify = i.of
-	return i, nil
+	return i, watch.Follow(a.kube.podInf, "pods", func(_, _ *corev1.Pod) { i.pods.Changed() })
 }
 
 // of is the identity of an endpoint in the making.

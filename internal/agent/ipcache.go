@@ -14,6 +14,7 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 	"wirelab.dev/wirelab/internal/crd"
 	"wirelab.dev/wirelab/internal/identity"
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // whoIsWhere is what the ipcache is made of.
@@ -107,24 +108,18 @@ const ipcachePace = 100 * time.Millisecond
 // applyIPCache keeps the map, and lets time pass between its runs. It reads the map at every resync, and not at every change:
 // reading is what takes longest.
 func (n *node) applyIPCache(k *kube, own labNode) func(context.Context) error {
-	var next, read time.Time
+	var read time.Time
 	ipcache := n.dp.IPCache()
-	return func(ctx context.Context) error {
-		select {
-		case <-time.After(time.Until(next)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	return paced(func(ctx context.Context) (next time.Time, err error) {
 		if err := own.listed(ctx); err != nil {
-			return err
+			return next, err
 		}
 		if !k.apiServerInf.HasSynced() {
-			return errors.New("the API server's own addresses are on their way")
+			return next, errors.New("the API server's own addresses are on their way")
 		}
 		w := whoIsWhere{own: n.self, pods: n.eps.published(), told: map[string]*crd.LabNode{}}
-		var err error
 		if w.nodes, err = k.nodeList(); err != nil {
-			return err
+			return next, err
 		}
 		for _, told := range k.labNodes.All() {
 			w.told[told.Name] = told
@@ -138,9 +133,8 @@ func (n *node) applyIPCache(k *kube, own labNode) func(context.Context) error {
 		entries := ipcacheOf(w)
 		n.who.Know(entries, podsOf(w))
 		err = ipcache.Apply(ctx, entries)
-		next = time.Now().Add(min(max(ipcachePace, 10*time.Since(start)), 5*ipcachePace))
-		return err
-	}
+		return time.Now().Add(min(max(ipcachePace, 10*time.Since(start)), 5*ipcachePace)), err
+	})
 }
 
 // apiServers are the API server's addresses, sorted, as far as the Service kubernetes says.
@@ -164,12 +158,10 @@ func (k *kube) apiServers() []netip.Addr {
 }
 
 // stripLabNode leaves out who wrote which field.
-func stripLabNode(obj any) (any, error) {
-	if n, ok := obj.(*crd.LabNode); ok {
-		n.ManagedFields = nil
-	}
-	return obj, nil
-}
+var stripLabNode = watch.Strip(func(n *crd.LabNode) *crd.LabNode {
+	n.ManagedFields = nil
+	return n
+})
 
 // podsOf are the pods that the nodes tell of, by address.
 func podsOf(w whoIsWhere) map[netip.Addr]api.PodName {

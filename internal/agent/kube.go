@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -119,30 +118,57 @@ func selectField(field, value string) func(*metav1.ListOptions) {
 	return func(o *metav1.ListOptions) { o.FieldSelector = selector }
 }
 
-// waitForSync waits until inf has its first list, and says every so often
+// watching are what keeps the caches until its context is done, but for that of the DaemonSet.
+func (k *kube) watching() []func(context.Context) {
+	all := []func(context.Context){
+		k.nodeInf.RunWithContext, k.podInf.RunWithContext, k.policyInf.RunWithContext, k.labNodes.RunWithContext,
+		k.apiServerInf.RunWithContext, k.identities.Run,
+	}
+	if k.services != nil {
+		all = append(all, k.services.Run)
+	}
+	return all
+}
+
+// list is a cache of some objects.
+type list struct {
+	what string
+	inf  cache.SharedIndexInformer
+}
+
+// lists are those that the state of the datapath follows from.
+func (k *kube) lists() []list {
+	all := []list{{"nodes", k.nodeInf}, {"pods of this node", k.podInf}}
+	if k.pool != "" {
+		all = append(all, list{"LabNodes", k.labNodes})
+	}
+	if k.services != nil {
+		services, slices := k.services.Informers()
+		all = append(all, list{"Services", services}, list{"endpoint slices", slices})
+	}
+	return all
+}
+
+// awaitList waits until a cache has its first list, and says every so often
 // that it is still waiting.
-func waitForSync(ctx context.Context, inf cache.SharedIndexInformer, what, server string, log *slog.Logger) error {
+func (a *Agent) awaitList(ctx context.Context, l list) error {
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
 	remind := time.NewTicker(10 * time.Second)
 	defer remind.Stop()
-	for !inf.HasSynced() {
+	for !l.inf.HasSynced() {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the list of %s: %w", what, ctx.Err())
+			return fmt.Errorf("wait for the list of %s: %w", l.what, ctx.Err())
 		case <-remind.C:
-			log.Warn("still waiting for the API server", "for", what, "server", server)
+			a.log.Warn("still waiting for the API server", "for", l.what, "server", a.server)
 		case <-poll.C:
 		}
 	}
 	return nil
 }
 
-func stripNode(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil // a tombstone
-	}
+var stripNode = watch.Strip(func(node *corev1.Node) *corev1.Node {
 	stripped := &corev1.Node{
 		ObjectMeta: watch.Meta(node.ObjectMeta),
 		Spec:       corev1.NodeSpec{PodCIDR: node.Spec.PodCIDR, PodCIDRs: node.Spec.PodCIDRs},
@@ -156,16 +182,12 @@ func stripNode(obj any) (any, error) {
 			stripped.Status.Conditions = append(stripped.Status.Conditions, c)
 		}
 	}
-	return stripped, nil
-}
+	return stripped
+})
 
-func stripDaemonSet(obj any) (any, error) {
-	ds, ok := obj.(*appsv1.DaemonSet)
-	if !ok {
-		return obj, nil
-	}
-	return &appsv1.DaemonSet{ObjectMeta: watch.Meta(ds.ObjectMeta)}, nil
-}
+var stripDaemonSet = watch.Strip(func(ds *appsv1.DaemonSet) *appsv1.DaemonSet {
+	return &appsv1.DaemonSet{ObjectMeta: watch.Meta(ds.ObjectMeta)}
+})
 
 // hostPorts are the host ports of this node's pods, and what is not carried of
 // them.

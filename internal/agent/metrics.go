@@ -69,7 +69,7 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// observeCNI is an observeCNI. Commands that nobody knows have one series together.
+// observeCNI counts a call of the CNI plugin. Commands that nobody knows have one series together.
 func (m *metrics) observeCNI(command string, ok bool, took time.Duration) {
 	if !slices.Contains([]string{api.CNIAdd, api.CNIDel, api.CNICheck, api.CNIGC, api.CNIStatus}, command) {
 		command = "other"
@@ -84,77 +84,72 @@ func (m *metrics) observeCNI(command string, ok bool, took time.Duration) {
 // snapshotCollector makes metrics of snapshots.
 type snapshotCollector struct {
 	take  func() snapshot
-	descs descs
+	descs map[string]*prometheus.Desc // by the name behind wirelab_
 }
 
-type descs struct {
-	build, ready, endpoints, used, capacity          *prometheus.Desc
-	healthy, failures, lastSuccess, nodes            *prometheus.Desc
-	forwarded, forwardedBytes, dropped, droppedBytes *prometheus.Desc
-}
-
-func newDescs() descs {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("wirelab_"+name, help, labels, nil)
+func newDescs() map[string]*prometheus.Desc {
+	all := map[string]*prometheus.Desc{}
+	add := func(name, help string, labels ...string) {
+		all[name] = prometheus.NewDesc("wirelab_"+name, help, labels, nil)
 	}
-	return descs{
-		build:          desc("build_info", "The agent's version; always 1.", "version", "goversion"),
-		ready:          desc("ready", "1 when pods on this node work."),
-		endpoints:      desc("endpoints", "Pod interfaces on this node."),
-		used:           desc("ipam_addresses_used", "Pod addresses in use."),
-		capacity:       desc("ipam_addresses_capacity", "Pod addresses this node has."),
-		healthy:        desc("reconciler_healthy", "1 when the reconciler's latest run succeeded.", "reconciler"),
-		failures:       desc("reconciler_consecutive_failures", "Failed runs since the last success.", "reconciler"),
-		lastSuccess:    desc("reconciler_last_success_timestamp_seconds", "When the reconciler succeeded last, Unix time.", "reconciler"),
-		nodes:          desc("cluster_nodes", "Nodes of the cluster by whether every probe of them was answered, some or none.", "state"),
-		forwarded:      desc("datapath_forwarded_packets_total", "Packets the programs passed on, by what became of them.", "reason", "direction"),
-		forwardedBytes: desc("datapath_forwarded_bytes_total", "Bytes of the packets the programs passed on.", "reason", "direction"),
-		dropped:        desc("datapath_dropped_packets_total", "Packets the programs dropped, by reason.", "reason", "direction"),
-		droppedBytes:   desc("datapath_dropped_bytes_total", "Bytes of the packets the programs dropped.", "reason", "direction"),
-	}
+	add("build_info", "The agent's version; always 1.", "version", "goversion")
+	add("ready", "1 when pods on this node work.")
+	add("endpoints", "Pod interfaces on this node.")
+	add("ipam_addresses_used", "Pod addresses in use.")
+	add("ipam_addresses_capacity", "Pod addresses this node has.")
+	add("reconciler_healthy", "1 when the reconciler's latest run succeeded.", "reconciler")
+	add("reconciler_consecutive_failures", "Failed runs since the last success.", "reconciler")
+	add("reconciler_last_success_timestamp_seconds", "When the reconciler succeeded last, Unix time.", "reconciler")
+	add("cluster_nodes", "Nodes of the cluster by whether every probe of them was answered, some or none.", "state")
+	add("datapath_forwarded_packets_total", "Packets the programs passed on, by what became of them.", "reason", "direction")
+	add("datapath_forwarded_bytes_total", "Bytes of the packets the programs passed on.", "reason", "direction")
+	add("datapath_dropped_packets_total", "Packets the programs dropped, by reason.", "reason", "direction")
+	add("datapath_dropped_bytes_total", "Bytes of the packets the programs dropped.", "reason", "direction")
+	return all
 }
 
 // Describe sends all there can be.
 func (c snapshotCollector) Describe(ch chan<- *prometheus.Desc) {
-	d := c.descs
-	for _, one := range []*prometheus.Desc{d.build, d.ready, d.endpoints, d.used, d.capacity, d.healthy, d.failures,
-		d.lastSuccess, d.nodes, d.forwarded, d.forwardedBytes, d.dropped, d.droppedBytes} {
-		ch <- one
+	for _, d := range c.descs {
+		ch <- d
 	}
 }
 
 // Collect sends what there is.
 func (c snapshotCollector) Collect(ch chan<- prometheus.Metric) {
-	d, now := c.descs, c.take()
-	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	now := c.take()
+	gauge := func(name string, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, v, labels...)
 	}
-	gauge(d.build, 1, version.Version, runtime.Version())
-	gauge(d.ready, oneIf(now.ready))
-	gauge(d.endpoints, float64(now.endpoints))
+	gauge("build_info", 1, version.Version, runtime.Version())
+	gauge("ready", oneIf(now.ready))
+	gauge("endpoints", float64(now.endpoints))
 	if now.ipam != nil {
-		gauge(d.used, float64(now.ipam.Used))
-		gauge(d.capacity, float64(now.ipam.Capacity))
+		gauge("ipam_addresses_used", float64(now.ipam.Used))
+		gauge("ipam_addresses_capacity", float64(now.ipam.Capacity))
 	}
 	for _, h := range now.reconcilers {
-		gauge(d.healthy, oneIf(h.Healthy), h.Name)
-		gauge(d.failures, float64(h.ConsecutiveFailures), h.Name)
+		gauge("reconciler_healthy", oneIf(h.Healthy), h.Name)
+		gauge("reconciler_consecutive_failures", float64(h.ConsecutiveFailures), h.Name)
 		if !h.LastSuccess.IsZero() {
-			gauge(d.lastSuccess, float64(h.LastSuccess.UnixMilli())/1000, h.Name)
+			gauge("reconciler_last_success_timestamp_seconds", float64(h.LastSuccess.UnixMilli())/1000, h.Name)
 		}
 	}
 	if now.health != nil {
 		for state, n := range healthCounts(now.health) {
-			gauge(d.nodes, float64(n), state)
+			gauge("cluster_nodes", float64(n), state)
 		}
 	}
 	for _, p := range now.packets {
-		packets, bytes := d.forwarded, d.forwardedBytes
+		name := "datapath_forwarded_"
 		if p.Drop {
-			packets, bytes = d.dropped, d.droppedBytes
+			name = "datapath_dropped_"
 		}
-		ch <- prometheus.MustNewConstMetric(packets, prometheus.CounterValue, float64(p.Packets), p.Reason, string(p.Direction))
-		ch <- prometheus.MustNewConstMetric(bytes, prometheus.CounterValue, float64(p.Bytes), p.Reason, string(p.Direction))
+		counter := func(what string, n uint64) {
+			ch <- prometheus.MustNewConstMetric(c.descs[name+what], prometheus.CounterValue, float64(n), p.Reason, string(p.Direction))
+		}
+		counter("packets_total", p.Packets)
+		counter("bytes_total", p.Bytes)
 	}
 }
 

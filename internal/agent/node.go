@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,10 +26,8 @@ type node struct {
 	prober      *reach.Prober // nil where other nodes are not probed
 	flows       *flows.Buffer // nil where none are kept
 	who         *flows.Who
-	serving     atomic.Bool // cni.sock is served
-
-	mu      sync.Mutex
-	skipped []string // nodes without a route, sorted
+	serving     atomic.Bool              // cni.sock is served
+	skipped     atomic.Pointer[[]string] // nodes without a route, sorted
 }
 
 // reconcilers are those of a node.
@@ -48,90 +45,99 @@ type reconcilers struct {
 // each.
 const resyncOften = time.Minute
 
+// collectOften is how often flows that are over are taken out of the maps, and
+// entries that were lost are put back: a far end that speaks first waits that long.
+const collectOften = 10 * time.Second
+
 // makeReconcilers lists all reconcilers. The CNI configuration is the last: it
 // makes the kubelet start pods.
 func (n *node) makeReconcilers(k *kube, own labNode, condition nodeCondition, cni cniFiles, checks *services.HealthChecks, m *metrics, log *slog.Logger) {
-	often := reconcile.Options{Resync: resyncOften}
-	routes, masquerade, hostPorts := n.dp.Routes(), n.dp.Masquerade(), n.dp.HostPorts()
 	r := &n.reconcilers
-	r.routes = reconcile.New("routes", func(ctx context.Context) error {
-		nodes, err := k.nodeList()
-		if err != nil {
-			return err
+	add := func(name string, apply func(context.Context) error) *reconcile.Reconciler {
+		one := reconcile.New(name, apply, reconcile.Options{Resync: resyncOften}, log)
+		r.all = append(r.all, one)
+		return one
+	}
+	withNodes := func(apply func(context.Context, []datapath.Node) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			nodes, err := k.nodeList()
+			if err != nil {
+				return err
+			}
+			return apply(ctx, nodes)
 		}
+	}
+	routes := n.dp.Routes()
+	r.sysctls = add("sysctls", n.dp.Sysctls().Apply)
+	r.devices = add("devices", n.dp.Devices().Apply)
+	r.endpoints = add("endpoints", n.eps.sync)
+	n.eps.freed = add("addresses", n.purge()).Trigger
+	r.routes = add("routes", withNodes(func(ctx context.Context, nodes []datapath.Node) error {
 		skipped, err := routes.Apply(ctx, nodes)
-		n.setSkipped(skipped)
+		n.skipped.Store(&skipped)
 		return err
-	}, often, log)
-	r.ipcache = reconcile.New("ipcache", n.applyIPCache(k, own), often, log)
-	r.masquerade = reconcile.New("masquerade", func(ctx context.Context) error {
-		nodes, err := k.nodeList()
-		if err != nil {
-			return err
-		}
-		return masquerade.Apply(ctx, nodes)
-	}, often, log)
-	addresses := reconcile.New("addresses", n.purge(), often, log)
-	n.eps.freed = addresses.Trigger
-	r.labNode = reconcile.New("lab-node", own.apply, often, log)
-	r.identities = reconcile.New("identities", n.ids.apply, often, log)
-	r.published = reconcile.New("lab-node-status", (&publisher{labNode: own, eps: n.eps}).paced(), often, log)
+	}))
+	r.ipcache = add("ipcache", n.applyIPCache(k, own))
+	r.masquerade = add("masquerade", withNodes(n.dp.Masquerade().Apply))
+	r.labNode = add("lab-node", own.apply)
+	r.identities = add("identities", n.ids.apply)
+	r.published = add("lab-node-status", (&publisher{labNode: own, eps: n.eps}).paced())
 	n.eps.changed = func() {
 		n.who.KnowOwn(n.eps.talkers)
 		r.identities.Trigger()
 		r.published.Trigger()
 		r.ipcache.Trigger()
 	}
-	r.condition = reconcile.New("node-condition", condition.apply, often, log)
-	r.sysctls = reconcile.New("sysctls", n.dp.Sysctls().Apply, often, log)
-	r.devices = reconcile.New("devices", n.dp.Devices().Apply, often, log)
-	r.endpoints = reconcile.New("endpoints", n.eps.sync, often, log)
-	r.all = reconcile.Group{
-		r.sysctls, r.devices, r.endpoints, addresses, r.routes, r.ipcache, r.masquerade, r.labNode, r.identities, r.published, r.condition,
-	}
+	r.condition = add("node-condition", condition.apply)
 	if k.services == nil {
-		r.hostPorts = reconcile.New("hostports", func(ctx context.Context) error {
-			ports, podsLeftOut, err := k.hostPorts()
-			if err != nil {
-				return err
-			}
-			if err := hostPorts.Apply(ctx, ports); err != nil {
-				return err
-			}
-			n.leftOut.Set(hostPorts.LeftOut(), podsLeftOut)
-			return nil
-		}, often, log)
-		r.all = append(r.all, r.hostPorts)
+		r.hostPorts = add("hostports", n.applyHostPorts(k))
 	} else {
-		r.all = append(r.all, n.serviceReconcilers(k, checks, m, log)...)
+		carried := n.carried(k, checks, m)
+		r.services = add("services", carried.Apply)
+		r.untracked = add("untracked", withNodes(n.dp.Untracked().Apply))
+		r.all = append(r.all, reconcile.New("flows", carried.Collect, reconcile.Options{Resync: collectOften}, log))
 	}
 	r.cniConfig = reconcile.New("cni-config", cni.apply, reconcile.Options{Resync: resyncOften, After: r.all}, log)
 	r.all = append(r.all, r.cniConfig)
 }
 
-// collectOften is how often flows that are over are taken out of the maps, and
-// entries that were lost are put back: a far end that speaks first waits that long.
-const collectOften = 10 * time.Second
+// applyHostPorts keeps host ports where kube-proxy carries Services.
+func (n *node) applyHostPorts(k *kube) func(context.Context) error {
+	hostPorts := n.dp.HostPorts()
+	return func(ctx context.Context) error {
+		ports, podsLeftOut, err := k.hostPorts()
+		if err != nil {
+			return err
+		}
+		if err := hostPorts.Apply(ctx, ports); err != nil {
+			return err
+		}
+		n.leftOut.Set(hostPorts.LeftOut(), podsLeftOut)
+		return nil
+	}
+}
 
-// serviceReconcilers are the reconcilers of an agent that carries Services.
-func (n *node) serviceReconcilers(k *kube, checks *services.HealthChecks, m *metrics, log *slog.Logger) []*reconcile.Reconciler {
-	often := reconcile.Options{Resync: resyncOften}
-	reconciler := &services.Reconciler{
+// carried keeps the Services of an agent that carries them.
+func (n *node) carried(k *kube, checks *services.HealthChecks, m *metrics) *services.Reconciler {
+	return &services.Reconciler{
 		Watch: k.services, HostPorts: k.hostPorts, Zone: func() (string, error) { return k.zone(n.dp.Config().NodeName) },
 		Services: n.dp.Services(), Checks: checks, Metrics: m.services, Report: n.leftOut, Reread: resyncOften,
 		PortsChanged: func() { n.reconcilers.masquerade.Trigger(); n.reconcilers.sysctls.Trigger() },
 	}
-	untracked := n.dp.Untracked()
-	n.reconcilers.services = reconcile.New("services", reconciler.Apply, often, log)
-	n.reconcilers.untracked = reconcile.New("untracked", func(ctx context.Context) error {
-		nodes, err := k.nodeList()
-		if err != nil {
-			return err
+}
+
+// paced is apply, which runs no sooner than it has said the last time.
+func paced(apply func(context.Context) (next time.Time, err error)) func(context.Context) error {
+	var next time.Time
+	return func(ctx context.Context) (err error) {
+		select {
+		case <-time.After(time.Until(next)):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		return untracked.Apply(ctx, nodes)
-	}, often, log)
-	collect := reconcile.New("flows", reconciler.Collect, reconcile.Options{Resync: collectOften}, log)
-	return []*reconcile.Reconciler{n.reconcilers.services, n.reconcilers.untracked, collect}
+		next, err = apply(ctx)
+		return err
+	}
 }
 
 // purgePace is how far apart purges are at least, and they never take more than
@@ -143,28 +149,17 @@ const purgePace = time.Second
 // once, and again when it is called after resyncOften, which is before the
 // addresses have rested.
 func (n *node) purge() func(context.Context) error {
-	var next time.Time
-	return func(ctx context.Context) error {
-		select {
-		case <-time.After(time.Until(next)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	return paced(func(ctx context.Context) (time.Time, error) {
 		start := time.Now()
 		err := n.dp.PurgeAddresses(ctx, ipam.Rest, n.pool.Forgotten)
-		next = time.Now().Add(min(max(purgePace, 10*time.Since(start)), 10*purgePace))
-		return err
-	}
+		return time.Now().Add(min(max(purgePace, 10*time.Since(start)), 10*purgePace)), err
+	})
 }
 
-func (n *node) setSkipped(names []string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.skipped = names
-}
-
+// skippedNodes are those without a route.
 func (n *node) skippedNodes() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.skipped
+	if skipped := n.skipped.Load(); skipped != nil {
+		return *skipped
+	}
+	return nil
 }

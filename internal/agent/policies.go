@@ -11,7 +11,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/cache"
 
 	"wirelab.dev/wirelab/internal/agent/notices"
 	"wirelab.dev/wirelab/internal/watch"
@@ -114,15 +113,7 @@ func policyRef(np *networkingv1.NetworkPolicy) corev1.ObjectReference {
 
 // watch has f called when policies, or what is known of them, may have changed.
 func (p *policies) watch(f func()) error {
-	_, err := p.kube.policyInf.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { f() },
-		UpdateFunc: func(any, any) { f() },
-		DeleteFunc: func(any) { f() },
-	})
-	if err != nil {
-		return fmt.Errorf("watch NetworkPolicies: %w", err)
-	}
-	return nil
+	return watch.Follow(p.kube.policyInf, "NetworkPolicies", func(_, _ *networkingv1.NetworkPolicy) { f() })
 }
 
 // networkPolicies is how many there are; nil until that is known.
@@ -134,8 +125,7 @@ func (k *kube) networkPolicies() *int {
 	if err != nil {
 		return nil
 	}
-	n := len(list)
-	return &n
+	return new(len(list))
 }
 
 // agentNodes are the nodes that an agent has reported to work, or all where
@@ -161,12 +151,8 @@ func (k *kube) agentNodes() ([]string, error) {
 	return working, nil
 }
 
-func stripPolicy(obj any) (any, error) {
-	np, ok := obj.(*networkingv1.NetworkPolicy)
-	if !ok {
-		return obj, nil
-	}
+var stripPolicy = watch.Strip(func(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
 	meta := watch.Meta(np.ObjectMeta)
 	meta.Generation = np.Generation
-	return &networkingv1.NetworkPolicy{ObjectMeta: meta}, nil
-}
+	return &networkingv1.NetworkPolicy{ObjectMeta: meta}
+})

@@ -20,11 +20,8 @@ import (
 func (e *endpoints) published() []crd.Endpoint {
 	out := []crd.Endpoint{}
 	for _, o := range e.owned() {
-		ep := crd.Endpoint{Address: o.addr, Identity: uint32(cmp.Or(o.id, identity.Init))}
-		if o.pod != "" && o.hostIf != healthHostIf() {
-			ep.Pod = o.namespace + "/" + o.pod
-		}
-		out = append(out, ep)
+		id := cmp.Or(o.id, identity.Init)
+		out = append(out, crd.Endpoint{Address: o.addr, Identity: uint32(id), Pod: o.name().String()})
 	}
 	return out
 }
@@ -46,27 +43,21 @@ type publisher struct {
 // paced is apply, which changes nothing sooner than publishEvery after the last change. By then what it has written is
 // heard of, too, and not written again.
 func (p *publisher) paced() func(context.Context) error {
-	var next time.Time
-	return func(ctx context.Context) error {
-		select {
-		case <-time.After(time.Until(next)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	return paced(func(ctx context.Context) (next time.Time, err error) {
 		endpoints := p.eps.published()
 		have := p.kube.labNodes.Find(p.nodeName)
 		if have == nil {
-			return p.listed(ctx)
+			return next, p.listed(ctx)
 		}
 		if !p.unsure && slices.Equal(have.Status.Endpoints, endpoints) {
 			if p.taken == nil || slices.Equal(p.taken, endpoints) { // else what was written last is not heard of yet
 				p.eps.pool.Told(addrsOf(endpoints))
 			}
-			return p.listed(ctx)
+			return next, p.listed(ctx)
 		}
 		next = time.Now().Add(publishEvery)
-		return p.apply(ctx, endpoints)
-	}
+		return next, p.apply(ctx, endpoints)
+	})
 }
 
 func (p *publisher) apply(ctx context.Context, endpoints []crd.Endpoint) error {

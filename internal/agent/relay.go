@@ -54,8 +54,7 @@ func (a *Agent) relayHandler() http.Handler {
 	mux.HandleFunc("GET "+api.StatusPath, a.whenOpen(func(w http.ResponseWriter, _ *http.Request, n *node) {
 		s := api.Status{Version: version.Version, Node: a.cfg.NodeName, Started: a.started}
 		if n.flows != nil {
-			kept := n.flows.Stats()
-			s.Flows = &kept
+			s.Flows = new(n.flows.Stats())
 		}
 		a.answer(w, s)
 	}))

@@ -10,8 +10,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"wirelab.dev/wirelab/internal/watch"
 )
 
 // uninstall tells an agent that is stopped whether it is to come back. An
@@ -41,17 +44,9 @@ func newUninstall(client kubernetes.Interface, daemonSet string, log *slog.Logge
 
 // watch has the informer of the DaemonSet keep seenDeleted.
 func (u *uninstall) watch(inf cache.SharedIndexInformer) error {
-	note := func(obj any) {
-		if ds, ok := obj.(*appsv1.DaemonSet); ok {
-			u.seenDeleted.Store(ds.DeletionTimestamp != nil)
-		}
-	}
-	_, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    note,
-		UpdateFunc: func(_, obj any) { note(obj) },
-		DeleteFunc: func(any) { u.seenDeleted.Store(true) },
+	return watch.Follow(inf, "the agent's DaemonSet", func(_, now *appsv1.DaemonSet) {
+		u.seenDeleted.Store(now == nil || now.DeletionTimestamp != nil)
 	})
-	return err
 }
 
 // decided reports whether the agent is being uninstalled. It asks for at most
@@ -60,25 +55,17 @@ func (u *uninstall) decided(ctx context.Context, patience time.Duration) bool {
 	if u == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		ds, err := u.client.AppsV1().DaemonSets(u.namespace).Get(ctx, u.name, metav1.GetOptions{})
-		switch {
-		case err == nil:
-			return ds.DeletionTimestamp != nil
-		case apierrors.IsNotFound(err), u.seenDeleted.Load():
-			return true
-		}
+	var ds *appsv1.DaemonSet
+	var err error
+	silent := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		ds, err = u.client.AppsV1().DaemonSets(u.namespace).Get(ctx, u.name, metav1.GetOptions{})
 		// Not allowed to ask any more, or nobody answers: what the watch
 		// has to say may still be on its way.
-		select {
-		case <-ctx.Done():
-			u.log.Warn("leaving the node as it is, as nobody says whether wirelab is being uninstalled; if so, run wirelab-agent cleanup on the node", "err", err)
-			return false
-		case <-tick.C:
-		}
+		return err == nil || apierrors.IsNotFound(err) || u.seenDeleted.Load(), nil
+	})
+	if silent != nil {
+		u.log.Warn("leaving the node as it is, as nobody says whether wirelab is being uninstalled; if so, run wirelab-agent cleanup on the node", "err", err)
+		return false
 	}
+	return err != nil || ds.DeletionTimestamp != nil
 }

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,8 +26,7 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 		n.reconcilers.untracked.Trigger()
 	}
 	nodeChanged := func(old, now *corev1.Node) {
-		name := nameOf(old, now)
-		if name == nodeName {
+		if node := cmp.Or(now, old); node != nil && node.Name == nodeName {
 			n.reconcilers.labNode.Trigger()
 			n.reconcilers.condition.Trigger()
 			n.reconcilers.services.Trigger() // its zone may be another
@@ -55,21 +56,16 @@ func (n *node) watchKube(k *kube, nodeName string, changed chan<- error) error {
 		}
 		n.reconcilers.ipcache.Trigger()
 	}
-	if _, err := k.labNodes.AddEventHandler(watch.OnChange(labNodeChanged)); err != nil {
-		return fmt.Errorf("watch LabNodes: %w", err)
-	}
-	if _, err := k.nodeInf.AddEventHandler(watch.OnChange(nodeChanged)); err != nil {
-		return fmt.Errorf("watch nodes: %w", err)
-	}
-	if _, err := k.podInf.AddEventHandler(watch.OnChange(podChanged)); err != nil {
-		return fmt.Errorf("watch pods: %w", err)
-	}
-	if _, err := k.apiServerInf.AddEventHandler(watch.OnChange(func(_, _ *discoveryv1.EndpointSlice) { n.reconcilers.ipcache.Trigger() })); err != nil {
-		return fmt.Errorf("watch the API server's addresses: %w", err)
-	}
+	apiServerChanged := func(_, _ *discoveryv1.EndpointSlice) { n.reconcilers.ipcache.Trigger() }
+	err := errors.Join(
+		watch.Follow(k.labNodes, "LabNodes", labNodeChanged),
+		watch.Follow(k.nodeInf, "nodes", nodeChanged),
+		watch.Follow(k.podInf, "pods", podChanged),
+		watch.Follow(k.apiServerInf, "the API server's addresses", apiServerChanged),
+	)
 	k.identities.Follow(n.reconcilers.identities.Trigger)
-	if k.services == nil {
-		return nil
+	if k.services == nil || err != nil {
+		return err
 	}
 	return k.services.Follow(n.reconcilers.services.Trigger)
 }
@@ -106,13 +102,3 @@ func sameIdentity(a, b *corev1.Pod) bool {
 }
 
 func hasHostPorts(pod *corev1.Pod) bool { return pod != nil && len(services.HostPortsOf(pod)) > 0 }
-
-func nameOf(a, b *corev1.Node) string {
-	if b != nil {
-		return b.Name
-	}
-	if a != nil {
-		return a.Name
-	}
-	return ""
-}

@@ -7,20 +7,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// DeepCopyInto has out share nothing with n.
-func (n *LabNode) DeepCopyInto(out *LabNode) {
-	*out = *n
+// DeepCopy is a copy that shares nothing with n.
+func (n *LabNode) DeepCopy() *LabNode {
+	out := *n
 	n.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
 	out.Spec.Addresses = slices.Clone(n.Spec.Addresses)
 	out.Spec.PodCIDRs = slices.Clone(n.Spec.PodCIDRs)
 	out.Status.Endpoints = slices.Clone(n.Status.Endpoints)
-}
-
-// DeepCopy is a copy that shares nothing with n.
-func (n *LabNode) DeepCopy() *LabNode {
-	out := new(LabNode)
-	n.DeepCopyInto(out)
-	return out
+	return &out
 }
 
 // DeepCopyObject makes LabNode a [runtime.Object].
@@ -32,23 +26,17 @@ func (l *LabNodeList) DeepCopyObject() runtime.Object {
 	l.ListMeta.DeepCopyInto(&out.ListMeta)
 	out.Items = slices.Clone(l.Items)
 	for i := range l.Items {
-		l.Items[i].DeepCopyInto(&out.Items[i])
+		out.Items[i] = *l.Items[i].DeepCopy()
 	}
 	return &out
 }
 
-// DeepCopyInto has out share nothing with i.
-func (i *LabIdentity) DeepCopyInto(out *LabIdentity) {
-	*out = *i
-	i.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
-	out.Spec.Labels = maps.Clone(i.Spec.Labels)
-}
-
 // DeepCopy is a copy that shares nothing with i.
 func (i *LabIdentity) DeepCopy() *LabIdentity {
-	out := new(LabIdentity)
-	i.DeepCopyInto(out)
-	return out
+	out := *i
+	i.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
+	out.Spec.Labels = maps.Clone(i.Spec.Labels)
+	return &out
 }
 
 // DeepCopyObject makes LabIdentity a [runtime.Object].
@@ -60,7 +48,7 @@ func (l *LabIdentityList) DeepCopyObject() runtime.Object {
 	l.ListMeta.DeepCopyInto(&out.ListMeta)
 	out.Items = slices.Clone(l.Items)
 	for i := range l.Items {
-		l.Items[i].DeepCopyInto(&out.Items[i])
+		out.Items[i] = *l.Items[i].DeepCopy()
 	}
 	return &out
 }

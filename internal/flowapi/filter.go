@@ -233,18 +233,9 @@ func protocols(values []string) (match, error) {
 		names = append(names, name)
 	}
 	return func(f *flowpb.Flow) bool {
-		name := ""
-		switch f.GetL4().GetProtocol().(type) {
-		case *flowpb.Layer4_TCP:
-			name = "tcp"
-		case *flowpb.Layer4_UDP:
-			name = "udp"
-		case *flowpb.Layer4_SCTP:
-			name = "sctp"
-		case *flowpb.Layer4_ICMPv4:
-			name = "icmpv4"
-		}
-		return slices.Contains(names, name)
+		l4 := f.GetL4().ProtoReflect()
+		field := l4.WhichOneof(l4.Descriptor().Oneofs().ByName("protocol"))
+		return field != nil && slices.Contains(names, strings.ToLower(string(field.Name())))
 	}, nil
 }
 

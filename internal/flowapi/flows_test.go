@@ -103,7 +103,7 @@ func serving(t *testing.T, s Source, secure *tls.Config, patience time.Duration)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, l, s, Serving{Cluster: "lab", Secure: secure, patience: patience}) }()
+	go func() { ended <- Serve(ctx, l, s, Serving{Cluster: "lab", Secure: secure, patience: patience}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

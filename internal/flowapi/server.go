@@ -3,6 +3,7 @@
 package flowapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -73,22 +74,17 @@ type Serving struct {
 	Secure  *tls.Config     // nil: without TLS
 	Refused func(err error) // told of each client that Secure does not take, err wraps the reason; may be nil
 
-	patience time.Duration
+	patience time.Duration // 0: the usual
 }
+
+// patience is how long a client may take to accept a flow. One that takes longer has stopped reading.
+const patience = 30 * time.Second
 
 // Protocols are those that clients speak above TLS.
 func Protocols() []string { return []string{"h2"} }
 
 // Serve answers on l, which it closes, until ctx is done.
 func Serve(ctx context.Context, l net.Listener, source Source, as Serving) error {
-	as.patience = patience
-	return serve(ctx, l, source, as)
-}
-
-// patience is how long a client may take to accept a flow. One that takes longer has stopped reading.
-const patience = 30 * time.Second
-
-func serve(ctx context.Context, l net.Listener, source Source, as Serving) error {
 	opts := []grpc.ServerOption{
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.MaxRecvMsgSize(1 << 20), grpc.MaxConcurrentStreams(64), grpc.ConnectionTimeout(10 * time.Second),
@@ -97,7 +93,9 @@ func serve(ctx context.Context, l net.Listener, source Source, as Serving) error
 		opts = append(opts, grpc.Creds(observed{credentials.NewTLS(as.Secure), as.Refused}))
 	}
 	s := grpc.NewServer(opts...)
-	observerpb.RegisterObserverServer(s, &server{source: source, cluster: as.Cluster, patience: as.patience, asking: make(chan struct{}, maxAsking)})
+	observerpb.RegisterObserverServer(s, &server{
+		source: source, cluster: as.Cluster, patience: cmp.Or(as.patience, patience), asking: make(chan struct{}, maxAsking),
+	})
 	healthy := health.NewServer()
 	healthy.SetServingStatus(observerService, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(s, healthy)

@@ -1,6 +1,9 @@
 package identity
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // perReplica are labels that differ between pods that do the same: by replica, by revision, by the place they run at.
 // Those that end in "*" are all that begin so.
@@ -35,10 +38,8 @@ func (f Filter) counts(key string) bool {
 	if matchAny(f.exclude, key) {
 		return false
 	}
-	for _, k := range f.include {
-		if k == key {
-			return true
-		}
+	if slices.Contains(f.include, key) {
+		return true
 	}
 	return !matchAny(perReplica, key) && (len(f.include) == 0 || matchAny(f.include, key))
 }

@@ -76,15 +76,7 @@ type Set struct {
 
 // Key is the same for equal sets only. Names, keys and values hold neither line ends nor "=".
 func (s Set) Key() string {
-	var b strings.Builder
-	b.WriteString(s.Namespace)
-	b.WriteByte('\n')
-	b.WriteString(s.ServiceAccount)
-	for _, label := range s.Sorted() {
-		b.WriteByte('\n')
-		b.WriteString(label)
-	}
-	return b.String()
+	return strings.Join(append([]string{s.Namespace, s.ServiceAccount}, s.Sorted()...), "\n")
 }
 
 // Sorted are the labels as key=value, sorted.

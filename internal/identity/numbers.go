@@ -3,6 +3,7 @@ package identity
 import (
 	"hash/fnv"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -113,12 +114,7 @@ func (n *Numbers) Count() int {
 func (n *Numbers) All() []Entry {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	out := make([]Entry, 0, len(n.byID))
-	for _, e := range n.byID {
-		out = append(out, e)
-	}
-	slices.SortFunc(out, func(a, b Entry) int { return int(a.ID) - int(b.ID) })
-	return out
+	return slices.SortedFunc(maps.Values(n.byID), func(a, b Entry) int { return int(a.ID) - int(b.ID) })
 }
 
 // free are the numbers that a set may get, of those that no known entry has. It begins where the set's labels say: two

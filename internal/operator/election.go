@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection"
@@ -33,13 +32,6 @@ type election struct {
 	client  kubernetes.Interface
 	log     *slog.Logger
 	elector atomic.Pointer[leaderelection.LeaderElector]
-}
-
-func newElection(cfg Config, client kubernetes.Interface, log *slog.Logger) (*election, error) {
-	if cfg.Identity == "" || cfg.Namespace == "" {
-		return nil, errors.New("an operator needs an identity, and the namespace of its lease")
-	}
-	return &election{cfg: cfg, client: client, log: log}, nil
 }
 
 // run waits for the lead, runs lead with it, and gives it up when that or ctx ends. It leads at most once.
@@ -91,17 +83,10 @@ func (e *election) held(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look who leads: %w", err)
 	}
-	if holder := holderOf(lease); holder != e.cfg.Identity {
+	if holder := resourcelock.LeaseSpecToLeaderElectionRecord(&lease.Spec).HolderIdentity; holder != e.cfg.Identity {
 		return fmt.Errorf("%w: %q", errLost, holder)
 	}
 	return nil
-}
-
-func holderOf(lease *coordinationv1.Lease) string {
-	if lease.Spec.HolderIdentity == nil {
-		return ""
-	}
-	return *lease.Spec.HolderIdentity
 }
 
 // ready returns why it is not known who leads.

@@ -17,10 +17,7 @@ import (
 func TestHungIsUnhealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset()
-		e, err := newElection(Config{Identity: "a", Namespace: "kube-system"}, client, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := &election{cfg: Config{Identity: "a", Namespace: "kube-system"}, client: client, log: slog.New(slog.DiscardHandler)}
 		leads, hangs, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 		go func() {
 			ended <- e.run(t.Context(), func(context.Context) error { close(leads); <-hangs; return nil })

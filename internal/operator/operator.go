@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
@@ -48,26 +49,20 @@ type Operator struct {
 }
 
 // New returns an operator that does nothing until Run.
-func New(cfg Config, server apiserver.Server, log *slog.Logger) (*Operator, error) {
+func New(cfg Config, server apiserver.Server, log *slog.Logger) *Operator {
 	client, objects := server.Kubernetes, server.Objects
-	e, err := newElection(cfg, client, log)
-	if err != nil {
-		return nil, err
-	}
 	nodes := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode)).Core().V1().Nodes()
 	return &Operator{
-		cfg: cfg, client: client, objects: objects, log: log, election: e,
+		cfg: cfg, client: client, objects: objects, log: log, election: &election{cfg: cfg, client: client, log: log},
 		nodes: nodes.Lister(), nodeInf: nodes.Informer(),
 		labNodes: crd.NewInformer(objects.Nodes), identities: crd.NewInformer(objects.Identities),
-	}, nil
+	}
 }
 
 // Run follows until it leads, and leads until ctx is done. The error says when another one has taken the lead: then this
 // process is to end, as whoever begins anew has to be told from it.
 func (o *Operator) Run(ctx context.Context) error {
-	if err := o.awaitChart(ctx); err != nil {
-		return err
-	}
+	o.awaitChart(ctx)
 	eg, ctx := errgroup.WithContext(ctx)
 	for _, inf := range []cache.SharedIndexInformer{o.nodeInf, o.labNodes, o.identities} {
 		eg.Go(func() error { inf.RunWithContext(ctx); return nil })
@@ -76,24 +71,17 @@ func (o *Operator) Run(ctx context.Context) error {
 	return eg.Wait()
 }
 
-// awaitChart waits until the API server has what the chart brings.
-func (o *Operator) awaitChart(ctx context.Context) error {
+// awaitChart waits until the API server has what the chart brings, or ctx is done.
+func (o *Operator) awaitChart(ctx context.Context) {
 	var said string
-	for {
+	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		err := o.lacking(ctx)
-		if err == nil {
-			return nil
-		}
-		if said != err.Error() {
+		if err != nil && said != err.Error() {
 			o.log.Warn("waiting for the API server", "err", err)
 			said = err.Error()
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-	}
+		return err == nil, nil
+	})
 }
 
 // lacking returns what the API server does not have of what the chart brings.
@@ -156,20 +144,14 @@ func (o *Operator) lead(ctx context.Context) error {
 			gone.Trigger()
 		}
 	}
-	if _, err := o.nodeInf.AddEventHandler(watch.OnChange(nodeChanged)); err != nil {
-		return fmt.Errorf("watch nodes: %w", err)
-	}
-	if _, err := o.labNodes.AddEventHandler(watch.OnChange(labNodeChanged)); err != nil {
-		return fmt.Errorf("watch LabNodes: %w", err)
+	err := errors.Join(watch.Follow(o.nodeInf, "nodes", nodeChanged), watch.Follow(o.labNodes, "LabNodes", labNodeChanged))
+	if err != nil {
+		return err
 	}
 	o.log.Info("leading", "pool", fmt.Sprint(o.cfg.Pool), "took", time.Since(started).Round(time.Millisecond))
 	return reconcile.Group{gone, unused, podCIDRs}.Run(ctx)
 }
 
-func stripNode(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil // a tombstone
-	}
-	return &corev1.Node{ObjectMeta: watch.Meta(node.ObjectMeta)}, nil
-}
+var stripNode = watch.Strip(func(node *corev1.Node) *corev1.Node {
+	return &corev1.Node{ObjectMeta: watch.Meta(node.ObjectMeta)}
+})

@@ -83,11 +83,8 @@ func (b *bed) operator(identity string, p *ipam.ClusterPool) *Operator {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	o, err := New(Config{Identity: identity, Namespace: "kube-system", Pool: p}, apiserver.Server{Kubernetes: client, Objects: objects}, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return o
+	server := apiserver.Server{Kubernetes: client, Objects: objects}
+	return New(Config{Identity: identity, Namespace: "kube-system", Pool: p}, server, slog.New(slog.NewTextHandler(io.Discard, nil)))
 }
 
 // run runs an operator until stop is called, which returns how it ended.

@@ -48,16 +48,13 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	op, err := New(cfg, server, log)
-	if err != nil {
-		return err
-	}
+	op := New(cfg, server, log)
 	l, err := serve.Listen(ctx, o.Listen, "--listen")
 	if err != nil {
 		return err
 	}
 	eg, ctx := errgroup.WithContext(ctx)
-	eg.Go(func() error { return serve.TCP(ctx, l, op.Handler()) })
+	eg.Go(func() error { return serve.TCP(ctx, l, serve.Probes(op.Healthy, op.Ready)) })
 	eg.Go(func() error { return op.Run(ctx) })
 	return eg.Wait()
 }

@@ -96,14 +96,11 @@ func refusedClient(files mtls.Files, err error) error {
 
 // probe answers the kubelet, and logs each change of what it is told.
 func probe(o Options, synced func() bool, r *readiness) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	return serve.Probes(nil, func() error {
 		err := o.ready(synced())
 		r.tell(err)
-		say(w, err)
+		return err
 	})
-	return mux
 }
 
 // readiness logs why the relay is not ready, and that it is.
@@ -147,12 +144,4 @@ func (o Options) ready(synced bool) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func say(w http.ResponseWriter, err error) {
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	w.Write([]byte("ok\n")) //nolint:errcheck // who asked is gone
 }

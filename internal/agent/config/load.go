@@ -28,27 +28,20 @@ func Load(path string, env []string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read the agent's configuration %s: %w", path, err)
 	}
-	document, err := decode(text)
-	if err != nil {
-		return Config{}, fmt.Errorf("read the agent's configuration %s: %w", path, err)
-	}
-	return load(document, env)
+	return load(text, "the agent's configuration "+path, env)
 }
 
 // Parse is [Load] of what would be in the file.
 func Parse(text []byte, env []string) (Config, error) {
-	document, err := decode(text)
-	if err != nil {
-		return Config{}, fmt.Errorf("read the agent's configuration: %w", err)
+	return load(text, "the agent's configuration", env)
+}
+
+// load reads text, which errors call what.
+func load(text []byte, what string, env []string) (Config, error) {
+	var document map[string]any
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return Config{}, fmt.Errorf("read %s: %w", what, err)
 	}
-	return load(document, env)
-}
-
-func decode(text []byte) (document map[string]any, err error) {
-	return document, yaml.Unmarshal(text, &document)
-}
-
-func load(document map[string]any, env []string) (Config, error) {
 	l := &loader{keys: keys(), config: Default(), wrong: map[string]bool{}}
 	l.section(l.keys, document)
 	l.environment(env)

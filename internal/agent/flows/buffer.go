@@ -14,9 +14,10 @@ import (
 // his own: one who is slow costs no memory, and loses what is overwritten before he comes to it. It is safe for concurrent
 // use.
 type Buffer struct {
-	node  string
-	hurry Hurry
-	now   func() time.Time
+	node     string
+	hurry    Hurry
+	now      func() time.Time
+	patience time.Duration
 
 	mu   sync.Mutex
 	ring []entry
@@ -40,7 +41,7 @@ type entry struct {
 
 // NewBuffer keeps capacity records of a node, which is not 0. Hurry is nil where records come as they happen.
 func NewBuffer(node string, capacity int, hurry Hurry) *Buffer {
-	return &Buffer{node: node, hurry: hurry, now: time.Now, ring: make([]entry, capacity)}
+	return &Buffer{node: node, hurry: hurry, now: time.Now, patience: patience, ring: make([]entry, capacity)}
 }
 
 // Put adds a record.

@@ -27,7 +27,7 @@ func NewMetrics(groups []string) *Metrics {
 	m.lost.WithLabelValues(lostByAgent)
 	known := knownGroups()
 	for _, name := range groups {
-		m.groups = append(m.groups, known[name]())
+		m.groups = append(m.groups, known[name])
 	}
 	return m
 }
@@ -60,26 +60,21 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hubble_" + name, Help: help}, labels)
 }
 
-func knownGroups() map[string]func() group {
-	return map[string]func() group{
-		settings.FlowMetricsDrop: func() group {
-			return group{counter("drop_total", "Packets that were dropped, by reason.", "reason", "protocol"), countDrop}
+func knownGroups() map[string]group {
+	seen := map[[2]string]bool{}
+	return map[string]group{
+		settings.FlowMetricsDrop: {counter("drop_total", "Packets that were dropped, by reason.", "reason", "protocol"), countDrop},
+		settings.FlowMetricsTCP: {
+			counter("tcp_flags_total", "TCP segments that passed, by flags that open and end connections.", "flag", "family"), countTCP,
 		},
-		settings.FlowMetricsTCP: func() group {
-			return group{counter("tcp_flags_total", "TCP segments that passed, by flags that open and end connections.", "flag", "family"), countTCP}
+		settings.FlowMetricsFlow: {
+			counter("flows_processed_total", "Flows that the programs reported.", "protocol", "type", "subtype", "verdict"), countFlow,
 		},
-		settings.FlowMetricsFlow: func() group {
-			return group{counter("flows_processed_total", "Flows that the programs reported.", "protocol", "type", "subtype", "verdict"), countFlow}
+		settings.FlowMetricsPorts: {
+			counter("port_distribution_total", "Packets that passed and answer nothing, by destination port.", "protocol", "port"),
+			func(c *prometheus.CounterVec, r api.FlowRecord) { countPort(c, r, seen) },
 		},
-		settings.FlowMetricsPorts: func() group {
-			seen := map[[2]string]bool{}
-			return group{counter("port_distribution_total", "Packets that passed and answer nothing, by destination port.", "protocol", "port"), func(c *prometheus.CounterVec, r api.FlowRecord) {
-				countPort(c, r, seen)
-			}}
-		},
-		settings.FlowMetricsICMP: func() group {
-			return group{counter("icmp_total", "ICMP messages, by type.", "family", "type"), countICMP}
-		},
+		settings.FlowMetricsICMP: {counter("icmp_total", "ICMP messages, by type.", "family", "type"), countICMP},
 	}
 }
 

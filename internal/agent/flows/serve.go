@@ -27,12 +27,8 @@ type Names interface {
 // Serve writes the records that f picks, a [api.FlowLine] a line, until there are no more or, with f.Follow, until the client
 // goes away, stops reading, or ctx is done.
 func (b *Buffer) Serve(ctx context.Context, w http.ResponseWriter, f api.FlowFilter, names Names) error {
-	return b.serve(ctx, w, f, names, patience)
-}
-
-func (b *Buffer) serve(ctx context.Context, w http.ResponseWriter, f api.FlowFilter, names Names, patience time.Duration) error {
 	w.Header().Set("Content-Type", "application/jsonl")
-	out := writer{control: http.NewResponseController(w), enc: json.NewEncoder(w), patience: patience}
+	out := writer{control: http.NewResponseController(w), enc: json.NewEncoder(w), patience: b.patience}
 	if b.hurry != nil {
 		upTo, done := b.hurry()
 		defer done()

@@ -218,9 +218,10 @@ func TestUnknown(t *testing.T) {
 // and is cut off.
 func TestStuckReader(t *testing.T) {
 	b := NewBuffer("a", 4096, nil)
+	b.patience = 500 * time.Millisecond
 	ended := make(chan error, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ended <- b.serve(r.Context(), w, api.FlowFilter{Follow: true}, nobody{}, 500*time.Millisecond)
+		ended <- b.Serve(r.Context(), w, api.FlowFilter{Follow: true}, nobody{})
 	}))
 	defer srv.Close()
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())

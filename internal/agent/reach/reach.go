@@ -94,7 +94,10 @@ func (p *Prober) Run(ctx context.Context) {
 		if err := p.session(ctx); err != nil && ctx.Err() == nil {
 			p.setBroken(err)
 			p.forget()
-			sleep(ctx, p.cfg.Pace.Interval/2)
+			select {
+			case <-ctx.Done():
+			case <-time.After(p.cfg.Pace.Interval / 2):
+			}
 		}
 	}
 }
@@ -115,8 +118,8 @@ func (p *Prober) session(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	w := startWorkers(ns, p.probe)
-	defer w.stop()
+	workers, stopWorkers := p.startWorkers(ctx, ns)
+	defer stopWorkers()
 	for attached := time.Now(); ctx.Err() == nil; {
 		if time.Since(attached) > p.cfg.Pace.Interval {
 			if err := p.attach(ctx, ns); err != nil {
@@ -124,7 +127,7 @@ func (p *Prober) session(ctx context.Context) error {
 			}
 			attached = time.Now()
 		}
-		p.setBroken(p.dispatch(ctx, w))
+		p.setBroken(p.dispatch(ctx, workers))
 		select {
 		case <-ctx.Done():
 		case <-time.After(pulse.Until(p.cfg.Pace.Again)):
@@ -204,13 +207,4 @@ func (p *Prober) Report() *api.ClusterHealth {
 	}
 	slices.SortFunc(h.Nodes, func(a, b api.NodeHealth) int { return cmp.Compare(a.Name, b.Name) })
 	return h
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

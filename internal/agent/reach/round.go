@@ -24,45 +24,31 @@ type target struct {
 	failures int // in a row
 }
 
-// workers probe on threads in the namespace.
-type workers struct {
-	jobs chan job
-	all  sync.WaitGroup
-}
-
-type job struct {
-	ctx  context.Context //nolint:containedctx // of the call that made it
-	node Node
-}
-
-func startWorkers(ns *namespace, probe func(context.Context, Node, error)) *workers {
-	w := &workers{jobs: make(chan job)}
+// startWorkers has nodes probed on threads in the namespace, until stop is called.
+func (p *Prober) startWorkers(ctx context.Context, ns *namespace) (nodes chan<- Node, stop func()) {
+	todo := make(chan Node)
+	var workers sync.WaitGroup
 	for range parallel {
-		w.all.Go(func() {
+		workers.Go(func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends in the other namespace
 			outside := ns.enter()
-			for j := range w.jobs {
-				probe(j.ctx, j.node, outside)
+			for n := range todo {
+				p.probe(ctx, n, outside)
 			}
 		})
 	}
-	return w
+	return todo, func() { close(todo); workers.Wait() }
 }
 
-func (w *workers) stop() {
-	close(w.jobs)
-	w.all.Wait()
-}
-
-// dispatch hands the nodes whose time has come to the workers.
-func (p *Prober) dispatch(ctx context.Context, w *workers) error {
+// dispatch hands the nodes whose time has come to workers.
+func (p *Prober) dispatch(ctx context.Context, workers chan<- Node) error {
 	nodes, err := p.cfg.Nodes()
 	if err != nil {
 		return err
 	}
 	for _, n := range p.due(nodes) {
 		select {
-		case w.jobs <- job{ctx, n}:
+		case workers <- n:
 		case <-ctx.Done():
 			return nil
 		}

@@ -122,11 +122,7 @@ func parseHostIP(s string) (netip.Addr, bool) {
 }
 
 // StripPod keeps of a pod what its host ports and its identity follow from.
-func StripPod(obj any) (any, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil
-	}
+var StripPod = watch.Strip(func(pod *corev1.Pod) *corev1.Pod {
 	stripped := &corev1.Pod{
 		ObjectMeta: watch.Meta(pod.ObjectMeta),
 		Spec:       corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork, ServiceAccountName: pod.Spec.ServiceAccountName},
@@ -139,5 +135,5 @@ func StripPod(obj any) (any, error) {
 	if ports := HostPortsOf(pod); len(ports) > 0 {
 		stripped.Spec.Containers = []corev1.Container{{Ports: ports}}
 	}
-	return stripped, nil
-}
+	return stripped
+})

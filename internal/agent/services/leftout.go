@@ -1,6 +1,7 @@
 package services
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -88,11 +89,7 @@ func endpointsLeftOut(svc *corev1.Service, slice *discoveryv1.EndpointSlice, inI
 
 func hasCarriedPort(svc *corev1.Service, name string, proto corev1.Protocol) bool {
 	for _, p := range svc.Spec.Ports {
-		own := p.Protocol
-		if own == "" {
-			own = corev1.ProtocolTCP
-		}
-		if p.Name == name && own == proto && isCarriedProtocol(proto) {
+		if p.Name == name && cmp.Or(p.Protocol, corev1.ProtocolTCP) == proto && isCarriedProtocol(proto) {
 			return true
 		}
 	}

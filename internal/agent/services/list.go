@@ -24,10 +24,7 @@ func List(ctx context.Context, v *datapath.Services, r *Report) ([]api.Service, 
 // Service, and adds those of which nothing is there.
 func withLeftOut(services []api.Service, leftOut map[string][]string) []api.Service {
 	for i := range services {
-		name := services[i].Service
-		if colon := strings.IndexByte(name, ':'); colon >= 0 {
-			name = name[:colon]
-		}
+		name, _, _ := strings.Cut(services[i].Service, ":")
 		services[i].LeftOut = leftOut[name]
 		delete(leftOut, name)
 	}

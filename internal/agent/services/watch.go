@@ -1,7 +1,9 @@
 package services
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -89,25 +91,19 @@ func (w *Watch) Follow(changed func()) error {
 		w.mark(name, time.Now())
 		changed()
 	}
-	if _, err := w.serviceInf.AddEventHandler(watch.OnChange(func(old, now *corev1.Service) {
-		if now != nil {
-			old = now
-		}
-		mark(lb.Name{Namespace: old.Namespace, Name: old.Name})
-	})); err != nil {
-		return fmt.Errorf("watch services: %w", err)
+	serviceChanged := func(old, now *corev1.Service) {
+		one := cmp.Or(now, old)
+		mark(lb.Name{Namespace: one.Namespace, Name: one.Name})
 	}
-	if _, err := w.sliceInf.AddEventHandler(watch.OnChange(func(old, now *discoveryv1.EndpointSlice) {
+	sliceChanged := func(old, now *discoveryv1.EndpointSlice) {
 		if old != nil && (now == nil || serviceOfSlice(old) != serviceOfSlice(now)) {
 			mark(serviceOfSlice(old))
 		}
 		if now != nil {
 			mark(serviceOfSlice(now))
 		}
-	})); err != nil {
-		return fmt.Errorf("watch endpoint slices: %w", err)
 	}
-	return nil
+	return errors.Join(watch.Follow(w.serviceInf, "services", serviceChanged), watch.Follow(w.sliceInf, "endpoint slices", sliceChanged))
 }
 
 // mark notes that a Service has changed.
@@ -235,13 +231,11 @@ func (w *Watch) look(name lb.Name, r *refreshed) error {
 }
 
 // Run keeps the caches until ctx is done.
-func (w *Watch) Run(ctx context.Context) error {
+func (w *Watch) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, inf := range []cache.SharedIndexInformer{w.serviceInf, w.sliceInf} {
-		wg.Go(func() { inf.RunWithContext(ctx) })
-	}
+	wg.Go(func() { w.sliceInf.RunWithContext(ctx) })
+	w.serviceInf.RunWithContext(ctx)
 	wg.Wait()
-	return nil
 }
 
 func serviceOfSlice(slice *discoveryv1.EndpointSlice) lb.Name {

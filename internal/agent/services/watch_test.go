@@ -39,7 +39,7 @@ func startWatch(t *testing.T, cluster *fake.Clientset) (*Watch, <-chan struct{})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var eg errgroup.Group
-	eg.Go(func() error { return w.Run(ctx) })
+	eg.Go(func() error { w.Run(ctx); return nil })
 	t.Cleanup(func() {
 		cancel()
 		if err := eg.Wait(); err != nil {

@@ -40,9 +40,7 @@ func NewOver(where string, dial func(context.Context) (net.Conn, error)) *Client
 
 // Status asks for the agent's state.
 func (c *Client) Status(ctx context.Context) (api.Status, error) {
-	var s api.Status
-	err := c.get(ctx, api.StatusPath, &s)
-	return s, err
+	return answer[api.Status](ctx, c, http.MethodGet, api.StatusPath, nil)
 }
 
 // Endpoints asks for the endpoints of the node, sorted by address.
@@ -96,53 +94,47 @@ func (c *Client) Translations(ctx context.Context) ([]api.Flow, error) {
 }
 
 func list[T any](ctx context.Context, c *Client, path string) ([]T, error) {
-	var items []T
-	err := c.get(ctx, path, &items)
-	return items, err
+	return answer[[]T](ctx, c, http.MethodGet, path, nil)
 }
 
 // Pause keeps reconcilers from mending what they keep, for a while.
 func (c *Client) Pause(ctx context.Context, howLong time.Duration, names ...string) (api.Status, error) {
-	return c.control(ctx, api.PausePath, url.Values{"name": names, "for": {howLong.String()}})
+	return answer[api.Status](ctx, c, http.MethodPost, api.PausePath, url.Values{"name": names, "for": {howLong.String()}})
 }
 
 // Resume has paused reconcilers go on.
 func (c *Client) Resume(ctx context.Context, names ...string) (api.Status, error) {
-	return c.control(ctx, api.ResumePath, url.Values{"name": names})
+	return answer[api.Status](ctx, c, http.MethodPost, api.ResumePath, url.Values{"name": names})
 }
 
-func (c *Client) control(ctx context.Context, path string, query url.Values) (s api.Status, err error) {
-	body, err := c.ask(ctx, http.MethodPost, path+"?"+query.Encode())
+func answer[T any](ctx context.Context, c *Client, method, path string, query url.Values) (v T, err error) {
+	body, err := c.ask(ctx, method, path, query)
 	if err != nil {
-		return s, err
+		return v, err
 	}
 	defer body.Close()
-	if err := json.NewDecoder(body).Decode(&s); err != nil {
-		return s, fmt.Errorf("decode %s of the agent: %w", path, err)
+	if err := json.NewDecoder(body).Decode(&v); err != nil {
+		return v, fmt.Errorf("decode %s of the agent: %w", path, err)
 	}
-	return s, nil
+	return v, nil
 }
 
 // Monitor yields events and marks, a mark first, until ctx is done, the agent
 // stops or the consumer does. An error ends the sequence; the end of ctx is not one.
 func (c *Client) Monitor(ctx context.Context) iter.Seq2[api.MonitorLine, error] {
-	return lines[api.MonitorLine](ctx, c, "events", api.MonitorPath, true)
+	return lines[api.MonitorLine](ctx, c, "events", api.MonitorPath, nil, true)
 }
 
 // FlowRecords yields the lines of flow records that f picks: those there are, and with f.Follow those that come, until ctx
 // is done, the agent stops or the consumer does. An error ends the sequence; the end of ctx is not one.
 func (c *Client) FlowRecords(ctx context.Context, f api.FlowFilter) iter.Seq2[api.FlowLine, error] {
-	path := api.FlowRecordsPath
-	if query := f.Values().Encode(); query != "" {
-		path += "?" + query
-	}
-	return lines[api.FlowLine](ctx, c, "flows", path, f.Follow)
+	return lines[api.FlowLine](ctx, c, "flows", api.FlowRecordsPath, f.Values(), f.Follow)
 }
 
 // lines yields the objects of an answer that comes bit by bit. The end of one that is endless is an error, unless ctx is done.
-func lines[T any](ctx context.Context, c *Client, what, path string, endless bool) iter.Seq2[T, error] {
+func lines[T any](ctx context.Context, c *Client, what, path string, query url.Values, endless bool) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		body, err := c.open(ctx, path)
+		body, err := c.ask(ctx, http.MethodGet, path, query)
 		if err != nil {
 			if ctx.Err() == nil {
 				var none T
@@ -170,24 +162,11 @@ func lines[T any](ctx context.Context, c *Client, what, path string, endless boo
 	}
 }
 
-func (c *Client) get(ctx context.Context, path string, into any) error {
-	body, err := c.open(ctx, path)
-	if err != nil {
-		return err
+// ask returns the body of a 200 answer, which the caller closes.
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values) (io.ReadCloser, error) {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
 	}
-	defer body.Close()
-	if err := json.NewDecoder(body).Decode(into); err != nil {
-		return fmt.Errorf("decode %s of the agent: %w", path, err)
-	}
-	return nil
-}
-
-// open returns the body of a 200 answer, which the caller closes.
-func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
-	return c.ask(ctx, http.MethodGet, path)
-}
-
-func (c *Client) ask(ctx context.Context, method, path string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent for %s: %w", path, err)
