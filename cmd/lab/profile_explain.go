@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -12,11 +13,7 @@ import (
 // keys of a section with a line each.
 func explainText(doc profiles.Doc) string {
 	var b strings.Builder
-	title := doc.Key
-	if title == "" {
-		title = "profile"
-	}
-	fmt.Fprintf(&b, "%s\n  %s\n", title, strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  "))
+	fmt.Fprintf(&b, "%s\n  %s\n", cmp.Or(doc.Key, "profile"), strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  "))
 	if facts := facts(doc); len(facts) > 0 {
 		b.WriteString("\n" + columns(facts...))
 	}
@@ -31,12 +28,11 @@ func facts(doc profiles.Doc) []string {
 	if doc.Type == "section" || doc.Type == "profile" {
 		return nil
 	}
-	rows := []string{"  type\t" + doc.Type}
+	fallback := cmp.Or(doc.Default, `""`)
 	if doc.Required {
-		rows = append(rows, "  default\tnone: each file writes it")
-	} else {
-		rows = append(rows, "  default\t"+orQuotes(doc.Default))
+		fallback = "none: each file writes it"
 	}
+	rows := []string{"  type\t" + doc.Type, "  default\t" + fallback}
 	for _, fact := range [][2]string{{"allowed", doc.Allowed}, {"environment", doc.Env}, {"flag", doc.Set}, {"while up", whileUp(doc)}} {
 		if fact[1] != "" {
 			rows = append(rows, "  "+fact[0]+"\t"+fact[1])
@@ -60,14 +56,12 @@ func whileUp(doc profiles.Doc) string {
 func below(docs []profiles.Doc) []string {
 	var rows []string
 	for _, d := range docs {
-		fallback := d.Default
+		fallback := cmp.Or(d.Default, `""`)
 		switch {
 		case d.Type == "section":
 			fallback = ""
 		case d.Required:
 			fallback = "(required)"
-		case d.Default == "":
-			fallback = `""`
 		}
 		rows = append(rows, fmt.Sprintf("  %s\t%s\t%s\t%s", d.Key, d.Type, fallback, d.Allowed))
 		rows = append(rows, below(d.Children)...)

@@ -1,18 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/profiles"
 )
@@ -138,11 +136,6 @@ func explainable() []string {
 // columns lays out rows of cells, separated by tabs, below each other, the first of them the heads of the columns. What is
 // wider than COLUMNS is folded.
 func columns(rows ...string) string {
-	text := aligned(rows)
-	width := screen.Columns()
-	if width == 0 || widest(text) <= width {
-		return text
-	}
 	var t show.Table
 	for i, row := range rows {
 		cells := strings.Split(row, "\t")
@@ -152,31 +145,7 @@ func columns(rows ...string) string {
 		}
 		t.Rows = append(t.Rows, cells)
 	}
-	return t.Fit(width)
-}
-
-// widest is the longest line, in characters.
-func widest(text string) (n int) {
-	for line := range strings.SplitSeq(text, "\n") {
-		n = max(n, utf8.RuneCountInString(line))
-	}
-	return n
-}
-
-func aligned(rows []string) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, row)
-	}
-	if err := w.Flush(); err != nil {
-		return strings.Join(rows, "\n") + "\n" // a Builder takes everything; keep the content if not
-	}
-	laid := strings.Split(b.String(), "\n")
-	for i := range laid {
-		laid[i] = strings.TrimRight(laid[i], " ")
-	}
-	return strings.Join(laid, "\n")
+	return t.Loose()
 }
 
 func listText(all []profiles.Summary) string {
@@ -206,14 +175,7 @@ func diffText(a, b string, changes []profiles.Change) string {
 	}
 	rows := []string{fmt.Sprintf("KEY\t%s\t%s", a, b)}
 	for _, c := range changes {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", c.Key, orQuotes(c.A), orQuotes(c.B)))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", c.Key, cmp.Or(c.A, `""`), cmp.Or(c.B, `""`)))
 	}
 	return columns(rows...)
-}
-
-func orQuotes(value string) string {
-	if value == "" {
-		return `""`
-	}
-	return value
 }

@@ -36,14 +36,14 @@ const notImplemented = "Disabled (not implemented)"
 // knownBlock are lines that a status of this kind of network is known to have.
 func knownBlock(s api.Status) Block {
 	b := Block{Title: "Known"}
-	b.add("KVStore", "%s", notImplemented)
+	b.Add("KVStore", "%s", notImplemented)
 	if len(s.Kubernetes.APIs) > 0 {
-		b.add("Kubernetes APIs", "%s", strings.Join(s.Kubernetes.APIs, ", "))
+		b.Add("Kubernetes APIs", "%s", strings.Join(s.Kubernetes.APIs, ", "))
 	}
-	b.add("CNI Chaining", "none")
-	b.add("Flow Metrics", "%s", flowMetrics(s.Flows))
+	b.Add("CNI Chaining", "none")
+	b.Add("Flow Metrics", "%s", flowMetrics(s.Flows))
 	for _, name := range []string{"Host Firewall", "SRv6", "IPv6", "BIG TCP", "BandwidthManager", "Egress Gateway", "Proxy Status", "Encryption", "Cluster Mesh"} {
-		b.add(name, "%s", notImplemented)
+		b.Add(name, "%s", notImplemented)
 	}
 	return b
 }
@@ -58,7 +58,7 @@ func flowMetrics(f *api.FlowsKept) string {
 func reconcilerBlock(rs []api.Reconciler, now time.Time) Block {
 	b := Block{Title: "Reconcilers"}
 	for _, r := range rs {
-		b.add(r.Name, "%s", reconcilerText(r, now))
+		b.Add(r.Name, "%s", reconcilerText(r, now))
 	}
 	return b
 }
@@ -84,7 +84,7 @@ func reconcilerText(r api.Reconciler, now time.Time) string {
 func healthBlock(h *api.ClusterHealth, now time.Time) Block {
 	b := Block{Title: "Cluster Health"}
 	for _, n := range h.Nodes {
-		b.add(n.Name, "%s", nodeHealthText(n, now))
+		b.Add(n.Name, "%s", nodeHealthText(n, now))
 	}
 	return b
 }
@@ -149,20 +149,20 @@ func servicesBlock(d *api.Datapath) Block {
 	if len(s.Sockets) > 0 {
 		sockets = fmt.Sprintf("%s, at cgroup %d", strings.Join(s.Sockets, " "), s.Cgroup)
 	}
-	b.add("Socket LB", "%s", sockets)
-	b.add("Devices", "%s", strings.TrimPrefix(KubeProxyReplacement(d), "True "))
-	b.add("NodePorts", "%s", either(s.NodePorts != "", s.NodePorts+" in use", "none in use"))
-	b.add("NAT Ports", "%s, for clients outside of backends on other nodes", s.NATPorts)
-	b.add("Session Affinity", "%d of %s", s.Affinity, Plural(s.Services, "Service port"))
-	b.add("Frontends", "%s", frontendsText(s))
-	b.add("Backends", "%d", s.Backends)
+	b.Add("Socket LB", "%s", sockets)
+	b.Add("Devices", "%s", strings.TrimPrefix(KubeProxyReplacement(d), "True "))
+	b.Add("NodePorts", "%s", either(s.NodePorts != "", s.NodePorts+" in use", "none in use"))
+	b.Add("NAT Ports", "%s, for clients outside of backends on other nodes", s.NATPorts)
+	b.Add("Session Affinity", "%d of %s", s.Affinity, Plural(s.Services, "Service port"))
+	b.Add("Frontends", "%s", frontendsText(s))
+	b.Add("Backends", "%d", s.Backends)
 	return b
 }
 
 func deviceBlock(d *api.Datapath) Block {
 	b := Block{Title: "Devices"}
 	for _, x := range d.Devices {
-		b.add(x.Name, "index %d, MTU %d, %s", x.Index, x.MTU, joined(" ", either(x.Up, "up", "down"), prefixes(x.Addrs)))
+		b.Add(x.Name, "index %d, MTU %d, %s", x.Index, x.MTU, joined(" ", either(x.Up, "up", "down"), prefixes(x.Addrs)))
 	}
 	return b
 }
@@ -170,7 +170,7 @@ func deviceBlock(d *api.Datapath) Block {
 func routeBlock(d *api.Datapath) Block {
 	b := Block{Title: "Node routes"}
 	for _, x := range d.Routing.Routes {
-		b.add(x.PodCIDR.String(), "via %s dev %s", x.Via, x.Device)
+		b.Add(x.PodCIDR.String(), "via %s dev %s", x.Via, x.Device)
 	}
 	return b
 }
@@ -178,7 +178,7 @@ func routeBlock(d *api.Datapath) Block {
 func programBlock(d *api.Datapath) Block {
 	b := Block{Title: "Programs"}
 	for _, x := range d.Programs {
-		b.add(x.Name, "id %d, tag %s, %s of %s", x.ID, x.Tag, x.Hook, strings.Join(x.AttachedTo, " "))
+		b.Add(x.Name, "id %d, tag %s, %s of %s", x.ID, x.Tag, x.Hook, strings.Join(x.AttachedTo, " "))
 	}
 	return b
 }
@@ -190,7 +190,7 @@ func mapBlock(d *api.Datapath) Block {
 		if x.Entries >= 0 {
 			entries = fmt.Sprint(x.Entries)
 		}
-		b.add(x.Name, "id %d, %s of %d entries, %d KiB", x.ID, entries, x.MaxEntries, x.MemoryBytes>>10)
+		b.Add(x.Name, "id %d, %s of %d entries, %d KiB", x.ID, entries, x.MaxEntries, x.MemoryBytes>>10)
 	}
 	return b
 }
@@ -202,7 +202,7 @@ func sysctlBlock(d *api.Datapath) Block {
 		if x.Found != "" && x.Found != x.Value {
 			was = " (was " + x.Found + ")"
 		}
-		b.add(x.Name, "%s%s", x.Value, was)
+		b.Add(x.Name, "%s%s", x.Value, was)
 	}
 	return b
 }
