@@ -26,13 +26,8 @@ func (f *passportFiles) flags(cmd *cobra.Command) {
 
 // prepare is called before anything is sent: each file has to be one that can be written.
 func (f *passportFiles) prepare() error {
-	for _, file := range []string{f.svg, f.html} {
-		if file == "" {
-			continue
-		}
-		if err := canWrite(file); err != nil {
-			return err
-		}
+	if err := canWrite(f.svg, f.html); err != nil {
+		return err
 	}
 	if f.svg != "" && f.svg == f.html {
 		return usageError{fmt.Errorf("--svg and --html are both to write %s", f.svg)}
