@@ -14,14 +14,6 @@ import (
 	"wirelab.dev/wirelab/labs"
 )
 
-func newServiceCmd() *cobra.Command { return listCmd(show.ServiceList()) }
-
-func newEndpointCmd() *cobra.Command { return listCmd(show.LabeledEndpointList()) }
-
-func newIdentityCmd() *cobra.Command { return listCmd(show.IdentityList()) }
-
-func newFeaturesCmd() *cobra.Command { return listCmd(show.FeatureList()) }
-
 func newBPFCmd() *cobra.Command {
 	return parent("bpf", "What is in the BPF maps of the nodes",
 		listCmd(show.FrontendList()), listCmd(show.FlowList()), listCmd(show.TranslationList()), listCmd(show.EndpointList()),
@@ -41,13 +33,12 @@ func parent(use, short string, below ...*cobra.Command) *cobra.Command {
 
 // ask asks the agents for a list. The error beside answers says which nodes gave none.
 func ask[T any](cmd *cobra.Command, w whose, args ...string) (lab string, answers []labs.OnNode[T], err error) {
-	opened, err := labs.Open(cmd.Context(), w.lab, waiting(cmd.ErrOrStderr()))
-	if err != nil {
-		return "", nil, err
-	}
-	defer opened.Close()
-	answers, err = labs.AskAgents[T](cmd.Context(), opened, w.node, args...)
-	return opened.Name, answers, err
+	err = w.open(cmd, func(l *labs.Lab) (err error) {
+		lab = l.Name
+		answers, err = labs.AskAgents[T](cmd.Context(), l, w.node, args...)
+		return err
+	})
+	return lab, answers, err
 }
 
 // listCmd lists one thing as the agents on all nodes have it, below a command for all that is done with it.
