@@ -156,8 +156,9 @@ func onNodes[T any](lab string, answers []labs.OnNode[T], table func([]T) show.T
 
 // filterFlags adds flags that the agent's own commands have too. What it returns checks their values and says them again.
 func filterFlags(cmd *cobra.Command, names []string) func() ([]string, error) {
-	for _, name := range names {
-		cmd.Flags().String(name, "", show.FilterUsage(name))
+	values := make([]string, len(names))
+	for i, name := range names {
+		cmd.Flags().StringVar(&values[i], name, "", show.FilterUsage(name))
 		complete := cobra.NoFileCompletions
 		switch name {
 		case "service":
@@ -169,18 +170,14 @@ func filterFlags(cmd *cobra.Command, names []string) func() ([]string, error) {
 	}
 	return func() (args []string, err error) {
 		var f show.Filter
-		for _, name := range names {
-			value, err := cmd.Flags().GetString(name)
-			if err != nil {
-				return nil, err
-			}
-			if value == "" {
+		for i, name := range names {
+			if values[i] == "" {
 				continue
 			}
-			if err := f.Set(name, value); err != nil {
+			if err := f.Set(name, values[i]); err != nil {
 				return nil, err
 			}
-			args = append(args, "--"+name, value)
+			args = append(args, "--"+name, values[i])
 		}
 		return args, nil
 	}

@@ -13,7 +13,8 @@ import (
 // keys of a section with a line each.
 func explainText(doc profiles.Doc) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n  %s\n", cmp.Or(doc.Key, "profile"), strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  "))
+	text := strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  ")
+	fmt.Fprintf(&b, "%s\n  %s\n", cmp.Or(doc.Key, "profile"), text)
 	if facts := facts(doc); len(facts) > 0 {
 		b.WriteString("\n" + columns(facts...))
 	}

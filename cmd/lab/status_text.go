@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,10 +39,12 @@ func summary(s *labs.Status) show.Block {
 		ready = "NOT READY"
 	}
 	version := across(s, func(a *api.Status) string { return a.Version })
+	mode := across(s, ipamMode)
 	var b show.Block
 	b.Add("Lab", "%s (%s)", s.Lab, ready)
 	b.Add("Profile", "%s (mode %s)", s.Profile, s.Mode)
-	b.Add("Kubernetes", "%s, reachable from %d/%d nodes, context %s%s", s.Kubernetes, sum.AgentsToKubernetes, sum.Nodes, s.Context, show.Prefixed(" in ", s.Kubeconfig))
+	b.Add("Kubernetes", "%s, reachable from %d/%d nodes, context %s%s", s.Kubernetes, sum.AgentsToKubernetes, sum.Nodes,
+		s.Context, show.Prefixed(" in ", s.Kubeconfig))
 	b.Add("Nodes", "%d/%d ready%s", sum.NodesReady, sum.Nodes, cordonedText(s))
 	b.Add("Agents", "%d/%d ready%s", sum.AgentsReady, sum.Nodes, show.Prefixed(", version ", version))
 	known := func(key, text string) {
@@ -66,7 +69,7 @@ func summary(s *labs.Status) show.Block {
 	if n := sum.NetworkPolicies; n != nil {
 		b.Add("NetworkPolicies", "%s", show.NetworkPolicies(*n))
 	}
-	b.Add("IPAM", "%d/%d addresses used%s", sum.AddressesUsed, sum.AddressesTotal, show.Prefixed(", mode ", across(s, ipamMode)))
+	b.Add("IPAM", "%d/%d addresses used%s", sum.AddressesUsed, sum.AddressesTotal, show.Prefixed(", mode ", mode))
 	b.Add("Endpoints", "%d", sum.Endpoints)
 	known("Identities", across(s, identitiesText))
 	b.Add("Reconcilers", "%d/%d healthy", sum.ReconcilersOK, sum.Reconcilers)
@@ -136,21 +139,12 @@ func ipamMode(a *api.Status) string {
 
 // across is what the agents say in one voice, or else each answer with the nodes that gave it.
 func across(s *labs.Status, say func(*api.Status) string) string {
-	var answers []string
-	by := map[string][]string{}
-	for _, n := range s.Nodes {
-		if n.Agent == nil {
-			continue
+	answers, by, _ := said(s, func(a *api.Status) []string {
+		if text := say(a); text != "" {
+			return []string{text}
 		}
-		text := say(n.Agent)
-		if text == "" {
-			continue
-		}
-		if by[text] == nil {
-			answers = append(answers, text)
-		}
-		by[text] = append(by[text], short(s, n.Name))
-	}
+		return nil
+	})
 	if len(answers) < 2 {
 		return strings.Join(answers, "")
 	}
@@ -158,6 +152,24 @@ func across(s *labs.Status, say func(*api.Status) string) string {
 		answers[i] = strings.Join(by[text], " ") + ": " + text
 	}
 	return strings.Join(answers, "; ")
+}
+
+// said is what agents say, each thing once, the nodes that say it, and how many agents there are.
+func said[T comparable](s *labs.Status, say func(*api.Status) []T) (all []T, by map[T][]string, agents int) {
+	by = map[T][]string{}
+	for _, n := range s.Nodes {
+		if n.Agent == nil {
+			continue
+		}
+		agents++
+		for _, x := range say(n.Agent) {
+			if by[x] == nil {
+				all = append(all, x)
+			}
+			by[x] = append(by[x], short(s, n.Name))
+		}
+	}
+	return all, by, agents
 }
 
 // short is a node's name without the lab's in front.
@@ -170,21 +182,15 @@ func problems(s *labs.Status) []string {
 		out = append(out, p.Want+": "+p.Why)
 	}
 	for _, n := range s.Nodes {
-		say := func(format string, args ...any) {
-			out = append(out, "node "+short(s, n.Name)+": "+fmt.Sprintf(format, args...))
-		}
-		a := n.Agent
-		if a == nil {
+		if n.Agent == nil {
 			continue
 		}
-		for _, text := range a.NotReady {
-			say("%s", text)
+		texts := slices.Clone(n.Agent.NotReady)
+		if d := n.Agent.Datapath; d != nil && d.Error != "" {
+			texts = append(texts, strings.ReplaceAll(d.Error, "\n", "; "))
 		}
-		if d := a.Datapath; d != nil && d.Error != "" {
-			say("%s", strings.ReplaceAll(d.Error, "\n", "; "))
-		}
-		for _, text := range a.Warnings {
-			say("%s", text)
+		for _, text := range append(texts, n.Agent.Warnings...) {
+			out = append(out, "node "+short(s, n.Name)+": "+text)
 		}
 	}
 	return out
@@ -192,21 +198,7 @@ func problems(s *labs.Status) []string {
 
 // leftOut is what nodes do not carry, each thing once, with the nodes where it is not so on all of them.
 func leftOut(s *labs.Status) []string {
-	var all []api.LeftOut
-	on := map[api.LeftOut][]string{}
-	agents := 0
-	for _, n := range s.Nodes {
-		if n.Agent == nil {
-			continue
-		}
-		agents++
-		for _, x := range n.Agent.LeftOut {
-			if on[x] == nil {
-				all = append(all, x)
-			}
-			on[x] = append(on[x], short(s, n.Name))
-		}
-	}
+	all, on, agents := said(s, func(a *api.Status) []api.LeftOut { return a.LeftOut })
 	for i, x := range all {
 		if nodes := on[x]; len(nodes) < agents {
 			all[i].Message += ", on " + strings.Join(nodes, " ")

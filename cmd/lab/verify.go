@@ -169,20 +169,13 @@ func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
 		if c.MinNodes > 1 {
 			with = append(with, fmt.Sprintf("%d nodes", c.MinNodes))
 		}
-		rows = append(rows, strings.Join([]string{c.Name, orElse(c.Modes, "all"), orElse(with, "any"), c.Claim}, "\t"))
+		modes, settings := cmp.Or(strings.Join(c.Modes, ","), "all"), cmp.Or(strings.Join(with, ","), "any")
+		rows = append(rows, strings.Join([]string{c.Name, modes, settings, c.Claim}, "\t"))
 	}
 	if out.value != "text" && out.value != "json" {
 		return usageError{errors.New("a list of checks is no report of results: use -o text or -o json with --list")}
 	}
 	return out.print(cmd.OutOrStdout(), entries, func() string { return columns(rows...) })
-}
-
-// orElse is a list in one cell of a table, with a word for one that is empty.
-func orElse(list []string, empty string) string {
-	if len(list) == 0 {
-		return empty
-	}
-	return strings.Join(list, ",")
 }
 
 func completeChecks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

@@ -128,8 +128,8 @@ func EndpointList() List[api.Endpoint] {
 		Short:   "List the map of endpoints: address, number, device and MACs",
 		Long:    `List a node's map lab_endpoints, by which packets find the pods of the node.`,
 		Table: tableOf([]string{"ADDRESS", "ID", "IFINDEX", "MAC", "NODE MAC", "POD"}, func(e api.Endpoint) []string {
-			pod := e.Namespace + "/" + e.Pod
-			return []string{e.Addr.String(), id(e.ID), strconv.Itoa(e.HostIndex), e.PodMAC.String(), e.HostMAC.String(), pod}
+			device := strconv.Itoa(e.HostIndex)
+			return []string{e.Addr.String(), id(e.ID), device, e.PodMAC.String(), e.HostMAC.String(), e.Namespace + "/" + e.Pod}
 		}),
 	}
 }

@@ -241,8 +241,9 @@ func frontendsText(s *api.Services) string {
 // NodeMonitor says who is told of events, and how.
 func NodeMonitor(d *api.Datapath) string {
 	m := d.Monitor
-	return fmt.Sprintf("aggregation %s, %s, ring of %d KiB, %s, %d events lost", d.MonitorAggregation, Plural(m.CPUs, "CPU"),
-		m.RingBytes>>10, either(m.Listeners == 0, "nobody listens", Plural(m.Listeners, "listener")), m.Lost)
+	listeners := either(m.Listeners == 0, "nobody listens", Plural(m.Listeners, "listener"))
+	return fmt.Sprintf("aggregation %s, %s, ring of %d KiB, %s, %d events lost",
+		d.MonitorAggregation, Plural(m.CPUs, "CPU"), m.RingBytes>>10, listeners, m.Lost)
 }
 
 // NetworkPolicies says what becomes of as many.
