@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wirelab.dev/wirelab/internal/screen"
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -16,16 +17,17 @@ func explainText(doc profiles.Doc) string {
 	text := strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  ")
 	fmt.Fprintf(&b, "%s\n  %s\n", cmp.Or(doc.Key, "profile"), text)
 	if facts := facts(doc); len(facts) > 0 {
-		b.WriteString("\n" + columns(facts...))
+		b.WriteString("\n" + show.Table{Rows: facts}.Loose())
 	}
 	if len(doc.Children) > 0 {
-		b.WriteString("\n" + columns(append([]string{"  KEY\tTYPE\tDEFAULT\tALLOWED"}, below(doc.Children)...)...))
+		keys := show.Table{Head: []string{"  KEY", "TYPE", "DEFAULT", "ALLOWED"}, Rows: below(doc.Children)}
+		b.WriteString("\n" + keys.Loose())
 		b.WriteString("\n  lab profile explain KEY says more about one of them\n")
 	}
 	return b.String()
 }
 
-func facts(doc profiles.Doc) []string {
+func facts(doc profiles.Doc) [][]string {
 	if doc.Type == "section" || doc.Type == "profile" {
 		return nil
 	}
@@ -33,10 +35,10 @@ func facts(doc profiles.Doc) []string {
 	if doc.Required {
 		fallback = "none: each file writes it"
 	}
-	rows := []string{"  type\t" + doc.Type, "  default\t" + fallback}
+	rows := [][]string{{"  type", doc.Type}, {"  default", fallback}}
 	for _, fact := range [][2]string{{"allowed", doc.Allowed}, {"environment", doc.Env}, {"flag", doc.Set}, {"while up", whileUp(doc)}} {
 		if fact[1] != "" {
-			rows = append(rows, "  "+fact[0]+"\t"+fact[1])
+			rows = append(rows, []string{"  " + fact[0], fact[1]})
 		}
 	}
 	return rows
@@ -54,8 +56,8 @@ func whileUp(doc profiles.Doc) string {
 }
 
 // below lists keys and all that is under them.
-func below(docs []profiles.Doc) []string {
-	var rows []string
+func below(docs []profiles.Doc) [][]string {
+	var rows [][]string
 	for _, d := range docs {
 		fallback := cmp.Or(d.Default, `""`)
 		switch {
@@ -64,7 +66,7 @@ func below(docs []profiles.Doc) []string {
 		case d.Required:
 			fallback = "(required)"
 		}
-		rows = append(rows, fmt.Sprintf("  %s\t%s\t%s\t%s", d.Key, d.Type, fallback, d.Allowed))
+		rows = append(rows, []string{"  " + d.Key, d.Type, fallback, d.Allowed})
 		rows = append(rows, below(d.Children)...)
 	}
 	return rows

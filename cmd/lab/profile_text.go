@@ -133,27 +133,12 @@ func explainable() []string {
 	return keys
 }
 
-// columns lays out rows of cells, separated by tabs, below each other, the first of them the heads of the columns. What is
-// wider than COLUMNS is folded.
-func columns(rows ...string) string {
-	var t show.Table
-	for i, row := range rows {
-		cells := strings.Split(row, "\t")
-		if i == 0 && len(rows) > 1 && strings.ToUpper(cells[0]) == cells[0] {
-			t.Head = cells
-			continue
-		}
-		t.Rows = append(t.Rows, cells)
+func listText(all []profiles.Summary) string {
+	t := show.Table{Head: []string{"NAME", "MODE", "DESCRIPTION"}}
+	for _, s := range all {
+		t.Rows = append(t.Rows, []string{s.Name, string(s.Mode), s.Description})
 	}
 	return t.Loose()
-}
-
-func listText(all []profiles.Summary) string {
-	rows := []string{"NAME\tMODE\tDESCRIPTION"}
-	for _, s := range all {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", s.Name, s.Mode, s.Description))
-	}
-	return columns(rows...)
 }
 
 func verdictText(verdicts []verdict) string {
@@ -173,9 +158,9 @@ func diffText(a, b string, changes []profiles.Change) string {
 	if len(changes) == 0 {
 		return fmt.Sprintf("%s and %s lead to the same lab\n", a, b)
 	}
-	rows := []string{fmt.Sprintf("KEY\t%s\t%s", a, b)}
+	t := show.Table{Head: []string{"KEY", a, b}}
 	for _, c := range changes {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", c.Key, cmp.Or(c.A, `""`), cmp.Or(c.B, `""`)))
+		t.Rows = append(t.Rows, []string{c.Key, cmp.Or(c.A, `""`), cmp.Or(c.B, `""`)})
 	}
-	return columns(rows...)
+	return t.Loose()
 }
