@@ -77,8 +77,7 @@ func (c *chain) follow(ref, dir string, at origin) {
 		for _, t := range append(c.trail[i:len(c.trail):len(c.trail)], f) {
 			names = append(names, t.source)
 		}
-		c.found.add(&Problem{Source: at.source, Line: at.line, Key: "extends",
-			Message: "the profiles extend each other in a circle: " + strings.Join(names, " -> ")})
+		c.extends(at, "the profiles extend each other in a circle: %s", strings.Join(names, " -> "))
 		return
 	}
 	c.add(f)
@@ -89,17 +88,15 @@ func (c *chain) add(f file) {
 	l, ok := readLayer(c.root, f.source, f.data, &c.found)
 	c.partial = c.partial || !ok
 	c.trail = append(c.trail, f)
+	at := l.origins["extends"]
 	switch ref, _ := l.values["extends"].(string); {
-	case strings.TrimSpace(ref) == "" && l.origins["extends"].source != "":
-		at := l.origins["extends"]
-		c.found.add(&Problem{Source: at.source, Line: at.line, Key: "extends", Message: "is empty; name a profile, or remove the line"})
+	case strings.TrimSpace(ref) == "" && at.source != "":
+		c.extends(at, "is empty; name a profile, or remove the line")
 	case ref == "":
 	case f.dir == "" && isPath(ref):
-		at := l.origins["extends"]
-		c.found.add(&Problem{Source: at.source, Line: at.line, Key: "extends",
-			Message: fmt.Sprintf("%q is a path, but this profile has no place of its own to start from; extend a shipped one", ref)})
+		c.extends(at, "%q is a path, but this profile has no place of its own to start from; extend a shipped one", ref)
 	default:
-		c.follow(ref, f.dir, l.origins["extends"])
+		c.follow(ref, f.dir, at)
 	}
 	if len(c.layers) > 0 {
 		// What was extended gave its settings, not its name.
@@ -107,6 +104,11 @@ func (c *chain) add(f file) {
 		delete(base.values, "metadata")
 	}
 	c.layers = append(c.layers, l)
+}
+
+// extends says what is wrong with an extends.
+func (c *chain) extends(at origin, format string, args ...any) {
+	c.found.add(&Problem{Source: at.source, Line: at.line, Key: "extends", Message: fmt.Sprintf(format, args...)})
 }
 
 func open(ref, dir string) (file, error) {
@@ -149,8 +151,7 @@ func hintShipped(path string) string {
 
 // plainCause drops the operation and path that an [fs.PathError] repeats.
 func plainCause(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}
 	return err

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -23,12 +24,7 @@ const MirrorDir = "/etc/containerd/certs.d"
 // the profile asks for. With registry mirrors its containerd reads [MirrorDir], whose
 // files are the caller's work.
 func (p *Profile) KindConfig(t Target) ([]byte, error) {
-	if t.Name == "" {
-		t.Name = p.Metadata.Name
-	}
-	if t.Image == "" {
-		t.Image = p.Cluster.Image
-	}
+	t.Name, t.Image = cmp.Or(t.Name, p.Metadata.Name), cmp.Or(t.Image, p.Cluster.Image)
 	config := v1alpha4.Cluster{
 		TypeMeta: v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"},
 		Name:     t.Name,

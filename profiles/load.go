@@ -3,7 +3,6 @@ package profiles
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/viper"
 
@@ -128,5 +127,5 @@ func Keys() []string {
 	for _, n := range newSchema().Settings() {
 		keys = append(keys, n.Path)
 	}
-	return slices.Clip(keys)
+	return keys
 }

@@ -93,7 +93,7 @@ func (c *checker) name() {
 // nodes checks that the pod subnet has a /24 for each node: that is what the cluster's
 // controller manager cuts it into.
 func (c *checker) nodes() {
-	const key = "cluster.podSubnet"
+	const key = podSubnetKey
 	subnet := c.p.Cluster.PodSubnet
 	if !c.sound(key, "cluster.workers", "cluster.controlPlanes") || !subnet.IsValid() {
 		return

@@ -1,5 +1,7 @@
 package profiles
 
+import "cmp"
+
 // Install is what the chart needs to know and no profile can say.
 type Install struct {
 	// Name is the lab's; empty: the profile's.
@@ -28,26 +30,18 @@ func (i Image) values() map[string]any {
 
 // Values are the chart's values for the profile: its network's, see [settings.Network.Values], and what in says.
 func (p *Profile) Values(in Install) map[string]any {
-	if in.Name == "" {
-		in.Name = p.Metadata.Name
-	}
-	if in.APIServerHost == "" {
-		in.APIServerHost = in.Name + "-control-plane"
-	}
-	if in.APIServerPort == 0 {
-		in.APIServerPort = 6443
-	}
+	name := cmp.Or(in.Name, p.Metadata.Name)
 	values := p.Network.Values()
-	values["cluster"] = map[string]any{"name": in.Name}
-	values["k8sServiceHost"], values["k8sServicePort"] = in.APIServerHost, in.APIServerPort
+	values["cluster"] = map[string]any{"name": name}
+	values["k8sServiceHost"] = cmp.Or(in.APIServerHost, name+"-control-plane")
+	values["k8sServicePort"] = cmp.Or(in.APIServerPort, 6443)
 	if image := in.Agent.values(); len(image) > 0 {
 		values["image"] = image
 	}
-	if image := in.Operator.values(); len(image) > 0 {
-		values["operator"] = map[string]any{"image": image}
-	}
-	if image := in.Relay.values(); len(image) > 0 {
-		values["relay"] = map[string]any{"image": image}
+	for part, of := range map[string]Image{"operator": in.Operator, "relay": in.Relay} {
+		if image := of.values(); len(image) > 0 {
+			values[part] = map[string]any{"image": image}
+		}
 	}
 	return values
 }

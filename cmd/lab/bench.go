@@ -31,20 +31,17 @@ the run proves nothing because the reference differs from itself.`,
 			if o.Rounds < 1 || o.Idle < time.Second {
 				return usageError{errors.New("--rounds has to be at least 1, --idle at least 1s")}
 			}
-			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
-			defer l.Close()
 			o.Progress = benchProgress(cmd.ErrOrStderr())
-			report, err := l.Bench(cmd.Context(), o)
-			if report != nil {
-				err = errors.Join(err, out.print(cmd.OutOrStdout(), report, report.Markdown))
-			}
-			if err != nil {
-				return err
-			}
-			return judged(l.Name, report)
+			return of.open(cmd, func(l *labs.Lab) error {
+				report, err := l.Bench(cmd.Context(), o)
+				if report != nil {
+					err = errors.Join(err, out.print(cmd.OutOrStdout(), report, report.Markdown))
+				}
+				if err != nil {
+					return err
+				}
+				return judged(l.Name, report)
+			})
 		},
 	}
 	of.argument(cmd)

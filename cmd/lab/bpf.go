@@ -14,14 +14,6 @@ import (
 	"wirelab.dev/wirelab/labs"
 )
 
-func newServiceCmd() *cobra.Command { return listCmd(show.ServiceList()) }
-
-func newEndpointCmd() *cobra.Command { return listCmd(show.LabeledEndpointList()) }
-
-func newIdentityCmd() *cobra.Command { return listCmd(show.IdentityList()) }
-
-func newFeaturesCmd() *cobra.Command { return listCmd(show.FeatureList()) }
-
 func newBPFCmd() *cobra.Command {
 	return parent("bpf", "What is in the BPF maps of the nodes",
 		listCmd(show.FrontendList()), listCmd(show.FlowList()), listCmd(show.TranslationList()), listCmd(show.EndpointList()),
@@ -41,13 +33,12 @@ func parent(use, short string, below ...*cobra.Command) *cobra.Command {
 
 // ask asks the agents for a list. The error beside answers says which nodes gave none.
 func ask[T any](cmd *cobra.Command, w whose, args ...string) (lab string, answers []labs.OnNode[T], err error) {
-	opened, err := labs.Open(cmd.Context(), w.lab, waiting(cmd.ErrOrStderr()))
-	if err != nil {
-		return "", nil, err
-	}
-	defer opened.Close()
-	answers, err = labs.AskAgents[T](cmd.Context(), opened, w.node, args...)
-	return opened.Name, answers, err
+	err = w.open(cmd, func(l *labs.Lab) (err error) {
+		lab = l.Name
+		answers, err = labs.AskAgents[T](cmd.Context(), l, w.node, args...)
+		return err
+	})
+	return lab, answers, err
 }
 
 // listCmd lists one thing as the agents on all nodes have it, below a command for all that is done with it.
@@ -165,8 +156,9 @@ func onNodes[T any](lab string, answers []labs.OnNode[T], table func([]T) show.T
 
 // filterFlags adds flags that the agent's own commands have too. What it returns checks their values and says them again.
 func filterFlags(cmd *cobra.Command, names []string) func() ([]string, error) {
-	for _, name := range names {
-		cmd.Flags().String(name, "", show.FilterUsage(name))
+	values := make([]string, len(names))
+	for i, name := range names {
+		cmd.Flags().StringVar(&values[i], name, "", show.FilterUsage(name))
 		complete := cobra.NoFileCompletions
 		switch name {
 		case "service":
@@ -178,18 +170,14 @@ func filterFlags(cmd *cobra.Command, names []string) func() ([]string, error) {
 	}
 	return func() (args []string, err error) {
 		var f show.Filter
-		for _, name := range names {
-			value, err := cmd.Flags().GetString(name)
-			if err != nil {
-				return nil, err
-			}
-			if value == "" {
+		for i, name := range names {
+			if values[i] == "" {
 				continue
 			}
-			if err := f.Set(name, value); err != nil {
+			if err := f.Set(name, values[i]); err != nil {
 				return nil, err
 			}
-			args = append(args, "--"+name, value)
+			args = append(args, "--"+name, values[i])
 		}
 		return args, nil
 	}

@@ -22,7 +22,7 @@ worker  10.96.0.9:8080/tcp  1   inside  ClusterIP  10.0.1.5:80 here  demo/demo:h
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := onNodes("a", nil, show.Endpoints).String(); got != "NODE  ADDRESS  ID  IFINDEX  MAC  NODE MAC  POD\n" {
+	if got := onNodes("a", nil, show.EndpointList().Table).String(); got != "NODE  ADDRESS  ID  IFINDEX  MAC  NODE MAC  POD\n" {
 		t.Errorf("nothing at all: %q", got)
 	}
 }

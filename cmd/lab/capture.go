@@ -63,7 +63,7 @@ interrupt. It says on standard error where it listens, and at the end how many p
 				return err
 			}
 		}
-		err = c.run(cmd, of.lab, o)
+		err = c.run(cmd, of, o)
 		if run != nil && run.ran() && (err == nil || errors.Is(err, labs.ErrPartly)) {
 			return run.result()
 		}
@@ -84,25 +84,22 @@ type capturing struct {
 	text           show.PacketText
 }
 
-func (c *capturing) run(cmd *cobra.Command, lab string, o labs.CaptureOptions) (err error) {
+func (c *capturing) run(cmd *cobra.Command, of labName, o labs.CaptureOptions) (err error) {
 	if c.file != nil {
 		defer func() { err = errors.Join(err, c.file.close()) }()
 	}
-	l, err := labs.Open(cmd.Context(), lab, waiting(cmd.ErrOrStderr()))
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	o.Begin = func(points []labs.CapturePoint) error { return c.begin(l.Name, o.Filter, points) }
-	points, err := l.Capture(cmd.Context(), o, c.packet)
-	if points == nil {
-		return err
-	}
-	c.count(points)
-	if err != nil && !errors.Is(err, labs.ErrPartly) {
-		return err
-	}
-	return errors.Join(err, c.end(points))
+	return of.open(cmd, func(l *labs.Lab) error {
+		o.Begin = func(points []labs.CapturePoint) error { return c.begin(l.Name, o.Filter, points) }
+		points, err := l.Capture(cmd.Context(), o, c.packet)
+		if points == nil {
+			return err
+		}
+		c.count(points)
+		if err != nil && !errors.Is(err, labs.ErrPartly) {
+			return err
+		}
+		return errors.Join(err, c.end(points))
+	})
 }
 
 // begin says where it listens.

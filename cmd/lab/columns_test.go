@@ -10,6 +10,7 @@ import (
 	"wirelab.dev/wirelab/internal/doctor"
 	"wirelab.dev/wirelab/internal/kube"
 	"wirelab.dev/wirelab/labs"
+	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
 )
 
@@ -22,7 +23,7 @@ func TestOutputFitsTheScreen(t *testing.T) {
 		"status":  statusText(s, true),
 		"list":    labsText([]labs.Summary{{Name: "a", Profile: "kubeproxy-replacement", State: labs.StateDegraded, Image: "kindest/node:v1.36.1@sha256:abc", Down: []string{"node a-worker is stopped", "node a-worker2 is paused"}, Created: time.Now()}}),
 		"doctor":  doctorText([]doctor.Finding{{Name: "kernel", State: doctor.Missing, Found: "5.10 is too old for what is to be done here", Mend: "boot one of at least 5.15, or use another machine"}}),
-		"columns": columns("KEY\tone\ttwo", "network.bpf.monitorAggregation\tmaximum-of-all\tnone-of-them-at-all"),
+		"columns": diffText("one", "two", []profiles.Change{{Key: "network.bpf.monitorAggregation", A: "maximum-of-all", B: "none-of-them-at-all"}}),
 	}
 	for _, args := range [][]string{{"profile", "explain"}, {"profile", "list"}, {"profile", "diff", "kubeproxy", "ebpf"}, {"verify", "--list"}} {
 		var out, errs bytes.Buffer

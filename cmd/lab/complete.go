@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -84,12 +82,4 @@ func completeFromLab(cmd *cobra.Command, args []string, ask func(context.Context
 		return nil, cobra.ShellCompDirectiveError
 	}
 	return found, cobra.ShellCompDirectiveNoFileComp
-}
-
-// known tells whether word is one of words.
-func known(word string, words []string) error {
-	if slices.Contains(words, word) {
-		return nil
-	}
-	return fmt.Errorf("no such thing as %q: there are %s", word, strings.Join(words, ", "))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wirelab.dev/wirelab/internal/doctor"
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
 )
@@ -54,12 +55,12 @@ func profileArg(args []string) string {
 }
 
 func doctorText(found []doctor.Finding) string {
-	rows := []string{"REQUIREMENT\tSTATE\tFOUND"}
+	t := show.Table{Head: []string{"REQUIREMENT", "STATE", "FOUND"}}
 	for _, f := range found {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", f.Name, f.State, f.Found))
+		t.Rows = append(t.Rows, []string{f.Name, string(f.State), f.Found})
 		if f.Mend != "" {
-			rows = append(rows, "\t\tmend: "+f.Mend)
+			t.Rows = append(t.Rows, []string{"", "", "mend: " + f.Mend})
 		}
 	}
-	return columns(rows...)
+	return t.Loose()
 }

@@ -26,13 +26,8 @@ func (f *passportFiles) flags(cmd *cobra.Command) {
 
 // prepare is called before anything is sent: each file has to be one that can be written.
 func (f *passportFiles) prepare() error {
-	for _, file := range []string{f.svg, f.html} {
-		if file == "" {
-			continue
-		}
-		if err := canWrite(file); err != nil {
-			return err
-		}
+	if err := canWrite(f.svg, f.html); err != nil {
+		return err
 	}
 	if f.svg != "" && f.svg == f.html {
 		return usageError{fmt.Errorf("--svg and --html are both to write %s", f.svg)}
@@ -55,18 +50,18 @@ func (f *passportFiles) write(lab string, p passport.Passport) error {
 	return errors.Join(errs...)
 }
 
-//go:embed explain_page.html
-var explainPage string
+var (
+	//go:embed explain_page.html
+	explainPage string
+
+	explainTemplate = template.Must(template.New("page").Parse(explainPage))
+)
 
 // notSeen is a place where the packet was not seen, as the page has it.
 type notSeen struct{ Way, Node, Place, Reason string }
 
 // passportPage is the passport as HTML that needs nothing else to be read.
 func passportPage(lab string, p passport.Passport) ([]byte, error) {
-	t, err := template.New("page").Parse(explainPage)
-	if err != nil {
-		return nil, fmt.Errorf("read the page's template: %w", err)
-	}
 	text := passportText{lab: lab}
 	head, words, _ := strings.Cut(text.String(p), "\n")
 	var absences []notSeen
@@ -82,7 +77,7 @@ func passportPage(lab string, p passport.Passport) ([]byte, error) {
 		}
 	}
 	var b bytes.Buffer
-	err = t.Execute(&b, struct {
+	err := explainTemplate.Execute(&b, struct {
 		Lab, Head, Words string
 		Failed           bool
 		Drawing          template.HTML

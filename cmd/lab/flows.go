@@ -38,15 +38,12 @@ func newFlowsCmd() *cobra.Command {
 			if err := serve.check(cmd.Flags()); err != nil {
 				return usageError{err}
 			}
-			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			if serve.on {
-				return serve.run(cmd, l)
-			}
-			return l.Flows(cmd.Context(), of.node, filter, flowPrinter(cmd.OutOrStdout(), l, out.value == "json"))
+			return of.open(cmd, func(l *labs.Lab) error {
+				if serve.on {
+					return serve.run(cmd, l)
+				}
+				return l.Flows(cmd.Context(), of.node, filter, flowPrinter(cmd.OutOrStdout(), l, out.value == "json"))
+			})
 		},
 	}
 	of.argument(cmd)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"wirelab.dev/wirelab/internal/screen"
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -36,12 +38,12 @@ func labsText(all []labs.Summary) string {
 	if len(all) == 0 {
 		return "no labs: make one with lab up kubeproxy\n"
 	}
-	rows := []string{"NAME\tPROFILE\tSTATE\tNODES\tIMAGE\tAGE"}
+	t := show.Table{Head: []string{"NAME", "PROFILE", "STATE", "NODES", "IMAGE", "AGE"}}
 	for _, l := range all {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%d\t%s\t%s", l.Name, l.Profile, l.State, len(l.Nodes), l.Image,
-			duration.HumanDuration(time.Since(l.Created))))
+		age := duration.HumanDuration(time.Since(l.Created))
+		t.Rows = append(t.Rows, []string{l.Name, l.Profile, l.State, strconv.Itoa(len(l.Nodes)), l.Image, age})
 	}
-	text := columns(rows...)
+	text := t.Loose()
 	for _, l := range all {
 		if l.State == labs.StateDegraded {
 			text += screen.Paragraph(fmt.Sprintf("%s: %s: lab up starts or resumes nodes", l.Name, strings.Join(l.Down, ", ")), "  ")

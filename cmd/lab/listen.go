@@ -22,8 +22,7 @@ func listenAt(ctx context.Context, at netip.AddrPort) (net.Listener, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", at.String())
 	if err != nil {
-		var busy *net.OpError
-		if errors.As(err, &busy) {
+		if busy, ok := errors.AsType[*net.OpError](err); ok {
 			err = busy.Err
 		}
 		return nil, fmt.Errorf("listen at %s: %w", at, err)

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"wirelab.dev/wirelab/internal/docker"
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 )
 
@@ -40,11 +40,11 @@ is stopped or paused is named, and the others get the images all the same; the e
 		}),
 		ValidArgsFunction: completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			show := newProgress(cmd.ErrOrStderr(), out.value == "json")
+			steps := newProgress(cmd.ErrOrStderr(), out.value == "json")
 			r, err := labs.Load(cmd.Context(), labs.LoadOptions{
-				Lab: of.lab, Sources: args, Progress: show.event, Say: waiting(cmd.ErrOrStderr()),
+				Lab: of.lab, Sources: args, Progress: steps.event, Say: waiting(cmd.ErrOrStderr()),
 			})
-			show.close()
+			steps.close()
 			if errors.Is(err, labs.ErrNoSource) {
 				return usageError{err}
 			}
@@ -60,11 +60,11 @@ is stopped or paused is named, and the others get the images all the same; the e
 }
 
 func loadText(r *labs.LoadResult) string {
-	rows := []string{"IMAGE\tNODE\tSTATE"}
+	t := show.Table{Head: []string{"IMAGE", "NODE", "STATE"}}
 	for _, n := range r.Nodes {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", n.Image, n.Node, n.State))
+		t.Rows = append(t.Rows, []string{n.Image, n.Node, string(n.State)})
 	}
-	return columns(rows...)
+	return t.Loose()
 }
 
 // completeImages completes with the names of images that Docker has, and with files.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,31 +37,23 @@ With -o json each line is an object with time, node, pod and line.`,
 			if len(args) > 0 {
 				o.Component = args[0]
 			}
-			if err := known(o.Component, labs.Components()); err != nil {
-				return usageError{err}
+			if all := labs.Components(); !slices.Contains(all, o.Component) {
+				return usageError{fmt.Errorf("no such thing as %q: there are %s", o.Component, strings.Join(all, ", "))}
 			}
-			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
-			defer l.Close()
 			enc := json.NewEncoder(cmd.OutOrStdout())
-			var failed error
-			err = l.Logs(cmd.Context(), o, func(line labs.LogLine) {
-				var err error
-				if out.value == "json" {
-					err = enc.Encode(line)
-				} else {
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", line.Node, line.Line)
-				}
-				if err != nil && failed == nil {
-					failed = err
-				}
+			return of.open(cmd, func(l *labs.Lab) error {
+				var failed error
+				err := l.Logs(cmd.Context(), o, func(line labs.LogLine) {
+					var err error
+					if out.value == "json" {
+						err = enc.Encode(line)
+					} else {
+						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", line.Node, line.Line)
+					}
+					failed = cmp.Or(failed, err)
+				})
+				return cmp.Or(err, failed)
 			})
-			if err == nil {
-				err = failed
-			}
-			return err
 		},
 	}
 	f := cmd.Flags()

@@ -37,8 +37,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		explain(stderr, err, context.Cause(ctx))
 	}
-	var exit statusError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[statusError](err); ok {
 		return exit.code
 	}
 	return exitCode(err)
@@ -47,9 +46,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // explain prints an error, and below it what helps to understand it. Of an interrupted command it says what went wrong
 // besides; why is what interrupted it, nil for one that was not.
 func explain(w io.Writer, err error, why error) {
-	var exit statusError
-	var reported reportedError
-	if errors.As(err, &exit) || errors.As(err, &reported) {
+	if is[statusError](err) || is[reportedError](err) {
 		return // what there is to say has been said
 	}
 	if errors.Is(why, errGone) {
@@ -73,8 +70,7 @@ func explain(w io.Writer, err error, why error) {
 		return
 	}
 	fmt.Fprintln(w, "lab:", err)
-	var notReady *kube.NotReady
-	if errors.As(err, &notReady) {
+	if notReady, ok := errors.AsType[*kube.NotReady](err); ok {
 		fmt.Fprint(w, "\n"+notReady.Detail())
 	}
 }

@@ -98,8 +98,7 @@ func (m *meanwhile) run(ctx context.Context) {
 			m.signal(syscall.SIGKILL)
 		}
 	}()
-	var exit *exec.ExitError
-	if err := m.cmd.Wait(); !errors.As(err, &exit) {
+	if err := m.cmd.Wait(); !is[*exec.ExitError](err) {
 		m.failed = err
 	}
 }

@@ -54,24 +54,21 @@ the command prints goes to standard error.`,
 		if err != nil {
 			return err
 		}
-		l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
-		if err != nil {
+		return of.open(cmd, func(l *labs.Lab) error {
+			filter, err := flags.Filter(l.PodAddr(cmd.Context()))
+			if err != nil {
+				return err
+			}
+			o := labs.MonitorOptions{Node: of.node, Pick: filter.Args(), Say: waiting(cmd.ErrOrStderr())}
+			if run != nil {
+				o.While = run.run
+			}
+			err = l.Monitor(cmd.Context(), o, eventWriter(cmd.OutOrStdout(), out.value == "json", l.Name, flags.Text()))
+			if run != nil && run.ran() {
+				return run.result()
+			}
 			return err
-		}
-		defer l.Close()
-		filter, err := flags.Filter(l.PodAddr(cmd.Context()))
-		if err != nil {
-			return err
-		}
-		o := labs.MonitorOptions{Node: of.node, Pick: filter.Args(), Say: waiting(cmd.ErrOrStderr())}
-		if run != nil {
-			o.While = run.run
-		}
-		err = l.Monitor(cmd.Context(), o, eventWriter(cmd.OutOrStdout(), out.value == "json", l.Name, flags.Text()))
-		if run != nil && run.ran() {
-			return run.result()
-		}
-		return err
+		})
 	}
 	return cmd
 }

@@ -41,14 +41,7 @@ func (o *outFile) flag(cmd *cobra.Command) {
 }
 
 // prepare is called before anything is made: each file has to be one that can be written.
-func (o *outFile) prepare() error {
-	for _, name := range o.names {
-		if err := canWrite(name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (o *outFile) prepare() error { return canWrite(o.names...) }
 
 // write writes the report to each file.
 func (o *outFile) write(report *verify.Report, verbose bool) error {
@@ -67,9 +60,15 @@ func (o *outFile) write(report *verify.Report, verbose bool) error {
 // resultMode is that of files with results: they are for others to read.
 const resultMode = 0o644
 
-func canWrite(name string) error {
-	if err := atomicfile.Try(name, nil, resultMode); err != nil {
-		return fmt.Errorf("%s cannot be written: %w", name, err)
+// canWrite says which of some files cannot be written. An empty name is of none.
+func canWrite(names ...string) error {
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if err := atomicfile.Try(name, nil, resultMode); err != nil {
+			return fmt.Errorf("%s cannot be written: %w", name, err)
+		}
 	}
 	return nil
 }

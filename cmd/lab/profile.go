@@ -14,23 +14,18 @@ import (
 
 // newProfileCmd is `lab profile`, which needs neither Docker nor a lab.
 func newProfileCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "profile",
-		Short: "Look at profiles: what a lab can be and what it will be",
-		Long: `A profile says in one file how a lab's cluster and network shall work. It is named
+	cmd := parent("profile", "Look at profiles: what a lab can be and what it will be",
+		newProfileListCmd(), newProfileShowCmd(), newProfileValidateCmd(),
+		newProfileExplainCmd(), newProfileDiffCmd(), newProfileSchemaCmd())
+	cmd.Long = `A profile says in one file how a lab's cluster and network shall work. It is named
 (one of those that come with lab) or given as the path of a file.
 
 What a lab is made from is, each counting more than the one before: the defaults, the
 profile that the file extends, the file, the environment (WIRELAB_NETWORK_MTU=1400),
-and --set network.mtu=1400.`,
-		Example: `  lab profile list
+and --set network.mtu=1400.`
+	cmd.Example = `  lab profile list
   lab profile explain network.mtu
-  lab profile validate my-lab.yaml`,
-		Args: usageArgs(knownCommand),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newProfileListCmd(), newProfileShowCmd(), newProfileValidateCmd(),
-		newProfileExplainCmd(), newProfileDiffCmd(), newProfileSchemaCmd())
+  lab profile validate my-lab.yaml`
 	return cmd
 }
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
 	"wirelab.dev/wirelab/internal/screen"
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/profiles"
 )
 
@@ -12,34 +14,31 @@ import (
 // keys of a section with a line each.
 func explainText(doc profiles.Doc) string {
 	var b strings.Builder
-	title := doc.Key
-	if title == "" {
-		title = "profile"
-	}
-	fmt.Fprintf(&b, "%s\n  %s\n", title, strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  "))
+	text := strings.Join(screen.Wrap(doc.Text, screen.AtMost(88)-2), "\n  ")
+	fmt.Fprintf(&b, "%s\n  %s\n", cmp.Or(doc.Key, "profile"), text)
 	if facts := facts(doc); len(facts) > 0 {
-		b.WriteString("\n" + columns(facts...))
+		b.WriteString("\n" + show.Table{Rows: facts}.Loose())
 	}
 	if len(doc.Children) > 0 {
-		b.WriteString("\n" + columns(append([]string{"  KEY\tTYPE\tDEFAULT\tALLOWED"}, below(doc.Children)...)...))
+		keys := show.Table{Head: []string{"  KEY", "TYPE", "DEFAULT", "ALLOWED"}, Rows: below(doc.Children)}
+		b.WriteString("\n" + keys.Loose())
 		b.WriteString("\n  lab profile explain KEY says more about one of them\n")
 	}
 	return b.String()
 }
 
-func facts(doc profiles.Doc) []string {
+func facts(doc profiles.Doc) [][]string {
 	if doc.Type == "section" || doc.Type == "profile" {
 		return nil
 	}
-	rows := []string{"  type\t" + doc.Type}
+	fallback := cmp.Or(doc.Default, `""`)
 	if doc.Required {
-		rows = append(rows, "  default\tnone: each file writes it")
-	} else {
-		rows = append(rows, "  default\t"+orQuotes(doc.Default))
+		fallback = "none: each file writes it"
 	}
+	rows := [][]string{{"  type", doc.Type}, {"  default", fallback}}
 	for _, fact := range [][2]string{{"allowed", doc.Allowed}, {"environment", doc.Env}, {"flag", doc.Set}, {"while up", whileUp(doc)}} {
 		if fact[1] != "" {
-			rows = append(rows, "  "+fact[0]+"\t"+fact[1])
+			rows = append(rows, []string{"  " + fact[0], fact[1]})
 		}
 	}
 	return rows
@@ -57,19 +56,17 @@ func whileUp(doc profiles.Doc) string {
 }
 
 // below lists keys and all that is under them.
-func below(docs []profiles.Doc) []string {
-	var rows []string
+func below(docs []profiles.Doc) [][]string {
+	var rows [][]string
 	for _, d := range docs {
-		fallback := d.Default
+		fallback := cmp.Or(d.Default, `""`)
 		switch {
 		case d.Type == "section":
 			fallback = ""
 		case d.Required:
 			fallback = "(required)"
-		case d.Default == "":
-			fallback = `""`
 		}
-		rows = append(rows, fmt.Sprintf("  %s\t%s\t%s\t%s", d.Key, d.Type, fallback, d.Allowed))
+		rows = append(rows, []string{"  " + d.Key, d.Type, fallback, d.Allowed})
 		rows = append(rows, below(d.Children)...)
 	}
 	return rows

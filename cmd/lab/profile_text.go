@@ -1,18 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/profiles"
 )
@@ -135,56 +133,12 @@ func explainable() []string {
 	return keys
 }
 
-// columns lays out rows of cells, separated by tabs, below each other, the first of them the heads of the columns. What is
-// wider than COLUMNS is folded.
-func columns(rows ...string) string {
-	text := aligned(rows)
-	width := screen.Columns()
-	if width == 0 || widest(text) <= width {
-		return text
-	}
-	var t show.Table
-	for i, row := range rows {
-		cells := strings.Split(row, "\t")
-		if i == 0 && len(rows) > 1 && strings.ToUpper(cells[0]) == cells[0] {
-			t.Head = cells
-			continue
-		}
-		t.Rows = append(t.Rows, cells)
-	}
-	return t.Fit(width)
-}
-
-// widest is the longest line, in characters.
-func widest(text string) (n int) {
-	for line := range strings.SplitSeq(text, "\n") {
-		n = max(n, utf8.RuneCountInString(line))
-	}
-	return n
-}
-
-func aligned(rows []string) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, row)
-	}
-	if err := w.Flush(); err != nil {
-		return strings.Join(rows, "\n") + "\n" // a Builder takes everything; keep the content if not
-	}
-	laid := strings.Split(b.String(), "\n")
-	for i := range laid {
-		laid[i] = strings.TrimRight(laid[i], " ")
-	}
-	return strings.Join(laid, "\n")
-}
-
 func listText(all []profiles.Summary) string {
-	rows := []string{"NAME\tMODE\tDESCRIPTION"}
+	t := show.Table{Head: []string{"NAME", "MODE", "DESCRIPTION"}}
 	for _, s := range all {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", s.Name, s.Mode, s.Description))
+		t.Rows = append(t.Rows, []string{s.Name, string(s.Mode), s.Description})
 	}
-	return columns(rows...)
+	return t.Loose()
 }
 
 func verdictText(verdicts []verdict) string {
@@ -204,16 +158,9 @@ func diffText(a, b string, changes []profiles.Change) string {
 	if len(changes) == 0 {
 		return fmt.Sprintf("%s and %s lead to the same lab\n", a, b)
 	}
-	rows := []string{fmt.Sprintf("KEY\t%s\t%s", a, b)}
+	t := show.Table{Head: []string{"KEY", a, b}}
 	for _, c := range changes {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", c.Key, orQuotes(c.A), orQuotes(c.B)))
+		t.Rows = append(t.Rows, []string{c.Key, cmp.Or(c.A, `""`), cmp.Or(c.B, `""`)})
 	}
-	return columns(rows...)
-}
-
-func orQuotes(value string) string {
-	if value == "" {
-		return `""`
-	}
-	return value
+	return t.Loose()
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/briandowns/spinner"
 	"github.com/fatih/color"
-	"golang.org/x/term"
 
 	"wirelab.dev/wirelab/internal/screen"
 	"wirelab.dev/wirelab/labs"
@@ -39,25 +38,18 @@ func newProgress(w io.Writer, machine bool) *progress {
 		p.json = json.NewEncoder(w)
 		return p
 	}
-	f, _ := fileOf(w)
-	onTerminal := isTerminal(w) && os.Getenv("TERM") != "dumb"
+	colors := false
+	if f, _ := fileOf(w); isTerminal(w) && os.Getenv("TERM") != "dumb" {
+		colors, p.width = screen.Terminal(f)
+		p.spin = spinner.New(spinner.CharSets[14], 100*time.Millisecond, spinner.WithWriterFile(f))
+		p.spin.Writer = w
+	}
 	for _, c := range []*color.Color{p.good, p.bad, p.faint} {
-		if onTerminal && os.Getenv("NO_COLOR") == "" {
+		if colors {
 			c.EnableColor()
 		} else {
 			c.DisableColor()
 		}
-	}
-	if onTerminal {
-		width, _, err := term.GetSize(int(f.Fd()))
-		switch {
-		case err == nil && width > 0 && (p.width == 0 || width < p.width):
-			p.width = width
-		case p.width == 0:
-			p.width = 80
-		}
-		p.spin = spinner.New(spinner.CharSets[14], 100*time.Millisecond, spinner.WithWriterFile(f))
-		p.spin.Writer = w
 	}
 	return p
 }

@@ -41,7 +41,7 @@ says what and why.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := labs.BugReportOptions{Verify: !noVerify, Progress: showChecks(cmd.ErrOrStderr())}
 			progressLine(cmd.ErrOrStderr(), "report: gathering")
-			written, err := writeReport(cmd.Context(), of.lab, cmp.Or(dir, defaultFolder(of.lab)), o)
+			written, err := writeReport(cmd.Context(), of.lab, cmp.Or(dir, "lab-report"+show.Prefixed("-", of.lab)), o)
 			if written != "" {
 				fmt.Fprintln(cmd.OutOrStdout(), written)
 			}
@@ -54,13 +54,6 @@ says what and why.`,
 	f.BoolVar(&noVerify, "no-verify", false, "do not run the checks")
 	must(cmd.MarkFlagDirname("dir"))
 	return cmd
-}
-
-func defaultFolder(lab string) string {
-	if lab == "" {
-		return "lab-report"
-	}
-	return "lab-report-" + lab
 }
 
 // writeReport gathers a report, writes it, and says where it is. That it lacks something is an error, once it is written.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"wirelab.dev/wirelab/internal/nearest"
+	"wirelab.dev/wirelab/internal/show"
 )
 
 func newRootCmd() *cobra.Command {
@@ -35,12 +36,7 @@ with a command, end with the command's own.`,
 		Args:          usageArgs(knownCommand),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// Of every command below, as none has a hook of its own.
-		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
-			if err := noneEmpty(cmd, args); err != nil {
-				return usageError{err}
-			}
-			return nil
-		},
+		PersistentPreRunE: usageArgs(noneEmpty),
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{knownFlag(cmd, err)} })
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -61,11 +57,11 @@ with a command, end with the command's own.`,
 		{groupLook, newBenchCmd()},
 		{groupLook, newFlowsCmd()},
 		{groupLook, newUICmd()},
-		{groupLook, newEndpointCmd()},
-		{groupLook, newIdentityCmd()},
-		{groupLook, newServiceCmd()},
+		{groupLook, listCmd(show.LabeledEndpointList())},
+		{groupLook, listCmd(show.IdentityList())},
+		{groupLook, listCmd(show.ServiceList())},
 		{groupLook, newBPFCmd()},
-		{groupLook, newFeaturesCmd()},
+		{groupLook, listCmd(show.FeatureList())},
 		{groupLook, newMonitorCmd()},
 		{groupLook, newCaptureCmd()},
 		{groupLook, newExplainCmd()},
@@ -106,8 +102,8 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 
 // knownFlag adds to the error of a flag that is not there the one that was probably meant, or where the flags are listed.
 func knownFlag(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
 		return err
 	}
 	var names []string

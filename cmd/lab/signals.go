@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"golang.org/x/term"
@@ -48,15 +47,14 @@ func untilTold() (ctx context.Context, end context.CancelCauseFunc) {
 // watched is an output that ends the command when nobody reads it any more.
 type watched struct {
 	io.Writer
-	gone func(error)
-	once sync.Once
+	gone func(error) // of the calls the first counts
 }
 
 func (w *watched) Write(b []byte) (int, error) {
 	n, err := w.Writer.Write(b)
 	// EIO is what a terminal says that has been hung up.
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EIO) {
-		w.once.Do(func() { w.gone(errGone) })
+		w.gone(errGone)
 	}
 	return n, err
 }

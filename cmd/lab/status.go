@@ -19,22 +19,19 @@ func newStatusCmd() *cobra.Command {
 the lab is not ready. Without LAB it shows the only one there is.`,
 		Example: "  lab status\n  lab status kubeproxy --verbose\n  lab status kubeproxy -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			s, err := l.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if err := out.print(cmd.OutOrStdout(), s, func() string { return statusText(s, verbose) }); err != nil {
-				return err
-			}
-			if !s.Ready {
-				return failedError{fmt.Errorf("lab %s is not ready: %s: %s", s.Lab, s.Problems[0].Want, s.Problems[0].Why)}
-			}
-			return nil
+			return of.open(cmd, func(l *labs.Lab) error {
+				s, err := l.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if err := out.print(cmd.OutOrStdout(), s, func() string { return statusText(s, verbose) }); err != nil {
+					return err
+				}
+				if !s.Ready {
+					return failedError{fmt.Errorf("lab %s is not ready: %s: %s", s.Lab, s.Problems[0].Want, s.Problems[0].Why)}
+				}
+				return nil
+			})
 		},
 	}
 	of.argument(cmd)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,59 +33,54 @@ func statusText(s *labs.Status, verbose bool) string {
 
 // summary is what holds for the whole lab, and where nodes differ which they are.
 func summary(s *labs.Status) show.Block {
+	sum := s.Sum
 	ready := "ready"
 	if !s.Ready {
 		ready = "NOT READY"
 	}
-	lines := [][2]string{
-		{"Lab", fmt.Sprintf("%s (%s)", s.Lab, ready)},
-		{"Profile", fmt.Sprintf("%s (mode %s)", s.Profile, s.Mode)},
-		{"Kubernetes", fmt.Sprintf("%s, reachable from %d/%d nodes, context %s%s", s.Kubernetes, s.Sum.AgentsToKubernetes, s.Sum.Nodes, s.Context, after(" in ", s.Kubeconfig))},
-		{"Nodes", fmt.Sprintf("%d/%d ready%s", s.Sum.NodesReady, s.Sum.Nodes, cordonedText(s))},
-		{"Agents", fmt.Sprintf("%d/%d ready%s", s.Sum.AgentsReady, s.Sum.Nodes, after(", version ", across(s, func(a *api.Status) string { return a.Version })))},
+	version := across(s, func(a *api.Status) string { return a.Version })
+	mode := across(s, ipamMode)
+	var b show.Block
+	b.Add("Lab", "%s (%s)", s.Lab, ready)
+	b.Add("Profile", "%s (mode %s)", s.Profile, s.Mode)
+	b.Add("Kubernetes", "%s, reachable from %d/%d nodes, context %s%s", s.Kubernetes, sum.AgentsToKubernetes, sum.Nodes,
+		s.Context, show.Prefixed(" in ", s.Kubeconfig))
+	b.Add("Nodes", "%d/%d ready%s", sum.NodesReady, sum.Nodes, cordonedText(s))
+	b.Add("Agents", "%d/%d ready%s", sum.AgentsReady, sum.Nodes, show.Prefixed(", version ", version))
+	known := func(key, text string) {
+		if text != "" {
+			b.Add(key, "%s", text)
+		}
 	}
-	for _, l := range []struct {
-		key string
-		of  func(*api.Datapath) string
-	}{
-		{"KubeProxyReplacement", replacement},
-		{"Attach Mode", func(d *api.Datapath) string { return d.AttachMode }},
-		{"Routing", func(d *api.Datapath) string { return show.Network(d.Routing) }},
-		{"Host Routing", func(d *api.Datapath) string { return show.HostRouting(d.Routing) }},
-		{"Masquerading", func(d *api.Datapath) string { return show.Masquerading(d.Masquerading) }},
-	} {
-		text := across(s, func(a *api.Status) string {
+	datapath := func(key string, say func(*api.Datapath) string) {
+		known(key, across(s, func(a *api.Status) string {
 			if a.Datapath == nil {
 				return ""
 			}
-			return l.of(a.Datapath)
-		})
-		if text != "" {
-			lines = append(lines, [2]string{l.key, text})
+			return say(a.Datapath)
+		}))
+	}
+	datapath("KubeProxyReplacement", replacement)
+	datapath("Attach Mode", func(d *api.Datapath) string { return d.AttachMode })
+	datapath("Routing", func(d *api.Datapath) string { return show.Network(d.Routing) })
+	datapath("Host Routing", func(d *api.Datapath) string { return show.HostRouting(d.Routing) })
+	datapath("Masquerading", func(d *api.Datapath) string { return show.Masquerading(d.Masquerading) })
+	known("Services", servicesText(s))
+	if n := sum.NetworkPolicies; n != nil {
+		b.Add("NetworkPolicies", "%s", show.NetworkPolicies(*n))
+	}
+	b.Add("IPAM", "%d/%d addresses used%s", sum.AddressesUsed, sum.AddressesTotal, show.Prefixed(", mode ", mode))
+	b.Add("Endpoints", "%d", sum.Endpoints)
+	known("Identities", across(s, identitiesText))
+	b.Add("Reconcilers", "%d/%d healthy", sum.ReconcilersOK, sum.Reconcilers)
+	if sum.NodesReached >= 0 {
+		text := fmt.Sprintf("%d/%d nodes reachable", sum.NodesReached, sum.Nodes)
+		if sum.NodesReached < sum.Nodes {
+			text += " (" + show.ByProtocol(sum.NodesByICMP, sum.NodesByTCP, sum.Nodes) + ")"
 		}
+		b.Add("Cluster Health", "%s", text)
 	}
-	if text := servicesText(s); text != "" {
-		lines = append(lines, [2]string{"Services", text})
-	}
-	if n := s.Sum.NetworkPolicies; n != nil {
-		lines = append(lines, [2]string{"NetworkPolicies", show.NetworkPolicies(*n)})
-	}
-	lines = append(lines,
-		[2]string{"IPAM", fmt.Sprintf("%d/%d addresses used%s", s.Sum.AddressesUsed, s.Sum.AddressesTotal, after(", mode ", across(s, ipamMode)))},
-		[2]string{"Endpoints", fmt.Sprint(s.Sum.Endpoints)},
-	)
-	if text := across(s, identitiesText); text != "" {
-		lines = append(lines, [2]string{"Identities", text})
-	}
-	lines = append(lines, [2]string{"Reconcilers", fmt.Sprintf("%d/%d healthy", s.Sum.ReconcilersOK, s.Sum.Reconcilers)})
-	if s.Sum.NodesReached >= 0 {
-		text := fmt.Sprintf("%d/%d nodes reachable", s.Sum.NodesReached, s.Sum.Nodes)
-		if s.Sum.NodesReached < s.Sum.Nodes {
-			text += " (" + show.ByProtocol(s.Sum.NodesByICMP, s.Sum.NodesByTCP, s.Sum.Nodes) + ")"
-		}
-		lines = append(lines, [2]string{"Cluster Health", text})
-	}
-	return show.Block{Lines: lines}
+	return b
 }
 
 func replacement(d *api.Datapath) string {
@@ -142,21 +139,12 @@ func ipamMode(a *api.Status) string {
 
 // across is what the agents say in one voice, or else each answer with the nodes that gave it.
 func across(s *labs.Status, say func(*api.Status) string) string {
-	var answers []string
-	by := map[string][]string{}
-	for _, n := range s.Nodes {
-		if n.Agent == nil {
-			continue
+	answers, by, _ := said(s, func(a *api.Status) []string {
+		if text := say(a); text != "" {
+			return []string{text}
 		}
-		text := say(n.Agent)
-		if text == "" {
-			continue
-		}
-		if by[text] == nil {
-			answers = append(answers, text)
-		}
-		by[text] = append(by[text], short(s, n.Name))
-	}
+		return nil
+	})
 	if len(answers) < 2 {
 		return strings.Join(answers, "")
 	}
@@ -166,15 +154,26 @@ func across(s *labs.Status, say func(*api.Status) string) string {
 	return strings.Join(answers, "; ")
 }
 
+// said is what agents say, each thing once, the nodes that say it, and how many agents there are.
+func said[T comparable](s *labs.Status, say func(*api.Status) []T) (all []T, by map[T][]string, agents int) {
+	by = map[T][]string{}
+	for _, n := range s.Nodes {
+		if n.Agent == nil {
+			continue
+		}
+		agents++
+		for _, x := range say(n.Agent) {
+			if by[x] == nil {
+				all = append(all, x)
+			}
+			by[x] = append(by[x], short(s, n.Name))
+		}
+	}
+	return all, by, agents
+}
+
 // short is a node's name without the lab's in front.
 func short(s *labs.Status, node string) string { return strings.TrimPrefix(node, s.Lab+"-") }
-
-func after(prefix, text string) string {
-	if text == "" {
-		return ""
-	}
-	return prefix + text
-}
 
 // problems are sentences on what is not as it should be, those of the whole lab first.
 func problems(s *labs.Status) []string {
@@ -183,21 +182,15 @@ func problems(s *labs.Status) []string {
 		out = append(out, p.Want+": "+p.Why)
 	}
 	for _, n := range s.Nodes {
-		say := func(format string, args ...any) {
-			out = append(out, "node "+short(s, n.Name)+": "+fmt.Sprintf(format, args...))
-		}
-		a := n.Agent
-		if a == nil {
+		if n.Agent == nil {
 			continue
 		}
-		for _, text := range a.NotReady {
-			say("%s", text)
+		texts := slices.Clone(n.Agent.NotReady)
+		if d := n.Agent.Datapath; d != nil && d.Error != "" {
+			texts = append(texts, strings.ReplaceAll(d.Error, "\n", "; "))
 		}
-		if d := a.Datapath; d != nil && d.Error != "" {
-			say("%s", strings.ReplaceAll(d.Error, "\n", "; "))
-		}
-		for _, text := range a.Warnings {
-			say("%s", text)
+		for _, text := range append(texts, n.Agent.Warnings...) {
+			out = append(out, "node "+short(s, n.Name)+": "+text)
 		}
 	}
 	return out
@@ -205,21 +198,7 @@ func problems(s *labs.Status) []string {
 
 // leftOut is what nodes do not carry, each thing once, with the nodes where it is not so on all of them.
 func leftOut(s *labs.Status) []string {
-	var all []api.LeftOut
-	on := map[api.LeftOut][]string{}
-	agents := 0
-	for _, n := range s.Nodes {
-		if n.Agent == nil {
-			continue
-		}
-		agents++
-		for _, x := range n.Agent.LeftOut {
-			if on[x] == nil {
-				all = append(all, x)
-			}
-			on[x] = append(on[x], short(s, n.Name))
-		}
-	}
+	all, on, agents := said(s, func(a *api.Status) []api.LeftOut { return a.LeftOut })
 	for i, x := range all {
 		if nodes := on[x]; len(nodes) < agents {
 			all[i].Message += ", on " + strings.Join(nodes, " ")
@@ -231,7 +210,7 @@ func leftOut(s *labs.Status) []string {
 func nodesTable(s *labs.Status) show.Table {
 	t := show.Table{Head: []string{"NODE", "READY", "ADDRESS", "PODS", "IPAM", "HOST", "MASQUERADING", "RECONCILERS", "HEALTH"}}
 	for _, n := range s.Nodes {
-		row := []string{short(s, n.Name), nodeReady(n), n.IP, orDash(n.PodCIDR), "-", "-", "-", "-", "-"}
+		row := []string{short(s, n.Name), nodeReady(n), n.IP, cmp.Or(n.PodCIDR, "-"), "-", "-", "-", "-", "-"}
 		if a := n.Agent; a != nil {
 			if a.IPAM != nil {
 				row[4] = fmt.Sprintf("%d/%d", a.IPAM.Used, a.IPAM.Capacity)
@@ -278,13 +257,6 @@ func nodeReady(n labs.NodeStatus) string {
 		return "yes, " + n.Cordoned
 	}
 	return "yes"
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 func nodeText(n labs.NodeStatus) string {

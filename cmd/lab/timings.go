@@ -118,9 +118,6 @@ func (c *clock) flags(cmd *cobra.Command, steps ...string) {
 // start is called before anything is made.
 func (c *clock) start() error {
 	c.began = time.Now()
-	if c.file == "" {
-		return nil
-	}
 	return canWrite(c.file)
 }
 

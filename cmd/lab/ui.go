@@ -39,12 +39,7 @@ lab's flows. The page comes out of lab itself and loads nothing from elsewhere.`
 			if !at.Addr().IsLoopback() {
 				return usageError{fmt.Errorf("listen at %s: the page is for this machine alone, so only an address as 127.0.0.1 will do", listen)}
 			}
-			l, err := labs.Open(cmd.Context(), of.lab, waiting(cmd.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			return serveUI(cmd, l, at)
+			return of.open(cmd, func(l *labs.Lab) error { return serveUI(cmd, l, at) })
 		},
 	}
 	of.argument(cmd)

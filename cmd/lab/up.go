@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/profiles"
 	"wirelab.dev/wirelab/verify"
@@ -111,9 +112,9 @@ func profileNames(*cobra.Command) []string {
 }
 
 func up(cmd *cobra.Command, opts labs.UpOptions, out *format, files *outFile, report *onFailure, clock *clock) error {
-	show := newProgress(cmd.ErrOrStderr(), out.value == "json")
-	opts.Progress = show.event
-	opts.Failed = report.up(cmd.Context(), opts.Profile, show.event)
+	steps := newProgress(cmd.ErrOrStderr(), out.value == "json")
+	opts.Progress = steps.event
+	opts.Failed = report.up(cmd.Context(), opts.Profile, steps.event)
 	result, err := labs.Up(cmd.Context(), opts)
 	if err != nil && cmd.Context().Err() == nil && result.Report != nil && result.Report.Count(verify.Fail) > 0 {
 		err = claimError{err} // what has been seen to be wrong is so, whatever came after it
@@ -126,7 +127,7 @@ func up(cmd *cobra.Command, opts labs.UpOptions, out *format, files *outFile, re
 		opts.Failed(result, late)
 	}
 	err = errors.Join(err, report.failed)
-	show.close()
+	steps.close()
 	if result.Report != nil && !result.Report.Passed() && out.value == "text" {
 		if werr := result.Report.WriteText(cmd.ErrOrStderr(), false); werr != nil {
 			err = errors.Join(err, werr)
@@ -140,7 +141,7 @@ func up(cmd *cobra.Command, opts labs.UpOptions, out *format, files *outFile, re
 	}
 	err = errors.Join(err, late)
 	if err != nil && out.value == "json" {
-		show.event(labs.Event{Step: "up", State: labs.StepFailed, Note: err.Error()})
+		steps.event(labs.Event{Step: "up", State: labs.StepFailed, Note: err.Error()})
 		err = reportedError{err}
 	}
 	return errors.Join(err, out.print(cmd.OutOrStdout(), result, func() string { return upText(result) }))
@@ -171,11 +172,7 @@ func upText(r *labs.UpResult) string {
 
 // kubectlOf is how kubectl asks the cluster of a context; a file that is not named is the user's.
 func kubectlOf(kubeconfig, context string) string {
-	kubectl := "kubectl"
-	if kubeconfig != "" {
-		kubectl += " --kubeconfig " + kubeconfig
-	}
-	return kubectl + " --context " + context
+	return "kubectl" + show.Prefixed(" --kubeconfig ", kubeconfig) + " --context " + context
 }
 
 // oneProfile wants a profile, and says where a lab's name goes to whom has given it behind that, as other commands take it.

@@ -36,21 +36,24 @@ func (e claimError) Unwrap() error { return e.error }
 
 // exitCode is what lab exits with when a command returned err.
 func exitCode(err error) int {
-	var usage usageError
-	var failed failedError
-	var claim claimError
 	switch {
 	case err == nil:
 		return exitFine
-	case errors.As(err, &claim):
+	case is[claimError](err):
 		return exitClaim
-	case errors.As(err, &failed):
+	case is[failedError](err):
 		return exitFailed
-	case errors.As(err, &usage), errors.Is(err, labs.ErrWhich), errors.Is(err, labs.ErrPlace), errors.Is(err, profiles.ErrUnknown), len(profiles.Problems(err)) > 0:
+	case is[usageError](err), errors.Is(err, labs.ErrWhich), errors.Is(err, labs.ErrPlace), errors.Is(err, profiles.ErrUnknown), len(profiles.Problems(err)) > 0:
 		return exitUsage
 	default:
 		return exitFailed
 	}
+}
+
+// is tells whether an error of this type is in err.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // usageArgs makes the errors of check errors of the request.

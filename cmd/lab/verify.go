@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wirelab.dev/wirelab/internal/show"
 	"wirelab.dev/wirelab/labs"
 	"wirelab.dev/wirelab/verify"
 	"wirelab.dev/wirelab/verify/checks"
@@ -162,27 +163,20 @@ func listChecks(cmd *cobra.Command, sel verify.Selection, out *format) error {
 		Needs    []verify.Part `json:"needs"`
 	}
 	var entries []entry
-	rows := []string{"CHECK\tMODES\tWITH\tCLAIM"}
+	t := show.Table{Head: []string{"CHECK", "MODES", "WITH", "CLAIM"}}
 	for _, c := range selected {
 		entries = append(entries, entry{c.Name, c.Claim, c.Modes, c.Settings, c.MinNodes, c.Needs})
 		with := slices.Clone(c.Settings)
 		if c.MinNodes > 1 {
 			with = append(with, fmt.Sprintf("%d nodes", c.MinNodes))
 		}
-		rows = append(rows, strings.Join([]string{c.Name, orElse(c.Modes, "all"), orElse(with, "any"), c.Claim}, "\t"))
+		modes, settings := cmp.Or(strings.Join(c.Modes, ","), "all"), cmp.Or(strings.Join(with, ","), "any")
+		t.Rows = append(t.Rows, []string{c.Name, modes, settings, c.Claim})
 	}
 	if out.value != "text" && out.value != "json" {
 		return usageError{errors.New("a list of checks is no report of results: use -o text or -o json with --list")}
 	}
-	return out.print(cmd.OutOrStdout(), entries, func() string { return columns(rows...) })
-}
-
-// orElse is a list in one cell of a table, with a word for one that is empty.
-func orElse(list []string, empty string) string {
-	if len(list) == 0 {
-		return empty
-	}
-	return strings.Join(list, ",")
+	return out.print(cmd.OutOrStdout(), entries, t.Loose)
 }
 
 func completeChecks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

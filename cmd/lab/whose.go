@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"wirelab.dev/wirelab/labs"
 )
 
 // labName says which lab a command is about; empty: the only one.
@@ -44,6 +46,16 @@ func (n *labName) take(cmd *cobra.Command, args []string) error {
 		n.lab = args[0]
 	}
 	return nil
+}
+
+// open opens the lab for do.
+func (n *labName) open(cmd *cobra.Command, do func(*labs.Lab) error) error {
+	l, err := labs.Open(cmd.Context(), n.lab, waiting(cmd.ErrOrStderr()))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return do(l)
 }
 
 // whose says of which lab and nodes a command is.

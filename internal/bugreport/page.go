@@ -2,6 +2,7 @@ package bugreport
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -12,8 +13,12 @@ import (
 // maxShown is how much of one part the page has, in bytes; the archive has all of it.
 const maxShown = 64 << 10
 
-//go:embed page.html
-var pageText string
+var (
+	//go:embed page.html
+	pageText string
+
+	pageTemplate = template.Must(template.New("page").Parse(pageText))
+)
 
 // pageSection is what the page has under one heading.
 type pageSection struct {
@@ -25,10 +30,6 @@ type pagePart struct{ Title, Path, Text, Lacking, Cut string }
 
 // page is the report as HTML that needs nothing else to be read.
 func (r *Report) page(made time.Time) ([]byte, error) {
-	t, err := template.New("page").Parse(pageText)
-	if err != nil {
-		return nil, fmt.Errorf("read the page's template: %w", err)
-	}
 	var sections []*pageSection
 	of := map[string]*pageSection{}
 	for _, p := range r.Parts {
@@ -41,7 +42,7 @@ func (r *Report) page(made time.Time) ([]byte, error) {
 		s.Parts = append(s.Parts, shownPart(p))
 	}
 	var b bytes.Buffer
-	err = t.Execute(&b, struct {
+	err := pageTemplate.Execute(&b, struct {
 		*Report
 		Made     string
 		Sections []*pageSection
@@ -54,10 +55,7 @@ func (r *Report) page(made time.Time) ([]byte, error) {
 
 // shownPart is a part as the page has it: its end, or its beginning, where it is long.
 func shownPart(p Part) pagePart {
-	text := p.Shown
-	if text == "" {
-		text = string(p.Content)
-	}
+	text := cmp.Or(p.Shown, string(p.Content))
 	out := pagePart{Title: p.Title, Lacking: p.Lacking}
 	if len(p.Content) > 0 || p.Lacking == "" {
 		out.Path = p.Path

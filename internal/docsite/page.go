@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/yuin/goldmark"
@@ -71,13 +72,7 @@ func (p *page) links() (all []string) {
 			all = append(all, string(n.Destination))
 		}
 	})
-	inside := all[:0]
-	for _, link := range all {
-		if !strings.Contains(link, "://") {
-			inside = append(inside, link)
-		}
-	}
-	return inside
+	return slices.DeleteFunc(all, func(link string) bool { return strings.Contains(link, "://") })
 }
 
 // html is the page's body, in which links to pages lead to what these become.

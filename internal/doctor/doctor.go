@@ -5,6 +5,7 @@ package doctor
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"wirelab.dev/wirelab/internal/docker"
 )
@@ -92,10 +93,8 @@ func (d Doctor) Examine(ctx context.Context, engine *docker.Engine, connectErr e
 
 // Worst is Missing if any finding is, else OK: what is unknown stops nobody.
 func Worst(fs []Finding) State {
-	for _, f := range fs {
-		if f.State == Missing {
-			return Missing
-		}
+	if slices.ContainsFunc(fs, func(f Finding) bool { return f.State == Missing }) {
+		return Missing
 	}
 	return OK
 }

@@ -59,8 +59,7 @@ func (d Doctor) kernel(n Needs) []Finding {
 
 // lacking says what is not there: what a probe of several things named, or the thing itself.
 func lacking(err error) string {
-	var l lack
-	if errors.As(err, &l) {
+	if l, ok := errors.AsType[lack](err); ok {
 		return "this kernel has no " + l.what
 	}
 	return "this kernel has none"

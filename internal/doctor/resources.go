@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -46,19 +45,17 @@ func memory(d Doctor, m *machine, n Needs) Finding {
 }
 
 func (d Doctor) availableMemory() (int64, error) {
-	file, err := os.Open(filepath.Join(d.Root, "/proc/meminfo"))
+	b, err := os.ReadFile(filepath.Join(d.Root, "/proc/meminfo"))
 	if err != nil {
 		return 0, err
 	}
-	defer file.Close()
-	s := bufio.NewScanner(file)
-	for s.Scan() {
+	for line := range strings.Lines(string(b)) {
 		var kb int64
-		if _, err := fmt.Sscanf(s.Text(), "MemAvailable: %d kB", &kb); err == nil {
+		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kb); err == nil {
 			return kb * bytesOfKibibytes, nil
 		}
 	}
-	return 0, errors.Join(s.Err(), errors.New("no MemAvailable in /proc/meminfo"))
+	return 0, errors.New("no MemAvailable in /proc/meminfo")
 }
 
 func (d Doctor) disk(m *machine, n Needs) Finding {

@@ -68,42 +68,30 @@ func LoadChart(fsys fs.FS, dir string) (*chart.Chart, error) {
 // are those of the deployed revision and all its objects exist. A release whose last change was killed half-way or
 // failed is taken up again. It does not wait for anything to become ready.
 func Ensure(ctx context.Context, cfg *rest.Config, s Spec) (Change, error) {
-	h, err := newHelm(cfg, s)
-	if err != nil {
-		return "", err
-	}
-	change, err := h.ensure(ctx)
-	if err != nil {
-		return "", fmt.Errorf("release %s in %s: %w", s.Name, s.Namespace, err)
-	}
-	return change, nil
+	return with(cfg, s, func(h *helm) (Change, error) { return h.ensure(ctx) })
 }
 
 // Remove uninstalls the release of a name, also one whose last change was cut off, and reports whether there was one. It
 // does not wait for its pods to end.
 func Remove(ctx context.Context, cfg *rest.Config, namespace, name string) (bool, error) {
-	h, err := newHelm(cfg, Spec{Name: name, Namespace: namespace})
-	if err != nil {
-		return false, err
-	}
-	there, err := h.remove(ctx)
-	if err != nil {
-		return false, fmt.Errorf("release %s in %s: %w", name, namespace, err)
-	}
-	return there, nil
+	return with(cfg, Spec{Name: name, Namespace: namespace}, func(h *helm) (bool, error) { return h.remove(ctx) })
 }
 
 // Exists reports whether the cluster has a release of a name, in whatever state.
 func Exists(cfg *rest.Config, namespace, name string) (bool, error) {
-	h, err := newHelm(cfg, Spec{Name: name, Namespace: namespace})
+	return with(cfg, Spec{Name: name, Namespace: namespace}, (*helm).exists)
+}
+
+// with has Helm do something with a release.
+func with[T any](cfg *rest.Config, s Spec, do func(*helm) (T, error)) (done T, err error) {
+	h, err := newHelm(cfg, s)
 	if err != nil {
-		return false, err
+		return done, err
 	}
-	there, err := h.exists()
-	if err != nil {
-		return false, fmt.Errorf("release %s in %s: %w", name, namespace, err)
+	if done, err = do(h); err != nil {
+		return done, fmt.Errorf("release %s in %s: %w", s.Name, s.Namespace, err)
 	}
-	return there, nil
+	return done, nil
 }
 
 func newHelm(cfg *rest.Config, s Spec) (*helm, error) {
@@ -132,7 +120,10 @@ func (h *helm) ensure(ctx context.Context) (Change, error) {
 	}
 	switch st := last.Info.Status; {
 	case st == release.StatusUninstalled || st == release.StatusUninstalling:
-		return h.reinstall(ctx)
+		if err := h.uninstall(); err != nil {
+			return "", fmt.Errorf("finish the interrupted uninstall: %w", err)
+		}
+		return h.install(ctx)
 	case st.IsPending():
 		// Whoever changed it is gone: a lab has one owner at a time, the caller's lock says so.
 		last.SetStatus(release.StatusFailed, "interrupted")
@@ -161,13 +152,6 @@ func (h *helm) install(ctx context.Context) (Change, error) {
 		return "", fmt.Errorf("install: %w", err)
 	}
 	return Installed, nil
-}
-
-func (h *helm) reinstall(ctx context.Context) (Change, error) {
-	if err := h.uninstall(); err != nil {
-		return "", fmt.Errorf("finish the interrupted uninstall: %w", err)
-	}
-	return h.install(ctx)
 }
 
 func (h *helm) uninstall() error {

@@ -203,18 +203,17 @@ func (k *Key) SetDefaults(document any) {
 // Find follows a full path down from k. When that fails it returns the last key found
 // and the name below it that is unknown, which is empty where two dots meet.
 func (k *Key) Find(path string) (found *Key, unknown string, ok bool) {
-	here := k
 	if path == "" {
-		return here, "", true
+		return k, "", true
 	}
-	for _, name := range strings.Split(strings.ReplaceAll(path, "[]", ""), ".") {
-		next := here.Child(name)
+	for name := range strings.SplitSeq(strings.ReplaceAll(path, "[]", ""), ".") {
+		next := k.Child(name)
 		if next == nil {
-			return here, name, false
+			return k, name, false
 		}
-		here = next
+		k = next
 	}
-	return here, "", true
+	return k, "", true
 }
 
 // Root is the document as a whole.

@@ -6,6 +6,7 @@
 package settings
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -166,11 +167,8 @@ func (n Network) Tunnel() (protocol string, port int, ok bool) {
 	if n.RoutingMode != RoutingTunnel {
 		return "", 0, false
 	}
-	port = n.TunnelPort
-	if port == 0 {
-		port = map[string]int{TunnelVXLAN: 8472, TunnelGeneve: 6081}[n.TunnelProtocol]
-	}
-	return n.TunnelProtocol, port, true
+	own := map[string]int{TunnelVXLAN: 8472, TunnelGeneve: 6081}[n.TunnelProtocol]
+	return n.TunnelProtocol, cmp.Or(n.TunnelPort, own), true
 }
 
 // PodMTU is how many bytes a packet of a pod may have that leaves its node, where its interface takes mtu.

@@ -14,10 +14,7 @@ func (i IPAM) Validate(at string) (errs []error) {
 	}
 	var before []netip.Prefix
 	for n, item := range i.Operator.ClusterPoolIPv4PodCIDRList {
-		key := fmt.Sprintf("%s[%d]", list, n)
-		bad := func(format string, args ...any) {
-			errs = append(errs, &Fault{Keys: []string{key}, Message: fmt.Sprintf(format, args...)})
-		}
+		bad := func(format string, args ...any) { errs = append(errs, itemFault(list, n, format, args...)) }
 		value, wrong := parsePrefix(item)
 		cidr, _ := value.(netip.Prefix)
 		switch {

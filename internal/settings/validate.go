@@ -25,6 +25,11 @@ func (f *Fault) Error() string {
 	return f.Keys[0] + ": " + f.Message
 }
 
+// itemFault is what is wrong with item i of the list that is at a path.
+func itemFault(list string, i int, format string, args ...any) *Fault {
+	return &Fault{Keys: []string{fmt.Sprintf("%s[%d]", list, i)}, Message: fmt.Sprintf(format, args...)}
+}
+
 // Faults takes apart the error of [Network.Validate], in the order found.
 func Faults(err error) (all []*Fault) {
 	joined, ok := err.(interface{ Unwrap() []error })
@@ -32,8 +37,7 @@ func Faults(err error) (all []*Fault) {
 		return nil
 	}
 	for _, part := range joined.Unwrap() {
-		var f *Fault
-		if errors.As(part, &f) {
+		if f, ok := errors.AsType[*Fault](part); ok {
 			all = append(all, f)
 		}
 	}
@@ -125,9 +129,7 @@ func (k *Key) words(at string, items []string) (errs []error) {
 		return nil
 	}
 	for i, item := range items {
-		bad := func(format string, args ...any) {
-			errs = append(errs, &Fault{Keys: []string{fmt.Sprintf("%s[%d]", Join(at, k.Path), i)}, Message: fmt.Sprintf(format, args...)})
-		}
+		bad := func(format string, args ...any) { errs = append(errs, itemFault(Join(at, k.Path), i, format, args...)) }
 		switch reason, refused := k.Refused[item]; {
 		case refused:
 			bad("%q %s", item, reason)
@@ -207,10 +209,7 @@ var deviceForm = regexp.MustCompile(`^[^\s/:]{1,15}$`)
 
 func (n Network) devices(at string) (errs []error) {
 	for i, name := range n.Devices {
-		bad := func(format string) {
-			key := fmt.Sprintf("%s[%d]", Join(at, "devices"), i)
-			errs = append(errs, &Fault{Keys: []string{key}, Message: fmt.Sprintf(format, name)})
-		}
+		bad := func(format string) { errs = append(errs, itemFault(Join(at, "devices"), i, format, name)) }
 		switch {
 		case !deviceForm.MatchString(name) || name == "." || name == "..":
 			bad("%q is not a device name, which has 1 to 15 characters without spaces, slashes and colons")
@@ -230,9 +229,7 @@ var labelForm = regexp.MustCompile(LabelPattern)
 
 func labels(at string, patterns []string) (errs []error) {
 	for i, p := range patterns {
-		bad := func(format string) {
-			errs = append(errs, &Fault{Keys: []string{fmt.Sprintf("%s[%d]", at, i)}, Message: fmt.Sprintf(format, p)})
-		}
+		bad := func(format string) { errs = append(errs, itemFault(at, i, format, p)) }
 		switch {
 		case !labelForm.MatchString(p):
 			bad("%q is not the key of a label, such as app.kubernetes.io/name, nor the beginning of keys with * behind it")

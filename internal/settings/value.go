@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -128,10 +129,7 @@ func seconds(n int) Duration { return Duration{time.Duration(n) * time.Second} }
 func (k *Key) Choices() string {
 	var parts []string
 	for _, word := range k.Allowed {
-		if word == "" {
-			word = `""`
-		}
-		parts = append(parts, word)
+		parts = append(parts, cmp.Or(word, `""`))
 	}
 	parts = append(parts, slices.Sorted(maps.Keys(k.Words))...)
 	if k.Max != 0 {

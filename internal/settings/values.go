@@ -1,5 +1,7 @@
 package settings
 
+import "cmp"
+
 // Values are n as values of the chart: nested map[string]any with bool, string, int and []any below, as Helm wants them.
 // An MTU of 0, no device and no native-routing CIDR are passed on as such. Debug.Verbose is not where Debug is off, which
 // makes no difference but that the chart refuses it: a profile may have it from one that it extends.
@@ -49,9 +51,4 @@ func (k *Key) take(document any, values map[string]any) {
 }
 
 // InChart is k's name in the chart's values.
-func (k *Key) InChart() string {
-	if k.Chart != "" {
-		return k.Chart
-	}
-	return k.Name
-}
+func (k *Key) InChart() string { return cmp.Or(k.Chart, k.Name) }

@@ -2,6 +2,7 @@ package show
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,23 +12,48 @@ import (
 // Details are what --verbose adds to a node's status. Blocks that would be
 // empty are left out.
 func Details(s api.Status, now time.Time) []Block {
-	blocks := []Block{knownBlock(s), reconcilerBlock(s.Reconcilers, now)}
-	if s.ClusterHealth != nil {
-		blocks = append(blocks, healthBlock(s.ClusterHealth, now))
+	blocks := []Block{knownBlock(s), blockOf("Reconcilers", s.Reconcilers, func(r api.Reconciler) (name, value string) {
+		return r.Name, reconcilerText(r, now)
+	})}
+	if h := s.ClusterHealth; h != nil { // the way to each node of every probe
+		blocks = append(blocks, blockOf("Cluster Health", h.Nodes, func(n api.NodeHealth) (name, value string) {
+			return n.Name, nodeHealthText(n, now)
+		}))
 	}
 	if d := s.Datapath; d != nil {
 		if d.Services != nil {
 			blocks = append(blocks, servicesBlock(d))
 		}
-		blocks = append(blocks, deviceBlock(d), routeBlock(d), programBlock(d), mapBlock(d), sysctlBlock(d))
+		blocks = append(blocks,
+			blockOf("Devices", d.Devices, func(x api.Device) (name, value string) {
+				state := joined(" ", either(x.Up, "up", "down"), prefixes(x.Addrs))
+				return x.Name, fmt.Sprintf("index %d, MTU %d, %s", x.Index, x.MTU, state)
+			}),
+			blockOf("Node routes", d.Routing.Routes, func(x api.NodeRoute) (name, value string) {
+				return x.PodCIDR.String(), fmt.Sprintf("via %s dev %s", x.Via, x.Device)
+			}),
+			blockOf("Programs", d.Programs, func(x api.Program) (name, value string) {
+				return x.Name, fmt.Sprintf("id %d, tag %s, %s of %s", x.ID, x.Tag, x.Hook, strings.Join(x.AttachedTo, " "))
+			}),
+			blockOf("Maps", d.Maps, func(x api.Map) (name, value string) {
+				entries := either(x.Entries >= 0, fmt.Sprint(x.Entries), "-")
+				return x.Name, fmt.Sprintf("id %d, %s of %d entries, %d KiB", x.ID, entries, x.MaxEntries, x.MemoryBytes>>10)
+			}),
+			blockOf("Sysctls", d.Sysctls, func(x api.Sysctl) (name, value string) {
+				return x.Name, x.Value + either(x.Found != "" && x.Found != x.Value, " (was "+x.Found+")", "")
+			}))
 	}
-	out := blocks[:0]
-	for _, b := range blocks {
-		if len(b.Lines) > 0 {
-			out = append(out, b)
-		}
+	return slices.DeleteFunc(blocks, func(b Block) bool { return len(b.Lines) == 0 })
+}
+
+// blockOf is a block with a line for each of all.
+func blockOf[T any](title string, all []T, line func(T) (name, value string)) Block {
+	b := Block{Title: title}
+	for _, x := range all {
+		name, value := line(x)
+		b.Add(name, "%s", value)
 	}
-	return out
+	return b
 }
 
 // notImplemented is said of what people who know other networks of this kind look for.
@@ -36,14 +62,14 @@ const notImplemented = "Disabled (not implemented)"
 // knownBlock are lines that a status of this kind of network is known to have.
 func knownBlock(s api.Status) Block {
 	b := Block{Title: "Known"}
-	b.add("KVStore", "%s", notImplemented)
+	b.Add("KVStore", "%s", notImplemented)
 	if len(s.Kubernetes.APIs) > 0 {
-		b.add("Kubernetes APIs", "%s", strings.Join(s.Kubernetes.APIs, ", "))
+		b.Add("Kubernetes APIs", "%s", strings.Join(s.Kubernetes.APIs, ", "))
 	}
-	b.add("CNI Chaining", "none")
-	b.add("Flow Metrics", "%s", flowMetrics(s.Flows))
+	b.Add("CNI Chaining", "none")
+	b.Add("Flow Metrics", "%s", flowMetrics(s.Flows))
 	for _, name := range []string{"Host Firewall", "SRv6", "IPv6", "BIG TCP", "BandwidthManager", "Egress Gateway", "Proxy Status", "Encryption", "Cluster Mesh"} {
-		b.add(name, "%s", notImplemented)
+		b.Add(name, "%s", notImplemented)
 	}
 	return b
 }
@@ -53,14 +79,6 @@ func flowMetrics(f *api.FlowsKept) string {
 		return "Disabled"
 	}
 	return strings.Join(f.Metrics, ", ")
-}
-
-func reconcilerBlock(rs []api.Reconciler, now time.Time) Block {
-	b := Block{Title: "Reconcilers"}
-	for _, r := range rs {
-		b.add(r.Name, "%s", reconcilerText(r, now))
-	}
-	return b
 }
 
 func reconcilerText(r api.Reconciler, now time.Time) string {
@@ -78,15 +96,6 @@ func reconcilerText(r api.Reconciler, now time.Time) string {
 		return fmt.Sprintf("ok, %s (failed %s: %s)", ago(r.LastSuccess), ago(r.LastErrorAt), r.LastError)
 	}
 	return "ok, " + ago(r.LastSuccess)
-}
-
-// healthBlock is a line for each node with the way to it of every probe.
-func healthBlock(h *api.ClusterHealth, now time.Time) Block {
-	b := Block{Title: "Cluster Health"}
-	for _, n := range h.Nodes {
-		b.add(n.Name, "%s", nodeHealthText(n, now))
-	}
-	return b
 }
 
 func nodeHealthText(n api.NodeHealth, now time.Time) string {
@@ -149,60 +158,12 @@ func servicesBlock(d *api.Datapath) Block {
 	if len(s.Sockets) > 0 {
 		sockets = fmt.Sprintf("%s, at cgroup %d", strings.Join(s.Sockets, " "), s.Cgroup)
 	}
-	b.add("Socket LB", "%s", sockets)
-	b.add("Devices", "%s", strings.TrimPrefix(KubeProxyReplacement(d), "True "))
-	b.add("NodePorts", "%s", either(s.NodePorts != "", s.NodePorts+" in use", "none in use"))
-	b.add("NAT Ports", "%s, for clients outside of backends on other nodes", s.NATPorts)
-	b.add("Session Affinity", "%d of %s", s.Affinity, Plural(s.Services, "Service port"))
-	b.add("Frontends", "%s", frontendsText(s))
-	b.add("Backends", "%d", s.Backends)
-	return b
-}
-
-func deviceBlock(d *api.Datapath) Block {
-	b := Block{Title: "Devices"}
-	for _, x := range d.Devices {
-		b.add(x.Name, "index %d, MTU %d, %s", x.Index, x.MTU, joined(" ", either(x.Up, "up", "down"), prefixes(x.Addrs)))
-	}
-	return b
-}
-
-func routeBlock(d *api.Datapath) Block {
-	b := Block{Title: "Node routes"}
-	for _, x := range d.Routing.Routes {
-		b.add(x.PodCIDR.String(), "via %s dev %s", x.Via, x.Device)
-	}
-	return b
-}
-
-func programBlock(d *api.Datapath) Block {
-	b := Block{Title: "Programs"}
-	for _, x := range d.Programs {
-		b.add(x.Name, "id %d, tag %s, %s of %s", x.ID, x.Tag, x.Hook, strings.Join(x.AttachedTo, " "))
-	}
-	return b
-}
-
-func mapBlock(d *api.Datapath) Block {
-	b := Block{Title: "Maps"}
-	for _, x := range d.Maps {
-		entries := "-"
-		if x.Entries >= 0 {
-			entries = fmt.Sprint(x.Entries)
-		}
-		b.add(x.Name, "id %d, %s of %d entries, %d KiB", x.ID, entries, x.MaxEntries, x.MemoryBytes>>10)
-	}
-	return b
-}
-
-func sysctlBlock(d *api.Datapath) Block {
-	b := Block{Title: "Sysctls"}
-	for _, x := range d.Sysctls {
-		was := ""
-		if x.Found != "" && x.Found != x.Value {
-			was = " (was " + x.Found + ")"
-		}
-		b.add(x.Name, "%s%s", x.Value, was)
-	}
+	b.Add("Socket LB", "%s", sockets)
+	b.Add("Devices", "%s", strings.TrimPrefix(KubeProxyReplacement(d), "True "))
+	b.Add("NodePorts", "%s", either(s.NodePorts != "", s.NodePorts+" in use", "none in use"))
+	b.Add("NAT Ports", "%s, for clients outside of backends on other nodes", s.NATPorts)
+	b.Add("Session Affinity", "%d of %s", s.Affinity, Plural(s.Services, "Service port"))
+	b.Add("Frontends", "%s", frontendsText(s))
+	b.Add("Backends", "%d", s.Backends)
 	return b
 }

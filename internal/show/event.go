@@ -1,6 +1,7 @@
 package show
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -82,7 +83,7 @@ func (t EventText) words(e api.Event) (what, text string) {
 
 // packet is what a trace or drop event tells.
 func (t EventText) packet(e api.Event) string {
-	parts := []string{strings.Join(notEmpty(ethernetOrIP(e), flow(e.Src, e.Dst), flags(e)), " "), Plural(e.Length, "byte")}
+	parts := []string{joined(" ", ethernetOrIP(e), flow(e.Src, e.Dst), flags(e)), Plural(e.Length, "byte")}
 	add := func(wanted bool, format string, args ...any) {
 		if wanted {
 			parts = append(parts, fmt.Sprintf(format, args...))
@@ -90,7 +91,7 @@ func (t EventText) packet(e api.Event) string {
 	}
 	add(e.State != "", "%s", e.State)
 	add(e.SrcIdentity != 0 || e.DstIdentity != 0, "identity %s->%s", number(e.SrcIdentity), number(e.DstIdentity))
-	add(e.OrigSrc.IsValid() && e.OrigSrc != e.Src || e.OrigDst.IsValid() && e.OrigDst != e.Dst, "was %s", flow(orElse(e.OrigSrc, e.Src), orElse(e.OrigDst, e.Dst)))
+	add(e.OrigSrc.IsValid() && e.OrigSrc != e.Src || e.OrigDst.IsValid() && e.OrigDst != e.Dst, "was %s", flow(cmp.Or(e.OrigSrc, e.Src), cmp.Or(e.OrigDst, e.Dst)))
 	add(e.Service != "", "%s", e.Service)
 	add(e.Occasion != "", "%s of the flow", e.Occasion)
 	add((t.Detail >= 1 || e.Occasion != "") && (e.Sent != api.Volume{} || e.Returned != api.Volume{}), "flow sent %s, got %s", volume(e.Sent), volume(e.Returned))
@@ -114,7 +115,7 @@ func (t EventText) packet(e api.Event) string {
 
 // StepText is what a program did with a packet on its way.
 func StepText(s *api.Step) string {
-	ends := strings.Join(notEmpty(protocol(s.Proto), flow(s.Src, s.Dst)), " ")
+	ends := joined(" ", protocol(s.Proto), flow(s.Src, s.Dst))
 	switch s.Kind {
 	case api.StepLookup:
 		text := fmt.Sprintf("%s: %s, %s", s.Table, ends, either(s.Found, "entry found", "no entry"))
@@ -148,12 +149,7 @@ func StepText(s *api.Step) string {
 	return ends
 }
 
-func device(s *api.Step) string {
-	if s.Iface == "" {
-		return "index " + strconv.Itoa(s.IfIndex)
-	}
-	return s.Iface
-}
+func device(s *api.Step) string { return cmp.Or(s.Iface, "index "+strconv.Itoa(s.IfIndex)) }
 
 // Ago is a time that has passed, in three digits or so.
 func Ago(d time.Duration) string {
@@ -187,13 +183,6 @@ func hostPort(a netip.AddrPort) string {
 	return a.String()
 }
 
-func orElse(a, b netip.AddrPort) netip.AddrPort {
-	if a.IsValid() {
-		return a
-	}
-	return b
-}
-
 func number(n uint32) string {
 	if n == 0 {
 		return "?"
@@ -201,21 +190,7 @@ func number(n uint32) string {
 	return strconv.FormatUint(uint64(n), 10)
 }
 
-func inBrackets(text string) string {
-	if text == "" {
-		return ""
-	}
-	return " (" + text + ")"
-}
-
-func notEmpty(words ...string) (out []string) {
-	for _, w := range words {
-		if w != "" {
-			out = append(out, w)
-		}
-	}
-	return out
-}
+func inBrackets(text string) string { return either(text != "", " ("+text+")", "") }
 
 // Numbers of protocols, as in the headers of packets.
 const (

@@ -15,17 +15,11 @@ func FeatureList() List[api.Feature] {
 		Long: `List what networks of this kind are known to do, each as on, off or not implemented, with what it
 needs. What is on is read back from programs, maps, links and rules; of what is needed of the kernel,
 the kernel is asked whether it has it.`,
-		Table: Features, Across: featuresOnNodes,
+		Table: tableOf([]string{"FEATURE", "STATE", "AS", "NEEDS", "THIS KERNEL"}, func(f api.Feature) []string {
+			return []string{f.Name, f.State, dash(f.Value), dash(f.Needs), dash(f.Kernel)}
+		}),
+		Across: featuresOnNodes,
 	}
-}
-
-// Features lists features as they are known.
-func Features(all []api.Feature) Table {
-	t := Table{Head: []string{"FEATURE", "STATE", "AS", "NEEDS", "THIS KERNEL"}}
-	for _, f := range all {
-		t.Rows = append(t.Rows, []string{f.Name, f.State, dash(f.Value), dash(f.Needs), dash(f.Kernel)})
-	}
-	return t
 }
 
 // featuresOnNodes is what nodes have alike once, and where they differ each node's behind the first.

@@ -121,7 +121,7 @@ func FlowText(r api.FlowRecord) string {
 
 // flowEnd is the pod, or the address with whose it is, and the port.
 func flowEnd(e api.FlowEnd) string {
-	port := prefixed(":", either(e.Port != 0, strconv.Itoa(int(e.Port)), ""))
+	port := Prefixed(":", either(e.Port != 0, strconv.Itoa(int(e.Port)), ""))
 	if e.Pod != "" {
 		return e.Namespace + "/" + e.Pod + port
 	}

@@ -13,35 +13,28 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Identities lists numbers, whose they are and how many pods have them.
-func Identities(all []api.Identity) Table {
-	t := Table{Head: []string{"ID", "PODS", "NAMESPACE", "SERVICE ACCOUNT", "LABELS"}}
-	for _, i := range all {
-		row := []string{id(i.ID), strconv.Itoa(len(i.Pods)), dash(i.Namespace), dash(i.ServiceAccount), labels(i.Labels)}
-		switch {
-		case i.Name != "":
-			row[4] = "reserved: " + i.Name
-		case i.Retired:
-			row[4] = joined(" ", row[4], "(retired)")
-		}
-		t.Rows = append(t.Rows, row)
+// identityRow is a number, whose it is and how many pods have it.
+func identityRow(i api.Identity) []string {
+	stands := joined(" ", labels(i.Labels), either(i.Retired, "(retired)", ""))
+	if i.Name != "" {
+		stands = "reserved: " + i.Name
 	}
-	return t
+	return []string{id(i.ID), strconv.Itoa(len(i.Pods)), dash(i.Namespace), dash(i.ServiceAccount), stands}
 }
 
 // Identity is all of one number.
 func Identity(i api.Identity) Block {
 	var b Block
-	b.add("Identity", "%d", i.ID)
+	b.Add("Identity", "%d", i.ID)
 	if i.Name != "" {
-		b.add("Reserved", "%s", i.Name)
+		b.Add("Reserved", "%s", i.Name)
 	} else {
-		b.add("Namespace", "%s", i.Namespace)
-		b.add("Service Account", "%s", i.ServiceAccount)
-		b.add("Labels", "%s", dash(labels(i.Labels)))
-		b.add("Retired", "%s", either(i.Retired, "yes: no pod gets it any more", "no"))
+		b.Add("Namespace", "%s", i.Namespace)
+		b.Add("Service Account", "%s", i.ServiceAccount)
+		b.Add("Labels", "%s", dash(labels(i.Labels)))
+		b.Add("Retired", "%s", either(i.Retired, "yes: no pod gets it any more", "no"))
 	}
-	b.add("Pods", "%s", dash(strings.Join(i.Pods, " ")))
+	b.Add("Pods", "%s", dash(strings.Join(i.Pods, " ")))
 	return b
 }
 
@@ -67,30 +60,23 @@ func onNodes(all []api.Identity, node string, more []api.Identity) []api.Identit
 	return all
 }
 
-// LabeledEndpoints lists endpoints by address with their numbers, which events have, their identities and what these stand for.
-func LabeledEndpoints(endpoints []api.LabeledEndpoint) Table {
-	t := Table{Head: []string{"ADDRESS", "ENDPOINT", "IDENTITY", "POD AND LABELS"}}
-	for _, e := range endpoints {
-		pod := e.Namespace + "/" + e.Pod
-		if !e.Attached {
-			pod += " (without program)"
-		}
-		t.Rows = append(t.Rows, []string{e.Addr.String(), id(e.ID), id(e.Identity), joined(" ", pod, labels(e.Labels))})
-	}
-	return t
+// labeledEndpointRow is an endpoint with its number, which events have, its identity and what this stands for.
+func labeledEndpointRow(e api.LabeledEndpoint) []string {
+	pod := joined(" ", e.Namespace+"/"+e.Pod, either(e.Attached, "", "(without program)"), labels(e.Labels))
+	return []string{e.Addr.String(), id(e.ID), id(e.Identity), pod}
 }
 
 // LabeledEndpoint is all of one endpoint.
 func LabeledEndpoint(e api.LabeledEndpoint) Block {
 	var b Block
-	b.add("Pod", "%s/%s", e.Namespace, e.Pod)
-	b.add("Address", "%s", e.Addr)
-	b.add("Endpoint", "%d", e.ID)
-	b.add("Identity", "%d", e.Identity)
-	b.add("Labels", "%s", dash(labels(e.Labels)))
-	b.add("Interface", "%s, index %d, MTU %d", e.HostIf, e.HostIndex, e.MTU)
-	b.add("MACs", "%s in the pod, %s on the node", e.PodMAC, e.HostMAC)
-	b.add("Program", "%s", either(e.Attached, "attached", "missing"))
+	b.Add("Pod", "%s/%s", e.Namespace, e.Pod)
+	b.Add("Address", "%s", e.Addr)
+	b.Add("Endpoint", "%d", e.ID)
+	b.Add("Identity", "%d", e.Identity)
+	b.Add("Labels", "%s", dash(labels(e.Labels)))
+	b.Add("Interface", "%s, index %d, MTU %d", e.HostIf, e.HostIndex, e.MTU)
+	b.Add("MACs", "%s in the pod, %s on the node", e.PodMAC, e.HostMAC)
+	b.Add("Program", "%s", either(e.Attached, "attached", "missing"))
 	return b
 }
 
@@ -113,7 +99,8 @@ func IdentityList() List[api.Identity] {
 		Short:   "List identities, and how many pods have them",
 		Long: `List the identities that are known: the reserved ones, and those of sets of labels, which are the
 LabIdentity objects of the cluster. PODS is how many of the pods here have one.`,
-		Table: Identities, Across: onNodes,
+		Table:  tableOf([]string{"ID", "PODS", "NAMESPACE", "SERVICE ACCOUNT", "LABELS"}, identityRow),
+		Across: onNodes,
 		Get: &Get[api.Identity]{
 			What: "identity", Short: "Show one identity by its number, and the pods that have it", Example: "identity get 2",
 			Is: func(i api.Identity, name string) bool { return name == id(i.ID) || name == i.Name && name != "" },
@@ -138,7 +125,7 @@ func LabeledEndpointList() List[api.LabeledEndpoint] {
 and the labels that the identity stands for. Monitor names both ends of a packet by these
 numbers, as in "endpoint 3->4". health_endpoint is where other nodes probe this one.`,
 		Narrow: "--identity 4", Filters: []string{"identity"}, Pick: Filter.Endpoints,
-		Table: LabeledEndpoints,
+		Table: tableOf([]string{"ADDRESS", "ENDPOINT", "IDENTITY", "POD AND LABELS"}, labeledEndpointRow),
 		Get: &Get[api.LabeledEndpoint]{
 			What: "endpoint", Short: "Show one endpoint by its pod, its address, or its number on a node", Example: "endpoint get default/demo",
 			Is: func(e api.LabeledEndpoint, name string) bool {

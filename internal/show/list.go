@@ -3,6 +3,7 @@ package show
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"wirelab.dev/wirelab/internal/api"
@@ -103,7 +104,7 @@ func FlowList() List[api.Flow] {
 		Long: `List the flows in a node's map lab_ct: what is sent, and what it goes on as. Flows that were
 translated at a socket are not here: their packets need no translation.`,
 		Narrow: "--service default/demo --address 10.0.1.7", Filters: []string{"service", "address"},
-		Pick: Filter.Flows, Table: Flows,
+		Pick: Filter.Flows, Table: flowTable("SENT"),
 	}
 }
 
@@ -115,7 +116,7 @@ func TranslationList() List[api.Flow] {
 		Short:   "List translated flows, as their answers come",
 		Long:    `List the flows in a node's map lab_nat: what answers, and what the client sees as its answer.`,
 		Narrow:  "--address 172.18.0.4", Filters: []string{"service", "address"},
-		Pick: Filter.Flows, Table: Translations,
+		Pick: Filter.Flows, Table: flowTable("ANSWER"),
 	}
 }
 
@@ -126,7 +127,10 @@ func EndpointList() List[api.Endpoint] {
 		About:   "Pods of a node, as packets find them",
 		Short:   "List the map of endpoints: address, number, device and MACs",
 		Long:    `List a node's map lab_endpoints, by which packets find the pods of the node.`,
-		Table:   Endpoints,
+		Table: tableOf([]string{"ADDRESS", "ID", "IFINDEX", "MAC", "NODE MAC", "POD"}, func(e api.Endpoint) []string {
+			device := strconv.Itoa(e.HostIndex)
+			return []string{e.Addr.String(), id(e.ID), device, e.PodMAC.String(), e.HostMAC.String(), e.Namespace + "/" + e.Pod}
+		}),
 	}
 }
 
@@ -140,7 +144,13 @@ func IPCacheList() List[api.IPCacheEntry] {
 the other node that the address is on, by its own address; - is for what is on this node, or on
 none.`,
 		Narrow: "--identity 6", Filters: []string{"identity"}, Pick: Filter.IPCache,
-		Table: IPCache,
+		Table: tableOf([]string{"PREFIX", "IDENTITY", "NODE"}, func(e api.IPCacheEntry) []string {
+			node := "-"
+			if e.Node.IsValid() {
+				node = e.Node.String()
+			}
+			return []string{e.Prefix.String(), id(e.Identity), node}
+		}),
 	}
 }
 
@@ -152,6 +162,8 @@ func TunnelList() List[api.TunnelEnd] {
 		Short:   "List the pod CIDRs of other nodes, and the address that the tunnel leads to for each",
 		Long: `List the pod CIDRs of other nodes in a node's map lab_ipcache, and the address of the node that
 packets to each come out of the tunnel at. It fails where there is no tunnel.`,
-		Table: Tunnels,
+		Table: tableOf([]string{"POD CIDR", "TO NODE"}, func(e api.TunnelEnd) []string {
+			return []string{e.PodCIDR.String(), e.Node.String()}
+		}),
 	}
 }

@@ -138,22 +138,11 @@ func backendCells(backends []api.Backend) []string {
 	return cells
 }
 
-// Flows lists translated flows by what is sent and what becomes of it.
-func Flows(flows []api.Flow) Table {
-	return flowTable("SENT", flows)
-}
-
-// Translations lists translated flows by their answers.
-func Translations(flows []api.Flow) Table {
-	return flowTable("ANSWER", flows)
-}
-
-func flowTable(head string, flows []api.Flow) Table {
-	t := Table{Head: []string{"PROTO", head, "GOES ON AS", "STATE", "EXPIRES"}}
-	for _, f := range flows {
-		t.Rows = append(t.Rows, []string{f.Protocol, arrow(f.Src, f.Dst), rewritten(f), f.State, expires(f.Expires)})
-	}
-	return t
+// flowTable lists translated flows. head is what their packets are: sent, or the answer.
+func flowTable(head string) func([]api.Flow) Table {
+	return tableOf([]string{"PROTO", head, "GOES ON AS", "STATE", "EXPIRES"}, func(f api.Flow) []string {
+		return []string{f.Protocol, arrow(f.Src, f.Dst), rewritten(f), f.State, expires(f.Expires)}
+	})
 }
 
 // rewritten leaves out what stays the same.
@@ -174,39 +163,6 @@ func expires(d time.Duration) string {
 		return "due"
 	}
 	return Duration(d)
-}
-
-// Endpoints lists the map of endpoints, and whose they are.
-func Endpoints(endpoints []api.Endpoint) Table {
-	t := Table{Head: []string{"ADDRESS", "ID", "IFINDEX", "MAC", "NODE MAC", "POD"}}
-	for _, e := range endpoints {
-		t.Rows = append(t.Rows, []string{
-			e.Addr.String(), id(e.ID), strconv.Itoa(e.HostIndex), e.PodMAC.String(), e.HostMAC.String(), e.Namespace + "/" + e.Pod,
-		})
-	}
-	return t
-}
-
-// IPCache lists who has which address, and the node that it is on.
-func IPCache(entries []api.IPCacheEntry) Table {
-	t := Table{Head: []string{"PREFIX", "IDENTITY", "NODE"}}
-	for _, e := range entries {
-		node := "-"
-		if e.Node.IsValid() {
-			node = e.Node.String()
-		}
-		t.Rows = append(t.Rows, []string{e.Prefix.String(), id(e.Identity), node})
-	}
-	return t
-}
-
-// Tunnels lists where packets to other nodes' pods come out of the tunnel.
-func Tunnels(ends []api.TunnelEnd) Table {
-	t := Table{Head: []string{"POD CIDR", "TO NODE"}}
-	for _, e := range ends {
-		t.Rows = append(t.Rows, []string{e.PodCIDR.String(), e.Node.String()})
-	}
-	return t
 }
 
 // Duration is d in its two largest units: 3h, 5h59m, 1m30s.

@@ -101,20 +101,20 @@ FRONTEND              ID  FROM     TYPE      BACKEND           SERVICE
 func TestFlows(t *testing.T) {
 	inner := api.Flow{Protocol: "tcp", Src: at("10.0.1.7:40000"), Dst: at("10.96.7.8:8080"), NewSrc: at("10.0.1.7:40000"), NewDst: at("10.0.2.9:80"), State: "answered", Expires: 6*time.Hour - 10*time.Second}
 	outer := api.Flow{Protocol: "udp", Src: at("172.18.0.9:50000"), Dst: at("172.18.0.2:32000"), NewSrc: at("172.18.0.2:49152"), NewDst: at("10.0.2.9:53"), State: "opening", Expires: 29 * time.Second}
-	check(t, Flows([]api.Flow{inner, outer}), `
+	check(t, FlowList().Table([]api.Flow{inner, outer}), `
 PROTO  SENT                                 GOES ON AS                      STATE     EXPIRES
 tcp    10.0.1.7:40000 > 10.96.7.8:8080      > 10.0.2.9:80                   answered  5h59m
 udp    172.18.0.9:50000 > 172.18.0.2:32000  172.18.0.2:49152 > 10.0.2.9:53  opening   29s
 `)
 	answer := api.Flow{Protocol: "tcp", Src: at("10.0.2.9:80"), Dst: at("10.0.1.7:40000"), NewSrc: at("10.96.7.8:8080"), NewDst: at("10.0.1.7:40000"), State: "closing", Expires: -time.Second}
-	check(t, Translations([]api.Flow{answer}), `
+	check(t, TranslationList().Table([]api.Flow{answer}), `
 PROTO  ANSWER                        GOES ON AS        STATE    EXPIRES
 tcp    10.0.2.9:80 > 10.0.1.7:40000  10.96.7.8:8080 >  closing  due
 `)
 }
 
 func TestEndpoints(t *testing.T) {
-	check(t, Endpoints([]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIndex: 9, PodMAC: api.MAC{2, 5: 1}, HostMAC: api.MAC{2, 5: 2}}}), `
+	check(t, EndpointList().Table([]api.Endpoint{{ID: 2, Namespace: "default", Pod: "demo", Addr: netip.MustParseAddr("10.0.1.2"), HostIndex: 9, PodMAC: api.MAC{2, 5: 1}, HostMAC: api.MAC{2, 5: 2}}}), `
 ADDRESS   ID  IFINDEX  MAC                NODE MAC           POD
 10.0.1.2  2   9        02:00:00:00:00:01  02:00:00:00:00:02  default/demo
 `)

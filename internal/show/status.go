@@ -1,6 +1,7 @@
 package show
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,7 +17,8 @@ type Block struct {
 	Lines [][2]string
 }
 
-func (b *Block) add(key, format string, args ...any) {
+// Add adds a line.
+func (b *Block) Add(key, format string, args ...any) {
 	b.Lines = append(b.Lines, [2]string{key, fmt.Sprintf(format, args...)})
 }
 
@@ -39,47 +41,47 @@ func (b Block) String() string {
 // count from.
 func Status(s api.Status, now time.Time) Block {
 	var b Block
-	b.add("Node", "%s", joined(", ", s.Node, prefixed("cluster ", s.Cluster)))
-	b.add("Ready", "%s", readyText(s))
-	b.add("Versions", "%s", joined(", ", "agent "+s.Version, "up "+Duration(now.Sub(s.Started)), prefixed("kernel ", s.Kernel)))
-	b.add("Kubernetes", "%s", kubernetesText(s.Kubernetes))
+	b.Add("Node", "%s", joined(", ", s.Node, Prefixed("cluster ", s.Cluster)))
+	b.Add("Ready", "%s", readyText(s))
+	b.Add("Versions", "%s", joined(", ", "agent "+s.Version, "up "+Duration(now.Sub(s.Started)), Prefixed("kernel ", s.Kernel)))
+	b.Add("Kubernetes", "%s", kubernetesText(s.Kubernetes))
 	if d := s.Datapath; d != nil {
-		b.add("KubeProxyReplacement", "%s", KubeProxyReplacement(d))
-		b.add("Datapath", "%s, attached by %s, MTU %d", d.Mode, d.AttachMode, d.MTU)
-		b.add("Routing", "%s", Routing(d.Routing))
-		b.add("Host Routing", "%s", HostRouting(d.Routing))
-		b.add("Masquerading", "%s", Masquerading(d.Masquerading))
+		b.Add("KubeProxyReplacement", "%s", KubeProxyReplacement(d))
+		b.Add("Datapath", "%s, attached by %s, MTU %d", d.Mode, d.AttachMode, d.MTU)
+		b.Add("Routing", "%s", Routing(d.Routing))
+		b.Add("Host Routing", "%s", HostRouting(d.Routing))
+		b.Add("Masquerading", "%s", Masquerading(d.Masquerading))
 		if d.Services != nil {
-			b.add("Services", "%s", ServicesLine(d.Services))
-			b.add("Flows", "%s", FlowMaps(d))
+			b.Add("Services", "%s", ServicesLine(d.Services))
+			b.Add("Flows", "%s", FlowMaps(d))
 		}
-		b.add("Host Ports", "%d", d.HostPorts)
-		b.add("NodeMonitor", "%s", NodeMonitor(d))
-		b.add("Flow Buffer", "%s", FlowsKept(s.Flows))
+		b.Add("Host Ports", "%d", d.HostPorts)
+		b.Add("NodeMonitor", "%s", NodeMonitor(d))
+		b.Add("Flow Buffer", "%s", FlowsKept(s.Flows))
 	}
 	if s.NetworkPolicies != nil {
-		b.add("NetworkPolicies", "%s", NetworkPolicies(*s.NetworkPolicies))
+		b.Add("NetworkPolicies", "%s", NetworkPolicies(*s.NetworkPolicies))
 	}
 	if s.IPAM != nil {
-		b.add("IPAM", "%s", IPAM(s.IPAM))
+		b.Add("IPAM", "%s", IPAM(s.IPAM))
 	}
-	b.add("Endpoints", "%d", s.Endpoints)
+	b.Add("Endpoints", "%d", s.Endpoints)
 	if s.Identities != nil {
-		b.add("Identities", "%d known", *s.Identities)
+		b.Add("Identities", "%d known", *s.Identities)
 	}
-	b.add("CNI", "%s, %s", either(s.CNI.Serving, "serving", "not serving"), either(s.CNI.Written, s.CNI.Config, "no configuration written"))
-	b.add("Reconcilers", "%s", Reconcilers(s.Reconcilers))
+	b.Add("CNI", "%s, %s", either(s.CNI.Serving, "serving", "not serving"), either(s.CNI.Written, s.CNI.Config, "no configuration written"))
+	b.Add("Reconcilers", "%s", Reconcilers(s.Reconcilers))
 	if h := s.ClusterHealth; h != nil {
-		b.add("Cluster Health", "%s", ClusterHealth(h))
+		b.Add("Cluster Health", "%s", ClusterHealth(h))
 	}
 	if s.Datapath != nil && s.Datapath.Error != "" {
-		b.add("Unreadable", "%s", strings.ReplaceAll(s.Datapath.Error, "\n", "; "))
+		b.Add("Unreadable", "%s", strings.ReplaceAll(s.Datapath.Error, "\n", "; "))
 	}
 	for _, w := range s.Warnings {
-		b.add("Warning", "%s", w)
+		b.Add("Warning", "%s", w)
 	}
 	for _, text := range LeftOut(s.LeftOut) {
-		b.add("Left Out", "%s", text)
+		b.Add("Left Out", "%s", text)
 	}
 	return b
 }
@@ -100,10 +102,7 @@ func LeftOut(all []api.LeftOut) []string {
 }
 
 func readyText(s api.Status) string {
-	if s.Ready {
-		return "yes"
-	}
-	return "no: " + strings.Join(s.NotReady, "; ")
+	return either(s.Ready, "yes", "no: "+strings.Join(s.NotReady, "; "))
 }
 
 func kubernetesText(k api.Kubernetes) string {
@@ -242,13 +241,9 @@ func frontendsText(s *api.Services) string {
 // NodeMonitor says who is told of events, and how.
 func NodeMonitor(d *api.Datapath) string {
 	m := d.Monitor
-	text := fmt.Sprintf("aggregation %s, %s, ring of %d KiB, ", d.MonitorAggregation, Plural(m.CPUs, "CPU"), m.RingBytes>>10)
-	if m.Listeners == 0 {
-		text += "nobody listens"
-	} else {
-		text += Plural(m.Listeners, "listener")
-	}
-	return fmt.Sprintf("%s, %d events lost", text, m.Lost)
+	listeners := either(m.Listeners == 0, "nobody listens", Plural(m.Listeners, "listener"))
+	return fmt.Sprintf("aggregation %s, %s, ring of %d KiB, %s, %d events lost",
+		d.MonitorAggregation, Plural(m.CPUs, "CPU"), m.RingBytes>>10, listeners, m.Lost)
 }
 
 // NetworkPolicies says what becomes of as many.
@@ -280,7 +275,7 @@ func Reconcilers(rs []api.Reconciler) string {
 	var failing []string
 	for _, r := range rs {
 		if !r.Healthy {
-			failing = append(failing, r.Name+": "+reconcilerFailing(r))
+			failing = append(failing, r.Name+": "+cmp.Or(r.LastError, "has not run yet"))
 		}
 		if !r.PausedUntil.IsZero() {
 			failing = append(failing, r.Name+" is paused until "+r.PausedUntil.Format(time.TimeOnly))
@@ -298,13 +293,6 @@ func ReconcilersHealthy(rs []api.Reconciler) string {
 		}
 	}
 	return fmt.Sprintf("%d/%d", healthy, len(rs))
-}
-
-func reconcilerFailing(r api.Reconciler) string {
-	if r.LastError == "" {
-		return "has not run yet"
-	}
-	return r.LastError
 }
 
 // ClusterHealth counts the nodes that are reached and says what fails.
@@ -346,11 +334,9 @@ func joined(sep, first string, more ...string) string {
 	return strings.Join(all, sep)
 }
 
-func prefixed(prefix, text string) string {
-	if text == "" {
-		return ""
-	}
-	return prefix + text
+// Prefixed is text with a prefix, or empty where text is.
+func Prefixed(prefix, text string) string {
+	return either(text != "", prefix+text, "")
 }
 
 func either(b bool, yes, no string) string {

@@ -9,11 +9,21 @@ import (
 	"wirelab.dev/wirelab/internal/screen"
 )
 
-// Table is text in columns. A row may be shorter than Head, which may be left
-// out.
+// Table is text in columns. A row may be shorter than Head, which may be left out.
 type Table struct {
 	Head []string
 	Rows [][]string
+}
+
+// tableOf makes tables of one row for each thing.
+func tableOf[T any](head []string, row func(T) []string) func([]T) Table {
+	return func(all []T) Table {
+		t := Table{Head: head}
+		for _, x := range all {
+			t.Rows = append(t.Rows, row(x))
+		}
+		return t
+	}
 }
 
 // On puts the column NODE in front. Rows that go on with the one above them,
@@ -48,19 +58,32 @@ func (t Table) String() string { return t.Fit(screen.Columns()) }
 // column where that leaves it room, else each row into lines of its own.
 func (t Table) Fit(width int) string {
 	widths := t.widths()
-	total, last := 0, len(widths)-1
-	for i, w := range widths {
-		if total += w; i < last {
-			total += gap
-		}
-	}
+	total := lineWidth(widths, gap)
 	if width <= 0 || total <= width {
-		return t.laidOut(widths, 0)
+		return t.laidOut(widths, gap, 0)
 	}
-	if room := width - (total - widths[last]); room >= foldable {
-		return t.laidOut(widths, room)
+	if room := width - (total - widths[len(widths)-1]); room >= foldable {
+		return t.laidOut(widths, gap, room)
 	}
 	return t.records(width)
+}
+
+// Loose lays the table out as String does, but with three spaces between columns where there is room for that.
+func (t Table) Loose() string {
+	const gap = 3
+	widths, width := t.widths(), screen.Columns()
+	if width == 0 || lineWidth(widths, gap) <= width {
+		return t.laidOut(widths, gap, 0)
+	}
+	return t.Fit(width)
+}
+
+// lineWidth is how wide a line of columns is, with so many characters between these.
+func lineWidth(columns []int, gap int) (n int) {
+	for _, w := range columns {
+		n += w
+	}
+	return n + gap*max(0, len(columns)-1)
 }
 
 const (
@@ -89,8 +112,8 @@ func (t Table) widths() (widths []int) {
 	return widths
 }
 
-// laidOut folds the last column to room characters, unless that is 0.
-func (t Table) laidOut(widths []int, room int) string {
+// laidOut folds the last column to room characters, unless that is 0. gap is between columns, in characters.
+func (t Table) laidOut(widths []int, gap, room int) string {
 	var b strings.Builder
 	for _, line := range t.lines() {
 		var row strings.Builder

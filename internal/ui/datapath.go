@@ -13,9 +13,6 @@ import (
 	"wirelab.dev/wirelab/internal/api"
 )
 
-// Datapaths reads back how the nodes carry packets now.
-type Datapaths func(ctx context.Context) ([]NodeDatapath, error)
-
 // NodeDatapath is what a node's agent says; Away is why it says nothing, where Status or its Datapath is nil.
 type NodeDatapath struct {
 	Node   string

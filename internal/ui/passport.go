@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// Explain sends one packet from a pod or a node, as lab explain does, and returns the drawing of its way as SVG.
-type Explain func(ctx context.Context, from, to, protocol string) ([]byte, error)
-
 // explainPatience is how long a packet, and what is seen of it, may take.
 const explainPatience = 30 * time.Second
 

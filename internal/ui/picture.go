@@ -477,8 +477,7 @@ func (p *picture) since(version uint64, now time.Time) update {
 		told := *g
 		told.Pods = make([]*pod, len(g.Pods)) // its own, as they change while they are written
 		for i, x := range g.Pods {
-			own := *x
-			told.Pods[i] = &own
+			told.Pods[i] = new(*x)
 		}
 		u.Groups = append(u.Groups, told)
 	})

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,24 +34,22 @@ const (
 	patience = 10 * time.Second
 )
 
-// Flows hands flow records to each as they come, until ctx ends, and tells heard of every node when it begins to tell, with
-// nil, and why when it stops to.
-type Flows func(ctx context.Context, each func(api.FlowLine) error, heard func(node string, err error)) error
-
-// Services says which Service has which address.
-type Services func(ctx context.Context) (map[netip.Addr]Service, error)
-
 // Service is the name of one.
 type Service struct{ Namespace, Name string }
 
 // Lab is what the page shows.
 type Lab struct {
-	Name      string
-	Nodes     []string
-	Flows     Flows
-	Services  Services
-	Explain   Explain
-	Datapaths Datapaths
+	Name  string
+	Nodes []string
+	// Flows hands flow records to each as they come, until ctx ends, and tells heard of every node when it begins to
+	// tell, with nil, and why when it stops to.
+	Flows func(ctx context.Context, each func(api.FlowLine) error, heard func(node string, err error)) error
+	// Services says which Service has which address.
+	Services func(ctx context.Context) (map[netip.Addr]Service, error)
+	// Explain sends one packet from a pod or a node, as lab explain does, and returns the drawing of its way as SVG.
+	Explain func(ctx context.Context, from, to, protocol string) ([]byte, error)
+	// Datapaths reads back how the nodes carry packets now.
+	Datapaths func(ctx context.Context) ([]NodeDatapath, error)
 }
 
 // Server serves the page of one lab.
@@ -62,11 +61,11 @@ type Server struct {
 	patience time.Duration
 	picture  *picture
 
-	explaining sync.Mutex // while a packet is on its way
+	explaining sync.Mutex    // while a packet is on its way
+	browsers   chan struct{} // has an item for each page that is kept up to date
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed at the next update
-	browsers int
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next update
 }
 
 // New makes the server of a lab, which serves at a listener on a loopback address.
@@ -75,7 +74,8 @@ func New(listener net.Listener, lab Lab) *Server {
 	_, port, _ := net.SplitHostPort(at)
 	return &Server{
 		lab: lab, listener: listener, token: rand.Text(), hosts: []string{at, net.JoinHostPort("localhost", port)},
-		patience: patience, picture: newPicture(lab.Nodes), changed: make(chan struct{}),
+		patience: patience, picture: newPicture(lab.Nodes),
+		browsers: make(chan struct{}, maxBrowsers), changed: make(chan struct{}),
 	}
 }
 
@@ -172,7 +172,7 @@ func (s *Server) handler() http.Handler {
 		h.Set("Cache-Control", "no-store")
 		given, rest, inside := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		switch {
-		case !s.ours(r.Host):
+		case !slices.Contains(s.hosts, r.Host):
 			http.Error(w, "this server is asked as "+s.hosts[0]+" or "+s.hosts[1]+" only", http.StatusMisdirectedRequest)
 		case !s.sameOrigin(r):
 			http.Error(w, "pages of other origins may not ask this server", http.StatusForbidden)
@@ -188,25 +188,21 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
-func (s *Server) ours(host string) bool { return host == s.hosts[0] || host == s.hosts[1] }
-
 func (s *Server) sameOrigin(r *http.Request) bool {
-	for _, origin := range r.Header.Values("Origin") {
-		if origin != "http://"+r.Host {
-			return false
-		}
-	}
-	return true
+	other := func(origin string) bool { return origin != "http://"+r.Host }
+	return !slices.ContainsFunc(r.Header.Values("Origin"), other)
 }
 
 // updates tells a browser what changes, as server-sent events, until it goes, or does not read for too long. What happens while
 // it reads is put together, and nothing is held for it.
 func (s *Server) updates(w http.ResponseWriter, r *http.Request) {
-	if !s.enter() {
+	select {
+	case s.browsers <- struct{}{}:
+		defer func() { <-s.browsers }()
+	default:
 		http.Error(w, fmt.Sprintf("%d pages are open already: close one", maxBrowsers), http.StatusServiceUnavailable)
 		return
 	}
-	defer s.leave()
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)
 	var version uint64
@@ -236,20 +232,4 @@ func (s *Server) updates(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.browsers >= maxBrowsers {
-		return false
-	}
-	s.browsers++
-	return true
-}
-
-func (s *Server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.browsers--
 }

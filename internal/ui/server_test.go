@@ -157,11 +157,7 @@ func TestBrowserThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(c, "GET /%s/updates HTTP/1.1\r\nHost: %s\r\n\r\n", s.token, listener.Addr())
-	browsers := func() int {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.browsers
-	}
+	browsers := func() int { return len(s.browsers) }
 	wait := func(what string, want int) {
 		t.Helper()
 		for late := time.Now().Add(30 * time.Second); browsers() != want; time.Sleep(10 * time.Millisecond) {
