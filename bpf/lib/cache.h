@@ -424,7 +424,7 @@ static __always_inline bool translate_again(struct __sk_buff *ctx, const struct 
 }
 
 /* Sends a packet by the tunnel, as an earlier one. */
-static __always_inline int tunnel_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool told)
+static __noinline int tunnel_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool told)
 {
 	int verdict = translate_again(ctx, known) ? enter_tunnel(ctx, &known->far, dir != DIR_FROM_POD) : TC_ACT_SHOT;
 
