@@ -213,7 +213,7 @@ static __always_inline enum lab_reason have_fragmented(struct __sk_buff *ctx, st
 	struct fragment_ports *datagram = w->p.fragment ? datagram_of(ctx, &w->p) : NULL;
 
 	if (datagram)
-		datagram->by_stack = true;
+		datagram->cut = true;
 	w->verdict.fragment = true;
 	return REASON_TO_KERNEL;
 }
@@ -222,7 +222,7 @@ static __always_inline bool is_for_fragmenter(struct __sk_buff *ctx, const struc
 {
 	const struct fragment_ports *datagram = w->c.shape == SHAPE_FRAGMENT ? datagram_of(ctx, &w->p) : NULL;
 
-	return datagram && datagram->by_stack;
+	return datagram && datagram->cut;
 }
 
 /* Where a translated packet goes: by the tunnel, as the sender's that it was before, or as the node's routes say. */

@@ -161,11 +161,11 @@ type PodFragmentKey struct {
 }
 
 type PodFragmentPorts struct {
-	_       structs.HostLayout
-	Sport   uint16
-	Dport   uint16
-	ByStack bool
-	Pad     [3]uint8
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Cut   bool
+	Pad   [3]uint8
 }
 
 type PodGenerations struct {

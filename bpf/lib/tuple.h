@@ -121,7 +121,7 @@ _Static_assert(sizeof(struct fragment_key) == 40, "shared with datapath/");
 struct fragment_ports {
 	__be16 sport;
 	__be16 dport;
-	bool by_stack; /* the stack has got the first one, to fragment it, and may wait for the others */
+	bool cut; /* the stack has got the first one, to fragment it, and may wait for the others */
 	__u8 pad[3];
 };
 
