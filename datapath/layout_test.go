@@ -42,7 +42,7 @@ func TestLayoutHasItsVersion(t *testing.T) {
 	if got == string(want) {
 		return
 	}
-	t.Errorf("a map's key or value is not what it was in layout %s: raise the version in maps.go, go test -run %s -write-layout", layout, t.Name())
+	t.Errorf("a map's key or value is not what it was in layout %s: raise the version in internal/api/api.go, go test -run %s -write-layout", layout, t.Name())
 	before, after := strings.Split(string(want), "\n"), strings.Split(got, "\n")
 	for _, line := range before {
 		if !slices.Contains(after, line) {
