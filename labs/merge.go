@@ -3,7 +3,6 @@ package labs
 import (
 	"cmp"
 	"container/heap"
-	"slices"
 	"time"
 
 	"wirelab.dev/wirelab/internal/gather"
@@ -23,7 +22,7 @@ type line[T any] struct {
 // happened before it. The nodes are on one machine, so their clocks are one.
 type merger[T any] struct {
 	nodes  map[string]*told
-	held   sights[T]
+	held   sights
 	weight int // of all that is held
 	most   int // it may be
 	weigh  func(T) int
@@ -58,7 +57,7 @@ func (m *merger[T]) add(node string, line line[T], now time.Time) {
 	if line.seen != nil {
 		m.came++
 		m.weight += m.weigh(*line.seen)
-		heap.Push(&m.held, sight[T]{*line.seen, line.at, m.came})
+		heap.Push(&m.held, heldSight{*line.seen, line.at, m.came})
 	}
 }
 
@@ -82,9 +81,10 @@ func (m *merger[T]) upTo(now time.Time) (least time.Time) {
 func (m *merger[T]) take(now time.Time) (out []sight[T]) {
 	upTo := m.upTo(now)
 	for len(m.held) > 0 && (upTo.IsZero() || !m.held[0].at.After(upTo) || m.weight > m.most) {
-		first := heap.Pop(&m.held).(sight[T])
-		m.weight -= m.weigh(first.seen)
-		out = append(out, first)
+		first := heap.Pop(&m.held).(heldSight)
+		seen := first.seen.(T)
+		m.weight -= m.weigh(seen)
+		out = append(out, sight[T]{seen, first.at})
 	}
 	return out
 }
@@ -93,25 +93,31 @@ func (m *merger[T]) take(now time.Time) (out []sight[T]) {
 type sight[T any] struct {
 	seen T
 	at   time.Time
-	came uint64 // its number among all
+}
+
+type heldSight struct {
+	seen any
+	at   time.Time
+	came uint64
 }
 
 // sights is a heap, with the earliest first, and of those of one time the one that came first.
-type sights[T any] []sight[T]
+type sights []heldSight
 
-func (s sights[T]) Len() int { return len(s) }
+func (s sights) Len() int { return len(s) }
 
-func (s sights[T]) Less(i, j int) bool {
+func (s sights) Less(i, j int) bool {
 	return cmp.Or(s[i].at.Compare(s[j].at), cmp.Compare(s[i].came, s[j].came)) < 0
 }
 
-func (s sights[T]) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
+func (s sights) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
 
-func (s *sights[T]) Push(x any) { *s = append(*s, x.(sight[T])) }
+func (s *sights) Push(x any) { *s = append(*s, x.(heldSight)) }
 
-func (s *sights[T]) Pop() any {
+func (s *sights) Pop() any {
 	last := len(*s) - 1
 	x := (*s)[last]
-	*s = slices.Delete(*s, last, last+1)
+	(*s)[last] = heldSight{}
+	*s = (*s)[:last]
 	return x
 }
