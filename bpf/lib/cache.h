@@ -377,7 +377,7 @@ static __noinline int depart_cached(struct __sk_buff *ctx, enum lab_reason reaso
 	return depart(ctx, this_work(), reason, dir);
 }
 
-/* Drops a packet that was told of, where somebody reads that. */
+/* Drops a packet for which the remembered decision could not be carried out. Whoever calls has begun to tell of it. */
 static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	const struct work *w;
@@ -390,7 +390,7 @@ static __noinline int drop_cached(struct __sk_buff *ctx, const struct cached_flo
 	return TC_ACT_SHOT;
 }
 
-/* Drops a packet that nothing has been told of yet. */
+/* Begins to tell of such a packet, and drops it. */
 static __noinline int drop_untold(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir)
 {
 	if (cfg_tells)
@@ -404,7 +404,7 @@ static __noinline bool rewrite_cached(struct __sk_buff *ctx, const struct cached
 	return known && rewrite_packet(ctx, known->key.proto, PLAIN_L4, &known->to);
 }
 
-/* Drops a packet for which the remembered decision could not be carried out; told says whether it was told of. */
+/* Drops such a packet; told says whether one has begun to tell of it. */
 static __always_inline int drop_again(struct __sk_buff *ctx, const struct cached_flow *known, enum lab_direction dir, bool told)
 {
 	return told ? drop_cached(ctx, known, dir) : drop_untold(ctx, known, dir);

@@ -42,8 +42,9 @@ func NodeTag(name string) string { return "wirelab/lab-" + name + ":node" }
 // being made, shall hear of the error before the cluster goes away. An existing cluster of the name is an error.
 // Nodes that kind gave up while they booted are made once more; when they are late again, the error wraps [ErrTooBusy].
 func (c *Clusters) Create(ctx context.Context, s Spec) error {
-	labels := map[string]string{LabelLab: s.Name, LabelBase: s.Base}
+	labels := map[string]string{}
 	maps.Copy(labels, s.Labels)
+	labels[LabelLab], labels[LabelBase] = s.Name, s.Base
 	if err := c.engine.LabelImage(ctx, s.Base, NodeTag(s.Name), labels); err != nil {
 		return err
 	}

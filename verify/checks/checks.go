@@ -58,8 +58,8 @@ func look(env *field.Env, run looker) func(context.Context, *verify.Evidence) er
 	return func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) }
 }
 
-// settled looks again for a while, as long as what it sees contradicts the claim. What it saw last counts.
-func settled(
+// lookAgain looks again for a while, as long as what it sees contradicts the claim. What it saw last counts.
+func lookAgain(
 	ctx context.Context, within time.Duration, ev *verify.Evidence, look func(context.Context, *verify.Evidence) error,
 ) error {
 	deadline := time.Now().Add(within)

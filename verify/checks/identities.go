@@ -36,7 +36,7 @@ const (
 // onceTold has a check look again while nodes may not have told each other.
 func onceTold(env *field.Env, run looker) func(context.Context, *verify.Evidence) error {
 	return func(ctx context.Context, ev *verify.Evidence) error {
-		return settled(ctx, told, ev, func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) })
+		return lookAgain(ctx, told, ev, func(ctx context.Context, ev *verify.Evidence) error { return run(ctx, env, ev) })
 	}
 }
 

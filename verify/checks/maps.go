@@ -51,7 +51,7 @@ func mapsHoldServices(ctx context.Context, env *field.Env, ev *verify.Evidence) 
 // A change between the two is no mistake, so there is a while to agree.
 func mapsHold(ctx context.Context, env *field.Env, service field.Service, ev *verify.Evidence) error {
 	return verify.Each(env.Nodes, func(node *field.Node) error {
-		return settled(ctx, followWithin, ev, func(ctx context.Context, ev *verify.Evidence) error {
+		return lookAgain(ctx, followWithin, ev, func(ctx context.Context, ev *verify.Evidence) error {
 			want, err := env.BackendsOf(ctx, service)
 			if err != nil {
 				return err
